@@ -1,0 +1,77 @@
+"""Settings as frozen values, composed once by the commands and passed down. Nothing reads the environment later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.types import FrameSampling, Sampling
+
+DEMO = "demo"
+"""The name under which the embedded model is asked for; it is a checkpoint like any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says."""
+
+    source: str = DEMO
+    name: str | None = None
+    revision: str | None = None
+    text_only: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What one medium and one request may cost, checked before the cost is paid.
+
+    media_root: folder under which API requests may name local files; None refuses all of them.
+    allow_private_urls: fetch from private, loopback and link-local addresses too.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 64_000_000
+    max_seconds: float = 4 * 3600.0
+    max_frames: int = 768
+    max_images: int | None = None
+    max_videos: int | None = None
+    fetch_timeout_s: float = 20.0
+    decode_timeout_s: float = 60.0
+    media_root: Path | None = None
+    allow_private_urls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything an Engine needs.
+
+    max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
+    prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
+    max_num_seqs: rows decoded together. max_queue: requests held beyond that before 429.
+    """
+
+    model: ModelSpec = field(default_factory=ModelSpec)
+    media: MediaLimits = field(default_factory=MediaLimits)
+    sampling: Sampling = field(default_factory=Sampling)
+    frames: FrameSampling = field(default_factory=FrameSampling)
+    max_tokens: int = 2048
+    max_model_len: int | None = None
+    prefill_chunk_tokens: int = 512
+    max_num_seqs: int = 32
+    max_queue: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How the port is opened. api_keys maps a name to its secret; empty means no key is asked for.
+
+    open_access: the stated exception (a public Space): no key and no login even though not on loopback.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[tuple[str, str], ...] = ()
+    root_path: str = ""
+    max_upload_bytes: int = 256 * 1024 * 1024
+    open_access: bool = False

@@ -1,0 +1,100 @@
+"""Every exception of the project, as one tree. Nothing else defines exceptions.
+
+    EngineError                      status  code
+    ├── BadRequest                    400    invalid_value / the given code
+    │   ├── ContextOverflow           400    context_length_exceeded
+    │   └── BadMedia                  400    invalid_media
+    ├── Unauthorized                  401    invalid_api_key
+    ├── ModelNotFound                 404    model_not_found
+    ├── TooLarge                      413    request_too_large
+    ├── Busy                          429    queue_full            (retry_after_s)
+    ├── Internal                      500    internal_error
+    └── Unavailable                   503    model_not_ready / model_load_failed
+
+`message` is plain words for a person and names the field and the limit; `param` is the JSON path of the field that
+is wrong, as in OpenAI's error object (https://platform.openai.com/docs/guides/error-codes).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class EngineError(Exception):
+    """Base of the tree. `status` is the HTTP status, `code` the machine-readable reason."""
+
+    status = 500
+    code = "internal_error"
+    type = "server_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+    def to_openai(self) -> dict[str, Any]:
+        """The error object that OpenAI's clients parse: {"error": {message, type, param, code}}."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class BadRequest(EngineError):
+    """The request cannot be served as sent; sending it again will not help."""
+
+    status = 400
+    code = "invalid_value"
+    type = "invalid_request_error"
+
+
+class ContextOverflow(BadRequest):
+    """Prompt plus asked-for tokens do not fit the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class BadMedia(BadRequest):
+    """A picture, clip or sound could not be fetched, decoded or shown to this model."""
+
+    code = "invalid_media"
+
+
+class Unauthorized(EngineError):
+    status = 401
+    code = "invalid_api_key"
+    type = "authentication_error"
+
+
+class ModelNotFound(EngineError):
+    status = 404
+    code = "model_not_found"
+    type = "invalid_request_error"
+
+
+class TooLarge(EngineError):
+    status = 413
+    code = "request_too_large"
+    type = "invalid_request_error"
+
+
+class Busy(EngineError):
+    """The queue is full. `retry_after_s` is what `Retry-After` says."""
+
+    status = 429
+    code = "queue_full"
+    type = "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Internal(EngineError):
+    """A fault of ours. The cause is in the log, not in the message."""
+
+
+class Unavailable(EngineError):
+    """The model is still loading, failed to load, or the engine is stopping."""
+
+    status = 503
+    code = "model_not_ready"

@@ -1,0 +1,250 @@
+"""The nouns of the engine, as frozen values. Pure Python: no MLX, no numpy, safe in every thread.
+
+    Request ── Message ── Part            what goes in
+    Delta*, Done                          the only two events that come out; exactly one Done, last
+    Usage, Timing, MediaReceipt           what Done carries
+    Snapshot, ModelCard, DeviceInfo       the frozen picture of the engine that the tabs, /health and /v1/models read
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+Kind = Literal["text", "image", "video", "audio"]
+Channel = Literal["text", "reasoning"]
+FinishReason = Literal["stop", "length", "cancelled"]
+State = Literal["starting", "loading", "ready", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A reference inside a message; never pixels.
+
+    kind "text" carries `text`. A medium carries exactly one of:
+      url    a `data:` or `http(s):` URL, as the client sent it
+      path   a file that this process may read: the caller has checked it (upload folder, --media-root)
+    param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
+    """
+
+    kind: Kind
+    text: str = ""
+    url: str | None = None
+    path: str | None = None
+    param: str = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. None means: the server's default, else the model's generation config.
+
+    temperature 0 is greedy. seed gives the request its own random key: same seed, same tokens, in any batch.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSampling:
+    """Which frames of a clip the model gets. Times in seconds of the clip; None means the default."""
+
+    fps: float | None = None
+    max_frames: int | None = None
+    min_frames: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
+
+    max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
+    not fit is an error, never clamped in silence.
+    source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id.
+    """
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    frames: FrameSampling = field(default_factory=FrameSampling)
+    template_kwargs: tuple[tuple[str, Any], ...] = ()
+    id: str = ""
+    source: str = "api"
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of answer text. Valid UTF-8; no special tokens, no part of a stop string. num_tokens it took."""
+
+    text: str
+    channel: Channel = "text"
+    num_tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds on the engine's clock, from the moment the request was accepted.
+
+    ttft_ms is time to first token (queue + media + prefill), tpot_ms the mean time per output token after the first.
+    """
+
+    media_ms: float = 0.0
+    queue_ms: float = 0.0
+    prefill_ms: float = 0.0
+    ttft_ms: float = 0.0
+    decode_ms: float = 0.0
+    total_ms: float = 0.0
+    completion_tokens: int = 0
+    prompt_tokens: int = 0
+
+    @property
+    def tpot_ms(self) -> float:
+        return self.decode_ms / (self.completion_tokens - 1) if self.completion_tokens > 1 else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        """Generation tokens per second after the first token; 0 when there was only one."""
+        return 1000.0 / self.tpot_ms if self.tpot_ms > 0 else 0.0
+
+    @property
+    def prefill_tps(self) -> float:
+        return self.prompt_tokens * 1000.0 / self.prefill_ms if self.prefill_ms > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReceipt:
+    """What happened to one medium. Sizes are (width, height) in pixels. sha256 is over the decoded pixels.
+
+    frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
+    """
+
+    kind: Kind
+    num_bytes: int
+    decoded_px: tuple[int, int]
+    seen_px: tuple[int, int]
+    tokens: int
+    sha256: str
+    frames: tuple[tuple[int, float], ...] = ()
+    fetch_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of every stream that does not raise."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    timing: Timing
+    media: tuple[MediaReceipt, ...] = ()
+
+
+Event = Delta | Done
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What this machine is. memory_bytes is physical memory; blas is the library behind CPU matrix products."""
+
+    os: str
+    chip: str
+    mlx_device: str
+    memory_bytes: int
+    num_cores: int
+    blas: str
+    mlx_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A loaded model: what it is and what it can take."""
+
+    id: str
+    path: str
+    model_type: str
+    dtype: str
+    num_params: int
+    num_bytes: int
+    context_tokens: int
+    vision: bool = False
+    video: bool = False
+    native_video: bool = False
+    audio: bool = False
+    images_per_prompt: int | None = None
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One request the scheduler holds, as the tabs see it."""
+
+    id: str
+    stage: Literal["waiting", "prefill", "decode"]
+    prompt_tokens: int
+    prefilled_tokens: int
+    completion_tokens: int
+    age_ms: float
+    source: str
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counters since the engine started."""
+
+    requests: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
+
+    Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
+    """
+
+    state: State
+    device: DeviceInfo
+    model: ModelCard | None = None
+    error: str | None = None
+    running: tuple[Running, ...] = ()
+    totals: Totals = field(default_factory=Totals)
+    active_bytes: int = 0
+    cache_bytes: int = 0
+    peak_bytes: int = 0
+    process_bytes: int = 0
+    decode_tps: float = 0.0
