@@ -1,9 +1,9 @@
 """The nouns of the engine, as frozen values. Pure Python: no MLX, no numpy, safe in every thread.
 
-    Request ── Message ── Part            what goes in
-    Delta*, Done                          the only two events that come out; exactly one Done, last
-    Usage, Timing, MediaReceipt           what Done carries
-    Snapshot, ModelCard, DeviceInfo       the frozen picture of the engine that the tabs, /health and /v1/models read
+Request ── Message ── Part            what goes in
+Delta*, Done                          the only two events that come out; exactly one Done, last
+Usage, Timing, MediaReceipt           what Done carries
+Snapshot, ModelCard, DeviceInfo       the frozen picture of the engine that the tabs, /health and /v1/models read
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ Role = Literal["system", "user", "assistant"]
 Kind = Literal["text", "image", "video", "audio"]
 Channel = Literal["text", "reasoning"]
 FinishReason = Literal["stop", "length", "cancelled"]
+Stage = Literal["waiting", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
 
 
@@ -209,7 +210,7 @@ class Running:
     """One request the scheduler holds, as the tabs see it."""
 
     id: str
-    stage: Literal["waiting", "prefill", "decode"]
+    stage: Stage
     prompt_tokens: int
     prefilled_tokens: int
     completion_tokens: int

@@ -1,0 +1,41 @@
+"""The engine: one MLX model behind one asynchronous stream of events. It knows nothing of Gradio or of the workbench.
+
+chat tab ──┐
+/v1 routes ┼─> Engine.stream(Request) ─> media pool ─> inbox ─> engine thread: prompt → prefill → batch step
+bench ─────┘        ^                                                   │
+                    └──────────── loop.call_soon_threadsafe(event) ─────┘
+
+errors types config checks   the nouns: pure values, no MLX
+device                       what this machine is; the BLAS preload on Linux CPU
+core                         Engine; makes the engine thread and the media pool
+worker                       the body of the engine thread
+scheduler                    who waits, who is prefilled next, who decodes (pure)
+prompt receipts              request + media -> token ids; what the processor made of each medium
+detokenize sampling          token ids -> text; sampling settings -> sampler
+models/                      registry, families table, adapter, batch
+media/                       fetch and decode pictures and clips into numpy
+api/                         the OpenAI routes
+bench/ cli                   the commands
+"""
+
+from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
+from engine.core import Engine
+from engine.errors import EngineError
+from engine.types import Delta, Done, FrameSampling, Message, Part, Request, Sampling, Snapshot
+
+__all__ = [
+    "Delta",
+    "Done",
+    "Engine",
+    "EngineConfig",
+    "EngineError",
+    "FrameSampling",
+    "MediaLimits",
+    "Message",
+    "ModelSpec",
+    "Part",
+    "Request",
+    "Sampling",
+    "ServerConfig",
+    "Snapshot",
+]

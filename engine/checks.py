@@ -1,0 +1,31 @@
+"""What can be said about a request before anything is fetched or computed. Pure; any thread."""
+
+from __future__ import annotations
+
+from engine.config import MediaLimits
+from engine.errors import BadRequest
+from engine.types import ModelCard, Part, Request
+
+
+def media_parts(request: Request) -> list[Part]:
+    """The media of a request, in the order in which they were sent."""
+    return [part for message in request.messages for part in message.parts if part.kind != "text"]
+
+
+def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
+    """Raise BadRequest for a medium that this model cannot take, or for more media than a prompt may carry."""
+    takes = {"image": card.vision, "video": card.video, "audio": card.audio}
+    count = {"image": 0, "video": 0, "audio": 0}
+    for part in media_parts(request):
+        if not takes[part.kind]:
+            raise BadRequest(
+                f"{part.param}: {card.id} cannot take {part.kind} input.", param=part.param, code="unsupported_media"
+            )
+        count[part.kind] += 1
+    most = {
+        "image": min((n for n in (card.images_per_prompt, limits.max_images) if n is not None), default=None),
+        "video": limits.max_videos,
+    }
+    for kind, limit in most.items():
+        if limit is not None and count[kind] > limit:
+            raise BadRequest(f"{count[kind]} {kind}s were sent; the limit is {limit} per prompt.", param="messages")

@@ -1,0 +1,181 @@
+"""Engine: the one object that the chat tab, the /v1 routes and the bench command hold. Safe from any event loop.
+
+It makes the engine thread (all MLX lives there) and the media pool (bytes and numpy only), and nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
+
+from engine import device
+from engine.checks import check, media_parts
+from engine.config import EngineConfig
+from engine.errors import BadMedia, EngineError, Unavailable
+from engine.scheduler import Cancel, Command, Sequence, Stop, Submit
+from engine.types import Done, Event, FrameSampling, ModelCard, Part, Request, Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """One model behind one asynchronous stream of events.
+
+    start() returns at once and the model loads in the engine thread; ready() waits for it. stream() may be used by
+    any number of tasks in any event loop; closing the iterator cancels the request. stop() ends the threads.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._loaded: Future[ModelCard] = Future()
+        self._snapshot = Snapshot(state="starting", device=device.describe())
+        self._thread: threading.Thread | None = None
+        self._media = ThreadPoolExecutor(max_workers=2, thread_name_prefix="media")
+
+    def start(self) -> None:
+        """Make the engine thread and begin to load the model. Call once."""
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._snapshot = replace(self._snapshot, state="loading")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the threads; requests that still run end with an error. Idempotent; blocks until the thread is gone."""
+        if self._thread is not None:
+            self._inbox.put(Stop())
+            self._thread.join()
+            self._thread = None
+        self._media.shutdown(wait=False, cancel_futures=True)
+        if not self._loaded.done():
+            self._loaded.set_exception(Unavailable("The engine was stopped."))
+        self._snapshot = replace(self._snapshot, state="stopped", running=())
+
+    async def ready(self) -> ModelCard:
+        """Wait for the model. Raises Unavailable or ModelNotFound with the reason when it could not be loaded."""
+        return await asyncio.shield(asyncio.wrap_future(self._loaded))
+
+    def snapshot(self) -> Snapshot:
+        """The latest frozen picture of the engine. Any thread, never blocks."""
+        return self._snapshot
+
+    async def stream(self, request: Request) -> AsyncIterator[Event]:
+        """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
+
+        Raises EngineError, before the first event or between events.
+        """
+        accepted_s = time.perf_counter()
+        card = await self.ready()
+        if self._thread is None:
+            raise Unavailable("The engine was stopped.")
+        check(request, card, self.config.media)
+        media = await self._load_media(request)
+        if not request.id:
+            request = replace(request, id=secrets.token_hex(8))
+        events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
+        sequence = Sequence(
+            id=request.id,
+            request=request,
+            post=_poster(events),
+            accepted_s=accepted_s,
+            submitted_s=time.perf_counter(),
+            media=media,
+        )
+        self._inbox.put(Submit(sequence))
+        finished = False
+        try:
+            while not finished:
+                event = await events.get()
+                finished = isinstance(event, Done | EngineError)
+                if isinstance(event, EngineError):
+                    raise event
+                yield event
+        finally:
+            if not finished:
+                self._inbox.put(Cancel(request.id))
+
+    async def _load_media(self, request: Request) -> tuple[Any, ...]:
+        """Fetch and decode the request's media in the pool, two at a time, in order."""
+        from engine.media import load_media
+
+        parts = media_parts(request)
+        if not parts:
+            return ()
+        limits = self.config.media
+        frames = _frame_sampling(request.frames, self.config.frames)
+        loop = asyncio.get_running_loop()
+
+        async def load(part: Part) -> Any:
+            timeout_s = limits.fetch_timeout_s + limits.decode_timeout_s
+            try:
+                async with asyncio.timeout(timeout_s * len(parts)):
+                    return await loop.run_in_executor(self._media, load_media, part, limits, frames)
+            except TimeoutError as e:
+                raise BadMedia(f"{part.param}: reading it took more than {timeout_s:.0f} s.", param=part.param) from e
+
+        return tuple(await asyncio.gather(*(load(part) for part in parts)))
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def _run(self) -> None:
+        """The engine thread. MLX is imported here first, after the BLAS is in place."""
+        device.prepare()
+        import mlx.core as mx
+
+        try:
+            self._serve()
+        except EngineError as e:
+            self._give_up(e)
+        except Exception as e:
+            log.exception("the engine thread ended")
+            self._give_up(Unavailable(f"The engine ended: {e}", code="model_load_failed"))
+        finally:
+            gc.collect()
+            mx.clear_cache()
+            # Without this a thread that used MLX aborts the process at exit.
+            mx.clear_streams()
+
+    def _serve(self) -> None:
+        from engine.models import registry
+        from engine.worker import Worker
+
+        loaded = registry.load(self.config)
+        worker = Worker(self.config, loaded, self._inbox, self._publish)
+        self._loaded.set_result(loaded.card)
+        worker.run()
+
+    def _give_up(self, error: EngineError) -> None:
+        """The model is not there and will not be: say so to everyone who waits or comes later."""
+        self._snapshot = replace(self._snapshot, state="failed", error=error.message)
+        if self._loaded.done():
+            self._loaded = Future()
+        self._loaded.set_exception(error)
+
+
+def _poster(events: asyncio.Queue[Event | EngineError]) -> Any:
+    """A function for the engine thread that hands events to this task's loop; a loop that is gone reads no more."""
+    loop = asyncio.get_running_loop()
+
+    def post(event: Event | EngineError) -> None:
+        try:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+        except RuntimeError:
+            log.debug("the reader's event loop is closed")
+
+    return post
+
+
+def _frame_sampling(asked: FrameSampling, default: FrameSampling) -> FrameSampling:
+    names = FrameSampling.__dataclass_fields__
+    return FrameSampling(
+        **{n: getattr(asked, n) if getattr(asked, n) is not None else getattr(default, n) for n in names}
+    )

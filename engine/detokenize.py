@@ -1,0 +1,73 @@
+"""Token ids -> Delta: UTF-8 safe, special tokens dropped, stop strings cut, reasoning told apart from the answer.
+
+Pure Python over mlx-lm's streaming detokenizer and text state machine; runs on the engine thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from mlx_lm.generate import TextStateMachine
+
+from engine.types import Channel, Delta
+
+_CHANNEL: dict[str, Channel] = {"normal": "text", "reasoning": "reasoning"}
+
+
+def _state_machine(tokenizer: Any, stop: tuple[str, ...]) -> TextStateMachine:
+    """States normal and reasoning; a stop string leads to None, which ends the answer."""
+    edges: dict[str, list[tuple[str, str | None]]] = {"normal": [], "reasoning": []}
+    if tokenizer.has_thinking:
+        edges["normal"].append((tokenizer.think_start, "reasoning"))
+        edges["reasoning"].append((tokenizer.think_end, "normal"))
+    for state in edges:
+        edges[state] += [(word, None) for word in stop]
+    return TextStateMachine({state: out for state, out in edges.items() if out} or None)
+
+
+class Detokenizer:
+    """One answer's text. `add` takes tokens as they come, `finish` gives what was held back.
+
+    Text is held back only while it may still turn into a stop string, a think marker or a longer UTF-8 character.
+    `stopped` turns True when a stop string was completed; nothing comes after it.
+    """
+
+    def __init__(
+        self, tokenizer: Any, special_ids: Collection[int], stop: tuple[str, ...] = (), reasoning: bool = False
+    ) -> None:
+        self._stream = tokenizer.detokenizer
+        self._special_ids = special_ids
+        self._state = _state_machine(tokenizer, stop).make_state("reasoning" if reasoning else "normal")
+        self._num_tokens = 0
+        self.stopped = False
+
+    def add(self, token: int) -> list[Delta]:
+        """The new text that this token settles, one Delta per channel; often empty. Counts the token either way."""
+        self._num_tokens += 1
+        if token in self._special_ids:
+            return []
+        self._stream.add_token(token)
+        return self._advance(self._stream.last_segment)
+
+    def finish(self) -> list[Delta]:
+        """The rest, when the answer ended for another reason than a stop string."""
+        if self.stopped:
+            return []
+        self._stream.finalize()
+        deltas = self._advance(self._stream.last_segment)
+        if self.stopped:
+            return deltas
+        self._state, rest, name = TextStateMachine.flush(self._state)
+        return deltas + ([self._delta(rest, name)] if rest else [])
+
+    def _advance(self, text: str) -> list[Delta]:
+        if not text or self.stopped:
+            return []
+        self._state, segments = TextStateMachine.split(self._state, text)
+        self.stopped = self._state[0] is None
+        return [self._delta(piece, name) for name, piece in segments if piece and name is not None]
+
+    def _delta(self, text: str, state: str) -> Delta:
+        num_tokens, self._num_tokens = self._num_tokens, 0
+        return Delta(text, _CHANNEL.get(state, "text"), num_tokens)

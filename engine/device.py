@@ -1,0 +1,118 @@
+"""What this machine is and has, and what must happen before MLX is imported.
+
+`prepare()` is called once, before the first `import mlx.core`, by the engine thread and by the commands:
+on Linux CPU it loads a fast BLAS into the process and turns MLX's CPU compiler off. Why: the MLX wheel for Linux links
+a reference BLAS that is 50 to 90 times slower than OpenBLAS, and `mx.compile` on CPU calls g++ at each kernel's first
+use. Both are no-ops on a Mac and when MLX runs on CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from engine.types import DeviceInfo
+
+BLAS_HINT = (
+    "No OpenBLAS found: MLX on the CPU will be slow. Install one with `apt install libopenblas0` "
+    "or `pip install opencv-python`."
+)
+
+
+def _has_cuda_mlx() -> bool:
+    return any(importlib.util.find_spec(name) for name in ("mlx_cuda_13", "mlx_cuda_12", "mlx_cuda"))
+
+
+def _blas_candidates() -> list[str]:
+    """Paths of OpenBLAS libraries to try, best first: the system's own, then the one in opencv-python's wheel."""
+    found = []
+    system = ctypes.util.find_library("openblas")
+    if system:
+        found.append(system)
+    spec = importlib.util.find_spec("cv2")
+    if spec and spec.origin:
+        wheel_libs = Path(spec.origin).parent.parent / "opencv_python.libs"
+        found += sorted(str(p) for p in wheel_libs.glob("libopenblas*.so*"))
+    return found
+
+
+@lru_cache(maxsize=1)
+def prepare() -> str:
+    """Make MLX fast on this machine; call before `import mlx.core`. Any thread, idempotent.
+
+    Returns the name of the BLAS that serves MLX's CPU matrix products: "Accelerate", the file name of an OpenBLAS,
+    or "reference" when none was found.
+    """
+    if sys.platform == "darwin":
+        return "Accelerate"
+    if not _has_cuda_mlx():
+        os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
+    for path in _blas_candidates():
+        try:
+            # RTLD_GLOBAL: the symbols must win over the reference BLAS that libmlx links.
+            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        return Path(path).name
+    return "reference"
+
+
+def _chip() -> str:
+    """The processor's name, as its maker writes it."""
+    if sys.platform == "darwin":
+        out = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return out.stdout.strip() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+            for line in f:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _os_name() -> str:
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return f"{platform.system()} {platform.release()}"
+
+
+@lru_cache(maxsize=1)
+def describe() -> DeviceInfo:
+    """This machine, as the header and /health show it. Does not import MLX (any thread)."""
+    import psutil
+
+    if sys.platform == "darwin":
+        mlx_device = "Metal GPU" if platform.machine() == "arm64" else "CPU"
+    else:
+        mlx_device = "CUDA GPU" if _has_cuda_mlx() else "CPU"
+    return DeviceInfo(
+        os=_os_name(),
+        chip=_chip(),
+        mlx_device=mlx_device,
+        memory_bytes=psutil.virtual_memory().total,
+        num_cores=os.cpu_count() or 1,
+        blas=prepare(),
+        mlx_version=importlib.metadata.version("mlx"),
+    )
+
+
+def process_bytes() -> int:
+    """Resident memory of this process in bytes."""
+    import psutil
+
+    return psutil.Process().memory_info().rss

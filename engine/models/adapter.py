@@ -1,0 +1,167 @@
+"""One calling convention for text models (mlx-lm) and vision models (mlx-vlm). Engine thread only.
+
+mlx-lm's batcher calls `model(ids, cache=...)` and knows nothing of pictures. Two things make mlx-vlm's models fit:
+
+    prefill   one row at a time, with its own un-batched KV list: embeddings, M-RoPE positions and deepstack features
+              of the whole prompt are computed once and cut to each chunk
+    decode    many rows in mlx-lm's batch; the only multimodal state left is the row's M-RoPE delta, which travels in
+              a pseudo cache layer (RowState) through the batcher's merge, filter and extend
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from engine.errors import BadRequest
+
+# Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
+_PER_TOKEN = ("inputs_embeds", "visual_pos_masks", "per_layer_inputs")
+# State that a decode step would need again and the batch cannot carry.
+_UNBATCHABLE = ("cross_attention_states", "decoder_inputs_embeds")
+
+
+class RowState:
+    """M-RoPE deltas of a batch's rows, (rows,) ints; behaves as a cache layer for mlx-lm's batcher and holds no KV."""
+
+    nbytes = 0
+
+    def __init__(self, deltas: Sequence[int] = (0,)) -> None:
+        self.deltas = list(deltas)
+
+    @property
+    def state(self) -> list[mx.array]:
+        return []
+
+    @classmethod
+    def merge(cls, caches: Sequence[RowState]) -> RowState:
+        return cls([delta for cache in caches for delta in cache.deltas])
+
+    def filter(self, keep: Any) -> None:
+        self.deltas = [self.deltas[int(i)] for i in keep]
+
+    def extend(self, other: RowState) -> None:
+        self.deltas = self.deltas + other.deltas
+
+    def extract(self, index: int) -> RowState:
+        return RowState(self.deltas[index : index + 1])
+
+    def prepare(self, **_: Any) -> None:
+        """Right padding of a co-prefill: rows are prefilled alone here, nothing to do."""
+
+    def finalize(self) -> None:
+        """The end of a co-prefill: nothing to do."""
+
+    def size(self) -> int:
+        return 0
+
+    def empty(self) -> bool:
+        return False
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        return n
+
+
+class Features:
+    """A prompt's embeddings, as mlx-vlm's get_input_embeddings gives them: inputs_embeds (1, tokens, hidden) and,
+    by family, position_ids (3, 1, tokens), visual_pos_masks (1, tokens), deepstack_visual_embeds (per layer, (visual
+    tokens, hidden)).
+    """
+
+    def __init__(self, arrays: dict[str, Any]) -> None:
+        deltas = arrays.pop("rope_deltas", None)
+        self.rope_delta = 0 if deltas is None else int(np.array(deltas).reshape(-1)[0])
+        self._arrays = arrays
+        masks = arrays.get("visual_pos_masks")
+        self._is_visual = None if masks is None else np.array(masks).reshape(-1)
+
+    @property
+    def num_tokens(self) -> int:
+        return self._arrays["inputs_embeds"].shape[1]
+
+    def window(self, start: int, end: int) -> dict[str, Any]:
+        """Keyword arguments for the tokens [start, end) of the prompt."""
+        out = {name: value for name, value in self._arrays.items() if name not in _PER_TOKEN}
+        out |= {name: self._arrays[name][:, start:end] for name in _PER_TOKEN if name in self._arrays}
+        if "position_ids" in out:
+            out["position_ids"] = out["position_ids"][..., start:end]
+        if self._is_visual is not None and "deepstack_visual_embeds" in out:
+            # Deepstack features are compact: one row per visual token, so cut by how many came before.
+            first, last = int(self._is_visual[:start].sum()), int(self._is_visual[:end].sum())
+            out["deepstack_visual_embeds"] = [layer[first:last] for layer in out["deepstack_visual_embeds"]]
+        return out
+
+
+class Adapter:
+    """A model behind the one convention. `model` is mlx-lm's or mlx-vlm's; vision says which."""
+
+    def __init__(self, model: Any, vision: bool) -> None:
+        self.model = model
+        self._lm = model.language_model if vision and hasattr(model, "language_model") else model
+        self._mrope = vision and hasattr(self._lm, "_rope_deltas")
+        self.vision = vision
+        # mlx-lm's batcher asks for it when a row comes without a cache.
+        self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
+
+    def make_cache(self) -> list[Any]:
+        """Empty KV layers for one row, plus its RowState as the last entry."""
+        if self.vision:
+            from mlx_vlm.models.cache import make_prompt_cache
+        else:
+            from mlx_lm.models.cache import make_prompt_cache
+        return [*make_prompt_cache(self._lm), RowState()]
+
+    def embed(self, ids: Sequence[int], inputs: dict[str, Any]) -> Features:
+        """Run the vision tower and scatter its features into the prompt's embeddings.
+
+        ids: the prompt's tokens, placeholders expanded. inputs: the processor's arrays (pixel_values, grids, mask).
+        Raises BadRequest when the family needs state that a shared batch cannot carry.
+        """
+        inputs = dict(inputs)
+        pixels, mask = inputs.pop("pixel_values", None), inputs.pop("attention_mask", None)
+        found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
+        arrays = {name: value for name, value in found.to_dict().items() if value is not None}
+        if any(name in arrays for name in _UNBATCHABLE):
+            raise BadRequest(
+                "This model family reads pictures in a way that cannot join a shared batch.", param="model"
+            )
+        mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
+        features = Features(arrays)
+        if features.num_tokens != len(ids):
+            raise BadRequest(
+                f"This model family expands pictures inside the model ({features.num_tokens} embeddings for "
+                f"{len(ids)} tokens), which this engine does not support.",
+                param="model",
+            )
+        return features
+
+    def prefill(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> None:
+        """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
+        start, end = span
+        arguments: dict[str, Any] = {}
+        if features is not None:
+            arguments = features.window(start, end)
+            cache[-1].deltas = [features.rope_delta]
+        elif self._mrope:
+            arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
+        self._forward(mx.array([list(ids[start:end])]), cache, arguments)
+        mx.eval([layer.state for layer in cache])
+        mx.clear_cache()
+
+    def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
+        """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""
+        return self._forward(ids, cache, {})
+
+    def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any]) -> mx.array:
+        layers = cache[:-1]
+        if self._mrope:
+            arguments["rope_deltas"] = mx.array(cache[-1].deltas)[:, None]
+        out = self._lm(ids, cache=layers, **arguments)
+        cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
+        return out.logits if hasattr(out, "logits") else out

@@ -1,0 +1,84 @@
+"""The rows that decode together. The only file that names mlx-lm's BatchGenerator; engine thread only.
+
+Rows come in with their prompt already computed except its last token, which the batcher feeds as the first step: all
+rows, text or pictures, are then the same to it. It samples each row with the row's own sampler and key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlx_lm.generate import BatchGenerator, StopSequences
+
+from engine.models.adapter import Adapter
+from engine.sampling import LogitsProcessor, Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length"."""
+
+    row: int
+    token: int
+    finish: str | None
+
+
+@dataclass(slots=True)
+class Decode:
+    """What a row brings along. prompt: token ids; cache: KV of all of them but the last; max_tokens >= 1."""
+
+    prompt: list[int]
+    cache: list[Any]
+    sampler: Sampler
+    max_tokens: int
+    processors: list[LogitsProcessor] = field(default_factory=list)
+
+
+class Batch:
+    """Continuous batch: rows join and leave between steps."""
+
+    def __init__(self, adapter: Adapter, stop_ids: Collection[int], max_num_seqs: int) -> None:
+        self._stop = StopSequences([[int(i)] for i in sorted(stop_ids)])
+        # prefill_batch_size 1: rows arrive one token short of their prompt, so there is nothing to prefill together.
+        model: Any = adapter
+        self._generator = BatchGenerator(model, completion_batch_size=max_num_seqs, prefill_batch_size=1)
+        self._rows: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, decode: Decode) -> int:
+        """Let a row join at the next step; returns the row's number."""
+        (row,) = self._generator.insert(
+            [decode.prompt[-1:]],
+            max_tokens=[decode.max_tokens],
+            caches=[decode.cache],
+            all_tokens=[decode.prompt[:-1]],
+            samplers=[decode.sampler],
+            logits_processors=[decode.processors],
+            stop_sequences=[self._stop],
+        )
+        self._rows.add(row)
+        return row
+
+    def step(self) -> list[Token]:
+        """One token for every row that has joined; finished rows leave by themselves."""
+        _, responses = self._generator.next()
+        tokens = [Token(r.uid, int(r.token), r.finish_reason) for r in responses]
+        self._rows -= {t.row for t in tokens if t.finish}
+        return tokens
+
+    def remove(self, row: int) -> None:
+        """Take a row out; the others do not notice. Unknown rows are ignored (it has just finished)."""
+        if row in self._rows:
+            self._generator.remove([row])
+            self._rows.discard(row)
+
+    def kv_bytes(self) -> int:
+        return int(self._generator.prompt_cache_nbytes)
+
+    def close(self) -> None:
+        """Give MLX's wired-memory limit back."""
+        self._generator.close()

@@ -1,0 +1,53 @@
+"""The families table: what each multimodal model_type can take and how it runs. One row each; pure data.
+
+A model_type without a row is tried as a plain causal vision model; what it can take is then read from its processor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """native_video: the processor takes clips; else frames go in as labelled pictures.
+    images_per_prompt: None is no limit of the model's own.
+    refused: why this engine cannot run the family, in plain words; empty when it can.
+    """
+
+    native_video: bool = False
+    images_per_prompt: int | None = None
+    refused: str = ""
+
+
+_QWEN = Family(native_video=True)
+_CROSS_ATTENTION = Family(refused="it reads pictures through cross-attention, which cannot join a shared batch")
+
+FAMILIES: dict[str, Family] = {
+    "qwen2_vl": _QWEN,
+    "qwen2_5_vl": _QWEN,
+    "qwen3_vl": _QWEN,
+    "qwen3_vl_moe": _QWEN,
+    "qwen3_5": _QWEN,
+    "qwen3_5_moe": _QWEN,
+    "gemma3": Family(),
+    "gemma4": Family(native_video=True),
+    "idefics2": Family(),
+    "idefics3": Family(),
+    "smolvlm": Family(),
+    "pixtral": Family(),
+    "mistral3": Family(),
+    "molmo": Family(images_per_prompt=1),
+    "llava": Family(),
+    "llava_next": Family(
+        refused="its processor and its model both expand the picture, so the answer is not trustworthy"
+    ),
+    "paligemma": Family(refused="its prompt is read in both directions, which cannot be computed in chunks"),
+    "mllama": _CROSS_ATTENTION,
+    "florence2": Family(refused="it is an encoder-decoder model"),
+}
+
+
+def family(model_type: str) -> Family:
+    """The row of a model_type, or the default row."""
+    return FAMILIES.get(model_type, Family())

@@ -1,0 +1,257 @@
+"""Find a checkpoint, read what it is from its own files, load it. Engine thread only (but `locate` is safe anywhere).
+
+The kind of a model is read from config.json and its processor files, never from its name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from engine.assets import asset
+from engine.config import DEMO, EngineConfig, ModelSpec
+from engine.errors import BadRequest, ModelNotFound, Unavailable
+from engine.models.adapter import Adapter
+from engine.models.families import Family, family
+from engine.types import ModelCard, Sampling
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
+_VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
+_DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper."""
+
+    card: ModelCard
+    family: Family
+    config: dict[str, Any]
+    adapter: Adapter
+    processor: Any
+    tokenizer: Any
+    stop_ids: frozenset[int]
+    special_ids: frozenset[int]
+    sampling: Sampling
+
+    def placeholder_ids(self) -> dict[str, int]:
+        """Token ids that stand for media in the prompt, by kind."""
+        return _placeholders(self.config)
+
+
+def locate(spec: ModelSpec) -> Path:
+    """The checkpoint's folder: the embedded one, a local one, or a hub snapshot (downloaded now if need be).
+
+    Raises ModelNotFound when there is no such model, Unavailable when the hub cannot be reached.
+    """
+    if spec.source == DEMO:
+        return asset("demo-model")
+    folder = Path(spec.source).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(f"{spec.source} has no config.json: it is not a model folder.", param="model")
+        return folder.resolve()
+    if folder.is_absolute() or spec.source.startswith((".", "~")) or not _HUB_ID.fullmatch(spec.source):
+        raise ModelNotFound(
+            f"No model {spec.source!r}: give 'demo', an existing folder or a hub id such as org/name.", param="model"
+        )
+    return _download(spec)
+
+
+def _download(spec: ModelSpec) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=_FILES))
+    except RepositoryNotFoundError as e:
+        raise ModelNotFound(
+            f"The hub has no model {spec.source!r}, or it is private and you are not logged in.", param="model"
+        ) from e
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as e:
+        raise Unavailable(
+            f"Could not download {spec.source!r}: {_first_line(e)}", param="model", code="model_load_failed"
+        ) from e
+
+
+def load(config: EngineConfig) -> Loaded:
+    """Load the configured model into memory. Raises ModelNotFound or Unavailable(code="model_load_failed")."""
+    spec = config.model
+    path = locate(spec)
+    try:
+        return _load(path, config)
+    except (ModelNotFound, Unavailable):
+        raise
+    except Exception as e:
+        log.exception("loading %s failed", path)
+        raise Unavailable(f"Could not load {spec.source!r}: {_first_line(e)}", code="model_load_failed") from e
+
+
+def _load(path: Path, config: EngineConfig) -> Loaded:
+    spec = config.model
+    raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    model_type = str(raw.get("model_type", ""))
+    vision = is_multimodal(path, raw) and not spec.text_only
+    row = family(model_type) if vision else Family()
+    if row.refused:
+        raise Unavailable(f"{model_type} models cannot run here: {row.refused}.", code="model_load_failed")
+    if raw.get("model_file") and not spec.trust_remote_code:
+        raise Unavailable(
+            f"This checkpoint wants to run its own code ({raw['model_file']}). Start with --trust-remote-code "
+            "only if you trust it.",
+            code="model_load_failed",
+        )
+    model, processor = _load_vision(path, spec) if vision else (_load_text(path, spec), None)
+    stop_ids = _stop_ids(path, raw)
+    tokenizer = _load_tokenizer(path, spec, stop_ids)
+    stop_ids |= set(tokenizer.eos_token_ids)
+    return Loaded(
+        card=_card(path, raw, model, config, row if vision else None),
+        family=row,
+        config=raw,
+        adapter=Adapter(model, vision),
+        processor=processor,
+        tokenizer=tokenizer,
+        stop_ids=frozenset(stop_ids),
+        special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
+        sampling=_generation_defaults(path),
+    )
+
+
+def is_multimodal(path: Path, config: dict[str, Any]) -> bool:
+    """Whether a checkpoint sees or hears, from its own files."""
+    return any(config.get(key) for key in _VISION_KEYS) or (path / "preprocessor_config.json").is_file()
+
+
+def _load_text(path: Path, spec: ModelSpec) -> nn.Module:
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(path, trust_remote_code=spec.trust_remote_code)
+    return model
+
+
+def _load_vision(path: Path, spec: ModelSpec) -> tuple[nn.Module, Any]:
+    from mlx_vlm.utils import load_image_processor, load_model, load_processor
+
+    model = load_model(path)
+    image_processor = load_image_processor(path)
+    eos = getattr(model.config, "eos_token_id", None)
+    processor = load_processor(path, True, eos_token_ids=eos, trust_remote_code=spec.trust_remote_code)
+    if image_processor is not None:
+        processor.image_processor = image_processor
+    if not hasattr(processor, "tokenizer"):
+        # mlx-vlm swallows a processor's own failure and hands out a bare tokenizer: pictures would be lost in silence.
+        raise BadRequest(f"The processor of {path.name} could not be loaded; pictures would not reach the model.")
+    return model, processor
+
+
+def _load_tokenizer(path: Path, spec: ModelSpec, stop_ids: set[int]) -> Any:
+    from mlx_lm.tokenizer_utils import load
+
+    return load(path, {"trust_remote_code": spec.trust_remote_code}, eos_token_ids=sorted(stop_ids) or None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _as_ids(value: Any) -> set[int]:
+    if value is None:
+        return set()
+    return {int(i) for i in (value if isinstance(value, list) else [value])}
+
+
+def _stop_ids(path: Path, config: dict[str, Any]) -> set[int]:
+    """End-of-sequence ids of generation_config.json, config.json and its text part, all of them together."""
+    generation = _read_json(path / "generation_config.json")
+    text = config.get("text_config") or {}
+    return (
+        _as_ids(generation.get("eos_token_id"))
+        | _as_ids(config.get("eos_token_id"))
+        | _as_ids(text.get("eos_token_id"))
+    )
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids that never become text: the tokenizer's special tokens, but not the think markers, which split channels."""
+    markers = {tokenizer.think_start, tokenizer.think_end} if tokenizer.has_thinking else set()
+    added = tokenizer.added_tokens_decoder.items()
+    ids = {int(i) for i, token in added if token.special and token.content not in markers}
+    return frozenset(ids | {int(i) for i in tokenizer.all_special_ids})
+
+
+def _generation_defaults(path: Path) -> Sampling:
+    """The checkpoint's own sampling, from generation_config.json; greedy when it says do_sample false."""
+    raw = _read_json(path / "generation_config.json")
+    if raw.get("do_sample") is False:
+        return Sampling(temperature=0.0)
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    return Sampling(**{name: raw[name] for name in names if raw.get(name) is not None})
+
+
+def _placeholders(config: dict[str, Any]) -> dict[str, int]:
+    found = {}
+    for kind in ("image", "video", "audio"):
+        for key in (f"{kind}_token_id", f"{kind}_token_index"):
+            if isinstance(config.get(key), int):
+                found[kind] = config[key]
+    return found
+
+
+def _context_tokens(config: dict[str, Any], max_model_len: int | None) -> int:
+    """The model's context, lowered by max_model_len if given."""
+    text = config.get("text_config") or config.get("llm_config") or config.get("language_config") or {}
+    own = config.get("max_position_embeddings") or text.get("max_position_embeddings") or _DEFAULT_CONTEXT
+    return min(int(own), max_model_len) if max_model_len else int(own)
+
+
+def _served_name(spec: ModelSpec, path: Path) -> str:
+    """What /v1/models calls it: the given name, else "demo" or the hub id as asked for, else the folder's name."""
+    is_folder = spec.source != DEMO and Path(spec.source).expanduser().is_dir()
+    return spec.name or (path.name if is_folder else spec.source)
+
+
+def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfig, row: Family | None) -> ModelCard:
+    """row: the family of a model that sees; None for a text model."""
+    flat: Any = tree_flatten(model.parameters())
+    arrays: list[mx.array] = [value for _, value in flat]
+    floats = [a.dtype for a in arrays if mx.issubdtype(a.dtype, mx.floating)]
+    quantization = raw.get("quantization") or {}
+    dtype = str(max(set(floats), key=floats.count)).removeprefix("mlx.core.") if floats else "unknown"
+    return ModelCard(
+        id=_served_name(config.model, path),
+        path=str(path),
+        model_type=str(raw.get("model_type", "")),
+        dtype=f"{quantization['bits']}-bit" if quantization.get("bits") else dtype,
+        num_params=_num_params(model),
+        num_bytes=sum(a.nbytes for a in arrays),
+        context_tokens=_context_tokens(raw, config.max_model_len),
+        vision=row is not None,
+        video=row is not None and (row.native_video or row.images_per_prompt is None),
+        native_video=row is not None and row.native_video,
+        images_per_prompt=row.images_per_prompt if row else None,
+        created=int(time.time()),
+    )
+
+
+def _num_params(model: nn.Module) -> int:
+    from mlx_lm.utils import get_total_parameters
+
+    return int(get_total_parameters(model))
+
+
+def _first_line(e: BaseException) -> str:
+    text = str(e).strip().splitlines()
+    return text[0][:300] if text else type(e).__name__

@@ -1,0 +1,216 @@
+"""Request + media -> Prompt: the chat template, the processor, the placeholders. Engine thread only.
+
+Parts keep the order in which they were sent. Every medium must end as placeholder tokens in the prompt; one that
+does not is an error, never a fluent answer about nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.checks import media_parts
+from engine.errors import BadMedia, BadRequest
+from engine.media import Media
+from engine.models.registry import Loaded
+from engine.types import MediaReceipt, Message, Part, Request
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads. ids: token ids with placeholders expanded; inputs: the processor's other arrays (empty
+    for text); starts_in_reasoning: the template has opened the think block already."""
+
+    ids: list[int]
+    inputs: dict[str, Any] = field(default_factory=dict)
+    receipts: tuple[MediaReceipt, ...] = ()
+    starts_in_reasoning: bool = False
+
+
+def build(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+    """Turn a request into token ids and model inputs. media: one entry per media part, in the order of the parts.
+
+    Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
+    """
+    if request.prompt is not None:
+        return _raw(loaded, request.prompt)
+    _refuse_reserved(loaded, request.messages)
+    if loaded.processor is None:
+        return _text(loaded, request)
+    return _multimodal(loaded, request, media)
+
+
+def _raw(loaded: Loaded, prompt: str | tuple[int, ...]) -> Prompt:
+    ids = list(prompt) if not isinstance(prompt, str) else loaded.tokenizer.encode(prompt)
+    if not ids:
+        raise BadRequest("prompt is empty.", param="prompt")
+    size = len(loaded.tokenizer)
+    if any(i < 0 or i >= size for i in ids):
+        raise BadRequest(f"prompt has a token id outside the vocabulary of {size}.", param="prompt")
+    return Prompt(ids)
+
+
+def _refuse_reserved(loaded: Loaded, messages: tuple[Message, ...]) -> None:
+    """Text that spells a placeholder would be counted as a medium."""
+    reserved = [loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.placeholder_ids().values()]
+    for part in (part for message in messages for part in message.parts):
+        for token in reserved:
+            if token and token in part.text:
+                raise BadRequest(f"{part.param} contains {token}, which is reserved for media.", param=part.param)
+
+
+def _text(loaded: Loaded, request: Request) -> Prompt:
+    messages = [{"role": m.role, "content": "".join(p.text for p in m.parts)} for m in request.messages]
+    tokenizer = loaded.tokenizer
+    if not tokenizer.has_chat_template:
+        text = "\n".join(str(m["content"]) for m in messages)
+        return Prompt(tokenizer.encode(text))
+    text = _template(
+        lambda: tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **dict(request.template_kwargs)
+        )
+    )
+    # The template writes the begin-of-sequence token itself.
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return Prompt(ids, starts_in_reasoning=_opens_reasoning(tokenizer, text))
+
+
+def _template(render: Any) -> str:
+    """Run a chat template; its own complaints (roles must alternate, no system role) are the client's to read."""
+    from jinja2 import TemplateError
+
+    try:
+        return render()
+    except TemplateError as e:
+        raise BadRequest(f"The model's chat template refused the messages: {e}", param="messages") from e
+
+
+def _opens_reasoning(tokenizer: Any, text: str) -> bool:
+    return bool(tokenizer.has_thinking) and text.rstrip().endswith(tokenizer.think_start)
+
+
+def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+    from mlx_vlm.prompt_utils import get_chat_template
+    from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
+
+    queue = iter(media)
+    messages = [_message(loaded, message, queue) for message in request.messages]
+    text = _template(lambda: get_chat_template(loaded.processor, messages, True, **dict(request.template_kwargs)))
+    model_type = loaded.card.model_type
+    pictures, clips = _pictures(loaded, media), _clips(loaded, media)
+    try:
+        inputs = prepare_inputs(
+            loaded.processor,
+            images=pictures or None,
+            videos=[np.transpose(clip.pixels, (0, 3, 1, 2)) for clip in clips] or None,
+            video_metadata=[_metadata(clip) for clip in clips] or None,
+            prompts=text,
+            image_token_index=getattr(loaded.adapter.model.config, "image_token_index", None),
+            add_special_tokens=should_add_special_tokens(model_type, loaded.processor),
+        )
+    except (ValueError, TypeError, IndexError) as e:
+        if not media:
+            raise
+        raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
+    ids = np.array(inputs.pop("input_ids")).reshape(-1).tolist()
+    inputs = {k: v for k, v in inputs.items() if v is not None} if media else {}
+    return Prompt(
+        ids, inputs, _receipts(loaded, request, media, (ids, inputs)), _opens_reasoning(loaded.tokenizer, text)
+    )
+
+
+def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[str, Any]:
+    """One message as the family's template wants it: a list of typed parts, or text with image tokens in it."""
+    from mlx_vlm.prompt_utils import MODEL_CONFIG, get_message_json
+
+    style = MODEL_CONFIG.get(loaded.card.model_type)
+    parts = [piece for part in message.parts for piece in _pieces(loaded, part, media)]
+    if style is None or style.value.startswith("list_with"):
+        if message.role == "assistant" and style is not None and "type" in style.value:
+            return {"role": message.role, "content": "".join(p.get("text", "") for p in parts)}
+        return {"role": message.role, "content": parts}
+    num_images = sum(piece["type"] == "image" for piece in parts)
+    rendered = get_message_json(
+        loaded.card.model_type,
+        parts,
+        message.role,
+        skip_image_token=num_images == 0,
+        skip_audio_token=True,
+        num_images=num_images,
+    )
+    return rendered if isinstance(rendered, dict) else {"role": message.role, "content": rendered}
+
+
+def _pieces(loaded: Loaded, part: Part, media: Iterator[Media]) -> list[dict[str, Any]]:
+    """A part as template pieces. A clip becomes labelled pictures where the family has no video of its own."""
+    if part.kind == "text":
+        return [{"type": "text", "text": part.text, "content": part.text}]
+    medium = next(media)
+    if part.kind == "image" or loaded.card.native_video:
+        return [{"type": part.kind}]
+    pieces: list[dict[str, Any]] = []
+    for _, time_s in medium.frames:
+        label = f"Frame at {time_s:.1f} s:"
+        pieces += [{"type": "text", "text": label, "content": label}, {"type": "image"}]
+    return pieces
+
+
+def _pictures(loaded: Loaded, media: tuple[Media, ...]) -> list[Image.Image]:
+    out = []
+    for medium in media:
+        if medium.kind == "image":
+            out.append(Image.fromarray(medium.pixels))
+        elif not loaded.card.native_video:
+            out += [Image.fromarray(frame) for frame in medium.pixels]
+    return out
+
+
+def _clips(loaded: Loaded, media: tuple[Media, ...]) -> list[Media]:
+    return [medium for medium in media if medium.kind == "video" and loaded.card.native_video]
+
+
+def _metadata(clip: Media) -> dict[str, Any]:
+    """What the processor writes timestamps from: true source indices and rate."""
+    return {
+        "total_num_frames": clip.num_source_frames,
+        "fps": clip.source_fps,
+        "frames_indices": [index for index, _ in clip.frames],
+        "duration": clip.duration_s,
+    }
+
+
+def _receipts(
+    loaded: Loaded, request: Request, media: tuple[Media, ...], prompt: tuple[list[int], dict[str, Any]]
+) -> tuple[MediaReceipt, ...]:
+    """One receipt per medium. Raises BadMedia for a medium that left no token in the prompt."""
+    from engine.receipts import measure
+
+    if not media:
+        return ()
+    out = []
+    for part, medium, (tokens, seen_px) in zip(
+        media_parts(request), media, measure(loaded, media, *prompt), strict=True
+    ):
+        if tokens == 0:
+            raise BadMedia(
+                f"{part.param}: the {medium.kind} left no token in the prompt, so the model would not see it.",
+                param=part.param,
+            )
+        out.append(
+            MediaReceipt(
+                kind=medium.kind,
+                num_bytes=medium.num_bytes,
+                decoded_px=medium.decoded_px,
+                seen_px=seen_px,
+                tokens=tokens,
+                sha256=medium.sha256,
+                frames=medium.frames,
+                fetch_ms=medium.fetch_ms,
+                decode_ms=medium.decode_ms,
+            )
+        )
+    return tuple(out)

@@ -1,0 +1,69 @@
+"""Sampling -> a sampler with its own random key, and logits processors. Engine thread only.
+
+Each request has its own sampler object and key, so the same seed gives the same tokens in any batch. All greedy
+requests share ONE function: mlx-lm's batcher then samples the whole batch in one call.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+import mlx.core as mx
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler, make_logits_processors
+
+from engine.types import Sampling
+
+Sampler = Callable[[mx.array], mx.array]
+LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
+
+
+class SeededSampler:
+    """Temperature, top-p, min-p, top-k over log-probabilities (1, vocab) -> token (1,), from the request's own key."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._temperature = sampling.temperature or 0.0
+        self._top_p = sampling.top_p or 1.0
+        self._min_p = sampling.min_p or 0.0
+        self._top_k = sampling.top_k or 0
+        self._key = mx.random.key(secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64)
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        if 0.0 < self._top_p < 1.0:
+            logprobs = apply_top_p(logprobs, self._top_p)
+        if self._min_p > 0.0:
+            logprobs = apply_min_p(logprobs, self._min_p)
+        if 0 < self._top_k < logprobs.shape[-1]:
+            logprobs = apply_top_k(logprobs, self._top_k)
+        self._key, key = mx.random.split(self._key)
+        return mx.random.categorical(logprobs / self._temperature, key=key)
+
+
+def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:
+    """Fill what the request left open from the defaults, first one wins (server settings, then generation config)."""
+    out = asked
+    for default in defaults:
+        missing = {
+            name: getattr(default, name)
+            for name in Sampling.__dataclass_fields__
+            if getattr(out, name) is None and getattr(default, name) is not None
+        }
+        out = replace(out, **missing)
+    return out
+
+
+def make_sampler(sampling: Sampling) -> Sampler:
+    """A sampler for one request. temperature None or 0 is greedy."""
+    return SeededSampler(sampling) if sampling.temperature else greedy_sampler
+
+
+def make_processors(sampling: Sampling) -> list[LogitsProcessor]:
+    """Logits processors (tokens (n,), logits (1, vocab)) -> logits, for bias and penalties; empty for most requests."""
+    penalty = sampling.repetition_penalty
+    return make_logits_processors(
+        logit_bias=dict(sampling.logit_bias) or None,
+        repetition_penalty=penalty if penalty not in (None, 1.0) else None,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+    )

@@ -1,0 +1,129 @@
+"""Who waits, who is prefilled next, who decodes. Pure Python, no MLX; owned by the engine thread.
+
+    submit ──> waiting ──admit──> prefill ──ready──> decode ──> finished
+                  └───────────── cancel, at any stage ─────────────┘
+
+Admission is first in, first out. Prompts in prefill take turns chunk by chunk, so a short prompt behind a long one
+starts after a chunk of it, not after all of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import Busy, EngineError
+from engine.types import Event, Request, Stage
+
+MAX_PREFILLING = 8
+"""Prompts that take turns at once; the rest wait, so that memory for half-read prompts stays bounded."""
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A request that the scheduler holds. Times in seconds of time.perf_counter.
+
+    post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
+    row is the engine's own state for it (prompt, KV, detokenizer), opaque here.
+    """
+
+    id: str
+    request: Request
+    post: Callable[[Event | EngineError], None]
+    accepted_s: float
+    submitted_s: float
+    media: tuple[Any, ...] = ()
+    stage: Stage = "waiting"
+    num_prompt: int = 0
+    num_prefilled: int = 0
+    num_generated: int = 0
+    started_s: float = 0.0
+    first_token_s: float = 0.0
+    row: Any = None
+
+
+# What the engine thread can be told.
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    pass
+
+
+Command = Submit | Cancel | Stop
+
+
+@dataclass
+class Scheduler:
+    """Queues of sequences. max_num_seqs rows run at once; max_queue more may wait."""
+
+    max_num_seqs: int
+    max_queue: int
+    chunk_tokens: int
+    idle_chunk_tokens: int = 2048
+    waiting: deque[Sequence] = field(default_factory=deque)
+    prefilling: deque[Sequence] = field(default_factory=deque)
+    decoding: dict[str, Sequence] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        yield from self.decoding.values()
+        yield from self.prefilling
+        yield from self.waiting
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.prefilling) + len(self.decoding)
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence. Raises Busy when max_queue sequences wait already."""
+        if len(self.waiting) >= self.max_queue:
+            raise Busy(f"The queue is full: {self.max_queue} requests are waiting. Try again in a moment.")
+        self.waiting.append(sequence)
+
+    def admit(self) -> Sequence | None:
+        """Move the oldest waiting sequence to prefill if there is room, and return it."""
+        room = len(self.prefilling) + len(self.decoding) < self.max_num_seqs
+        if not (self.waiting and room and len(self.prefilling) < MAX_PREFILLING):
+            return None
+        sequence = self.waiting.popleft()
+        sequence.stage = "prefill"
+        self.prefilling.append(sequence)
+        return sequence
+
+    def next_prefill(self) -> tuple[Sequence, int] | None:
+        """The sequence whose turn it is and the most tokens to compute for it now."""
+        if not self.prefilling:
+            return None
+        alone = len(self.prefilling) == 1 and not self.decoding and not self.waiting
+        self.prefilling.rotate(-1)
+        return self.prefilling[-1], self.idle_chunk_tokens if alone else self.chunk_tokens
+
+    def ready(self, sequence: Sequence) -> None:
+        """Its prompt is computed: it decodes from now on."""
+        self.prefilling.remove(sequence)
+        sequence.stage = "decode"
+        self.decoding[sequence.id] = sequence
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence, whatever its stage."""
+        if sequence.stage == "waiting":
+            self.waiting.remove(sequence)
+        elif sequence.stage == "prefill":
+            self.prefilling.remove(sequence)
+        elif sequence.stage == "decode":
+            del self.decoding[sequence.id]
+        sequence.stage = "finished"
+
+    def find(self, request_id: str) -> Sequence | None:
+        return next((s for s in self if s.id == request_id), None)
