@@ -1,0 +1,149 @@
+"""What all tests share: tiny models, real engines on them, a real server, pictures and clips. One engine per model and
+session: starting one takes longer than most tests.
+
+    model = tiny_model("qwen3_vl", "bfloat16")             a checkpoint folder        (tests/tiny.py)
+    engine = await engine_for(model, max_num_seqs=4)       a started engine, shared, stopped at the end of the session
+    demo_engine, demo_server                               the embedded model; the same behind uvicorn on loopback
+    clip_path                                              a small .mp4
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import device
+
+# Before anything imports MLX, and before Gradio or the hub client read their settings.
+device.prepare()
+os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
+
+from engine.config import EngineConfig, ModelSpec, ServerConfig  # noqa: E402
+from tests import pictures, tiny  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+EngineFor = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this session's checkpoints are written."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(models_dir: Path) -> Callable[..., Path]:
+    """tiny_model(family, dtype="float32") -> folder of a tiny random model, written at first use."""
+
+    def make(family: str, dtype: tiny.Dtype = "float32") -> Path:
+        return tiny.build(family, dtype, models_dir)
+
+    return make
+
+
+class EnginePool:
+    """Started engines by their configuration. Fixtures hand them out; tests do not stop them."""
+
+    def __init__(self) -> None:
+        self._engines: dict[EngineConfig, Any] = {}
+
+    def start(self, config: EngineConfig) -> Any:
+        from engine.core import Engine
+
+        if config not in self._engines:
+            self._engines[config] = Engine(config)
+            self._engines[config].start()
+        return self._engines[config]
+
+    def stop_all(self) -> None:
+        for engine in self._engines.values():
+            engine.stop()
+        self._engines.clear()
+
+
+@pytest.fixture(scope="session")
+def engine_pool() -> Iterator[EnginePool]:
+    pool = EnginePool()
+    yield pool
+    pool.stop_all()
+
+
+@pytest.fixture(scope="session")
+def engine_for(engine_pool: EnginePool) -> EngineFor:
+    """await engine_for(folder, **EngineConfig fields) -> a real, ready engine, shared by all who ask for the same."""
+
+    async def make(source: Path | str, **settings: Any) -> Any:
+        engine = engine_pool.start(EngineConfig(model=ModelSpec(str(source)), **settings))
+        await engine.ready()
+        return engine
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def demo_engine(engine_pool: EnginePool) -> Any:
+    """A started engine on the embedded demo model. `await demo_engine.ready()` where the test does not stream."""
+    return engine_pool.start(EngineConfig())
+
+
+@dataclass(frozen=True)
+class Server:
+    """A real server on a loopback port. `url` has no trailing slash; the OpenAI client's base_url is url + "/v1"."""
+
+    url: str
+    engine: Any
+
+
+class ServerThread:
+    """uvicorn on a free loopback port, in a thread; a context manager that gives the base URL."""
+
+    def __init__(self, app: Any) -> None:
+        import uvicorn
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="warning"))
+        self._thread = threading.Thread(target=self._server.run, name="test-server", daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        deadline = time.monotonic() + 30
+        while not self._server.started:
+            assert self._thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{self._port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+        assert not self._thread.is_alive(), "the server did not stop"
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Any], ServerThread]:
+    """with serve(app) as url: ... runs any ASGI app on a free loopback port."""
+    return ServerThread
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo_engine: Any) -> Iterator[Server]:
+    """The /v1 routes on the demo model over a real socket; no key asked for."""
+    from engine.api import create_app
+
+    with ServerThread(create_app(demo_engine, ServerConfig())) as url:
+        yield Server(url, demo_engine)
+
+
+@pytest.fixture(scope="session")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .mp4 of two seconds at 4 fps: eight frames that all differ."""
+    return pictures.write_clip(tmp_path_factory.mktemp("clips") / "walk.mp4", pictures.numbered_frames(8), fps=4.0)

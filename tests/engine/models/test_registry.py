@@ -1,0 +1,241 @@
+"""registry: found, recognised from its own files, loaded, or refused in plain words. The hub is the stand-in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.config import EngineConfig, ModelSpec
+from engine.errors import ModelNotFound, Unavailable
+from engine.models import registry
+from tests.conftest import ROOT
+from tests.families import FAMILIES
+from tests.hub import StandInHub
+
+TinyModel = Callable[..., Path]
+
+LOCATE = """
+import sys
+from engine import device
+device.prepare()
+from engine.config import ModelSpec
+from engine.errors import EngineError
+from engine.models.registry import locate
+try:
+    print("PATH", locate(ModelSpec(sys.argv[1], revision=sys.argv[2] or None)))
+except EngineError as e:
+    print("ERROR", e.status, e.code, e.message)
+"""
+
+
+def locate_in_process(source: str, hub_url: str, home: Path, revision: str = "") -> str:
+    """registry.locate in a fresh interpreter that has this hub: the client reads HF_ENDPOINT once, at import."""
+    env = os.environ | {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(
+        [sys.executable, "-c", LOCATE, source, revision], env=env, cwd=home, capture_output=True, text=True, timeout=90
+    )
+    assert out.returncode == 0, out.stderr[-2000:]
+    return out.stdout.strip().splitlines()[-1]
+
+
+def load(path: Path, **spec: object) -> registry.Loaded:
+    return registry.load(EngineConfig(model=ModelSpec(str(path), **spec)))  # type: ignore[arg-type]
+
+
+# -- the hub -----------------------------------------------------------------------------------------------------------
+
+
+def test_hub_id_downloads_a_whole_checkpoint(tiny_model: TinyModel, tmp_path: Path) -> None:
+    folder = tiny_model("qwen3_vl")
+    with StandInHub({"tiny/qwen3-vl": folder}) as hub:
+        kind, _, path = locate_in_process("tiny/qwen3-vl", hub.url, tmp_path).partition(" ")
+    assert kind == "PATH"
+    assert {p.name for p in Path(path).iterdir()} >= {p.name for p in folder.iterdir() if p.suffix != ".md"}
+    assert (Path(path) / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert any(line.startswith("GET tiny/qwen3-vl/resolve/") for line in hub.requests)
+    assert load(Path(path)).card.model_type == "qwen3_vl"
+
+
+def test_hub_id_again_comes_from_the_disk(tiny_model: TinyModel, tmp_path: Path) -> None:
+    with StandInHub({"tiny/llama": tiny_model("llama")}) as hub:
+        first = locate_in_process("tiny/llama", hub.url, tmp_path)
+        hub.requests.clear()
+        again = locate_in_process("tiny/llama", hub.url, tmp_path)
+        assert again == first
+        assert not [line for line in hub.requests if line.startswith("GET tiny/")], "weights were fetched twice"
+        hub.down = True
+        assert locate_in_process("tiny/llama", hub.url, tmp_path) == first, "a hub that is down broke a cached model"
+
+
+def test_unknown_repository_is_a_clear_404(tmp_path: Path) -> None:
+    with StandInHub({}) as hub:
+        line = locate_in_process("nobody/nothing", hub.url, tmp_path)
+    assert line.startswith("ERROR 404 model_not_found")
+    assert "nobody/nothing" in line
+
+
+def test_unknown_revision_is_a_clear_error(tiny_model: TinyModel, tmp_path: Path) -> None:
+    with StandInHub({"tiny/llama": tiny_model("llama")}) as hub:
+        line = locate_in_process("tiny/llama", hub.url, tmp_path, revision="no-such-branch")
+    assert line.startswith("ERROR")
+    assert "tiny/llama" in line
+    assert "no-such-branch" in line
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answers-503", "unreachable"])
+def test_hub_that_is_away_says_so(tmp_path: Path, answers: bool) -> None:
+    with StandInHub({}, down=True) as hub:
+        url = hub.url if answers else "http://127.0.0.1:9"
+        line = locate_in_process("tiny/llama", url, tmp_path)
+    assert line.startswith("ERROR 503 model_load_failed")
+    assert "tiny/llama" in line
+
+
+# -- local sources -----------------------------------------------------------------------------------------------------
+
+
+def test_demo_is_a_checkpoint_like_any_other() -> None:
+    path = registry.locate(ModelSpec())
+    assert (path / "config.json").is_file()
+    assert registry.locate(ModelSpec(str(path))) == path
+
+
+@pytest.mark.parametrize("source", ["", "no/such/folder/here", "/no/such/folder", "./nothing", "~/nothing", "a b/c"])
+def test_a_source_that_is_nothing_is_refused(source: str) -> None:
+    with pytest.raises(ModelNotFound):
+        registry.locate(ModelSpec(source))
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"config\.json"):
+        registry.locate(ModelSpec(str(tmp_path)))
+
+
+# -- what a checkpoint is, from its own files --------------------------------------------------------------------------
+
+LOADABLE = [name for name in FAMILIES if name != "paligemma"]
+
+
+@pytest.mark.parametrize("family", LOADABLE)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "4bit"])
+def test_every_tiny_model_loads(tiny_model: TinyModel, family: str, dtype: str) -> None:
+    card = load(tiny_model(family, dtype)).card
+    assert card.model_type == family
+    assert card.vision == FAMILIES[family].vision
+    assert card.dtype == {"4bit": "4-bit"}.get(dtype, dtype)
+    assert card.context_tokens == 4096
+    assert 10_000 < card.num_params < 2_000_000
+    assert card.num_bytes > 0
+
+
+def test_the_kind_is_never_read_from_the_name(tiny_model: TinyModel, tmp_path: Path) -> None:
+    text_named_vision = shutil.copytree(tiny_model("llama"), tmp_path / "qwen3-vl-vision-instruct")
+    vision_named_text = shutil.copytree(tiny_model("qwen3_vl"), tmp_path / "llama-text-base")
+    assert not load(text_named_vision).card.vision
+    assert load(vision_named_text).card.vision
+
+
+def test_text_only_leaves_the_vision_tower_out(tiny_model: TinyModel) -> None:
+    card = load(tiny_model("gemma3"), text_only=True).card
+    assert not card.vision
+    assert not card.video
+
+
+def test_stop_ids_are_the_union_of_all_places(tiny_model: TinyModel) -> None:
+    """The tiny models keep <|endoftext|> in config.json and <|im_end|> in generation_config.json and the tokenizer."""
+    for family in ("qwen3_vl", "llama", "gemma4"):
+        loaded = load(tiny_model(family))
+        vocab = loaded.tokenizer.get_vocab()
+        assert loaded.stop_ids == {vocab["<|endoftext|>"], vocab["<|im_end|>"]}
+        assert loaded.special_ids >= loaded.stop_ids
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json", "tokenizer_config.json"])
+def test_each_place_of_stop_ids_counts(tiny_model: TinyModel, tmp_path: Path, place: str) -> None:
+    """Sabotage twin of the union: emptied of its stop id, the place is missed."""
+    folder = shutil.copytree(tiny_model("qwen3"), tmp_path / "model")
+    vocab = load(folder).tokenizer.get_vocab()
+    for name in ("generation_config.json", "config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        content["eos_token" if name.startswith("tokenizer") else "eos_token_id"] = None
+        (folder / name).write_text(json.dumps(content))
+    assert not load(folder).stop_ids
+    content = json.loads((folder / place).read_text())
+    if place.startswith("tokenizer"):
+        content["eos_token"] = "<|im_start|>"
+    else:
+        content["eos_token_id"] = vocab["<|im_start|>"]
+    (folder / place).write_text(json.dumps(content))
+    assert load(folder).stop_ids == {vocab["<|im_start|>"]}
+
+
+def test_generation_defaults_come_with_the_checkpoint(tiny_model: TinyModel, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"temperature": 0.3, "top_k": 7}))
+    assert (load(folder).sampling.temperature, load(folder).sampling.top_k) == (0.3, 7)
+    path.write_text(json.dumps(settings | {"temperature": 0.3, "do_sample": False}))
+    assert load(folder).sampling.temperature == 0.0
+
+
+def test_max_model_len_only_lowers_the_context(tiny_model: TinyModel) -> None:
+    def context(max_model_len: int) -> int:
+        spec = ModelSpec(str(tiny_model("llama")))
+        return registry.load(EngineConfig(model=spec, max_model_len=max_model_len)).card.context_tokens
+
+    assert context(128) == 128
+    assert context(1_000_000) == 4096
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_family_that_cannot_join_a_batch_is_refused_in_plain_words(tiny_model: TinyModel) -> None:
+    with pytest.raises(Unavailable, match="paligemma.*both directions"):
+        load(tiny_model("paligemma"))
+
+
+def test_code_in_a_checkpoint_is_not_run(tiny_model: TinyModel, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_file": "evil.py"}))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(Unavailable, match="trust-remote-code"):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{not json"),
+        ("config.json", '{"model_type": "no_such_architecture"}'),
+        ("model.safetensors", "garbage"),
+        ("tokenizer.json", "{}"),
+    ],
+)
+def test_a_broken_checkpoint_is_a_load_failure(
+    tiny_model: TinyModel, tmp_path: Path, name: str, content: str
+) -> None:
+    folder = shutil.copytree(tiny_model("qwen2"), tmp_path / "model")
+    (folder / name).write_text(content)
+    with pytest.raises(Unavailable) as caught:
+        load(folder)
+    assert caught.value.code == "model_load_failed"
+    assert str(folder) in caught.value.message
+
+
+def test_a_broken_processor_is_not_a_text_model(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """mlx-vlm hands out a bare tokenizer when a processor fails; pictures would then be lost in silence."""
+    folder = shutil.copytree(tiny_model("qwen2_vl"), tmp_path / "model")
+    (folder / "preprocessor_config.json").write_text("{broken")
+    with pytest.raises(Unavailable, match="processor|preprocessor|JSON"):
+        load(folder)
