@@ -1,0 +1,77 @@
+"""Where the bytes of a part come from: a data: URL, a file, or the web (engine.media.web)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from engine.config import MediaLimits
+from engine.media.medium import refuse, say_bytes
+from engine.media.web import fetch_url
+from engine.types import Part
+
+WHITESPACE = re.compile(r"\s+")
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+URLSAFE = str.maketrans("-_", "+/")
+
+
+def read_part(part: Part, limits: MediaLimits) -> bytes:
+    """All bytes of a part, never more than limits.max_bytes. Blocks; raises BadMedia."""
+    if part.path is not None:
+        return _read_file(part, Path(part.path), limits)
+    url = (part.url or "").strip()
+    scheme = url[:8].lower()
+    if scheme.startswith("data:"):
+        return read_data_url(part, url, limits)
+    if scheme.startswith(("http://", "https://")):
+        return fetch_url(part, url, limits)
+    if not url:
+        raise refuse(part, "there is no URL")
+    named = SCHEME.match(url)
+    what = f"{named[0]} URLs are not read" if named and len(named[0]) < 16 else "this is not a URL"
+    raise refuse(part, f"{what}; it must begin with data:, http:// or https://")
+
+
+def read_data_url(part: Part, url: str, limits: MediaLimits) -> bytes:
+    """The payload of `data:[type][;base64],payload`; the declared type is not looked at.
+
+    Base64 is read as browsers do: white space, the URL-safe alphabet and missing padding are fine, other characters
+    are not. https://datatracker.ietf.org/doc/html/rfc2397
+    """
+    header, comma, payload = url.partition(",")
+    if not comma:
+        raise refuse(part, "the data: URL has no comma between its type and its data")
+    if not header.lower().endswith(";base64"):
+        data = unquote_to_bytes(payload)
+        _check_size(part, len(data), limits)
+        return data
+    if "%" in payload:
+        payload = unquote_to_bytes(payload).decode("latin-1")
+    text = WHITESPACE.sub("", payload).translate(URLSAFE).rstrip("=")
+    _check_size(part, len(text) * 3 // 4, limits)
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise refuse(part, "the data: URL is not valid base64") from error
+
+
+def _read_file(part: Part, path: Path, limits: MediaLimits) -> bytes:
+    try:
+        if not path.is_file():
+            raise refuse(part, f"there is no file {path.name!r}")
+        with path.open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except OSError as error:
+        raise refuse(part, f"the file {path.name!r} cannot be read ({error.strerror})") from error
+    if len(data) > limits.max_bytes:
+        _check_size(part, path.stat().st_size, limits)
+    return data
+
+
+def _check_size(part: Part, num_bytes: int, limits: MediaLimits) -> None:
+    if num_bytes > limits.max_bytes:
+        allowed = say_bytes(limits.max_bytes)
+        raise refuse(part, f"it has {say_bytes(num_bytes)}; at most {allowed} are allowed for one medium")

@@ -1,0 +1,58 @@
+"""Media: one decoded part, and the way a part is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.errors import BadMedia
+from engine.types import Kind, Part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Media:
+    """A decoded medium with the facts of its source.
+
+    pixels: uint8 RGB, (H, W, 3) for a picture, (T, H, W, 3) for a clip (T even and at least 2).
+    sha256: hex, over shape and pixels: equal pixels have equal hashes, whatever file they came in.
+    num_bytes: what arrived. decoded_px: (width, height) of the source after rotation; the pixels of a clip are smaller
+    only where all frames together would not fit in memory (engine.media.video).
+    frames: (index in the source, time in seconds) of each frame; empty for a picture.
+    source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture.
+    """
+
+    kind: Kind
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    sha256: str
+    num_bytes: int
+    decoded_px: tuple[int, int]
+    frames: tuple[tuple[int, float], ...] = ()
+    source_fps: float = 0.0
+    num_source_frames: int = 0
+    duration_s: float = 0.0
+    fetch_ms: float = 0.0
+    decode_ms: float = 0.0
+
+
+def content_sha256(pixels: np.ndarray[Any, Any]) -> str:
+    """Hex digest over shape, dtype and pixels; the key under which everything made from them is found again."""
+    digest = hashlib.sha256(f"{pixels.shape}{pixels.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def refuse(part: Part, why: str) -> BadMedia:
+    """The error for this part: its place in the client's own words, then what is wrong."""
+    return BadMedia(f"{part.param}: {why}", param=part.param)
+
+
+def say_bytes(num_bytes: float) -> str:
+    """1536 -> "1.5 KiB", for messages."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.4g} GiB"

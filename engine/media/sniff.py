@@ -1,0 +1,103 @@
+"""What bytes really are, told from their first bytes. The one place that knows signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.types import Kind
+
+HEAD_BYTES = 4096
+"""How much of a file `sniff` looks at."""
+
+PICTURE_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIF"}
+SOUND_BRANDS = {b"M4A ": "M4A", b"M4B ": "M4B"}
+SIGNATURES: tuple[tuple[bytes, Kind, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "image", "PNG"),
+    (b"\xff\xd8\xff", "image", "JPEG"),
+    (b"GIF87a", "image", "GIF"),
+    (b"GIF89a", "image", "GIF"),
+    (b"BM", "image", "BMP"),
+    (b"II*\x00", "image", "TIFF"),
+    (b"MM\x00*", "image", "TIFF"),
+    (b"\x1aE\xdf\xa3", "video", "WebM/MKV"),
+    (b"FLV\x01", "video", "FLV"),
+    (b"\x00\x00\x01\xba", "video", "MPEG"),
+    (b"\x00\x00\x01\xb3", "video", "MPEG"),
+    (b"ID3", "audio", "MP3"),
+    (b"fLaC", "audio", "FLAC"),
+    (b"OggS", "audio", "Ogg"),
+)
+RIFF: dict[bytes, tuple[Kind, str]] = {
+    b"WEBP": ("image", "WebP"),
+    b"AVI ": ("video", "AVI"),
+    b"WAVE": ("audio", "WAV"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """kind None: nothing a model can be shown. name is for people: "PNG", "MP4", "text", "PDF"."""
+
+    kind: Kind | None
+    name: str
+
+
+def sniff(data: bytes) -> Format:
+    """Tell the format from the first bytes; data may be the head of a file (HEAD_BYTES is enough) or all of it."""
+    head = data[:HEAD_BYTES]
+    for signature, kind, name in SIGNATURES:
+        if head.startswith(signature):
+            return Format(kind, name)
+    return _container(head) or _stream(head) or Format(None, _what_else(head))
+
+
+def _container(head: bytes) -> Format | None:
+    """Formats that say at bytes 4 to 12 what is inside."""
+    if head[:4] == b"RIFF" and head[8:12] in RIFF:
+        return Format(*RIFF[head[8:12]])
+    if head[4:8] == b"ftyp":
+        return _iso_media(head[8:12])
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return Format("video", "MOV")
+    return None
+
+
+def _stream(head: bytes) -> Format | None:
+    """Formats without a header, known by their sync bytes."""
+    if len(head) > 188 and head[0] == head[188] == 0x47:
+        return Format("video", "MPEG-TS")
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        return Format("audio", "MP3")
+    return None
+
+
+def _iso_media(brand: bytes) -> Format:
+    if brand in PICTURE_BRANDS:
+        return Format("image", PICTURE_BRANDS[brand])
+    if brand in SOUND_BRANDS:
+        return Format("audio", SOUND_BRANDS[brand])
+    return Format("video", "MOV" if brand == b"qt  " else "MP4")
+
+
+def _what_else(head: bytes) -> str:
+    """A name for what is no medium, so that the message can say what was sent instead."""
+    if not head:
+        return "empty"
+    if head.startswith(b"%PDF"):
+        return "a PDF document"
+    text = head.lstrip()[:64].lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if text.startswith((b"<svg", b"<?xml")):
+        return "an SVG or XML text"
+    return "plain text" if _is_text(head) else "data of an unknown format"
+
+
+def _is_text(head: bytes) -> bool:
+    """UTF-8 without control characters; a character cut off at the end of the head does not count against it."""
+    if len(head) == HEAD_BYTES:
+        head = head[: head.rfind(b" ") + 1] or head
+    try:
+        return b"\x00" not in head and bool(head.decode())
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,209 @@
+"""Clips: the chosen frames as (T, H, W, 3) uint8 RGB, read by seeking, with their exact indices and times.
+
+The container is read from memory through OpenCV's FFmpeg, which is given bytes and no file name: a playlist or a
+reference inside a clip has nothing to open. Memory holds the file and the chosen frames, however long the clip is.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from engine.config import MediaLimits
+from engine.media.frames import Clip, choose_frames
+from engine.media.medium import Media, content_sha256, refuse
+from engine.types import FrameSampling, Part
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+GRAB_AHEAD = 32
+"""Up to this many frames are passed over by decoding on; a seek would decode from the last key frame anyway."""
+
+CLIP_PIXELS = 2
+"""All frames of a clip together may hold this many times limits.max_pixels; beyond it they are made smaller."""
+
+LOST_SHARE = 0.1
+"""Containers estimate their frame count. Beyond this share of missing frames, the clip is called truncated."""
+
+
+def decode_clip(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
+    """Decode the chosen frames of a video file. Raises BadMedia: not readable, no frames, truncated, over a limit."""
+    with _opened(part, data) as capture:
+        reader = ClipReader(part, capture, limits)
+        clip = reader.facts()
+        taken = reader.take(choose(part, clip, limits, frames))
+        found = clip.num_frames if taken else reader.count_frames()
+    if taken is None:
+        if found < clip.num_frames * (1 - LOST_SHARE):
+            why = f"it ends after frame {found} of {clip.num_frames}"
+            raise refuse(part, f"the clip is truncated or damaged: {why}")
+        clip = replace(clip, num_frames=found)
+        with _opened(part, data) as capture:  # anew: after its end was met, a stream may refuse to go back
+            taken = ClipReader(part, capture, limits).take(choose(part, clip, limits, frames))
+    if taken is None:
+        raise refuse(part, "the clip's frames cannot be decoded")
+    return as_media(clip, taken, len(data))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """Frames read from a clip: pixels (T, H, W, 3), their (index, time in s), and the size they were decoded at."""
+
+    pixels: Pixels
+    frames: tuple[tuple[int, float], ...]
+    decoded_px: tuple[int, int]
+
+
+def as_media(clip: Clip, taken: Taken, num_bytes: int) -> Media:
+    return Media(
+        kind="video",
+        pixels=taken.pixels,
+        sha256=content_sha256(taken.pixels),
+        num_bytes=num_bytes,
+        decoded_px=taken.decoded_px,
+        frames=taken.frames,
+        source_fps=clip.fps,
+        num_source_frames=clip.num_frames,
+        duration_s=clip.duration_s,
+    )
+
+
+def choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
+    """choose_frames within the limits, with errors that name the part."""
+    if clip.duration_s > limits.max_seconds:
+        raise refuse(part, f"the clip lasts {clip.duration_s:.0f} s; at most {limits.max_seconds:g} s are allowed")
+    if frames.max_frames and frames.max_frames > limits.max_frames:
+        raise refuse(part, f"{frames.max_frames} frames asked for; at most {limits.max_frames} are allowed")
+    try:
+        return choose_frames(clip, frames, limits.max_frames)
+    except ValueError as error:
+        raise refuse(part, str(error)) from error
+
+
+class ClipReader:
+    """One open clip. Belongs to the thread that opened it; `take` may be called again with other indices."""
+
+    def __init__(self, part: Part, capture: cv2.VideoCapture, limits: MediaLimits) -> None:
+        self._part = part
+        self._capture = capture
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.decode_timeout_s
+        self._next = 0
+
+    def facts(self) -> Clip:
+        """What the container says; counts the frames where it does not say it. Raises BadMedia."""
+        get = self._capture.get
+        fps, num_frames = get(cv2.CAP_PROP_FPS), int(get(cv2.CAP_PROP_FRAME_COUNT))
+        width, height = int(get(cv2.CAP_PROP_FRAME_WIDTH)), int(get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if width < 1 or height < 1:
+            raise refuse(self._part, "the file has no video stream")
+        if width * height > self._limits.max_pixels:
+            allowed = f"at most {self._limits.max_pixels:,} pixels are allowed"
+            raise refuse(self._part, f"frames of {width} x {height} pixels; {allowed}")
+        if not math.isfinite(fps) or fps <= 0:
+            fps = 25.0  # raw streams carry no rate; times are then nominal
+        if num_frames < 1:
+            num_frames = self.count_frames()
+        if num_frames < 1:
+            raise refuse(self._part, f"the clip has no frames that can be decoded (codec {self._codec()})")
+        return Clip(num_frames, fps, width, height)
+
+    def take(self, indices: tuple[int, ...]) -> Taken | None:
+        """Read these frames, ascending. None where one is missing: the container promised more than it has."""
+        pixels: Pixels | None = None
+        frames: list[tuple[int, float]] = []
+        size = (0, 0)
+        for slot, index in enumerate(indices):
+            if slot and index == indices[slot - 1]:
+                assert pixels is not None
+                pixels[slot], repeated = pixels[slot - 1], frames[-1]
+                frames.append(repeated)
+                continue
+            read = self._read(index)
+            if read is None:
+                return None
+            frame, time_s = read
+            size = (frame.shape[1], frame.shape[0])
+            if pixels is None:
+                pixels = np.empty((len(indices), *self._kept_size(size, len(indices)), 3), np.uint8)
+            pixels[slot] = _fit(frame, pixels.shape[1:3])
+            frames.append((index, time_s))
+        return Taken(pixels, tuple(frames), size) if pixels is not None else None
+
+    def count_frames(self) -> int:
+        """Decode from the start to the end, keeping nothing."""
+        self._seek(0)
+        count = 0
+        while self._capture.grab():
+            count += 1
+            self._check_time()
+        self._next = -1
+        return count
+
+    def _read(self, index: int) -> tuple[Pixels, float] | None:
+        """One frame, (H, W, 3) BGR, and its time in seconds."""
+        self._check_time()
+        if not 0 <= index - self._next <= GRAB_AHEAD:
+            self._seek(index)
+        for _ in range(index - self._next):
+            if not self._capture.grab():
+                return None
+        ok, frame = self._capture.read()
+        self._next = index + 1
+        if not ok or frame is None:
+            return None
+        return np.asarray(frame, np.uint8), round(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
+
+    def _seek(self, index: int) -> None:
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+        self._next = index
+
+    def _kept_size(self, size: tuple[int, int], count: int) -> tuple[int, int]:
+        """(height, width) to keep, so that all frames together stay within the memory a clip may take."""
+        width, height = size
+        budget = CLIP_PIXELS * self._limits.max_pixels
+        scale = min(1.0, math.sqrt(budget / (count * width * height)))
+        return max(1, int(height * scale)), max(1, int(width * scale))
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise refuse(self._part, f"decoding the clip took longer than {self._limits.decode_timeout_s:g} s")
+
+    def _codec(self) -> str:
+        code = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        name = code.to_bytes(4, "little").decode("ascii", errors="replace").strip("\x00 ")
+        return name if name.isprintable() and name else "unknown"
+
+
+def _fit(frame: Pixels, size: tuple[int, ...]) -> Pixels:
+    """BGR to RGB, made smaller where the clip's memory asks for it."""
+    height, width = size
+    if frame.shape[:2] != (height, width):
+        frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+@contextmanager
+def _opened(part: Part, data: bytes) -> Iterator[cv2.VideoCapture]:
+    """A capture over bytes in memory, always released."""
+    try:
+        source = cast(Any, io.BytesIO(data))  # OpenCV takes any buffered reader; its stubs name only their own
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [])
+    except cv2.error as error:
+        raise refuse(part, "the clip cannot be opened: its data is damaged") from error
+    try:
+        if not capture.isOpened():
+            raise refuse(part, "the clip cannot be opened: it is damaged, cut off, or its codec is not supported")
+        yield capture
+    except cv2.error as error:
+        raise refuse(part, "the clip cannot be decoded: its data is damaged") from error
+    finally:
+        capture.release()
