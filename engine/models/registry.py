@@ -72,7 +72,12 @@ def locate(spec: ModelSpec) -> Path:
 
 def _download(spec: ModelSpec) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=_FILES))
@@ -80,6 +85,8 @@ def _download(spec: ModelSpec) -> Path:
         raise ModelNotFound(
             f"The hub has no model {spec.source!r}, or it is private and you are not logged in.", param="model"
         ) from e
+    except RevisionNotFoundError as e:
+        raise ModelNotFound(f"{spec.source!r} has no revision {spec.revision!r}.", param="model") from e
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as e:
         raise Unavailable(
             f"Could not download {spec.source!r}: {_first_line(e)}", param="model", code="model_load_failed"
