@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class ServerConfig:
     """How the port is opened. api_keys maps a name to its secret; empty means no key is asked for.
 
     open_access: the stated exception (a public Space): no key and no login even though not on loopback.
+    allowed_hosts: names under which a loopback server is reached besides its own, e.g. through a reverse proxy.
     """
 
     host: str = "127.0.0.1"
@@ -75,3 +77,14 @@ class ServerConfig:
     root_path: str = ""
     max_upload_bytes: int = 256 * 1024 * 1024
     open_access: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+
+    @property
+    def on_loopback(self) -> bool:
+        """True when only this machine can connect. A name other than localhost counts as reachable by others."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False

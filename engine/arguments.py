@@ -1,0 +1,234 @@
+"""The command line, shared by vllm-mlx, vllm-mlx-chat and vllm-mlx-bench: argument groups in, frozen settings out.
+
+Imports nothing slow: `--help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+from engine.config import DEMO, EngineConfig, MediaLimits, ModelSpec, ServerConfig
+from engine.types import FrameSampling, Sampling
+
+NAMED_KEY = re.compile(r"([A-Za-z][\w.-]{0,31})=([^=\s]\S*)")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+DEFAULTS = EngineConfig()
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, how it generates, what media may cost. Read back by `engine_config`."""
+    _add_model_arguments(parser)
+    _add_generation_arguments(parser)
+    _add_media_arguments(parser)
+
+
+def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> None:
+    """How the port is opened. Read back by `server_config`."""
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 opens it (default: %(default)s)"
+    )
+    group.add_argument(
+        "--port", type=_port, default=port, help="port to listen on, 0 for any free one (default: %(default)s)"
+    )
+    group.add_argument(
+        "--api-key",
+        metavar="NAME=KEY",
+        action="append",
+        default=[],
+        help="ask for this key; may be given several times, a plain KEY is fine too. Off loopback one is always asked "
+        "for: without this option it is made and printed",
+    )
+    group.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="answer under this name too, e.g. behind a reverse proxy (on loopback without a key, only localhost is answered)",
+    )
+    group.add_argument("--root-path", metavar="PATH", default="", help="path prefix when a reverse proxy adds one")
+    group.add_argument(
+        "--max-upload-mb",
+        metavar="N",
+        type=_positive,
+        default=256,
+        help="largest request or upload in MiB (default: %(default)s)",
+    )
+    group.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s")
+
+
+def engine_config(args: argparse.Namespace) -> EngineConfig:
+    """EngineConfig from arguments declared by `add_engine_arguments`."""
+    return EngineConfig(
+        model=ModelSpec(
+            source=args.model,
+            name=args.served_model_name,
+            revision=args.revision,
+            text_only=args.text_only,
+            trust_remote_code=args.trust_remote_code,
+        ),
+        media=MediaLimits(media_root=args.media_root, allow_private_urls=args.allow_private_urls),
+        sampling=Sampling(temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p),
+        frames=FrameSampling(fps=args.video_fps, max_frames=args.video_max_frames),
+        max_tokens=args.max_tokens,
+        max_model_len=args.max_model_len,
+        prefill_chunk_tokens=args.prefill_step_size,
+        max_num_seqs=args.max_num_seqs,
+        max_queue=args.max_queue,
+    )
+
+
+def server_config(args: argparse.Namespace) -> ServerConfig:
+    """ServerConfig from arguments declared by `add_server_arguments`; makes no key (see `secured`)."""
+    return ServerConfig(
+        host=args.host,
+        port=args.port,
+        api_keys=_api_keys(args.api_key),
+        root_path=args.root_path.rstrip("/"),
+        max_upload_bytes=args.max_upload_mb * 1024 * 1024,
+        allowed_hosts=tuple(args.allowed_host),
+    )
+
+
+def secured(config: ServerConfig) -> ServerConfig:
+    """A port that others can reach asks for a key: make one where none was given."""
+    if config.on_loopback or config.api_keys or config.open_access:
+        return config
+    return replace(config, api_keys=(("user", "sk-" + secrets.token_urlsafe(24)),))
+
+
+def _api_keys(given: list[str]) -> tuple[tuple[str, str], ...]:
+    """(name, key) of each --api-key. "NAME=KEY", or KEY alone, which may itself end in "=" as base64 does."""
+    keys = []
+    for number, text in enumerate(given, 1):
+        named = NAMED_KEY.fullmatch(text)
+        keys.append((named[1], named[2]) if named else ("user" if number == 1 else f"user{number}", text))
+    return tuple(keys)
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=DEMO,
+        help=f"a folder, a hub id (org/name), or {DEMO!r}, the model that ships with this (default)",
+    )
+    group.add_argument("--served-model-name", metavar="NAME", help="name in /v1/models (default: from --model)")
+    group.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub model")
+    group.add_argument("--text-only", action="store_true", help="load only the language part of a model that sees")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python that the model's folder brings (off by default)"
+    )
+    group.add_argument(
+        "--max-model-len", metavar="N", type=_positive, help="context in tokens, at most the model's own"
+    )
+    group.add_argument(
+        "--max-num-seqs",
+        metavar="N",
+        type=_positive,
+        default=DEFAULTS.max_num_seqs,
+        help="requests decoded together (default: %(default)s)",
+    )
+    group.add_argument(
+        "--prefill-step-size",
+        metavar="N",
+        type=_positive,
+        default=DEFAULTS.prefill_chunk_tokens,
+        help="prompt tokens computed at a time while others decode (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-queue",
+        metavar="N",
+        type=_positive,
+        default=DEFAULTS.max_queue,
+        help="requests that may wait before 429 (default: %(default)s)",
+    )
+
+
+def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "defaults of a request", "used where a request does not say; unset: the model's own"
+    )
+    group.add_argument(
+        "--max-tokens",
+        metavar="N",
+        type=_positive,
+        default=DEFAULTS.max_tokens,
+        help="longest answer in tokens (default: %(default)s)",
+    )
+    group.add_argument("--temperature", metavar="T", type=_at_least_zero, help="0 is greedy")
+    group.add_argument("--top-p", metavar="P", type=_share)
+    group.add_argument("--top-k", metavar="K", type=_count, help="0 is off")
+    group.add_argument("--min-p", metavar="P", type=_share_or_zero)
+
+
+def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("media")
+    group.add_argument(
+        "--media-root", metavar="FOLDER", type=_folder, help="API requests may name files in this folder"
+    )
+    group.add_argument(
+        "--allow-private-urls",
+        action="store_true",
+        help="fetch media from private, loopback and link-local addresses too",
+    )
+    group.add_argument("--video-fps", metavar="FPS", type=_more_than_zero, help="frames per second taken from a clip")
+    group.add_argument("--video-max-frames", metavar="N", type=_positive, help="most frames taken from a clip")
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
+    return path.resolve()
+
+
+def _number(text: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not (low < value <= high if open_low else low <= value <= high) or value == float("inf"):
+        limits = f"more than {low:g}" if open_low else f"at least {low:g}"
+        raise argparse.ArgumentTypeError(
+            f"{text} must be {limits}" + (f" and at most {high:g}" if high < float("inf") else "")
+        )
+    return value
+
+
+def _whole(text: str, low: int, high: float = float("inf")) -> int:
+    if not re.fullmatch(r"[+-]?\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(_number(text, low, high))
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def _at_least_zero(text: str) -> float:
+    return _number(text, 0)
+
+
+def _more_than_zero(text: str) -> float:
+    return _number(text, 0, open_low=True)
+
+
+def _share(text: str) -> float:
+    return _number(text, 0, 1, open_low=True)
+
+
+def _share_or_zero(text: str) -> float:
+    return _number(text, 0, 1)

@@ -1,0 +1,112 @@
+"""The commands vllm-mlx and vllm-mlx-bench. Nothing slow is imported before it is needed: `--help` answers at once.
+
+vllm-mlx serve demo            the /v1 routes of one model, without the page
+vllm-mlx --model org/name      the same
+vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.bench)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from engine.arguments import (
+    add_engine_arguments,
+    add_server_arguments,
+    engine_config,
+    secured,
+    server_config,
+)
+from engine.config import ServerConfig
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+__all__ = ["add_engine_arguments", "add_server_arguments", "bench", "engine_config", "main", "secured", "server_config"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """vllm-mlx. Returns the exit status: 0 when stopped by hand, 1 when it could not serve."""
+    args = _parser().parse_intermixed_args(argv)
+    if args.served is not None:
+        args.model = args.served
+    return _ending(lambda: _serve(args))
+
+
+def bench(argv: Sequence[str] | None = None) -> int:
+    """vllm-mlx-bench. Returns the exit status."""
+    from engine.bench import command
+
+    args = command.parser().parse_args(argv)
+    return _ending(lambda: command.run(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vllm-mlx",
+        usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]",
+        description="Serve one model on OpenAI's /v1 routes.",
+        epilog="The page with the chat is another command: vllm-mlx-chat.",
+    )
+    parser.add_argument(
+        "command", nargs="?", choices=["serve"], default="serve", help="serve is the only one, and may be left out"
+    )
+    parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
+    parser.add_argument("--version", action="version", version=_version())
+    add_engine_arguments(parser)
+    add_server_arguments(parser)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("mlx-workbench")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        return "0"
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from engine.api import create_app
+    from engine.api.app import add_pointer
+    from engine.api.server import listen, serve_app
+    from engine.core import Engine
+
+    config = secured(server_config(args))
+    logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with listen(config) as listener:
+        engine = Engine(engine_config(args))
+        engine.start()
+        try:
+            app = add_pointer(create_app(engine, config))
+            serve_app(app, listener, on_started=lambda: _announce(engine, config, listener.getsockname()[1]))
+        finally:
+            engine.stop()
+
+
+async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
+    """Say where the server is, then wait for the model. Raises what kept it from loading, which ends the server."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    print(f"OpenAI API:    http://{host}:{port}/v1", flush=True)
+    for name, key in config.api_keys:
+        print(f"API key:       {key}   ({name})", flush=True)
+    card = await engine.ready()
+    print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+
+
+def _ending(run: Callable[[], None]) -> int:
+    """Run a command to its exit status, with errors as one line. SIGTERM ends as Ctrl-C does: in order."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run()
+    except EngineError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
