@@ -94,12 +94,11 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 
 
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
-    from mlx_vlm.prompt_utils import get_chat_template
     from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
     queue = iter(media)
     messages = [_message(loaded, message, queue) for message in request.messages]
-    text = _template(lambda: get_chat_template(loaded.processor, messages, True, **dict(request.template_kwargs)))
+    text = _template(lambda: _render(loaded, messages, dict(request.template_kwargs)))
     model_type = loaded.card.model_type
     pictures, clips = _pictures(loaded, media), _clips(loaded, media)
     try:
@@ -121,6 +120,18 @@ def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> P
     return Prompt(
         ids, inputs, _receipts(loaded, request, media, (ids, inputs)), _opens_reasoning(loaded.tokenizer, text)
     )
+
+
+def _render(loaded: Loaded, messages: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+    """The chat template's own text. The tokenizer renders it: some processors (gemma4) rewrite the messages first and
+    lose a clip on the way."""
+    tokenizer = loaded.tokenizer
+    if tokenizer.has_chat_template:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings)
+    from mlx_vlm.prompt_utils import get_chat_template
+
+    # Old checkpoints keep the template in the processor's files only; without any, mlx-vlm writes a plain prompt.
+    return get_chat_template(loaded.processor, messages, True, **settings)
 
 
 def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[str, Any]:
