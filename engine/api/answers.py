@@ -1,0 +1,139 @@
+"""Events -> OpenAI's JSON. Pure. Two shapes with the same five methods: ChatAnswer and TextAnswer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.types import Delta, Done, MediaReceipt
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every object of one answer carries. created in seconds since 1970."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+
+    def wrap(self, kind: str, choices: list[Json]) -> Json:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        }
+
+
+class Answer(Protocol):
+    """How the events of one request are said in JSON."""
+
+    def opening(self) -> Json | None:
+        """The chunk before the first text, if the shape has one."""
+
+    def piece(self, delta: Delta) -> Json:
+        """The chunk of one Delta."""
+
+    def ending(self, done: Done) -> Json:
+        """The chunk that says why it ended."""
+
+    def usage(self, done: Done) -> Json:
+        """The chunk that only carries usage, sent when stream_options.include_usage asks for it."""
+
+    def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
+        """The answer in one object, for a request that does not stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """https://platform.openai.com/docs/api-reference/chat"""
+
+    envelope: Envelope
+
+    def opening(self) -> Json:
+        return self._chunk({"role": "assistant", "content": ""}, None)
+
+    def piece(self, delta: Delta) -> Json:
+        name = "reasoning_content" if delta.channel == "reasoning" else "content"
+        return self._chunk({name: delta.text}, None)
+
+    def ending(self, done: Done) -> Json:
+        return self._chunk({}, done.finish_reason)
+
+    def usage(self, done: Done) -> Json:
+        return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done)}
+
+    def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
+        message: Json = {"role": "assistant", "content": text_of(deltas, "text"), "refusal": None}
+        if reasoning := text_of(deltas, "reasoning"):
+            message["reasoning_content"] = reasoning
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.finish_reason}
+        return {**self.envelope.wrap("chat.completion", [choice]), "usage": usage_json(done)}
+
+    def _chunk(self, delta: Json, reason: str | None) -> Json:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return self.envelope.wrap("chat.completion.chunk", [choice])
+
+
+@dataclass(frozen=True, slots=True)
+class TextAnswer:
+    """https://platform.openai.com/docs/api-reference/completions. Reasoning is text like any other here."""
+
+    envelope: Envelope
+
+    def opening(self) -> None:
+        return None
+
+    def piece(self, delta: Delta) -> Json:
+        return self._object(delta.text, None)
+
+    def ending(self, done: Done) -> Json:
+        return self._object("", done.finish_reason)
+
+    def usage(self, done: Done) -> Json:
+        return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done)}
+
+    def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
+        text = "".join(delta.text for delta in deltas)
+        return {**self._object(text, done.finish_reason), "usage": usage_json(done)}
+
+    def _object(self, text: str, reason: str | None) -> Json:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+        return self.envelope.wrap("text_completion", [choice])
+
+
+def text_of(deltas: Sequence[Delta], channel: str) -> str:
+    return "".join(delta.text for delta in deltas if delta.channel == channel)
+
+
+def usage_json(done: Done) -> Json:
+    """OpenAI's usage; `media`, one receipt per medium in the order sent, is this server's own."""
+    usage = done.usage
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "media": [receipt_json(receipt) for receipt in done.media],
+    }
+
+
+def receipt_json(receipt: MediaReceipt) -> Json:
+    """What happened to one medium. Sizes are [width, height] in pixels, times in seconds of the clip."""
+    return {
+        "kind": receipt.kind,
+        "bytes": receipt.num_bytes,
+        "decoded": list(receipt.decoded_px),
+        "seen": list(receipt.seen_px),
+        "tokens": receipt.tokens,
+        "sha256": receipt.sha256,
+        "frames": [{"index": index, "time": time_s} for index, time_s in receipt.frames],
+        "fetch_ms": round(receipt.fetch_ms, 3),
+        "decode_ms": round(receipt.decode_ms, 3),
+    }

@@ -1,0 +1,43 @@
+"""create_app: the FastAPI app with the /v1 routes and /health. A page may be mounted at "/" afterwards."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from engine.api.failures import add_error_handlers
+from engine.api.guard import HostGuard, guarded_names
+from engine.api.routes import health_router, v1_router
+from engine.config import ServerConfig
+from engine.core import Engine
+
+
+def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
+    """The routes over an engine, which may still be loading. Starts nothing.
+
+    There is no route at "/", so that a page can be mounted there; and no CORS, so that no other page can read answers.
+    """
+    # The interactive documentation would load its scripts from a CDN; /openapi.json stays.
+    app = FastAPI(title="MLX Workbench", docs_url=None, redoc_url=None, root_path=config.root_path)
+    add_error_handlers(app)
+    app.include_router(health_router(engine))
+    app.include_router(v1_router(engine, config))
+    names = guarded_names(config)
+    if names is not None:
+        app.add_middleware(HostGuard, names=names)
+    return app
+
+
+def add_pointer(app: FastAPI) -> FastAPI:
+    """For a server without the page: "/" says where things are."""
+
+    @app.get("/", include_in_schema=False)
+    async def pointer() -> dict[str, str]:
+        return {
+            "openai_api": "/v1",
+            "models": "/v1/models",
+            "health": "/health",
+            "schema": "/openapi.json",
+            "page": "start vllm-mlx-chat instead of vllm-mlx to get the chat here",
+        }
+
+    return app

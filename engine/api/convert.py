@@ -1,0 +1,178 @@
+"""OpenAI's JSON -> Request. Pure but for looking up paths under --media-root. Raises BadRequest and BadMedia.
+
+Every error names the field by its path in the JSON, e.g. "messages[0].content[1].image_url.url".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from engine.api.references import reference
+from engine.api.schemas import MAX_STOPS, Asked, ChatRequest, TextRequest, refuse_unsupported
+from engine.config import MediaLimits
+from engine.errors import BadRequest
+from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
+
+ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+TOOL_ROLES = ("tool", "function")
+MEDIA_TYPES = {
+    "image_url": "image",
+    "image": "image",
+    "video_url": "video",
+    "video": "video",
+    "audio_url": "audio",
+    "input_audio": "audio",
+}
+PART_TYPES = ("text", *MEDIA_TYPES)
+
+
+def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str) -> Request:
+    """The Request of a chat completion."""
+    refuse_unsupported(body)
+    messages = tuple(_message(raw, f"messages[{i}]", limits) for i, raw in enumerate(body.messages))
+    _need_a_question(messages)
+    return Request(
+        messages=messages,
+        sampling=_sampling(body),
+        max_tokens=_max_tokens(body),
+        stop=_stops(body.stop),
+        frames=_frames(body, limits),
+        template_kwargs=tuple(sorted((body.chat_template_kwargs or {}).items())),
+        id=request_id,
+    )
+
+
+def text_request(body: TextRequest, request_id: str) -> Request:
+    """The Request of a text completion."""
+    refuse_unsupported(body)
+    return Request(
+        prompt=_prompt(body.prompt),
+        sampling=_sampling(body),
+        max_tokens=body.max_tokens,
+        stop=_stops(body.stop),
+        id=request_id,
+    )
+
+
+def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
+    role = _role(raw.get("role"), f"{param}.role")
+    if raw.get("tool_calls") or raw.get("function_call"):
+        raise BadRequest(f"{param}.tool_calls: tools are not supported yet.", param=f"{param}.tool_calls")
+    content, param = raw.get("content"), f"{param}.content"
+    if isinstance(content, str):
+        return Message(role, (Part("text", text=content, param=param),))
+    if content is None and role == "assistant":
+        return Message(role, ())
+    if not isinstance(content, list):
+        raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
+    return Message(role, tuple(_part(part, role, f"{param}[{i}]", limits) for i, part in enumerate(content)))
+
+
+def _role(role: Any, param: str) -> Role:
+    if role in TOOL_ROLES:
+        raise BadRequest(
+            f"{param}: messages of role {role!r} are not supported: this server calls no tools.", param=param
+        )
+    if not isinstance(role, str) or role not in ROLES:
+        raise BadRequest(f"{param}: it must be one of {', '.join(ROLES)}.", param=param)
+    return ROLES[role]
+
+
+def _part(raw: Any, role: Role, param: str, limits: MediaLimits) -> Part:
+    if not isinstance(raw, dict):
+        raise BadRequest(f"{param}: it must be an object with a type.", param=param)
+    kind = raw.get("type")
+    if kind == "text":
+        text = raw.get("text")
+        if not isinstance(text, str):
+            raise BadRequest(f"{param}.text: it must be a string.", param=f"{param}.text")
+        return Part("text", text=text, param=f"{param}.text")
+    if kind not in MEDIA_TYPES:
+        raise BadRequest(f"{param}.type: it must be one of {', '.join(PART_TYPES)}.", param=f"{param}.type")
+    if role != "user":
+        raise BadRequest(f"{param}: pictures, clips and sound belong in messages of role user.", param=param)
+    return _medium(raw, kind, f"{param}.{kind}", limits)
+
+
+def _medium(raw: dict[str, Any], kind: str, param: str, limits: MediaLimits) -> Part:
+    """`{"type": "image_url", "image_url": {"url": ...}}`, or the same with the URL in place of the object."""
+    value = raw.get(kind)
+    if kind == "input_audio":
+        return _sound(value, param)
+    if isinstance(value, dict):
+        _check_detail(value.get("detail"), f"{param}.detail")
+        value, param = value.get("url"), f"{param}.url"
+    if not isinstance(value, str) or not value.strip():
+        raise BadRequest(f"{param}: it must be a URL.", param=param)
+    return reference(cast(Any, MEDIA_TYPES[kind]), value.strip(), param, limits)
+
+
+def _sound(value: Any, param: str) -> Part:
+    if not isinstance(value, dict) or not isinstance(value.get("data"), str):
+        raise BadRequest(f"{param}.data: it must be a base64 string.", param=f"{param}.data")
+    return Part("audio", url=f"data:audio/{value.get('format', 'wav')};base64,{value['data']}", param=f"{param}.data")
+
+
+def _check_detail(detail: Any, param: str) -> None:
+    """`detail` asks for a cheaper picture. It is a wish: every picture goes in at the size its receipt says."""
+    if detail not in (None, "auto", "low", "high", "original"):
+        raise BadRequest(f"{param}: it must be auto, low or high.", param=param)
+
+
+def _need_a_question(messages: tuple[Message, ...]) -> None:
+    if not messages:
+        raise BadRequest("messages: it must hold at least one message.", param="messages")
+    asked = (part for message in messages if message.role == "user" for part in message.parts)
+    if not any(part.kind != "text" or part.text.strip() for part in asked):
+        raise BadRequest("messages: there is no user message with text or media in it.", param="messages")
+
+
+def _sampling(body: Asked) -> Sampling:
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=None if body.top_k is None else max(body.top_k, 0),
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=tuple(sorted((body.logit_bias or {}).items())),
+        seed=body.seed,
+    )
+
+
+def _max_tokens(body: ChatRequest) -> int | None:
+    both = (body.max_tokens, body.max_completion_tokens)
+    if None not in both and both[0] != both[1]:
+        raise BadRequest(
+            "max_tokens and max_completion_tokens are two names of one limit and must not differ.", param="max_tokens"
+        )
+    return both[1] if both[0] is None else both[0]
+
+
+def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:
+    if body.video_max_frames is not None and body.video_max_frames > limits.max_frames:
+        allowed = f"at most {limits.max_frames} frames are allowed, got {body.video_max_frames}"
+        raise BadRequest(f"video_max_frames: {allowed}.", param="video_max_frames")
+    return FrameSampling(fps=body.video_fps, max_frames=body.video_max_frames)
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MAX_STOPS:
+        raise BadRequest(f"stop: at most {MAX_STOPS} texts are allowed, got {len(stops)}.", param="stop")
+    if not all(stops):
+        raise BadRequest("stop: a text that ends the answer must not be empty.", param="stop")
+    return stops
+
+
+def _prompt(prompt: str | list[str] | list[int] | list[list[int]]) -> str | tuple[int, ...]:
+    """A text, or token ids; a list of one of either is taken as that one."""
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        if len(prompt) > 1:
+            raise BadRequest(f"prompt: one prompt per request, got {len(prompt)}.", param="prompt")
+        prompt = cast(Any, prompt[0])
+    if not prompt:
+        raise BadRequest("prompt: it must not be empty.", param="prompt")
+    return prompt if isinstance(prompt, str) else tuple(cast(Iterator[int], prompt))

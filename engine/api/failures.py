@@ -1,0 +1,57 @@
+"""What is sent and logged when something goes wrong: OpenAI's error object, and never the text of a user in the log."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from engine.api.schemas import explain
+from engine.errors import BadRequest, Busy, EngineError, Unauthorized, Unavailable
+
+log = logging.getLogger(__name__)
+
+LOADING_RETRY_S = 2
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error of our own routes leaves in OpenAI's shape; a mounted app keeps its own."""
+    app.add_exception_handler(EngineError, _engine_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def error_response(error: EngineError) -> JSONResponse:
+    """The answer for an error, with the headers that its status asks for."""
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unavailable) and error.code == "model_not_ready":
+        headers["Retry-After"] = str(LOADING_RETRY_S)
+    return JSONResponse(error.to_openai(), status_code=error.status, headers=headers)
+
+
+def log_failure(error: BaseException, request_id: str = "") -> None:
+    """Log where an unexpected error came from. Its message stays out: it may quote what a user wrote."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request %s failed: %s\n%s", request_id or "-", type(error).__name__, where)
+
+
+async def _engine_error(request: Request, error: Any) -> JSONResponse:
+    return error_response(error)
+
+
+async def _validation_error(request: Request, error: Any) -> JSONResponse:
+    return error_response(explain(error.errors(), error.body))
+
+
+async def _http_error(request: Request, error: Any) -> JSONResponse:
+    refusal = BadRequest(str(error.detail), code="http_error")
+    return JSONResponse(refusal.to_openai(), status_code=error.status_code, headers=error.headers)

@@ -1,0 +1,129 @@
+"""Who may ask, how much, and under which name: API keys and the body limit for /v1, host names for the whole port."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.api.failures import error_response, log_failure
+from engine.config import ServerConfig
+from engine.errors import BadRequest, EngineError, Internal, TooLarge, Unauthorized
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+CLIENT_CLOSED = 499
+"""nginx's status for a client that went away; nobody reads it."""
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def guarded_route(config: ServerConfig) -> type[APIRoute]:
+    """A route class that checks the key and the body's size before FastAPI reads the body.
+
+    The check sits in the route itself, so no way of writing a path can lead around it.
+    """
+
+    class GuardedRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            handle = super().get_route_handler()
+
+            async def guarded(request: Request) -> Response:
+                check_key(request.headers.get("authorization", ""), config.api_keys)
+                try:
+                    body = await _read_body(request, config.max_upload_bytes)
+                    return await handle(Request(request.scope, _replay(body, request.receive)))
+                except ClientDisconnect:
+                    return Response(status_code=CLIENT_CLOSED)
+                except (EngineError, RequestValidationError, HTTPException):
+                    raise
+                except Exception as error:
+                    log_failure(error)
+                    raise Internal("The server failed to answer.") from error
+
+            return guarded
+
+    return GuardedRoute
+
+
+def check_key(authorization: str, api_keys: tuple[tuple[str, str], ...]) -> None:
+    """Raise Unauthorized unless no key is asked for, or the header is "Bearer " and one of them.
+
+    All keys are compared, in constant time each, so that the time taken says nothing about them.
+    """
+    if not api_keys:
+        return
+    scheme, _, given = authorization.partition(" ")
+    secret = given.strip().encode()
+    matches = [hmac.compare_digest(secret, key.encode()) for _, key in api_keys]
+    if scheme.lower() != "bearer" or not any(matches):
+        what = "The API key is wrong." if given else "An API key is needed."
+        raise Unauthorized(f"{what} Send it in the header 'Authorization: Bearer KEY'.")
+
+
+async def _read_body(request: Request, max_bytes: int) -> bytes:
+    """The body, or TooLarge as soon as it is known to be too large."""
+    allowed = f"The request is too large; at most {max_bytes:,} bytes are allowed."
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise TooLarge(allowed)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise TooLarge(allowed)
+    return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once more and then goes on with the real one, which tells of a disconnect."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
+
+
+class HostGuard:
+    """Answers only under its own names, so that a web page cannot reach a loopback server by DNS rebinding.
+
+    Not needed where a key is asked for: such a page has none. https://en.wikipedia.org/wiki/DNS_rebinding
+    """
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._known(scope):
+            await self._app(scope, receive, send)
+            return
+        why = "This server answers under localhost only. Start it with --allowed-host NAME to use another name."
+        await error_response(BadRequest(why, code="host_not_allowed"))(scope, receive, send)
+
+    def _known(self, scope: Scope) -> bool:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and host_name(hosts[0].decode("latin-1")) in self._names
+
+
+def guarded_names(config: ServerConfig) -> frozenset[str] | None:
+    """The names HostGuard lets through, or None where it is not needed."""
+    if not config.on_loopback or config.api_keys or config.open_access:
+        return None
+    return frozenset(host_name(name) for name in (*LOCAL_NAMES, config.host, *config.allowed_hosts))
+
+
+def host_name(host: str) -> str:
+    """ "[::1]:8000" -> "::1", "LocalHost.:80" -> "localhost"; "" for what is no host."""
+    bare = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+    try:
+        return (urlsplit(f"//{bare}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""

@@ -1,0 +1,105 @@
+"""The routes. Each is short: JSON to Request, read the stream, events to JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from engine.api.answers import Answer, ChatAnswer, Envelope, TextAnswer
+from engine.api.cards import check_model, fingerprint, health_json, model_json
+from engine.api.convert import chat_request, text_request
+from engine.api.guard import CLIENT_CLOSED, guarded_route
+from engine.api.schemas import Asked, ChatRequest, TextRequest
+from engine.api.sse import EventStream, check_finished, chunks, open_stream, read_all, unless_gone
+from engine.config import ServerConfig
+from engine.core import Engine
+from engine.errors import ModelNotFound, Unavailable
+from engine.types import Delta, Event, ModelCard
+from engine.types import Request as Generation
+
+LOADING_WAIT_S = 30.0
+"""How long a request waits for a model that is still loading before it is told to come back."""
+
+
+def health_router(engine: Engine) -> APIRouter:
+    """GET /health: no key, so that a supervisor can ask."""
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> Response:
+        snapshot = engine.snapshot()
+        status = 503 if snapshot.state in ("failed", "stopped") else 200
+        return JSONResponse(health_json(snapshot), status_code=status)
+
+    return router
+
+
+def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """The OpenAI routes."""
+    router = APIRouter(prefix="/v1", route_class=guarded_route(config))
+
+    @router.post("/chat/completions")
+    async def chat_completions(body: ChatRequest, http: Request) -> Response:
+        envelope = await _envelope(engine, body, "chatcmpl")
+        request = chat_request(body, engine.config.media, envelope.id)
+        return await _answer(engine, request, ChatAnswer(envelope), body, http)
+
+    @router.post("/completions")
+    async def completions(body: TextRequest, http: Request) -> Response:
+        envelope = await _envelope(engine, body, "cmpl")
+        return await _answer(engine, text_request(body, envelope.id), TextAnswer(envelope), body, http)
+
+    @router.get("/models")
+    async def models() -> dict[str, Any]:
+        card = engine.snapshot().model
+        return {"object": "list", "data": [model_json(card)] if card else []}
+
+    @router.get("/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        card = await _ready(engine)
+        check_model(name, engine.config.model, card)
+        return model_json(card)
+
+    @router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def unknown(path: str, http: Request) -> Response:
+        raise ModelNotFound(f"There is no route {http.method} /v1/{path}.", code="route_not_found")
+
+    return router
+
+
+async def _ready(engine: Engine) -> ModelCard:
+    """The loaded model. Raises Unavailable: still loading after a while, or failed."""
+    try:
+        return await asyncio.wait_for(engine.ready(), LOADING_WAIT_S)
+    except TimeoutError:
+        raise Unavailable("The model is still loading; ask again in a moment.") from None
+
+
+async def _envelope(engine: Engine, body: Asked, prefix: str) -> Envelope:
+    """Name of an answer, once it is known that its model is here."""
+    card = await _ready(engine)
+    check_model(body.model, engine.config.model, card)
+    return Envelope(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), card.id, fingerprint(engine.snapshot()))
+
+
+async def _answer(engine: Engine, request: Generation, answer: Answer, body: Asked, http: Request) -> Response:
+    """Run a request and say its events in the shape of `answer`, streamed or whole."""
+    events = cast(AsyncGenerator[Event, None], engine.stream(request))
+    if body.stream:
+        opening = await open_stream(events, http.receive)
+        if opening is None:
+            return Response(status_code=CLIENT_CLOSED)
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        return EventStream(chunks(opening, answer, include_usage=usage))
+    read = await unless_gone(read_all(events), http.receive)
+    if read is None:
+        return Response(status_code=CLIENT_CLOSED)
+    done = check_finished(read[-1])
+    deltas = [event for event in read if isinstance(event, Delta)]
+    return JSONResponse(answer.whole(deltas, done))

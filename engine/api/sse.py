@@ -1,0 +1,158 @@
+"""Reading Engine.stream for a client that may go away, and server-sent events.
+
+A client that goes away cancels its request: the stream is closed, and the engine gives its row to someone else. That
+is noticed while waiting, not at the next token, by listening for the disconnect beside every wait.
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from engine.api.answers import Answer
+from engine.api.failures import log_failure
+from engine.errors import EngineError, Internal
+from engine.types import Delta, Done, Event
+
+log = logging.getLogger(__name__)
+
+FIRST_EVENT_S = 10.0
+"""How long a stream waits for its first event before its 200 is sent: errors until then have their own status."""
+
+KEEPALIVE_S = 10.0
+"""A long prefill sends a comment this often, so that proxies and clients do not give up."""
+
+KEEPALIVE = ": still working\n\n"
+DONE = "data: [DONE]\n\n"
+T = TypeVar("T")
+
+
+async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T | None:
+    """The result of work, or None if the client went away first; work is then cancelled. Raises what work raises."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        await _cancel(task, gone)
+
+
+async def read_all(events: AsyncGenerator[Event, None]) -> list[Event]:
+    """Every event of a stream; closes it, whatever happens."""
+    async with aclosing(events):
+        return [event async for event in events]
+
+
+class Opening:
+    """A stream whose first event is asked for, but perhaps not there yet."""
+
+    def __init__(self, events: AsyncGenerator[Event, None]) -> None:
+        self.events = events
+        self.first = asyncio.ensure_future(anext(events))
+
+    async def wait(self) -> bool:
+        """Wait a while for the first event. Raises its EngineError, so that it can be sent with its own status."""
+        await asyncio.wait({self.first}, timeout=FIRST_EVENT_S)
+        if self.first.done():
+            self.first.result()
+        return True  # if it is still prefilling, errors from here on go into the stream
+
+    async def close(self) -> None:
+        await _cancel(self.first)
+        await self.events.aclose()
+
+
+async def open_stream(events: AsyncGenerator[Event, None], receive: Receive) -> Opening | None:
+    """Begin to read a stream. None, with the stream closed, if the client went away. Raises an early EngineError."""
+    opening = Opening(events)
+    begun = False
+    try:
+        begun = bool(await unless_gone(opening.wait(), receive))
+    finally:
+        if not begun:
+            await opening.close()
+    return opening if begun else None
+
+
+async def chunks(opening: Opening, answer: Answer, *, include_usage: bool) -> AsyncIterator[str]:
+    """The whole body of a streamed answer. An error on the way is its last event. Closes the stream."""
+    try:
+        async for text in _successful(opening, answer, include_usage=include_usage):
+            yield text
+    except EngineError as error:
+        yield _data(error.to_openai())
+    except Exception as error:
+        log_failure(error)
+        yield _data(Internal("The server failed while answering.").to_openai())
+    finally:
+        await opening.close()
+
+
+async def _successful(opening: Opening, answer: Answer, *, include_usage: bool) -> AsyncIterator[str]:
+    if first := answer.opening():
+        yield _data(first)
+    while not opening.first.done():
+        await asyncio.wait({opening.first}, timeout=KEEPALIVE_S)
+        if not opening.first.done():
+            yield KEEPALIVE
+    event = opening.first.result()
+    while isinstance(event, Delta):
+        yield _data(answer.piece(event))
+        event = await anext(opening.events)
+    done = check_finished(event)
+    yield _data(answer.ending(done))
+    if include_usage:
+        yield _data(answer.usage(done))
+    yield DONE
+
+
+def check_finished(last: Event) -> Done:
+    """The last event. Whoever still reads must not take a piece for the whole: "cancelled" is an error here."""
+    if not isinstance(last, Done) or last.finish_reason == "cancelled":
+        raise Internal("The answer was cancelled by the server before it was complete.", code="cancelled")
+    return last
+
+
+class EventStream(Response):
+    """Sends text pieces as they come. Closes their source when the client goes away or when sending fails."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, pieces: AsyncIterator[str]) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await unless_gone(self._send(send), receive)
+
+    async def _send(self, send: Send) -> None:
+        async with aclosing(self._pieces):  # type: ignore[type-var]
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _data(value: Any) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
