@@ -1,0 +1,229 @@
+"""One process, one port: the page and the OpenAI routes over one engine. `main` is the command vllm-mlx-chat.
+
+    create_app = engine.api.create_app (the routes, declared first) + the page mounted at "/"
+
+The only module of the project that makes server and tunnel threads. Gradio is imported inside functions: `--help`
+answers at once, and the environment it reads on import is set before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.arguments import add_engine_arguments, add_server_arguments, engine_config, secured, server_config
+from engine.assets import asset
+from engine.config import ServerConfig
+from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from engine.core import Engine
+    from workbench.shared import Shared
+
+TITLE = "MLX Workbench"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the command shows the server to people, beside the ServerConfig that says how the port is opened."""
+
+    browser: bool = True
+    share: bool = False
+    share_server: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """vllm-mlx-chat. Returns the exit status: 0 when stopped by hand, 1 when it could not serve."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
+    try:
+        _serve(args)
+    except EngineError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vllm-mlx-chat",
+        description="Chat with a model about pictures and clips in the browser; /v1 is on the same port.",
+    )
+    page = parser.add_argument_group("page")
+    page.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
+    page.add_argument(
+        "--share", action="store_true", help="also make a public link to the page and /v1; asks for a key"
+    )
+    page.add_argument("--share-server", metavar="HOST:PORT", help="your own FRP server for --share")
+    add_engine_arguments(parser)
+    add_server_arguments(parser, port=7860)
+    return parser
+
+
+def _serve(args: argparse.Namespace) -> None:
+    """Open the port, begin to load the model, build the page meanwhile, serve until stopped. Raises EngineError."""
+    from engine.api.server import listen, serve_app
+    from engine.core import Engine
+
+    in_a_space = os.environ.get("SYSTEM") == "spaces"
+    launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
+    config = open_to(server_config(args), shared=launch.share, in_a_space=in_a_space)
+    with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
+        config = replace(config, port=listener.getsockname()[1])
+        prepare_gradio(Path(uploads))
+        engine = Engine(engine_config(args))
+        engine.start()
+        try:
+            app = create_app(engine, config)
+            serve_app(app, listener, on_started=lambda: _announce(engine, config, launch))
+        finally:
+            engine.stop()
+
+
+def open_to(config: ServerConfig, *, shared: bool, in_a_space: bool) -> ServerConfig:
+    """The config with a key where others can come in: an address of the network, or a public link to a loopback port.
+
+    One secret is the API key and the page's login, for the page's events are a way to the engine too. A Space is the
+    stated exception: it is made to be open, and its platform has its own door.
+    """
+    if in_a_space:
+        return replace(config, open_access=True)
+    if shared:
+        return replace(secured(replace(config, host="0.0.0.0")), host=config.host)
+    return secured(config)
+
+
+def prepare_gradio(uploads: Path) -> None:
+    """Set what Gradio reads from the environment. Before Gradio is imported.
+
+    uploads: a folder only this user may read. Gradio's default is shared by all its apps and users of the machine.
+    """
+    uploads.chmod(0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Gradio builds a data frame of all its events after each of them; nobody reads it here.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1000"
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"
+
+
+def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
+    """The whole server: /v1 and the page. Call `prepare_gradio` first."""
+    from engine.api import create_app as create_api
+
+    return mount(create_api(engine, config), engine, config)
+
+
+def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
+    """Mount the page at "/" of an app whose own routes are already declared: the mount answers everything after it."""
+    import gradio as gr
+
+    from workbench import theme
+
+    page = create_ui(engine)
+    # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
+    # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
+    page.has_launched = True
+    return gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        auth=list(config.api_keys) or None,
+        auth_message="Sign in with the name and the key that the terminal shows.",
+        root_path=config.root_path or None,
+        max_file_size=config.max_upload_bytes,
+        favicon_path=str(asset("icon.png")),
+        theme=theme.theme(),
+        head=theme.head(),
+        footer_links=[],
+        ssr_mode=False,  # Node in front would answer /v1 with the page
+        pwa=True,
+        run_history=False,
+        show_error=True,
+    )
+
+
+def create_ui(engine: Engine) -> gr.Blocks:
+    """The page: header and tabs. A tab is listed here once it works."""
+    import gradio as gr
+
+    from workbench import header
+    from workbench.tabs import chat
+
+    shared = _shared()
+    with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:
+        header.build(engine)
+        chat.build(engine, shared)
+    return page
+
+
+def _shared() -> Shared:
+    from gradio.utils import get_upload_folder
+
+    from workbench import samples
+    from workbench.shared import Shared
+
+    uploads = Path(get_upload_folder())
+    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"))
+
+
+async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> None:
+    """Say where the page is, show it, make the tunnel; then wait for the model.
+
+    Raises what kept the model from loading, which ends the server.
+    """
+    url = local_url(config)
+    print(f"{TITLE}: {url}\nOpenAI API:    {url}/v1", flush=True)
+    for name, secret in config.api_keys:
+        print(f"Login:         {name}\nPassword:      {secret}   (also the API key)", flush=True)
+    if launch.browser:
+        await asyncio.to_thread(webbrowser.open, url)
+    if launch.share:
+        # A blocked tunnel may hang far beyond its own time limit, so it must not hold up the server or its end.
+        threading.Thread(target=_share, args=(config, launch), name="tunnel", daemon=True).start()
+    card = await engine.ready()
+    print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+
+
+def local_url(config: ServerConfig) -> str:
+    """What a browser on this machine opens; a wildcard address is not one."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
+    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+
+
+def _share(config: ServerConfig, launch: Launch) -> None:
+    """Thread "tunnel": make a public link by hand and print it. Never raises: without one the server goes on locally.
+
+    By hand, because the page of Gradio's own share mode loads its script from another machine for every visitor.
+    """
+    from gradio.networking import setup_tunnel
+
+    try:
+        url = setup_tunnel("127.0.0.1", config.port, secrets.token_urlsafe(32), launch.share_server, None)
+    except Exception as error:  # whatever Gradio, httpx or the tunnel program raise: it is one line for the user
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        print(f"Public link:   none ({reason}). The page goes on at {local_url(config)}", flush=True)
+    else:
+        print(f"Public link:   {url}\nPublic API:    {url}/v1", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

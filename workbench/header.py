@@ -1,0 +1,88 @@
+"""The header: which model, which device, memory, running requests. Sampled once a second from the engine's snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from engine.types import ModelCard, Snapshot
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+# A template that the page fills again in place when the value changes: same elements, no flicker.
+TEMPLATE = """
+<span class="brand">MLX Workbench</span>
+<span class="pill model {{value.state}}" title="{{value.model_title}}"><i></i>{{value.model}}</span>
+<span class="pill device" title="{{value.device_title}}">{{value.device}}</span>
+<span class="pill memory" title="{{value.memory_title}}">{{value.memory}}</span>
+<span class="pill running" title="Requests in the engine: this page, other pages and /v1">{{value.running}}</span>
+"""
+
+
+def status(snapshot: Snapshot) -> dict[str, str]:
+    """Snapshot -> the words of the header. Pure."""
+    device = snapshot.device
+    used_bytes = max(snapshot.active_bytes + snapshot.cache_bytes, snapshot.process_bytes)
+    return {
+        "state": snapshot.state,
+        "model": _model(snapshot),
+        "model_title": snapshot.error or (_details(snapshot.model) if snapshot.model else ""),
+        "device": f"{device.chip} · {device.mlx_device}",
+        "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
+        "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}",
+        "memory_title": f"In use by this process. MLX: {size(snapshot.active_bytes)} in use, "
+        f"{size(snapshot.cache_bytes)} kept for reuse, {size(snapshot.peak_bytes)} at most so far",
+        "running": f"{len(snapshot.running)} running",
+    }
+
+
+def _model(snapshot: Snapshot) -> str:
+    if snapshot.state == "failed":
+        return "Model failed to load"
+    if snapshot.state == "stopped":
+        return "Engine stopped"
+    if snapshot.model is None:
+        return "Loading the model…"
+    return snapshot.model.id
+
+
+def _details(card: ModelCard) -> str:
+    sees = [word for word, can in (("pictures", card.vision), ("clips", card.video), ("sound", card.audio)) if can]
+    takes = "text, " + ", ".join(sees) if sees else "text"
+    return (
+        f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
+        f"{card.context_tokens:,} tokens of context · takes {takes}"
+    )
+
+
+def size(num_bytes: float) -> str:
+    """Bytes -> "412 MB", "1.9 GB": powers of 1024, three figures at most."""
+    for unit in ("B", "KB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GB" if num_bytes < 10 else f"{num_bytes:.0f} GB"
+
+
+def count(number: float) -> str:
+    """1_234_567 -> "1.2 M"."""
+    for unit in ("", " K", " M"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} B"
+
+
+def build(engine: Engine) -> None:
+    """The header row and its clock.
+
+    Timer: Inputs: none. Outputs: header. It stops by itself while the browser tab is hidden.
+    """
+
+    def words() -> dict[str, Any]:
+        return status(engine.snapshot())
+
+    header = gr.HTML(words(), html_template=TEMPLATE, js_on_load=None, elem_id="header", padding=False)
+    gr.Timer(1.0).tick(words, None, header, queue=False, show_progress="hidden", api_visibility="private")

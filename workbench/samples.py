@@ -1,0 +1,30 @@
+"""The example cards of an empty chat: `samples.json` beside its pictures and clips."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One card: the words that are sent and the files that go with them."""
+
+    text: str
+    paths: tuple[str, ...]
+
+
+def load(source: Path, into: Path) -> tuple[Sample, ...]:
+    """Read the cards of `source`, copying their files `into` the folder that the page may serve from."""
+    if not (source / "samples.json").is_file():
+        return ()
+    cards = json.loads((source / "samples.json").read_text(encoding="utf-8"))
+    into.mkdir(parents=True, exist_ok=True)
+    return tuple(Sample(card["text"], tuple(_copied(source, into, card.get("files", ())))) for card in cards)
+
+
+def _copied(source: Path, into: Path, names: Sequence[str]) -> list[str]:
+    return [str(shutil.copy(source / name, into / Path(name).name)) for name in names]

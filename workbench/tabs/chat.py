@@ -1,0 +1,225 @@
+"""The chat tab: conversation, composer, example cards, and what each of their buttons does.
+
+Every action is two steps. The first changes the session's entries and answers at once, outside the queue, so that a
+message appears the moment it is sent; the second, `answer`, streams. A last step gives the composer its send button
+back, whatever happened before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from engine.errors import EngineError
+from workbench.convert import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Entry,
+    before_answer,
+    edited,
+    to_chatbot,
+    to_request,
+    undone,
+    user_entries,
+)
+from workbench.session import Answer, Session
+from workbench.settings import SettingsPanel
+from workbench.shared import Shared
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+EMPTY = """
+<div class="welcome"><h2>Show it something</h2>
+<p>Drop pictures or clips anywhere on this page, paste them, or just ask.<br>Everything stays on this machine.</p></div>
+"""
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+STREAMED: dict[str, Any] = {
+    "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
+    "trigger_mode": "multiple",  # a retry may start before the answer it replaces has wound down
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+
+
+def build(engine: Engine, shared: Shared) -> ChatTab:
+    """Lay out the tab inside the Blocks context of the caller."""
+    return ChatTab(engine, shared)
+
+
+class ChatTab:
+    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+
+    def __init__(self, engine: Engine, shared: Shared) -> None:
+        self._engine = engine
+        self._shared = shared
+        self.session = gr.State(Session())  # Gradio copies it for each page that opens
+        self.settings = SettingsPanel(engine.config)
+        with gr.Column(elem_id="stage"):
+            self.chat = _chatbot(shared)
+            self.composer = _composer()
+        self._wire()
+
+    def _wire(self) -> None:
+        shown = [self.chat, self.composer]
+        self._then_answer(self.composer.submit(self.send, [self.session, self.composer], shown, **AT_ONCE))
+        self._then_answer(self.chat.example_select(self.send_sample, self.session, shown, **AT_ONCE))
+        self._then_answer(self.chat.retry(self.retry, self.session, shown, **AT_ONCE))
+        self._then_answer(self.chat.edit(self.edit, self.session, shown, **AT_ONCE))
+        self.chat.undo(self.undo, self.session, shown, **AT_ONCE)
+        self.chat.clear(self.clear, self.session, shown, **AT_ONCE)
+        self.composer.stop(self.stop, self.session, None, **AT_ONCE)
+
+    def _then_answer(self, action: Any) -> None:
+        inputs = {self.session, *self.settings.components}
+        streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
+        streamed.then(self.rest, self.session, self.composer, **AT_ONCE)
+
+    async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
+        """The composer's message joins the chat. Inputs: session, composer. Outputs: chat, composer."""
+        if session.answer is not None or value is None:
+            return gr.skip(), gr.skip()  # Enter while an answer is being written: the words stay in the composer
+        try:
+            paths = [self._shared.uploaded(path) for path in value["files"]]
+        except EngineError as error:
+            gr.Warning(error.message)
+            return gr.skip(), gr.skip()
+        return _asked(session, user_entries(value["text"], paths))
+
+    async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
+        """An example card was chosen. Inputs: session. Outputs: chat, composer.
+
+        Only the card's number is taken from the page; its files are the ones this process put there.
+        """
+        if session.answer is not None or not 0 <= _index(data) < len(self._shared.samples):
+            return gr.skip(), gr.skip()
+        sample = self._shared.samples[_index(data)]
+        return _asked(session, user_entries(sample.text, sample.paths))
+
+    async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
+        """Answer the same message again. Inputs: session. Outputs: chat, composer."""
+        if not session.entries:
+            return _forgotten()
+        return _rewound(session, before_answer(session.entries, _index(data)))
+
+    async def edit(self, session: Session, data: gr.EditData) -> tuple[Any, Any]:
+        """Answer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
+        if not session.entries:
+            return _forgotten()
+        return _rewound(session, edited(session.entries, _index(data), str(data.value)))
+
+    async def undo(self, session: Session, data: gr.UndoData) -> tuple[Any, Any]:
+        """Take the last message back into the composer. Inputs: session. Outputs: chat, composer."""
+        if not session.entries:
+            return _forgotten()
+        entries, text, paths = undone(session.entries, _index(data))
+        session.clear()
+        session.entries = entries
+        return to_chatbot(entries), _idle(value={"text": text, "files": paths})
+
+    async def clear(self, session: Session) -> tuple[Any, Any]:
+        """A new chat. Inputs: session. Outputs: chat, composer."""
+        session.clear()
+        return [], _idle()
+
+    async def stop(self, session: Session) -> None:
+        """End the answer; what was written stays. Inputs: session. Outputs: none."""
+        session.stop()
+
+    async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
+        """Stream the answer to the last message. Inputs: session, settings. Outputs: chat.
+
+        A page that was closed ends this at the next sample, and with it the engine's work.
+        """
+        session: Session = values[self.session]
+        asked = session.entries
+        if session.answer is not None or not asked or asked[-1].role != "user":
+            return
+        try:
+            request = to_request(asked, self.settings.read(values), page.session_hash)
+        except EngineError as error:
+            session.entries = (*asked, Entry("assistant", "error", error.message))
+            yield to_chatbot(session.entries)
+            return
+        answer = session.answer = Answer(self._engine, request)
+        try:
+            async for written in answer.samples():
+                if session.answer is not answer:
+                    return  # cleared, undone or asked again meanwhile
+                session.entries = asked + written
+                yield to_chatbot(session.entries)
+        finally:
+            answer.stop()
+            if session.answer is answer:
+                session.answer = None
+                session.entries = tuple(entry for entry in session.entries if entry.kind != "busy")
+
+    async def rest(self, session: Session) -> Any:
+        """The composer as it should now be. Inputs: session. Outputs: composer."""
+        return _idle() if session.answer is None else _busy()
+
+
+def _chatbot(shared: Shared) -> gr.Chatbot:
+    return gr.Chatbot(
+        elem_id="chat",
+        show_label=False,
+        scale=1,
+        height=None,
+        layout="bubble",
+        group_consecutive_messages=False,  # else editing a message with a picture fails in the page
+        editable="user",
+        buttons=["copy"],
+        feedback_options=None,
+        placeholder=EMPTY,
+        examples=[{"text": sample.text, "files": list(sample.paths)} for sample in shared.samples],
+    )
+
+
+def _composer() -> gr.MultimodalTextbox:
+    return gr.MultimodalTextbox(
+        elem_id="composer",
+        show_label=False,
+        container=False,
+        placeholder="Ask, or drop pictures and clips",
+        file_count="multiple",
+        file_types=["image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES],
+        sources=["upload"],
+        autofocus=True,
+        lines=1,
+        max_lines=8,
+        max_plain_text_length=10_000_000,  # a long paste stays text instead of becoming a file that nobody reads
+    )
+
+
+def _idle(**changes: Any) -> gr.MultimodalTextbox:
+    return gr.MultimodalTextbox(submit_btn=True, stop_btn=False, **changes)
+
+
+def _busy(**changes: Any) -> gr.MultimodalTextbox:
+    return gr.MultimodalTextbox(submit_btn=False, stop_btn=True, **changes)
+
+
+def _asked(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    if not entries:
+        return gr.skip(), gr.skip()
+    session.entries += entries
+    return to_chatbot(session.entries), _busy(value=None)
+
+
+def _rewound(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    session.clear()
+    session.entries = entries
+    return to_chatbot(entries), _busy()
+
+
+def _forgotten() -> tuple[Any, Any]:
+    gr.Warning("This chat is no longer in the server's memory. Start a new one.")
+    return [], _idle()
+
+
+def _index(data: Any) -> int:
+    """The entry a page event is about; pages send a number, or a list that starts with it."""
+    index = data.index
+    return int(index[0] if isinstance(index, list | tuple) else index)

@@ -1,0 +1,59 @@
+"""Colours, spacing and fonts. Fonts are the system's: the page asks nothing of any other machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+STATIC = Path(__file__).parent / "static"
+SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Soft(
+        primary_hue="indigo",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=SANS,
+        font_mono=MONO,
+    ).set(
+        body_background_fill="#fbfbfd",
+        body_background_fill_dark="#0e1116",
+        block_border_width="0px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_title_text_weight="500",
+        block_title_text_size="*text_sm",
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_text_color="*neutral_600",
+        block_title_text_color_dark="*neutral_400",
+        block_title_padding="0",
+        input_background_fill="white",
+        input_background_fill_dark="#171b22",
+        input_border_width="1px",
+        input_border_color="*neutral_200",
+        input_border_color_dark="#2a303a",
+        input_shadow="none",
+        input_shadow_dark="none",
+        border_color_primary_dark="#2a303a",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
+
+
+def head() -> str:
+    """The page's own style and script, inline.
+
+    The style is not given as `css`: Gradio puts a prefix on every selector of that, and splits at the commas inside
+    `:is()`. The script must run before the first drop.
+    """
+    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("workbench.css", "workbench.js"))
+    return f"<style>{style}</style><script>{script}</script>"
