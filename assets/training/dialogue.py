@@ -1,0 +1,329 @@
+"""Chats as token sequences: what the chat template and the processor make of them, with positions and labels.
+
+A chat is a trunk (system prompt, media, perhaps earlier turns) and several branches: questions that all
+follow the trunk and do not see each other. One look at a picture thus teaches many questions, and no
+answer can be copied from a neighbour.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+import language
+import pixels
+import tokenizer
+import world
+from language import Turn
+from train_vision import shoot
+
+TOKENS = tokenizer.load()
+END_OF_TEXT, START, END, VISION_START, VISION_END, _, IMAGE, VIDEO = (TOKENS.token_to_id(t) for t in tokenizer.SPECIAL)
+_known: dict[str, list[int]] = {}
+
+
+def encode(text: str) -> list[int]:
+    ids = _known.get(text)
+    if ids is None:
+        ids = TOKENS.encode(text, add_special_tokens=False).ids
+        if len(_known) < 100_000:
+            _known[text] = ids
+    return ids
+
+
+@dataclass
+class Chat:
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    positions: list[tuple[int, int, int]] = field(default_factory=list)
+    branch: list[int] = field(default_factory=list)  # 0 is the trunk
+    places: list[int] = field(default_factory=list)  # of the visual tokens
+    pictures: list[tuple] = field(default_factory=list)  # (patches, rows, columns, labels)
+    answers: list[tuple[str, int, int]] = field(default_factory=list)  # (kind of question, first token, one past the last)
+    next: int = 0
+    now: int = 0
+    fork: int | None = None
+
+    def text(self, ids: list[int], learn: bool = False):
+        self.ids += ids
+        self.labels += ids if learn else [-100] * len(ids)
+        self.positions += [(p, p, p) for p in range(self.next, self.next + len(ids))]
+        self.branch += [self.now] * len(ids)
+        self.next += len(ids)
+
+    def visual(self, token: int, patches, rows: int, columns: int, labels):
+        self.text([VISION_START])
+        n = rows * columns
+        self.places += range(len(self.ids), len(self.ids) + n)
+        self.ids += [token] * n
+        self.labels += [-100] * n
+        self.positions += [(self.next, self.next + r, self.next + c) for r in range(rows) for c in range(columns)]
+        self.branch += [self.now] * n
+        self.next += max(rows, columns)
+        self.pictures.append((patches, rows, columns, labels))
+        self.text([VISION_END])
+
+    def system(self, text: str):
+        self.text([START] + encode("system\n" + text) + [END] + encode("\n"))
+
+    def open_user(self):
+        self.text([START] + encode("user\n"))
+
+    def close_user(self, text: str = ""):
+        self.text(encode(text) + [END] + encode("\n"))
+
+    def answer(self, turn: Turn):
+        self.text([START] + encode("assistant\n"))
+        start = len(self.ids)
+        self.text(encode(turn.answer) + [END], learn=True)
+        self.answers.append((turn.kind, start, len(self.ids)))
+        if not self.now:  # nothing follows in a branch
+            self.text(encode("\n"))
+
+    def turn(self, t: Turn):
+        self.open_user()
+        self.close_user(t.question)
+        self.answer(t)
+
+    def begin_branch(self):
+        if self.fork is None:
+            self.fork = self.next
+        self.next = self.fork
+        self.now += 1
+
+
+# ------------------------------------------------------------------------------------------------ media
+def put_picture(rng, chat: Chat, scene, grid, source):
+    rows, columns = grid
+    if scene is None:
+        image = world.make_other(rng, columns * 32, rows * 32)
+    else:
+        image = world.photograph(rng, scene, columns * 32, rows * 32)
+    chat.visual(IMAGE, pixels.patches(np.stack([image, image])[None])[0], rows, columns, pixels.labels(scene, rows, columns, "still"))
+
+
+FRAME_COUNTS = (4, 4, 4, 4, 5, 6, 6, 8, 8, 8, 10, 12, 16, 16, 24, 32)
+
+
+def clip_times(rng, count: int) -> list[float]:
+    """For each pair of frames, the seconds that the template prints."""
+    seconds = rng.uniform(0.5, 12) if rng.random() < 0.4 else count / 2 * rng.uniform(0.8, 1.1)
+    times = [seconds * i / max(1, count - 1) for i in range(count)]
+    times += times[-1:] * (count % 2)
+    start = rng.uniform(0, 20) if rng.random() < 0.1 else 0.0
+    return [start + (a + b) / 2 for a, b in zip(times[::2], times[1::2])]
+
+
+def put_clip(rng, chat: Chat, clip, grid, source, count: int):
+    rows, columns = grid
+    times = clip_times(rng, count)
+    width, height = columns * 32, rows * 32
+    if clip is None:
+        still = rng.random() < 0.5
+        frames = [world.make_other(rng, width, height)] * count if still else [world.make_other(rng, width, height) for _ in range(count)]
+        frames = np.stack(frames)
+    else:
+        moments = [i / (count - 1) for i in range(count)]
+        frames = shoot(rng, [clip.at(m) for m in moments], width, height)
+    if count % 2:
+        frames = np.concatenate([frames, frames[-1:]])
+    patches = pixels.patches(frames.reshape(-1, 2, height, width, 3))
+    for i, seconds in enumerate(times):
+        chat.text(encode(f"<{seconds:.1f} seconds>"))
+        if clip is None:
+            marks = pixels.labels(None, rows, columns)
+        else:
+            now, motion = (2 * i + 0.5) / (count - 1), clip.motion
+            if count > 12 or motion == "color":
+                motion = None  # too little happens between two frames to be asked about
+            marks = pixels.labels(clip.at(min(1.0, now)), rows, columns, motion, speed_of(clip, 1 / (count - 1)))
+        chat.visual(VIDEO, patches[i], rows, columns, marks)
+
+
+def speed_of(clip, step):
+    return [(q - p) * step for p, q in ((clip.start.x, clip.end.x), (clip.start.y, clip.end.y), (clip.start.radius, clip.end.radius))]
+
+
+# ------------------------------------------------------------------------------------------------ chats
+def branches(rng, chat: Chat, ask, room: int, opened: bool, limit: int = 14):
+    """Ask in branches until the room (in tokens) is used; ``opened``: the user's turn already holds the media."""
+    seen = set()
+    for _ in range(limit):
+        turn = language.as_typed(rng, ask())
+        cost = len(encode(turn.question)) + len(encode(turn.answer)) + 8
+        if turn.question in seen or (seen and len(chat.ids) + cost > room):
+            continue
+        seen.add(turn.question)
+        chat.begin_branch()
+        if not opened:
+            chat.open_user()
+        chat.close_user(turn.question)
+        chat.answer(turn)
+
+
+def first_turn(rng, chat: Chat, put, ask, closed: float) -> bool:
+    """The media, alone (True: the turn is open) or with a first question and its answer in the trunk."""
+    if rng.random() < 0.3:
+        chat.system(rng.choice(language.SYSTEMS))
+    if rng.random() < 0.05:
+        chat.turn(language.as_typed(rng, language.ask_talk(rng)))
+    chat.open_user()
+    if rng.random() >= closed:
+        put()
+        return True
+    turn = language.as_typed(rng, ask())
+    if rng.random() < 0.5:
+        put()
+        chat.close_user(turn.question)
+    else:
+        chat.text(encode(turn.question))
+        put()
+        chat.close_user()
+    chat.answer(turn)
+    if rng.random() < 0.4:
+        chat.turn(language.as_typed(rng, ask()))
+    return False
+
+
+def picture_chat(rng, grid, source, counts, room=210) -> Chat:
+    chat = Chat()
+    scene = None if rng.random() < 0.1 else world.make_scene(rng, rng.choice(counts), *source, same_kind=0.3)
+    ask = lambda: language.ask_image(rng, scene)
+    opened = first_turn(rng, chat, lambda: put_picture(rng, chat, scene, grid, source), ask, 0.3)
+    branches(rng, chat, ask, room if scene else len(chat.ids) + 60, opened)
+    return chat
+
+
+def related(rng, a, source):
+    """A second picture that often shares colour, shape or place with the first."""
+    b = world.make_scene(rng, 1 if rng.random() < 0.9 else 2, *source)
+    if len(a.shapes) == len(b.shapes) == 1:
+        s, t = a.shapes[0], b.shapes[0]
+        roll = rng.random()
+        if roll < 0.3 or 0.6 < roll < 0.8:
+            t.kind, t.outline = s.kind, world.outline(rng, s.kind)
+        if 0.3 < roll < 0.8 and world.distance(s.rgb, b.background_rgb) > 110:
+            t.color, t.rgb = s.color, s.rgb
+        if 0.7 < roll < 0.8:
+            t.x, t.y, t.radius, b.width, b.height = s.x, s.y, s.radius, a.width, a.height
+    return b
+
+
+def pair_chat(rng, grid, source, counts, room=230) -> Chat:
+    chat = Chat()
+    a = world.make_scene(rng, 1 if rng.random() < 0.9 else 2, *source)
+    b = related(rng, a, source)
+    ask = lambda: language.ask_pair(rng, a, b)
+    show = lambda scene: put_picture(rng, chat, scene, grid, source)
+    if rng.random() < 0.7:
+        opened = first_turn(rng, chat, lambda: (show(a), show(b)), ask, 0.2)
+    else:  # one picture per turn: "this image" is the last one
+        first_turn(rng, chat, lambda: show(a), lambda: language.ask_image(rng, a), 1.0)
+        chat.open_user()
+        if rng.random() < 0.75:
+            show(b)
+            opened = True
+        else:
+            turn = language.as_typed(rng, language.ask_image(rng, b))
+            show(b)
+            chat.close_user(turn.question)
+            chat.answer(turn)
+            opened = False
+        ask = lambda: language.ask_image(rng, b) if rng.random() < 0.55 else language.ask_pair(rng, a, b)
+    branches(rng, chat, ask, room, opened)
+    return chat
+
+
+def clip_chat(rng, grid, source, count: int, room=100) -> Chat:
+    chat = Chat()
+    clip = None if rng.random() < 0.05 else world.make_clip(rng, *source)
+    ask = lambda: language.ask_clip(rng, clip)
+    opened = first_turn(rng, chat, lambda: put_clip(rng, chat, clip, grid, source, count), ask, 0.2)
+    branches(rng, chat, ask, len(chat.ids) + room, opened)
+    return chat
+
+
+def talk_chat(rng, room=200) -> Chat:
+    chat = Chat()
+    if rng.random() < 0.4:
+        chat.system(rng.choice(language.SYSTEMS))
+    if rng.random() < 0.3:
+        chat.turn(language.as_typed(rng, language.ask_talk(rng)))
+    branches(rng, chat, lambda: language.ask_talk(rng), room, opened=False, limit=20)
+    return chat
+
+
+@dataclass
+class Batch:
+    ids: torch.Tensor
+    positions: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+    where: torch.Tensor
+    groups: list
+    marks: tuple | None  # labels of the visual tokens
+    answers: list[tuple[str, int, int, int]]  # (kind, row, first, one past the last)
+
+
+def collate(chats: list[Chat]) -> Batch:
+    rows, length = len(chats), max(len(c.ids) for c in chats)
+    ids = np.full((rows, length), END_OF_TEXT)
+    labels = np.full((rows, length), -100)
+    positions = np.zeros((3, rows, length), np.int64)
+    branch = np.full((rows, length), -1)
+    by_grid: dict[tuple[int, int], list] = {}
+    for row, chat in enumerate(chats):
+        n = len(chat.ids)
+        ids[row, :n], labels[row, :n], branch[row, :n] = chat.ids, chat.labels, chat.branch
+        positions[:, row, :n] = np.array(chat.positions).T
+        start = 0
+        for patches, r, c, marks in chat.pictures:
+            by_grid.setdefault((r, c), []).append((patches, marks, row * length + np.array(chat.places[start : start + r * c])))
+            start += r * c
+    sees = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
+    sees &= np.tril(np.ones((length, length), bool)) & ((branch[:, None, :] >= 0) | np.eye(length, dtype=bool))
+    groups, where, marks = [], [], []
+    for (r, c), items in by_grid.items():
+        groups.append((torch.from_numpy(np.stack([i[0] for i in items])), 2 * r, 2 * c))
+        where += [i[2] for i in items]
+        marks += [i[1] for i in items]
+    joined = None
+    if marks:
+        joined = tuple(torch.from_numpy(np.concatenate(v)) for v in ([m[0] for m in marks], [m[1] for m in marks]))
+        joined += (torch.from_numpy(np.concatenate([np.repeat(m[2][None], len(m[0]), 0) for m in marks])),)
+    return Batch(
+        torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(labels), torch.from_numpy(sees)[:, None],
+        torch.from_numpy(np.concatenate(where)) if where else torch.zeros(0, dtype=torch.long), groups, joined,
+        [(kind, row, a, b) for row, chat in enumerate(chats) for kind, a, b in chat.answers],
+    )
+
+
+# what a batch is made of, as weights
+MIX = {"picture": 0.52, "pair": 0.14, "clip": 0.34}
+
+
+def make_batch(rng: random.Random, size: int, counts=(1, 1, 2, 2, 3, 3), mix=MIX) -> Batch:
+    kind = rng.choices(list(mix), list(mix.values()))[0]
+    frames = 64 if rng.random() < 0.015 else rng.choice(FRAME_COUNTS)
+    limits = pixels.IMAGE_PIXELS
+    if kind == "clip":
+        limits = pixels.CLIP_PIXELS[frames] if frames in pixels.CLIP_PIXELS and rng.random() < 0.3 else pixels.FRAME_PIXELS
+    grid = pixels.pick_grid(rng, limits)
+    sizes = pixels.sources(limits)[grid]
+    if kind == "clip":  # about as many tokens in every batch
+        size = max(2, round(size * 210 / (130 + frames * (grid[0] * grid[1] + 9) / 2)))
+    chats = []
+    for _ in range(size):
+        source = rng.choice(sizes)
+        if kind == "clip":
+            chats.append(clip_chat(rng, grid, source, frames))
+        elif rng.random() < 0.08:
+            chats.append(talk_chat(rng))
+        elif kind == "picture":
+            chats.append(picture_chat(rng, grid, source, counts))
+        else:
+            chats.append(pair_chat(rng, grid, source, counts))
+    return collate(chats)

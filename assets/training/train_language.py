@@ -1,0 +1,119 @@
+"""Stage 2: the language model learns to talk about what the vision tower sees.
+
+At first its gradient stays out of the tower; then both learn together, while the questions of stage 1 go on
+in the background. Scenes are never repeated, so the share of exact answers in the log is that of unseen
+scenes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import dialogue
+import learning
+import train_vision
+from language import NUMBERS, SHAPES
+from network import Network
+from train_vision import Heads
+from world import COLORS, SIZES
+
+# the words that carry the answer; all others count a quarter
+TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", "bottom", "left", "right", "center", "up", "down",
+           "grows", "shrinks", "stays", "moves", "changes", "and", "a", "an", "at", "in", "the", "second", "but", "no", "shapes"]
+
+
+def token_weights(size: int) -> torch.Tensor:
+    weights = torch.full((size,), 0.25)
+    for word in TELLING:
+        for form in (" " + word, word.capitalize(), word):
+            ids = dialogue.encode(form)
+            if len(ids) == 1:
+                weights[ids[0]] = 1.0
+    for mark in (",", ".", "Yes", "No", "Both", "The", "It", "There", "I"):
+        weights[dialogue.encode(mark)[0]] = 1.0
+    weights[dialogue.END] = 0.5
+    return weights
+
+
+def language_loss(network: Network, batch: dialogue.Batch, weights, cut: bool):
+    hidden, seen = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut)
+    asked = batch.labels[:, 1:] != -100
+    target = batch.labels[:, 1:][asked]
+    logits = hidden[:, :-1][asked] @ network.language_model.model.embed_tokens.weight.T
+    weight = weights[target]
+    loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
+    right = torch.ones_like(batch.labels, dtype=torch.bool)
+    right[:, 1:][asked] = logits.argmax(-1) == target
+    return loss, seen, right
+
+
+def exact(batch: dialogue.Batch, right: torch.Tensor, store: dict):
+    """Count whole answers by kind of question. Greedy decoding gives the same answer exactly when all its tokens are right."""
+    table = right.numpy()
+    for kind, row, a, b in batch.answers:
+        entry = store[kind]
+        entry[0] += bool(table[row, a:b].all())
+        entry[1] += 1
+
+
+def body(rank: int, a):
+    network, step = Network(), 0
+    heads = Heads(network.s)
+    path: Path = a.out / "language.pt"
+    start = torch.load(path if path.exists() else a.out / "vision.pt", weights_only=False)
+    network.load_state_dict(start["network"])
+    heads.load_state_dict(start["heads"])
+    vision = list(network.vision_tower.named_parameters()) + list(heads.named_parameters())
+    optimizer = learning.Optimizer([(list(network.language_model.named_parameters()), 1.0), (vision, a.vision_rate)], a.rate)
+    smooth = learning.Smooth({"network": network})
+    if path.exists():
+        optimizer.load_state_dict(start["optimizer"])
+        step = start["step"]
+        smooth.mean["network"] = start["smooth"]
+    weights = token_weights(network.s.vocabulary)
+    meter, clock, hits = learning.Meter(), learning.Clock(), defaultdict(lambda: [0, 0])
+    while step < a.steps:
+        rng = random.Random(f"{a.seed} language {rank} {step}")
+        share = step / a.steps
+        cut = step < a.cut
+        counts = (1, 1, 1, 2) if step < 150 else (1, 1, 2, 2, 3) if step < 400 else (1, 1, 2, 2, 3, 3)
+        batch = dialogue.make_batch(rng, a.batch, counts)
+        loss, seen, right = language_loss(network, batch, weights, cut)
+        exact(batch, right, hits)
+        meter.add("loss", loss.detach())
+        if seen and not cut:
+            tokens = torch.cat([t.reshape(-1, t.shape[-1]) for t in seen])
+            extra, _ = train_vision.token_losses(heads, tokens, *batch.marks)
+            loss = loss + 0.15 * extra
+        loss.backward()
+        extra, values = train_vision.vision_loss(network, heads, train_vision.make_batch(rng, 14), 1.0)
+        (0.5 * extra).backward()
+        for name in ("shape", "color", "cell", "motion", "count"):
+            if name in values:
+                meter.add("v " + name, values[name])
+        optimizer.step(learning.share_of_rate(step, a.steps, decay=a.decay))
+        step += 1
+        if step % 8 == 0 or step == a.steps:
+            learning.average(optimizer.parameters, a.workers)
+            if rank == 0:
+                smooth.update()
+        last = step == a.steps or (step % 48 == 0 and clock.late(a))
+        if rank == 0 and (step % 48 == 0 or last):
+            exactly = " ".join(f"{k.replace(' ', '-')} {100 * n / max(1, m):.1f}/{m}" for k, (n, m) in sorted(hits.items()))
+            print(f"language {step} {clock} {meter.flush()} | {exactly}", flush=True)
+            hits.clear()
+        if rank == 0 and (step % 96 == 0 or last):
+            learning.save(path, network=network.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), step=step, smooth=smooth.mean["network"])
+        if last:
+            break
+
+
+DEFAULTS = dict(steps=3400, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4)
+
+if __name__ == "__main__":
+    learning.launch(body, learning.options(__doc__, **DEFAULTS))
