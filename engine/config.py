@@ -44,6 +44,16 @@ class MediaLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """What prefix reuse may hold: KV in blocks of block_tokens tokens, bounded by count and by bytes."""
+
+    enabled: bool = True
+    block_tokens: int = 64
+    max_blocks: int = 1000
+    max_bytes: int = 4 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything an Engine needs.
 
@@ -54,6 +64,7 @@ class EngineConfig:
 
     model: ModelSpec = field(default_factory=ModelSpec)
     media: MediaLimits = field(default_factory=MediaLimits)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     sampling: Sampling = field(default_factory=Sampling)
     frames: FrameSampling = field(default_factory=FrameSampling)
     max_tokens: int = 2048

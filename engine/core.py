@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine import device
@@ -40,6 +40,7 @@ class Engine:
         self._loaded: Future[ModelCard] = Future()
         self._snapshot = Snapshot(state="starting", device=device.describe())
         self._thread: threading.Thread | None = None
+        self._closed = False
         self._media = ThreadPoolExecutor(max_workers=2, thread_name_prefix="media")
 
     def start(self) -> None:
@@ -90,6 +91,8 @@ class Engine:
             media=media,
         )
         self._inbox.put(Submit(sequence))
+        if self._closed:
+            self._refuse_rest()
         finished = False
         try:
             while not finished:
@@ -139,19 +142,35 @@ class Engine:
             log.exception("the engine thread ended")
             self._give_up(Unavailable(f"The engine ended: {e}", code="model_load_failed"))
         finally:
+            self._closed = True
+            self._refuse_rest()
             gc.collect()
             mx.clear_cache()
             # Without this a thread that used MLX aborts the process at exit.
             mx.clear_streams()
 
     def _serve(self) -> None:
+        from transformers.utils import logging as transformers_logging
+
         from engine.models import registry
         from engine.worker import Worker
 
+        # It warns on every prompt about how mlx-vlm calls its processors.
+        transformers_logging.set_verbosity_error()
         loaded = registry.load(self.config)
         worker = Worker(self.config, loaded, self._inbox, self._publish)
         self._loaded.set_result(loaded.card)
         worker.run()
+
+    def _refuse_rest(self) -> None:
+        """Answer what nobody will read any more. Called by the thread when it ends and by streams that come later."""
+        while True:
+            try:
+                command = self._inbox.get_nowait()
+            except Empty:
+                return
+            if isinstance(command, Submit):
+                command.sequence.post(Unavailable("The engine was stopped."))
 
     def _give_up(self, error: EngineError) -> None:
         """The model is not there and will not be: say so to everyone who waits or comes later."""

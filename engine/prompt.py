@@ -7,7 +7,7 @@ does not is an error, never a fluent answer about nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,8 @@ from engine.checks import media_parts
 from engine.errors import BadMedia, BadRequest
 from engine.media import Media
 from engine.models.registry import Loaded
+from engine.spans import Prompt, cache_ids, locate
 from engine.types import MediaReceipt, Message, Part, Request
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What the model reads. ids: token ids with placeholders expanded; inputs: the processor's other arrays (empty
-    for text); starts_in_reasoning: the template has opened the think block already."""
-
-    ids: list[int]
-    inputs: dict[str, Any] = field(default_factory=dict)
-    receipts: tuple[MediaReceipt, ...] = ()
-    starts_in_reasoning: bool = False
 
 
 def build(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
@@ -51,7 +41,7 @@ def _raw(loaded: Loaded, prompt: str | tuple[int, ...]) -> Prompt:
     size = len(loaded.tokenizer)
     if any(i < 0 or i >= size for i in ids):
         raise BadRequest(f"prompt has a token id outside the vocabulary of {size}.", param="prompt")
-    return Prompt(ids)
+    return Prompt(ids, ids)
 
 
 def _refuse_reserved(loaded: Loaded, messages: tuple[Message, ...]) -> None:
@@ -68,7 +58,8 @@ def _text(loaded: Loaded, request: Request) -> Prompt:
     tokenizer = loaded.tokenizer
     if not tokenizer.has_chat_template:
         text = "\n".join(str(m["content"]) for m in messages)
-        return Prompt(tokenizer.encode(text))
+        ids = tokenizer.encode(text)
+        return Prompt(ids, ids)
     text = _template(
         lambda: tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, **dict(request.template_kwargs)
@@ -76,7 +67,7 @@ def _text(loaded: Loaded, request: Request) -> Prompt:
     )
     # The template writes the begin-of-sequence token itself.
     ids = tokenizer.encode(text, add_special_tokens=False)
-    return Prompt(ids, starts_in_reasoning=_opens_reasoning(tokenizer, text))
+    return Prompt(ids, ids, starts_in_reasoning=_opens_reasoning(tokenizer, text))
 
 
 def _template(render: Any) -> str:
@@ -94,12 +85,27 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 
 
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+    text, ids, inputs = _process(loaded, request, media)
+    receipts = _receipts(loaded, request, media, (ids, inputs))
+    placeholders = [_placeholder(loaded, medium) for medium in media]
+    spans = locate(ids, placeholders, [receipt.tokens for receipt in receipts])
+    return Prompt(
+        ids=ids,
+        cache_ids=cache_ids(ids, placeholders, spans, [medium.sha256 for medium in media]),
+        spans=spans,
+        inputs=inputs,
+        receipts=receipts,
+        starts_in_reasoning=_opens_reasoning(loaded.tokenizer, text),
+    )
+
+
+def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tuple[str, list[int], dict[str, Any]]:
+    """The template's text, the token ids and the processor's other arrays."""
     from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
     queue = iter(media)
     messages = [_message(loaded, message, queue) for message in request.messages]
     text = _template(lambda: _render(loaded, messages, dict(request.template_kwargs)))
-    model_type = loaded.card.model_type
     pictures, clips = _pictures(loaded, media), _clips(loaded, media)
     try:
         inputs = prepare_inputs(
@@ -109,17 +115,21 @@ def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> P
             video_metadata=[_metadata(clip) for clip in clips] or None,
             prompts=text,
             image_token_index=getattr(loaded.adapter.model.config, "image_token_index", None),
-            add_special_tokens=should_add_special_tokens(model_type, loaded.processor),
+            add_special_tokens=should_add_special_tokens(loaded.card.model_type, loaded.processor),
         )
     except (ValueError, TypeError, IndexError) as e:
         if not media:
             raise
         raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
     ids = np.array(inputs.pop("input_ids")).reshape(-1).tolist()
-    inputs = {k: v for k, v in inputs.items() if v is not None} if media else {}
-    return Prompt(
-        ids, inputs, _receipts(loaded, request, media, (ids, inputs)), _opens_reasoning(loaded.tokenizer, text)
-    )
+    return text, ids, {k: v for k, v in inputs.items() if v is not None} if media else {}
+
+
+def _placeholder(loaded: Loaded, medium: Media) -> int:
+    """The token id that stands for a medium in the prompt; frames of a clip are pictures to most families."""
+    ids = loaded.placeholder_ids()
+    kind = medium.kind if medium.kind != "video" or loaded.card.native_video else "image"
+    return ids.get(kind, ids.get("image", -1))
 
 
 def _render(loaded: Loaded, messages: list[dict[str, Any]], settings: dict[str, Any]) -> str:
@@ -198,14 +208,18 @@ def _receipts(
     loaded: Loaded, request: Request, media: tuple[Media, ...], prompt: tuple[list[int], dict[str, Any]]
 ) -> tuple[MediaReceipt, ...]:
     """One receipt per medium. Raises BadMedia for a medium that left no token in the prompt."""
-    from engine.receipts import measure
+    from engine.receipts import Processed, measure
 
     if not media:
         return ()
+    parts = media_parts(request)
+
+    def alone(index: int) -> Processed:
+        message = Message("user", (parts[index],))
+        return _process(loaded, replace(request, messages=(message,)), media[index : index + 1])[1:]
+
     out = []
-    for part, medium, (tokens, seen_px) in zip(
-        media_parts(request), media, measure(loaded, media, *prompt), strict=True
-    ):
+    for part, medium, (tokens, seen_px) in zip(parts, media, measure(loaded, media, prompt, alone), strict=True):
         if tokens == 0:
             raise BadMedia(
                 f"{part.param}: the {medium.kind} left no token in the prompt, so the model would not see it.",

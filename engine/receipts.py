@@ -1,14 +1,17 @@
 """What the processor really made of each medium: its tokens in the prompt and the size the model saw. Pure numpy.
 
-Families say it in different ways; in the order of trust:
-    grids       Qwen-style processors return (t, h, w) patches per medium: exact
-    runs        one unbroken run of placeholders per picture: exact
-    shares      several runs per picture (tiles): placeholders split by the pictures' own tile counts, or evenly
+Families say it in different ways; each of these is exact, and the first that applies is taken:
+    grids       Qwen-style processors return (t, h, w) patches per medium
+    one         a medium that is the only one of its placeholder has all of them
+    runs        as many unbroken runs of placeholders as pictures: one each
+    alone       several runs per picture (tiles, rows): the processor says what each medium gives by itself
+The prefix cache keys every placeholder by its own medium, so a token counted to the wrong one would be a wrong hit.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections.abc import Callable
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,13 +20,26 @@ from engine.media import Media
 from engine.models.registry import Loaded
 
 Seen = tuple[int, tuple[int, int]]
+Processed = tuple[list[int], dict[str, Any]]
 
 
-def measure(loaded: Loaded, media: tuple[Media, ...], ids: list[int], inputs: dict[str, Any]) -> list[Seen]:
-    """(tokens, (width, height) in pixels) per medium, in the order of `media`."""
+def measure(
+    loaded: Loaded, media: tuple[Media, ...], prompt: Processed, alone: Callable[[int], Processed]
+) -> list[Seen]:
+    """(tokens, (width, height) in pixels) per medium, in the order of `media`; the size is (0, 0) where unknown.
+
+    prompt: token ids and the processor's arrays for all media together; alone(i): the same for the i-th by itself.
+    """
+    _, inputs = prompt
     if "image_grid_thw" in inputs or "video_grid_thw" in inputs:
         return _by_grid(loaded, media, inputs)
-    return _by_placeholders(loaded, media, ids, inputs)
+    seen: dict[int, Seen] = {}
+    for is_clip in (False, True):
+        mine = [i for i, medium in enumerate(media) if _is_native_clip(loaded, medium) == is_clip]
+        if mine:
+            counts, sizes = _of_one_placeholder(loaded, media, mine, (prompt, alone), is_clip)
+            seen |= dict(zip(mine, zip(counts, sizes, strict=True), strict=True))
+    return [seen[i] for i in range(len(media))]
 
 
 def _by_grid(loaded: Loaded, media: tuple[Media, ...], inputs: dict[str, Any]) -> list[Seen]:
@@ -40,28 +56,49 @@ def _by_grid(loaded: Loaded, media: tuple[Media, ...], inputs: dict[str, Any]) -
     return out
 
 
-def _by_placeholders(loaded: Loaded, media: tuple[Media, ...], ids: list[int], inputs: dict[str, Any]) -> list[Seen]:
-    wanted = set(loaded.placeholder_ids().values())
-    runs = [len(list(run)) for is_media, run in groupby(ids, key=lambda i: i in wanted) if is_media]
+def _is_native_clip(loaded: Loaded, medium: Media) -> bool:
+    return medium.kind == "video" and loaded.card.native_video
+
+
+def _of_one_placeholder(
+    loaded: Loaded,
+    media: tuple[Media, ...],
+    mine: list[int],
+    sources: tuple[Processed, Callable[[int], Processed]],
+    is_clip: bool,
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token counts and sizes of the media `mine` (indices), which all share one placeholder id."""
+    (ids, inputs), alone = sources
+    placeholder = loaded.placeholder_ids().get("video" if is_clip else "image")
+    runs = [len(list(run)) for is_mine, run in groupby(ids, key=lambda i: i == placeholder) if is_mine]
+    size = _clip_px(loaded, inputs) if is_clip else _picture_px(inputs)
+    if len(mine) == 1:
+        return [sum(runs)], [size]
     # A clip without native video is as many pictures as it has frames.
-    num_pictures = [len(m.frames) if m.kind == "video" and not loaded.card.native_video else 1 for m in media]
-    seen_px = _pixel_size(inputs)
+    num_pictures = [1 if is_clip or media[i].kind == "image" else len(media[i].frames) for i in mine]
     if len(runs) == sum(num_pictures):
-        shares = runs
-    else:
-        total, count = sum(runs), sum(num_pictures)
-        shares = [total // count + (i < total % count) for i in range(count)]
-    out, start = [], 0
-    for count in num_pictures:
-        out.append((sum(shares[start : start + count]), seen_px))
-        start += count
-    return out
+        starts = np.cumsum([0, *num_pictures]).tolist()
+        counts = [sum(runs[a:b]) for a, b in pairwise(starts)]
+        return counts, [size] * len(mine)
+    apart = [alone(i) for i in mine]
+    counts = [sum(token == placeholder for token in own_ids) for own_ids, _ in apart]
+    return counts, [_clip_px(loaded, own) if is_clip else _picture_px(own) for _, own in apart]
 
 
-def _pixel_size(inputs: dict[str, Any]) -> tuple[int, int]:
+def _picture_px(inputs: dict[str, Any]) -> tuple[int, int]:
     """(width, height) of what the vision tower reads: the last two axes of pixel_values (a tile, where tiled)."""
     pixels = inputs.get("pixel_values")
     if isinstance(pixels, list) and pixels:
         pixels = pixels[0]
     shape: tuple[int, ...] = getattr(pixels, "shape", ())
     return (int(shape[-1]), int(shape[-2])) if len(shape) >= 4 else (0, 0)
+
+
+def _clip_px(loaded: Loaded, inputs: dict[str, Any]) -> tuple[int, int]:
+    """(width, height) of a native clip's frames, from the patch positions (clips, frames, patches, (x, y))."""
+    positions = inputs.get("video_position_ids")
+    if positions is None:
+        return (0, 0)
+    patch = int((loaded.config.get("vision_config") or {}).get("patch_size", 16))
+    last = np.array(positions[0]).reshape(-1, 2).max(axis=0) + 1
+    return (int(last[0]) * patch, int(last[1]) * patch)

@@ -37,6 +37,7 @@ class Sequence:
     media: tuple[Any, ...] = ()
     stage: Stage = "waiting"
     num_prompt: int = 0
+    num_cached: int = 0
     num_prefilled: int = 0
     num_generated: int = 0
     started_s: float = 0.0

@@ -161,6 +161,24 @@ class MediaReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTrace:
+    """What happened to one prompt's tokens: [0, reused) came from memory, the rest was computed.
+
+    reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
+    share last, and what the stored prompts go on with instead), "evicted" (evicted_s seconds ago), "inside_media",
+    "complete" (only what must be computed was), "not_cacheable" (the family's KV cannot be cut), "off".
+    """
+
+    reused_tokens: int
+    computed_tokens: int
+    reason: str
+    before: str = ""
+    here: str = ""
+    other: str = ""
+    evicted_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The last event of every stream that does not raise."""
 
@@ -168,6 +186,7 @@ class Done:
     usage: Usage
     timing: Timing
     media: tuple[MediaReceipt, ...] = ()
+    trace: CacheTrace | None = None
 
 
 Event = Delta | Done
@@ -232,6 +251,34 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats."""
+
+    enabled: bool = False
+    total_queries: int = 0
+    hits: int = 0
+    misses: int = 0
+    tokens_saved: int = 0
+    tokens_seen: int = 0
+    blocks: int = 0
+    blocks_in_use: int = 0
+    blocks_pinned: int = 0
+    block_tokens: int = 64
+    max_blocks: int = 0
+    kv_bytes: int = 0
+    max_bytes: int = 0
+    stored: int = 0
+    shared: int = 0
+    copied_on_write: int = 0
+    evictions: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Prompt tokens reused over prompt tokens seen."""
+        return self.tokens_saved / self.tokens_seen if self.tokens_seen else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
 
@@ -244,6 +291,7 @@ class Snapshot:
     error: str | None = None
     running: tuple[Running, ...] = ()
     totals: Totals = field(default_factory=Totals)
+    cache: CacheStats = field(default_factory=CacheStats)
     active_bytes: int = 0
     cache_bytes: int = 0
     peak_bytes: int = 0

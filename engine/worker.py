@@ -10,13 +10,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import mlx.core as mx
 
 from engine import device, prompt, sampling
+from engine.cache.prefix import Lease, PrefixCache
 from engine.config import EngineConfig
 from engine.detokenize import Detokenizer
 from engine.errors import Busy, ContextOverflow, EngineError, Internal
@@ -24,7 +25,8 @@ from engine.models.adapter import Features
 from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
 from engine.scheduler import Command, Scheduler, Sequence, Stop, Submit
-from engine.types import Done, FinishReason, Running, Sampling, Snapshot, Timing, Totals, Usage
+from engine.spans import Prompt
+from engine.types import CacheTrace, Done, FinishReason, Running, Sampling, Snapshot, Timing, Totals, Usage
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +40,15 @@ _RATE_WINDOW_S = 3.0
 class Row:
     """A sequence's own state on this thread, from its first turn to its end."""
 
-    prompt: prompt.Prompt
+    prompt: Prompt
+    lease: Lease | None
     features: Features | None
     cache: list[Any]
     detokenizer: Detokenizer
     sampling: Sampling
     max_tokens: int
     batch_row: int = -1
+    answer: list[int] = field(default_factory=list)
 
 
 class Worker:
@@ -58,6 +62,7 @@ class Worker:
         self._inbox = inbox
         self._publish = publish
         self._scheduler = Scheduler(config.max_num_seqs, config.max_queue, config.prefill_chunk_tokens)
+        self._prefix = PrefixCache(config.cache, scope=loaded.fingerprint)
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
         self._totals = Totals()
@@ -148,10 +153,14 @@ class Worker:
         chosen = sampling.resolve(
             request.sampling, self._config.sampling, loaded.sampling, Sampling(temperature=DEFAULT_TEMPERATURE)
         )
+        cache = loaded.adapter.make_cache()
+        lease = self._prefix.begin(built, cache)
+        sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         return Row(
             prompt=built,
-            features=loaded.adapter.embed(built.ids, built.inputs) if built.inputs else None,
-            cache=loaded.adapter.make_cache(),
+            lease=lease,
+            features=loaded.adapter.embed(built, sequence.num_prefilled),
+            cache=cache,
             detokenizer=Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning),
             sampling=chosen,
             max_tokens=max_tokens,
@@ -192,7 +201,7 @@ class Worker:
                 processors=sampling.make_processors(row.sampling),
             )
         )
-        row.features, row.cache = None, []
+        row.features = None
         self._by_row[row.batch_row] = sequence
         self._scheduler.ready(sequence)
 
@@ -216,6 +225,7 @@ class Worker:
 
     def _emit(self, sequence: Sequence, token: Token) -> None:
         row: Row = sequence.row
+        row.answer.append(token.token)
         sequence.num_generated += 1
         if sequence.num_generated == 1:
             sequence.first_token_s = time.perf_counter()
@@ -226,8 +236,19 @@ class Worker:
             finish = "stop" if token.finish == "stop" or row.detokenizer.stopped else "length"
         for delta in deltas:
             sequence.post(delta)
+        if sequence.num_generated == 1:
+            # Not before: what is kept for later prompts must not hold up this one's first token.
+            self._keep(row, row.prompt.cache_ids[:-1], row.cache)
+            row.cache = []
         if finish is not None:
+            kv = token.kv if token.kv is not None else self._batch.remove(row.batch_row)
             self._finish(sequence, finish)
+            self._keep(row, row.prompt.cache_ids + row.answer, kv)
+
+    def _keep(self, row: Row, cache_ids: list[int], kv: list[Any]) -> None:
+        """Store a row's KV for later prompts; kv holds at least the KV of these tokens."""
+        if row.lease is not None:
+            self._prefix.store(row.lease, cache_ids, kv)
 
     # endings
 
@@ -255,6 +276,8 @@ class Worker:
         if row is not None and row.batch_row >= 0:
             self._batch.remove(row.batch_row)
             self._by_row.pop(row.batch_row, None)
+        if row is not None and row.lease is not None:
+            self._prefix.end(row.lease)
         self._scheduler.remove(sequence)
 
     def _done(self, sequence: Sequence, reason: FinishReason) -> Done:
@@ -273,8 +296,32 @@ class Worker:
             prompt_tokens=sequence.num_prompt,
         )
         return Done(
-            reason, Usage(sequence.num_prompt, sequence.num_generated), timing, row.prompt.receipts if row else ()
+            reason,
+            Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached),
+            timing,
+            row.prompt.receipts if row else (),
+            self._trace(row) if row else None,
         )
+
+    def _trace(self, row: Row) -> CacheTrace:
+        """Why the first computed token of the prompt was not reused, with the text on both sides."""
+        if row.lease is None:
+            reason = "not_cacheable" if self._config.cache.enabled else "off"
+            return CacheTrace(0, len(row.prompt.ids), reason)
+        match = row.lease.match
+        at, other = match.num_tokens, match.miss.other
+        return CacheTrace(
+            reused_tokens=at,
+            computed_tokens=len(row.prompt.ids) - at,
+            reason=match.miss.reason,
+            before=self._words(row.prompt.ids[max(0, at - 8) : at]),
+            here=self._words(row.prompt.ids[at : at + 8]),
+            other="" if other is None else "<other media>" if other < 0 else self._words([other]),
+            evicted_s=match.miss.evicted_s,
+        )
+
+    def _words(self, ids: list[int]) -> str:
+        return str(self._loaded.tokenizer.decode(ids))
 
     # state
 
@@ -304,6 +351,7 @@ class Worker:
                 model=self._loaded.card,
                 running=tuple(_running(sequence, now) for sequence in self._scheduler),
                 totals=self._totals,
+                cache=self._prefix.stats(),
                 active_bytes=mx.get_active_memory(),
                 cache_bytes=mx.get_cache_memory(),
                 peak_bytes=mx.get_peak_memory(),

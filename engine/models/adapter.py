@@ -17,6 +17,8 @@ import mlx.core as mx
 import numpy as np
 
 from engine.errors import BadRequest
+from engine.models.remaining import media_from
+from engine.spans import Prompt
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
 _PER_TOKEN = ("inputs_embeds", "visual_pos_masks", "per_layer_inputs")
@@ -72,21 +74,30 @@ class Features:
     """A prompt's embeddings, as mlx-vlm's get_input_embeddings gives them: inputs_embeds (1, tokens, hidden) and,
     by family, position_ids (3, 1, tokens), visual_pos_masks (1, tokens), deepstack_visual_embeds (per layer, (visual
     tokens, hidden)).
+
+    They may begin at token `first` of the prompt, when the KV before it is there already.
     """
 
-    def __init__(self, arrays: dict[str, Any]) -> None:
+    def __init__(self, arrays: dict[str, Any], first: int = 0) -> None:
         deltas = arrays.pop("rope_deltas", None)
         self.rope_delta = 0 if deltas is None else int(np.array(deltas).reshape(-1)[0])
+        self._first = first
         self._arrays = arrays
         masks = arrays.get("visual_pos_masks")
         self._is_visual = None if masks is None else np.array(masks).reshape(-1)
 
+    def with_positions(self, position_ids: mx.array, rope_deltas: mx.array) -> Features:
+        """The same embeddings with the whole prompt's positions in place of their own."""
+        arrays = self._arrays | {"position_ids": position_ids[..., self._first :], "rope_deltas": rope_deltas}
+        return Features(arrays, self._first)
+
     @property
     def num_tokens(self) -> int:
-        return self._arrays["inputs_embeds"].shape[1]
+        return self._first + self._arrays["inputs_embeds"].shape[1]
 
     def window(self, start: int, end: int) -> dict[str, Any]:
         """Keyword arguments for the tokens [start, end) of the prompt."""
+        start, end = start - self._first, end - self._first
         out = {name: value for name, value in self._arrays.items() if name not in _PER_TOKEN}
         out |= {name: self._arrays[name][:, start:end] for name in _PER_TOKEN if name in self._arrays}
         if "position_ids" in out:
@@ -117,29 +128,50 @@ class Adapter:
             from mlx_lm.models.cache import make_prompt_cache
         return [*make_prompt_cache(self._lm), RowState()]
 
-    def embed(self, ids: Sequence[int], inputs: dict[str, Any]) -> Features:
-        """Run the vision tower and scatter its features into the prompt's embeddings.
+    def embed(self, prompt: Prompt, first: int = 0) -> Features | None:
+        """Run the vision tower over the media at or after token `first` and put them into the prompt's embeddings.
 
-        ids: the prompt's tokens, placeholders expanded. inputs: the processor's arrays (pixel_values, grids, mask).
+        The KV before `first` is there already, so its media are not encoded again. None for a prompt without media.
         Raises BadRequest when the family needs state that a shared batch cannot carry.
         """
+        if not prompt.inputs:
+            return None
+        if prompt.spans and first >= prompt.spans[-1].end:
+            return self._positions_only(prompt, first)
+        kept = media_from(prompt, first) if first else None
+        if kept is None:
+            return self._embed(prompt.ids, prompt.inputs, 0)
+        features = self._embed(prompt.ids[first:], kept, first)
+        return features.with_positions(*self._rope_index(prompt)) if self._mrope else features
+
+    def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
         inputs = dict(inputs)
         pixels, mask = inputs.pop("pixel_values", None), inputs.pop("attention_mask", None)
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
         arrays = {name: value for name, value in found.to_dict().items() if value is not None}
         if any(name in arrays for name in _UNBATCHABLE):
-            raise BadRequest(
-                "This model family reads pictures in a way that cannot join a shared batch.", param="model"
-            )
+            raise BadRequest("This family reads pictures in a way that cannot join a shared batch.", param="model")
         mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
-        features = Features(arrays)
-        if features.num_tokens != len(ids):
+        features = Features(arrays, first)
+        if features.num_tokens != first + len(ids):
             raise BadRequest(
                 f"This model family expands pictures inside the model ({features.num_tokens} embeddings for "
-                f"{len(ids)} tokens), which this engine does not support.",
+                f"{first + len(ids)} tokens), which this engine does not support.",
                 param="model",
             )
         return features
+
+    def _positions_only(self, prompt: Prompt, first: int) -> Features | None:
+        """For a rest without media: only M-RoPE families need anything, the positions behind the pictures."""
+        if not self._mrope:
+            return None
+        positions, deltas = self._rope_index(prompt)
+        return Features({"position_ids": positions[..., first:], "rope_deltas": deltas}, first)
+
+    def _rope_index(self, prompt: Prompt) -> tuple[mx.array, mx.array]:
+        """M-RoPE positions (3, 1, tokens) and delta (1, 1) of the whole prompt; needs grids, not pixels."""
+        grids = [prompt.inputs.get(name) for name in ("image_grid_thw", "video_grid_thw")]
+        return self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
 
     def prefill(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> None:
         """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""

@@ -18,11 +18,15 @@ from engine.sampling import LogitsProcessor, Sampler
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length"."""
+    """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length".
+
+    kv: the finished row's KV, this token's included; None while it goes on.
+    """
 
     row: int
     token: int
     finish: str | None
+    kv: list[Any] | None = None
 
 
 @dataclass(slots=True)
@@ -66,15 +70,17 @@ class Batch:
     def step(self) -> list[Token]:
         """One token for every row that has joined; finished rows leave by themselves."""
         _, responses = self._generator.next()
-        tokens = [Token(r.uid, int(r.token), r.finish_reason) for r in responses]
+        tokens = [Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache) for r in responses]
         self._rows -= {t.row for t in tokens if t.finish}
         return tokens
 
-    def remove(self, row: int) -> None:
-        """Take a row out; the others do not notice. Unknown rows are ignored (it has just finished)."""
-        if row in self._rows:
-            self._generator.remove([row])
-            self._rows.discard(row)
+    def remove(self, row: int) -> list[Any]:
+        """Take a row out; the others do not notice. Returns its KV, [] for a row that has left already."""
+        if row not in self._rows:
+            return []
+        self._rows.discard(row)
+        kv, _ = self._generator.remove([row], return_prompt_caches=True)[row]
+        return list(kv)
 
     def kv_bytes(self) -> int:
         return int(self._generator.prompt_cache_nbytes)

@@ -5,6 +5,7 @@ The kind of a model is read from config.json and its processor files, never from
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -37,6 +38,7 @@ class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper."""
 
     card: ModelCard
+    fingerprint: str
     family: Family
     config: dict[str, Any]
     adapter: Adapter
@@ -121,11 +123,12 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
             code="model_load_failed",
         )
     model, processor = _load_vision(path, spec) if vision else (_load_text(path, spec), None)
-    stop_ids = _stop_ids(path, raw)
+    stop_ids = _stop_ids(path, raw) | _processor_stop_ids(processor)
     tokenizer = _load_tokenizer(path, spec, stop_ids)
     stop_ids |= set(tokenizer.eos_token_ids)
     return Loaded(
         card=_card(path, raw, model, config, row if vision else None),
+        fingerprint=_fingerprint(path),
         family=row,
         config=raw,
         adapter=Adapter(model, vision),
@@ -170,6 +173,13 @@ def _load_tokenizer(path: Path, spec: ModelSpec, stop_ids: set[int]) -> Any:
     return load(path, {"trust_remote_code": spec.trust_remote_code}, eos_token_ids=sorted(stop_ids) or None)
 
 
+def _fingerprint(path: Path) -> str:
+    """Which weights and processor settings these are: names, sizes and times of the checkpoint's files."""
+    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
+    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr((str(path), facts)).encode()).hexdigest()
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -189,6 +199,18 @@ def _stop_ids(path: Path, config: dict[str, Any]) -> set[int]:
         | _as_ids(config.get("eos_token_id"))
         | _as_ids(text.get("eos_token_id"))
     )
+
+
+def _processor_stop_ids(processor: Any) -> set[int]:
+    """Ids that mlx-vlm's processors stop at although no config names them, e.g. Idefics3's <end_of_utterance>."""
+    criteria = getattr(getattr(processor, "tokenizer", None), "stopping_criteria", None)
+    return {
+        int(i)
+        for i in (
+            *_as_ids(getattr(criteria, "eos_token_ids", None)),
+            *_as_ids(getattr(criteria, "additional_eos_token_ids", None)),
+        )
+    }
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

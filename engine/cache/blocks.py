@@ -1,0 +1,324 @@
+"""The block pool: which runs of prompt tokens have their KV stored, who uses them, which go first. Pure Python.
+
+    root ─> [64 tokens] ─> [64 tokens] ─> [17 tokens]        a chain; each hash covers everything before it
+                      └──> [64 tokens]                       a branch: prompts that part ways here
+
+Names as in vLLM (block, block hash chained over the parent's, free queue in LRU order). Keys are cache ids: token ids
+in which each media placeholder is a negative id made from the medium's content, so a wrong-picture hit cannot happen;
+the ids are compared after a hash hit all the same. The last block matched may be used in part (copy-on-write, by
+token).
+
+LRU without a search: a use touches a chain from its tail to its root, so a block is never older than its children, and
+the oldest free block is always a leaf.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import Internal
+
+_MAX_GHOSTS = 4096
+_MAX_SIBLINGS = 64
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """KV of `ids` at token positions [start, start + len(ids)). payload is the store's own (arrays), opaque here.
+
+    refs counts running rows that were served from it; a block in use or pinned is never evicted.
+    """
+
+    hash: bytes
+    parent: bytes
+    start: int
+    ids: tuple[int, ...]
+    payload: Any
+    num_bytes: int
+    created_s: float
+    last_use_s: float
+    refs: int = 0
+    hits: int = 0
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A run of a prompt that is not stored yet: where it is, and under which hash it would go."""
+
+    hash: bytes
+    parent: bytes
+    start: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Why the first computed token was not reused. at: its position.
+
+    reason "first_use" (nothing like it was ever stored), "diverged" (stored prompts go on with `other` instead),
+    "evicted" (it was stored; evicted_s ago it went), "complete" (everything that can be reused was).
+    """
+
+    reason: str
+    at: int
+    other: int | None = None
+    evicted_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The longest stored prefix: (block, tokens of it used) in order, and why it ends there."""
+
+    used: tuple[tuple[Block, int], ...]
+    num_tokens: int
+    miss: Miss
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start. A query is one prompt; tokens_saved are prompt tokens that were not computed."""
+
+    queries: int = 0
+    hits: int = 0
+    tokens_seen: int = 0
+    tokens_saved: int = 0
+    stored: int = 0
+    shared: int = 0
+    copied_on_write: int = 0
+    evictions: int = 0
+
+
+def _hash(parent: bytes, ids: Sequence[int]) -> bytes:
+    return hashlib.blake2b(parent + array("q", ids).tobytes(), digest_size=16).digest()
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+@dataclass
+class BlockPool:
+    """Blocks by hash, their children, and the free queue. Not thread-safe: it belongs to the engine thread."""
+
+    block_tokens: int = 64
+    max_blocks: int = 1000
+    max_bytes: int = 1 << 30
+    clock: Callable[[], float] = time.monotonic
+    counters: Counters = field(default_factory=Counters)
+    num_bytes: int = 0
+    _blocks: dict[bytes, Block] = field(default_factory=dict)
+    _children: dict[bytes, dict[int, list[Block]]] = field(default_factory=dict)
+    _free: OrderedDict[bytes, Block] = field(default_factory=OrderedDict)
+    _ghosts: OrderedDict[bytes, float] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(tuple(self._blocks.values()))
+
+    @staticmethod
+    def root(scope: str) -> bytes:
+        """The start of every chain of one scope (model, settings, tenant); chains of two scopes never meet."""
+        return hashlib.blake2b(scope.encode(), digest_size=16).digest()
+
+    # reading
+
+    def match(self, root: bytes, ids: Sequence[int]) -> Match:
+        """The longest stored prefix of ids[:-1] (the last token is always computed). Counts as a query; see acquire."""
+        limit, at, parent = len(ids) - 1, 0, root
+        used: list[tuple[Block, int]] = []
+        while at < limit:
+            block, common = self._best(parent, ids[at : at + self.block_tokens], limit - at)
+            if block is None or common == 0:
+                break
+            used.append((block, common))
+            at += common
+            if common < self.block_tokens:
+                break
+            parent = block.hash
+        return Match(tuple(used), at, self._why(parent, ids, at, limit))
+
+    def _best(self, parent: bytes, ids: Sequence[int], most: int) -> tuple[Block | None, int]:
+        """The child of `parent` that shares the longest run with ids, and that run's length (at most `most`)."""
+        exact = self._blocks.get(_hash(parent, ids)) if len(ids) == self.block_tokens else None
+        if exact is not None and exact.ids == tuple(ids):
+            return exact, min(most, len(exact.ids))
+        best, length = None, 0
+        siblings = self._children.get(parent, {}).get(ids[0], ()) if ids else ()
+        for block in siblings[-_MAX_SIBLINGS:]:
+            common = _common(block.ids, ids)
+            if common > length:
+                best, length = block, common
+        return best, min(most, length)
+
+    def _why(self, parent: bytes, ids: Sequence[int], at: int, limit: int) -> Miss:
+        if at >= limit:
+            return Miss("complete", at)
+        block_start = at - at % self.block_tokens
+        wanted = ids[block_start : block_start + self.block_tokens]
+        gone = self._ghosts.get(_hash(parent, wanted))
+        if gone is not None:
+            return Miss("evicted", at, evicted_s=self.clock() - gone)
+        rest = ids[block_start:at]
+        for siblings in self._children.get(parent, {}).values():
+            for block in siblings:
+                if len(block.ids) > len(rest) and _common(block.ids, rest) == len(rest):
+                    return Miss("diverged", at, other=block.ids[len(rest)])
+        return Miss("first_use", at)
+
+    def acquire(self, match: Match, prompt_tokens: int) -> None:
+        """A row starts from this match: count it, hold its blocks, mark them used."""
+        self.counters.queries += 1
+        self.counters.tokens_seen += prompt_tokens
+        if match.num_tokens:
+            self.counters.hits += 1
+            self.counters.tokens_saved += match.num_tokens
+        for block, num_tokens in reversed(match.used):
+            block.refs += 1
+            block.hits += 1
+            self.counters.copied_on_write += num_tokens < len(block.ids)
+            self._free.pop(block.hash, None)
+            block.last_use_s = self.clock()
+
+    def release(self, match: Match) -> None:
+        """The row is done with its blocks: they may be evicted again, tail first."""
+        for block, _ in reversed(match.used):
+            if block.refs <= 0:
+                raise Internal("a cache block was released more often than acquired")
+            block.refs -= 1
+            self._touch(block)
+
+    # writing
+
+    def missing(self, root: bytes, ids: Sequence[int]) -> list[Slot]:
+        """The runs of ids that are not stored, in order, as whole blocks and one shorter tail. Touches what is."""
+        slots: list[Slot] = []
+        chain: list[Block] = []
+        parent = root
+        for start in range(0, len(ids), self.block_tokens):
+            run = tuple(ids[start : start + self.block_tokens])
+            key = _hash(parent, run)
+            block = self._blocks.get(key)
+            if block is None:
+                slots.append(Slot(key, parent, start, run))
+            else:
+                self.counters.shared += 1
+                chain.append(block)
+            parent = key
+        for block in reversed(chain):
+            self._touch(block)
+        return slots
+
+    def put(self, slot: Slot, payload: Any, num_bytes: int) -> Block:
+        """Store a run; parents first, in the order of `missing`. A shorter tail that it extends is dropped."""
+        now = self.clock()
+        siblings = self._children.setdefault(slot.parent, {}).setdefault(slot.ids[0], [])
+        for old in [b for b in siblings if len(b.ids) < len(slot.ids) and slot.ids[: len(b.ids)] == b.ids]:
+            if old.refs == 0 and not old.pinned:
+                self._drop(old)
+        block = Block(slot.hash, slot.parent, slot.start, slot.ids, payload, num_bytes, now, now)
+        self._blocks[slot.hash] = block
+        # The drop above may have removed the list that was empty by then.
+        self._children.setdefault(slot.parent, {}).setdefault(slot.ids[0], []).append(block)
+        self._ghosts.pop(slot.hash, None)
+        self.num_bytes += num_bytes
+        self.counters.stored += 1
+        self._touch(block)
+        return block
+
+    def trim(self, root: bytes, ids: Sequence[int]) -> int:
+        """Evict the oldest free blocks until the pool fits its limits; the chain of ids goes last. Returns how many."""
+        self._touch_chain(root, ids)
+        count = 0
+        while self._free and (len(self._blocks) > self.max_blocks or self.num_bytes > self.max_bytes):
+            block = next(iter(self._free.values()))
+            self._drop(block)
+            self._ghosts[block.hash] = self.clock()
+            if len(self._ghosts) > _MAX_GHOSTS:
+                self._ghosts.popitem(last=False)
+            count += 1
+        self.counters.evictions += count
+        return count
+
+    def clear(self) -> None:
+        """Forget everything that no running row uses and nobody pinned."""
+        for block in tuple(self._free.values()):
+            self._drop(block)
+        self._ghosts.clear()
+
+    def pin(self, key: bytes, pinned: bool = True) -> bool:
+        """Keep a block and all before it from eviction, or let them go again. False when it is not stored."""
+        block = self._blocks.get(key)
+        if block is None:
+            return False
+        while block is not None:
+            if not pinned and any(b.pinned for b in self._children_of(block.hash)):
+                break
+            block.pinned = pinned
+            self._touch(block)
+            block = self._blocks.get(block.parent)
+        return True
+
+    # inside
+
+    def _children_of(self, key: bytes) -> list[Block]:
+        return [b for siblings in self._children.get(key, {}).values() for b in siblings]
+
+    def _touch(self, block: Block) -> None:
+        """Most recently used; in the free queue only while nothing holds it."""
+        block.last_use_s = self.clock()
+        self._free.pop(block.hash, None)
+        if block.refs == 0 and not block.pinned:
+            self._free[block.hash] = block
+
+    def _touch_chain(self, root: bytes, ids: Sequence[int]) -> None:
+        chain, parent = [], root
+        for start in range(0, len(ids), self.block_tokens):
+            block = self._blocks.get(_hash(parent, ids[start : start + self.block_tokens]))
+            if block is None:
+                break
+            chain.append(block)
+            parent = block.hash
+        for block in reversed(chain):
+            self._touch(block)
+
+    def _drop(self, block: Block) -> None:
+        del self._blocks[block.hash]
+        self._free.pop(block.hash, None)
+        self.num_bytes -= block.num_bytes
+        by_first = self._children[block.parent]
+        by_first[block.ids[0]].remove(block)
+        if not by_first[block.ids[0]]:
+            del by_first[block.ids[0]]
+        if not by_first:
+            del self._children[block.parent]
+
+    def check_integrity(self) -> None:
+        """Raise Internal when the books do not add up. Run by tests after every operation."""
+        children = {b.hash for by_first in self._children.values() for bs in by_first.values() for b in bs}
+        free = {b.hash for b in self._blocks.values() if b.refs == 0 and not b.pinned}
+        faults = {
+            "bytes": self.num_bytes != sum(b.num_bytes for b in self._blocks.values()),
+            "children": children != set(self._blocks),
+            "free queue": set(self._free) != free,
+            "refs": any(b.refs < 0 for b in self._blocks.values()),
+            "hashes": any(b.hash != _hash(b.parent, b.ids) for b in self._blocks.values()),
+            "orphans": any(b.start > 0 and b.parent not in self._blocks for b in self._blocks.values()),
+            "lengths": any(
+                self._children.get(b.hash) and len(b.ids) < self.block_tokens for b in self._blocks.values()
+            ),
+        }
+        wrong = [name for name, is_wrong in faults.items() if is_wrong]
+        if wrong:
+            raise Internal(f"cache integrity: {', '.join(wrong)}")

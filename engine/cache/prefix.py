@@ -1,0 +1,105 @@
+"""Prefix reuse as the engine thread calls it: start a row from what is stored, store what a row has computed.
+
+A hit never ends inside a medium: it is cut back to the medium's first token, so the vision tower always sees a whole
+picture or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.cache import tensors
+from engine.cache.blocks import Block, BlockPool, Match, Miss
+from engine.config import CacheConfig
+from engine.spans import Prompt
+from engine.types import CacheStats
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a row holds while it runs: its chain's root and the blocks it started from."""
+
+    root: bytes
+    match: Match
+
+
+class PrefixCache:
+    """The block pool plus KV for one loaded model. scope: model and processor identity, part of every key."""
+
+    def __init__(self, config: CacheConfig, scope: str) -> None:
+        self._scope = scope
+        self._enabled = config.enabled
+        self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
+
+    def begin(self, prompt: Prompt, cache: Sequence[Any], tenant: str = "") -> Lease | None:
+        """Fill an empty row's KV with the longest stored prefix of the prompt.
+
+        None when this row cannot use the cache: it is off, or the family's KV is not plain.
+        """
+        if not self._enabled or not prompt.cache_ids or not tensors.is_plain(cache):
+            return None
+        root = self.pool.root(f"{self._scope}\0{tenant}")
+        match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
+        self.pool.acquire(match, len(prompt.ids))
+        if match.used:
+            tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
+        return Lease(root, match)
+
+    def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
+        """Keep the KV of these tokens, as far as it is not kept already. cache holds at least len(cache_ids) tokens."""
+        slots = self.pool.missing(lease.root, cache_ids)
+        if not slots:
+            return
+        payloads = tensors.cut(cache, [(slot.start, slot.start + len(slot.ids)) for slot in slots])
+        for slot, payload in zip(slots, payloads, strict=True):
+            self.pool.put(slot, payload, tensors.num_bytes(payload))
+        self.pool.trim(lease.root, cache_ids)
+
+    def end(self, lease: Lease) -> None:
+        """The row is gone: its blocks may be evicted."""
+        self.pool.release(lease.match)
+
+    def stats(self) -> CacheStats:
+        """Counters and sizes, as /v1/cache/stats and the tab show them."""
+        pool, counters = self.pool, self.pool.counters
+        blocks: list[Block] = list(pool)
+        return CacheStats(
+            enabled=self._enabled,
+            total_queries=counters.queries,
+            hits=counters.hits,
+            misses=counters.queries - counters.hits,
+            tokens_saved=counters.tokens_saved,
+            tokens_seen=counters.tokens_seen,
+            blocks=len(blocks),
+            blocks_in_use=sum(b.refs > 0 for b in blocks),
+            blocks_pinned=sum(b.pinned for b in blocks),
+            block_tokens=pool.block_tokens,
+            max_blocks=pool.max_blocks,
+            kv_bytes=pool.num_bytes,
+            max_bytes=pool.max_bytes,
+            stored=counters.stored,
+            shared=counters.shared,
+            copied_on_write=counters.copied_on_write,
+            evictions=counters.evictions,
+        )
+
+    @staticmethod
+    def _whole_media(match: Match, prompt: Prompt) -> Match:
+        """The match, cut back to the first token of a medium that it would split."""
+        end = match.num_tokens
+        for span in prompt.spans:
+            if span.start < end < span.end:
+                return _cut_back(match, span.start)
+        return match
+
+
+def _cut_back(match: Match, num_tokens: int) -> Match:
+    used, left = [], num_tokens
+    for block, n in match.used:
+        if left <= 0:
+            break
+        used.append((block, min(n, left)))
+        left -= n
+    return Match(tuple(used), num_tokens, Miss("inside_media", num_tokens))

@@ -1,0 +1,36 @@
+"""What is left to encode behind a reused prefix: the processor's arrays of the later media. Engine thread only."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from engine.spans import Prompt
+
+# (patches, grids) per kind of medium, as Qwen-style processors name them: patches of all media in one array (sum of
+# t*h*w, dim), one grid (t, h, w) per medium.
+_PACKED = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}
+
+
+def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
+    """The inputs of the media that begin at or after token `first`, or None when this family's cannot be told apart.
+
+    Families that pack patches by grid can be cut; others encode all their pictures again.
+    """
+    known = {name for names in _PACKED.values() for name in names} | {"attention_mask"}
+    if not prompt.spans or set(prompt.inputs) - known:
+        return None
+    out: dict[str, Any] = {}
+    for kind, (patches, grids) in _PACKED.items():
+        if grids not in prompt.inputs:
+            continue
+        starts = [s.start for s, r in zip(prompt.spans, prompt.receipts, strict=True) if r.kind == kind]
+        skipped = sum(start < first for start in starts)
+        if skipped == len(starts):
+            continue
+        grid = prompt.inputs[grids]
+        ends = [0, *accumulate(np.array(grid).prod(axis=1).tolist())]
+        out |= {patches: prompt.inputs[patches][ends[skipped] :], grids: grid[skipped:]}
+    return out
