@@ -222,9 +222,7 @@ def test_code_in_a_checkpoint_is_not_run(tiny_model: TinyModel, tmp_path: Path) 
         ("tokenizer.json", "{}"),
     ],
 )
-def test_a_broken_checkpoint_is_a_load_failure(
-    tiny_model: TinyModel, tmp_path: Path, name: str, content: str
-) -> None:
+def test_a_broken_checkpoint_is_a_load_failure(tiny_model: TinyModel, tmp_path: Path, name: str, content: str) -> None:
     folder = shutil.copytree(tiny_model("qwen2"), tmp_path / "model")
     (folder / name).write_text(content)
     with pytest.raises(Unavailable) as caught:

@@ -1,0 +1,263 @@
+"""batch: rows that decode together answer as if alone, for every family and dtype; and mlx-lm's batcher is as we know it.
+
+Each check here has a sabotage twin below it: the same check, on an engine with one thing broken, must go red.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from engine.config import CacheConfig
+from engine.models.adapter import Adapter, RowState
+from engine.models.batch import Batch, Token
+from engine.types import Request
+from tests.conftest import EngineFor
+from tests.engine.drive import Tape, ask, chat
+from tests.engine.oracle import TIE, Oracle
+from tests.families import FAMILIES
+from tests.pictures import picture
+
+TinyModel = Callable[..., Path]
+NO_CACHE = CacheConfig(enabled=False)
+LONG = "A prompt that is long enough to be cut in several chunks, so that others join between two of them. " * 2
+WANTED = ["qwen3_vl", "qwen2_5_vl", "idefics3", "gemma3", "gemma4", "pixtral"]
+EXTRA = ["qwen2_vl", "qwen3_5", "smolvlm"]
+TEXT = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"]
+MATRIX = [(family, dtype) for family in WANTED + TEXT for dtype in ("float32", "bfloat16", "4bit")]
+MATRIX += [(family, "float32") for family in EXTRA]
+
+
+def mixed(family: str, clip: Path) -> list[Request]:
+    """Text beside pictures beside a clip: short and long prompts, short and long answers."""
+    requests = [
+        chat(LONG, max_tokens=10, id="long"),
+        chat("Short.", max_tokens=16, id="short"),
+        chat("Count to three.", max_tokens=3, id="three"),
+    ]
+    if FAMILIES[family].vision:
+        requests += [
+            chat(picture("red"), "What is this?", max_tokens=12, id="red"),
+            chat("Before", picture("blue", "square"), "after.", max_tokens=8, id="blue"),
+            chat(picture("green"), picture("red", "triangle"), "Compare.", max_tokens=12, id="two"),
+            chat(clip, "What moves?", max_tokens=8, id="clip"),
+        ]
+    return requests
+
+
+async def alone(engine: Any, requests: list[Request], tape: Tape) -> dict[str, list[int]]:
+    """Tokens by request, each run when nothing else runs."""
+    for request in requests:
+        await ask(engine, replace(request, id=f"alone-{request.id}"))
+    return {request.id: tape.tokens[f"alone-{request.id}"] for request in requests}
+
+
+async def together(engine: Any, requests: list[Request], tape: Tape) -> dict[str, list[int]]:
+    """Tokens by request, all at once but staggered: each starts when the one before has given its first event."""
+    started = [asyncio.Event() for _ in requests]
+
+    async def run(index: int, request: Request) -> None:
+        if index:
+            await started[index - 1].wait()
+        async for _ in engine.stream(replace(request, id=f"batch-{request.id}")):
+            started[index].set()
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(run(i, request) for i, request in enumerate(requests)))
+    return {request.id: tape.tokens[f"batch-{request.id}"] for request in requests}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Equal up to a near tie: where two answers part, both tokens must be within TIE of the best (see oracle)."""
+
+    oracle: Oracle
+    dtype: str
+    native_video: bool
+
+    def same(self, request: Request, one: list[int], other: list[int]) -> None:
+        if one == other:
+            return
+        parted = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+        for tokens in (one, other):
+            regrets = self.oracle.regrets(request.messages, tokens[: parted + 1], native_video=self.native_video)
+            assert regrets[-1] <= TIE[self.dtype], f"{request.id}: {one} != {other}, {regrets[-1]:.3f} below the best"
+
+    def best(self, request: Request, tokens: list[int]) -> None:
+        """Every token was the stock generator's best one, or as good."""
+        regrets = self.oracle.regrets(request.messages, tokens, native_video=self.native_video)
+        assert max(regrets) <= TIE[self.dtype], f"{request.id}: {tokens} is up to {max(regrets):.3f} below the best"
+
+
+@pytest.fixture
+def judge_for(tiny_model: TinyModel) -> Callable[[str, str], Judge]:
+    def make(family: str, dtype: str) -> Judge:
+        oracle = Oracle.load(tiny_model(family, dtype), vision=FAMILIES[family].vision)
+        return Judge(oracle, dtype, native_video=FAMILIES[family].video is not None)
+
+    return make
+
+
+@pytest.fixture
+def widest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of every step: a batch that never held two rows would prove nothing."""
+    rows: list[int] = []
+    step = Batch.step
+
+    def count(self: Batch) -> list[Token]:
+        tokens = step(self)
+        rows.append(len(tokens))
+        return tokens
+
+    monkeypatch.setattr(Batch, "step", count)
+    return rows
+
+
+@pytest.mark.parametrize(("family", "dtype"), MATRIX)
+async def test_a_row_in_a_batch_answers_as_if_alone(
+    family: str,
+    dtype: str,
+    tiny_model: TinyModel,
+    engine_for: EngineFor,
+    judge_for: Callable[[str, str], Judge],
+    clip_path: Path,
+    tape: Tape,
+    widest: list[int],
+) -> None:
+    engine = await engine_for(tiny_model(family, dtype), prefill_chunk_tokens=16, cache=NO_CACHE)
+    requests, judge = mixed(family, clip_path), judge_for(family, dtype)
+    single = await alone(engine, requests, tape)
+    assert max(widest) == 1
+    batched = await together(engine, requests, tape)
+    assert max(widest) >= 3, "the requests did not overlap"
+    for request in requests:
+        judge.best(request, single[request.id])
+        judge.same(request, single[request.id], batched[request.id])
+    assert len({tuple(tokens) for tokens in single.values()}) == len(requests), "the prompts do not tell apart"
+
+
+# -- sabotage: the same check goes red ---------------------------------------------------------------------------------
+
+
+async def check(engine: Any, family: str, judge: Judge, clip: Path, tape: Tape) -> None:
+    """The check of the test above, for the twins."""
+    requests = mixed(family, clip)
+    single = await alone(engine, requests, tape)
+    batched = await together(engine, requests, tape)
+    for request in requests:
+        judge.best(request, single[request.id])
+        judge.same(request, single[request.id], batched[request.id])
+
+
+def swap_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Adapter.__call__
+
+    def swapped(self: Adapter, ids: mx.array, cache: list[Any]) -> mx.array:
+        return call(self, ids, cache)[::-1]
+
+    monkeypatch.setattr(Adapter, "__call__", swapped)
+
+
+def forget_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows lose their M-RoPE delta when they join the batch."""
+    monkeypatch.setattr(
+        RowState, "merge", classmethod(lambda cls, caches: cls([0 for cache in caches for _ in cache.deltas]))
+    )
+
+
+def mix_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that leaves takes another row's delta with it."""
+
+    def filtered(self: RowState, keep: Any) -> None:
+        self.deltas = self.deltas[: len(list(keep))]
+
+    monkeypatch.setattr(RowState, "filter", filtered)
+
+
+def forget_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk of a prompt gets the features of its first chunk."""
+    from engine.models.adapter import Features
+
+    window = Features.window
+    monkeypatch.setattr(Features, "window", lambda self, start, end: window(self, 0, end - start))
+
+
+def swap_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine import prompt
+
+    pictures = prompt._pictures
+    monkeypatch.setattr(prompt, "_pictures", lambda loaded, media: pictures(loaded, media)[::-1])
+
+
+def shift_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip's frames come one late."""
+    from engine import prompt
+
+    clips = prompt._clips
+    monkeypatch.setattr(
+        prompt,
+        "_clips",
+        lambda loaded, media: [replace(clip, pixels=clip.pixels[[0, *range(len(clip.pixels) - 1)]])
+                               for clip in clips(loaded, media)],
+    )  # fmt: skip
+
+
+TWINS = [
+    ("llama", swap_rows),
+    ("qwen3_vl", swap_rows),
+    ("qwen2_5_vl", forget_deltas),
+    ("qwen3_vl", mix_deltas),
+    ("qwen3_vl", forget_order),
+    ("pixtral", forget_order),
+    ("idefics3", swap_pictures),
+    ("qwen3_vl", shift_frames),
+]
+
+
+@pytest.mark.parametrize(("family", "sabotage"), TWINS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_sabotage_is_seen(
+    family: str,
+    dtype: str,
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    tiny_model: TinyModel,
+    engine_for: EngineFor,
+    judge_for: Callable[[str, str], Judge],
+    clip_path: Path,
+    tape: Tape,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """bfloat16 too: the room that a near tie gets must not be room enough for a fault."""
+    engine = await engine_for(tiny_model(family, dtype), prefill_chunk_tokens=16, cache=NO_CACHE)
+    judge = judge_for(family, dtype)
+    sabotage(monkeypatch)
+    with pytest.raises(AssertionError, match="below the best"):
+        await check(engine, family, judge, clip_path, tape)
+
+
+# -- the contract with mlx-lm's batcher --------------------------------------------------------------------------------
+
+
+def test_mlx_lm_batch_generator_is_as_we_use_it() -> None:
+    """mlx-lm renamed these between two patch releases; an upgrade must fail here, not in a user's answer."""
+    from mlx_lm.generate import BatchGenerator, GenerationBatch, StopSequences
+
+    made = set(inspect.signature(BatchGenerator.__init__).parameters)
+    assert made >= {"model", "completion_batch_size", "prefill_batch_size"}
+    insert = set(inspect.signature(BatchGenerator.insert).parameters)
+    assert insert >= {
+        "prompts", "max_tokens", "caches", "all_tokens", "samplers", "logits_processors", "stop_sequences",
+    }  # fmt: skip
+    remove = inspect.signature(BatchGenerator.remove).parameters
+    assert "uids" in remove
+    assert isinstance(BatchGenerator.prompt_cache_nbytes, property)
+    fields = set(GenerationBatch.Response.__dataclass_fields__)
+    assert fields >= {"uid", "token", "finish_reason", "logprobs", "prompt_cache"}
+    assert list(inspect.signature(StopSequences.__init__).parameters)[1:] == ["stop_sequences"]
