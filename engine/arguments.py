@@ -48,7 +48,7 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
         metavar="NAME",
         action="append",
         default=[],
-        help="answer under this name too, e.g. behind a proxy (without a key, a loopback server answers localhost only)",
+        help="answer under this name too, as behind a proxy (without a key, a loopback server answers localhost only)",
     )
     group.add_argument("--root-path", metavar="PATH", default="", help="path prefix when a reverse proxy adds one")
     group.add_argument(

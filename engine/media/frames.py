@@ -49,12 +49,12 @@ def choose_frames(clip: Clip, frames: FrameSampling, max_frames: int) -> tuple[i
 def _window(clip: Clip, frames: FrameSampling) -> tuple[int, int]:
     """First and last source index, both included."""
     start_s = frames.start_s or 0.0
-    end_s = clip.duration_s if frames.end_s is None else frames.end_s
-    if start_s < 0 or end_s <= start_s:
-        raise ValueError(f"the stretch from {start_s:g} s to {end_s:g} s is empty")
     first = _nearest(start_s * clip.fps, 1)
     if first >= clip.num_frames:
         raise ValueError(f"the stretch begins at {start_s:g} s, but the clip lasts {clip.duration_s:.3g} s")
+    end_s = clip.duration_s if frames.end_s is None else frames.end_s
+    if start_s < 0 or end_s <= start_s:
+        raise ValueError(f"the stretch from {start_s:g} s to {end_s:g} s is empty")
     last = min(_nearest(end_s * clip.fps, 1), clip.num_frames) - 1
     return first, max(first, last)
 
