@@ -6,6 +6,7 @@ It makes the engine thread (all MLX lives there) and the media pool (bytes and n
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import logging
 import secrets
@@ -48,10 +49,13 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._snapshot = replace(self._snapshot, state="loading")
         self._thread.start()
+        # A process that ends without stop() would kill the thread in the middle of MLX, and abort.
+        atexit.register(self.stop)
 
     def stop(self) -> None:
         """End the threads; requests that still run end with an error. Idempotent; blocks until the thread is gone."""
         if self._thread is not None:
+            atexit.unregister(self.stop)
             self._inbox.put(Stop())
             self._thread.join()
             self._thread = None
@@ -134,20 +138,23 @@ class Engine:
         device.prepare()
         import mlx.core as mx
 
+        error: EngineError | None = None
         try:
             self._serve()
         except EngineError as e:
-            self._give_up(e)
+            error = e
         except Exception as e:
             log.exception("the engine thread ended")
-            self._give_up(Unavailable(f"The engine ended: {e}", code="model_load_failed"))
+            error = Unavailable(f"The engine ended: {e}", code="model_load_failed")
         finally:
-            self._closed = True
-            self._refuse_rest()
             gc.collect()
             mx.clear_cache()
             # Without this a thread that used MLX aborts the process at exit.
             mx.clear_streams()
+            self._closed = True
+            self._refuse_rest()
+        if error is not None:
+            self._give_up(error)
 
     def _serve(self) -> None:
         from transformers.utils import logging as transformers_logging

@@ -159,7 +159,7 @@ class Worker:
         return Row(
             prompt=built,
             lease=lease,
-            features=loaded.adapter.embed(built, sequence.num_prefilled),
+            features=loaded.adapter.embed(built, cache, sequence.num_prefilled),
             cache=cache,
             detokenizer=Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning),
             sampling=chosen,

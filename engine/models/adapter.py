@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from engine.errors import BadRequest
+from engine.models.families import Family
 from engine.models.remaining import media_from
 from engine.spans import Prompt
 
@@ -91,6 +92,11 @@ class Features:
         arrays = self._arrays | {"position_ids": position_ids[..., self._first :], "rope_deltas": rope_deltas}
         return Features(arrays, self._first)
 
+    def patched(self, other: Features, where: mx.array) -> Features:
+        """These embeddings with the other's at the tokens of `where`, (1, tokens) bool."""
+        embeds = mx.where(where[..., None], other._arrays["inputs_embeds"], self._arrays["inputs_embeds"])
+        return Features(self._arrays | {"inputs_embeds": embeds}, self._first)
+
     @property
     def num_tokens(self) -> int:
         return self._first + self._arrays["inputs_embeds"].shape[1]
@@ -112,8 +118,9 @@ class Features:
 class Adapter:
     """A model behind the one convention. `model` is mlx-lm's or mlx-vlm's; vision says which."""
 
-    def __init__(self, model: Any, vision: bool) -> None:
+    def __init__(self, model: Any, vision: bool, family: Family) -> None:
         self.model = model
+        self._one_kind = family.one_kind
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self.vision = vision
@@ -128,23 +135,43 @@ class Adapter:
             from mlx_lm.models.cache import make_prompt_cache
         return [*make_prompt_cache(self._lm), RowState()]
 
-    def embed(self, prompt: Prompt, first: int = 0) -> Features | None:
+    def embed(self, prompt: Prompt, cache: list[Any], first: int = 0) -> Features | None:
         """Run the vision tower over the media at or after token `first` and put them into the prompt's embeddings.
 
-        The KV before `first` is there already, so its media are not encoded again. None for a prompt without media.
+        The KV before `first` is in `cache` already, so its media are not encoded again; the row's M-RoPE delta is left
+        there for decoding. None for a prompt without media.
         Raises BadRequest when the family needs state that a shared batch cannot carry.
         """
+        features = self._features(prompt, first)
+        if features is not None:
+            cache[-1].deltas = [features.rope_delta]
+        return features
+
+    def _features(self, prompt: Prompt, first: int) -> Features | None:
         if not prompt.inputs:
             return None
         if prompt.spans and first >= prompt.spans[-1].end:
             return self._positions_only(prompt, first)
         kept = media_from(prompt, first) if first else None
         if kept is None:
-            return self._embed(prompt.ids, prompt.inputs, 0)
+            first, kept = 0, prompt.inputs
         features = self._embed(prompt.ids[first:], kept, first)
         return features.with_positions(*self._rope_index(prompt)) if self._mrope else features
 
     def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
+        """Embeddings of ids with the media of inputs in place."""
+        if not (self._one_kind and "pixel_values" in inputs and "pixel_values_videos" in inputs):
+            return self._embed_once(ids, inputs, first)
+        video = self.model.config.video_token_id
+        image = self.model.config.image_token_id
+        # Each pass must see its own kind only; the other kind's placeholders become any plain token.
+        stills = {k: v for k, v in inputs.items() if k not in ("pixel_values_videos", "video_grid_thw")}
+        clips = {k: v for k, v in inputs.items() if k not in ("pixel_values", "image_grid_thw")}
+        features = self._embed_once([0 if i == video else i for i in ids], stills, first)
+        moving = self._embed_once([0 if i == image else i for i in ids], clips, first)
+        return features.patched(moving, mx.array([[i == video for i in ids]]))
+
+    def _embed_once(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
         inputs = dict(inputs)
         pixels, mask = inputs.pop("pixel_values", None), inputs.pop("attention_mask", None)
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
@@ -179,7 +206,6 @@ class Adapter:
         arguments: dict[str, Any] = {}
         if features is not None:
             arguments = features.window(start, end)
-            cache[-1].deltas = [features.rope_delta]
         elif self._mrope:
             arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
         self._forward(mx.array([list(ids[start:end])]), cache, arguments)

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 class Family:
     """native_video: the processor takes clips; else frames go in as labelled pictures.
     images_per_prompt: None is no limit of the model's own.
+    one_kind: mlx-vlm encodes only the pictures of a prompt that has pictures and clips, and loses the clips; they are
+    encoded in a pass of their own then.
     refused: why this engine cannot run the family, in plain words; empty when it can.
     """
 
     native_video: bool = False
     images_per_prompt: int | None = None
+    one_kind: bool = False
     refused: str = ""
 
 
@@ -24,8 +27,8 @@ _QWEN = Family(native_video=True)
 _CROSS_ATTENTION = Family(refused="it reads pictures through cross-attention, which cannot join a shared batch")
 
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": _QWEN,
-    "qwen2_5_vl": _QWEN,
+    "qwen2_vl": Family(native_video=True, one_kind=True),
+    "qwen2_5_vl": Family(native_video=True, one_kind=True),
     "qwen3_vl": _QWEN,
     "qwen3_vl_moe": _QWEN,
     "qwen3_5": _QWEN,

@@ -131,7 +131,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
         fingerprint=_fingerprint(path),
         family=row,
         config=raw,
-        adapter=Adapter(model, vision),
+        adapter=Adapter(model, vision, row),
         processor=processor,
         tokenizer=tokenizer,
         stop_ids=frozenset(stop_ids),
