@@ -1,0 +1,208 @@
+"""Warm = cold: what the prefix cache reuses never changes an answer, and it reuses what it says it does."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from engine import spans
+from engine.config import CacheConfig
+from engine.types import Message, Part, Request
+from tests.engine.drive import GREEDY, Answer, Piece, ask, chat, settled, user
+from tests.pictures import data_url, encode, picture
+
+BLOCKS = ["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "idefics3", "pixtral", "llama", "qwen3"]
+TEXT_ONLY = {"llama", "qwen3"}
+RED, BLUE = picture("red"), picture("blue", "square", (120, 72))
+WARM = CacheConfig(block_tokens=16)
+COLD = CacheConfig(enabled=False)
+# Evicts all the time: a few blocks for all the prompts below.
+TIGHT = CacheConfig(block_tokens=8, max_blocks=6)
+
+
+def conversation(*turns: tuple[str, tuple[Piece, ...]]) -> Request:
+    messages = tuple(
+        user(*pieces) if role == "user" else Message("assistant", (Part("text", str(pieces[0])),))
+        for role, pieces in turns
+    )
+    return Request(messages=messages, max_tokens=10, sampling=GREEDY)
+
+
+def requests(family: str, clip: Path) -> list[Request]:
+    """Prompts that share what prompts share in practice, in an order in which each can profit from those before."""
+    if family in TEXT_ONLY:
+        rules = "You are a careful assistant. Answer in one short sentence and never guess. " * 3
+        return [chat(rules + q, max_tokens=10) for q in ("What is MLX?", "What is a block?", "What is MLX?")]
+    out = [
+        chat(RED, "What is in this image?", max_tokens=10),
+        chat(RED, "What color is the circle?", max_tokens=10),
+        chat(RED, "What is in this image?", max_tokens=10),
+        chat(BLUE, "What is in this image?", max_tokens=10),
+        conversation(("user", (RED, "What is in this image?")), ("assistant", ("A shape.",)), ("user", ("Where?",))),
+        conversation(("user", (RED, "What is it?")), ("assistant", ("A shape.",)), ("user", (BLUE, "And this?"))),
+        chat(RED, BLUE, "Compare.", max_tokens=10),
+        chat(BLUE, RED, "Compare.", max_tokens=10),
+    ]
+    if family.startswith("qwen"):
+        out += [
+            chat(clip, "What happens?", max_tokens=10),
+            conversation(("user", (clip, "What happens?")), ("assistant", ("It moves.",)), ("user", (RED, "And this?"))),
+        ]
+    return out
+
+
+async def answers(engine: Any, wanted: list[Request]) -> list[Answer]:
+    return [await ask(engine, request) for request in wanted]
+
+
+def texts(found: list[Answer]) -> list[str]:
+    return [answer.text for answer in found]
+
+
+@pytest.mark.parametrize("family", BLOCKS)
+async def test_warm_equals_cold(family: str, tiny_model: Any, engine_for: Any, clip_path: Path):
+    wanted = requests(family, clip_path)
+    folder = tiny_model(family)
+    cold = await answers(await engine_for(folder, cache=COLD), wanted)
+    warm_engine = await engine_for(folder, cache=WARM)
+    warm = await answers(warm_engine, wanted)
+    odd = await answers(await engine_for(folder, cache=WARM, prefill_chunk_tokens=7), wanted)
+    tight_engine = await engine_for(folder, cache=TIGHT)
+    tight = await answers(tight_engine, wanted)
+    assert texts(warm) == texts(cold)
+    assert texts(odd) == texts(cold)
+    assert texts(tight) == texts(cold)
+    assert all(answer.done.usage.cached_tokens == 0 for answer in cold)
+    assert warm[1].done.usage.cached_tokens > 10, "another question reuses what stands before it"
+    assert warm[2].done.usage.cached_tokens == warm[2].done.usage.prompt_tokens - 1, "a repeat computes one token"
+    if family not in TEXT_ONLY:
+        assert (await settled(tight_engine)).cache.evictions > 0
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "idefics3"])
+async def test_warm_rows_in_a_mixed_batch_equal_cold_ones_alone(family: str, tiny_model: Any, engine_for: Any):
+    wanted = requests(family, Path())[:8]
+    folder = tiny_model(family)
+    alone = await answers(await engine_for(folder, cache=COLD), wanted)
+    engine = await engine_for(folder, cache=CacheConfig(block_tokens=12))
+    await answers(engine, wanted[:4])
+    together = await asyncio.gather(*(ask(engine, r, delay_s=0.03 * i) for i, r in enumerate(wanted)))
+    assert texts(list(together)) == texts(alone)
+
+
+async def test_the_demo_model_answers_for_the_picture_it_is_shown(demo_engine: Any):
+    """The twin below shows that this goes wrong when the picture is not part of the key."""
+    assert await colours(demo_engine) == ["red", "blue"]
+
+
+async def test_sabotage_unsalted_ids_answer_for_the_first_picture(engine_for: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(spans, "_negative", lambda content: -1)
+    engine = await engine_for("demo", cache=CacheConfig(block_tokens=4))
+    assert await colours(engine) == ["red", "red"]
+
+
+async def colours(engine: Any) -> list[str]:
+    """Two pictures of one size under one question, which only the pixels tell apart; the colour words of the answers."""
+    out = []
+    for colour in ("red", "blue"):
+        answer = await ask(engine, chat(picture(colour, size=(96, 96)), "What color is the circle?", max_tokens=16))
+        out += [word for word in ("red", "blue") if word in answer.text]
+    return out
+
+
+async def cached(engine: Any, image: Image.Image, kind: str = "PNG") -> int:
+    part = Part("image", url=data_url(encode(image, kind), f"image/{kind.lower()}"))
+    request = Request(messages=(Message("user", (part, Part("text", "Hm?"))),), max_tokens=2, sampling=GREEDY)
+    return (await ask(engine, request)).done.usage.cached_tokens
+
+
+async def test_pixels_decide_not_files(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=32))
+    image = picture("green", "triangle", (100, 100))
+    first, other_file = await cached(engine, image), await cached(engine, image, "BMP")
+    changed = image.copy()
+    changed.putpixel((50, 50), (1, 2, 3))
+    assert first == 0
+    assert other_file > 10, "equal pixels in another file format are the same picture"
+    assert await cached(engine, changed) < 10, "one pixel makes another picture"
+
+
+async def test_a_file_with_new_content_is_another_picture(demo_engine: Any, tmp_path: Path):
+    path = tmp_path / "same-name.png"
+    seen = []
+    for colour in ("red", "blue"):
+        picture(colour).save(path)
+        request = Request(
+            messages=(Message("user", (Part("image", path=str(path)), Part("text", "What color is the circle?"))),),
+            sampling=GREEDY,
+        )
+        seen.append((await ask(demo_engine, request)).text)
+    assert "red" in seen[0] and "blue" in seen[1]
+
+
+async def test_cancelled_requests_leave_no_references(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=20))
+    await ask(engine, chat(RED, "What is in this image?"))
+    for num_events in (0, 1, 3):
+        stream = engine.stream(chat(RED, "What is in this image?", max_tokens=400))
+        task = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.02)
+        if num_events:
+            await task
+        for _ in range(num_events - 1):
+            await anext(stream)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await stream.aclose()
+    assert (await settled(engine)).cache.blocks_in_use == 0
+
+
+async def test_a_request_profits_from_one_that_still_runs(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=24))
+    running = engine.stream(chat(BLUE, "Tell me everything about it.", max_tokens=300))
+    await anext(running)
+    other = await ask(engine, chat(BLUE, "Tell me everything about it."))
+    await running.aclose()
+    assert other.done.usage.cached_tokens == other.done.usage.prompt_tokens - 1
+
+
+async def test_the_trace_says_why(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=28))
+    first = (await ask(engine, chat(RED, "What is in this image?"))).done.trace
+    other = (await ask(engine, chat(RED, "What colour is it?"))).done.trace
+    swapped = (await ask(engine, chat(BLUE, "What is in this image?"))).done.trace
+    assert (first.reason, first.reused_tokens) == ("first_use", 0)
+    assert other.reason == "diverged" and other.before.endswith("What") and "colour" in other.here
+    assert " is" in other.other
+    assert (swapped.reason, swapped.other) == ("diverged", "<other media>")
+    for trace in (first, other, swapped):
+        assert trace.reused_tokens + trace.computed_tokens > 20
+
+
+async def test_families_that_cannot_be_cut_say_so(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("gemma3"))
+    for _ in range(2):
+        done = (await ask(engine, chat(RED, "What is it?"))).done
+        assert (done.trace.reason, done.usage.cached_tokens) == ("not_cacheable", 0)
+
+
+async def test_pictures_in_a_reused_prefix_are_not_encoded_again(tiny_model: Any, engine_for: Any, monkeypatch: Any):
+    from engine.models.adapter import Adapter
+
+    shown: list[int] = []
+    embed_once = Adapter._embed_once
+
+    def counting(self: Any, ids: Any, inputs: Any, first: int) -> Any:
+        shown.append(len(inputs["image_grid_thw"]))
+        return embed_once(self, ids, inputs, first)
+
+    monkeypatch.setattr(Adapter, "_embed_once", counting)
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=36))
+    await ask(engine, chat(RED, "One."))
+    await ask(engine, chat(RED, "Two."))
+    await ask(engine, chat(RED, BLUE, "Both."))
+    assert shown == [1, 1], "the first picture once, the second alone"
