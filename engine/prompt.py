@@ -150,7 +150,7 @@ def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[s
 
     style = MODEL_CONFIG.get(loaded.card.model_type)
     parts = [piece for part in message.parts for piece in _pieces(loaded, part, media)]
-    if style is None or style.value.startswith("list_with"):
+    if style is None or style.value.startswith("list_with") or _reads_parts(loaded):
         if message.role == "assistant" and style is not None and "type" in style.value:
             return {"role": message.role, "content": "".join(p.get("text", "") for p in parts)}
         return {"role": message.role, "content": parts}
@@ -164,6 +164,12 @@ def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[s
         num_images=num_images,
     )
     return rendered if isinstance(rendered, dict) else {"role": message.role, "content": rendered}
+
+
+def _reads_parts(loaded: Loaded) -> bool:
+    """Whether the chat template itself tells parts apart; mlx-vlm's own rendering strips the text around pictures."""
+    template = getattr(loaded.tokenizer, "chat_template", None)
+    return isinstance(template, str) and ("'image'" in template or '"image"' in template)
 
 
 def _pieces(loaded: Loaded, part: Part, media: Iterator[Media]) -> list[dict[str, Any]]:
