@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+NUM_CARDS = 6
+"""As many as a phone shows without scrolling; the first ones of the list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -23,6 +26,7 @@ def load(source: Path, into: Path) -> tuple[Sample, ...]:
         return ()
     cards = json.loads((source / "samples.json").read_text(encoding="utf-8"))
     into.mkdir(parents=True, exist_ok=True)
+    cards = cards[:NUM_CARDS]
     return tuple(Sample(card["text"], tuple(_copied(source, into, card.get("files", ())))) for card in cards)
 
 

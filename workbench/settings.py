@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,17 +14,49 @@ from engine.errors import BadRequest
 from engine.types import FrameSampling, Sampling
 from workbench.convert import Settings
 
-LABELS = {
-    "temperature": "Temperature",
-    "max_tokens": "Max tokens",
-    "top_p": "Top p",
-    "top_k": "Top k",
-    "min_p": "Min p",
-    "seed": "Seed",
-    "fps": "Frames per second",
-    "max_frames": "Max frames",
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One number of the side bar. low and high are the least and the most that are taken; above: low itself is not."""
+
+    label: str
+    kind: type[int] | type[float] = float
+    low: float = 0.0
+    high: float | None = None
+    above: bool = False
+
+    def parse(self, text: str | None) -> Any:
+        """The number in `text`; empty is None. Raises ValueError with words for a person."""
+        if text is None or not text.strip():
+            return None
+        try:
+            value = self.kind(text.strip().replace(",", "."))
+        except ValueError:
+            raise ValueError(self._wrong(text)) from None
+        too_low = value <= self.low if self.above else value < self.low
+        if too_low or not math.isfinite(value) or (self.high is not None and value > self.high):
+            raise ValueError(self._wrong(text))
+        return value
+
+    def _wrong(self, text: str) -> str:
+        wanted = "a whole number" if self.kind is int else "a number"
+        limits = f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+        if self.high is not None:
+            limits += f" and at most {self.high:g}"
+        return f'{self.label} must be {wanted}, {limits}; "{text.strip()}" is not.'
+
+
+FIELDS = {
+    "temperature": Field("Temperature"),
+    "max_tokens": Field("Max tokens", int, low=1),
+    "top_p": Field("Top p", high=1, above=True),
+    "top_k": Field("Top k", int),
+    "min_p": Field("Min p", high=1),
+    "seed": Field("Seed", int),
+    "fps": Field("Frames per second", above=True),
+    "max_frames": Field("Max frames", int, low=1),
 }
-"""The number fields, in the order and pairs in which they stand."""
+"""In the order and pairs in which they stand."""
 
 
 class SettingsPanel:
@@ -31,7 +65,7 @@ class SettingsPanel:
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
         self.numbers: dict[str, gr.Textbox] = {}
-        names = iter(LABELS)
+        names = iter(FIELDS)
         with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
             gr.Markdown("### Settings")
             self.system = gr.Textbox(
@@ -60,34 +94,15 @@ class SettingsPanel:
 def settings(numbers: Mapping[str, str | None], system: str = "") -> Settings:
     """The fields' text by name -> Settings; empty is None. Pure. Raises BadRequest."""
 
-    def real(name: str) -> float | None:
-        return _parsed(name, numbers.get(name), float)
-
-    def whole(name: str) -> int | None:
-        return _parsed(name, numbers.get(name), int)
-
-    return Settings(
-        system=system,
-        sampling=Sampling(
-            temperature=real("temperature"),
-            top_p=real("top_p"),
-            top_k=whole("top_k"),
-            min_p=real("min_p"),
-            seed=whole("seed"),
-        ),
-        max_tokens=whole("max_tokens"),
-        frames=FrameSampling(fps=real("fps"), max_frames=whole("max_frames")),
-    )
-
-
-def _parsed(name: str, text: str | None, kind: Any) -> Any:
-    if text is None or not text.strip():
-        return None
-    try:
-        return kind(text.strip().replace(",", "."))
-    except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise BadRequest(f'{LABELS[name]} must be {wanted}, not "{text.strip()}".', param=name) from None
+    chosen: dict[str, Any] = {}
+    for name, field in FIELDS.items():
+        try:
+            chosen[name] = field.parse(numbers.get(name))
+        except ValueError as error:
+            raise BadRequest(str(error), param=name) from None
+    frames = FrameSampling(fps=chosen.pop("fps"), max_frames=chosen.pop("max_frames"))
+    max_tokens = chosen.pop("max_tokens")
+    return Settings(system=system, sampling=Sampling(**chosen), max_tokens=max_tokens, frames=frames)
 
 
 def _default(config: EngineConfig, name: str) -> float | None:
@@ -106,7 +121,7 @@ def _number(name: str, default: float | None) -> gr.Textbox:
     """
     unset = "random" if name == "seed" else "model's own"
     return gr.Textbox(
-        label=LABELS[name],
+        label=FIELDS[name].label,
         placeholder=unset if default is None else f"{default:g}",
         max_lines=1,
         min_width=100,

@@ -1,0 +1,98 @@
+"""The page on a real engine behind a real server, and a headless browser in front of it.
+
+The browser lives as long as this folder's tests: Playwright's event loop would be in the way of the tests after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.assets import asset
+from engine.config import EngineConfig, ModelSpec, ServerConfig
+from tests import pages, pictures, tiny
+
+
+@pytest.fixture(scope="session")
+def serve_page(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """with serve_page(engine, **ServerConfig fields) as url: the whole app on a free loopback port."""
+    pages.uploads(tmp_path_factory.getbasetemp())
+
+    def make(engine: Any, **fields: Any) -> Any:
+        from workbench.app import create_app
+
+        return serve(create_app(engine, ServerConfig(**fields)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def workbench_url(serve_page: Any, demo_engine: Any) -> Iterator[str]:
+    """The workbench on the model that ships with the project."""
+    with serve_page(demo_engine) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def slow_engine(engine_pool: Any, models_dir: Path) -> Any:
+    """A model of random weights: it never finds an end by itself, and it is slow enough to be stopped."""
+    folder = tiny.sized("vision", 256, 6, models_dir)
+    return engine_pool.start(EngineConfig(model=ModelSpec(str(folder)), max_tokens=3000))
+
+
+@pytest.fixture(scope="session")
+def slow_url(serve_page: Any, slow_engine: Any) -> Iterator[str]:
+    """The workbench on a model whose answers are long."""
+    with serve_page(slow_engine) as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    """Headless Chromium. No browser is a failure, not a skip."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=pages.executable(), args=list(pages.QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def person(browser: Any) -> Iterator[Callable[..., pages.Person]]:
+    """person(url, **context) -> somebody in front of the chat. At the end: no console error, no outside request."""
+    present: list[pages.Person] = []
+
+    def make(url: str, **context: Any) -> pages.Person:
+        present.append(pages.Person(browser, url, **context))
+        return present[-1]
+
+    yield make
+    for one in present:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pages.artifacts(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Callable[..., Path]:
+    """drawn(colour, shape) -> a PNG of that, drawn now."""
+
+    def make(colour: str = "red", shape: pictures.Shape = "circle") -> Path:
+        path = tmp_path / f"{colour}-{shape}.png"
+        pictures.picture(colour, shape, (256, 256)).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def clip() -> Path:
+    """A clip that ships with the project: a red circle moves to the right."""
+    return asset("samples") / "moving-circle.mp4"

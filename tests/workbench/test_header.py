@@ -1,0 +1,47 @@
+"""workbench.header: a snapshot in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.types import DeviceInfo, ModelCard, Running, Snapshot
+from workbench import header
+
+DEVICE = DeviceInfo("macOS 26.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
+CARD = ModelCard("demo", "/models/demo", "qwen3_vl", "float32", 2_280_000, 9_120_000, 4096, vision=True, video=True)
+READY = Snapshot("ready", DEVICE, CARD, active_bytes=3 * 2**30, cache_bytes=2**30, process_bytes=2**29)
+
+
+def test_a_ready_engine():
+    words = header.status(READY)
+    assert words["model"] == "demo"
+    assert words["device"] == "Apple M4 Max · Metal GPU"
+    assert words["memory"] == "4.0 GB of 64 GB"
+    assert words["running"] == "0 running"
+    assert "2.28 M parameters" in words["model_title"]
+    assert "pictures, clips" in words["model_title"]
+
+
+def test_running_requests_are_counted():
+    row = Running("a", "decode", 10, 10, 3, 50.0, "api")
+    assert header.status(replace(READY, running=(row, replace(row, id="b"))))["running"] == "2 running"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("loading", "Loading the model…"), ("starting", "Loading the model…"), ("failed", "Model failed to load")],
+)
+def test_states_without_a_model(state, words):
+    snapshot = Snapshot(state, DEVICE, error="no such folder")
+    assert header.status(snapshot)["model"] == words
+    assert header.status(snapshot)["model_title"] == "no such folder"
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "words"),
+    [(0, "0 B"), (2048, "2 KB"), (9_120_000, "9 MB"), (1.9 * 2**30, "1.9 GB"), (64 * 2**30, "64 GB")],
+)
+def test_size(num_bytes, words):
+    assert header.size(num_bytes) == words
