@@ -16,14 +16,16 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from engine import device
 from engine.checks import check, media_parts
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
-from engine.scheduler import Cancel, Command, Sequence, Stop, Submit
-from engine.types import Done, Event, FrameSampling, ModelCard, Part, Request, Snapshot
+from engine.media import Media, load_media
+from engine.media.thumbnails import Thumbnails
+from engine.scheduler import CacheCommand, Cancel, Command, Sequence, Stop, Submit
+from engine.types import BlockInfo, Done, Event, FrameSampling, ModelCard, Part, Request, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Engine:
         self._snapshot = Snapshot(state="starting", device=device.describe())
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._thumbnails = Thumbnails()
         self._media = ThreadPoolExecutor(max_workers=2, thread_name_prefix="media")
 
     def start(self) -> None:
@@ -109,10 +112,45 @@ class Engine:
             if not finished:
                 self._inbox.put(Cancel(request.id))
 
+    def _load_medium(self, part: Part, frames: FrameSampling) -> Media:
+        """In the media pool: fetch and decode one part."""
+        medium = load_media(part, self.config.media, frames)
+        self._thumbnails.keep(medium)
+        return medium
+
+    def thumbnail(self, sha256: str) -> bytes | None:
+        """A small PNG of a picture (or a clip's first frame) that was sent, by its content hash; None when forgotten."""
+        return self._thumbnails.get(sha256)
+
+    async def blocks(self) -> list[BlockInfo]:
+        """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread."""
+        return await self._ask_cache("blocks")
+
+    async def clear_cache(self) -> None:
+        """Forget every block that no running request uses and nobody pinned."""
+        await self._ask_cache("clear")
+
+    async def change_block(self, action: Literal["pin", "unpin", "drop"], key: str) -> bool:
+        """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.
+
+        False when there is no such block, or (drop) when a running request or a pin holds it.
+        """
+        try:
+            raw = bytes.fromhex(key)
+        except ValueError:
+            return False
+        return bool(await self._ask_cache(action, raw))
+
+    async def _ask_cache(self, action: Any, key: bytes = b"") -> Any:
+        await self.ready()
+        reply: Future[Any] = Future()
+        self._inbox.put(CacheCommand(action, key, reply))
+        if self._closed:
+            self._refuse_rest()
+        return await asyncio.wrap_future(reply)
+
     async def _load_media(self, request: Request) -> tuple[Any, ...]:
         """Fetch and decode the request's media in the pool, two at a time, in order."""
-        from engine.media import load_media
-
         parts = media_parts(request)
         if not parts:
             return ()
@@ -124,7 +162,7 @@ class Engine:
             timeout_s = limits.fetch_timeout_s + limits.decode_timeout_s
             try:
                 async with asyncio.timeout(timeout_s * len(parts)):
-                    return await loop.run_in_executor(self._media, load_media, part, limits, frames)
+                    return await loop.run_in_executor(self._media, self._load_medium, part, frames)
             except TimeoutError as e:
                 raise BadMedia(f"{part.param}: reading it took more than {timeout_s:.0f} s.", param=part.param) from e
 
@@ -178,6 +216,8 @@ class Engine:
                 return
             if isinstance(command, Submit):
                 command.sequence.post(Unavailable("The engine was stopped."))
+            elif isinstance(command, CacheCommand):
+                command.reply.set_exception(Unavailable("The engine was stopped."))
 
     def _give_up(self, error: EngineError) -> None:
         """The model is not there and will not be: say so to everyone who waits or comes later."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import Busy, EngineError
 from engine.types import Event, Request, Stage
@@ -59,11 +60,23 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheCommand:
+    """Look at the block pool or change it, between two steps. key: a block's hash; reply gets what `action` returns.
+
+    "blocks" -> list[BlockInfo]; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block.
+    """
+
+    action: Literal["blocks", "clear", "pin", "unpin", "drop"]
+    key: bytes
+    reply: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     pass
 
 
-Command = Submit | Cancel | Stop
+Command = Submit | Cancel | CacheCommand | Stop
 
 
 @dataclass

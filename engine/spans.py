@@ -67,19 +67,19 @@ def cache_ids(
     Without spans every placeholder stands for all media together: nothing of them is shared by part, nothing wrongly.
     Returns [] when there are media but no placeholder to carry them: such a prompt must not be cached.
     """
-    everything = _negative("".join(contents))
+    everything = media_id("".join(contents))
     wanted = set(placeholders)
     if contents and not any(token in wanted for token in ids):
         return []
     out = [everything if token in wanted else token for token in ids]
     for placeholder, span, content in zip(placeholders, spans, contents, strict=False):
-        own = _negative(content)
+        own = media_id(content)
         for i in range(span.start, span.end):
             if ids[i] == placeholder:
                 out[i] = own
     return out
 
 
-def _negative(content: str) -> int:
+def media_id(content: str) -> int:
     """A 63-bit negative id; 0 and the token ids stay free."""
     return -1 - (int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest()) >> 1)

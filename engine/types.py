@@ -239,6 +239,45 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """One request that has ended, as the tabs list it. Nothing of what users wrote but the few words of the trace.
+
+    spans: (start, end) token spans of the prompt, one per receipt of done.media, or () when they are not known.
+    error is the code of the error that ended it, None when done says how it ended. finished_s is in seconds since 1970.
+    """
+
+    id: str
+    source: str
+    session: str | None
+    finished_s: float
+    done: Done
+    spans: tuple[tuple[int, int], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """One stored block of KV, as the Cache tab shows it. key: its hash in hex; parent: that of the block before it.
+
+    tokens [start, start + num_tokens) of its prompt; text: those tokens as text, media as their placeholders; media:
+    sha256 of the pictures and clips in it. refs: running rows served from it. Ages in seconds.
+    """
+
+    key: str
+    parent: str
+    start: int
+    num_tokens: int
+    num_bytes: int
+    refs: int
+    hits: int
+    pinned: bool
+    age_s: float
+    idle_s: float
+    text: str = ""
+    media: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Counters since the engine started."""
 
@@ -282,6 +321,8 @@ class CacheStats:
 class Snapshot:
     """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
 
+    recent: the requests that ended last, newest first.
+
     Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
     """
 
@@ -292,6 +333,7 @@ class Snapshot:
     running: tuple[Running, ...] = ()
     totals: Totals = field(default_factory=Totals)
     cache: CacheStats = field(default_factory=CacheStats)
+    recent: tuple[Record, ...] = ()
     active_bytes: int = 0
     cache_bytes: int = 0
     peak_bytes: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -24,9 +24,9 @@ from engine.errors import Busy, ContextOverflow, EngineError, Internal
 from engine.models.adapter import Features
 from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
-from engine.scheduler import Command, Scheduler, Sequence, Stop, Submit
+from engine.scheduler import CacheCommand, Cancel, Command, Scheduler, Sequence, Stop, Submit
 from engine.spans import Prompt
-from engine.types import CacheTrace, Done, FinishReason, Running, Sampling, Snapshot, Timing, Totals, Usage
+from engine.types import CacheTrace, Done, FinishReason, Record, Running, Sampling, Snapshot, Timing, Totals, Usage
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ DEFAULT_TEMPERATURE = 0.7
 _PUBLISH_S = 0.1
 _IDLE_S = 1.0
 _RATE_WINDOW_S = 3.0
+_MAX_RECORDS = 50
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Worker:
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
         self._totals = Totals()
+        self._records: deque[Record] = deque(maxlen=_MAX_RECORDS)
         self._recent: deque[tuple[float, int]] = deque()
         self._published_s = 0.0
 
@@ -101,8 +103,10 @@ class Worker:
                 return False
             if isinstance(command, Submit):
                 self._submit(command.sequence)
-            else:
+            elif isinstance(command, Cancel):
                 self._cancel(command.request_id)
+            else:
+                self._cache_command(command)
 
     def _submit(self, sequence: Sequence) -> None:
         self._count(requests=1)
@@ -118,8 +122,17 @@ class Worker:
             return
         self._forget(sequence)
         self._count(cancelled=1)
-        sequence.post(self._done(sequence, "cancelled"))
+        done = self._done(sequence, "cancelled")
+        self._record(sequence, done)
+        sequence.post(done)
         self._show(force=True)
+
+    def _cache_command(self, command: CacheCommand) -> None:
+        if command.action == "blocks":
+            command.reply.set_result(self._prefix.blocks(self._words))
+        else:
+            command.reply.set_result(self._prefix.apply(command.action, command.key))
+            self._show(force=True)
 
     # prefill
 
@@ -256,6 +269,7 @@ class Worker:
         self._forget(sequence)
         self._count(finished=1, prompt_tokens=sequence.num_prompt, completion_tokens=sequence.num_generated)
         done = self._done(sequence, reason)
+        self._record(sequence, done)
         sequence.post(done)
         log.info(
             "%s %s prompt=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
@@ -267,6 +281,7 @@ class Worker:
     def _fail(self, sequence: Sequence, error: EngineError) -> None:
         self._forget(sequence)
         self._count(failed=1)
+        self._record(sequence, self._done(sequence, "cancelled"), error.code)
         log.info("%s failed: %s", sequence.id, error.code)
         sequence.post(error)
 
@@ -303,6 +318,13 @@ class Worker:
             self._trace(row) if row else None,
         )
 
+    def _record(self, sequence: Sequence, done: Done, error: str | None = None) -> None:
+        """Add to the list of ended requests."""
+        row: Row | None = sequence.row
+        spans = tuple((span.start, span.end) for span in row.prompt.spans) if row else ()
+        request = sequence.request
+        self._records.appendleft(Record(sequence.id, request.source, request.session, time.time(), done, spans, error))
+
     def _trace(self, row: Row) -> CacheTrace:
         """Why the first computed token of the prompt was not reused, with the text on both sides."""
         if row.lease is None:
@@ -320,8 +342,8 @@ class Worker:
             evicted_s=match.miss.evicted_s,
         )
 
-    def _words(self, ids: list[int]) -> str:
-        return str(self._loaded.tokenizer.decode(ids))
+    def _words(self, ids: Iterable[int]) -> str:
+        return str(self._loaded.tokenizer.decode(list(ids)))
 
     # state
 
@@ -352,6 +374,7 @@ class Worker:
                 running=tuple(_running(sequence, now) for sequence in self._scheduler),
                 totals=self._totals,
                 cache=self._prefix.stats(),
+                recent=tuple(self._records),
                 active_bytes=mx.get_active_memory(),
                 cache_bytes=mx.get_cache_memory(),
                 peak_bytes=mx.get_peak_memory(),

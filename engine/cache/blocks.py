@@ -270,6 +270,21 @@ class BlockPool:
             block = self._blocks.get(block.parent)
         return True
 
+    def drop(self, key: bytes) -> bool:
+        """Forget a block and all that continue from it. False when it is not stored, or something holds a part."""
+        block = self._blocks.get(key)
+        if block is None:
+            return False
+        doomed, tree = [], [block]
+        while tree:
+            doomed.append(tree.pop())
+            tree += self._children_of(doomed[-1].hash)
+        if any(b.refs or b.pinned for b in doomed):
+            return False
+        for b in reversed(doomed):
+            self._drop(b)
+        return True
+
     # inside
 
     def _children_of(self, key: bytes) -> list[Block]:

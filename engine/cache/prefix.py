@@ -6,15 +6,19 @@ picture or none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from engine.cache import tensors
 from engine.cache.blocks import Block, BlockPool, Match, Miss
 from engine.config import CacheConfig
-from engine.spans import Prompt
-from engine.types import CacheStats
+from engine.spans import Prompt, media_id
+from engine.types import BlockInfo, CacheStats
+
+_MAX_CONTENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class PrefixCache:
     def __init__(self, config: CacheConfig, scope: str) -> None:
         self._scope = scope
         self._enabled = config.enabled
+        self._contents: OrderedDict[int, str] = OrderedDict()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
 
     def begin(self, prompt: Prompt, cache: Sequence[Any], tenant: str = "") -> Lease | None:
@@ -40,6 +45,7 @@ class PrefixCache:
         """
         if not self._enabled or not prompt.cache_ids or not tensors.is_plain(cache):
             return None
+        self._remember(prompt)
         root = self.pool.root(f"{self._scope}\0{tenant}")
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
         self.pool.acquire(match, len(prompt.ids))
@@ -60,6 +66,38 @@ class PrefixCache:
     def end(self, lease: Lease) -> None:
         """The row is gone: its blocks may be evicted."""
         self.pool.release(lease.match)
+
+    def blocks(self, decode: Callable[[Sequence[int]], str]) -> list[BlockInfo]:
+        """Every stored block, oldest first. decode turns plain token ids into text."""
+        now = self.pool.clock()
+        return [
+            BlockInfo(
+                key=block.hash.hex(),
+                parent=block.parent.hex(),
+                start=block.start,
+                num_tokens=len(block.ids),
+                num_bytes=block.num_bytes,
+                refs=block.refs,
+                hits=block.hits,
+                pinned=block.pinned,
+                age_s=now - block.created_s,
+                idle_s=now - block.last_use_s,
+                text="".join(
+                    "▣" if is_media else decode(list(run)) for is_media, run in groupby(block.ids, key=lambda i: i < 0)
+                ),
+                media=tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents)),
+            )
+            for block in self.pool
+        ]
+
+    def apply(self, action: str, key: bytes) -> bool | None:
+        """Clear the pool, or pin, unpin or drop one block; False when there is no such block."""
+        if action == "clear":
+            self.pool.clear()
+            return None
+        if action == "drop":
+            return self.pool.drop(key)
+        return self.pool.pin(key, pinned=action == "pin")
 
     def stats(self) -> CacheStats:
         """Counters and sizes, as /v1/cache/stats and the tab show them."""
@@ -84,6 +122,13 @@ class PrefixCache:
             copied_on_write=counters.copied_on_write,
             evictions=counters.evictions,
         )
+
+    def _remember(self, prompt: Prompt) -> None:
+        """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
+        for receipt in prompt.receipts:
+            self._contents[media_id(receipt.sha256)] = receipt.sha256
+        while len(self._contents) > _MAX_CONTENTS:
+            self._contents.popitem(last=False)
 
     @staticmethod
     def _whole_media(match: Match, prompt: Prompt) -> Match:

@@ -100,7 +100,7 @@ async def test_the_demo_model_answers_for_the_picture_it_is_shown(demo_engine: A
 
 
 async def test_sabotage_unsalted_ids_answer_for_the_first_picture(engine_for: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(spans, "_negative", lambda content: -1)
+    monkeypatch.setattr(spans, "media_id", lambda content: -1)
     engine = await engine_for("demo", cache=CacheConfig(block_tokens=4))
     assert await colours(engine) == ["red", "red"]
 
