@@ -184,15 +184,19 @@ def _weights(model: Any, dtype: Dtype, seed: int, embedding_scale: float) -> dic
 
     model.update(tree_unflatten([(name, draw(name, value)) for name, value in tree_flatten(model.parameters())]))
     if dtype == "4bit":
-        nn.quantize(
-            model,
-            group_size=GROUP_SIZE,
-            bits=4,
-            class_predicate=lambda _, m: hasattr(m, "to_quantized") and m.weight.shape[-1] % GROUP_SIZE == 0,
-        )
+        nn.quantize(model, group_size=GROUP_SIZE, bits=4, class_predicate=_is_quantized)
     weights = dict(tree_flatten(model.parameters()))
     mx.eval(weights)
     return weights
+
+
+def _is_quantized(path: str, module: Any) -> bool:
+    """As converted checkpoints do it: the towers stay as they are."""
+    from mlx_vlm.utils import skip_multimodal_module
+
+    if not hasattr(module, "to_quantized") or skip_multimodal_module(path):
+        return False
+    return module.weight.shape[-1] % GROUP_SIZE == 0
 
 
 def _save_weights(path: Path, weights: dict[str, Any]) -> None:

@@ -39,8 +39,10 @@ def mixed(family: str, clip: Path) -> list[Request]:
     """Text beside pictures beside a clip: short and long prompts, short and long answers."""
     requests = [
         chat(LONG, max_tokens=10, id="long"),
-        chat("Short.", max_tokens=16, id="short"),
+        chat("Short.", max_tokens=24, id="short"),
+        chat("Shorter", max_tokens=24, id="shorter"),
         chat("Count to three.", max_tokens=3, id="three"),
+        chat("Late.", max_tokens=8, id="late"),
     ]
     if FAMILIES[family].vision:
         requests += [
@@ -48,6 +50,7 @@ def mixed(family: str, clip: Path) -> list[Request]:
             chat("Before", picture("blue", "square"), "after.", max_tokens=8, id="blue"),
             chat(picture("green"), picture("red", "triangle"), "Compare.", max_tokens=12, id="two"),
             chat(clip, "What moves?", max_tokens=8, id="clip"),
+            chat(picture("blue", "triangle"), "Late.", max_tokens=8, id="late-blue"),
         ]
     return requests
 
@@ -60,14 +63,17 @@ async def alone(engine: Any, requests: list[Request], tape: Tape) -> dict[str, l
 
 
 async def together(engine: Any, requests: list[Request], tape: Tape) -> dict[str, list[int]]:
-    """Tokens by request, all at once but staggered: each starts when the one before has given its first event."""
-    started = [asyncio.Event() for _ in requests]
+    """Tokens by request: all but the last two at once, and these when the first answer has begun.
+
+    Rows then join at different steps anyway, since their prompts are of different lengths.
+    """
+    begun = asyncio.Event()
 
     async def run(index: int, request: Request) -> None:
-        if index:
-            await started[index - 1].wait()
+        if index >= len(requests) - 2:
+            await begun.wait()
         async for _ in engine.stream(replace(request, id=f"batch-{request.id}")):
-            started[index].set()
+            begun.set()
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(run(i, request) for i, request in enumerate(requests)))
