@@ -16,16 +16,18 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine import device
 from engine.checks import check, media_parts
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
-from engine.media import Media, load_media
-from engine.media.thumbnails import Thumbnails
 from engine.scheduler import CacheCommand, Cancel, Command, Sequence, Stop, Submit
+from engine.thumbnails import Thumbnails
 from engine.types import BlockInfo, Done, Event, FrameSampling, ModelCard, Part, Request, Snapshot
+
+if TYPE_CHECKING:
+    from engine.media import Media
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +116,14 @@ class Engine:
 
     def _load_medium(self, part: Part, frames: FrameSampling) -> Media:
         """In the media pool: fetch and decode one part."""
+        from engine.media import load_media
+
         medium = load_media(part, self.config.media, frames)
         self._thumbnails.keep(medium)
         return medium
 
     def thumbnail(self, sha256: str) -> bytes | None:
-        """A small PNG of a picture (or a clip's first frame) that was sent, by its content hash; None when forgotten."""
+        """A small PNG of a picture or a clip's first frame, by its content hash; None when forgotten."""
         return self._thumbnails.get(sha256)
 
     async def blocks(self) -> list[BlockInfo]:

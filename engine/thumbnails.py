@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from engine.media.medium import Media
+if TYPE_CHECKING:
+    from engine.media import Media
 
 _SIZE_PX = 160
 _MAX_THUMBNAILS = 256
 
 
 class Thumbnails:
-    """PNG bytes by sha256 of the content. Written by the media pool, read by any thread: single dict operations only."""
+    """PNG bytes by sha256 of the content. The media pool writes, any thread reads: single dict operations."""
 
     def __init__(self) -> None:
         self._by_content: dict[str, bytes] = {}
@@ -22,6 +22,8 @@ class Thumbnails:
         """Remember a picture, or a clip's first frame."""
         if medium.kind == "audio" or medium.sha256 in self._by_content:
             return
+        from PIL import Image
+
         image = Image.fromarray(medium.pixels if medium.kind == "image" else medium.pixels[0])
         image.thumbnail((_SIZE_PX, _SIZE_PX))
         out = io.BytesIO()
