@@ -122,6 +122,8 @@ def guarded_names(config: ServerConfig) -> frozenset[str] | None:
 
 def host_name(host: str) -> str:
     """ "[::1]:8000" -> "::1", "LocalHost.:80" -> "localhost"; "" for what is no host."""
+    if not set(host).isdisjoint("@/?#\\"):
+        return ""
     bare = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
     try:
         return (urlsplit(f"//{bare}").hostname or "").rstrip(".")

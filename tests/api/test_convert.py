@@ -1,0 +1,285 @@
+"""OpenAI's JSON to Request: what is understood, and the field that every refusal names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from engine.api.convert import chat_request, text_request
+from engine.api.schemas import UNSUPPORTED, ChatRequest, TextRequest, explain, json_path
+from engine.config import MediaLimits
+from engine.errors import BadRequest
+from engine.types import Part, Request
+
+HELLO = [{"role": "user", "content": "hello"}]
+LIMITS = MediaLimits()
+DATA_URL = "data:image/png;base64,AAAA"
+
+
+def chat(messages: Any = None, **fields: Any) -> Request:
+    body = ChatRequest.model_validate({"messages": HELLO if messages is None else messages, **fields})
+    return chat_request(body, LIMITS, "id-1")
+
+
+def text(**fields: Any) -> Request:
+    return text_request(TextRequest.model_validate(fields), "id-2")
+
+
+def refused(call: Any, *args: Any, **fields: Any) -> BadRequest:
+    """The error of a request, whether the schema or the conversion finds it."""
+    try:
+        call(*args, **fields)
+    except BadRequest as error:
+        return error
+    except ValidationError as error:
+        body = {"messages": args[0] if args else HELLO, **fields}
+        errors = [{**found, "loc": ("body", *found["loc"])} for found in error.errors()]
+        return explain(errors, body)
+    raise AssertionError("it was accepted")
+
+
+def content(*parts: Any, role: str = "user") -> list[dict[str, Any]]:
+    return [{"role": role, "content": list(parts)}]
+
+
+def test_a_string_is_a_text_part() -> None:
+    request = chat()
+    assert request.id == "id-1" and request.source == "api" and request.prompt is None
+    (message,) = request.messages
+    assert message.role == "user" and message.parts == (Part("text", text="hello", param="messages[0].content"),)
+
+
+def test_everything_left_out_is_left_to_the_server() -> None:
+    request = chat()
+    assert request == Request(messages=request.messages, id="id-1")
+    assert chat(temperature=None, max_tokens=None, stop=None, seed=None, tools=None, stream=None) == request
+
+
+def test_all_settings_arrive() -> None:
+    request = chat(
+        temperature=0,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.05,
+        repetition_penalty=1.1,
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        logit_bias={"7": -100, "3": 2.5},
+        seed=-5,
+        max_tokens=12,
+        stop=["a", "b"],
+        video_fps=1.5,
+        video_max_frames=9,
+        chat_template_kwargs={"enable_thinking": False},
+    )
+    sampling = request.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0.0, 0.9, 40, 0.05)
+    assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.1, 0.5, -0.5)
+    assert sampling.logit_bias == ((3, 2.5), (7, -100.0)) and sampling.seed == -5
+    assert request.max_tokens == 12 and request.stop == ("a", "b")
+    assert (request.frames.fps, request.frames.max_frames) == (1.5, 9)
+    assert request.template_kwargs == (("enable_thinking", False),)
+
+
+def test_small_equivalences() -> None:
+    assert chat(stop="end").stop == ("end",)
+    assert chat(max_completion_tokens=5).max_tokens == 5 == chat(max_completion_tokens=5, max_tokens=5).max_tokens
+    assert chat(top_k=-1).sampling.top_k == 0
+    assert chat([{"role": "developer", "content": "be brief"}, *HELLO]).messages[0].role == "system"
+    assert chat([*HELLO, {"role": "assistant", "content": None}, *HELLO]).messages[1].parts == ()
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert chat(user="me", metadata={"a": 1}, store=True, service_tier="auto", whatever=[1]) == chat()
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"type": "text", "text": "hi"}, Part("text", text="hi", param="messages[0].content[1].text")),
+        (
+            {"type": "image_url", "image_url": {"url": DATA_URL, "detail": "low"}},
+            Part("image", url=DATA_URL, param="messages[0].content[1].image_url.url"),
+        ),
+        (
+            {"type": "image_url", "image_url": "https://host/a.png"},
+            Part("image", url="https://host/a.png", param="messages[0].content[1].image_url"),
+        ),
+        ({"type": "image", "image": DATA_URL}, Part("image", url=DATA_URL, param="messages[0].content[1].image")),
+        (
+            {"type": "video_url", "video_url": {"url": "http://host/a.mp4"}},
+            Part("video", url="http://host/a.mp4", param="messages[0].content[1].video_url.url"),
+        ),
+        ({"type": "video", "video": DATA_URL}, Part("video", url=DATA_URL, param="messages[0].content[1].video")),
+        (
+            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}},
+            Part("audio", url="data:audio/mp3;base64,AAAA", param="messages[0].content[1].input_audio.data"),
+        ),
+    ],
+)
+def test_parts(part: dict[str, Any], expected: Part) -> None:
+    request = chat(content({"type": "text", "text": "look"}, part))
+    assert request.messages[0].parts[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([], "messages"),
+        ([{"role": "system", "content": "be brief"}], "messages"),
+        ([{"role": "user", "content": "   "}], "messages"),
+        ([{"role": "user", "content": []}], "messages"),
+        ([{"role": "wizard", "content": "x"}], "messages[0].role"),
+        ([{"content": "x"}], "messages[0].role"),
+        ([{"role": ["user"], "content": "x"}], "messages[0].role"),
+        ([*HELLO, {"role": "tool", "content": "x", "tool_call_id": "1"}], "messages[1].role"),
+        ([{"role": "user"}], "messages[0].content"),
+        ([{"role": "user", "content": 5}], "messages[0].content"),
+        ([{"role": "user", "content": {"type": "text"}}], "messages[0].content"),
+        ([*HELLO, {"role": "assistant", "content": None, "tool_calls": [{}]}], "messages[1].tool_calls"),
+        (content("x"), "messages[0].content[0]"),
+        (content({"text": "x"}), "messages[0].content[0].type"),
+        (content({"type": "hologram"}), "messages[0].content[0].type"),
+        (content({"type": "text"}), "messages[0].content[0].text"),
+        (content({"type": "text", "text": 5}), "messages[0].content[0].text"),
+        (content({"type": "image_url"}), "messages[0].content[0].image_url"),
+        (content({"type": "image_url", "image_url": {}}), "messages[0].content[0].image_url.url"),
+        (content({"type": "image_url", "image_url": {"url": " "}}), "messages[0].content[0].image_url.url"),
+        (content({"type": "image_url", "image_url": {"url": ["x"]}}), "messages[0].content[0].image_url.url"),
+        (
+            content({"type": "image_url", "image_url": {"url": DATA_URL, "detail": "huge"}}),
+            "messages[0].content[0].image_url.detail",
+        ),
+        (content({"type": "input_audio", "input_audio": {}}), "messages[0].content[0].input_audio.data"),
+        ([*content({"type": "image", "image": DATA_URL}, role="system"), *HELLO], "messages[0].content[0]"),
+        ([*HELLO, *content({"type": "image", "image": DATA_URL}, role="assistant")], "messages[1].content[0]"),
+        ("hello", "messages"),
+        (["hello"], "messages[0]"),
+        ({"role": "user"}, "messages"),
+    ],
+)
+def test_wrong_messages_are_named(messages: Any, param: str) -> None:
+    error = refused(chat, messages)
+    assert error.status == 400 and error.param == param
+    assert error.message.startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "limit"),
+    [
+        ("temperature", -0.1, "0"),
+        ("temperature", float("nan"), "finite"),
+        ("temperature", "hot", "number"),
+        ("top_p", 0, "0"),
+        ("top_p", 1.01, "1"),
+        ("top_k", -2, "-1"),
+        ("min_p", 1.5, "1"),
+        ("max_tokens", 0, "1"),
+        ("max_tokens", -5, "1"),
+        ("max_tokens", 1.5, "integer"),
+        ("max_tokens", True, "integer"),
+        ("max_completion_tokens", 0, "1"),
+        ("repetition_penalty", 0, "0"),
+        ("presence_penalty", 3, "2"),
+        ("frequency_penalty", -3, "-2"),
+        ("seed", 2**63, str(2**63 - 1)),
+        ("seed", "x", "integer"),
+        ("n", 0, "1"),
+        ("n", 2, "1"),
+        ("stop", "", "empty"),
+        ("stop", ["a", ""], "empty"),
+        ("stop", ["a"] * 17, "16"),
+        ("stop", 5, "string"),
+        ("stream", "yes", "boolean"),
+        ("stream_options", {"include_usage": True}, "stream is true"),
+        ("model", 5, "string"),
+        ("video_fps", 0, "0"),
+        ("video_max_frames", 0, "1"),
+        ("video_max_frames", 769, "768"),
+        ("chat_template_kwargs", [], "dictionary"),
+    ],
+)
+def test_wrong_values_are_named_with_their_limit(field: str, value: Any, limit: str) -> None:
+    error = refused(chat, **{field: value})
+    assert error.status == 400 and error.param == field
+    assert error.message.startswith(f"{field}: ") and limit in error.message
+
+
+def test_a_wrong_bias_is_named_by_its_token() -> None:
+    assert refused(chat, logit_bias={"7": -101}).param == "logit_bias.7"
+    assert refused(chat, logit_bias={"seven": 1}).param == "logit_bias.seven"
+
+
+def test_two_limits_that_differ() -> None:
+    assert refused(chat, max_tokens=5, max_completion_tokens=6).param == "max_tokens"
+
+
+ASKS = {
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "tool_choice": "required",
+    "functions": [{"name": "f"}],
+    "function_call": {"name": "f"},
+    "response_format": {"type": "json_object"},
+    "logprobs": True,
+    "top_logprobs": 3,
+    "prompt_logprobs": 1,
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "alloy", "format": "wav"},
+    "prediction": {"type": "content", "content": "x"},
+    "web_search_options": {"search_context_size": "low"},
+    "echo": True,
+    "suffix": "x",
+    "best_of": 3,
+    "n": 3,
+}
+
+
+def test_every_unsupported_field_has_an_example() -> None:
+    assert {name for name, _, _ in UNSUPPORTED} == set(ASKS)
+
+
+@pytest.mark.parametrize("field", ASKS)
+def test_what_is_not_served_is_refused_not_ignored(field: str) -> None:
+    error = refused(chat, **{field: ASKS[field]})
+    assert error.param == field and error.code == "unsupported_parameter" and error.message.startswith(field)
+
+
+def test_asking_for_nothing_special_is_fine() -> None:
+    plain = {
+        "tools": [],
+        "tool_choice": "none",
+        "response_format": {"type": "text"},
+        "logprobs": False,
+        "top_logprobs": 0,
+        "modalities": ["text"],
+        "echo": False,
+        "best_of": 1,
+        "n": 1,
+    }
+    assert chat(**plain) == chat()
+
+
+@pytest.mark.parametrize("prompt", ["once upon", ["once upon"]])
+def test_a_text_prompt(prompt: Any) -> None:
+    request = text(prompt=prompt, max_tokens=3)
+    assert request.prompt == "once upon" and request.messages == () and request.max_tokens == 3
+
+
+@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2, 3]]])
+def test_a_prompt_of_token_ids(prompt: Any) -> None:
+    assert text(prompt=prompt).prompt == (1, 2, 3)
+
+
+@pytest.mark.parametrize("prompt", ["", [], [""], [[]], ["a", "b"], [[1], [2]]])
+def test_wrong_prompts(prompt: Any) -> None:
+    assert refused(text, prompt=prompt).param == "prompt"
+
+
+def test_a_location_without_type_names() -> None:
+    body = {"prompt": [1, -2], "stop": 5}
+    assert json_path(("body", "prompt", "list[constrained-int]", 1), body) == "prompt[1]"
+    assert json_path(("body", "stop", "str"), body) == "stop"
+    assert json_path(("body", "messages"), {}) == "messages"
+    assert json_path(("body",), "text") is None

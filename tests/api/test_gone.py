@@ -1,0 +1,71 @@
+"""A client that goes away cancels its request, streamed or not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from engine.assets import asset
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def endless() -> dict[str, Any]:
+    """A request of 12,000 tokens: those that would end the answer are forbidden."""
+    stops = json.loads((asset("demo-model") / "generation_config.json").read_text())["eos_token_id"]
+    bias = {str(token): -100 for token in (stops if isinstance(stops, list) else [stops])}
+    return {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 12_000, "logit_bias": bias}
+
+
+def test_closing_a_stream_cancels(demo_server: Any, endless: dict[str, Any]) -> None:
+    engine = demo_server.engine
+    before = engine.snapshot().totals
+    with httpx.stream("POST", f"{demo_server.url}/v1/chat/completions", json={**endless, "stream": True}) as response:
+        lines = response.iter_lines()
+        for _ in range(8):
+            next(lines)
+        wait_for(lambda: len(engine.snapshot().running) == 1, "it is not seen to run")
+    wait_for(lambda: not engine.snapshot().running, "the request still runs")
+    wait_for(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
+    assert engine.snapshot().totals.finished == before.finished
+
+
+def test_hanging_up_on_a_plain_request_cancels(demo_server: Any, endless: dict[str, Any]) -> None:
+    engine = demo_server.engine
+    before = engine.snapshot().totals
+    address = urlsplit(demo_server.url)
+    body = json.dumps(endless).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((address.hostname, address.port)) as line:
+        line.sendall(head.encode() + body)
+        wait_for(lambda: bool(engine.snapshot().running), "it never began")
+    wait_for(lambda: not engine.snapshot().running, "the request still runs")
+    wait_for(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
+
+
+def test_the_next_one_is_not_disturbed(demo_server: Any, endless: dict[str, Any]) -> None:
+    plain = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 12, "temperature": 0}
+    url = f"{demo_server.url}/v1/chat/completions"
+
+    def said() -> str:
+        return httpx.post(url, json=plain, timeout=60).json()["choices"][0]["message"]["content"]
+
+    alone = said()
+    with httpx.stream("POST", url, json={**endless, "stream": True}) as response:
+        next(response.iter_lines())
+        beside = said()
+    assert beside == alone == said()
