@@ -215,10 +215,10 @@ def _processor_stop_ids(processor: Any) -> set[int]:
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids that never become text: the tokenizer's special tokens, but not the think markers, which split channels."""
-    markers = {tokenizer.think_start, tokenizer.think_end} if tokenizer.has_thinking else set()
-    added = tokenizer.added_tokens_decoder.items()
-    ids = {int(i) for i, token in added if token.special and token.content not in markers}
-    return frozenset(ids | {int(i) for i in tokenizer.all_special_ids})
+    ids = {int(i) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids |= {int(i) for i in tokenizer.all_special_ids}
+    markers = (tokenizer.think_start, tokenizer.think_end) if tokenizer.has_thinking else ()
+    return frozenset(ids - {tokenizer.convert_tokens_to_ids(marker) for marker in markers})
 
 
 def _generation_defaults(path: Path) -> Sampling:
