@@ -1,0 +1,248 @@
+"""The commands as a user runs them: help, refusals, and a server that starts, answers and ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine import arguments, cli
+from engine.bench import command
+from engine.config import EngineConfig, ServerConfig
+
+OPTIONS = """
+--host --port --api-key --media-root --allow-private-urls --max-tokens --max-model-len --temperature --top-p --top-k
+--min-p --served-model-name --text-only --trust-remote-code --revision --max-num-seqs --prefill-step-size --max-queue
+--root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames
+"""
+ROOT = Path(__file__).resolve().parent.parent
+SERVE = [sys.executable, "-m", "engine"]
+BENCH = [sys.executable, "-c", "import sys; from engine.cli import bench; sys.exit(bench())"]
+CHAT = [sys.executable, "-m", "workbench.app"]
+
+
+def run(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+class Running:
+    """`vllm-mlx` in a process, with its port and what it prints."""
+
+    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [*SERVE, "--port", "0", *options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.readline()
+        port = re.search(r":(\d+)/v1", self.said)
+        assert port, self.said + (self.process.stderr.read() if self.process.stderr else "")
+        self.url = f"http://127.0.0.1:{port[1]}"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+        """Send a signal; exit status and what was written to stderr."""
+        self.process.send_signal(how)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def started() -> Iterator[list[Running]]:
+    """Append to it; whatever still runs at the end is killed."""
+    processes: list[Running] = []
+    yield processes
+    for running in processes:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.communicate()
+
+
+@pytest.mark.parametrize("command_line", [SERVE, BENCH, CHAT], ids=["vllm-mlx", "vllm-mlx-bench", "vllm-mlx-chat"])
+def test_help_loads_nothing_slow(command_line: list[str]) -> None:
+    program = (
+        "import sys, runpy\nsys.argv[1:] = ['--help']\n"
+        "try:\n    {}\nexcept SystemExit as end:\n    assert not end.code\n"
+        "slow = {{'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'pydantic', 'uvicorn', 'cv2'}} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    start = {
+        id(SERVE): "runpy.run_module('engine', run_name='__main__')",
+        id(BENCH): "from engine.cli import bench; bench()",
+        id(CHAT): "from workbench.app import main; main()",
+    }[id(command_line)]
+    done = run(sys.executable, "-c", program.format(start))
+    assert done.returncode == 0, done.stderr
+    assert "--model" in done.stdout and "usage:" in done.stdout
+
+
+def test_help_is_complete() -> None:
+    said = run(*SERVE, "--help").stdout
+    for option in OPTIONS.split():
+        assert f" {option} " in said.replace("\n", " "), option
+    assert "serve" in said and "MODEL" in said
+
+
+def parsed(*options: str) -> tuple[EngineConfig, ServerConfig]:
+    args = cli._parser().parse_intermixed_args(options)
+    return arguments.engine_config(args), arguments.server_config(args)
+
+
+def test_defaults_are_the_configs_own() -> None:
+    engine, server = parsed()
+    assert engine == EngineConfig() and server == ServerConfig()
+
+
+def test_every_option_arrives(tmp_path: Path) -> None:
+    line = (
+        "--model org/name --served-model-name me --revision r1 --text-only --trust-remote-code --max-tokens 7 "
+        "--max-model-len 99 --temperature 0.5 --top-p 0.9 --top-k 3 --min-p 0.1 --max-num-seqs 2 "
+        f"--prefill-step-size 64 --max-queue 5 --media-root {tmp_path} --allow-private-urls --video-fps 1.5 "
+        "--video-max-frames 12 --host ::1 --port 1 --api-key bob=s3cret --api-key plain== "
+        "--root-path /x/ --max-upload-mb 2 "
+        "--allowed-host box"
+    )
+    engine, server = parsed(*line.split())
+    model, media, sampling = engine.model, engine.media, engine.sampling
+    assert (model.source, model.name, model.revision) == ("org/name", "me", "r1")
+    assert model.text_only and model.trust_remote_code
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0.5, 0.9, 3, 0.1)
+    assert (engine.max_tokens, engine.max_model_len, engine.max_num_seqs) == (7, 99, 2)
+    assert (engine.prefill_chunk_tokens, engine.max_queue) == (64, 5)
+    assert media.media_root == tmp_path.resolve() and media.allow_private_urls
+    assert (engine.frames.fps, engine.frames.max_frames) == (1.5, 12)
+    assert (server.host, server.port, server.root_path, server.allowed_hosts) == ("::1", 1, "/x", ("box",))
+    assert server.api_keys == (("bob", "s3cret"), ("user2", "plain==")) and server.max_upload_bytes == 2 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "line", ["serve demo --port 8001", "serve --port 8001 demo", "--model demo --port 8001", "--port 8001"]
+)
+def test_ways_to_say_serve(line: str) -> None:
+    args = cli._parser().parse_intermixed_args(line.split())
+    assert (args.served or args.model) == "demo" and args.port == 8001 and args.command == "serve"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--temperature -1", "at least 0"),
+        ("--temperature inf", "must be"),
+        ("--top-p 0", "more than 0"),
+        ("--top-p 2", "at most 1"),
+        ("--max-tokens 0", "at least 1"),
+        ("--max-tokens many", "not a whole number"),
+        ("--port 99999", "at most 65535"),
+        ("--media-root /no/such/folder", "no folder"),
+        ("--log-level loud", "invalid choice"),
+        ("launch", "invalid choice"),
+        ("--nonsense", "unrecognized"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert ended.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_off_loopback_there_is_always_a_key() -> None:
+    opened = arguments.secured(ServerConfig(host="0.0.0.0"))
+    ((name, key),) = opened.api_keys
+    assert name and len(key) > 24 and key != arguments.secured(ServerConfig(host="0.0.0.0")).api_keys[0][1]
+    for config in (ServerConfig(), ServerConfig(host="::1"), ServerConfig(host="0.0.0.0", api_keys=(("a", "b"),))):
+        assert arguments.secured(config) == config
+    assert arguments.secured(ServerConfig(host="::")).api_keys and arguments.secured(ServerConfig(host="box")).api_keys
+    assert not arguments.secured(ServerConfig(host="0.0.0.0", open_access=True)).api_keys
+
+
+def test_a_server_from_start_to_end(started: list[Running]) -> None:
+    server = Running("serve", "demo")
+    started.append(server)
+    assert httpx.get(f"{server.url}/health").status_code == 200, "it answers while the model loads"
+    assert "demo" in server.line(), "and says when the model is ready"
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).json()
+    assert answer["usage"]["completion_tokens"] >= 1
+    assert httpx.get(server.url).json()["openai_api"] == "/v1"
+    status, said = server.end()
+    assert status == 0 and "Traceback" not in said and "terminate called" not in said
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly_while_it_answers(started: list[Running], how: signal.Signals) -> None:
+    server = Running("--model", "demo")
+    started.append(server)
+    server.line()
+    body = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "max_tokens": 10_000,
+        "logit_bias": {"2": -100},
+    }
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+        next(response.iter_lines())
+        began = time.monotonic()
+        status, said = server.end(how)
+    assert status == 0 and time.monotonic() - began < 15
+    assert "terminate called" not in said
+
+
+def test_a_generated_key_is_printed_and_works(started: list[Running]) -> None:
+    server = Running("--host", "0.0.0.0")
+    started.append(server)
+    key = re.search(r"sk-\S+", server.line())
+    assert key
+    assert httpx.get(f"{server.url}/v1/models").status_code == 401
+    assert httpx.get(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 200
+
+
+def test_a_taken_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run(*SERVE, "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1 and "Cannot listen" in done.stderr and "--port" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    done = run(*SERVE, "--port", "0", "--model", str(tmp_path / "nothing"))
+    assert done.returncode == 1 and "error: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-model"}')
+    done = run(*SERVE, "--port", "0", "--model", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: Could not load")
+
+
+def test_serve_works_without_gradio(started: list[Running], tmp_path: Path) -> None:
+    """A Gradio that cannot be imported stands in for one that is not installed."""
+    (tmp_path / "gradio.py").write_text("raise ImportError('not installed')")
+    server = Running(environment={"PYTHONPATH": str(tmp_path)})
+    started.append(server)
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert "ready" in server.line()
+
+
+def test_arguments_of_the_benchmark() -> None:
+    args = command.parser().parse_args(["--num-prompts", "3", "--image", "64x32", "--vs", "mlx_vlm", "--model", "demo"])
+    assert (args.num_prompts, args.image, args.vs) == (3, (64, 32), "mlx_vlm")
+    for wrong in ("--image 64", "--image 0x5", "--vs torch"):
+        with pytest.raises(SystemExit):
+            command.parser().parse_args(wrong.split())

@@ -1,0 +1,209 @@
+"""The laws of the house, read off the source. A law that is in the way is changed here, with its reason, not around."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOP_LEVEL = {"pyproject.toml", "README.md", "engine", "workbench", "tests", "assets"}
+
+MLX_FILES = (
+    "engine/worker.py",
+    "engine/prompt.py",
+    "engine/detokenize.py",
+    "engine/sampling.py",
+    "engine/models/*.py",
+    "engine/cache/*.py",
+    "engine/core.py",  # inside the engine thread's function only: test_core_imports_mlx_in_its_thread
+    "engine/bench/peers.py",  # the libraries by themselves, while the engine's thread is idle
+)
+THREAD_MAKERS = {"Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor"}
+THREAD_MAKERS |= {"threading.Timer", "multiprocessing.Process", "run_in_threadpool", "start_new_thread"}
+THREAD_FILES = {"engine/core.py", "workbench/app.py"}
+
+
+@lru_cache(maxsize=1)
+def sources() -> dict[str, ast.Module]:
+    """Every Python file of the product by its path, parsed."""
+    files = sorted(file for tower in ("engine", "workbench") for file in (ROOT / tower).rglob("*.py"))
+    return {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text()) for file in files}
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
+    """(dotted name, statement) of everything imported, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from ((f"{module}.{alias.name}", node) for alias in node.names)
+
+
+def called(tree: ast.AST) -> Iterator[str]:
+    """Everything that is called, as it is written and by its last name: "threading.Thread" and "Thread"."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            yield from (name, name.rsplit(".", 1)[-1])
+
+
+def files_that_import(*packages: str) -> dict[str, set[str]]:
+    """Files and what they import of these packages."""
+    found: dict[str, set[str]] = {}
+    for path, tree in sources().items():
+        names = {name for name, _ in imports(tree) if name.split(".")[0] in packages}
+        if names:
+            found[path] = names
+    return found
+
+
+def test_there_is_something_to_read() -> None:
+    assert "engine/core.py" in sources() and "workbench/app.py" in sources() and len(sources()) > 40
+
+
+def test_1_the_engine_knows_nothing_of_the_workbench() -> None:
+    found = files_that_import("workbench", "gradio", "tests")
+    assert not {path: names for path, names in found.items() if path.startswith("engine/")}
+
+
+def test_1_no_relative_imports() -> None:
+    """Absolute names only, so that the other laws see where an import leads."""
+    assert not [path for path, tree in sources().items() for name, _ in imports(tree) if name.startswith(".")]
+
+
+def test_2_mlx_is_imported_only_where_the_engine_thread_runs() -> None:
+    files = files_that_import("mlx", "mlx_lm", "mlx_vlm")
+    assert [path for path in files if not any(fnmatch(path, allowed) for allowed in MLX_FILES)] == []
+    assert "engine/models/registry.py" in files, "the law sees nothing"
+
+
+def test_2_core_imports_mlx_in_its_thread() -> None:
+    top = {alias for node in sources()["engine/core.py"].body for alias, _ in _own_imports(node)}
+    assert not [name for name in top if name.startswith("mlx")]
+
+
+def _own_imports(node: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
+    """Imports that run when the module is imported."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from imports(node)
+
+
+def test_3_the_batcher_and_the_kv_internals_are_named_in_one_file_each() -> None:
+    batchers = [path for path, names in files_that_import("mlx_lm").items() if _ends(names, "BatchGenerator")]
+    assert batchers == ["engine/models/batch.py"]
+    caches = {**files_that_import("mlx_lm", "mlx_vlm")}
+    assert [path for path, names in caches.items() if _ends(names, "KVCache")] == ["engine/cache/tensors.py"]
+
+
+def _ends(names: set[str], word: str) -> bool:
+    return any(name.endswith(word) for name in names)
+
+
+@pytest.mark.parametrize("word", ["BatchGenerator", "KVCache"])
+def test_3_each_has_a_contract_test(word: str) -> None:
+    """A test that looks at the library itself goes red when the library changes, before anything subtle does."""
+    tests = [file for file in (ROOT / "tests" / "engine").rglob("test_*.py") if word in file.read_text()]
+    assert tests, f"no test names {word}"
+
+
+def test_4_threads_are_made_in_two_places() -> None:
+    makers = {path for path, tree in sources().items() if THREAD_MAKERS & set(called(tree))}
+    assert makers <= THREAD_FILES, makers - THREAD_FILES
+    assert "engine/core.py" in makers, "the law sees nothing"
+
+
+def test_5_no_global() -> None:
+    wrong = [path for path, tree in sources().items() if any(isinstance(node, ast.Global) for node in ast.walk(tree))]
+    assert wrong == []
+
+
+def test_5_no_statement_runs_at_import() -> None:
+    """A module's body defines; it does not do. Loops, calls for their effect and try-imports are work."""
+    wrong = [f"{path}:{node.lineno}" for path, tree in sources().items() for node in tree.body if _is_work(node)]
+    assert wrong == []
+
+
+def _is_work(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" not in ast.unparse(node.test) and "__main__" not in ast.unparse(node.test)
+    return isinstance(node, ast.For | ast.While | ast.With | ast.Try | ast.AugAssign | ast.Delete)
+
+
+def test_5_nothing_imported_is_patched() -> None:
+    wrong = [f"{path}:{line}" for path, tree in sources().items() for line in _patches(tree)]
+    assert wrong == []
+
+
+def _patches(tree: ast.Module) -> Iterator[int]:
+    """Lines that set an attribute on an imported name, or through setattr."""
+    imported = {(name.asname or name.name).split(".")[0] for node in ast.walk(tree) for name in _names(node)}
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+            targets = [ast.Attribute(node.args[0], "by setattr")]
+        for target in targets:
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in imported:
+                yield node.lineno
+
+
+def _names(node: ast.AST) -> list[ast.alias]:
+    return node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
+
+
+def test_5_importing_starts_nothing() -> None:
+    """In a process of its own: no thread, no MLX, no Gradio, no web framework, and the environment is as it was."""
+    code = (
+        "import os, sys, threading; before = dict(os.environ); "
+        "import engine, engine.cli, engine.arguments, engine.bench.command, workbench.app; "
+        "assert dict(os.environ) == before, 'environment'; "
+        "assert threading.active_count() == 1, 'threads'; "
+        "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "
+        "found = slow & set(sys.modules); "
+        "assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_6_exceptions_are_defined_in_one_place() -> None:
+    wrong = [
+        f"{path}:{node.name}"
+        for path, tree in sources().items()
+        if path != "engine/errors.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(_is_exception(base) for base in node.bases)
+    ]
+    assert wrong == []
+
+
+def _is_exception(base: ast.expr) -> bool:
+    import engine.errors
+
+    name = ast.unparse(base).rsplit(".", 1)[-1]
+    return name.endswith(("Error", "Exception", "Warning", "Interrupt")) or hasattr(engine.errors, name)
+
+
+def test_7_the_visible_top_level() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    visible = {name.split("/")[0] for name in listed.splitlines() if not name.startswith(".")}
+    assert visible == TOP_LEVEL
+
+
+@pytest.mark.parametrize("word", ["manager", "helper", "utils", "common", "misc", "v2"])
+def test_names_that_say_nothing(word: str) -> None:
+    """Not a law but a habit worth keeping: such a file gathers whatever has no home."""
+    assert not [path for path in sources() if word in Path(path).stem.split("_")]
