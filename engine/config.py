@@ -45,11 +45,13 @@ class MediaLimits:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """What prefix reuse may hold: KV in blocks of block_tokens tokens, bounded by count and by bytes."""
+    """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
+    snapshots for the families whose KV cannot be cut."""
 
     enabled: bool = True
     block_tokens: int = 64
     max_blocks: int = 1000
+    max_snapshots: int = 100
     max_bytes: int = 4 * 1024**3
 
 

@@ -166,7 +166,8 @@ class CacheTrace:
 
     reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
     share last, and what the stored prompts go on with instead), "evicted" (evicted_s seconds ago), "inside_media",
-    "complete" (only what must be computed was), "not_cacheable" (the family's KV cannot be cut), "off".
+    "complete" (only what must be computed was), "between_snapshots" (this family is stored as snapshots, and the
+    prompts part ways between two), "not_cacheable" (this prompt's media carry no key), "off".
     """
 
     reused_tokens: int
@@ -279,10 +280,11 @@ class BlockInfo:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counters since the engine started."""
+    """Counters since the engine started. cut_off: those of the finished that ended at their length limit."""
 
     requests: int = 0
     finished: int = 0
+    cut_off: int = 0
     cancelled: int = 0
     failed: int = 0
     prompt_tokens: int = 0
@@ -291,7 +293,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats."""
+    """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats.
+
+    image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused.
+    """
 
     enabled: bool = False
     total_queries: int = 0
@@ -299,6 +304,8 @@ class CacheStats:
     misses: int = 0
     tokens_saved: int = 0
     tokens_seen: int = 0
+    image_hits: int = 0
+    video_hits: int = 0
     blocks: int = 0
     blocks_in_use: int = 0
     blocks_pinned: int = 0
@@ -310,6 +317,8 @@ class CacheStats:
     shared: int = 0
     copied_on_write: int = 0
     evictions: int = 0
+    snapshots: int = 0
+    snapshot_bytes: int = 0
 
     @property
     def hit_rate(self) -> float:

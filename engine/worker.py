@@ -124,8 +124,8 @@ class Worker:
         self._count(cancelled=1)
         done = self._done(sequence, "cancelled")
         self._record(sequence, done)
-        sequence.post(done)
         self._show(force=True)
+        sequence.post(done)
 
     def _cache_command(self, command: CacheCommand) -> None:
         if command.action == "blocks":
@@ -200,8 +200,12 @@ class Worker:
         start = sequence.num_prefilled
         # The last token is fed by the batch as its first step.
         end = min(start + num_tokens, sequence.num_prompt - 1)
+        stops = [stop for stop in (row.lease.stops if row.lease else ()) if start < stop < end]
+        end = min([end, *stops])
         self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)
         sequence.num_prefilled = end
+        if row.lease and end in row.lease.stops:
+            self._keep(row, row.prompt.cache_ids[:end], row.cache)
 
     def _join(self, sequence: Sequence) -> None:
         row: Row = sequence.row
@@ -257,6 +261,7 @@ class Worker:
             kv = token.kv if token.kv is not None else self._batch.remove(row.batch_row)
             self._finish(sequence, finish)
             self._keep(row, row.prompt.cache_ids + row.answer, kv)
+            self._show(force=True)
 
     def _keep(self, row: Row, cache_ids: list[int], kv: list[Any]) -> None:
         """Store a row's KV for later prompts; kv holds at least the KV of these tokens."""
@@ -270,19 +275,21 @@ class Worker:
         self._count(finished=1, prompt_tokens=sequence.num_prompt, completion_tokens=sequence.num_generated)
         done = self._done(sequence, reason)
         self._record(sequence, done)
+        # Before the reader learns that it is over: what it looks up next must have counted it.
+        self._show(force=True)
         sequence.post(done)
         log.info(
             "%s %s prompt=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
             sequence.id, reason, sequence.num_prompt, sequence.num_generated, len(done.media),
             done.timing.ttft_ms, done.timing.total_ms,
         )  # fmt: skip
-        self._show(force=True)
 
     def _fail(self, sequence: Sequence, error: EngineError) -> None:
         self._forget(sequence)
         self._count(failed=1)
         self._record(sequence, self._done(sequence, "cancelled"), error.code)
         log.info("%s failed: %s", sequence.id, error.code)
+        self._show(force=True)
         sequence.post(error)
 
     def _forget(self, sequence: Sequence) -> None:

@@ -1,1 +1,1 @@
-"""Prefix reuse: blocks (bookkeeping, pure Python), tensors (cut and join KV), prefix (what the engine thread calls)."""
+"""Prefix reuse: blocks (books, pure Python), tensors (cut and join KV), snapshots, prefix (what the engine calls)."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.cache import tensors
 from engine.cache.blocks import Block, BlockPool, Match, Miss
+from engine.cache.snapshots import SnapshotStore
 from engine.config import CacheConfig
 from engine.spans import Prompt, media_id
 from engine.types import BlockInfo, CacheStats
@@ -23,38 +24,57 @@ _MAX_CONTENTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a row holds while it runs: its chain's root and the blocks it started from."""
+    """What a row holds while it runs: its chain's root and the blocks it started from.
+
+    stops: token positions at which prefill must pause for a snapshot; empty for families stored in blocks.
+    """
 
     root: bytes
     match: Match
+    stops: tuple[int, ...]
 
 
 class PrefixCache:
-    """The block pool plus KV for one loaded model. scope: model and processor identity, part of every key."""
+    """Blocks and snapshots for one loaded model. scope: model and processor identity, part of every key."""
 
     def __init__(self, config: CacheConfig, scope: str) -> None:
         self._scope = scope
         self._enabled = config.enabled
         self._contents: OrderedDict[int, str] = OrderedDict()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
+        self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
 
-    def begin(self, prompt: Prompt, cache: Sequence[Any], tenant: str = "") -> Lease | None:
-        """Fill an empty row's KV with the longest stored prefix of the prompt.
+    def begin(self, prompt: Prompt, cache: list[Any], tenant: str = "") -> Lease | None:
+        """Fill an empty row's cache with the longest stored prefix of the prompt.
 
-        None when this row cannot use the cache: it is off, or the family's KV is not plain.
+        None when the cache is off, or when the prompt's media carry no key.
         """
-        if not self._enabled or not prompt.cache_ids or not tensors.is_plain(cache):
+        if not self._enabled or not prompt.cache_ids:
             return None
         self._remember(prompt)
         root = self.pool.root(f"{self._scope}\0{tenant}")
+        if not tensors.is_plain(cache):
+            return self._begin_from_snapshot(root, prompt, cache)
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
         self.pool.acquire(match, len(prompt.ids))
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
-        return Lease(root, match)
+        return Lease(root, match, stops=())
+
+    def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any]) -> Lease:
+        layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
+        match = Match((), num_tokens, miss)
+        self.pool.acquire(match, len(prompt.ids))
+        if layers:
+            cache[:] = layers
+        last_medium = prompt.spans[-1].end if prompt.spans else 0
+        return Lease(root, match, stops=(last_medium,) if num_tokens < last_medium < len(prompt.ids) - 1 else ())
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
-        """Keep the KV of these tokens, as far as it is not kept already. cache holds at least len(cache_ids) tokens."""
+        """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more."""
+        if not tensors.is_plain(cache):
+            self.snapshots.put(lease.root, cache_ids, cache)
+            return
         slots = self.pool.missing(lease.root, cache_ids)
         if not slots:
             return
@@ -94,6 +114,7 @@ class PrefixCache:
         """Clear the pool, or pin, unpin or drop one block; False when there is no such block."""
         if action == "clear":
             self.pool.clear()
+            self.snapshots.clear()
             return None
         if action == "drop":
             return self.pool.drop(key)
@@ -120,7 +141,9 @@ class PrefixCache:
             stored=counters.stored,
             shared=counters.shared,
             copied_on_write=counters.copied_on_write,
-            evictions=counters.evictions,
+            evictions=counters.evictions + self.snapshots.evictions,
+            snapshots=len(self.snapshots),
+            snapshot_bytes=self.snapshots.num_bytes,
         )
 
     def _remember(self, prompt: Prompt) -> None:

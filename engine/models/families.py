@@ -24,15 +24,16 @@ class Family:
 
 
 _QWEN = Family(native_video=True)
+_QWEN_ONE_KIND = Family(native_video=True, one_kind=True)
 _CROSS_ATTENTION = Family(refused="it reads pictures through cross-attention, which cannot join a shared batch")
 
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": Family(native_video=True, one_kind=True),
-    "qwen2_5_vl": Family(native_video=True, one_kind=True),
+    "qwen2_vl": _QWEN_ONE_KIND,
+    "qwen2_5_vl": _QWEN_ONE_KIND,
     "qwen3_vl": _QWEN,
     "qwen3_vl_moe": _QWEN,
-    "qwen3_5": _QWEN,
-    "qwen3_5_moe": _QWEN,
+    "qwen3_5": _QWEN_ONE_KIND,
+    "qwen3_5_moe": _QWEN_ONE_KIND,
     "gemma3": Family(),
     "gemma4": Family(native_video=True),
     "idefics2": Family(),

@@ -20,7 +20,8 @@ def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
     Families that pack patches by grid can be cut; others encode all their pictures again.
     """
     known = {name for names in _PACKED.values() for name in names} | {"attention_mask"}
-    if not prompt.spans or set(prompt.inputs) - known:
+    is_packed = any(grids in prompt.inputs for _, grids in _PACKED.values())
+    if not is_packed or not prompt.spans or set(prompt.inputs) - known:
         return None
     out: dict[str, Any] = {}
     for kind, (patches, grids) in _PACKED.items():

@@ -1,0 +1,94 @@
+"""Whole-row snapshots for families whose KV cannot be cut: sliding windows forget tokens, state-space layers have none.
+
+A snapshot is a copy of a row's cache at one point of its prompt; it serves prompts that begin with exactly those
+tokens. Taken at the end of the last medium (another question about the same picture), at the end of the prompt (the
+same again) and at the end of the turn (the next turn). Engine thread only.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from engine.cache.blocks import Miss
+
+
+@dataclass(frozen=True, slots=True)
+class RowSnapshot:
+    """A row's cache layers after exactly these tokens."""
+
+    root: bytes
+    ids: tuple[int, ...]
+    cache: list[Any]
+    num_bytes: int
+
+
+@dataclass
+class SnapshotStore:
+    """Snapshots by the tokens before them, least recently used first. Bounded by count and by bytes."""
+
+    max_snapshots: int
+    max_bytes: int
+    clock: Callable[[], float] = time.monotonic
+    num_bytes: int = 0
+    evictions: int = 0
+    _held: OrderedDict[bytes, RowSnapshot] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def find(self, root: bytes, ids: Sequence[int]) -> tuple[list[Any], int, Miss]:
+        """A copy of the longest snapshot that ids[:-1] begins with, its length in tokens, and why it is not longer."""
+        limit = len(ids) - 1
+        for length in sorted({len(s.ids) for s in self._held.values() if len(s.ids) <= limit}, reverse=True):
+            key = _key(root, ids[:length])
+            found = self._held.get(key)
+            if found is not None and found.root == root and found.ids == tuple(ids[:length]):
+                self._held.move_to_end(key)
+                return _copy(found.cache), length, self._why(root, ids, length, limit)
+        return [], 0, self._why(root, ids, 0, limit)
+
+    def put(self, root: bytes, ids: Sequence[int], cache: Sequence[Any]) -> None:
+        """Keep a copy of a row's cache, which holds exactly these tokens."""
+        key = _key(root, ids)
+        if not ids or key in self._held:
+            return
+        layers = _copy(cache)
+        snapshot = RowSnapshot(root, tuple(ids), layers, sum(int(layer.nbytes) for layer in layers))
+        self._held[key] = snapshot
+        self.num_bytes += snapshot.num_bytes
+        while self._held and (len(self._held) > self.max_snapshots or self.num_bytes > self.max_bytes):
+            _, gone = self._held.popitem(last=False)
+            self.num_bytes -= gone.num_bytes
+            self.evictions += 1
+
+    def clear(self) -> None:
+        self._held.clear()
+        self.num_bytes = 0
+
+    def _why(self, root: bytes, ids: Sequence[int], at: int, limit: int) -> Miss:
+        if at >= limit:
+            return Miss("complete", at)
+        for snapshot in self._held.values():
+            if snapshot.root == root and len(snapshot.ids) > at and snapshot.ids[: at + 1] == tuple(ids[: at + 1]):
+                return Miss("between_snapshots", at)
+        return Miss("first_use", at)
+
+
+def _key(root: bytes, ids: Sequence[int]) -> bytes:
+    return hashlib.blake2b(root + array("q", ids).tobytes(), digest_size=16).digest()
+
+
+def _copy(cache: Sequence[Any]) -> list[Any]:
+    """Layers that share no array with the row, evaluated: MLX writes into a cache's arrays in place."""
+    layers = copy.deepcopy(list(cache))
+    mx.eval([layer.state for layer in layers])
+    return layers
