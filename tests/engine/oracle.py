@@ -5,10 +5,10 @@ Three ways to disagree with the engine, from blunt to fine:
     greedy       mlx_vlm.stream_generate or mlx_lm.stream_generate: the same tokens?
     regrets      the stock generator led along the engine's answer: how far is each token below the best one?
 
-Why regrets: a batch sums in another order than a single row, so bfloat16 logits differ in their last bits, and where the
-two best are that near each other either token is right; everything after it then differs. Such a near tie is told from
-a fault by its size: `TIE` is a few rounding steps of the dtype, while a token of a wrong row, a wrong picture or a wrong
-position is typically one to several whole units below the best (the logits of the tiny models spread over some 10).
+Why regrets: a batch sums in another order than a single row, so bfloat16 logits differ in their last bits, and where
+the two best are that near each other either token is right; everything after it then differs. Such a near tie is told
+from a fault by its size: `TIE` is a few rounding steps of the dtype, while a token of a wrong row, a wrong picture or a
+wrong position is one to several whole units below the best (the logits of the tiny models spread over some 10).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""batch: rows that decode together answer as if alone, for every family and dtype; and mlx-lm's batcher is as we know it.
+"""batch: rows that decode together answer as if alone, for every family and dtype; mlx-lm's batcher is as we know it.
 
 Each check here has a sabotage twin below it: the same check, on an engine with one thing broken, must go red.
 """
@@ -102,18 +102,27 @@ class Judge:
         assert max(regrets) <= TIE[self.dtype], f"{request.id}: {tokens} is up to {max(regrets):.3f} below the best"
 
 
+@dataclass
+class Lab:
+    """What a test here needs: engines by family and dtype, their judges, the tape, and the rows of every step."""
+
+    engine_for: EngineFor
+    tiny_model: TinyModel
+    tape: Tape
+    clip: Path
+    rows: list[int]
+
+    async def open(self, family: str, dtype: str) -> tuple[Any, Judge]:
+        folder = self.tiny_model(family, dtype)
+        engine = await self.engine_for(folder, prefill_chunk_tokens=16, cache=NO_CACHE)
+        oracle = Oracle.load(folder, vision=FAMILIES[family].vision)
+        return engine, Judge(oracle, dtype, native_video=FAMILIES[family].video is not None)
+
+
 @pytest.fixture
-def judge_for(tiny_model: TinyModel) -> Callable[[str, str], Judge]:
-    def make(family: str, dtype: str) -> Judge:
-        oracle = Oracle.load(tiny_model(family, dtype), vision=FAMILIES[family].vision)
-        return Judge(oracle, dtype, native_video=FAMILIES[family].video is not None)
-
-    return make
-
-
-@pytest.fixture
-def widest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of rows of every step: a batch that never held two rows would prove nothing."""
+def lab(
+    engine_for: EngineFor, tiny_model: TinyModel, tape: Tape, clip_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Lab:
     rows: list[int] = []
     step = Batch.step
 
@@ -123,43 +132,29 @@ def widest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return tokens
 
     monkeypatch.setattr(Batch, "step", count)
-    return rows
+    return Lab(engine_for, tiny_model, tape, clip_path, rows)
 
 
-@pytest.mark.parametrize(("family", "dtype"), MATRIX)
-async def test_a_row_in_a_batch_answers_as_if_alone(
-    family: str,
-    dtype: str,
-    tiny_model: TinyModel,
-    engine_for: EngineFor,
-    judge_for: Callable[[str, str], Judge],
-    clip_path: Path,
-    tape: Tape,
-    widest: list[int],
-) -> None:
-    engine = await engine_for(tiny_model(family, dtype), prefill_chunk_tokens=16, cache=NO_CACHE)
-    requests, judge = mixed(family, clip_path), judge_for(family, dtype)
-    single = await alone(engine, requests, tape)
-    assert max(widest) == 1
-    batched = await together(engine, requests, tape)
-    assert max(widest) >= 3, "the requests did not overlap"
+async def check(lab: Lab, family: str, dtype: str) -> None:
+    """Alone every token is the stock generator's best; in a batch every row is as alone."""
+    engine, judge = await lab.open(family, dtype)
+    requests = mixed(family, lab.clip)
+    single = await alone(engine, requests, lab.tape)
+    assert max(lab.rows) == 1
+    batched = await together(engine, requests, lab.tape)
+    assert max(lab.rows) >= 3, "the requests did not overlap: a batch that never held rows would prove nothing"
     for request in requests:
         judge.best(request, single[request.id])
         judge.same(request, single[request.id], batched[request.id])
     assert len({tuple(tokens) for tokens in single.values()}) == len(requests), "the prompts do not tell apart"
 
 
+@pytest.mark.parametrize(("family", "dtype"), MATRIX)
+async def test_a_row_in_a_batch_answers_as_if_alone(lab: Lab, family: str, dtype: str) -> None:
+    await check(lab, family, dtype)
+
+
 # -- sabotage: the same check goes red ---------------------------------------------------------------------------------
-
-
-async def check(engine: Any, family: str, judge: Judge, clip: Path, tape: Tape) -> None:
-    """The check of the test above, for the twins."""
-    requests = mixed(family, clip)
-    single = await alone(engine, requests, tape)
-    batched = await together(engine, requests, tape)
-    for request in requests:
-        judge.best(request, single[request.id])
-        judge.same(request, single[request.id], batched[request.id])
 
 
 def swap_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,22 +225,16 @@ TWINS = [
 @pytest.mark.parametrize(("family", "sabotage"), TWINS, ids=lambda value: getattr(value, "__name__", value))
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 async def test_sabotage_is_seen(
-    family: str,
-    dtype: str,
-    sabotage: Callable[[pytest.MonkeyPatch], None],
-    tiny_model: TinyModel,
-    engine_for: EngineFor,
-    judge_for: Callable[[str, str], Judge],
-    clip_path: Path,
-    tape: Tape,
+    lab: Lab,
     monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    dtype: str,
 ) -> None:
     """bfloat16 too: the room that a near tie gets must not be room enough for a fault."""
-    engine = await engine_for(tiny_model(family, dtype), prefill_chunk_tokens=16, cache=NO_CACHE)
-    judge = judge_for(family, dtype)
     sabotage(monkeypatch)
     with pytest.raises(AssertionError, match="below the best"):
-        await check(engine, family, judge, clip_path, tape)
+        await check(lab, family, dtype)
 
 
 # -- the contract with mlx-lm's batcher --------------------------------------------------------------------------------

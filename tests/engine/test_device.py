@@ -1,0 +1,111 @@
+"""device: the BLAS is in place before MLX, nothing imports MLX to describe the machine, and the facts are true."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from engine import device
+from tests.conftest import ROOT
+
+linux_cpu = pytest.mark.skipif(sys.platform != "linux" or device._has_cuda_mlx(), reason="the preload is for Linux CPU")
+
+
+def python(code: str, **env: str) -> str:
+    """Run code in a fresh interpreter; its standard output."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={k: v for k, v in os.environ.items() if k != "MLX_DISABLE_COMPILE"} | {"PYTHONPATH": str(ROOT)} | env,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_the_machine_is_described_without_importing_mlx() -> None:
+    code = (
+        "import sys; from engine import device; info = device.describe(); "
+        "print(sorted(m for m in sys.modules if m.split('.')[0].startswith('mlx') or m == 'gradio')); print(info.blas)"
+    )
+    modules, blas = python(code).splitlines()
+    assert modules == "[]"
+    assert blas
+
+
+def test_the_facts_are_true() -> None:
+    info = device.describe()
+    assert info.memory_bytes == psutil.virtual_memory().total
+    assert info.num_cores == os.cpu_count()
+    assert info.chip
+    assert info.os
+    assert info.mlx_version.startswith("0.")
+    import mlx.core as mx
+
+    is_gpu = mx.default_device().type == mx.DeviceType.gpu
+    assert ("GPU" in info.mlx_device) == is_gpu
+    assert device.process_bytes() > 10_000_000
+
+
+def test_prepare_again_changes_nothing() -> None:
+    assert device.prepare() == device.prepare() == device.describe().blas
+
+
+LOADED = """
+import os
+from engine import device
+name = device.prepare()
+maps = open('/proc/self/maps').read()
+print(name, os.environ.get('MLX_DISABLE_COMPILE'), 'openblas' in maps)
+"""
+
+
+@linux_cpu
+def test_a_fast_blas_is_in_the_process_and_compile_is_off() -> None:
+    name, compile_off, is_mapped = python(LOADED).split()
+    assert "openblas" in name
+    assert compile_off == "1"
+    assert is_mapped == "True"
+
+
+@linux_cpu
+def test_the_wheels_own_blas_serves_where_the_system_has_none() -> None:
+    code = "import ctypes.util\nctypes.util.find_library = lambda name: None\n" + LOADED
+    name, _, is_mapped = python(code).split()
+    assert name.startswith("libopenblas")
+    assert ".so" in name
+    assert is_mapped == "True"
+
+
+@linux_cpu
+def test_no_blas_at_all_is_said_not_hidden() -> None:
+    code = "from engine import device\ndevice._blas_candidates = lambda: ['/no/such/libopenblas.so']\n"
+    assert python(code + "print(device.prepare())") == "reference"
+
+
+@linux_cpu
+def test_a_setting_of_the_users_own_stays() -> None:
+    assert python(LOADED, MLX_DISABLE_COMPILE="0").split()[1] == "0"
+
+
+@linux_cpu
+def test_the_preload_is_what_serves_matrix_products() -> None:
+    """Sabotage twin in one: with the preload a product is many times faster than without it."""
+    code = """
+import sys, time
+from engine import device
+if sys.argv[1:] == ['fast']: device.prepare()
+import mlx.core as mx
+a = mx.random.normal((512, 512)); mx.eval(a @ a)
+best = 9.0
+for _ in range(3):
+    t = time.perf_counter(); mx.eval(a @ a); best = min(best, time.perf_counter() - t)
+print(best)
+"""
+    fast, slow = (
+        float(python(code.replace("sys.argv[1:]", f"[{word!r}]"), MLX_DISABLE_COMPILE="1")) for word in ("fast", "slow")
+    )
+    assert slow > 4 * fast, f"{slow * 1e3:.1f} ms without, {fast * 1e3:.1f} ms with the preload"
