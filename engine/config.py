@@ -37,6 +37,7 @@ class MediaLimits:
     max_frames: int = 768
     max_images: int | None = None
     max_videos: int | None = None
+    max_audios: int | None = None
     fetch_timeout_s: float = 20.0
     decode_timeout_s: float = 60.0
     media_root: Path | None = None
@@ -61,7 +62,9 @@ class EngineConfig:
 
     max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
-    max_num_seqs: rows decoded together. max_queue: requests held beyond that before 429.
+    max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
+    rows decode together. max_queue: requests that may wait beyond that before 429.
+    stream_interval: tokens of an answer that are handed out together.
     """
 
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -72,7 +75,10 @@ class EngineConfig:
     max_tokens: int = 2048
     max_model_len: int | None = None
     prefill_chunk_tokens: int = 512
-    max_num_seqs: int = 32
+    max_num_seqs: int = 256
+    prefill_batch_size: int = 8
+    completion_batch_size: int = 32
+    stream_interval: int = 1
     max_queue: int = 256
 
 
@@ -91,6 +97,11 @@ class ServerConfig:
     max_upload_bytes: int = 256 * 1024 * 1024
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
+
+    @property
+    def operators_only(self) -> bool:
+        """True when whoever gets in may see what others sent: on this machine only, or with a key. Not on a Space."""
+        return bool(self.api_keys) or (self.on_loopback and not self.open_access)
 
     @property
     def on_loopback(self) -> bool:

@@ -126,9 +126,17 @@ class Engine:
         """A small PNG of a picture or a clip's first frame, by its content hash; None when forgotten."""
         return self._thumbnails.get(sha256)
 
-    async def blocks(self) -> list[BlockInfo]:
-        """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread."""
-        return await self._ask_cache("blocks")
+    async def blocks(self, *, with_text: bool = True) -> list[BlockInfo]:
+        """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread.
+
+        Text costs that thread time, block by block; who asks often asks without it.
+        """
+        return list(await self._ask_cache("blocks" if with_text else "sizes"))
+
+    async def block(self, key: str) -> BlockInfo | None:
+        """One block with its text, or None when it is not stored (any more). key: BlockInfo.key."""
+        raw = _raw_key(key)
+        return None if raw is None else await self._ask_cache("block", raw)
 
     async def clear_cache(self) -> None:
         """Forget every block that no running request uses and nobody pinned."""
@@ -139,11 +147,8 @@ class Engine:
 
         False when there is no such block, or (drop) when a running request or a pin holds it.
         """
-        try:
-            raw = bytes.fromhex(key)
-        except ValueError:
-            return False
-        return bool(await self._ask_cache(action, raw))
+        raw = _raw_key(key)
+        return raw is not None and bool(await self._ask_cache(action, raw))
 
     async def _ask_cache(self, action: Any, key: bytes = b"") -> Any:
         await self.ready()
@@ -229,6 +234,13 @@ class Engine:
         if self._loaded.done():
             self._loaded = Future()
         self._loaded.set_exception(error)
+
+
+def _raw_key(key: str) -> bytes | None:
+    try:
+        return bytes.fromhex(key)
+    except ValueError:
+        return None
 
 
 def _poster(events: asyncio.Queue[Event | EngineError]) -> Any:

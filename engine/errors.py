@@ -5,6 +5,7 @@
     │   ├── ContextOverflow           400    context_length_exceeded
     │   └── BadMedia                  400    invalid_media
     ├── Unauthorized                  401    invalid_api_key
+    ├── Forbidden                     403    operator_only
     ├── ModelNotFound                 404    model_not_found
     ├── TooLarge                      413    request_too_large
     ├── Busy                          429    queue_full            (retry_after_s)
@@ -63,6 +64,14 @@ class Unauthorized(EngineError):
     status = 401
     code = "invalid_api_key"
     type = "authentication_error"
+
+
+class Forbidden(EngineError):
+    """Not for visitors of a server that is open to everybody."""
+
+    status = 403
+    code = "operator_only"
+    type = "permission_error"
 
 
 class ModelNotFound(EngineError):

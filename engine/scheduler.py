@@ -18,9 +18,6 @@ from typing import Any, Literal
 from engine.errors import Busy, EngineError
 from engine.types import Event, Request, Stage
 
-MAX_PREFILLING = 8
-"""Prompts that take turns at once; the rest wait, so that memory for half-read prompts stays bounded."""
-
 
 @dataclass(eq=False)
 class Sequence:
@@ -63,10 +60,11 @@ class Cancel:
 class CacheCommand:
     """Look at the block pool or change it, between two steps. key: a block's hash; reply gets what `action` returns.
 
-    "blocks" -> list[BlockInfo]; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block.
+    "blocks" -> list[BlockInfo]; "sizes" -> the same without text, which costs the thread far less; "block" -> one
+    BlockInfo or None; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block.
     """
 
-    action: Literal["blocks", "clear", "pin", "unpin", "drop"]
+    action: Literal["blocks", "sizes", "block", "clear", "pin", "unpin", "drop"]
     key: bytes
     reply: Future[Any]
 
@@ -81,11 +79,16 @@ Command = Submit | Cancel | CacheCommand | Stop
 
 @dataclass
 class Scheduler:
-    """Queues of sequences. max_num_seqs rows run at once; max_queue more may wait."""
+    """Queues of sequences, by the limits of EngineConfig.
+
+    Prompts are read ahead of a full batch by no more than prefill_batch_size: their KV waits in memory.
+    """
 
     max_num_seqs: int
     max_queue: int
     chunk_tokens: int
+    prefill_batch_size: int = 8
+    completion_batch_size: int = 32
     idle_chunk_tokens: int = 2048
     waiting: deque[Sequence] = field(default_factory=deque)
     prefilling: deque[Sequence] = field(default_factory=deque)
@@ -107,8 +110,9 @@ class Scheduler:
 
     def admit(self) -> Sequence | None:
         """Move the oldest waiting sequence to prefill if there is room, and return it."""
-        room = len(self.prefilling) + len(self.decoding) < self.max_num_seqs
-        if not (self.waiting and room and len(self.prefilling) < MAX_PREFILLING):
+        ahead = len(self.decoding) + len(self.prefilling)
+        most = min(self.max_num_seqs, self.completion_batch_size + self.prefill_batch_size)
+        if not self.waiting or ahead >= most or len(self.prefilling) >= self.prefill_batch_size:
             return None
         sequence = self.waiting.popleft()
         sequence.stage = "prefill"

@@ -11,13 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import mlx.core as mx
 
 from engine import device, prompt, sampling
-from engine.cache.prefix import Lease, PrefixCache
+from engine.cache.prefix import Lease, PrefixCache, words
 from engine.config import EngineConfig
 from engine.detokenize import Detokenizer
 from engine.errors import Busy, ContextOverflow, EngineError, Internal
@@ -26,7 +27,19 @@ from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
 from engine.scheduler import CacheCommand, Cancel, Command, Scheduler, Sequence, Stop, Submit
 from engine.spans import Prompt
-from engine.types import CacheTrace, Done, FinishReason, Record, Running, Sampling, Snapshot, Timing, Totals, Usage
+from engine.types import (
+    CacheTrace,
+    Delta,
+    Done,
+    FinishReason,
+    Record,
+    Running,
+    Sampling,
+    Snapshot,
+    Timing,
+    Totals,
+    Usage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +63,7 @@ class Row:
     max_tokens: int
     batch_row: int = -1
     answer: list[int] = field(default_factory=list)
+    pending: list[Delta] = field(default_factory=list)
 
 
 class Worker:
@@ -62,7 +76,13 @@ class Worker:
         self._loaded = loaded
         self._inbox = inbox
         self._publish = publish
-        self._scheduler = Scheduler(config.max_num_seqs, config.max_queue, config.prefill_chunk_tokens)
+        self._scheduler = Scheduler(
+            max_num_seqs=config.max_num_seqs,
+            max_queue=config.max_queue,
+            chunk_tokens=config.prefill_chunk_tokens,
+            prefill_batch_size=config.prefill_batch_size,
+            completion_batch_size=config.completion_batch_size,
+        )
         self._prefix = PrefixCache(config.cache, scope=loaded.fingerprint)
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
@@ -128,8 +148,10 @@ class Worker:
         sequence.post(done)
 
     def _cache_command(self, command: CacheCommand) -> None:
-        if command.action == "blocks":
-            command.reply.set_result(self._prefix.blocks(self._words))
+        if command.action in ("blocks", "sizes"):
+            command.reply.set_result(self._prefix.blocks(self._words if command.action == "blocks" else None))
+        elif command.action == "block":
+            command.reply.set_result(self._prefix.block(command.key, self._words))
         else:
             command.reply.set_result(self._prefix.apply(command.action, command.key))
             self._show(force=True)
@@ -251,8 +273,7 @@ class Worker:
         if finish is None and token.finish is not None:
             deltas += row.detokenizer.finish()
             finish = "stop" if token.finish == "stop" or row.detokenizer.stopped else "length"
-        for delta in deltas:
-            sequence.post(delta)
+        self._post(sequence, deltas, at_once=finish is not None)
         if sequence.num_generated == 1:
             # Not before: what is kept for later prompts must not hold up this one's first token.
             self._keep(row, row.prompt.cache_ids[:-1], row.cache)
@@ -263,6 +284,17 @@ class Worker:
             self._keep(row, row.prompt.cache_ids + row.answer, kv)
             self._show(force=True)
 
+    def _post(self, sequence: Sequence, deltas: list[Delta], at_once: bool) -> None:
+        """Hand text out, every stream_interval tokens together; the first token never waits."""
+        row: Row = sequence.row
+        row.pending += deltas
+        if not at_once and sequence.num_generated > 1 and sequence.num_generated % self._config.stream_interval:
+            return
+        for channel, run in groupby(row.pending, key=lambda delta: delta.channel):
+            pieces = list(run)
+            sequence.post(Delta("".join(d.text for d in pieces), channel, sum(d.num_tokens for d in pieces)))
+        row.pending = []
+
     def _keep(self, row: Row, cache_ids: list[int], kv: list[Any]) -> None:
         """Store a row's KV for later prompts; kv holds at least the KV of these tokens."""
         if row.lease is not None:
@@ -272,7 +304,12 @@ class Worker:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._forget(sequence)
-        self._count(finished=1, prompt_tokens=sequence.num_prompt, completion_tokens=sequence.num_generated)
+        self._count(
+            finished=1,
+            cut_off=int(reason == "length"),
+            prompt_tokens=sequence.num_prompt,
+            completion_tokens=sequence.num_generated,
+        )
         done = self._done(sequence, reason)
         self._record(sequence, done)
         # Before the reader learns that it is over: what it looks up next must have counted it.
@@ -338,13 +375,13 @@ class Worker:
             reason = "not_cacheable" if self._config.cache.enabled else "off"
             return CacheTrace(0, len(row.prompt.ids), reason)
         match = row.lease.match
-        at, other = match.num_tokens, match.miss.other
+        at, other, ids = match.num_tokens, match.miss.other, row.prompt.cache_ids
         return CacheTrace(
             reused_tokens=at,
             computed_tokens=len(row.prompt.ids) - at,
             reason=match.miss.reason,
-            before=self._words(row.prompt.ids[max(0, at - 8) : at]),
-            here=self._words(row.prompt.ids[at : at + 8]),
+            before=words(ids[max(0, at - 8) : at], self._words),
+            here=words(ids[at : at + 8], self._words),
             other="" if other is None else "<other media>" if other < 0 else self._words([other]),
             evicted_s=match.miss.evicted_s,
         )
@@ -355,7 +392,7 @@ class Worker:
     # state
 
     def _new_batch(self) -> Batch:
-        return Batch(self._loaded.adapter, self._loaded.stop_ids, self._config.max_num_seqs)
+        return Batch(self._loaded.adapter, self._loaded.stop_ids, self._config.completion_batch_size)
 
     def _count(self, **more: int) -> None:
         self._totals = replace(self._totals, **{name: getattr(self._totals, name) + n for name, n in more.items()})

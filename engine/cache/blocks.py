@@ -130,6 +130,10 @@ class BlockPool:
     def __iter__(self) -> Iterator[Block]:
         return iter(tuple(self._blocks.values()))
 
+    def get(self, key: bytes) -> Block | None:
+        """A stored block by its hash. Not a use of it."""
+        return self._blocks.get(key)
+
     @staticmethod
     def root(scope: str) -> bytes:
         """The start of every chain of one scope (model, settings, tenant); chains of two scopes never meet."""

@@ -7,7 +7,7 @@ picture or none.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -20,6 +20,16 @@ from engine.spans import Prompt, media_id
 from engine.types import BlockInfo, CacheStats
 
 _MAX_CONTENTS = 4096
+MEDIUM = "▣"
+"""Stands for a picture's or a clip's tokens where a prompt is shown as text."""
+
+Decode = Callable[[Sequence[int]], str]
+
+
+def words(cache_ids: Iterable[int], decode: Decode) -> str:
+    """Cache ids as text: each run of a medium's ids becomes one MEDIUM."""
+    runs = groupby(cache_ids, key=lambda i: i if i < 0 else 0)
+    return "".join(MEDIUM if i < 0 else decode(list(run)) for i, run in runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ class PrefixCache:
         if not tensors.is_plain(cache):
             return self._begin_from_snapshot(root, prompt, cache)
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
-        self.pool.acquire(match, len(prompt.ids))
+        self._acquire(match, prompt)
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
         return Lease(root, match, stops=())
@@ -64,7 +74,7 @@ class PrefixCache:
     def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any]) -> Lease:
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
         match = Match((), num_tokens, miss)
-        self.pool.acquire(match, len(prompt.ids))
+        self._acquire(match, prompt)
         if layers:
             cache[:] = layers
         last_medium = prompt.spans[-1].end if prompt.spans else 0
@@ -87,28 +97,31 @@ class PrefixCache:
         """The row is gone: its blocks may be evicted."""
         self.pool.release(lease.match)
 
-    def blocks(self, decode: Callable[[Sequence[int]], str]) -> list[BlockInfo]:
-        """Every stored block, oldest first. decode turns plain token ids into text."""
+    def blocks(self, decode: Decode | None) -> list[BlockInfo]:
+        """Every stored block, oldest first. decode turns plain token ids into text; without it there is no text."""
+        return [self._info(block, decode) for block in self.pool]
+
+    def block(self, key: bytes, decode: Decode) -> BlockInfo | None:
+        """One stored block with its text."""
+        block = self.pool.get(key)
+        return None if block is None else self._info(block, decode)
+
+    def _info(self, block: Block, decode: Decode | None) -> BlockInfo:
         now = self.pool.clock()
-        return [
-            BlockInfo(
-                key=block.hash.hex(),
-                parent=block.parent.hex(),
-                start=block.start,
-                num_tokens=len(block.ids),
-                num_bytes=block.num_bytes,
-                refs=block.refs,
-                hits=block.hits,
-                pinned=block.pinned,
-                age_s=now - block.created_s,
-                idle_s=now - block.last_use_s,
-                text="".join(
-                    "▣" if is_media else decode(list(run)) for is_media, run in groupby(block.ids, key=lambda i: i < 0)
-                ),
-                media=tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents)),
-            )
-            for block in self.pool
-        ]
+        return BlockInfo(
+            key=block.hash.hex(),
+            parent=block.parent.hex(),
+            start=block.start,
+            num_tokens=len(block.ids),
+            num_bytes=block.num_bytes,
+            refs=block.refs,
+            hits=block.hits,
+            pinned=block.pinned,
+            age_s=now - block.created_s,
+            idle_s=now - block.last_use_s,
+            text=words(block.ids, decode) if decode else "",
+            media=tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents)),
+        )
 
     def apply(self, action: str, key: bytes) -> bool | None:
         """Clear the pool, or pin, unpin or drop one block; False when there is no such block."""
@@ -131,6 +144,8 @@ class PrefixCache:
             misses=counters.queries - counters.hits,
             tokens_saved=counters.tokens_saved,
             tokens_seen=counters.tokens_seen,
+            image_hits=counters.image_hits,
+            video_hits=counters.video_hits,
             blocks=len(blocks),
             blocks_in_use=sum(b.refs > 0 for b in blocks),
             blocks_pinned=sum(b.pinned for b in blocks),
@@ -145,6 +160,14 @@ class PrefixCache:
             snapshots=len(self.snapshots),
             snapshot_bytes=self.snapshots.num_bytes,
         )
+
+    def _acquire(self, match: Match, prompt: Prompt) -> None:
+        """The row starts from this match: hold its blocks; count the prompt, and whether a whole medium was reused."""
+        self.pool.acquire(match, len(prompt.ids))
+        pairs = zip(prompt.spans, prompt.receipts, strict=False)
+        kinds = {receipt.kind for span, receipt in pairs if span.end <= match.num_tokens}
+        self.pool.counters.image_hits += "image" in kinds
+        self.pool.counters.video_hits += "video" in kinds
 
     def _remember(self, prompt: Prompt) -> None:
         """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
