@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
     parser.add_argument("--version", action="version", version=_version())
-    add_engine_arguments(parser)
+    add_engine_arguments(parser, max_tokens=32_768)
     add_server_arguments(parser)
     return parser
 
@@ -84,7 +84,8 @@ def _serve(args: argparse.Namespace) -> None:
         engine.start()
         try:
             app = add_pointer(create_app(engine, config))
-            serve_app(app, listener, on_started=lambda: _announce(engine, config, listener.getsockname()[1]))
+            port = listener.getsockname()[1]
+            serve_app(app, listener, lambda: _announce(engine, config, port), on_stopping=engine.stop)
         finally:
             engine.stop()
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
 from engine.api.routes import health_router, v1_router
 from engine.config import ServerConfig
 from engine.core import Engine
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
 
 def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
@@ -17,7 +21,9 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     There is no route at "/", so that a page can be mounted there; and no CORS, so that no other page can read answers.
     """
     # The interactive documentation would load its scripts from a CDN; /openapi.json stays.
-    app = FastAPI(title="MLX Workbench", docs_url=None, redoc_url=None, root_path=config.root_path)
+    app = FastAPI(
+        title="MLX Workbench", docs_url=None, redoc_url=None, root_path=config.root_path, telemetry=NO_TELEMETRY
+    )
     add_error_handlers(app)
     app.include_router(health_router(engine))
     app.include_router(v1_router(engine, config))

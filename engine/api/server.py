@@ -10,10 +10,13 @@ from typing import Any
 from engine.config import ServerConfig
 from engine.errors import Unavailable
 
-GRACE_S = 3
-"""How long a stopping server waits for open answers."""
+GRACE_S = 1.0
+"""How long a stopping server lets open answers go on before it ends them with an error."""
 
-STARTED_POLL_S = 0.02
+FORCE_S = 5
+"""How long until what still runs is cut off."""
+
+POLL_S = 0.05
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -28,23 +31,33 @@ def listen(config: ServerConfig) -> socket.socket:
         raise Unavailable(why, code="port_in_use") from error
 
 
-def serve_app(app: Any, listener: socket.socket, on_started: Callable[[], Awaitable[None]] | None = None) -> None:
+def serve_app(
+    app: Any,
+    listener: socket.socket,
+    on_started: Callable[[], Awaitable[None]] | None = None,
+    on_stopping: Callable[[], None] | None = None,
+) -> None:
     """Serve an ASGI app until SIGINT or SIGTERM. Blocks.
 
     on_started runs beside the server once it answers; an exception of it stops the server and is raised here.
+    on_stopping runs when the server is asked to stop and open answers had their grace; it should end those answers.
     """
-    asyncio.run(_serve(app, listener, on_started))
+    asyncio.run(_serve(app, listener, on_started, on_stopping))
 
 
-async def _serve(app: Any, listener: socket.socket, on_started: Callable[[], Awaitable[None]] | None) -> None:
+async def _serve(
+    app: Any,
+    listener: socket.socket,
+    on_started: Callable[[], Awaitable[None]] | None,
+    on_stopping: Callable[[], None] | None,
+) -> None:
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=FORCE_S)
     server = uvicorn.Server(config)
 
     async def attend() -> None:
-        while not server.started:
-            await asyncio.sleep(STARTED_POLL_S)
+        await _until(lambda: server.started)
         try:
             if on_started is not None:
                 await on_started()
@@ -52,10 +65,23 @@ async def _serve(app: Any, listener: socket.socket, on_started: Callable[[], Awa
             server.should_exit = True
             raise
 
-    attendant = asyncio.create_task(attend())
+    async def wind_down() -> None:
+        await _until(lambda: server.should_exit)
+        await asyncio.sleep(GRACE_S)
+        if on_stopping is not None:
+            on_stopping()
+
+    attendants = [asyncio.create_task(attend()), asyncio.create_task(wind_down())]
     try:
         await server.serve(sockets=[listener])
-        if attendant.done():
-            attendant.result()
+        if attendants[0].done():
+            attendants[0].result()
     finally:
-        attendant.cancel()
+        for attendant in attendants:
+            attendant.cancel()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """uvicorn tells its state by flags, not by events."""
+    while not condition():
+        await asyncio.sleep(POLL_S)
