@@ -174,6 +174,11 @@ class Engine:
                     return await loop.run_in_executor(self._media, self._load_medium, part, frames)
             except TimeoutError as e:
                 raise BadMedia(f"{part.param}: reading it took more than {timeout_s:.0f} s.", param=part.param) from e
+            except (asyncio.CancelledError, RuntimeError):
+                # stop() shuts the pool: what waited there is cancelled, what comes later is refused.
+                if self._thread is None:
+                    raise Unavailable("The engine was stopped.") from None
+                raise
 
         return tuple(await asyncio.gather(*(load(part) for part in parts)))
 
