@@ -147,7 +147,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         page,
         path="/",
         auth=list(config.api_keys) or None,
-        auth_message="Sign in with the name and the key that the terminal shows.",
+        auth_message=theme.login_message(),
         root_path=config.root_path or None,
         max_file_size=config.max_upload_bytes,
         favicon_path=str(asset("icon.png")),

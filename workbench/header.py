@@ -31,7 +31,7 @@ def status(snapshot: Snapshot) -> dict[str, str]:
         "model_title": snapshot.error or (_details(snapshot.model) if snapshot.model else ""),
         "device": f"{device.chip} · {device.mlx_device}",
         "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
-        "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}",
+        "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),
         "memory_title": f"In use by this process. MLX: {size(snapshot.active_bytes)} in use, "
         f"{size(snapshot.cache_bytes)} kept for reuse, {size(snapshot.peak_bytes)} at most so far",
         "running": f"{len(snapshot.running)} running",

@@ -52,7 +52,7 @@ FIELDS = {
     "top_p": Field("Top p", high=1, above=True),
     "top_k": Field("Top k", int),
     "min_p": Field("Min p", high=1),
-    "seed": Field("Seed", int),
+    "seed": Field("Seed", int, high=2**63 - 1),
     "fps": Field("Frames per second", above=True),
     "max_frames": Field("Max frames", int, low=1),
 }

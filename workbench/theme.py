@@ -22,6 +22,12 @@ def theme() -> gr.themes.Base:
     ).set(
         body_background_fill="#fbfbfd",
         body_background_fill_dark="#0e1116",
+        background_fill_primary="#fbfbfd",
+        background_fill_primary_dark="#0e1116",
+        background_fill_secondary="white",
+        background_fill_secondary_dark="#171b22",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         block_border_width="0px",
         block_shadow="none",
         block_shadow_dark="none",
@@ -55,5 +61,13 @@ def head() -> str:
     The style is not given as `css`: Gradio puts a prefix on every selector of that, and splits at the commas inside
     `:is()`. The script must run before the first drop.
     """
-    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("workbench.css", "workbench.js"))
-    return f"<style>{style}</style><script>{script}</script>"
+    return f"{style()}<script>{(STATIC / 'workbench.js').read_text(encoding='utf-8')}</script>"
+
+
+def login_message() -> str:
+    """What the login says. Before the login Gradio sends no head, so the style comes with the words."""
+    return f"{style()}Sign in with the name and the key that the terminal shows."
+
+
+def style() -> str:
+    return f"<style>{(STATIC / 'workbench.css').read_text(encoding='utf-8')}</style>"

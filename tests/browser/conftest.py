@@ -13,6 +13,7 @@ import pytest
 
 from engine.assets import asset
 from engine.config import EngineConfig, ModelSpec, ServerConfig
+from engine.types import Sampling
 from tests import pages, pictures, tiny
 
 
@@ -36,11 +37,31 @@ def workbench_url(serve_page: Any, demo_engine: Any) -> Iterator[str]:
         yield url
 
 
+def endless(folder: Path) -> Path:
+    """Take the end from a random model: the stop tokens' rows become zero, and zero is never the best logit."""
+    import mlx.core as mx
+    from transformers import AutoTokenizer
+
+    stops = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids([tiny.END_OF_TURN, tiny.END_OF_TEXT])
+    path = str(folder / "model.safetensors")
+    weights = dict(mx.load(path))
+    heads = [name for name in weights if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
+    for name in heads:
+        weights[name] = mx.put_along_axis(weights[name], mx.array(stops)[:, None], mx.array(0.0), axis=0)
+    mx.eval(weights)
+    mx.save_safetensors(path, weights, metadata={"format": "mlx"})
+    return folder
+
+
 @pytest.fixture(scope="session")
 def slow_engine(engine_pool: Any, models_dir: Path) -> Any:
-    """A model of random weights: it never finds an end by itself, and it is slow enough to be stopped."""
-    folder = tiny.sized("vision", 256, 6, models_dir)
-    return engine_pool.start(EngineConfig(model=ModelSpec(str(folder)), max_tokens=3000))
+    """A model of random weights. Greedy, it goes round in circles and never comes to an end."""
+    config = EngineConfig(
+        model=ModelSpec(str(endless(tiny.sized("vision", 256, 6, models_dir / "endless")))),
+        sampling=Sampling(temperature=0.0),
+        max_tokens=3000,
+    )
+    return engine_pool.start(config)
 
 
 @pytest.fixture(scope="session")

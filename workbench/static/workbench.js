@@ -39,6 +39,12 @@
     attach(files);
   }, true);
 
+  // A file that is no picture shows its name; Gradio gives pictures no alternative text.
+  addEventListener("error", (event) => {
+    const image = event.target;
+    if (image.matches?.("#chat .message img")) image.alt = decodeURIComponent(image.src.split("/").pop());
+  }, true);
+
   // A phone shows its number pad; Gradio's Textbox has no way to ask for it.
   addEventListener("focusin", (event) => {
     if (event.target.closest?.(".number")) event.target.inputMode = "decimal";
