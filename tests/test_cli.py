@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ import pytest
 from engine import arguments, cli
 from engine.bench import command
 from engine.config import EngineConfig, ServerConfig
+from tests.endless import endless_request
 
 OPTIONS = """
 --host --port --api-key --media-root --allow-private-urls --max-tokens --max-model-len --temperature --top-p --top-k
@@ -106,7 +108,8 @@ def parsed(*options: str) -> tuple[EngineConfig, ServerConfig]:
 
 def test_defaults_are_the_configs_own() -> None:
     engine, server = parsed()
-    assert engine == EngineConfig() and server == ServerConfig()
+    assert replace(engine, max_tokens=EngineConfig().max_tokens) == EngineConfig() and server == ServerConfig()
+    assert engine.max_tokens >= EngineConfig().max_tokens, "an API client gets long answers unless it says otherwise"
 
 
 def test_every_option_arrives(tmp_path: Path) -> None:
@@ -189,12 +192,7 @@ def test_it_ends_cleanly_while_it_answers(started: list[Running], how: signal.Si
     server = Running("--model", "demo")
     started.append(server)
     server.line()
-    body = {
-        "messages": [{"role": "user", "content": "hi"}],
-        "stream": True,
-        "max_tokens": 10_000,
-        "logit_bias": {"2": -100},
-    }
+    body = {**endless_request(), "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
         next(response.iter_lines())
         began = time.monotonic()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from engine.assets import asset
+from tests.endless import endless_request
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
@@ -24,10 +24,7 @@ def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 10) ->
 
 @pytest.fixture
 def endless() -> dict[str, Any]:
-    """A request of 12,000 tokens: those that would end the answer are forbidden."""
-    stops = json.loads((asset("demo-model") / "generation_config.json").read_text())["eos_token_id"]
-    bias = {str(token): -100 for token in (stops if isinstance(stops, list) else [stops])}
-    return {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 12_000, "logit_bias": bias}
+    return endless_request()
 
 
 def test_closing_a_stream_cancels(demo_server: Any, endless: dict[str, Any]) -> None:
