@@ -7,6 +7,7 @@
     ├── Unauthorized                  401    invalid_api_key
     ├── Forbidden                     403    operator_only
     ├── ModelNotFound                 404    model_not_found
+    ├── Conflict                      409    block_in_use
     ├── TooLarge                      413    request_too_large
     ├── Busy                          429    queue_full            (retry_after_s)
     ├── Internal                      500    internal_error
@@ -77,6 +78,14 @@ class Forbidden(EngineError):
 class ModelNotFound(EngineError):
     status = 404
     code = "model_not_found"
+    type = "invalid_request_error"
+
+
+class Conflict(EngineError):
+    """Something that is going on now stands in the way; later it may not."""
+
+    status = 409
+    code = "block_in_use"
     type = "invalid_request_error"
 
 

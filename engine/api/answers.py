@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from engine.types import Delta, Done, MediaReceipt
+from engine.types import CacheTrace, Delta, Done, MediaReceipt
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every object of one answer carries. created in seconds since 1970."""
+    """What every object of one answer carries. created in seconds since 1970.
+
+    operator: who reads it may see what others sent, see trace_json.
+    """
 
     id: str
     created: int
     model: str
     fingerprint: str
+    operator: bool = True
 
     def wrap(self, kind: str, choices: list[Json]) -> Json:
         return {
@@ -67,14 +71,14 @@ class ChatAnswer:
         return self._chunk({}, done.finish_reason)
 
     def usage(self, done: Done) -> Json:
-        return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done)}
+        return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done, self.envelope.operator)}
 
     def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
         message: Json = {"role": "assistant", "content": text_of(deltas, "text"), "refusal": None}
         if reasoning := text_of(deltas, "reasoning"):
             message["reasoning_content"] = reasoning
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.finish_reason}
-        return {**self.envelope.wrap("chat.completion", [choice]), "usage": usage_json(done)}
+        return {**self.envelope.wrap("chat.completion", [choice]), "usage": usage_json(done, self.envelope.operator)}
 
     def _chunk(self, delta: Json, reason: str | None) -> Json:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
@@ -97,11 +101,11 @@ class TextAnswer:
         return self._object("", done.finish_reason)
 
     def usage(self, done: Done) -> Json:
-        return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done)}
+        return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done, self.envelope.operator)}
 
     def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
         text = "".join(delta.text for delta in deltas)
-        return {**self._object(text, done.finish_reason), "usage": usage_json(done)}
+        return {**self._object(text, done.finish_reason), "usage": usage_json(done, self.envelope.operator)}
 
     def _object(self, text: str, reason: str | None) -> Json:
         choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
@@ -112,8 +116,8 @@ def text_of(deltas: Sequence[Delta], channel: str) -> str:
     return "".join(delta.text for delta in deltas if delta.channel == channel)
 
 
-def usage_json(done: Done) -> Json:
-    """OpenAI's usage; `media`, one receipt per medium in the order sent, is this server's own."""
+def usage_json(done: Done, operator: bool = True) -> Json:
+    """OpenAI's usage; `media`, one receipt per medium in the order sent, and `cache` are this server's own."""
     usage = done.usage
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -121,7 +125,17 @@ def usage_json(done: Done) -> Json:
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "media": [receipt_json(receipt) for receipt in done.media],
+        "cache": trace_json(done.trace, operator) if done.trace else None,
     }
+
+
+def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
+    """How much of the prompt was reused, and why not more.
+
+    `other` is a word of somebody else's prompt: a visitor could ask for such words one after the other.
+    """
+    said = asdict(trace)
+    return said if operator else {**said, "other": ""}
 
 
 def receipt_json(receipt: MediaReceipt) -> Json:

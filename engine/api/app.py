@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
+from engine.api.cache import cache_router
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
+from engine.api.metrics import metrics_router
 from engine.api.routes import health_router, v1_router
 from engine.config import ServerConfig
 from engine.core import Engine
@@ -26,6 +28,8 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     )
     add_error_handlers(app)
     app.include_router(health_router(engine))
+    app.include_router(metrics_router(engine, config))
+    app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
     app.include_router(v1_router(engine, config))
     names = guarded_names(config)
     if names is not None:

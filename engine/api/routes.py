@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
@@ -44,15 +45,18 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """The OpenAI routes."""
     router = APIRouter(prefix="/v1", route_class=guarded_route(config))
 
+    async def envelope_of(body: Asked, prefix: str) -> Envelope:
+        return replace(await _envelope(engine, body, prefix), operator=config.operators_only)
+
     @router.post("/chat/completions")
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
-        envelope = await _envelope(engine, body, "chatcmpl")
+        envelope = await envelope_of(body, "chatcmpl")
         request = chat_request(body, engine.config.media, envelope.id)
         return await _answer(engine, request, ChatAnswer(envelope), body, http)
 
     @router.post("/completions")
     async def completions(body: TextRequest, http: Request) -> Response:
-        envelope = await _envelope(engine, body, "cmpl")
+        envelope = await envelope_of(body, "cmpl")
         return await _answer(engine, text_request(body, envelope.id), TextAnswer(envelope), body, http)
 
     @router.get("/models")

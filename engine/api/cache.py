@@ -1,0 +1,95 @@
+"""The routes of the prefix cache: what it holds, what it saved, and changing it by hand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fastapi import APIRouter
+
+from engine.api.guard import guarded_route
+from engine.config import ServerConfig
+from engine.core import Engine
+from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
+from engine.types import BlockInfo, CacheStats
+
+Json = dict[str, Any]
+
+
+def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """/v1/cache: for everybody how much is held and saved; for operators what it is, and changing it."""
+    router = APIRouter(prefix="/v1/cache", route_class=guarded_route(config))
+
+    @router.get("/stats")
+    async def stats() -> Json:
+        return stats_json(engine.snapshot().cache)
+
+    @router.get("/blocks")
+    async def blocks() -> Json:
+        found = await engine.blocks(with_text=config.operators_only)
+        show = block_json if config.operators_only else sizes_json
+        return {"object": "list", "data": [show(block) for block in found]}
+
+    @router.post("/clear")
+    async def clear() -> Json:
+        _operators(config)
+        await engine.clear_cache()
+        return stats_json(engine.snapshot().cache)
+
+    @router.post("/blocks/{key}/{action}")
+    async def change(key: str, action: Literal["pin", "unpin", "drop"]) -> Json:
+        _operators(config)
+        if not await engine.change_block(action, key):
+            raise await _refusal(engine, key)
+        return {"key": key, "action": action, "done": True}
+
+    return router
+
+
+def stats_json(stats: CacheStats) -> Json:
+    """Counters since the start, and what is held now. hit_rate is prompt tokens reused over prompt tokens seen."""
+    return {
+        "enabled": stats.enabled,
+        "total_queries": stats.total_queries,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "hit_rate": stats.hit_rate,
+        "tokens_saved": stats.tokens_saved,
+        "tokens_seen": stats.tokens_seen,
+        "image_hits": stats.image_hits,
+        "video_hits": stats.video_hits,
+        "bytes": {"kv": stats.kv_bytes, "snapshots": stats.snapshot_bytes},
+        "blocks": stats.blocks,
+        "blocks_in_use": stats.blocks_in_use,
+        "blocks_pinned": stats.blocks_pinned,
+        "block_tokens": stats.block_tokens,
+        "snapshots": stats.snapshots,
+        "stored": stats.stored,
+        "shared": stats.shared,
+        "copied_on_write": stats.copied_on_write,
+        "evictions": stats.evictions,
+        "limits": {"blocks": stats.max_blocks, "bytes": stats.max_bytes},
+    }
+
+
+def block_json(block: BlockInfo) -> Json:
+    """A block with its text and the sha256 of its media. Ages in seconds."""
+    return {**asdict(block), "media": list(block.media)}
+
+
+def sizes_json(block: BlockInfo) -> Json:
+    """A block for a visitor: nothing from which a guess about what others sent could be checked, so no key either."""
+    hidden = {"key", "parent", "text", "media"}
+    return {name: value for name, value in asdict(block).items() if name not in hidden}
+
+
+def _operators(config: ServerConfig) -> None:
+    if not config.operators_only:
+        raise Forbidden("This server is open to everybody; only its operator may change the cache.")
+
+
+async def _refusal(engine: Engine, key: str) -> EngineError:
+    """Why a block could not be changed."""
+    if await engine.block(key) is None:
+        return ModelNotFound(f"There is no block {key!r} in the cache.", code="block_not_found", param="key")
+    return Conflict("A running request or a pin holds this block, or one that continues it.")
