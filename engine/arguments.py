@@ -6,12 +6,13 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from engine.config import DEMO, EngineConfig, MediaLimits, ModelSpec, ServerConfig
+from engine.config import DEMO, CacheConfig, EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.types import FrameSampling, Sampling
 
 NAMED_KEY = re.compile(r"([A-Za-z][\w.-]{0,31})=([^=\s]\S*)")
@@ -19,10 +20,12 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 DEFAULTS = EngineConfig()
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model, how it generates, what media may cost. Read back by `engine_config`."""
+def add_engine_arguments(parser: argparse.ArgumentParser, max_tokens: int = DEFAULTS.max_tokens) -> None:
+    """Which model, how it generates, batches and caches, what media may cost. Read back by `engine_config`."""
     _add_model_arguments(parser)
-    _add_generation_arguments(parser)
+    _add_generation_arguments(parser, max_tokens)
+    _add_batch_arguments(parser)
+    _add_cache_arguments(parser)
     _add_media_arguments(parser)
 
 
@@ -71,13 +74,29 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             text_only=args.text_only,
             trust_remote_code=args.trust_remote_code,
         ),
-        media=MediaLimits(media_root=args.media_root, allow_private_urls=args.allow_private_urls),
+        media=MediaLimits(
+            max_images=args.limit_mm_per_prompt.get("image"),
+            max_videos=args.limit_mm_per_prompt.get("video"),
+            max_audios=args.limit_mm_per_prompt.get("audio"),
+            media_root=args.media_root,
+            allow_private_urls=args.allow_private_urls,
+        ),
+        cache=CacheConfig(
+            enabled=args.prefix_cache,
+            block_tokens=args.paged_cache_block_size,
+            max_blocks=args.max_cache_blocks,
+            max_snapshots=args.prefix_cache_size,
+            max_bytes=args.cache_memory_mb * 1024**2,
+        ),
         sampling=Sampling(temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p),
         frames=FrameSampling(fps=args.video_fps, max_frames=args.video_max_frames),
         max_tokens=args.max_tokens,
         max_model_len=args.max_model_len,
         prefill_chunk_tokens=args.prefill_step_size,
-        max_num_seqs=args.max_num_seqs,
+        max_num_seqs=args.max_num_seqs if args.continuous_batching else 1,
+        prefill_batch_size=args.prefill_batch_size,
+        completion_batch_size=args.completion_batch_size,
+        stream_interval=args.stream_interval,
         max_queue=args.max_queue,
     )
 
@@ -126,30 +145,9 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-model-len", metavar="N", type=_positive, help="context in tokens, at most the model's own"
     )
-    group.add_argument(
-        "--max-num-seqs",
-        metavar="N",
-        type=_positive,
-        default=DEFAULTS.max_num_seqs,
-        help="requests decoded together (default: %(default)s)",
-    )
-    group.add_argument(
-        "--prefill-step-size",
-        metavar="N",
-        type=_positive,
-        default=DEFAULTS.prefill_chunk_tokens,
-        help="prompt tokens computed at a time while others decode (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-queue",
-        metavar="N",
-        type=_positive,
-        default=DEFAULTS.max_queue,
-        help="requests that may wait before 429 (default: %(default)s)",
-    )
 
 
-def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -> None:
     group = parser.add_argument_group(
         "defaults of a request", "used where a request does not say; unset: the model's own"
     )
@@ -157,13 +155,55 @@ def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-tokens",
         metavar="N",
         type=_positive,
-        default=DEFAULTS.max_tokens,
-        help="longest answer in tokens (default: %(default)s)",
+        default=max_tokens,
+        help="longest answer in tokens, clamped to what the context leaves (default: %(default)s)",
     )
     group.add_argument("--temperature", metavar="T", type=_at_least_zero, help="0 is greedy")
     group.add_argument("--top-p", metavar="P", type=_share)
     group.add_argument("--top-k", metavar="K", type=_count, help="0 is off")
     group.add_argument("--min-p", metavar="P", type=_share_or_zero)
+
+
+def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("batching")
+    group.add_argument(
+        "--continuous-batching",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="requests share the batch; without it they are answered one at a time",
+    )
+    numbers = {
+        "--max-num-seqs": (DEFAULTS.max_num_seqs, "requests worked on at once"),
+        "--prefill-batch-size": (DEFAULTS.prefill_batch_size, "prompts that take turns, chunk by chunk"),
+        "--completion-batch-size": (DEFAULTS.completion_batch_size, "answers decoded together"),
+        "--prefill-step-size": (DEFAULTS.prefill_chunk_tokens, "prompt tokens computed at a time while others decode"),
+        "--stream-interval": (DEFAULTS.stream_interval, "tokens handed out together"),
+        "--max-queue": (DEFAULTS.max_queue, "requests that may wait before 429"),
+    }
+    _add_numbers(group, numbers)
+
+
+def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
+    cache = DEFAULTS.cache
+    group = parser.add_argument_group("prefix cache", "prompts share what they share, text or pictures")
+    group.add_argument(
+        "--enable-prefix-cache", dest="prefix_cache", action="store_true", default=True, help="(default)"
+    )
+    group.add_argument("--disable-prefix-cache", dest="prefix_cache", action="store_false", help="compute every prompt")
+    group.add_argument("--use-paged-cache", action="store_true", help="accepted: the cache is made of blocks anyway")
+    numbers = {
+        "--paged-cache-block-size": (cache.block_tokens, "tokens per block"),
+        "--max-cache-blocks": (cache.max_blocks, "blocks held"),
+        "--prefix-cache-size": (cache.max_snapshots, "snapshots held, for families whose KV cannot be cut in blocks"),
+        "--cache-memory-mb": (cache.max_bytes // 1024**2, "MiB for blocks, and as much for snapshots"),
+    }
+    _add_numbers(group, numbers)
+
+
+def _add_numbers(group: argparse._ArgumentGroup, numbers: dict[str, tuple[int, str]]) -> None:
+    """Options that take a whole number of at least 1: name -> (default, help)."""
+    for name, (default, text) in numbers.items():
+        group.add_argument(name, metavar="N", type=_positive, default=default, help=f"{text} (default: %(default)s)")
 
 
 def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,8 +216,28 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fetch media from private, loopback and link-local addresses too",
     )
+    group.add_argument(
+        "--limit-mm-per-prompt",
+        metavar="image=4,video=1",
+        type=_media_limits,
+        default={},
+        help="most pictures and clips of one prompt; JSON is fine too",
+    )
     group.add_argument("--video-fps", metavar="FPS", type=_more_than_zero, help="frames per second taken from a clip")
     group.add_argument("--video-max-frames", metavar="N", type=_positive, help="most frames taken from a clip")
+
+
+def _media_limits(text: str) -> dict[str, int]:
+    """ "image=4,video=1" or {"image": 4, "video": 1}."""
+    try:
+        found = json.loads(text) if text.lstrip().startswith("{") else dict(p.split("=") for p in text.split(","))
+        limits = {str(kind).strip(): _count(str(number).strip()) for kind, number in found.items()}
+    except (ValueError, AttributeError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like image=4,video=1") from None
+    unknown = set(limits) - {"image", "video", "audio"}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: only image, video and audio can be limited")
+    return limits
 
 
 def _folder(text: str) -> Path:

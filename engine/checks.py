@@ -13,7 +13,9 @@ def media_parts(request: Request) -> list[Part]:
 
 
 def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
-    """Raise BadRequest for a medium that this model cannot take, or for more media than a prompt may carry."""
+    """Raise BadRequest for no tokens at all, a medium that this model cannot take, or more media than it may carry."""
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
     takes = {"image": card.vision, "video": card.video, "audio": card.audio}
     count = {"image": 0, "video": 0, "audio": 0}
     for part in media_parts(request):
@@ -25,6 +27,7 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     most = {
         "image": min((n for n in (card.images_per_prompt, limits.max_images) if n is not None), default=None),
         "video": limits.max_videos,
+        "audio": limits.max_audios,
     }
     for kind, limit in most.items():
         if limit is not None and count[kind] > limit:

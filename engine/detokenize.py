@@ -34,9 +34,18 @@ class Detokenizer:
     """
 
     def __init__(
-        self, tokenizer: Any, special_ids: Collection[int], stop: tuple[str, ...] = (), reasoning: bool = False
+        self,
+        tokenizer: Any,
+        special_ids: Collection[int],
+        stop: tuple[str, ...] = (),
+        reasoning: bool = False,
+        before: int | None = None,
     ) -> None:
+        """before: the token that the text goes on from; None where an answer begins."""
         self._stream = tokenizer.detokenizer
+        if before is not None and before not in special_ids:
+            self._stream.add_token(before)
+            _ = self._stream.last_segment  # reading it moves past that token's text
         self._special_ids = special_ids
         self._state = _state_machine(tokenizer, stop).make_state("reasoning" if reasoning else "normal")
         self._num_tokens = 0

@@ -33,6 +33,7 @@ from engine.types import (
     Done,
     FinishReason,
     Record,
+    Request,
     Running,
     Sampling,
     Snapshot,
@@ -196,10 +197,16 @@ class Worker:
             lease=lease,
             features=loaded.adapter.embed(built, cache, sequence.num_prefilled),
             cache=cache,
-            detokenizer=Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning),
+            detokenizer=self._detokenizer(built, request),
             sampling=chosen,
             max_tokens=max_tokens,
         )
+
+    def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
+        loaded = self._loaded
+        # A raw completion goes on from its prompt, so its first word keeps the space before it.
+        before = built.ids[-1] if request.prompt is not None else None
+        return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
 
     def _max_tokens(self, num_prompt: int, asked: int | None) -> int:
         """The completion's limit. A default is clamped to the context, an explicit number that does not fit refused."""
@@ -260,7 +267,12 @@ class Worker:
             return
         self._recent.append((time.perf_counter(), len(tokens)))
         for token in tokens:
-            self._emit(self._by_row[token.row], token)
+            sequence = self._by_row[token.row]
+            try:
+                self._emit(sequence, token)
+            except Exception:
+                log.exception("%s failed while answering", sequence.id)
+                self._fail(sequence, Internal("The server failed on this answer; its log has the cause."))
 
     def _emit(self, sequence: Sequence, token: Token) -> None:
         row: Row = sequence.row
@@ -392,7 +404,8 @@ class Worker:
     # state
 
     def _new_batch(self) -> Batch:
-        return Batch(self._loaded.adapter, self._loaded.stop_ids, self._config.completion_batch_size)
+        rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
+        return Batch(self._loaded.adapter, self._loaded.stop_ids, rows)
 
     def _count(self, **more: int) -> None:
         self._totals = replace(self._totals, **{name: getattr(self._totals, name) + n for name, n in more.items()})

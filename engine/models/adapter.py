@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from engine.errors import BadRequest
-from engine.models.families import Family
+from engine.models.families import GROUPED_SCORES, Family
 from engine.models.remaining import media_from
 from engine.spans import Prompt
 
@@ -69,6 +69,20 @@ class RowState:
 
     def trim(self, n: int) -> int:
         return n
+
+
+class GroupedMask:
+    """A cache layer during one forward pass, whose mask (rows, 1, queries, keys) gets an axis for the group."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def make_mask(self, *args: Any, **settings: Any) -> Any:
+        mask = self._layer.make_mask(*args, **settings)
+        return mask[:, :, None] if isinstance(mask, mx.array) and mask.ndim == 4 else mask
 
 
 class Features:
@@ -123,6 +137,7 @@ class Adapter:
         self._one_kind = family.one_kind
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
+        self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
@@ -220,6 +235,10 @@ class Adapter:
         layers = cache[:-1]
         if self._mrope:
             arguments["rope_deltas"] = mx.array(cache[-1].deltas)[:, None]
+        if self._grouped_scores:
+            # The first layer's cache makes the mask for all of them.
+            layers[0] = GroupedMask(layers[0])
         out = self._lm(ids, cache=layers, **arguments)
-        cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
+        if not self._grouped_scores:
+            cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
         return out.logits if hasattr(out, "logits") else out

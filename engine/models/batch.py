@@ -43,11 +43,11 @@ class Decode:
 class Batch:
     """Continuous batch: rows join and leave between steps."""
 
-    def __init__(self, adapter: Adapter, stop_ids: Collection[int], max_num_seqs: int) -> None:
+    def __init__(self, adapter: Adapter, stop_ids: Collection[int], completion_batch_size: int) -> None:
         self._stop = StopSequences([[int(i)] for i in sorted(stop_ids)])
         # prefill_batch_size 1: rows arrive one token short of their prompt, so there is nothing to prefill together.
         model: Any = adapter
-        self._generator = BatchGenerator(model, completion_batch_size=max_num_seqs, prefill_batch_size=1)
+        self._generator = BatchGenerator(model, completion_batch_size=completion_batch_size, prefill_batch_size=1)
         self._rows: set[int] = set()
 
     def __len__(self) -> int:

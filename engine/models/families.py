@@ -1,6 +1,6 @@
-"""The families table: what each multimodal model_type can take and how it runs. One row each; pure data.
+"""The families table: what each model_type can take and how it runs. One row each; pure data.
 
-A model_type without a row is tried as a plain causal vision model; what it can take is then read from its processor.
+A model_type without a row is tried as a plain causal model that batches; text families need a row only if they differ.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ class Family:
     images_per_prompt: None is no limit of the model's own.
     one_kind: mlx-vlm encodes only the pictures of a prompt that has pictures and clips, and loses the clips; they are
     encoded in a pass of their own then.
+    serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
     refused: why this engine cannot run the family, in plain words; empty when it can.
     """
 
     native_video: bool = False
     images_per_prompt: int | None = None
     one_kind: bool = False
+    serial: bool = False
     refused: str = ""
 
 
@@ -48,8 +50,15 @@ FAMILIES: dict[str, Family] = {
     ),
     "paligemma": Family(refused="its prompt is read in both directions, which cannot be computed in chunks"),
     "mllama": _CROSS_ATTENTION,
+    # Softcapped attention with grouped heads: scores (rows, kv, group, 1, keys) against a mask (rows, 1, 1, keys).
+    "gemma2": Family(serial=True),
     "florence2": Family(refused="it is an encoder-decoder model"),
 }
+
+
+GROUPED_SCORES = frozenset({"gemma2"})
+"""Language models that compute attention scores by hand as (rows, kv_heads, group, queries, keys), one axis more than
+a batch's mask has: without that axis they fail in a batch, or take another row's mask where the sizes happen to fit."""
 
 
 def family(model_type: str) -> Family:

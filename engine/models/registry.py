@@ -113,7 +113,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
     raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     model_type = str(raw.get("model_type", ""))
     vision = is_multimodal(path, raw) and not spec.text_only
-    row = family(model_type) if vision else Family()
+    row = family(model_type)
     if row.refused:
         raise Unavailable(f"{model_type} models cannot run here: {row.refused}.", code="model_load_failed")
     if raw.get("model_file") and not spec.trust_remote_code:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import Busy
-from engine.scheduler import MAX_PREFILLING, Scheduler, Sequence
+from engine.scheduler import Scheduler, Sequence
 from engine.types import Request
 
 
@@ -45,9 +45,9 @@ def test_rows_that_decode_take_room_too() -> None:
 
 
 def test_half_read_prompts_are_bounded() -> None:
-    names = [str(i) for i in range(MAX_PREFILLING + 3)]
+    names = [str(i) for i in range(20)]
     scheduler = filled(*names, max_num_seqs=100, max_queue=100)
-    assert admit_all(scheduler) == names[:MAX_PREFILLING]
+    assert admit_all(scheduler) == names[: scheduler.prefill_batch_size]
 
 
 def test_a_full_queue_refuses_and_stays_as_it_was() -> None:
