@@ -50,8 +50,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "paligemma": Family(refused="its prompt is read in both directions, which cannot be computed in chunks"),
     "mllama": _CROSS_ATTENTION,
-    # Softcapped attention with grouped heads: scores (rows, kv, group, 1, keys) against a mask (rows, 1, 1, keys).
-    "gemma2": Family(serial=True),
+    # Block-sparse attention that builds its own mask for one row.
+    "phi3small": Family(serial=True),
     "florence2": Family(refused="it is an encoder-decoder model"),
 }
 
