@@ -87,6 +87,8 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             max_blocks=args.max_cache_blocks,
             max_snapshots=args.prefix_cache_size,
             max_bytes=args.cache_memory_mb * 1024**2,
+            features=args.enable_mllm_cache,
+            max_feature_bytes=args.mllm_cache_max_mb * 1024**2,
         ),
         sampling=Sampling(temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p),
         frames=FrameSampling(fps=args.video_fps, max_frames=args.video_max_frames),
@@ -191,7 +193,14 @@ def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--disable-prefix-cache", dest="prefix_cache", action="store_false", help="compute every prompt")
     group.add_argument("--use-paged-cache", action="store_true", help="accepted: the cache is made of blocks anyway")
+    group.add_argument(
+        "--enable-mllm-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep vision features of pictures and frames",
+    )
     numbers = {
+        "--mllm-cache-max-mb": (cache.max_feature_bytes // 1024**2, "MiB for vision features"),
         "--paged-cache-block-size": (cache.block_tokens, "tokens per block"),
         "--max-cache-blocks": (cache.max_blocks, "blocks held"),
         "--prefix-cache-size": (cache.max_snapshots, "snapshots held, for families whose KV cannot be cut in blocks"),

@@ -47,13 +47,15 @@ class MediaLimits:
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
     """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
-    snapshots for the families whose KV cannot be cut."""
+    snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames."""
 
     enabled: bool = True
     block_tokens: int = 64
     max_blocks: int = 1000
     max_snapshots: int = 100
     max_bytes: int = 4 * 1024**3
+    features: bool = True
+    max_feature_bytes: int = 512 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ from typing import Any
 
 from engine.types import MediaReceipt
 
+MEDIUM = "▣"
+"""Stands for a picture's or a clip's tokens where a prompt is shown as text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -319,6 +319,10 @@ class CacheStats:
     evictions: int = 0
     snapshots: int = 0
     snapshot_bytes: int = 0
+    features: int = 0
+    feature_bytes: int = 0
+    feature_hits: int = 0
+    feature_misses: int = 0
 
     @property
     def hit_rate(self) -> float:

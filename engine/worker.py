@@ -85,6 +85,8 @@ class Worker:
             completion_batch_size=config.completion_batch_size,
         )
         self._prefix = PrefixCache(config.cache, scope=loaded.fingerprint)
+        if config.cache.features:
+            loaded.adapter.remember(self._prefix.features)
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
         self._totals = Totals()

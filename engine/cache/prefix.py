@@ -14,14 +14,13 @@ from typing import Any
 
 from engine.cache import tensors
 from engine.cache.blocks import Block, BlockPool, Match, Miss
+from engine.cache.features import FeatureStore
 from engine.cache.snapshots import SnapshotStore
 from engine.config import CacheConfig
-from engine.spans import Prompt, media_id
+from engine.spans import MEDIUM, Prompt, media_id
 from engine.types import BlockInfo, CacheStats
 
 _MAX_CONTENTS = 4096
-MEDIUM = "▣"
-"""Stands for a picture's or a clip's tokens where a prompt is shown as text."""
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -53,6 +52,7 @@ class PrefixCache:
         self._contents: OrderedDict[int, str] = OrderedDict()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
+        self.features = FeatureStore(config.max_feature_bytes)
 
     def begin(self, prompt: Prompt, cache: list[Any], tenant: str = "") -> Lease | None:
         """Fill an empty row's cache with the longest stored prefix of the prompt.
@@ -128,6 +128,7 @@ class PrefixCache:
         if action == "clear":
             self.pool.clear()
             self.snapshots.clear()
+            self.features.clear()
             return None
         if action == "drop":
             return self.pool.drop(key)
@@ -159,6 +160,10 @@ class PrefixCache:
             evictions=counters.evictions + self.snapshots.evictions,
             snapshots=len(self.snapshots),
             snapshot_bytes=self.snapshots.num_bytes,
+            features=len(self.features),
+            feature_bytes=self.features.num_bytes,
+            feature_hits=self.features.hits,
+            feature_misses=self.features.misses,
         )
 
     def _acquire(self, match: Match, prompt: Prompt) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from engine.cache.features import FeatureStore
 from engine.errors import BadRequest
 from engine.models.families import GROUPED_SCORES, Family
 from engine.models.remaining import media_from
+from engine.models.tower import RememberingTower
 from engine.spans import Prompt
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
@@ -135,12 +137,20 @@ class Adapter:
     def __init__(self, model: Any, vision: bool, family: Family) -> None:
         self.model = model
         self._one_kind = family.one_kind
+        self._packed = family.packed
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
+
+    def remember(self, store: FeatureStore) -> bool:
+        """Keep vision features in this store from now on. False when the family's tower cannot be asked by picture."""
+        if not (self.vision and self._packed and hasattr(self.model, "vision_tower")):
+            return False
+        self.model.vision_tower = RememberingTower(self.model.vision_tower, store)
+        return True
 
     def make_cache(self) -> list[Any]:
         """Empty KV layers for one row, plus its RowState as the last entry."""

@@ -14,6 +14,8 @@ class Family:
     images_per_prompt: None is no limit of the model's own.
     one_kind: mlx-vlm encodes only the pictures of a prompt that has pictures and clips, and loses the clips; they are
     encoded in a pass of their own then.
+    packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
+    pair of frames.
     serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
     refused: why this engine cannot run the family, in plain words; empty when it can.
     """
@@ -21,12 +23,13 @@ class Family:
     native_video: bool = False
     images_per_prompt: int | None = None
     one_kind: bool = False
+    packed: bool = False
     serial: bool = False
     refused: str = ""
 
 
-_QWEN = Family(native_video=True)
-_QWEN_ONE_KIND = Family(native_video=True, one_kind=True)
+_QWEN = Family(native_video=True, packed=True)
+_QWEN_ONE_KIND = Family(native_video=True, packed=True, one_kind=True)
 _CROSS_ATTENTION = Family(refused="it reads pictures through cross-attention, which cannot join a shared batch")
 
 FAMILIES: dict[str, Family] = {

@@ -221,3 +221,68 @@ async def test_pictures_in_a_reused_prefix_are_not_encoded_again(tiny_model: Any
     await ask(engine, chat(RED, "Two."))
     await ask(engine, chat(RED, BLUE, "Both."))
     assert shown == [1, 1], "the first picture once, the second alone"
+
+
+class Towers:
+    """Counts what the encoder itself is given: patches per call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from engine.models.tower import RememberingTower
+
+        self.calls: list[int] = []
+        encode = RememberingTower._encode
+
+        def counting(tower: Any, units: Any, options: Any) -> Any:
+            self.calls.append(len(units))
+            return encode(tower, units, options)
+
+        monkeypatch.setattr(RememberingTower, "_encode", counting)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "qwen3_5"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_features_are_kept_by_picture_and_by_pair_of_frames(
+    family: str, dtype: str, tiny_model: Any, engine_for: Any, clip_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With no KV to reuse, the encoder still sees each picture and each pair of frames once."""
+    towers = Towers(monkeypatch)
+    only_features = CacheConfig(enabled=False, max_feature_bytes=1 << 28)
+    engine = await engine_for(tiny_model(family, dtype), cache=only_features)
+    plain = await engine_for(tiny_model(family, dtype), cache=CacheConfig(enabled=False, features=False))
+    wanted = [
+        chat(RED, "One."),
+        chat("Text before the picture.", RED, "Again."),
+        chat(BLUE, RED, "Both."),
+        chat(RED, RED, "Twice."),
+        chat(clip_path, "A clip."),
+        chat("And the clip again.", clip_path),
+        chat(clip_path, RED, "Clip and picture."),
+    ]
+    warm = await answers(engine, wanted)
+    assert towers.calls == [1, 1, 2], "the red picture, the blue one, the two pairs of frames"
+    if dtype == "float32":
+        assert texts(warm) == texts(await answers(plain, wanted))
+    stats = (await settled(engine)).cache
+    assert stats.feature_misses == 4 and stats.features == 4 and stats.feature_hits > 4
+
+
+async def test_features_are_bounded_by_bytes(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, max_feature_bytes=20_000))
+    for colour in ("red", "green", "blue", "black"):
+        await ask(engine, chat(picture(colour), "Hm?", max_tokens=2))
+    stats = (await settled(engine)).cache
+    assert 0 < stats.feature_bytes <= 20_000 and stats.features < 4
+
+
+async def test_frames_are_encoded_in_calls_of_a_bounded_size(
+    tiny_model: Any, engine_for: Any, clip_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from engine.models import tower
+
+    monkeypatch.setattr(tower, "MAX_PATCHES", 1)
+    towers = Towers(monkeypatch)
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, max_feature_bytes=1 << 27))
+    small = await ask(engine, chat(clip_path, "What happens?"))
+    assert towers.calls == [1, 1]
+    whole = await ask(await engine_for(tiny_model("qwen3_vl"), cache=COLD), chat(clip_path, "What happens?"))
+    assert small.text == whole.text
