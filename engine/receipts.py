@@ -71,27 +71,25 @@ def _of_one_placeholder(
     (ids, inputs), alone = sources
     placeholder = loaded.placeholder_ids().get("video" if is_clip else "image")
     runs = [len(list(run)) for is_mine, run in groupby(ids, key=lambda i: i == placeholder) if is_mine]
-    size = _clip_px(loaded, inputs) if is_clip else _picture_px(inputs)
-    if len(mine) == 1:
-        return [sum(runs)], [size]
     # A clip without native video is as many pictures as it has frames.
     num_pictures = [1 if is_clip or media[i].kind == "image" else len(media[i].frames) for i in mine]
-    if len(runs) == sum(num_pictures):
-        starts = np.cumsum([0, *num_pictures]).tolist()
-        counts = [sum(runs[a:b]) for a, b in pairwise(starts)]
-        return counts, [size] * len(mine)
+    firsts = np.cumsum([0, *num_pictures]).tolist()
+    if len(mine) == 1 or len(runs) == firsts[-1]:
+        counts = [sum(runs)] if len(mine) == 1 else [sum(runs[a:b]) for a, b in pairwise(firsts)]
+        return counts, [_clip_px(loaded, inputs) if is_clip else _picture_px(inputs, first) for first in firsts[:-1]]
     apart = [alone(i) for i in mine]
     counts = [sum(token == placeholder for token in own_ids) for own_ids, _ in apart]
-    return counts, [_clip_px(loaded, own) if is_clip else _picture_px(own) for _, own in apart]
+    return counts, [_clip_px(loaded, own) if is_clip else _picture_px(own, 0) for _, own in apart]
 
 
-def _picture_px(inputs: dict[str, Any]) -> tuple[int, int]:
-    """(width, height) of what the vision tower reads: the last two axes of pixel_values (a tile, where tiled)."""
+def _picture_px(inputs: dict[str, Any], index: int) -> tuple[int, int]:
+    """(width, height) of what the vision tower reads of a picture: the last two axes of its pixels (a tile's, where
+    tiled). A list has one array per picture; one array for all means that all have one size."""
     pixels = inputs.get("pixel_values")
-    if isinstance(pixels, list) and pixels:
-        pixels = pixels[0]
+    if isinstance(pixels, list):
+        pixels = pixels[index] if index < len(pixels) else None
     shape: tuple[int, ...] = getattr(pixels, "shape", ())
-    return (int(shape[-1]), int(shape[-2])) if len(shape) >= 4 else (0, 0)
+    return (int(shape[-1]), int(shape[-2])) if len(shape) >= 3 else (0, 0)
 
 
 def _clip_px(loaded: Loaded, inputs: dict[str, Any]) -> tuple[int, int]:
