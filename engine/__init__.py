@@ -10,9 +10,10 @@ device                       what this machine is; the BLAS preload on Linux CPU
 core                         Engine; makes the engine thread and the media pool
 worker                       the body of the engine thread
 scheduler                    who waits, who is prefilled next, who decodes (pure)
-prompt receipts              request + media -> token ids; what the processor made of each medium
+prompt spans order receipts  request + media -> token ids; where each medium lies; what the processor made of it
 detokenize sampling          token ids -> text; sampling settings -> sampler
-models/                      registry, families table, adapter, batch
+models/                      registry, families table, adapter, batch, vision tower
+cache/                       blocks, snapshots, vision features
 media/                       fetch and decode pictures and clips into numpy
 api/                         the OpenAI routes
 bench/ cli                   the commands

@@ -99,6 +99,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         prefill_batch_size=args.prefill_batch_size,
         completion_batch_size=args.completion_batch_size,
         stream_interval=args.stream_interval,
+        media_first=args.media_first,
         max_queue=args.max_queue,
     )
 
@@ -231,6 +232,12 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
         type=_media_limits,
         default={},
         help="most pictures and clips of one prompt; JSON is fine too",
+    )
+    group.add_argument(
+        "--media-first",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read a question after its picture, so that another question reuses the picture",
     )
     group.add_argument("--video-fps", metavar="FPS", type=_more_than_zero, help="frames per second taken from a clip")
     group.add_argument("--video-max-frames", metavar="N", type=_positive, help="most frames taken from a clip")

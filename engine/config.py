@@ -66,6 +66,7 @@ class EngineConfig:
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
     max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
     rows decode together. max_queue: requests that may wait beyond that before 429.
+    media_first: a question before its picture is read after it (engine.order).
     stream_interval: tokens of an answer that are handed out together.
     """
 
@@ -81,6 +82,7 @@ class EngineConfig:
     prefill_batch_size: int = 8
     completion_batch_size: int = 32
     stream_interval: int = 1
+    media_first: bool = True
     max_queue: int = 256
 
 

@@ -164,6 +164,7 @@ class MediaReceipt:
 class CacheTrace:
     """What happened to one prompt's tokens: [0, reused) came from memory, the rest was computed.
 
+    media_first: a question was moved behind its media, so that another question can reuse them.
     reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
     share last, and what the stored prompts go on with instead), "evicted" (evicted_s seconds ago), "inside_media",
     "complete" (only what must be computed was), "between_snapshots" (this family is stored as snapshots, and the
@@ -177,6 +178,7 @@ class CacheTrace:
     here: str = ""
     other: str = ""
     evicted_s: float = 0.0
+    media_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from engine.errors import Busy, ContextOverflow, EngineError, Internal
 from engine.models.adapter import Features
 from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
+from engine.order import media_first
 from engine.scheduler import CacheCommand, Cancel, Command, Scheduler, Sequence, Stop, Submit
 from engine.spans import Prompt
 from engine.types import (
@@ -57,6 +58,7 @@ class Row:
 
     prompt: Prompt
     lease: Lease | None
+    media_first: bool
     features: Features | None
     cache: list[Any]
     detokenizer: Detokenizer
@@ -184,6 +186,8 @@ class Worker:
         """Template, processor, limits, vision tower: everything up to the first chunk."""
         request, loaded = sequence.request, self._loaded
         sequence.started_s = time.perf_counter()
+        if self._config.media_first:
+            request = media_first(request)
         built = prompt.build(loaded, request, sequence.media)
         sequence.media = ()
         sequence.num_prompt = len(built.ids)
@@ -197,6 +201,7 @@ class Worker:
         return Row(
             prompt=built,
             lease=lease,
+            media_first=request is not sequence.request,
             features=loaded.adapter.embed(built, cache, sequence.num_prefilled),
             cache=cache,
             detokenizer=self._detokenizer(built, request),
@@ -387,7 +392,7 @@ class Worker:
         """Why the first computed token of the prompt was not reused, with the text on both sides."""
         if row.lease is None:
             reason = "not_cacheable" if self._config.cache.enabled else "off"
-            return CacheTrace(0, len(row.prompt.ids), reason)
+            return CacheTrace(0, len(row.prompt.ids), reason, media_first=row.media_first)
         match = row.lease.match
         at, other, ids = match.num_tokens, match.miss.other, row.prompt.cache_ids
         return CacheTrace(
@@ -398,6 +403,7 @@ class Worker:
             here=words(ids[at : at + 8], self._words),
             other="" if other is None else "<other media>" if other < 0 else self._words([other]),
             evicted_s=match.miss.evicted_s,
+            media_first=row.media_first,
         )
 
     def _words(self, ids: Iterable[int]) -> str:

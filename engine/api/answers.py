@@ -38,6 +38,10 @@ class Envelope:
 class Answer(Protocol):
     """How the events of one request are said in JSON."""
 
+    @property
+    def envelope(self) -> Envelope:
+        """What all its objects carry."""
+
     def opening(self) -> Json | None:
         """The chunk before the first text, if the shape has one."""
 

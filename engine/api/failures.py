@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from engine.api.schemas import explain
-from engine.errors import BadRequest, Busy, EngineError, Unauthorized, Unavailable
+from engine.errors import BadRequest, Busy, EngineError, Internal, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,14 @@ def error_response(error: EngineError) -> JSONResponse:
     return JSONResponse(error.to_openai(), status_code=error.status, headers=headers)
 
 
-def log_failure(error: BaseException, request_id: str = "") -> None:
-    """Log where an unexpected error came from. Its message stays out: it may quote what a user wrote."""
+def failure(error: BaseException, request_id: str) -> Internal:
+    """Log an unexpected error and give what the client is told: the id under which it is in the log.
+
+    The log says what kind it was and where it came from. Its message stays out: it may quote what a user wrote.
+    """
     where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("request %s failed: %s\n%s", request_id or "-", type(error).__name__, where)
+    log.error("request %s failed: %s\n%s", request_id, type(error).__name__, where)
+    return Internal(f"The server failed to answer request {request_id}; its log says where.")
 
 
 async def _engine_error(request: Request, error: Any) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,9 +14,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.api.failures import error_response, log_failure
+from engine.api.failures import error_response, failure
 from engine.config import ServerConfig
-from engine.errors import BadRequest, EngineError, Internal, TooLarge, Unauthorized
+from engine.errors import BadRequest, EngineError, TooLarge, Unauthorized
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 CLIENT_CLOSED = 499
@@ -36,20 +37,28 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
 
             async def guarded(request: Request) -> Response:
                 check_key(request.headers.get("authorization", ""), config.api_keys)
+                request.state.request_id = name_request(request.url.path)
                 try:
                     body = await _read_body(request, config.max_upload_bytes)
-                    return await handle(Request(request.scope, _replay(body, request.receive)))
+                    response = await handle(Request(request.scope, _replay(body, request.receive)))
                 except ClientDisconnect:
-                    return Response(status_code=CLIENT_CLOSED)
+                    response = Response(status_code=CLIENT_CLOSED)
                 except (EngineError, RequestValidationError, HTTPException):
                     raise
                 except Exception as error:
-                    log_failure(error)
-                    raise Internal("The server failed to answer.") from error
+                    raise failure(error, request.state.request_id) from error
+                response.headers["X-Request-Id"] = request.state.request_id
+                return response
 
             return guarded
 
     return GuardedRoute
+
+
+def name_request(path: str) -> str:
+    """An id in OpenAI's manner; it is in the answer, in the header X-Request-Id, and in the log of a failure."""
+    prefix = "chatcmpl" if path.endswith("/chat/completions") else "cmpl" if path.endswith("/completions") else "req"
+    return f"{prefix}-{secrets.token_hex(12)}"
 
 
 def check_key(authorization: str, api_keys: tuple[tuple[str, str], ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -85,11 +84,11 @@ async def _ready(engine: Engine) -> ModelCard:
         raise Unavailable("The model is still loading; ask again in a moment.") from None
 
 
-async def _envelope(engine: Engine, body: Asked, prefix: str) -> Envelope:
-    """Name of an answer, once it is known that its model is here."""
+async def _envelope(engine: Engine, body: Asked, http: Request) -> Envelope:
+    """Names an answer, once it is known that its model is here."""
     card = await _ready(engine)
     check_model(body.model, engine.config.model, card)
-    return Envelope(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), card.id, fingerprint(engine.snapshot()))
+    return Envelope(http.state.request_id, int(time.time()), card.id, fingerprint(engine.snapshot()))
 
 
 async def _answer(engine: Engine, request: Generation, answer: Answer, body: Asked, http: Request) -> Response:

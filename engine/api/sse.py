@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.api.answers import Answer
-from engine.api.failures import log_failure
+from engine.api.failures import failure
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event
 
@@ -91,8 +91,7 @@ async def chunks(opening: Opening, answer: Answer, *, include_usage: bool) -> As
     except EngineError as error:
         yield _data(error.to_openai())
     except Exception as error:
-        log_failure(error)
-        yield _data(Internal("The server failed while answering.").to_openai())
+        yield _data(failure(error, answer.envelope.id).to_openai())
     finally:
         await opening.close()
 

@@ -15,6 +15,7 @@ from engine.media.video import decode_clip
 from engine.types import FrameSampling, Part
 
 WORDS = {"image": "picture", "video": "clip", "audio": "sound"}
+UNREAD = ("HEIC", "HEIF")
 
 
 def load_media(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media:
@@ -37,6 +38,8 @@ def _decode(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling)
     found = sniff(data)
     if part.kind == "audio":
         raise refuse(part, "this version does not take sound yet; send pictures, clips and text")
+    if found.name in UNREAD:
+        raise refuse(part, f"{found.name} files are not read; send a JPEG, PNG or WebP picture")
     if part.kind == "image" and found.kind == "image":
         return decode_image(part, data, limits)
     if part.kind == "video" and found.kind == "video":
