@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.cache import cache_router
 from engine.api.failures import add_error_handlers
@@ -23,9 +24,7 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     There is no route at "/", so that a page can be mounted there; and no CORS, so that no other page can read answers.
     """
     # The interactive documentation would load its scripts from a CDN; /openapi.json stays.
-    app = FastAPI(
-        title="MLX Workbench", docs_url=None, redoc_url=None, root_path=config.root_path, telemetry=NO_TELEMETRY
-    )
+    app = FastAPI(title="MLX Workbench", docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     add_error_handlers(app)
     app.include_router(health_router(engine))
     app.include_router(metrics_router(engine, config))
@@ -34,7 +33,20 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)
+    if config.root_path:
+        app.add_middleware(UnderPrefix, root_path=config.root_path)
     return app
+
+
+class UnderPrefix:
+    """Tells the routes under which path a reverse proxy shows them, whether it strips that path or keeps it."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "root_path": self._root_path}, receive, send)
 
 
 def add_pointer(app: FastAPI) -> FastAPI:

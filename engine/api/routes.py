@@ -44,18 +44,18 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """The OpenAI routes."""
     router = APIRouter(prefix="/v1", route_class=guarded_route(config))
 
-    async def envelope_of(body: Asked, prefix: str) -> Envelope:
-        return replace(await _envelope(engine, body, prefix), operator=config.operators_only)
+    async def envelope_of(body: Asked, http: Request) -> Envelope:
+        return replace(await _envelope(engine, body, http), operator=config.operators_only)
 
     @router.post("/chat/completions")
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
-        envelope = await envelope_of(body, "chatcmpl")
+        envelope = await envelope_of(body, http)
         request = chat_request(body, engine.config.media, envelope.id)
         return await _answer(engine, request, ChatAnswer(envelope), body, http)
 
     @router.post("/completions")
     async def completions(body: TextRequest, http: Request) -> Response:
-        envelope = await envelope_of(body, "cmpl")
+        envelope = await envelope_of(body, http)
         return await _answer(engine, text_request(body, envelope.id), TextAnswer(envelope), body, http)
 
     @router.get("/models")

@@ -63,6 +63,8 @@ def test_the_next_one_is_not_disturbed(demo_server: Any, endless: dict[str, Any]
 
     alone = said()
     with httpx.stream("POST", url, json={**endless, "stream": True}) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()
+        next(lines)
         beside = said()
+        assert next(lines) is not None, "it was still writing"
     assert beside == alone == said()
