@@ -61,7 +61,7 @@ def head() -> str:
     The style is not given as `css`: Gradio puts a prefix on every selector of that, and splits at the commas inside
     `:is()`. The script must run before the first drop.
     """
-    return f"{style()}<script>{(STATIC / 'workbench.js').read_text(encoding='utf-8')}</script>"
+    return f"{style()}<script>{script('workbench.js')}</script>"
 
 
 def login_message() -> str:
@@ -71,3 +71,7 @@ def login_message() -> str:
 
 def style() -> str:
     return f"<style>{(STATIC / 'workbench.css').read_text(encoding='utf-8')}</style>"
+
+
+def script(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")

@@ -19,19 +19,14 @@ KEYS = (("anna", "sk-anna-0123456789"),)
 LOCAL = "http://127.0.0.1"
 
 
-def event(client: TestClient, target: str, data: list[Any], session: str = "s1") -> Any:
-    """Call the page's event whose target is (elem_id, event) as "composer.submit", as a page would."""
+def send(client: TestClient, path: str) -> Any:
+    """Send a message with one file as the page does, or as a client would that forges what the page sends."""
     config = client.get("/config").json()
-    elem_id, name = target.split(".")
-    ids = {c["props"].get("elem_id"): c["id"] for c in config["components"]}
-    found = [d["id"] for d in config["dependencies"] if [ids[elem_id], name] in d["targets"]]
-    body = {"fn_index": found[0], "data": data, "session_hash": session, "event_data": None, "trigger_id": ids[elem_id]}
+    outbox = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "outbox")
+    (event,) = [d["id"] for d in config["dependencies"] if outbox in d["inputs"] and d["backend_fn"]]
+    value = {"text": "hi", "files": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
+    body = {"fn_index": event, "data": [None, value], "session_hash": "s1", "event_data": None}
     return client.post("/gradio_api/run/predict", json=body)
-
-
-def message(path: str) -> list[Any]:
-    """What the page sends for a message with one file: session (a placeholder) and composer."""
-    return [None, {"text": "hi", "files": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}]
 
 
 def page_of(app: FastAPI) -> Any:
@@ -115,7 +110,7 @@ def test_a_server_file_is_refused(page_app, tmp_path):
     secret = tmp_path / "secret.png"
     secret.write_text("the secret")
     with TestClient(page_app(), base_url=LOCAL) as client:
-        answer = event(client, "composer.submit", message(str(secret)))
+        answer = send(client, str(secret))
         assert answer.status_code >= 400 or str(secret) not in answer.text
         assert not list((tmp_path / "uploads").rglob("secret.png"))
         assert client.get(f"/gradio_api/file={secret}").status_code in (403, 404)
@@ -128,8 +123,17 @@ def test_without_the_guard_a_server_file_is_read(page_app, tmp_path):
     app = page_app()
     page_of(app).has_launched = False
     with TestClient(app, base_url=LOCAL) as client:
-        event(client, "composer.submit", message(str(secret)))
+        send(client, str(secret))
         assert list((tmp_path / "uploads").rglob("secret.png"))
+
+
+def test_an_uploaded_file_is_taken(page_app):
+    """So that the refusal above is of the file, not of the way of asking."""
+    with TestClient(page_app(), base_url=LOCAL) as client:
+        (path,) = client.post("/gradio_api/upload", files={"files": ("cat.png", b"x")}).json()
+        answer = send(client, path)
+        assert answer.status_code == 200
+        assert "cat.png" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "pyproject.toml", "engine/config.py"])

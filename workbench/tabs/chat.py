@@ -1,8 +1,8 @@
 """The chat tab: conversation, composer, example cards, and what each of their buttons does.
 
-Every action is two steps. The first changes the session's entries and answers at once, outside the queue, so that a
-message appears the moment it is sent; the second, `answer`, streams. A last step gives the composer its send button
-back, whatever happened before it.
+Every action is two steps. The first changes the session's entries and answers at once, outside the queue; the second,
+`answer`, streams. A last step gives the composer its send button back, whatever happened before it. Sending has a step
+before these, in the page itself (static/send.js): one's own message appears however busy the machine is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.errors import EngineError
+from workbench import theme
 from workbench.convert import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -60,11 +61,14 @@ class ChatTab:
         with gr.Column(elem_id="stage"):
             self.chat = _chatbot(shared)
             self.composer = _composer()
+            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # what was sent, on its way
         self._wire()
 
     def _wire(self) -> None:
         shown = [self.chat, self.composer]
-        self._then_answer(self.composer.submit(self.send, [self.session, self.composer], shown, **AT_ONCE))
+        inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
+        said = self.composer.submit(None, inputs, outputs, js=theme.script("send.js"), **AT_ONCE)
+        self._then_answer(said.then(self.send, [self.session, self.outbox], shown, **AT_ONCE))
         self._then_answer(self.chat.example_select(self.send_sample, self.session, shown, **AT_ONCE))
         self._then_answer(self.chat.retry(self.retry, self.session, shown, **AT_ONCE))
         self._then_answer(self.chat.edit(self.edit, self.session, shown, **AT_ONCE))
@@ -78,14 +82,17 @@ class ChatTab:
         streamed.then(self.rest, self.session, self.composer, **AT_ONCE)
 
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
-        """The composer's message joins the chat. Inputs: session, composer. Outputs: chat, composer."""
+        """The message joins the chat. Inputs: session, outbox. Outputs: chat, composer.
+
+        The page sends nothing, None, while an answer is being written or the composer is empty.
+        """
         if session.answer is not None or value is None:
-            return gr.skip(), gr.skip()  # Enter while an answer is being written: the words stay in the composer
+            return gr.skip(), gr.skip()
         try:
             paths = [self._shared.uploaded(path) for path in value["files"]]
         except EngineError as error:
             gr.Warning(error.message)
-            return gr.skip(), gr.skip()
+            return to_chatbot(session.entries), _idle()
         return _asked(session, user_entries(value["text"], paths))
 
     async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
@@ -205,7 +212,7 @@ def _asked(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
     if not entries:
         return gr.skip(), gr.skip()
     session.entries += entries
-    return to_chatbot(session.entries), _busy(value=None)
+    return to_chatbot(session.entries), _busy()
 
 
 def _rewound(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
