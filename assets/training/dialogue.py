@@ -22,6 +22,7 @@ from train_vision import shoot
 
 TOKENS = tokenizer.load()
 END_OF_TEXT, START, END, VISION_START, VISION_END, _, IMAGE, VIDEO = (TOKENS.token_to_id(t) for t in tokenizer.SPECIAL)
+FIND_LAYER = 2  # in this layer of the language model a question's noun is taught to look at what it names
 _known: dict[str, list[int]] = {}
 
 
@@ -34,6 +35,10 @@ def encode(text: str) -> list[int]:
     return ids
 
 
+# the tokens that name a shape or a color inside a question
+NAMES = {w: {ids[0] for form in (f" {w}", f" {w}s", w, w + "s", w.capitalize()) if len(ids := encode(form)) == 1} for w in world.SHAPES + world.COLORS}
+
+
 @dataclass
 class Chat:
     ids: list[int] = field(default_factory=list)
@@ -43,6 +48,8 @@ class Chat:
     places: list[int] = field(default_factory=list)  # of the visual tokens
     pictures: list[tuple] = field(default_factory=list)  # (patches, rows, columns, labels)
     answers: list[tuple[str, int, int]] = field(default_factory=list)  # (kind of question, first token, one past the last)
+    looks: list[tuple[int, int, list[int]]] = field(default_factory=list)  # (layer, token, the tokens it should attend to)
+    noun: int | None = None  # of the question now open
     next: int = 0
     now: int = 0
     fork: int | None = None
@@ -75,17 +82,42 @@ class Chat:
     def close_user(self, text: str = ""):
         self.text(encode(text) + [END] + encode("\n"))
 
+    def ask(self, turn: Turn, opened: bool = False):
+        """The question; its noun should look at the visual tokens it is about, or else at the picture's start."""
+        if not opened:
+            self.open_user()
+        start = len(self.ids)
+        self.close_user(turn.question)
+        self.noun = None
+        if turn.about is None or len(self.pictures) != 1 or not self.places:
+            return
+        color, kind = turn.about
+        names = NAMES[kind or color]
+        nouns = [i for i in range(start, len(self.ids)) if self.ids[i] in names]
+        classes = self.pictures[0][3][0]
+        found = classes[:, 0] > 0
+        if kind:
+            found &= classes[:, 0] == world.SHAPES.index(kind) + 1
+        if color:
+            found &= classes[:, 1] == world.COLORS.index(color) + 1
+        if nouns:
+            tokens = [self.places[i] for i in np.flatnonzero(found)]
+            self.noun = nouns[-1]
+            self.looks.append((FIND_LAYER, self.noun, tokens or [self.places[0] - 1]))
+
     def answer(self, turn: Turn):
         self.text([START] + encode("assistant\n"))
         start = len(self.ids)
         self.text(encode(turn.answer) + [END], learn=True)
         self.answers.append((turn.kind, start, len(self.ids)))
+        if self.noun is not None:  # and the answer asks the noun what it found
+            self.looks += [(FIND_LAYER + 1, place, [self.noun]) for place in range(start - 1, len(self.ids) - 3)]
+            self.noun = None
         if not self.now:  # nothing follows in a branch
             self.text(encode("\n"))
 
     def turn(self, t: Turn):
-        self.open_user()
-        self.close_user(t.question)
+        self.ask(t)
         self.answer(t)
 
     def begin_branch(self):
@@ -158,9 +190,7 @@ def branches(rng, chat: Chat, ask, room: int, opened: bool, limit: int = 14):
             continue
         seen.add(turn.question)
         chat.begin_branch()
-        if not opened:
-            chat.open_user()
-        chat.close_user(turn.question)
+        chat.ask(turn, opened)
         chat.answer(turn)
 
 
@@ -177,7 +207,7 @@ def first_turn(rng, chat: Chat, put, ask, closed: float) -> bool:
     turn = language.as_typed(rng, ask())
     if rng.random() < 0.5:
         put()
-        chat.close_user(turn.question)
+        chat.ask(turn, opened=True)
     else:
         chat.text(encode(turn.question))
         put()
@@ -190,9 +220,10 @@ def first_turn(rng, chat: Chat, put, ask, closed: float) -> bool:
 
 def picture_chat(rng, grid, source, counts, room=210) -> Chat:
     chat = Chat()
-    scene = None if rng.random() < 0.1 else world.make_scene(rng, rng.choice(counts), *source, same_kind=0.3)
-    ask = lambda: language.ask_image(rng, scene)
-    opened = first_turn(rng, chat, lambda: put_picture(rng, chat, scene, grid, source), ask, 0.3)
+    lookups = rng.random() < 0.4  # two or three shapes, and only questions that must find one of them
+    scene = None if not lookups and rng.random() < 0.12 else world.make_scene(rng, rng.choice((2, 2, 3)) if lookups else rng.choice(counts), *source, same_kind=0.25)
+    ask = lambda: language.ask_image(rng, scene, kinds=language.LOOKUPS if lookups else language.IMAGE_KINDS)
+    opened = first_turn(rng, chat, lambda: put_picture(rng, chat, scene, grid, source), ask, 0.1 if lookups else 0.3)
     branches(rng, chat, ask, room if scene else len(chat.ids) + 60, opened)
     return chat
 
@@ -266,6 +297,8 @@ class Batch:
     groups: list
     marks: tuple | None  # labels of the visual tokens
     answers: list[tuple[str, int, int, int]]  # (kind, row, first, one past the last)
+    look: dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> rows and columns of queries
+    look_at: dict[int, torch.Tensor]  # for each of them, the tokens it should attend to
 
 
 def collate(chats: list[Chat]) -> Batch:
@@ -290,6 +323,14 @@ def collate(chats: list[Chat]) -> Batch:
         groups.append((torch.from_numpy(np.stack([i[0] for i in items])), 2 * r, 2 * c))
         where += [i[2] for i in items]
         marks += [i[1] for i in items]
+    look, look_at = {}, {}
+    for layer in (FIND_LAYER, FIND_LAYER + 1):
+        looks = [(row, token, targets) for row, chat in enumerate(chats) for at, token, targets in chat.looks if at == layer]
+        if looks:
+            look[layer] = torch.tensor([i[0] for i in looks]), torch.tensor([i[1] for i in looks])
+            look_at[layer] = torch.zeros(len(looks), length, dtype=torch.bool)
+            for number, (_, _, targets) in enumerate(looks):
+                look_at[layer][number, targets] = True
     joined = None
     if marks:
         joined = tuple(torch.from_numpy(np.concatenate(v)) for v in ([m[0] for m in marks], [m[1] for m in marks]))
@@ -297,7 +338,7 @@ def collate(chats: list[Chat]) -> Batch:
     return Batch(
         torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(labels), torch.from_numpy(sees)[:, None],
         torch.from_numpy(np.concatenate(where)) if where else torch.zeros(0, dtype=torch.long), groups, joined,
-        [(kind, row, a, b) for row, chat in enumerate(chats) for kind, a, b in chat.answers],
+        [(kind, row, a, b) for row, chat in enumerate(chats) for kind, a, b in chat.answers], look, look_at,
     )
 
 

@@ -51,6 +51,7 @@ class Turn:
     question: str
     answer: str
     word: str | None = None  # the answer in one word, where there is one
+    about: tuple[str | None, str | None] | None = None  # (color, kind) that the question asks about, for teaching where to look
 
 
 def article(noun: str) -> str:
@@ -89,15 +90,18 @@ def short_place(cell: int) -> str:
 
 
 IMAGE_KINDS = {
-    "describe": 3.0, "count": 1.2, "count kind": 1.4, "count color": 0.8, "color": 2.2, "shape": 1.8, "where": 2.2,
-    "where color": 0.8, "size": 0.8, "exists": 1.6, "exists kind": 0.8, "is it": 0.8, "background": 0.3, "anything": 0.25,
+    "describe": 2.6, "count": 1.2, "count kind": 1.8, "count color": 0.8, "color": 2.2, "shape": 1.8, "where": 2.2,
+    "where color": 0.8, "size": 0.7, "exists": 2.0, "exists kind": 1.0, "is it": 0.8, "background": 0.3, "anything": 0.25,
 }
 
 
-def ask_image(rng: random.Random, scene: Scene | None, kind: str | None = None, which: str = "") -> Turn:
+LOOKUPS = {"color": 2.0, "where": 2.0, "shape": 1.6, "where color": 0.8, "exists": 1.6, "exists kind": 1.0, "count kind": 1.6, "count color": 0.7, "is it": 0.7, "size": 0.4}
+
+
+def ask_image(rng: random.Random, scene: Scene | None, kind: str | None = None, which: str = "", kinds: dict = IMAGE_KINDS) -> Turn:
     """A question about this picture. ``which`` is "first" or "second" when two pictures are in the chat."""
     while True:
-        k = kind or rng.choices(list(IMAGE_KINDS), list(IMAGE_KINDS.values()))[0]
+        k = kind or rng.choices(list(kinds), list(kinds.values()))[0]
         turn = _ask_image(rng, scene, k)
         if turn is not None:
             break
@@ -126,11 +130,11 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
     if k == "count kind":
         kind = some_kind(0.65)
         q = rng.choice(("How many {}s are there?", "How many {}s do you see?", "Count the {}s.", "How many {}s are in this image?")).format(kind)
-        return Turn(k, q, amount(count_of(kind)), sentence(NUMBERS[count_of(kind)]))
+        return Turn(k, q, amount(count_of(kind)), sentence(NUMBERS[count_of(kind)]), (None, kind))
     if k == "count color":
         color = some_color(0.65)
         q = rng.choice(("How many {} shapes are there?", "How many shapes are {}?", "How many {} shapes do you see?")).format(color)
-        return Turn(k, q, amount(count_in(color)), sentence(NUMBERS[count_in(color)]))
+        return Turn(k, q, amount(count_in(color)), sentence(NUMBERS[count_in(color)]), (color, None))
     if k in ("color", "where", "size"):
         kind = some_kind(0.93)
         if count_of(kind) > 1:
@@ -146,12 +150,12 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
         q = rng.choice(q).format(kind)
         found = [s for s in shapes if s.kind == kind]
         if not found:
-            return Turn(k, q, f"I see no {kind}.", "None.")
+            return Turn(k, q, f"I see no {kind}.", "None.", (None, kind))
         s = found[0]
         return {
-            "color": lambda: Turn(k, q, f"It is {s.color}.", sentence(s.color)),
-            "where": lambda: Turn(k, q, f"It is {PLACES[s.cell]}.", short_place(s.cell)),
-            "size": lambda: Turn(k, q, f"It is {s.size}.", sentence(s.size)),
+            "color": lambda: Turn(k, q, f"It is {s.color}.", sentence(s.color), (None, kind)),
+            "where": lambda: Turn(k, q, f"It is {PLACES[s.cell]}.", short_place(s.cell), (None, kind)),
+            "size": lambda: Turn(k, q, f"It is {s.size}.", sentence(s.size), (None, kind)),
         }[k]()
     if k in ("shape", "where color"):
         if k == "shape" and len(shapes) == 1 and rng.random() < 0.45:
@@ -167,10 +171,10 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
         q = rng.choice(q).format(color)
         found = [s for s in shapes if s.color == color]
         if not found:
-            return Turn(k, q, f"I see no {color} shape.", "None.")
+            return Turn(k, q, f"I see no {color} shape.", "None.", (color, None))
         if k == "shape":
-            return Turn(k, q, f"It is {article(found[0].kind)}.", sentence(found[0].kind))
-        return Turn(k, q, f"It is {PLACES[found[0].cell]}.", short_place(found[0].cell))
+            return Turn(k, q, f"It is {article(found[0].kind)}.", sentence(found[0].kind), (color, None))
+        return Turn(k, q, f"It is {PLACES[found[0].cell]}.", short_place(found[0].cell), (color, None))
     if k == "exists":
         color, kind = some_color(0.3), some_kind(0.3)
         if shapes and rng.random() < 0.75:
@@ -179,13 +183,13 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
             if len(shapes) > 1 and rng.random() < 0.25:  # parts of two shapes: the hard no
                 color, kind = s.color, rng.choice(shapes).kind
         q = rng.choice(("Is there {}?", "Do you see {}?", "Is there {} in this image?", "Can you see {}?")).format(article(f"{color} {kind}"))
-        return Turn(k, q, *yes(any((s.color, s.kind) == (color, kind) for s in shapes)))
+        return Turn(k, q, *yes(any((s.color, s.kind) == (color, kind) for s in shapes)), (color, kind))
     if k == "exists kind":
         if rng.random() < 0.6:
             kind = some_kind(0.5)
-            return Turn(k, rng.choice(("Is there a {}?", "Do you see a {}?", "Is there a {} in this image?")).format(kind), *yes(count_of(kind) > 0))
+            return Turn(k, rng.choice(("Is there a {}?", "Do you see a {}?", "Is there a {} in this image?")).format(kind), *yes(count_of(kind) > 0), (None, kind))
         color = some_color(0.5)
-        return Turn(k, rng.choice(("Is there anything {}?", "Is there a {} shape?", "Do you see something {}?")).format(color), *yes(count_in(color) > 0))
+        return Turn(k, rng.choice(("Is there anything {}?", "Is there a {} shape?", "Do you see something {}?")).format(color), *yes(count_in(color) > 0), (color, None))
     if k == "is it":
         if not shapes:
             return None
@@ -193,7 +197,7 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
         if count_of(s.kind) > 1:
             return None
         color = s.color if rng.random() < 0.5 else some_color(0.4)
-        return Turn(k, f"Is the {s.kind} {color}?", *yes(color == s.color))
+        return Turn(k, f"Is the {s.kind} {color}?", *yes(color == s.color), (None, s.kind))
     if k == "background":
         if scene is None or scene.background is None or not shapes:
             return None
@@ -375,4 +379,4 @@ def as_typed(rng: random.Random, turn: Turn, one_word: float = 0.12) -> Turn:
         q = q + rng.choice((" Please.", " Thanks.", " Be brief.", " Answer in one sentence."))
     if turn.word and rng.random() < one_word:
         q, answer = f"{q} {rng.choice(ONE_WORD)}", turn.word
-    return Turn(turn.kind, q, answer, turn.word)
+    return Turn(turn.kind, q, answer, turn.word, turn.about)

@@ -172,7 +172,8 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
         self.q_norm, self.k_norm = RMSNorm(s.head_dim), RMSNorm(s.head_dim)
 
-    def forward(self, x, cos, sin, mask):
+    def forward(self, x, cos, sin, mask, look=None):
+        """``look`` is None, or (rows, columns): also give the log of what these queries' first head of each group attends to."""
         b, t, _ = x.shape
         s = self.s
         q = self.q_norm(self.q_proj(x).view(b, t, s.heads, s.head_dim)).transpose(1, 2)
@@ -181,9 +182,13 @@ class Attention(nn.Module):
         q = q * cos + rotate_half(q) * sin
         k = k * cos + rotate_half(k) * sin
         share = s.heads // s.kv_heads
+        if look is not None:
+            rows, columns = look
+            scores = torch.einsum("nhd,nhtd->nht", q[rows, ::share, columns], k[rows]) / math.sqrt(s.head_dim)
+            look = scores.masked_fill(~mask[rows, 0, columns][:, None], -1e9).log_softmax(-1)
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
+        return self.o_proj(out.transpose(1, 2).reshape(b, t, -1)), look
 
 
 class MLP(nn.Module):
@@ -203,9 +208,10 @@ class Layer(nn.Module):
         self.self_attn, self.mlp = Attention(s), MLP(s)
         self.input_layernorm, self.post_attention_layernorm = RMSNorm(s.hidden), RMSNorm(s.hidden)
 
-    def forward(self, x, cos, sin, mask):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x, cos, sin, mask, look=None):
+        step, look = self.self_attn(self.input_layernorm(x), cos, sin, mask, look)
+        x = x + step
+        return x + self.mlp(self.post_attention_layernorm(x)), look
 
 
 class TextModel(nn.Module):
@@ -247,12 +253,13 @@ class Network(nn.Module):
                 nn.init.zeros_(p)
         start_vision(self.vision_tower)
 
-    def forward(self, ids, positions, groups, where, mask=None, cut_vision=False):
-        """Hidden states of every token, and the visual tokens of every group.
+    def forward(self, ids, positions, groups, where, mask=None, cut_vision=False, look=None):
+        """Hidden states of every token, the visual tokens of every group, and what the queries in ``look`` attend to.
 
         ``ids`` (rows, length); ``positions`` (3, rows, length); ``groups`` a list of (patches, rows, columns)
         whose visual tokens go, in this order, to the flat places ``where``; ``mask`` a boolean attention mask.
-        ``cut_vision`` keeps the language model's gradient out of the vision tower.
+        ``cut_vision`` keeps the language model's gradient out of the vision tower. ``look`` maps a layer to the (rows,
+        columns) of queries.
         """
         text = self.language_model.model
         x = text.embed_tokens(ids)
@@ -271,11 +278,12 @@ class Network(nn.Module):
         angle = torch.gather(positions.permute(1, 2, 0).float(), 2, self.axis.expand(b, t, -1)) * self.pace
         angle = torch.cat([angle, angle], -1)[:, None]
         cos, sin = angle.cos(), angle.sin()
+        look, looked = look or {}, {}
         for number, layer in enumerate(text.layers):
-            x = layer(x, cos, sin, mask)
+            x, looked[number] = layer(x, cos, sin, mask, look.get(number))
             if seen and number < len(deep):
                 x = x.reshape(b * t, width).index_add(0, where, deep[number]).view(b, t, width)
-        return text.norm(x), seen
+        return text.norm(x), seen, looked
 
 
 def start_vision(tower: VisionTower):

@@ -27,6 +27,11 @@ TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", 
            "grows", "shrinks", "stays", "moves", "changes", "and", "a", "an", "at", "in", "the", "second", "but", "no", "shapes"]
 
 
+# A yes, a number or "the first" is one token against a description's twenty, and the hardest to learn: it counts more.
+GAIN = {"exists": 4, "exists kind": 4, "is it": 3, "count kind": 4, "count color": 4, "count": 2, "which": 3, "does it": 2, "same": 2,
+        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 1.5}
+
+
 def token_weights(size: int) -> torch.Tensor:
     weights = torch.full((size,), 0.25)
     for word in TELLING:
@@ -41,15 +46,20 @@ def token_weights(size: int) -> torch.Tensor:
 
 
 def language_loss(network: Network, batch: dialogue.Batch, weights, cut: bool):
-    hidden, seen = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut)
+    hidden, seen, looked = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut, look=batch.look)
     asked = batch.labels[:, 1:] != -100
     target = batch.labels[:, 1:][asked]
     logits = hidden[:, :-1][asked] @ network.language_model.model.embed_tokens.weight.T
-    weight = weights[target]
+    gain = torch.ones(batch.labels.shape)
+    for kind, row, a, b in batch.answers:
+        gain[row, a:b] = GAIN.get(kind, 1)
+    weight = weights[target] * gain[:, 1:][asked]
     loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
     right = torch.ones_like(batch.labels, dtype=torch.bool)
     right[:, 1:][asked] = logits.argmax(-1) == target
-    return loss, seen, right
+    # the share of attention that goes where it should, as a logarithm, by layer
+    found = {layer: looked[layer].masked_fill(~at[:, None], -1e9).logsumexp(-1).mean() for layer, at in batch.look_at.items()}
+    return loss, found, seen, right
 
 
 def exact(batch: dialogue.Batch, right: torch.Tensor, store: dict):
@@ -70,7 +80,7 @@ def body(rank: int, a):
     heads.load_state_dict(start["heads"])
     vision = list(network.vision_tower.named_parameters()) + list(heads.named_parameters())
     optimizer = learning.Optimizer([(list(network.language_model.named_parameters()), 1.0), (vision, a.vision_rate)], a.rate)
-    smooth = learning.Smooth({"network": network})
+    smooth = learning.Smooth({"network": network}, keep=0.9)
     if path.exists():
         optimizer.load_state_dict(start["optimizer"])
         step = start["step"]
@@ -83,9 +93,12 @@ def body(rank: int, a):
         cut = step < a.cut
         counts = (1, 1, 1, 2) if step < 150 else (1, 1, 2, 2, 3) if step < 400 else (1, 1, 2, 2, 3, 3)
         batch = dialogue.make_batch(rng, a.batch, counts)
-        loss, seen, right = language_loss(network, batch, weights, cut)
+        loss, found, seen, right = language_loss(network, batch, weights, cut)
         exact(batch, right, hits)
         meter.add("loss", loss.detach())
+        for layer, value in found.items():
+            meter.add(f"look {layer}", value.detach().exp())
+            loss = loss - a.look * value
         if seen and not cut:
             tokens = torch.cat([t.reshape(-1, t.shape[-1]) for t in seen])
             extra, _ = train_vision.token_losses(heads, tokens, *batch.marks)
@@ -107,13 +120,13 @@ def body(rank: int, a):
             exactly = " ".join(f"{k.replace(' ', '-')} {100 * n / max(1, m):.1f}/{m}" for k, (n, m) in sorted(hits.items()))
             print(f"language {step} {clock} {meter.flush()} | {exactly}", flush=True)
             hits.clear()
-        if rank == 0 and (step % 96 == 0 or last):
+        if rank == 0 and (step % 48 == 0 or last):
             learning.save(path, network=network.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), step=step, smooth=smooth.mean["network"])
         if last:
             break
 
 
-DEFAULTS = dict(steps=3400, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4)
+DEFAULTS = dict(steps=3400, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4, look=0.15)
 
 if __name__ == "__main__":
     learning.launch(body, learning.options(__doc__, **DEFAULTS))
