@@ -2,13 +2,14 @@
 session: starting one takes longer than most tests.
 
     model = tiny_model("qwen3_vl", "bfloat16")             a checkpoint folder        (tests/tiny.py)
-    engine = await engine_for(model, max_num_seqs=4)       a started engine, shared, stopped at the end of the session
+    engine = await engine_for(model, max_num_seqs=4)       a started engine, shared by the tests that ask for it
     demo_engine, demo_server                               the embedded model; the same behind uvicorn on loopback
     clip_path                                              a small .mp4
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -50,27 +51,47 @@ def tiny_model(models_dir: Path) -> Callable[..., Path]:
 
 
 class EnginePool:
-    """Started engines by their configuration. Fixtures hand them out; tests do not stop them."""
+    """Started engines by their configuration. `start` keeps an engine for the session, `borrow` keeps only the few
+    that were borrowed last: an idle engine still publishes its snapshot once a second."""
+
+    max_borrowed = 4
 
     def __init__(self) -> None:
-        self._engines: dict[EngineConfig, Any] = {}
+        self._kept: dict[EngineConfig, Any] = {}
+        self._borrowed: dict[EngineConfig, Any] = {}
 
     def start(self, config: EngineConfig) -> Any:
+        if config not in self._kept:
+            self._kept[config] = self._borrowed.pop(config, None) or self._new(config)
+        return self._kept[config]
+
+    def borrow(self, config: EngineConfig) -> Any:
+        if config in self._kept:
+            return self._kept[config]
+        self._borrowed[config] = self._borrowed.pop(config, None) or self._new(config)
+        while len(self._borrowed) > self.max_borrowed:
+            self._borrowed.pop(next(iter(self._borrowed))).stop()
+        return self._borrowed[config]
+
+    def _new(self, config: EngineConfig) -> Any:
         from engine.core import Engine
 
-        if config not in self._engines:
-            self._engines[config] = Engine(config)
-            self._engines[config].start()
-        return self._engines[config]
+        engine = Engine(config)
+        engine.start()
+        return engine
 
     def stop_all(self) -> None:
-        for engine in self._engines.values():
+        for engine in (*self._kept.values(), *self._borrowed.values()):
             engine.stop()
-        self._engines.clear()
 
 
 @pytest.fixture(scope="session")
 def engine_pool() -> Iterator[EnginePool]:
+    import mlx_vlm  # noqa: F401
+
+    # Every engine that stops collects garbage; what the libraries made at import need not be walked each time.
+    gc.collect()
+    gc.freeze()
     pool = EnginePool()
     yield pool
     pool.stop_all()
@@ -81,7 +102,7 @@ def engine_for(engine_pool: EnginePool) -> EngineFor:
     """await engine_for(folder, **EngineConfig fields) -> a real, ready engine, shared by all who ask for the same."""
 
     async def make(source: Path | str, **settings: Any) -> Any:
-        engine = engine_pool.start(EngineConfig(model=ModelSpec(str(source)), **settings))
+        engine = engine_pool.borrow(EngineConfig(model=ModelSpec(str(source)), **settings))
         await engine.ready()
         return engine
 

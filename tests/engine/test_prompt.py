@@ -134,7 +134,7 @@ async def test_the_answer_depends_on_what_was_seen(
     pairs = [
         (chat(RED, "What?"), chat(BLUE, "What?")),
         (chat(RED, BLUE, "What?"), chat(BLUE, RED, "What?")),
-        (chat(RED, "What?"), chat("What?", RED)),
+        (chat("This", RED, "is what?"), chat("This", "is what?", RED)),
         (replace(TURNS, max_tokens=12), replace(swapped, max_tokens=12)),
         (chat(clip_path, "What?"), chat(backwards, "What?")),
     ]

@@ -19,7 +19,7 @@ from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import EngineError
 from engine.models.batch import Batch
-from engine.types import Request, Running, Sampling
+from engine.types import Delta, Request, Running, Sampling
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, Tape, ask, chat, settled
 from tests.pictures import picture
@@ -45,7 +45,7 @@ async def leave(engine: Any, request: Request, stage: str) -> None:
     stream: AsyncIterator[Any] = engine.stream(request)
     if stage == "decode":
         async with asyncio.timeout(30):
-            await anext(stream)
+            assert isinstance(await anext(stream), Delta), "it ended before it could be left"
         await stream.aclose()  # type: ignore[attr-defined]
         return
     reading = asyncio.ensure_future(anext(stream))
@@ -54,6 +54,14 @@ async def leave(engine: Any, request: Request, stage: str) -> None:
     with pytest.raises(asyncio.CancelledError):
         await reading
     await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def counted(engine: Any, cancelled: int) -> None:
+    """Wait until as many requests were cancelled and nothing runs; a stream that is closed does not wait for it."""
+    async with asyncio.timeout(30):
+        while engine.snapshot().totals.cancelled < cancelled or engine.snapshot().running:
+            await asyncio.sleep(0.01)
+    assert engine.snapshot().totals.cancelled == cancelled
 
 
 # -- cancelling --------------------------------------------------------------------------------------------------------
@@ -81,8 +89,10 @@ async def check_cancelled(engine: Any, stage: str) -> None:
     alone = [(await ask(engine, request)).text for request in others]
     # Decoding must outlive the wait for a snapshot, which comes ten times a second.
     gone = chat(picture(), LONG if stage == "prefill" else "I leave.", max_tokens=1000, id=f"gone-{stage}")
-    await leave(engine, replace(gone, id=f"warm-{stage}"), "decode")
-    before, cancelled = Rows.of(engine), (await settled(engine)).totals.cancelled
+    cancelled = (await settled(engine)).totals.cancelled + 1
+    await leave(engine, chat(picture(), "I leave.", max_tokens=1000, id=f"warm-{stage}"), "decode")
+    await counted(engine, cancelled)
+    before = Rows.of(engine)
     for attempt in range(3):
         answering = [asyncio.create_task(ask(engine, replace(r, id=f"{r.id}-{attempt}"))) for r in others]
         try:
@@ -94,9 +104,8 @@ async def check_cancelled(engine: Any, stage: str) -> None:
             for answer in answering:
                 answer.cancel()
             await asyncio.gather(*answering, return_exceptions=True)
-    snapshot = await settled(engine)
+    await counted(engine, cancelled + 3)
     after = Rows.of(engine)
-    assert snapshot.totals.cancelled == cancelled + 3
     assert (after.batch, after.by_row) == (0, 0)
     assert after.kv_bytes == before.kv_bytes
     # One prompt of the long kind holds some 2 MB of KV; the allocator and Python's own lag are far below.
@@ -228,6 +237,7 @@ async def test_the_snapshot_counts_what_happened(tiny_model: TinyModel) -> None:
     try:
         answers = [await ask(engine, chat(f"Request {i}", max_tokens=5)) for i in range(3)]
         await leave(engine, chat("I leave", max_tokens=400, id="gone"), "decode")
+        await counted(engine, 1)
         with pytest.raises(EngineError):
             await ask(engine, chat("word " * 600))
         totals = (await settled(engine)).totals

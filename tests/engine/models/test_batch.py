@@ -51,7 +51,7 @@ def mixed(family: str, clip: Path) -> list[Request]:
         requests += [
             chat(picture("red"), "What is this?", max_tokens=12, id="red"),
             chat("Before", picture("blue", "square"), "after.", max_tokens=8, id="blue"),
-            chat(picture("green"), picture("red", "triangle"), "Compare.", max_tokens=12, id="two"),
+            chat(picture("green"), picture("red", "triangle", (60, 128)), "Compare.", max_tokens=12, id="two"),
             chat(clip, "What moves?", max_tokens=8, id="clip"),
             chat(picture("blue", "triangle"), "Late.", max_tokens=8, id="late-blue"),
         ]
