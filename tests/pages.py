@@ -64,7 +64,7 @@ class Person:
 
     def close(self) -> None:
         self._context.close()
-        assert self.complaints == []
+        assert not self.complaints, self.complaints
 
     def leave(self) -> None:
         """Close the tab in the middle of whatever it does."""

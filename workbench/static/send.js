@@ -4,7 +4,7 @@
   const isWriting = document.querySelector("#composer .stop-button");
   const text = value?.text ?? "";
   const files = value?.files ?? [];
-  if (isWriting || (!text.trim() && !files.length)) return [value, messages, null];
+  if (isWriting || (!text.trim() && !files.length)) return [value, messages, { text: "", files: [] }];
   const said = (part) => ({ role: "user", content: [part], metadata: null, options: null });
   const parts = files.map((file) => ({ type: "file", file, alt_text: null }));
   if (text.trim()) parts.push({ type: "text", text });

@@ -84,7 +84,7 @@ class ChatTab:
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
         """The message joins the chat. Inputs: session, outbox. Outputs: chat, composer.
 
-        The page sends nothing, None, while an answer is being written or the composer is empty.
+        The page sends an empty message while an answer is being written; the words then stay in the composer.
         """
         if session.answer is not None or value is None:
             return gr.skip(), gr.skip()
