@@ -335,7 +335,7 @@ FAMILIES |= {
                 sliding_window_pattern=2,
             ),
             "vision_config": vision("gemma4_vision", num_key_value_heads=2, head_dim=32, global_head_dim=32)
-            | {"position_embedding_size": 64, "patch_size": 16},
+            | {"position_embedding_size": 64, "patch_size": 16, "default_output_length": 70},
             "audio_config": {
                 "hidden_size": 64,
                 "num_hidden_layers": 2,
@@ -357,7 +357,7 @@ FAMILIES |= {
         tokens=("<bos>", *GEMMA4_MARKS.values()),
         bos="<bos>",
         tokenizer=GEMMA4_MARKS | {"extra_special_tokens": GEMMA4_MARKS},
-        processor={"image_processor": {"patch_size": 16, "max_soft_tokens": 70, "pooling_kernel_size": 3}},
+        processor={"image_processor": {"patch_size": 16, "max_soft_tokens": 16, "pooling_kernel_size": 3}},
     ),
 }
 
