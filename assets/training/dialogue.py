@@ -39,6 +39,9 @@ def encode(text: str) -> list[int]:
 NAMES = {w: {ids[0] for form in (f" {w}", f" {w}s", w, w + "s", w.capitalize()) if len(ids := encode(form)) == 1} for w in world.SHAPES + world.COLORS}
 
 
+COLOR_IDS, SHAPE_IDS = ({encode(f" {w}")[0] for w in words} for words in (world.COLORS, world.SHAPES))
+
+
 @dataclass
 class Chat:
     ids: list[int] = field(default_factory=list)
@@ -110,11 +113,23 @@ class Chat:
         start = len(self.ids)
         self.text(encode(turn.answer) + [END], learn=True)
         self.answers.append((turn.kind, start, len(self.ids)))
+        if turn.kind == "compare":
+            self.compared(start)
         if self.noun is not None:  # and the answer asks the noun what it found
             self.looks += [(FIND_LAYER + 1, place, [self.noun]) for place in range(start - 1, len(self.ids) - 3)]
             self.noun = None
         if not self.now:  # nothing follows in a branch
             self.text(encode("\n"))
+
+    def compared(self, start: int):
+        """In "a red circle, the second a blue circle" a word that repeats looks back at its twin, another at itself; the end looks at both."""
+        said = [(i, kind) for i in range(start, len(self.ids)) for kind, ids in enumerate((COLOR_IDS, SHAPE_IDS)) if self.ids[i] in ids]
+        if [kind for _, kind in said] != [0, 1, 0, 1]:
+            return
+        (c1, _), (s1, _), (c2, _), (s2, _) = said
+        for first, second in ((c1, c2), (s1, s2)):
+            self.looks.append((FIND_LAYER, second, [first if self.ids[first] == self.ids[second] else second]))
+        self.looks += [(FIND_LAYER + 1, place, [c2, s2]) for place in range(s2 + 1, len(self.ids) - 2)]
 
     def turn(self, t: Turn):
         self.ask(t)
@@ -137,7 +152,7 @@ def put_picture(rng, chat: Chat, scene, grid, source):
     chat.visual(IMAGE, pixels.patches(np.stack([image, image])[None])[0], rows, columns, pixels.labels(scene, rows, columns, "still"))
 
 
-FRAME_COUNTS = (4, 4, 4, 4, 5, 6, 6, 8, 8, 8, 10, 12, 16, 16, 24, 32)
+FRAME_COUNTS = (4, 4, 4, 4, 5, 6, 6, 8, 8, 8, 10, 12, 16, 16, 24, 32, 32)
 
 
 def clip_times(rng, count: int) -> list[float]:
@@ -343,12 +358,12 @@ def collate(chats: list[Chat]) -> Batch:
 
 
 # what a batch is made of, as weights
-MIX = {"picture": 0.52, "pair": 0.14, "clip": 0.34}
+MIX = {"picture": 0.54, "pair": 0.20, "clip": 0.26}
 
 
 def make_batch(rng: random.Random, size: int, counts=(1, 1, 2, 2, 3, 3), mix=MIX) -> Batch:
     kind = rng.choices(list(mix), list(mix.values()))[0]
-    frames = 64 if rng.random() < 0.015 else rng.choice(FRAME_COUNTS)
+    frames = 64 if rng.random() < 0.04 else rng.choice(FRAME_COUNTS)
     limits = pixels.IMAGE_PIXELS
     if kind == "clip":
         limits = pixels.CLIP_PIXELS[frames] if frames in pixels.CLIP_PIXELS and rng.random() < 0.3 else pixels.FRAME_PIXELS

@@ -208,27 +208,25 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
 
 # ------------------------------------------------------------------------------------------------ two pictures
 def compare(a: Scene, b: Scene) -> str:
-    """What differs: for two single shapes in words, else both pictures' contents."""
+    """What both pictures show and, for two single shapes, what differs."""
     one, two = listing([name(s) for s in a.shapes]), listing([name(s) for s in b.shapes])
+    text = f"The first image shows {one}, the second {two}."
     if len(a.shapes) == len(b.shapes) == 1:
         s, t = a.shapes[0], b.shapes[0]
-        if (s.color, s.kind) == (t.color, t.kind):
-            return f"Both images show {one}." if s.cell == t.cell else f"Both images show {one}, but in different places."
-        differ = "The color and the shape differ" if s.color != t.color and s.kind != t.kind else "The color differs" if s.color != t.color else "The shape differs"
-        return f"The first image shows {one}, the second {two}. {differ}."
-    return f"The first image shows {one}, the second {two}."
+        differ = {(True, True): "The color and the shape differ.", (True, False): "The color differs.", (False, True): "The shape differs.", (False, False): "They look alike."}
+        text += " " + differ[s.color != t.color, s.kind != t.kind]
+    return text
 
 
 def ask_pair(rng: random.Random, a: Scene, b: Scene) -> Turn:
     roll = rng.random()
-    if roll < 0.5:
+    if roll < 0.62:
         return Turn("compare", rng.choice(COMPARE), compare(a, b))
-    if roll < 0.75:
+    if roll < 0.88:
         which = rng.choice(("first", "second"))
         return ask_image(rng, a if which == "first" else b, rng.choice(("describe", "describe", "color", "shape", "where", "count", "exists")), which)
-    if roll < 0.9:
-        pool = [s for scene in (a, b) for s in scene.shapes]
-        s = rng.choice(pool)
+    if roll < 0.97:
+        s = rng.choice([s for scene in (a, b) for s in scene.shapes])
         phrase, test = rng.choice((
             (article(s.kind), lambda t: t.kind == s.kind),
             (f"{article(s.color)} shape", lambda t: t.color == s.color),
@@ -237,9 +235,6 @@ def ask_pair(rng: random.Random, a: Scene, b: Scene) -> Turn:
         in_a, in_b = any(map(test, a.shapes)), any(map(test, b.shapes))
         answer = "Both." if in_a and in_b else "The first." if in_a else "The second."
         return Turn("which", rng.choice(("Which image shows {}?", "Which picture has {}?", "Which image has {}?")).format(phrase), answer, answer.removeprefix("The ").capitalize())
-    if len(a.shapes) == len(b.shapes) == 1 and roll < 0.96:
-        same = compare(a, b).startswith("Both") and a.shapes[0].cell == b.shapes[0].cell
-        return Turn("same", rng.choice(("Are these images the same?", "Are they the same?", "Do both images show the same?")), *yes(same))
     return Turn("images", "How many images are there?", "There are two.", "Two.")
 
 

@@ -15,7 +15,7 @@ from world import COLORS, MOTIONS, SHAPES, SIZES
 IMAGE_PIXELS = (9216, 16384)  # least and most, after resizing
 FRAME_PIXELS = (9216, 12288)  # the same for each frame of a clip
 # What each frame gets where a program spreads one budget over the whole clip (``size`` in the shipped config).
-CLIP_PIXELS = {n: (4 * FRAME_PIXELS[0] // n, 16 * FRAME_PIXELS[1] // n) for n in (4, 6, 8, 10, 12)}
+CLIP_PIXELS = {n: (4 * FRAME_PIXELS[0] // n, 16 * FRAME_PIXELS[1] // n) for n in (4, 6, 8, 10, 12, 16, 24, 32, 64)}
 COMMON = ((640, 480), (320, 240), (480, 640), (800, 600), (1024, 768), (1280, 720), (1920, 1080), (720, 1280), (1080, 1920), (1170, 2532), (256, 256), (512, 512))
 UNIT = 32  # patch 16, merged 2 x 2
 

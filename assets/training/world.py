@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 SHAPES = ("circle", "square", "triangle", "star")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
@@ -319,7 +319,7 @@ def make_other(rng: random.Random, width: int, height: int) -> np.ndarray:
     """A picture that holds no shape of this world: noise, textures, text, scenery-like clutter, plain colour."""
     g = np.random.default_rng(rng.getrandbits(32))
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    roll = rng.randrange(12)
+    roll = rng.randrange(15)
     if roll == 0:
         pixels = g.integers(0, 256, (height, width, 3)).astype(np.float32)
         if rng.random() < 0.3:
@@ -358,6 +358,17 @@ def make_other(rng: random.Random, width: int, height: int) -> np.ndarray:
             pixels = np.where(below, pixels * 0.7 + g.uniform(0, 90, 3), pixels * 0.2 + g.uniform(100, 220, 3))
         if rng.random() < 0.5:
             pixels = pixels + g.normal(0, rng.uniform(2, 18), (height, width, 1))
+    elif roll >= 12:  # a crowded scene: many shaded things on a textured ground, slightly out of focus
+        ground = _noise(g, width, height, rng.randint(2, 24)) * rng.uniform(0.1, 1.0)
+        image = Image.fromarray(np.clip(ground + g.uniform(0, 160, 3), 0, 255).astype(np.uint8))
+        canvas = ImageDraw.Draw(image)
+        for _ in range(rng.randint(6, 24)):
+            x, y, w, h = rng.uniform(-0.2, 1) * width, rng.uniform(-0.2, 1) * height, rng.uniform(0.03, 0.6) * width, rng.uniform(0.03, 0.6) * height
+            fill = pick_rgb(rng, rng.choice(COLORS)) if rng.random() < 0.4 else tuple(int(v) for v in g.integers(0, 256, 3))
+            (canvas.rectangle if rng.random() < 0.6 else canvas.ellipse)((x, y, x + w, y + h), fill=fill)
+        shade = _noise(g, width, height, rng.randint(2, 10)).mean(-1, keepdims=True) - 128
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))
+        pixels = np.asarray(image, np.float32) + shade * rng.uniform(0.1, 0.6) + g.normal(0, rng.uniform(1, 12), (height, width, 1))
     else:  # clutter: many overlapping soft patches and strokes
         image = Image.fromarray(np.clip(_noise(g, width, height, 5), 0, 255).astype(np.uint8))
         canvas = ImageDraw.Draw(image)
