@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LOADING_GRACE_S = 5.0
+
 
 class Engine:
     """One model behind one asynchronous stream of events.
@@ -58,11 +60,12 @@ class Engine:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """End the threads; requests that still run end with an error. Idempotent; blocks until the thread is gone."""
+        """End the threads; requests that still run end with an error. Idempotent; blocks until the thread is gone, but
+        not for a model that is still being fetched: that cannot be interrupted, and dies with the process."""
         if self._thread is not None:
             atexit.unregister(self.stop)
             self._inbox.put(Stop())
-            self._thread.join()
+            self._thread.join(None if self._loaded.done() else _LOADING_GRACE_S)
             self._thread = None
         self._media.shutdown(wait=False, cancel_futures=True)
         if not self._loaded.done():

@@ -104,7 +104,7 @@ def load(config: EngineConfig) -> Loaded:
     except (ModelNotFound, Unavailable):
         raise
     except Exception as e:
-        log.exception("loading %s failed", path)
+        log.debug("loading %s failed", path, exc_info=True)
         raise Unavailable(f"Could not load {spec.source!r}: {_first_line(e)}", code="model_load_failed") from e
 
 
@@ -122,7 +122,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
             "only if you trust it.",
             code="model_load_failed",
         )
-    model, processor = _load_vision(path, spec) if vision else (_load_text(path, spec), None)
+    model, processor = _load_vision(path, spec, row) if vision else (_load_text(path, spec), None)
     stop_ids = _stop_ids(path, raw) | _processor_stop_ids(processor)
     tokenizer = _load_tokenizer(path, spec, stop_ids)
     stop_ids |= set(tokenizer.eos_token_ids)
@@ -152,7 +152,7 @@ def _load_text(path: Path, spec: ModelSpec) -> nn.Module:
     return model
 
 
-def _load_vision(path: Path, spec: ModelSpec) -> tuple[nn.Module, Any]:
+def _load_vision(path: Path, spec: ModelSpec, row: Family) -> tuple[nn.Module, Any]:
     from mlx_vlm.utils import load_image_processor, load_model, load_processor
 
     model = load_model(path)
@@ -164,7 +164,23 @@ def _load_vision(path: Path, spec: ModelSpec) -> tuple[nn.Module, Any]:
     if not hasattr(processor, "tokenizer"):
         # mlx-vlm swallows a processor's own failure and hands out a bare tokenizer: pictures would be lost in silence.
         raise BadRequest(f"The processor of {path.name} could not be loaded; pictures would not reach the model.")
+    if row.no_padding:
+        processor.image_processor = WithoutPadding(processor.image_processor)
     return model, processor
+
+
+class WithoutPadding:
+    """An image processor that is not told about padding, which it would refuse; else as it was."""
+
+    def __init__(self, image_processor: Any) -> None:
+        self._image_processor = image_processor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._image_processor, name)
+
+    def __call__(self, images: Any, **settings: Any) -> Any:
+        settings.pop("padding", None)
+        return self._image_processor(images, **settings)
 
 
 def _load_tokenizer(path: Path, spec: ModelSpec, stop_ids: set[int]) -> Any:
