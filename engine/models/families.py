@@ -16,6 +16,7 @@ class Family:
     encoded in a pass of their own then.
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
     pair of frames.
+    no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
     refused: why this engine cannot run the family, in plain words; empty when it can.
     """
@@ -24,6 +25,7 @@ class Family:
     images_per_prompt: int | None = None
     one_kind: bool = False
     packed: bool = False
+    no_padding: bool = False
     serial: bool = False
     refused: str = ""
 
@@ -47,7 +49,7 @@ FAMILIES: dict[str, Family] = {
     "pixtral": Family(),
     "mistral3": Family(),
     "molmo": Family(images_per_prompt=1),
-    "llava": Family(),
+    "llava": Family(no_padding=True),
     "llava_next": Family(
         refused="its processor and its model both expand the picture, so the answer is not trustworthy"
     ),

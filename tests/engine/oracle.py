@@ -23,6 +23,8 @@ import numpy as np
 
 from engine.config import MediaLimits
 from engine.media import Media, load_media
+from engine.models.families import family
+from engine.models.registry import WithoutPadding
 from engine.types import FrameSampling, Message
 
 Sampler = Callable[[mx.array], mx.array]
@@ -43,6 +45,9 @@ class Oracle:
             import mlx_vlm
 
             model, processor = mlx_vlm.load(str(folder))
+            if family(model.config.model_type).no_padding:
+                # As installed, the stock library cannot show this family a picture at all.
+                processor.image_processor = WithoutPadding(processor.image_processor)
             return cls(model, processor, processor.tokenizer)
         import mlx_lm
 

@@ -24,7 +24,7 @@ from tests.families import FAMILIES, TEXT, VISION
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
-RUNNABLE = [name for name in VISION if name not in ("paligemma", "llava")]
+RUNNABLE = [name for name in VISION if name != "paligemma"]
 WORDS = "A question that is long enough to be cut in several places by the smallest of the chunks."
 
 
