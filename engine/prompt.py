@@ -7,6 +7,7 @@ does not is an error, never a fluent answer about nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -108,21 +109,56 @@ def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tupl
     text = _template(lambda: _render(loaded, messages, dict(request.template_kwargs)))
     pictures, clips = _pictures(loaded, media), _clips(loaded, media)
     try:
-        inputs = prepare_inputs(
-            loaded.processor,
-            images=pictures or None,
-            videos=[np.transpose(clip.pixels, (0, 3, 1, 2)) for clip in clips] or None,
-            video_metadata=[_metadata(clip) for clip in clips] or None,
-            prompts=text,
-            image_token_index=getattr(loaded.adapter.model.config, "image_token_index", None),
-            add_special_tokens=should_add_special_tokens(loaded.card.model_type, loaded.processor),
-        )
+        with _true_times(loaded.processor, clips):
+            inputs = prepare_inputs(
+                loaded.processor,
+                images=pictures or None,
+                videos=[np.transpose(clip.pixels, (0, 3, 1, 2)) for clip in clips] or None,
+                video_metadata=[_metadata(clip) for clip in clips] or None,
+                prompts=text,
+                image_token_index=getattr(loaded.adapter.model.config, "image_token_index", None),
+                add_special_tokens=should_add_special_tokens(loaded.card.model_type, loaded.processor),
+            )
     except (ValueError, TypeError, IndexError) as e:
         if not media:
             raise
         raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
     ids = np.array(inputs.pop("input_ids")).reshape(-1).tolist()
     return text, ids, {k: v for k, v in inputs.items() if v is not None} if media else {}
+
+
+@contextmanager
+def _true_times(processor: Any, clips: list[Media]) -> Iterator[None]:
+    """For one prompt: the processor writes the clips' own times, if it is one that would count them from zero."""
+    inner = getattr(processor, "video_processor", None)
+    if not clips or not hasattr(inner, "_sample_frames"):
+        yield
+        return
+    processor.video_processor = _TimedFrames(inner, clips)
+    try:
+        yield
+    finally:
+        processor.video_processor = inner
+
+
+class _TimedFrames:
+    """gemma4's video processor: it picks frames again from those it is given and lets their times begin at zero, at an
+    even rate. Here it takes all frames, and says when they really were."""
+
+    def __init__(self, video_processor: Any, clips: list[Media]) -> None:
+        self._video_processor = video_processor
+        self._times = [[time_s for _, time_s in clip.frames] for clip in clips]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._video_processor, name)
+
+    def __call__(self, videos: Any, **settings: Any) -> dict[str, Any]:
+        num_frames = self._video_processor.num_frames
+        self._video_processor.num_frames = max(len(times) for times in self._times)
+        try:
+            return self._video_processor(videos, **settings) | {"frame_timestamps": self._times}
+        finally:
+            self._video_processor.num_frames = num_frames
 
 
 def _placeholder(loaded: Loaded, medium: Media) -> int:

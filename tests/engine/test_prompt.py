@@ -119,6 +119,31 @@ def test_a_native_clip_has_its_true_times(tiny_model: TinyModel, clip_path: Path
     assert found == pytest.approx(pairs, abs=0.051)
 
 
+def sampled(clip: Path, frames: FrameSampling) -> tuple[Request, Media]:
+    request = chat(clip, "What?")
+    return request, load_media(request.messages[0].parts[0], MediaLimits(), frames)
+
+
+@pytest.mark.parametrize("frames", [FrameSampling(start_s=6.0, end_s=10.0), FrameSampling(fps=1.0, max_frames=40)])
+def test_a_part_of_a_clip_keeps_its_place_in_time(tiny_model: TinyModel, tmp_path: Path, frames: FrameSampling) -> None:
+    """gemma4's own processor counts from zero, and takes 32 of 40 frames. Twin: without our wrapper it is wrong."""
+    clip = write_clip(tmp_path / "slow.mp4", numbered_frames(40, (64, 64)), fps=1.0)
+    loaded = load(tiny_model("gemma4"))
+    request, medium = sampled(clip, frames)
+    expected = [int(time_s) for _, time_s in medium.frames]
+    assert expected != list(range(0, len(expected) * 3, 3))
+
+    def times() -> list[int]:
+        text = said(loaded, build(loaded, request, (medium,)))
+        return [60 * int(minutes) + int(seconds) for minutes, seconds in re.findall(r"(\d\d):(\d\d)", text)]
+
+    assert times() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompt_module, "_TimedFrames", lambda processor, clips: processor)
+        assert times() != expected
+    assert times() == expected, "the processor is as it was"
+
+
 async def texts(engine: Any, *requests: Request) -> list[str]:
     return [(await ask(engine, request)).text for request in requests]
 
