@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,17 @@ class Sample:
 
 
 def load(source: Path, into: Path) -> tuple[Sample, ...]:
-    """Read the cards of `source`, copying their files `into` the folder that the page may serve from."""
+    """Read the cards of `source`, copying their files `into` a folder that the page may serve from.
+
+    Each time into a new folder below it: Gradio deletes the files of an app that ends, and pages may share one folder.
+    """
     if not (source / "samples.json").is_file():
         return ()
     cards = json.loads((source / "samples.json").read_text(encoding="utf-8"))
     into.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=into))
     cards = cards[:NUM_CARDS]
-    return tuple(Sample(card["text"], tuple(_copied(source, into, card.get("files", ())))) for card in cards)
+    return tuple(Sample(card["text"], tuple(_copied(source, folder, card.get("files", ())))) for card in cards)
 
 
 def _copied(source: Path, into: Path, names: Sequence[str]) -> list[str]:

@@ -136,6 +136,23 @@ def test_an_uploaded_file_is_taken(page_app):
         assert "cat.png" in answer.text
 
 
+def test_an_example_card_is_taken_by_its_number_only(page_app, tmp_path):
+    """The page says which card was chosen; what it says of the card's text and files is not believed."""
+    secret = tmp_path / "uploads" / "other" / "secret.png"
+    with TestClient(page_app(), base_url=LOCAL) as client:
+        secret.parent.mkdir()
+        secret.write_text("of another page")
+        config = client.get("/config").json()
+        (event,) = [d["id"] for d in config["dependencies"] if d["targets"][0][1] == "example_select"]
+        chosen = {"index": 0, "value": {"text": "forged", "files": [{"path": str(secret)}]}}
+        body = {"fn_index": event, "data": [None], "session_hash": "s1", "event_data": chosen}
+        answer = client.post("/gradio_api/run/predict", json=body)
+        assert answer.status_code == 200
+        assert "secret.png" not in answer.text
+        assert "forged" not in answer.text
+        assert "circle.png" in answer.text
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "pyproject.toml", "engine/config.py"])
 def test_no_file_of_the_machine_is_served(page_app, path):
     with TestClient(page_app(), base_url=LOCAL) as client:

@@ -1,7 +1,7 @@
 """The chat tab: conversation, composer, example cards, and what each of their buttons does.
 
 Every action is two steps. The first changes the session's entries and answers at once, outside the queue; the second,
-`answer`, streams. A last step gives the composer its send button back, whatever happened before it. Sending has a step
+`answer`, streams. A last step, `rest`, settles chat and composer, whatever happened before it. Sending has a step
 before these, in the page itself (static/send.js): one's own message appears however busy the machine is.
 """
 
@@ -79,7 +79,7 @@ class ChatTab:
     def _then_answer(self, action: Any) -> None:
         inputs = {self.session, *self.settings.components}
         streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
-        streamed.then(self.rest, self.session, self.composer, **AT_ONCE)
+        streamed.then(self.rest, self.session, [self.chat, self.composer], **AT_ONCE)
 
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
         """The message joins the chat. Inputs: session, outbox. Outputs: chat, composer.
@@ -163,9 +163,14 @@ class ChatTab:
                 session.answer = None
                 session.entries = tuple(entry for entry in session.entries if entry.kind != "busy")
 
-    async def rest(self, session: Session) -> Any:
-        """The composer as it should now be. Inputs: session. Outputs: composer."""
-        return _idle() if session.answer is None else _busy()
+    async def rest(self, session: Session) -> tuple[Any, Any]:
+        """The chat and the composer as they now are. Inputs: session. Outputs: chat, composer.
+
+        The chat too: the last sample of an answer may reach the page after the click that cleared it.
+        """
+        if session.answer is not None:
+            return gr.skip(), _busy()
+        return to_chatbot(session.entries), _idle()
 
 
 def _chatbot(shared: Shared) -> gr.Chatbot:
