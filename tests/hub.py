@@ -118,8 +118,7 @@ def _info(name: str, folder: Path) -> dict[str, Any]:
 
 def _tree(folder: Path) -> list[dict[str, Any]]:
     return [
-        {"type": "file", "oid": _etag(path), "size": path.stat().st_size, "path": path.name}
-        for path in _files(folder)
+        {"type": "file", "oid": _etag(path), "size": path.stat().st_size, "path": path.name} for path in _files(folder)
     ]
 
 
