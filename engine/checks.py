@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import ModelCard, Part, Request
+from engine.types import ModelCard, Part, Request, Sampling
+
+# Setting -> lowest and highest value.
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, float("inf")),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "top_k": (0, float("inf")),
+}
 
 
 def media_parts(request: Request) -> list[Part]:
@@ -13,7 +21,8 @@ def media_parts(request: Request) -> list[Part]:
 
 
 def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
-    """Raise BadRequest for no tokens at all, a medium that this model cannot take, or more media than it may carry."""
+    """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
+    _check_sampling(request.sampling)
     if request.max_tokens is not None and request.max_tokens < 1:
         raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
     takes = {"image": card.vision, "video": card.video, "audio": card.audio}
@@ -32,3 +41,12 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     for kind, limit in most.items():
         if limit is not None and count[kind] > limit:
             raise BadRequest(f"{count[kind]} {kind}s were sent; the limit is {limit} per prompt.", param="messages")
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    for name, (low, high) in _RANGES.items():
+        value = getattr(sampling, name)
+        if value is None or (low <= value <= high and not (name == "top_p" and value == 0)):
+            continue
+        limits = f"between {low:g} and {high:g}" if high < float("inf") else f"at least {low:g}"
+        raise BadRequest(f"{name} must be {limits}, not {value:g}.", param=name)

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -80,7 +80,7 @@ class Engine:
         """The latest frozen picture of the engine. Any thread, never blocks."""
         return self._snapshot
 
-    async def stream(self, request: Request) -> AsyncIterator[Event]:
+    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
         Raises EngineError, before the first event or between events.

@@ -17,6 +17,8 @@ TOP_LEVEL = {"pyproject.toml", "README.md", "engine", "workbench", "tests", "ass
 
 MLX_FILES = (
     "engine/worker.py",
+    "engine/row.py",
+    "engine/tally.py",
     "engine/prompt.py",
     "engine/detokenize.py",
     "engine/sampling.py",

@@ -1,0 +1,148 @@
+"""A sequence's own state on the engine thread: made at its first turn, read when it ends. Engine thread only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import prompt, sampling
+from engine.cache.prefix import Lease, PrefixCache, words
+from engine.config import EngineConfig
+from engine.detokenize import Detokenizer
+from engine.errors import ContextOverflow
+from engine.models.adapter import Features
+from engine.models.registry import Loaded
+from engine.order import media_first
+from engine.scheduler import Sequence
+from engine.spans import Prompt
+from engine.types import CacheTrace, Delta, Done, FinishReason, Request, Sampling, Timing, Usage
+
+DEFAULT_TEMPERATURE = 0.7
+
+
+@dataclass(slots=True)
+class Row:
+    """A sequence's own state on this thread, from its first turn to its end."""
+
+    prompt: Prompt
+    lease: Lease | None
+    media_first: bool
+    features: Features | None
+    cache: list[Any]
+    detokenizer: Detokenizer
+    sampling: Sampling
+    max_tokens: int
+    batch_row: int = -1
+    answer: list[int] = field(default_factory=list)
+    pending: list[Delta] = field(default_factory=list)
+
+
+class Opener:
+    """Turns a sequence whose turn has come into a row: template, processor, limits, prefix, vision tower."""
+
+    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._prefix = prefix
+
+    def open(self, sequence: Sequence) -> Row:
+        """Everything up to the first chunk. Raises EngineError when the request cannot be served."""
+        request, loaded = sequence.request, self._loaded
+        sequence.started_s = time.perf_counter()
+        if self._config.media_first:
+            request = media_first(request)
+        built = prompt.build(loaded, request, sequence.media)
+        sequence.media = ()
+        sequence.num_prompt = len(built.ids)
+        max_tokens = self._max_tokens(len(built.ids), request.max_tokens)
+        cache = loaded.adapter.make_cache()
+        lease = self._prefix.begin(built, cache)
+        sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
+        try:
+            features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
+        except BaseException:
+            if lease:
+                self._prefix.end(lease)
+            raise
+        return Row(
+            prompt=built,
+            lease=lease,
+            media_first=request is not sequence.request,
+            features=features,
+            cache=cache,
+            detokenizer=self._detokenizer(built, request),
+            sampling=sampling.resolve(
+                request.sampling, self._config.sampling, loaded.sampling, Sampling(temperature=DEFAULT_TEMPERATURE)
+            ),
+            max_tokens=max_tokens,
+        )
+
+    def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
+        loaded = self._loaded
+        # A raw completion goes on from its prompt, so its first word keeps the space before it.
+        before = built.ids[-1] if request.prompt is not None else None
+        return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
+
+    def _max_tokens(self, num_prompt: int, asked: int | None) -> int:
+        """The completion's limit. A default is clamped to the context, an explicit number that does not fit refused."""
+        context = self._loaded.card.context_tokens
+        left = context - num_prompt
+        if left < 1:
+            raise ContextOverflow(
+                f"The prompt has {num_prompt} tokens; this model's context is {context}.", param="messages"
+            )
+        if asked is not None and asked > left:
+            raise ContextOverflow(
+                f"max_tokens {asked} does not fit: the prompt has {num_prompt} tokens and the context is {context}, "
+                f"so at most {left} are left.",
+                param="max_tokens",
+            )
+        return min(asked or self._config.max_tokens, left)
+
+    def done(self, sequence: Sequence, reason: FinishReason) -> Done:
+        """The last event of a sequence, at whatever stage it ends."""
+        now = time.perf_counter()
+        started = sequence.started_s or now
+        first = sequence.first_token_s or now
+        row: Row | None = sequence.row
+        timing = Timing(
+            media_ms=(sequence.submitted_s - sequence.accepted_s) * 1e3,
+            queue_ms=(started - sequence.submitted_s) * 1e3,
+            prefill_ms=(first - started) * 1e3,
+            ttft_ms=(first - sequence.accepted_s) * 1e3,
+            decode_ms=(now - first) * 1e3,
+            total_ms=(now - sequence.accepted_s) * 1e3,
+            completion_tokens=sequence.num_generated,
+            prompt_tokens=sequence.num_prompt,
+        )
+        return Done(
+            reason,
+            Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached),
+            timing,
+            row.prompt.receipts if row else (),
+            self._trace(row) if row else None,
+        )
+
+    def _trace(self, row: Row) -> CacheTrace:
+        """Why the first computed token of the prompt was not reused, with the text on both sides."""
+        if row.lease is None:
+            reason = "not_cacheable" if self._config.cache.enabled else "off"
+            return CacheTrace(0, len(row.prompt.ids), reason, media_first=row.media_first)
+        match = row.lease.match
+        at, other, ids = match.num_tokens, match.miss.other, row.prompt.cache_ids
+        return CacheTrace(
+            reused_tokens=at,
+            computed_tokens=len(row.prompt.ids) - at,
+            reason=match.miss.reason,
+            before=words(ids[max(0, at - 8) : at], self.words),
+            here=words(ids[at : at + 8], self.words),
+            other="" if other is None else "<other media>" if other < 0 else self.words([other]),
+            evicted_s=match.miss.evicted_s,
+            media_first=row.media_first,
+        )
+
+    def words(self, ids: Iterable[int]) -> str:
+        """Plain token ids as text."""
+        return str(self._loaded.tokenizer.decode(list(ids)))
