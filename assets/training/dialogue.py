@@ -41,6 +41,8 @@ NAMES = {w: {ids[0] for form in (f" {w}", f" {w}s", w, w + "s", w.capitalize()) 
 
 COLOR_IDS, SHAPE_IDS = ({encode(f" {w}")[0] for w in words} for words in (world.COLORS, world.SHAPES))
 
+SEPARATORS = {encode(",")[0], encode(" and")[0]}
+
 
 @dataclass
 class Chat:
@@ -115,20 +117,40 @@ class Chat:
         self.answers.append((turn.kind, start, len(self.ids)))
         if turn.kind == "compare":
             self.compared(start)
+        if turn.kind in ("describe", "anything"):
+            self.described(start)
         if self.noun is not None:  # and the answer asks the noun what it found
             self.looks += [(FIND_LAYER + 1, place, [self.noun]) for place in range(start - 1, len(self.ids) - 3)]
             self.noun = None
         if not self.now:  # nothing follows in a branch
             self.text(encode("\n"))
 
+    def tokens_of(self, picture: int, rank: int | None = None) -> list[int]:
+        """The visual tokens of a picture's shape (in reading order), or of all of its shapes."""
+        first = sum(p[1] * p[2] for p in self.pictures[:picture])
+        ranks = self.pictures[picture][3][0][:, 2]
+        return [self.places[first + i] for i in np.flatnonzero(ranks == rank if rank else ranks > 0)]
+
+    def described(self, start: int):
+        """While a shape is described, look at it."""
+        if len(self.pictures) != 1 or not (self.pictures[0][3][0][:, 0] > 0).any():
+            return
+        cuts = [start - 1] + [i for i in range(start, len(self.ids)) if self.ids[i] in SEPARATORS] + [len(self.ids) - 2]
+        for rank, (first, end) in enumerate(zip(cuts, cuts[1:]), 1):
+            targets = self.tokens_of(0, rank)
+            if targets:
+                self.looks += [(FIND_LAYER, place, targets) for place in range(first, end)]
+
     def compared(self, start: int):
-        """In "a red circle, the second a blue circle" a word that repeats looks back at its twin, another at itself; the end looks at both."""
+        """In "a red circle, the second a blue circle" a word that repeats looks back at its twin, another at the answer's start; the end looks at both."""
         said = [(i, kind) for i in range(start, len(self.ids)) for kind, ids in enumerate((COLOR_IDS, SHAPE_IDS)) if self.ids[i] in ids]
         if [kind for _, kind in said] != [0, 1, 0, 1]:
             return
         (c1, _), (s1, _), (c2, _), (s2, _) = said
         for first, second in ((c1, c2), (s1, s2)):
-            self.looks.append((FIND_LAYER, second, [first if self.ids[first] == self.ids[second] else second]))
+            self.looks.append((FIND_LAYER, second, [first if self.ids[first] == self.ids[second] else start - 3]))
+        for picture, color, kind in ((0, c1, s1), (1, c2, s2)):
+            self.looks += [(FIND_LAYER, place, self.tokens_of(picture)) for place in range(color - 2, kind) if place not in (c2, s2)]
         self.looks += [(FIND_LAYER + 1, place, [c2, s2]) for place in range(s2 + 1, len(self.ids) - 2)]
 
     def turn(self, t: Turn):

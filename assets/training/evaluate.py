@@ -101,7 +101,7 @@ class Maker:
 
     # ------------------------------------------------------------------------------------------ tasks
     def one_shape(self):
-        for i in self.times(150):
+        for i in self.times(110):
             scene, path = self.scene(1)
             s = scene.shapes[0]
             self.ask("one shape: color", [path], (self.rng.choice(("What color is the {}?", "What is the color of the {}?", "Which color is the {}?")).format(s.kind), f"It is {s.color}."))
@@ -119,7 +119,7 @@ class Maker:
 
     def more_shapes(self):
         words = {2: "two", 3: "three"}
-        for i in self.times(160):
+        for i in self.times(100):
             count = 2 + i % 2
             scene, path = self.scene(count)
             self.ask(f"describe {words[count]} shapes", [path], (self.rng.choice(language.DESCRIBE), language.describe(scene)))
@@ -139,12 +139,12 @@ class Maker:
             if kinds.count(kind) == 1:
                 s = found[kinds.index(kind)]
                 self.ask(("among several: color", "another program: color"), [path], (f"What color is the {kind}?", f"It is {s['color']}."))
-        for i in self.times(40):
+        for i in self.times(30):
             scene, path = self.scene(1)
             self.ask("count", [path], ("How many shapes are there?", language.amount(1)))
 
     def pairs(self):
-        for i in self.times(100):
+        for i in self.times(70):
             size = self.rng.choice(PICTURE_SIZES)
             (a, first), (b, second) = self.scene(1, size), self.scene(1, size)
             if i % 4 == 0:  # often the same but for one thing
@@ -158,7 +158,7 @@ class Maker:
             self.ask("first or second picture", [first, second], (f"What color is the {scene.shapes[0].kind} in the {which} image?", f"It is {scene.shapes[0].color}."))
 
     def follow_ups(self):
-        for i in self.times(60):
+        for i in self.times(40):
             (scene, path), (later, second) = self.scene(1 + i % 2), self.scene(1)
             before = [("user", [path, "What is in this image?"]), ("assistant", [language.describe(scene)])]
             turn = language.ask_image(self.rng, scene, ("color", "where", "count", "shape")[i % 4])
@@ -167,7 +167,7 @@ class Maker:
             self.ask("follow-up: second picture", [second], (f"What color is the {s.kind}?", f"It is {s.color}."), before=before)
 
     def one_word(self):
-        for i in self.times(60):
+        for i in self.times(50):
             scene, path = self.scene(1 + i % 3)
             turn = language.ask_image(self.rng, scene, ("color", "shape", "count", "exists")[i % 4])
             if turn.word:

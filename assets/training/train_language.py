@@ -24,12 +24,13 @@ from world import COLORS, SIZES
 
 # the words that carry the answer; all others count a quarter
 TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", "bottom", "left", "right", "center", "up", "down",
-           "grows", "shrinks", "stays", "moves", "changes", "and", "a", "an", "at", "in", "the", "second", "but", "no", "shapes"]
+           "grows", "shrinks", "stays", "moves", "changes", "and", "a", "an", "at", "in", "the", "second", "no", "shapes", "color", "shape",
+           "differs", "differ", "look"]
 
 
 # A yes, a number or "the first" is one token against a description's twenty, and the hardest to learn: it counts more.
 GAIN = {"exists": 4, "exists kind": 4, "is it": 3, "count kind": 4, "count color": 4, "count": 2, "which": 3, "does it": 2, "same": 2,
-        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 1.5}
+        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3}
 
 
 def token_weights(size: int) -> torch.Tensor:
@@ -39,6 +40,7 @@ def token_weights(size: int) -> torch.Tensor:
             ids = dialogue.encode(form)
             if len(ids) == 1:
                 weights[ids[0]] = 1.0
+    weights[dialogue.encode("They")] = 1.0
     for mark in (",", ".", "Yes", "No", "Both", "The", "It", "There", "I"):
         weights[dialogue.encode(mark)[0]] = 1.0
     weights[dialogue.END] = 0.5
