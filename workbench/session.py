@@ -80,7 +80,7 @@ class Answer:
     async def _read(self) -> None:
         try:
             await self._engine.ready()
-            async with contextlib.aclosing(self._engine.stream(self.request)) as events:  # type: ignore[type-var]
+            async with contextlib.aclosing(self._engine.stream(self.request)) as events:
                 async for event in events:
                     self._take(event)
         except EngineError as error:
