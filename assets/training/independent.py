@@ -100,8 +100,8 @@ def noun(s, sized):
     return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)
 
 
-def sentence(found, sized=True):
-    parts = [f"{noun(s, sized)} {SPOKEN[s['place']]}" for s in found]
+def sentence(found):
+    parts = [f"{noun(s, len(found) == 1)} {SPOKEN[s['place']]}" for s in found]
     text = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     return text[0].upper() + text[1:] + "."
 

@@ -82,7 +82,8 @@ def yes(flag: bool) -> tuple[str, str]:
 def describe(scene: Scene | None) -> str:
     if scene is None or not scene.shapes:
         return NOTHING
-    return sentence(listing([f"{name(s, size=True)} {PLACES[s.cell]}" for s in scene.shapes]))
+    alone = len(scene.shapes) == 1  # the size is said of a single shape; among several it has to be asked for
+    return sentence(listing([f"{name(s, size=alone)} {PLACES[s.cell]}" for s in scene.shapes]))
 
 
 def short_place(cell: int) -> str:
