@@ -119,8 +119,9 @@ class Worker:
         elif command.action == "block":
             command.reply.set_result(self._prefix.block(command.key, self._opener.words))
         else:
-            command.reply.set_result(self._prefix.apply(command.action, command.key))
-            self._show(force=True)
+            done = self._prefix.apply(command.action, command.key)
+            self._show(force=True)  # before the answer: who gets it looks at the snapshot next
+            command.reply.set_result(done)
 
     # prefill
 

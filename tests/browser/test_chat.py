@@ -24,7 +24,8 @@ def test_a_dropped_red_circle_is_described(person, workbench_url, drawn):
     assert "circle" in answer
     assert me.asked.count() == 2  # the picture and the words
     assert re.fullmatch(
-        r"\d+ tokens in · \d+ out · first token [\d.]+ m?s · [\d.,]+ tokens/s", me.notes.last.inner_text()
+        r"\d+ tokens in( \(\d+ from cache\))? · \d+ out · first token [\d.]+ m?s · [\d.,]+ tokens/s",
+        me.notes.last.inner_text(),
     )
 
 
