@@ -91,12 +91,12 @@ def short_place(cell: int) -> str:
 
 
 IMAGE_KINDS = {
-    "describe": 2.6, "count": 1.2, "count kind": 1.8, "count color": 0.8, "color": 2.2, "shape": 1.8, "where": 2.2,
+    "describe": 3.2, "count": 1.2, "count kind": 2.6, "count color": 0.8, "color": 2.2, "shape": 1.8, "where": 2.2,
     "where color": 0.8, "size": 0.7, "exists": 2.0, "exists kind": 1.0, "is it": 0.8, "background": 0.3, "anything": 0.25,
 }
 
 
-LOOKUPS = {"color": 2.0, "where": 2.0, "shape": 1.6, "where color": 0.8, "exists": 1.6, "exists kind": 1.0, "count kind": 1.6, "count color": 0.7, "is it": 0.7, "size": 0.4}
+LOOKUPS = {"color": 2.0, "where": 2.0, "shape": 1.6, "where color": 0.8, "exists": 1.6, "exists kind": 1.0, "count kind": 3.0, "count color": 0.9, "is it": 0.7, "size": 0.4}
 
 
 def ask_image(rng: random.Random, scene: Scene | None, kind: str | None = None, which: str = "", kinds: dict = IMAGE_KINDS) -> Turn:
