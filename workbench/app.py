@@ -93,7 +93,7 @@ def _serve(args: argparse.Namespace) -> None:
         engine.start()
         try:
             app = create_app(engine, config)
-            serve_app(app, listener, on_started=lambda: _announce(engine, config, launch), on_stopping=engine.stop)
+            serve_app(app, listener, on_started=lambda: _announce(engine, config, launch))
         finally:
             engine.stop()
 
@@ -138,7 +138,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
 
     from workbench import theme
 
-    page = create_ui(engine, config)
+    page = create_ui(engine)
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -161,33 +161,28 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     )
 
 
-def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
+def create_ui(engine: Engine) -> gr.Blocks:
     """The page: header and tabs. A tab is listed here once it works."""
     import gradio as gr
 
     from workbench import header
-    from workbench.tabs import cache, chat
+    from workbench.tabs import chat
 
-    shared = _shared(config)
+    shared = _shared()
     with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:
-        header.build(engine, shared.history)
-        with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat"):
-                chat.build(engine, shared)
-            with gr.Tab(cache.NAME):
-                cache_tab = cache.build(engine, shared)
-        cache_tab.follow(tabs)
+        header.build(engine)
+        chat.build(engine, shared)
     return page
 
 
-def _shared(config: ServerConfig) -> Shared:
+def _shared() -> Shared:
     from gradio.utils import get_upload_folder
 
     from workbench import samples
     from workbench.shared import Shared
 
     uploads = Path(get_upload_folder())
-    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"), config.operators_only)
+    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"))
 
 
 async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> None:
