@@ -93,7 +93,7 @@ def _serve(args: argparse.Namespace) -> None:
         engine.start()
         try:
             app = create_app(engine, config)
-            serve_app(app, listener, on_started=lambda: _announce(engine, config, launch))
+            serve_app(app, listener, on_started=lambda: _announce(engine, config, launch), on_stopping=engine.stop)
         finally:
             engine.stop()
 
