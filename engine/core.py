@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOADING_GRACE_S = 5.0
+_LOADING_GRACE_S = 15.0
 
 
 class Engine:
