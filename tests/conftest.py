@@ -24,6 +24,8 @@ import pytest
 from engine import device
 
 # Before anything imports MLX, and before Gradio or the hub client read their settings.
+# Before the BLAS is loaded: with a thread on every core it would leave none to the browser of the browser tests.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 device.prepare()
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
 

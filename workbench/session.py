@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from engine.core import Engine
 
 SAMPLE_HZ = 15.0
+FULL_RATE_CHARS_PER_S = 20_000
+"""What a slow page can draw: beyond this many characters in a second, samples come less often, at least each second."""
+
 BEAT_S = 0.25
 """Longest time between two samples: a page that is gone is noticed at the next one, and the waiting time is shown."""
 
@@ -74,8 +77,13 @@ class Answer:
                 seen, shown_s = self.num_tokens, now_s
                 yield self._written() or (self._waiting(),)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), 1 / SAMPLE_HZ)
+                await asyncio.wait_for(self._ended.wait(), self._period_s())
         yield (*self._written(), self._note())
+
+    def _period_s(self) -> float:
+        """Time to the next sample. A page draws the whole answer anew, so a long one is shown less often."""
+        num_chars = sum(map(len, self._text)) + sum(map(len, self._reasoning))
+        return min(1.0, max(1 / SAMPLE_HZ, num_chars / FULL_RATE_CHARS_PER_S))
 
     async def _read(self) -> None:
         try:

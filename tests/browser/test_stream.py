@@ -11,7 +11,7 @@ import pytest
 QUESTION = "Tell me a long story."
 
 
-def wait_until(condition: Any, timeout_s: float = 15) -> None:
+def wait_until(condition: Any, timeout_s: float = 40) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, "it did not happen"
@@ -52,7 +52,7 @@ def test_stop_keeps_what_was_written_and_frees_the_engine(writer, slow_engine):
     written = len(me.answer)
     me.stop()
     me.finished()
-    wait_until(lambda: num_running(slow_engine) == 0, timeout_s=3)
+    wait_until(lambda: num_running(slow_engine) == 0)
     num_tokens = int(re.fullmatch(r"([\d,]+) out · stopped", me.notes.last.inner_text())[1].replace(",", ""))
     assert 0 < num_tokens < 3000
     assert len(me.answer) >= written
@@ -72,7 +72,7 @@ def test_stop_in_one_page_leaves_the_other_alone(writer, slow_engine):
     one, two = writer(), writer()
     one.stop()
     one.finished()
-    wait_until(lambda: num_running(slow_engine) == 1, timeout_s=3)
+    wait_until(lambda: num_running(slow_engine) == 1)
     before = len(two.answer)
     wait_until(lambda: len(two.answer) > before)
     assert two.notes.count() == 0
@@ -98,7 +98,7 @@ def test_a_closed_page_frees_the_engine(browser, slow_url, slow_engine):
     me.answers.last.wait_for()
     assert num_running(slow_engine) == 1
     me.leave()
-    wait_until(lambda: num_running(slow_engine) == 0, timeout_s=8)
+    wait_until(lambda: num_running(slow_engine) == 0)
 
 
 def test_the_next_message_can_be_typed_but_not_sent_meanwhile(writer):
@@ -121,7 +121,7 @@ def test_a_new_chat_ends_the_answer(writer, slow_engine):
     me = writer()
     me.page.locator('#chat button[aria-label="Clear"]').click()
     me.page.locator("#chat .welcome").wait_for()
-    wait_until(lambda: num_running(slow_engine) == 0, timeout_s=3)
+    wait_until(lambda: num_running(slow_engine) == 0)
     time.sleep(0.5)
     assert me.answers.count() == 0
     me.send(QUESTION)
