@@ -18,6 +18,7 @@ from engine.checks import media_parts
 from engine.errors import BadMedia, BadRequest
 from engine.media import Media
 from engine.models.registry import Loaded
+from engine.sizing import left_alone, sized
 from engine.spans import Prompt, cache_ids, locate
 from engine.types import MediaReceipt, Message, Part, Request
 
@@ -86,13 +87,14 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 
 
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+    media = sized(loaded.processor, loaded.video_settings, media)
     text, ids, inputs = _process(loaded, request, media)
     receipts = _receipts(loaded, request, media, (ids, inputs))
     placeholders = [_placeholder(loaded, medium) for medium in media]
     spans = locate(ids, placeholders, [receipt.tokens for receipt in receipts])
     return Prompt(
         ids=ids,
-        cache_ids=cache_ids(ids, placeholders, spans, [medium.sha256 for medium in media]),
+        cache_ids=cache_ids(ids, placeholders, spans, [medium.content for medium in media]),
         spans=spans,
         inputs=inputs,
         receipts=receipts,
@@ -109,7 +111,7 @@ def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tupl
     text = _template(lambda: _render(loaded, messages, dict(request.template_kwargs)))
     pictures, clips = _pictures(loaded, media), _clips(loaded, media)
     try:
-        with _true_times(loaded.processor, clips):
+        with left_alone(loaded.processor, media), _true_times(loaded.processor, clips):
             inputs = prepare_inputs(
                 loaded.processor,
                 images=pictures or None,

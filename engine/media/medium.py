@@ -22,6 +22,7 @@ class Media:
     only where all frames together would not fit in memory (engine.media.video).
     frames: (index in the source, time in seconds) of each frame; empty for a picture.
     source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture.
+    is_sized: the pixels were brought to the size that the model shall see (engine.sizing); sha256 is still the source's.
     """
 
     kind: Kind
@@ -35,6 +36,12 @@ class Media:
     duration_s: float = 0.0
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
+    is_sized: bool = False
+
+    @property
+    def content(self) -> str:
+        """What the prefix cache knows it by: the pixels, and the size they were brought to."""
+        return f"{self.sha256} {self.pixels.shape}" if self.is_sized else self.sha256
 
 
 def content_sha256(pixels: np.ndarray[Any, Any]) -> str:

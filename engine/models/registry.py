@@ -35,7 +35,8 @@ _DEFAULT_CONTEXT = 4096
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper."""
+    """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
+    video_settings: the checkpoint's video_preprocessor_config.json, {} without one."""
 
     card: ModelCard
     fingerprint: str
@@ -47,6 +48,7 @@ class Loaded:
     stop_ids: frozenset[int]
     special_ids: frozenset[int]
     sampling: Sampling
+    video_settings: dict[str, Any]
 
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
@@ -137,6 +139,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
         stop_ids=frozenset(stop_ids),
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
         sampling=_generation_defaults(path),
+        video_settings=_read_json(path / "video_preprocessor_config.json"),
     )
 
 

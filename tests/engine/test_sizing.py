@@ -1,0 +1,115 @@
+"""sizing: a budget of pixels gives every frame the size it should have, and what was seen is what is cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from engine.config import EngineConfig, MediaLimits
+from engine.media import load_media
+from engine.models import registry
+from engine.prompt import build
+from engine.sizing import Budget
+from engine.spans import Prompt
+from engine.types import FrameSampling, Request
+from tests.engine.drive import ask, chat
+from tests.pictures import picture, write_clip
+
+SIZES = [(128, 96), (96, 128), (1920, 1080), (640, 480), (33, 47), (500, 90), (64, 64)]
+
+
+@pytest.fixture(scope="module")
+def demo() -> registry.Loaded:
+    return registry.load(EngineConfig())
+
+
+def walk(path: Path, *, to_right: bool, size: tuple[int, int] = (192, 144)) -> Path:
+    """Eight seconds of a red circle that crosses the picture."""
+    circle = picture("#ff0000", "circle", (size[1], size[1])).crop((20, 20, size[1] - 20, size[1] - 20))
+    frames = []
+    for step in range(80):
+        frame = Image.new("RGB", size, (244, 244, 244))
+        left = (size[0] - circle.width) * (step if to_right else 79 - step) // 79
+        frame.paste(circle.resize((circle.width // 2, circle.height // 2)), (left, size[1] // 3))
+        frames.append(frame)
+    return write_clip(path, frames, fps=10.0)
+
+
+def built(loaded: registry.Loaded, request: Request, *sampling: FrameSampling) -> Prompt:
+    parts = [p for message in request.messages for p in message.parts if p.kind != "text"]
+    media = tuple(load_media(p, MediaLimits(), frames) for p, frames in zip(parts, sampling, strict=True))
+    return build(loaded, request, media)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("least,most", [(9216, 12288), (36864, 196608), (200_000, 50_000_000)])
+def test_sizes_are_those_of_the_stock_processor(size: tuple[int, int], least: int, most: int) -> None:
+    from mlx_vlm.models.qwen3_vl.processing_qwen3_vl import _smart_resize_image, _smart_resize_video
+
+    budget = Budget(32, least, most)
+    height, width = _smart_resize_image(size[1], size[0], 32, least, most)
+    assert budget.fit(size) == (width, height)
+    height, width = _smart_resize_video(8, size[1], size[0], 2, 32, least, most)
+    assert budget.fit(size, 8) == (width, height)
+
+
+def test_a_smaller_budget_wins_a_larger_does_not() -> None:
+    own = Budget(32, 9216, 16384)
+    assert own.within(None) == own.within(10**9) == own
+    assert own.within(4096) == Budget(32, 4096, 4096)
+
+
+@pytest.mark.parametrize("frames", [4, 16, 64])
+def test_every_frame_has_its_own_budget(demo: registry.Loaded, tmp_path: Path, frames: int) -> None:
+    """The demo model was trained on frames of one size, however many there are. Twin: the processor's own budget."""
+    clip = walk(tmp_path / "walk.mp4", to_right=True)
+    sampling = FrameSampling(fps=10.0, max_frames=frames)
+    (receipt,) = built(demo, chat(clip, "What?"), sampling).receipts
+    assert len(receipt.frames) == frames
+    assert (receipt.seen_px, receipt.tokens) == ((128, 96), frames // 2 * 12)
+    assert receipt.decoded_px == (192, 144)
+    (twin,) = built(replace(demo, video_settings={}), chat(clip, "What?"), sampling).receipts
+    assert (twin.seen_px == receipt.seen_px) == (frames == 16)
+
+
+def test_clips_of_different_lengths_in_one_prompt(demo: registry.Loaded, tmp_path: Path) -> None:
+    """Each has the budget of its own number of frames; the processor has its own numbers again afterwards."""
+    clip = walk(tmp_path / "walk.mp4", to_right=True)
+    inner = demo.processor.video_processor
+    before = (inner.min_pixels, inner.max_pixels)
+    prompt = built(demo, chat(clip, "and", clip, "?"), FrameSampling(max_frames=4), FrameSampling(max_frames=16))
+    assert [(r.seen_px, r.tokens) for r in prompt.receipts] == [((128, 96), 24), ((128, 96), 96)]
+    assert (inner.min_pixels, inner.max_pixels) == before
+
+
+def test_what_was_seen_is_the_key(demo: registry.Loaded, tmp_path: Path) -> None:
+    """Equal pixels at another size are another medium to the prefix cache."""
+    clip = walk(tmp_path / "walk.mp4", to_right=True)
+    small = replace(demo, video_settings={"frame_longest_edge": 4096})
+    sampling = FrameSampling(max_frames=4)
+    keys = [set(filter(lambda i: i < 0, built(d, chat(clip, "?"), sampling).cache_ids)) for d in (demo, small)]
+    assert len(keys[0]) == len(keys[1]) == 1
+    assert keys[0] != keys[1]
+    again = built(demo, chat(clip, "?"), sampling).cache_ids
+    assert set(filter(lambda i: i < 0, again)) == keys[0]
+
+
+@pytest.mark.parametrize("to_right", [True, False])
+async def test_many_frames_are_understood(demo_engine: Any, tmp_path: Path, to_right: bool) -> None:
+    clip = walk(tmp_path / "walk.mp4", to_right=to_right)
+    request = chat(clip, "Which way does it move?", frames=FrameSampling(fps=8.0, max_frames=64))
+    answer = await ask(demo_engine, request)
+    assert len(answer.done.media[0].frames) == 64
+    assert answer.text == f"It moves to the {'right' if to_right else 'left'}."
+
+
+def test_families_without_a_budget_are_left_alone(tiny_model: Callable[..., Path], clip_path: Path) -> None:
+    loaded = registry.load(EngineConfig(model=replace(EngineConfig().model, source=str(tiny_model("idefics3")))))
+    plain = built(loaded, chat(clip_path, "?"), FrameSampling())
+    keyed = built(replace(loaded, video_settings={"frame_longest_edge": 4096}), chat(clip_path, "?"), FrameSampling())
+    assert plain.receipts == keyed.receipts or plain.ids == keyed.ids
