@@ -22,7 +22,7 @@ class Media:
     only where all frames together would not fit in memory (engine.media.video).
     frames: (index in the source, time in seconds) of each frame; empty for a picture.
     source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture.
-    is_sized: the pixels were brought to the size that the model shall see (engine.sizing); sha256 is still the source's.
+    is_sized: the pixels were brought to the size the model shall see (engine.sizing); sha256 stays the source's.
     """
 
     kind: Kind
