@@ -81,8 +81,8 @@ def _per_frame(settings: dict[str, Any]) -> tuple[int, int] | None:
 def _own(processor: Any) -> Budget | None:
     """A processor's own budget; None for families whose sizes do not follow from one."""
     names = ("patch_size", "merge_size", "min_pixels", "max_pixels")
-    numbers = [getattr(processor, name, None) for name in names]
-    if not all(isinstance(number, int) for number in numbers):
+    numbers = [number for name in names if isinstance(number := getattr(processor, name, None), int)]
+    if len(numbers) < len(names):
         return None
     patch, merge, least, most = numbers
     return Budget(patch * merge, least, most)
