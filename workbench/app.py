@@ -138,7 +138,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
 
     from workbench import theme
 
-    page = create_ui(engine)
+    page = create_ui(engine, config)
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -161,28 +161,33 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     )
 
 
-def create_ui(engine: Engine) -> gr.Blocks:
+def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     """The page: header and tabs. A tab is listed here once it works."""
     import gradio as gr
 
     from workbench import header
-    from workbench.tabs import chat
+    from workbench.tabs import cache, chat
 
-    shared = _shared()
+    shared = _shared(config)
     with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:
-        header.build(engine)
-        chat.build(engine, shared)
+        header.build(engine, shared.history)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Chat"):
+                chat.build(engine, shared)
+            with gr.Tab(cache.NAME):
+                cache_tab = cache.build(engine, shared)
+        cache_tab.follow(tabs)
     return page
 
 
-def _shared() -> Shared:
+def _shared(config: ServerConfig) -> Shared:
     from gradio.utils import get_upload_folder
 
     from workbench import samples
     from workbench.shared import Shared
 
     uploads = Path(get_upload_folder())
-    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"))
+    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"), config.operators_only)
 
 
 async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> None:

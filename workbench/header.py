@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from engine.types import ModelCard, Snapshot
+from workbench.history import History
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -75,14 +77,16 @@ def count(number: float) -> str:
     return f"{number:.3g} B"
 
 
-def build(engine: Engine) -> None:
-    """The header row and its clock.
+def build(engine: Engine, history: History) -> None:
+    """The header row and its clock, which also writes the history.
 
     Timer: Inputs: none. Outputs: header. It stops by itself while the browser tab is hidden.
     """
 
     def words() -> dict[str, Any]:
-        return status(engine.snapshot())
+        snapshot = engine.snapshot()
+        history.add(snapshot, time.monotonic())
+        return status(snapshot)
 
     header = gr.HTML(words(), html_template=TEMPLATE, js_on_load=None, elem_id="header", padding=False)
     gr.Timer(1.0).tick(words, None, header, queue=False, show_progress="hidden", api_visibility="private")

@@ -8,6 +8,8 @@ import gradio as gr
 
 STATIC = Path(__file__).parent / "static"
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+STYLES = ("workbench.css", "tabs.css", "cache.css")
+SCRIPTS = ("workbench.js", "cache.js")
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -61,7 +63,8 @@ def head() -> str:
     The style is not given as `css`: Gradio puts a prefix on every selector of that, and splits at the commas inside
     `:is()`. The script must run before the first drop.
     """
-    return f"{style()}<script>{script('workbench.js')}</script>"
+    scripts = "\n".join(script(name) for name in SCRIPTS)
+    return f"{style()}<script>{scripts}</script>"
 
 
 def login_message() -> str:
@@ -70,7 +73,7 @@ def login_message() -> str:
 
 
 def style() -> str:
-    return f"<style>{(STATIC / 'workbench.css').read_text(encoding='utf-8')}</style>"
+    return "".join(f"<style>{(STATIC / name).read_text(encoding='utf-8')}</style>" for name in STYLES)
 
 
 def script(name: str) -> str:
