@@ -25,6 +25,8 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     _check_sampling(request.sampling)
     if request.max_tokens is not None and request.max_tokens < 1:
         raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
+    if request.min_tokens < 0 or (request.max_tokens is not None and request.min_tokens > request.max_tokens):
+        raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
     takes = {"image": card.vision, "video": card.video, "audio": card.audio}
     count = {"image": 0, "video": 0, "audio": 0}
     for part in media_parts(request):

@@ -37,6 +37,7 @@ class Row:
     batch_row: int = -1
     answer: list[int] = field(default_factory=list)
     pending: list[Delta] = field(default_factory=list)
+    first_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 class Opener:
@@ -123,6 +124,7 @@ class Opener:
             timing,
             row.prompt.receipts if row else (),
             self._trace(row) if row else None,
+            row.first_logprobs if row else (),
         )
 
     def _trace(self, row: Row) -> CacheTrace:

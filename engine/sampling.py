@@ -7,10 +7,11 @@ requests share ONE function: mlx-lm's batcher then samples the whole batch in on
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler, make_logits_processors
 
 from engine.types import Sampling
@@ -38,6 +39,28 @@ class SeededSampler:
             logprobs = apply_top_k(logprobs, self._top_k)
         self._key, key = mx.random.split(self._key)
         return mx.random.categorical(logprobs / self._temperature, key=key)
+
+
+class NotBefore:
+    """A logits processor that forbids the end of the answer for the first min_tokens tokens."""
+
+    def __init__(self, min_tokens: int, stop_ids: Collection[int]) -> None:
+        self._left = min_tokens
+        self._stop_ids = mx.array(sorted(stop_ids))
+
+    def __call__(self, _tokens: mx.array, logits: mx.array) -> mx.array:
+        if self._left <= 0:
+            return logits
+        self._left -= 1
+        return mx.put_along_axis(logits, self._stop_ids[None], mx.array(-mx.inf, logits.dtype), axis=-1)
+
+
+def likeliest(logprobs: mx.array | None, count: int) -> tuple[tuple[int, float], ...]:
+    """(token id, log-probability) of the `count` likeliest tokens, from (vocabulary,) log-probabilities."""
+    if logprobs is None or count < 1:
+        return ()
+    values = np.array(logprobs.astype(mx.float32))
+    return tuple((int(i), float(values[i])) for i in np.argsort(-values, kind="stable")[:count])
 
 
 def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:

@@ -77,6 +77,8 @@ class Request:
 
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
     not fit is an error, never clamped in silence.
+    min_tokens: the answer may not end before so many. first_logprobs: how many of the first token's log-probabilities,
+    the likeliest first, come with Done.
     source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id.
     """
 
@@ -84,9 +86,11 @@ class Request:
     prompt: str | tuple[int, ...] | None = None
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
+    first_logprobs: int = 0
     id: str = ""
     source: str = "api"
     session: str | None = None
@@ -183,13 +187,14 @@ class CacheTrace:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last event of every stream that does not raise."""
+    """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request."""
 
     finish_reason: FinishReason
     usage: Usage
     timing: Timing
     media: tuple[MediaReceipt, ...] = ()
     trace: CacheTrace | None = None
+    first_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 Event = Delta | Done

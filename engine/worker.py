@@ -164,12 +164,18 @@ class Worker:
                 cache=row.cache,
                 sampler=sampling.make_sampler(row.sampling),
                 max_tokens=row.max_tokens,
-                processors=sampling.make_processors(row.sampling),
+                processors=self._processors(sequence),
             )
         )
         row.features = None
         self._by_row[row.batch_row] = sequence
         self._scheduler.ready(sequence)
+
+    def _processors(self, sequence: Sequence) -> list[sampling.LogitsProcessor]:
+        found = sampling.make_processors(sequence.row.sampling)
+        if sequence.request.min_tokens:
+            found.append(sampling.NotBefore(sequence.request.min_tokens, self._loaded.stop_ids))
+        return found
 
     # decode
 
@@ -200,6 +206,7 @@ class Worker:
         sequence.num_generated += 1
         if sequence.num_generated == 1:
             sequence.first_token_s = time.perf_counter()
+            row.first_logprobs = sampling.likeliest(token.logprobs, sequence.request.first_logprobs)
         deltas = row.detokenizer.add(token.token) if token.finish != "stop" else []
         finish: FinishReason | None = "stop" if row.detokenizer.stopped else None
         if finish is None and token.finish is not None:

@@ -36,6 +36,7 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str) -> Req
         messages=messages,
         sampling=_sampling(body),
         max_tokens=_max_tokens(body),
+        min_tokens=body.min_tokens or 0,
         stop=_stops(body.stop),
         frames=_frames(body, limits),
         template_kwargs=tuple(sorted((body.chat_template_kwargs or {}).items())),
@@ -50,6 +51,7 @@ def text_request(body: TextRequest, request_id: str) -> Request:
         prompt=_prompt(body.prompt),
         sampling=_sampling(body),
         max_tokens=body.max_tokens,
+        min_tokens=body.min_tokens or 0,
         stop=_stops(body.stop),
         id=request_id,
     )

@@ -30,6 +30,7 @@ class Asked(BaseModel):
 
     model: str | None = None
     max_tokens: StrictInt | None = Field(None, ge=1)
+    min_tokens: StrictInt | None = Field(None, ge=0, description="the answer may not end before so many (as in vLLM)")
     temperature: FiniteFloat | None = Field(None, ge=0)
     top_p: FiniteFloat | None = Field(None, gt=0, le=1)
     top_k: StrictInt | None = Field(None, ge=-1, description="0 or -1: off")

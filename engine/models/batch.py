@@ -21,12 +21,14 @@ class Token:
     """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length".
 
     kv: the finished row's KV, this token's included; None while it goes on.
+    logprobs: (vocabulary,) log-probabilities that it was chosen from.
     """
 
     row: int
     token: int
     finish: str | None
     kv: list[Any] | None = None
+    logprobs: Any = None
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class Batch:
     def step(self) -> list[Token]:
         """One token for every row that has joined; finished rows leave by themselves."""
         _, responses = self._generator.next()
-        tokens = [Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache) for r in responses]
+        tokens = [Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs) for r in responses]
         self._rows -= {t.row for t in tokens if t.finish}
         return tokens
 

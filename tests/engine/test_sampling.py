@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from engine.sampling import make_processors, make_sampler, resolve
+from engine.sampling import NotBefore, likeliest, make_processors, make_sampler, resolve
 from engine.types import Sampling
 
 VOCAB = 50
@@ -131,3 +131,21 @@ def test_bias_and_penalties_move_the_right_logits() -> None:
     assert processed(Sampling(repetition_penalty=2.0), [3]) == [1.0, 2.0, 3.0, 2.0]
     assert processed(Sampling(presence_penalty=0.5), [3, 3, 1]) == [1.0, 1.5, 3.0, 3.5]
     assert processed(Sampling(frequency_penalty=0.5), [3, 3, 1]) == [1.0, 1.5, 3.0, 3.0]
+
+
+def test_the_end_is_forbidden_for_so_many_tokens() -> None:
+    not_before, row = NotBefore(2, {3, 7}), logprobs()
+    for _ in range(2):
+        held = not_before(mx.array([]), row)
+        assert [held[0, i].item() for i in (3, 7)] == [-float("inf")] * 2
+        rest = [i for i in range(VOCAB) if i not in (3, 7)]
+        assert held[0, rest].tolist() == row[0, rest].tolist()
+    assert not_before(mx.array([]), row).tolist() == row.tolist()
+
+
+def test_the_likeliest_tokens() -> None:
+    row = logprobs()[0]
+    found = likeliest(row.astype(mx.bfloat16), 3)
+    assert [token for token, _ in found] == mx.argsort(-row.astype(mx.bfloat16))[:3].tolist()
+    assert found[0][1] >= found[1][1] >= found[2][1]
+    assert likeliest(row, 0) == () == likeliest(None, 5)

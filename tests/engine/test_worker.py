@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,3 +281,26 @@ async def test_a_short_prompt_does_not_wait_for_a_long_one(engine_for: EngineFor
         run("late", chat("Late.", max_tokens=10)),
     )
     assert ended[-1] == "long"
+
+
+async def test_an_answer_may_be_kept_from_ending(demo_engine: Any) -> None:
+    """The demo model says a short sentence and stops; with min_tokens it goes on, beside a row that does not."""
+    held, free = await asyncio.gather(
+        ask(demo_engine, chat("Who are you?", max_tokens=60, min_tokens=60)),
+        ask(demo_engine, chat("Who are you?", max_tokens=60)),
+    )
+    assert held.done.usage.completion_tokens == 60 and held.done.finish_reason == "length"
+    assert free.done.usage.completion_tokens < 60 and free.done.finish_reason == "stop"
+    assert held.text.startswith(free.text)
+
+
+async def test_the_first_tokens_logprobs_come_with_done(demo_engine: Any) -> None:
+    """They are the first token's own, and another picture has others."""
+    red, blue, silent = [
+        await ask(demo_engine, chat(picture(colour), "What color is it?", first_logprobs=count))
+        for colour, count in (("red", 20), ("blue", 20), ("red", 0))
+    ]
+    assert len(red.done.first_logprobs) == 20 and silent.done.first_logprobs == ()
+    probabilities = [math.exp(logprob) for _, logprob in red.done.first_logprobs]
+    assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1 + 1e-3
+    assert red.done.first_logprobs != blue.done.first_logprobs
