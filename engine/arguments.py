@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.config import DEMO, CacheConfig, EngineConfig, MediaLimits, ModelSpec, ServerConfig
+from engine.errors import BadRequest
 from engine.types import FrameSampling, Sampling
 
 NAMED_KEY = re.compile(r"([A-Za-z][\w.-]{0,31})=([^=\s]\S*)")
@@ -89,6 +90,8 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             max_bytes=args.cache_memory_mb * 1024**2,
             features=args.enable_mllm_cache,
             max_feature_bytes=args.mllm_cache_max_mb * 1024**2,
+            disk_folder=args.cache_dir,
+            max_disk_bytes=_disk_bytes(args),
         ),
         sampling=Sampling(temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p),
         frames=FrameSampling(fps=args.video_fps, max_frames=args.video_max_frames),
@@ -102,6 +105,14 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         media_first=args.media_first,
         max_queue=args.max_queue,
     )
+
+
+def _disk_bytes(args: argparse.Namespace) -> int:
+    if args.cache_disk_gb is None:
+        return DEFAULTS.cache.max_disk_bytes
+    if args.cache_dir is None:
+        raise BadRequest("--cache-disk-gb bounds the folder of --cache-dir, and there is none.", param="cache_disk_gb")
+    return int(args.cache_disk_gb * 1024**3)
 
 
 def server_config(args: argparse.Namespace) -> ServerConfig:
@@ -208,6 +219,19 @@ def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache-memory-mb": (cache.max_bytes // 1024**2, "MiB for blocks, and as much for snapshots"),
     }
     _add_numbers(group, numbers)
+    group.add_argument(
+        "--cache-dir",
+        metavar="FOLDER",
+        type=_new_folder,
+        help="keep what memory has no room for in this folder, and find it again after a restart (default: off)",
+    )
+    group.add_argument(
+        "--cache-disk-gb",
+        metavar="N",
+        type=_more_than_zero,
+        help=f"most GiB in --cache-dir (default: {cache.max_disk_bytes // 1024**3})",
+    )
+    group.add_argument("--kv-transfer-config", type=_no_connector, help="refused: --cache-dir keeps KV on disk")
 
 
 def _add_numbers(group: argparse._ArgumentGroup, numbers: dict[str, tuple[int, str]]) -> None:
@@ -261,6 +285,19 @@ def _folder(text: str) -> Path:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
     return path.resolve()
+
+
+def _new_folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file, not a folder")
+    return path.resolve()
+
+
+def _no_connector(text: str) -> None:
+    raise argparse.ArgumentTypeError(
+        "there are no KV connectors here, as the engine is one process; to keep KV on disk, use --cache-dir FOLDER"
+    )
 
 
 def _number(text: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> float:

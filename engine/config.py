@@ -47,7 +47,8 @@ class MediaLimits:
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
     """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
-    snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames."""
+    snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames. With a
+    disk_folder, what memory has no room for goes there, and is found again after a restart."""
 
     enabled: bool = True
     block_tokens: int = 64
@@ -56,6 +57,8 @@ class CacheConfig:
     max_bytes: int = 4 * 1024**3
     features: bool = True
     max_feature_bytes: int = 512 * 1024**2
+    disk_folder: Path | None = None
+    max_disk_bytes: int = 16 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)

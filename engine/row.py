@@ -143,6 +143,7 @@ class Opener:
             other="" if other is None else "<other media>" if other < 0 else self.words([other]),
             evicted_s=match.miss.evicted_s,
             media_first=row.media_first,
+            disk_tokens=row.lease.disk_tokens,
         )
 
     def words(self, ids: Iterable[int]) -> str:

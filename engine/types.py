@@ -166,7 +166,8 @@ class MediaReceipt:
 
 @dataclass(frozen=True, slots=True)
 class CacheTrace:
-    """What happened to one prompt's tokens: [0, reused) came from memory, the rest was computed.
+    """What happened to one prompt's tokens: [0, reused) were not computed, the rest was. Of these, the last disk_tokens
+    came from the cache's folder, those before them from memory.
 
     media_first: a question was moved behind its media, so that another question can reuse them.
     reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
@@ -183,6 +184,7 @@ class CacheTrace:
     other: str = ""
     evicted_s: float = 0.0
     media_first: bool = False
+    disk_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,29 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskStats:
+    """The cache's folder. num_bytes and files count every model's; blocks, features and snapshots only this one's.
+
+    hits: files read back. dropped: what was not written because the writer had too much to do, or it was too large.
+    faults: files that could not be written, or were not as they were written. pending: files still being written.
+    """
+
+    enabled: bool = False
+    num_bytes: int = 0
+    max_bytes: int = 0
+    files: int = 0
+    blocks: int = 0
+    features: int = 0
+    snapshots: int = 0
+    pending: int = 0
+    hits: int = 0
+    writes: int = 0
+    dropped: int = 0
+    faults: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CacheStats:
     """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats.
 
@@ -330,6 +355,7 @@ class CacheStats:
     feature_bytes: int = 0
     feature_hits: int = 0
     feature_misses: int = 0
+    disk: DiskStats = field(default_factory=DiskStats)
 
     @property
     def hit_rate(self) -> float:

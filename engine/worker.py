@@ -67,6 +67,7 @@ class Worker:
             for sequence in list(self._scheduler):
                 self._fail(sequence, Internal("The server is shutting down."))
             self._batch.close()
+            self._prefix.close()
 
     def _show(self, force: bool = False) -> None:
         """Publish a snapshot, at most ten times a second unless forced."""
@@ -83,6 +84,7 @@ class Worker:
             except Empty:
                 if len(self._scheduler):
                     return True
+                self._prefix.idle()
                 self._show(force=True)
                 continue
             if isinstance(command, Stop):

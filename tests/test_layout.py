@@ -29,7 +29,11 @@ MLX_FILES = (
 )
 THREAD_MAKERS = {"Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor"}
 THREAD_MAKERS |= {"threading.Timer", "multiprocessing.Process", "run_in_threadpool", "start_new_thread"}
-THREAD_FILES = {"engine/core.py", "workbench/app.py"}
+THREAD_FILES = {
+    "engine/core.py",
+    "workbench/app.py",
+    "engine/cache/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+}
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +120,7 @@ def test_3_each_has_a_contract_test(word: str) -> None:
     assert tests, f"no test names {word}"
 
 
-def test_4_threads_are_made_in_two_places() -> None:
+def test_4_threads_are_made_only_where_it_says() -> None:
     makers = {path for path, tree in sources().items() if THREAD_MAKERS & set(called(tree))}
     assert makers <= THREAD_FILES, makers - THREAD_FILES
     assert "engine/core.py" in makers, "the law sees nothing"

@@ -69,6 +69,7 @@ def stats_json(stats: CacheStats) -> Json:
         "copied_on_write": stats.copied_on_write,
         "evictions": stats.evictions,
         "limits": {"blocks": stats.max_blocks, "bytes": stats.max_bytes},
+        "disk": asdict(stats.disk),
     }
 
 

@@ -40,6 +40,7 @@ class SnapshotCollector:
         snapshot = self._read()
         yield from _requests(snapshot)
         yield from _prefix_cache(snapshot)
+        yield from _disk_cache(snapshot)
         yield from _memory(snapshot)
 
 
@@ -77,6 +78,17 @@ def _prefix_cache(snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter(snapshot, "prefix_cache_evictions", "Blocks and snapshots evicted", cache.evictions)
     yield _gauge(snapshot, "prefix_cache_blocks", "Blocks held", cache.blocks)
     yield _gauge(snapshot, "prefix_cache_bytes", "Bytes held", cache.kv_bytes + cache.snapshot_bytes)
+
+
+def _disk_cache(snapshot: Snapshot) -> Iterator[Metric]:
+    disk = snapshot.cache.disk
+    yield _gauge(snapshot, "prefix_cache_disk_bytes", "Bytes in the cache's folder", disk.num_bytes)
+    yield _gauge(snapshot, "prefix_cache_disk_files", "Files in the cache's folder", disk.files)
+    yield _counter(snapshot, "prefix_cache_disk_hits", "Files read back", disk.hits)
+    yield _counter(snapshot, "prefix_cache_disk_writes", "Files written", disk.writes)
+    yield _counter(snapshot, "prefix_cache_disk_evictions", "Files deleted to make room", disk.evictions)
+    yield _counter(snapshot, "prefix_cache_disk_dropped", "Evicted and not written: busy writer", disk.dropped)
+    yield _counter(snapshot, "prefix_cache_disk_faults", "Files damaged, or that could not be written", disk.faults)
 
 
 def _memory(snapshot: Snapshot) -> Iterator[Metric]:

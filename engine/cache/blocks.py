@@ -98,11 +98,13 @@ class Counters:
     evictions: int = 0
 
 
-def _hash(parent: bytes, ids: Sequence[int]) -> bytes:
+def block_hash(parent: bytes, ids: Sequence[int]) -> bytes:
+    """The hash of a run of cache ids that continues the chain ending in `parent`."""
     return hashlib.blake2b(parent + array("q", ids).tobytes(), digest_size=16).digest()
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def num_shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two runs share from their start."""
     for i, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return i
@@ -118,6 +120,8 @@ class BlockPool:
     max_bytes: int = 1 << 30
     clock: Callable[[], float] = time.monotonic
     counters: Counters = field(default_factory=Counters)
+    evicted: Callable[[Block], None] | None = None
+    """Told of a block before it goes, while those before it are still here."""
     num_bytes: int = 0
     _blocks: dict[bytes, Block] = field(default_factory=dict)
     _children: dict[bytes, dict[int, list[Block]]] = field(default_factory=dict)
@@ -146,7 +150,7 @@ class BlockPool:
         limit, at, parent = len(ids) - 1, 0, root
         used: list[tuple[Block, int]] = []
         while at < limit:
-            block, common = self._best(parent, ids[at : at + self.block_tokens], limit - at)
+            block, common = self.best(parent, ids[at : at + self.block_tokens], limit - at)
             if block is None or common == 0:
                 break
             used.append((block, common))
@@ -156,15 +160,15 @@ class BlockPool:
             parent = block.hash
         return Match(tuple(used), at, self._why(parent, ids, at, limit))
 
-    def _best(self, parent: bytes, ids: Sequence[int], most: int) -> tuple[Block | None, int]:
+    def best(self, parent: bytes, ids: Sequence[int], most: int) -> tuple[Block | None, int]:
         """The child of `parent` that shares the longest run with ids, and that run's length (at most `most`)."""
-        exact = self._blocks.get(_hash(parent, ids)) if len(ids) == self.block_tokens else None
+        exact = self._blocks.get(block_hash(parent, ids)) if len(ids) == self.block_tokens else None
         if exact is not None and exact.ids == tuple(ids):
             return exact, min(most, len(exact.ids))
         best, length = None, 0
         siblings = self._children.get(parent, {}).get(ids[0], ()) if ids else ()
         for block in siblings[-_MAX_SIBLINGS:]:
-            common = _common(block.ids, ids)
+            common = num_shared(block.ids, ids)
             if common > length:
                 best, length = block, common
         return best, min(most, length)
@@ -174,13 +178,13 @@ class BlockPool:
             return Miss("complete", at)
         block_start = at - at % self.block_tokens
         wanted = ids[block_start : block_start + self.block_tokens]
-        gone = self._ghosts.get(_hash(parent, wanted))
+        gone = self._ghosts.get(block_hash(parent, wanted))
         if gone is not None:
             return Miss("evicted", at, evicted_s=self.clock() - gone)
         rest = ids[block_start:at]
         for siblings in self._children.get(parent, {}).values():
             for block in siblings:
-                if len(block.ids) > len(rest) and _common(block.ids, rest) == len(rest):
+                if len(block.ids) > len(rest) and num_shared(block.ids, rest) == len(rest):
                     return Miss("diverged", at, other=block.ids[len(rest)])
         return Miss("first_use", at)
 
@@ -215,7 +219,7 @@ class BlockPool:
         parent = root
         for start in range(0, len(ids), self.block_tokens):
             run = tuple(ids[start : start + self.block_tokens])
-            key = _hash(parent, run)
+            key = block_hash(parent, run)
             block = self._blocks.get(key)
             if block is None:
                 slots.append(Slot(key, parent, start, run))
@@ -250,6 +254,8 @@ class BlockPool:
         count = 0
         while self._free and (len(self._blocks) > self.max_blocks or self.num_bytes > self.max_bytes):
             block = next(iter(self._free.values()))
+            if self.evicted is not None:
+                self.evicted(block)
             self._drop(block)
             self._ghosts[block.hash] = self.clock()
             if len(self._ghosts) > _MAX_GHOSTS:
@@ -307,7 +313,7 @@ class BlockPool:
     def _touch_chain(self, root: bytes, ids: Sequence[int]) -> None:
         chain, parent = [], root
         for start in range(0, len(ids), self.block_tokens):
-            block = self._blocks.get(_hash(parent, ids[start : start + self.block_tokens]))
+            block = self._blocks.get(block_hash(parent, ids[start : start + self.block_tokens]))
             if block is None:
                 break
             chain.append(block)
@@ -335,7 +341,7 @@ class BlockPool:
             "children": children != set(self._blocks),
             "free queue": set(self._free) != free,
             "refs": any(b.refs < 0 for b in self._blocks.values()),
-            "hashes": any(b.hash != _hash(b.parent, b.ids) for b in self._blocks.values()),
+            "hashes": any(b.hash != block_hash(b.parent, b.ids) for b in self._blocks.values()),
             "orphans": any(b.start > 0 and b.parent not in self._blocks for b in self._blocks.values()),
             "lengths": any(
                 self._children.get(b.hash) and len(b.ids) < self.block_tokens for b in self._blocks.values()

@@ -14,11 +14,13 @@ from typing import Any
 
 from engine.cache import tensors
 from engine.cache.blocks import Block, BlockPool, Match, Miss
+from engine.cache.disk import DiskStore
 from engine.cache.features import FeatureStore
 from engine.cache.snapshots import SnapshotStore
+from engine.cache.tier import DiskTier, software
 from engine.config import CacheConfig
 from engine.spans import MEDIUM, Prompt, media_id
-from engine.types import BlockInfo, CacheStats
+from engine.types import BlockInfo, CacheStats, DiskStats
 
 _MAX_CONTENTS = 4096
 
@@ -36,11 +38,13 @@ class Lease:
     """What a row holds while it runs: its chain's root and the blocks it started from.
 
     stops: token positions at which prefill must pause for a snapshot; empty for families stored in blocks.
+    disk_tokens: how many of the match's last tokens were read from disk for it.
     """
 
     root: bytes
     match: Match
     stops: tuple[int, ...]
+    disk_tokens: int = 0
 
 
 class PrefixCache:
@@ -53,6 +57,10 @@ class PrefixCache:
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
+        self._disk: DiskTier | None = None
+        if config.disk_folder is not None:
+            store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
+            self._disk = DiskTier(store, self.pool, self.features)
 
     def begin(self, prompt: Prompt, cache: list[Any], tenant: str = "") -> Lease | None:
         """Fill an empty row's cache with the longest stored prefix of the prompt.
@@ -65,11 +73,13 @@ class PrefixCache:
         root = self.pool.root(f"{self._scope}\0{tenant}")
         if not tensors.is_plain(cache):
             return self._begin_from_snapshot(root, prompt, cache)
+        restored = self._disk.restore(root, prompt.cache_ids) if self._disk else frozenset()
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
         self._acquire(match, prompt)
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
-        return Lease(root, match, stops=())
+        disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
+        return Lease(root, match, stops=(), disk_tokens=disk_tokens)
 
     def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any]) -> Lease:
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
@@ -129,10 +139,29 @@ class PrefixCache:
             self.pool.clear()
             self.snapshots.clear()
             self.features.clear()
+            if self._disk:
+                self._disk.clear()
             return None
         if action == "drop":
-            return self.pool.drop(key)
+            return self._drop(key)
         return self.pool.pin(key, pinned=action == "pin")
+
+    def _drop(self, key: bytes) -> bool:
+        block = self.pool.get(key)
+        dropped = self.pool.drop(key)
+        if dropped and block is not None and self._disk:
+            self._disk.drop(block)
+        return dropped
+
+    def idle(self) -> None:
+        """The engine has nothing to do: use the moment. Returns within some 20 ms."""
+        if self._disk:
+            self._disk.idle()
+
+    def close(self) -> None:
+        """The engine stops: write to disk what memory holds, for a few seconds at most."""
+        if self._disk:
+            self._disk.close()
 
     def stats(self) -> CacheStats:
         """Counters and sizes, as /v1/cache/stats and the tab show them."""
@@ -164,6 +193,7 @@ class PrefixCache:
             feature_bytes=self.features.num_bytes,
             feature_hits=self.features.hits,
             feature_misses=self.features.misses,
+            disk=self._disk.stats() if self._disk else DiskStats(),
         )
 
     def _acquire(self, match: Match, prompt: Prompt) -> None:

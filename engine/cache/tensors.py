@@ -6,7 +6,7 @@ paged attention. Copies cost a memory read and write; what they save is the mode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -17,6 +17,8 @@ from engine.models.adapter import RowState
 
 # Both libraries have a class of their own, with the same inside.
 _PLAIN = (TextKV, VisionKV)
+
+_PARTS = ("keys", "values")
 
 Payload = list[tuple[mx.array, mx.array]]
 """Per layer keys and values, each (1, kv_heads, tokens, head_dim), contiguous and evaluated."""
@@ -57,3 +59,13 @@ def _layers(cache: Sequence[Any]) -> list[Any]:
 
 def num_bytes(payload: Payload) -> int:
     return sum(keys.nbytes + values.nbytes for keys, values in payload)
+
+
+def named(payload: Payload) -> dict[str, mx.array]:
+    """A payload's arrays by name, as a file keeps them."""
+    return {f"{i}.{part}": array for i, pair in enumerate(payload) for part, array in zip(_PARTS, pair, strict=True)}
+
+
+def unnamed(arrays: Mapping[str, mx.array]) -> Payload:
+    """The payload of which these are the arrays. Raises KeyError when one is missing."""
+    return [(arrays[f"{i}.keys"], arrays[f"{i}.values"]) for i in range(len(arrays) // len(_PARTS))]

@@ -67,7 +67,7 @@ def test_scopes_never_meet():
 
 
 def test_a_hash_collision_is_caught_by_comparing_ids(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(blocks, "_hash", lambda parent, ids: b"same")
+    monkeypatch.setattr(blocks, "block_hash", lambda parent, ids: b"same")
     books = pool()
     root = books.root("model")
     (slot,) = books.missing(root, [1, 2, 3, 4])
