@@ -1,1 +1,3 @@
-"""Prefix reuse: blocks (books, pure Python), tensors (cut and join KV), snapshots, prefix (what the engine calls)."""
+"""Prefix reuse: blocks (books, pure Python), tensors (cut and join KV), snapshots, features, prefix (what the engine
+calls). Below them the disk: tier (what goes down and up), disk (files by key), writer (its thread), sealed (the files).
+"""
