@@ -99,6 +99,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         max_model_len=args.max_model_len,
         prefill_chunk_tokens=args.prefill_step_size,
         max_num_seqs=args.max_num_seqs if args.continuous_batching else 1,
+        memory_utilization=args.gpu_memory_utilization,
         prefill_batch_size=args.prefill_batch_size,
         completion_batch_size=args.completion_batch_size,
         stream_interval=args.stream_interval,
@@ -195,6 +196,14 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-queue": (DEFAULTS.max_queue, "requests that may wait before 429"),
     }
     _add_numbers(group, numbers)
+    group.add_argument(
+        "--gpu-memory-utilization",
+        metavar="SHARE",
+        type=_share,
+        default=DEFAULTS.memory_utilization,
+        help="share of the device's memory for weights, stored and running KV; prompts wait for room (default: "
+        "%(default)s)",
+    )
 
 
 def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:

@@ -69,6 +69,7 @@ class EngineConfig:
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
     max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
     rows decode together. max_queue: requests that may wait beyond that before 429.
+    memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
     media_first: a question before its picture is read after it (engine.order).
     stream_interval: tokens of an answer that are handed out together.
     """
@@ -82,6 +83,7 @@ class EngineConfig:
     max_model_len: int | None = None
     prefill_chunk_tokens: int = 512
     max_num_seqs: int = 256
+    memory_utilization: float = 0.9
     prefill_batch_size: int = 8
     completion_batch_size: int = 32
     stream_interval: int = 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.errors import Busy, EngineError
+from engine.memory import padded_tokens
 from engine.types import Event, Request, Stage
 
 
@@ -24,7 +25,7 @@ class Sequence:
     """A request that the scheduler holds. Times in seconds of time.perf_counter.
 
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
-    row is the engine's own state for it (prompt, KV, detokenizer), opaque here.
+    row is the engine's own state for it (prompt, KV, detokenizer), opaque here. granted: there is memory for it.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Sequence:
     started_s: float = 0.0
     first_token_s: float = 0.0
     row: Any = None
+    granted: bool = False
 
 
 # What the engine thread can be told.
@@ -82,6 +84,8 @@ class Scheduler:
     """Queues of sequences, by the limits of EngineConfig.
 
     Prompts are read ahead of a full batch by no more than prefill_batch_size: their KV waits in memory.
+    max_row_tokens: KV tokens, padding included, that fit in memory; None when that is not known. A prompt that does not
+    fit beside the others waits, and no other is opened meanwhile; one alone always goes.
     """
 
     max_num_seqs: int
@@ -90,6 +94,7 @@ class Scheduler:
     prefill_batch_size: int = 8
     completion_batch_size: int = 32
     idle_chunk_tokens: int = 2048
+    max_row_tokens: int | None = None
     waiting: deque[Sequence] = field(default_factory=deque)
     prefilling: deque[Sequence] = field(default_factory=deque)
     decoding: dict[str, Sequence] = field(default_factory=dict)
@@ -121,11 +126,22 @@ class Scheduler:
 
     def next_prefill(self) -> tuple[Sequence, int] | None:
         """The sequence whose turn it is and the most tokens to compute for it now."""
-        if not self.prefilling:
-            return None
         alone = len(self.prefilling) == 1 and not self.decoding and not self.waiting
-        self.prefilling.rotate(-1)
-        return self.prefilling[-1], self.idle_chunk_tokens if alone else self.chunk_tokens
+        held = any(s.row is not None and not self.grant(s) for s in self.prefilling)
+        for _ in range(len(self.prefilling)):
+            self.prefilling.rotate(-1)
+            sequence = self.prefilling[-1]
+            if sequence.granted or (sequence.row is None and not held):
+                return sequence, self.idle_chunk_tokens if alone else self.chunk_tokens
+        return None
+
+    def grant(self, sequence: Sequence) -> bool:
+        """Whether an opened prompt may take its memory now. Once granted, it keeps it to its end."""
+        if not sequence.granted:
+            others = [s.num_prompt + s.num_generated for s in (*self.decoding.values(), *self.prefilling) if s.granted]
+            needed = padded_tokens([*others, sequence.num_prompt])
+            sequence.granted = not others or self.max_row_tokens is None or needed <= self.max_row_tokens
+        return sequence.granted
 
     def ready(self, sequence: Sequence) -> None:
         """Its prompt is computed: it decodes from now on."""

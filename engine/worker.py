@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from engine import sampling
+from engine import memory, sampling
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import Busy, EngineError, Internal
+from engine.models import probe
 from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
 from engine.row import Opener, Row
@@ -27,6 +29,8 @@ from engine.types import Delta, FinishReason, Snapshot
 log = logging.getLogger(__name__)
 
 _IDLE_S = 1.0
+_MAX_GAP_S = 0.05
+"""Running rows wait no longer than this, and one layer, for an encoder."""
 
 
 class Worker:
@@ -38,20 +42,25 @@ class Worker:
         self._config = config
         self._loaded = loaded
         self._inbox = inbox
+        budget = self._memory()
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
             max_queue=config.max_queue,
             chunk_tokens=config.prefill_chunk_tokens,
             prefill_batch_size=config.prefill_batch_size,
             completion_batch_size=config.completion_batch_size,
+            max_row_tokens=budget.row_tokens,
         )
-        self._prefix = PrefixCache(config.cache, scope=loaded.fingerprint)
+        stored = replace(config.cache, max_bytes=min(config.cache.max_bytes, budget.stored_bytes))
+        self._prefix = PrefixCache(stored, scope=loaded.fingerprint)
+        loaded.adapter.breathe(lambda: len(self._batch) > 0, self._step_in_between)
         if config.cache.features:
             loaded.adapter.remember(self._prefix.features)
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
         self._opener = Opener(config, loaded, self._prefix)
         self._tally = Tally(loaded.card, publish)
+        self._stepped_s = 0.0
 
     def run(self) -> None:
         """Serve until Stop comes. Sequences still held then end with an error."""
@@ -136,7 +145,10 @@ class Worker:
         try:
             if sequence.row is None:
                 sequence.row = self._opener.open(sequence)
-            else:
+                if not self._scheduler.grant(sequence):
+                    log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
+                    return
+            elif sequence.num_prefilled < sequence.num_prompt - 1:
                 self._prefill(sequence, num_tokens)
             if sequence.num_prefilled >= sequence.num_prompt - 1:
                 self._join(sequence)
@@ -181,9 +193,15 @@ class Worker:
 
     # decode
 
+    def _step_in_between(self) -> None:
+        """Called between two layers of an encoder run."""
+        if time.perf_counter() - self._stepped_s > _MAX_GAP_S:
+            self._decode_step()
+
     def _decode_step(self) -> None:
         if not len(self._batch):
             return
+        self._stepped_s = time.perf_counter()
         try:
             tokens = self._batch.step()
         except Exception:
@@ -281,6 +299,16 @@ class Worker:
         self._scheduler.remove(sequence)
 
     # state
+
+    def _memory(self) -> memory.Budget:
+        """How the memory beside the weights is shared; said in the log where it is less than was asked for."""
+        cache, model_bytes = self._config.cache, self._loaded.card.num_bytes
+        asked = cache.max_bytes + cache.max_feature_bytes
+        token_bytes = probe.token_bytes(self._loaded.adapter)
+        budget = memory.share(probe.device_bytes(), self._config.memory_utilization, model_bytes, asked, token_bytes)
+        if budget.stored_bytes < asked:
+            log.warning("memory is short: %d MiB for stored KV instead of %d", budget.stored_bytes >> 20, asked >> 20)
+        return budget
 
     def _new_batch(self) -> Batch:
         rows = 1 if self._loaded.family.serial else self._config.completion_batch_size

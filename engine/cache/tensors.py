@@ -57,6 +57,12 @@ def _layers(cache: Sequence[Any]) -> list[Any]:
     return [layer for layer in cache if isinstance(layer, _PLAIN)]
 
 
+def bytes_per_token(cache: Sequence[Any]) -> int:
+    """KV of one token of one row, over all layers that grow with the prompt. cache: a row's, with something in it."""
+    layers = [layer for layer in cache if getattr(layer, "keys", None) is not None]
+    return sum((layer.keys.nbytes + layer.values.nbytes) // layer.keys.shape[-2] for layer in layers)
+
+
 def num_bytes(payload: Payload) -> int:
     return sum(keys.nbytes + values.nbytes for keys, values in payload)
 

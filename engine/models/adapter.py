@@ -10,7 +10,7 @@ mlx-lm's batcher calls `model(ids, cache=...)` and knows nothing of pictures. Tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.cache.features import FeatureStore
 from engine.errors import BadRequest
+from engine.models.breathe import breathe
 from engine.models.families import GROUPED_SCORES, Family
 from engine.models.remaining import media_from
 from engine.models.tower import RememberingTower
@@ -151,6 +152,15 @@ class Adapter:
             return False
         self.model.vision_tower = RememberingTower(self.model.vision_tower, store)
         return True
+
+    def breathe(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
+        """Call `step` between two layers of the encoders while rows_wait(). Returns how many layers do.
+
+        Call once, and before `remember`, which hides the tower.
+        """
+        if not self.vision or self._lm is self.model:
+            return 0
+        return breathe(self.model, self._lm, rows_wait, step)
 
     def make_cache(self) -> list[Any]:
         """Empty KV layers for one row, plus its RowState as the last entry."""

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from engine import worker
 from engine.config import CacheConfig
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
+from engine.models.breathe import BreathingLayer
 from engine.scheduler import Scheduler
-from tests.engine.drive import chat, settled
+from tests.engine.drive import ask, chat, settled
+from tests.pictures import picture
 
 CHUNK = 32
 LONG = "One more word. " * 300
@@ -102,3 +105,83 @@ async def test_sabotage_without_turns_the_long_prompt_goes_first(
 
     monkeypatch.setattr(Scheduler, "next_prefill", in_order)
     assert await long_chunks_before_the_short_one(await long_engine(tiny_model, engine_for), log) > 2
+
+
+# -- encoders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layers(monkeypatch: pytest.MonkeyPatch, log: Log) -> Log:
+    """The log gets a number for each layer of an encoder, too; gaps count in layers, not in seconds."""
+    call = BreathingLayer.__call__
+
+    def logged(layer: Any, *args: Any, **settings: Any) -> Any:
+        log.events.append(0)
+        return call(layer, *args, **settings)
+
+    monkeypatch.setattr(BreathingLayer, "__call__", logged)
+    monkeypatch.setattr(worker, "_MAX_GAP_S", 0.0)
+    return log
+
+
+async def layers_between_steps(engine: Any, log: Log) -> int:
+    """A picture comes while a row decodes: the longest run of encoder layers and chunks without a step."""
+    running = engine.stream(chat("Go on for ever.", max_tokens=400))
+    await anext(running)
+    log.events.clear()
+    await drain(engine.stream(chat("What is this?", picture("red", "circle", (256, 256)), max_tokens=1)))
+    await running.aclose()
+    await settled(engine)
+    assert log.events.count(0) >= 2, "the encoder ran"
+    return log.chunks_between_steps()
+
+
+async def picture_engine(tiny_model: Any, engine_for: Any) -> Any:
+    return await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, features=False))
+
+
+async def test_an_encoder_stops_running_rows_for_one_layer_at_most(tiny_model: Any, engine_for: Any, layers: Log):
+    assert await layers_between_steps(await picture_engine(tiny_model, engine_for), layers) == 1
+
+
+async def test_sabotage_an_encoder_that_does_not_breathe(
+    tiny_model: Any, engine_for: Any, layers: Log, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "_MAX_GAP_S", 1e9)
+    assert await layers_between_steps(await picture_engine(tiny_model, engine_for), layers) > 1
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "llava"])
+async def test_tokens_are_those_of_each_row_alone(tiny_model: Any, engine_for: Any, layers: Log, family: str):
+    """Steps between an encoder's layers change neither the rows that step nor the picture's row."""
+    engine = await engine_for(tiny_model(family), cache=CacheConfig(enabled=False, features=False))
+    text = chat("Tell me more.", max_tokens=40)
+    seen = chat("What is this?", picture("red", "circle", (256, 256)), max_tokens=12)
+    alone = [await ask(engine, request) for request in (text, seen)]
+    layers.events.clear()
+    reading = asyncio.create_task(ask(engine, text))
+    while "step" not in layers.events:
+        await asyncio.sleep(0.001)
+    beside = [await ask(engine, seen), await reading]
+    assert [answer.text for answer in beside[::-1]] == [answer.text for answer in alone]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+async def test_without_memory_for_two_rows_they_run_one_after_the_other(tiny_model: Any, engine_for: Any, log: Log):
+    engine = await engine_for(tiny_model("qwen3"), memory_utilization=1e-6)
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, sum(r.stage == "decode" for r in engine.snapshot().running))
+            await asyncio.sleep(0.001)
+
+    watching = asyncio.create_task(watch())
+    requests = [chat(f"Count to {n}.", max_tokens=30) for n in range(4)]
+    together = await asyncio.gather(*(ask(engine, request) for request in requests))
+    watching.cancel()
+    assert most == 1
+    assert [a.text for a in together] == [(await ask(engine, request)).text for request in requests]

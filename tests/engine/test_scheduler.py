@@ -112,3 +112,60 @@ def test_turns_go_on_when_one_leaves() -> None:
     scheduler.remove(gone)
     turns = [scheduler.next_prefill() for _ in range(4)]
     assert [turn[0].id for turn in turns if turn] == ["c", "a", "c", "a"]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def opened(scheduler: Scheduler, name: str, num_prompt: int) -> Sequence:
+    """A sequence whose prompt has been built, as the engine thread leaves it."""
+    found = scheduler.find(name)
+    assert found is not None
+    found.num_prompt, found.row = num_prompt, object()
+    return found
+
+
+def in_memory(max_row_tokens: int | None, **prompts: int) -> tuple[Scheduler, list[Sequence]]:
+    scheduler = filled(*prompts)
+    scheduler.max_row_tokens = max_row_tokens
+    admit_all(scheduler)
+    return scheduler, [opened(scheduler, name, tokens) for name, tokens in prompts.items()]
+
+
+def test_a_prompt_that_does_not_fit_beside_the_others_waits_until_they_are_gone() -> None:
+    scheduler, (a, b) = in_memory(2000, a=1000, b=900)
+    assert scheduler.grant(a)
+    assert not scheduler.grant(b), "two rows of 1,000 and room to answer are more than 2,000"
+    assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"a"}  # type: ignore[index]
+    scheduler.remove(a)
+    assert scheduler.next_prefill()[0] is b  # type: ignore[index]
+
+
+def test_padding_counts_a_short_row_beside_a_long_one_is_as_long() -> None:
+    scheduler, (a, b) = in_memory(2000, a=1000, b=10)
+    assert scheduler.grant(a)
+    assert not scheduler.grant(b)
+
+
+def test_a_row_alone_always_goes_and_without_a_limit_all_do() -> None:
+    scheduler, (a,) = in_memory(0, a=1000)
+    assert scheduler.grant(a)
+    scheduler, rows = in_memory(None, a=10_000, b=10_000)
+    assert all(scheduler.grant(row) for row in rows)
+
+
+def test_nothing_is_opened_behind_a_prompt_that_waits_for_memory() -> None:
+    scheduler, (a, _) = in_memory(1500, a=1000, b=900)
+    scheduler.submit(sequence("c"))
+    scheduler.admit()
+    assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"a"}  # type: ignore[index]
+    scheduler.remove(a)
+    assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"b", "c"}  # type: ignore[index]
+
+
+def test_what_was_granted_stays_granted() -> None:
+    scheduler, (a, b) = in_memory(3000, a=1000, b=100)
+    assert scheduler.grant(a)
+    assert scheduler.grant(b)
+    a.num_generated = 5000
+    assert scheduler.grant(b)

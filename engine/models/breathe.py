@@ -1,0 +1,58 @@
+"""Rows that decode do not wait for a whole vision tower: between two of its layers they may take a step. Engine thread
+only.
+
+An encoder run cannot be cut by tokens as a prompt can (a picture attends to all of itself), so it is cut by layers.
+While nothing decodes, nothing is evaluated early and the run costs what it always did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+
+class BreathingLayer:
+    """Stands in for a layer of an encoder: same call, same result, other attributes are the layer's own."""
+
+    def __init__(self, layer: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> None:
+        self._layer = layer
+        self._rows_wait = rows_wait
+        self._step = step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        out = self._layer(*args, **settings)
+        if self._rows_wait():
+            mx.eval(out)
+            self._step()
+        return out
+
+
+def breathe(model: Any, language_model: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
+    """Let every stack of layers outside the language model call `step` between two layers while rows_wait().
+
+    Returns how many layers do.
+    """
+    count = 0
+    for stack in _stacks(model, language_model):
+        stack[:] = [BreathingLayer(layer, rows_wait, step) for layer in stack]
+        count += len(stack)
+    return count
+
+
+def _stacks(module: Any, skipped: Any) -> Iterator[list[Any]]:
+    """Lists of two or more layers of one class, outermost first."""
+    for child in module.values():  # not children(): that copies the lists
+        if isinstance(child, nn.Module) and child is not skipped:
+            yield from _stacks(child, skipped)
+        elif isinstance(child, list) and len(child) > 1 and _are_alike(child):
+            yield child
+
+
+def _are_alike(layers: list[Any]) -> bool:
+    return isinstance(layers[0], nn.Module) and all(type(layer) is type(layers[0]) for layer in layers)
