@@ -45,7 +45,8 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
         action="append",
         default=[],
         help="ask for this key; may be given several times, a plain KEY is fine too. Off loopback one is always asked "
-        "for: without this option it is made and printed",
+        "for: without this option it is made and printed. Of several the first is the operator's, who sees everything; "
+        "the others see what they sent themselves",
     )
     group.add_argument(
         "--allowed-host",

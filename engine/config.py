@@ -93,7 +93,8 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """How the port is opened. api_keys maps a name to its secret; empty means no key is asked for.
+    """How the port is opened. api_keys maps a name to its secret; empty means no key is asked for; of several, the
+    first is the operator's (engine.privacy).
 
     open_access: the stated exception (a public Space): no key and no login even though not on loopback.
     allowed_hosts: names under which a loopback server is reached besides its own, e.g. through a reverse proxy.
@@ -106,11 +107,6 @@ class ServerConfig:
     max_upload_bytes: int = 256 * 1024 * 1024
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
-
-    @property
-    def operators_only(self) -> bool:
-        """True when whoever gets in may see what others sent: on this machine only, or with a key. Not on a Space."""
-        return bool(self.api_keys) or (self.on_loopback and not self.open_access)
 
     @property
     def on_loopback(self) -> bool:

@@ -28,6 +28,7 @@ class Row:
 
     prompt: Prompt
     lease: Lease | None
+    reuse: bool
     media_first: bool
     features: Features | None
     cache: list[Any]
@@ -59,10 +60,11 @@ class Opener:
         sequence.num_prompt = len(built.ids)
         max_tokens = self._max_tokens(len(built.ids), request.max_tokens)
         cache = loaded.adapter.make_cache()
-        lease = self._prefix.begin(built, cache)
+        lease = self._prefix.begin(built, cache, request)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         try:
-            features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
+            with self._prefix.features.serving(request.tenant, request.reuse):
+                features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
         except BaseException:
             if lease:
                 self._prefix.end(lease)
@@ -70,6 +72,7 @@ class Opener:
         return Row(
             prompt=built,
             lease=lease,
+            reuse=request.reuse,
             media_first=request is not sequence.request,
             features=features,
             cache=cache,
@@ -125,12 +128,14 @@ class Opener:
             row.prompt.receipts if row else (),
             self._trace(row) if row else None,
             row.first_logprobs if row else (),
+            tuple(row.answer) if row else (),
         )
 
     def _trace(self, row: Row) -> CacheTrace:
         """Why the first computed token of the prompt was not reused, with the text on both sides."""
         if row.lease is None:
-            reason = "not_cacheable" if self._config.cache.enabled else "off"
+            enabled = self._config.cache.enabled
+            reason = "off" if not enabled else "not_cacheable" if row.reuse else "cold"
             return CacheTrace(0, len(row.prompt.ids), reason, media_first=row.media_first)
         match = row.lease.match
         at, other, ids = match.num_tokens, match.miss.other, row.prompt.cache_ids

@@ -43,7 +43,10 @@ class Tally:
         row: Row | None = sequence.row
         spans = tuple((span.start, span.end) for span in row.prompt.spans) if row else ()
         request = sequence.request
-        self._records.appendleft(Record(sequence.id, request.source, request.session, time.time(), done, spans, error))
+        done = replace(done, token_ids=())
+        self._records.appendleft(
+            Record(sequence.id, request.source, request.session, time.time(), done, spans, error, request.tenant)
+        )
 
     def _decode_tps(self, now: float) -> float:
         """Tokens per second over the last seconds, all rows together."""

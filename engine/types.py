@@ -79,7 +79,9 @@ class Request:
     not fit is an error, never clamped in silence.
     min_tokens: the answer may not end before so many. first_logprobs: how many of the first token's log-probabilities,
     the likeliest first, come with Done.
-    source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id.
+    source says who asks ("chat", "api", "bench", "replay"), for the tabs; session is an opaque owner id.
+    tenant: prompts of two tenants never share cached work, nor can one feel by the time taken what the other sent; see
+    engine.privacy. reuse False computes everything: nothing is looked up and nothing kept (KV, snapshots, features).
     """
 
     messages: tuple[Message, ...] = ()
@@ -94,6 +96,8 @@ class Request:
     id: str = ""
     source: str = "api"
     session: str | None = None
+    tenant: str = ""
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,8 @@ class CacheTrace:
     reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
     share last, and what the stored prompts go on with instead), "evicted" (evicted_s seconds ago), "inside_media",
     "complete" (only what must be computed was), "between_snapshots" (this family is stored as snapshots, and the
-    prompts part ways between two), "not_cacheable" (this prompt's media carry no key), "off".
+    prompts part ways between two), "not_cacheable" (this prompt's media carry no key), "off" (no cache in this server),
+    "cold" (the request asked for it: Request.reuse).
     """
 
     reused_tokens: int
@@ -189,7 +194,9 @@ class CacheTrace:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request."""
+    """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request.
+    token_ids: the answer's tokens, a stop token included.
+    """
 
     finish_reason: FinishReason
     usage: Usage
@@ -197,9 +204,42 @@ class Done:
     media: tuple[MediaReceipt, ...] = ()
     trace: CacheTrace | None = None
     first_logprobs: tuple[tuple[int, float], ...] = ()
+    token_ids: tuple[int, ...] = ()
 
 
 Event = Delta | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A request asked again twice, greedily: warm, with what the cache holds for it, and cold, computed in full.
+
+    warm_tokens, cold_tokens: token ids of both answers; *_text and *_ttft_ms (time to first token) belong to them.
+    first_difference: index of the first token that differs, None when both are equal. reused_tokens: prompt tokens that
+    the warm run was served from the cache; 0 when they have been evicted since, so that nothing was compared.
+    """
+
+    request_id: str
+    warm_tokens: tuple[int, ...]
+    cold_tokens: tuple[int, ...]
+    warm_text: str
+    cold_text: str
+    warm_ttft_ms: float
+    cold_ttft_ms: float
+    prompt_tokens: int
+    reused_tokens: int
+
+    @property
+    def equal(self) -> bool:
+        return self.warm_tokens == self.cold_tokens
+
+    @property
+    def first_difference(self) -> int | None:
+        if self.equal:
+            return None
+        pairs = zip(self.warm_tokens, self.cold_tokens, strict=False)
+        shorter = min(len(self.warm_tokens), len(self.cold_tokens))
+        return next((i for i, (warm, cold) in enumerate(pairs) if warm != cold), shorter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +292,7 @@ class Running:
 class Record:
     """One request that has ended, as the tabs list it. Nothing of what users wrote but the few words of the trace.
 
+    done comes without its token_ids. tenant: the request's, see engine.privacy.
     spans: (start, end) token spans of the prompt, one per receipt of done.media, or () when they are not known.
     error is the code of the error that ended it, None when done says how it ended. finished_s is in seconds since 1970.
     """
@@ -263,6 +304,7 @@ class Record:
     done: Done
     spans: tuple[tuple[int, int], ...] = ()
     error: str | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +312,8 @@ class BlockInfo:
     """One stored block of KV, as the Cache tab shows it. key: its hash in hex; parent: that of the block before it.
 
     tokens [start, start + num_tokens) of its prompt; text: those tokens as text, media as their placeholders; media:
-    sha256 of the pictures and clips in it. refs: running rows served from it. Ages in seconds.
+    sha256 of the pictures and clips in it. refs: running rows served from it. Ages in seconds. tenant: whose prompts it
+    serves; None when that is forgotten, see engine.privacy.
     """
 
     key: str
@@ -285,6 +328,7 @@ class BlockInfo:
     idle_s: float
     text: str = ""
     media: tuple[str, ...] = ()
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

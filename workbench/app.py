@@ -187,7 +187,7 @@ def _shared(config: ServerConfig) -> Shared:
     from workbench.shared import Shared
 
     uploads = Path(get_upload_folder())
-    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"), config.operators_only)
+    return Shared(uploads, samples.load(asset("samples"), uploads / "samples"), config)
 
 
 async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> None:

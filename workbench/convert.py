@@ -59,7 +59,7 @@ def user_entries(text: str, paths: Sequence[str]) -> Entries:
     return media + ((Entry("user", "text", text),) if text.strip() else ())
 
 
-def to_request(entries: Sequence[Entry], settings: Settings, session: str | None = None) -> Request:
+def to_request(entries: Sequence[Entry], settings: Settings, session: str | None = None, tenant: str = "") -> Request:
     """Entries -> Request: neighbours of one role become one message, display-only entries are left out."""
     messages: list[Message] = []
     if settings.system.strip():
@@ -79,6 +79,7 @@ def to_request(entries: Sequence[Entry], settings: Settings, session: str | None
         frames=settings.frames,
         source="chat",
         session=session,
+        tenant=tenant,
     )
 
 

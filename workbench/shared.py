@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from engine.config import ServerConfig
 from engine.errors import BadMedia
+from engine.privacy import Caller, caller
 from workbench.history import History
 from workbench.samples import Sample
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     """uploads: the private folder that holds every file a page has sent, and nothing else. samples: example cards.
-
-    operators_only: whoever sees the page may see what others sent. history: the engine's last minutes.
+    server: how the port is opened, which says who may see what. history: the engine's last minutes.
     """
 
     uploads: Path
     samples: tuple[Sample, ...] = ()
-    operators_only: bool = False
+    server: ServerConfig = field(default_factory=ServerConfig)
     history: History = field(default_factory=History)
+
+    def caller(self, page: gr.Request) -> Caller:
+        """Who is at this page: the operator, a login of their own, or a visitor known by the page alone."""
+        return caller(self.server, page.username or "", page.session_hash or "")
+
+    @property
+    def operators_only(self) -> bool:
+        """Whether everybody who gets to a page is the operator. Else a tab asks `caller`, page by page."""
+        return caller(self.server).operator
 
     def uploaded(self, path: str) -> str:
         """`path` if it is a file in the upload folder.

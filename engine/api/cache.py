@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from engine.api.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
+from engine.privacy import Caller
 from engine.types import BlockInfo, CacheStats
 
 Json = dict[str, Any]
 
 
 def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
-    """/v1/cache: for everybody how much is held and saved; for operators what it is, and changing it."""
+    """/v1/cache: for everybody how much is held and saved, and what they sent of it; for the operator all of it, and
+    changing it. See engine.privacy."""
     router = APIRouter(prefix="/v1/cache", route_class=guarded_route(config))
 
     @router.get("/stats")
@@ -25,20 +27,21 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
         return stats_json(engine.snapshot().cache)
 
     @router.get("/blocks")
-    async def blocks() -> Json:
-        found = await engine.blocks(with_text=config.operators_only)
-        show = block_json if config.operators_only else sizes_json
-        return {"object": "list", "data": [show(block) for block in found]}
+    async def blocks(http: Request) -> Json:
+        who: Caller = http.state.caller
+        found = await engine.blocks(with_text=who.operator or bool(who.owner))
+        shown = [block_json(block) if who.sees(block.tenant) else sizes_json(block) for block in found]
+        return {"object": "list", "data": shown}
 
     @router.post("/clear")
-    async def clear() -> Json:
-        _operators(config)
+    async def clear(http: Request) -> Json:
+        _operator(http)
         await engine.clear_cache()
         return stats_json(engine.snapshot().cache)
 
     @router.post("/blocks/{key}/{action}")
-    async def change(key: str, action: Literal["pin", "unpin", "drop"]) -> Json:
-        _operators(config)
+    async def change(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
+        _operator(http)
         if not await engine.change_block(action, key):
             raise await _refusal(engine, key)
         return {"key": key, "action": action, "done": True}
@@ -75,18 +78,20 @@ def stats_json(stats: CacheStats) -> Json:
 
 def block_json(block: BlockInfo) -> Json:
     """A block with its text and the sha256 of its media. Ages in seconds."""
-    return {**asdict(block), "media": list(block.media)}
+    said = {**asdict(block), "media": list(block.media)}
+    del said["tenant"]
+    return said
 
 
 def sizes_json(block: BlockInfo) -> Json:
     """A block for a visitor: nothing from which a guess about what others sent could be checked, so no key either."""
-    hidden = {"key", "parent", "text", "media"}
+    hidden = {"key", "parent", "text", "media", "tenant"}
     return {name: value for name, value in asdict(block).items() if name not in hidden}
 
 
-def _operators(config: ServerConfig) -> None:
-    if not config.operators_only:
-        raise Forbidden("This server is open to everybody; only its operator may change the cache.")
+def _operator(http: Request) -> None:
+    if not http.state.caller.operator:
+        raise Forbidden("Only the operator of this server may do this: it concerns what others have sent.")
 
 
 async def _refusal(engine: Engine, key: str) -> EngineError:

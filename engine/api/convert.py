@@ -12,6 +12,7 @@ from engine.api.references import reference
 from engine.api.schemas import MAX_STOPS, Asked, ChatRequest, TextRequest, refuse_unsupported
 from engine.config import MediaLimits
 from engine.errors import BadRequest
+from engine.privacy import Caller
 from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -24,10 +25,11 @@ MEDIA_TYPES = {
     "audio_url": "audio",
     "input_audio": "audio",
 }
+ANYBODY = Caller()
 PART_TYPES = ("text", *MEDIA_TYPES)
 
 
-def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str) -> Request:
+def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
     """The Request of a chat completion."""
     refuse_unsupported(body)
     messages = tuple(_message(raw, f"messages[{i}]", limits) for i, raw in enumerate(body.messages))
@@ -41,10 +43,11 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str) -> Req
         frames=_frames(body, limits),
         template_kwargs=tuple(sorted((body.chat_template_kwargs or {}).items())),
         id=request_id,
+        tenant=who.tenant(_salt(body)),
     )
 
 
-def text_request(body: TextRequest, request_id: str) -> Request:
+def text_request(body: TextRequest, request_id: str, who: Caller = ANYBODY) -> Request:
     """The Request of a text completion."""
     refuse_unsupported(body)
     return Request(
@@ -54,6 +57,7 @@ def text_request(body: TextRequest, request_id: str) -> Request:
         min_tokens=body.min_tokens or 0,
         stop=_stops(body.stop),
         id=request_id,
+        tenant=who.tenant(_salt(body)),
     )
 
 
@@ -142,6 +146,13 @@ def _sampling(body: Asked) -> Sampling:
         logit_bias=tuple(sorted((body.logit_bias or {}).items())),
         seed=body.seed,
     )
+
+
+def _salt(body: Asked) -> str:
+    """vLLM's cache_salt: whoever knows it shares, nobody else."""
+    if body.cache_salt == "":
+        raise BadRequest("cache_salt: it must not be empty.", param="cache_salt")
+    return body.cache_salt or ""
 
 
 def _max_tokens(body: ChatRequest) -> int | None:

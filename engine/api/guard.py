@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from engine.api.failures import error_response, failure
 from engine.config import ServerConfig
 from engine.errors import BadRequest, EngineError, TooLarge, Unauthorized
+from engine.privacy import caller
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 CLIENT_CLOSED = 499
@@ -28,7 +29,8 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 def guarded_route(config: ServerConfig) -> type[APIRoute]:
     """A route class that checks the key and the body's size before FastAPI reads the body.
 
-    The check sits in the route itself, so no way of writing a path can lead around it.
+    The check sits in the route itself, so no way of writing a path can lead around it. Who asks is in
+    request.state.caller.
     """
 
     class GuardedRoute(APIRoute):
@@ -36,7 +38,8 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                check_key(request.headers.get("authorization", ""), config.api_keys)
+                name = check_key(request.headers.get("authorization", ""), config.api_keys)
+                request.state.caller = caller(config, name)
                 request.state.request_id = name_request(request.url.path)
                 try:
                     body = await _read_body(request, config.max_upload_bytes)
@@ -61,19 +64,20 @@ def name_request(path: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
 
 
-def check_key(authorization: str, api_keys: tuple[tuple[str, str], ...]) -> None:
-    """Raise Unauthorized unless no key is asked for, or the header is "Bearer " and one of them.
+def check_key(authorization: str, api_keys: tuple[tuple[str, str], ...]) -> str:
+    """The name of the key in the header "Bearer KEY", or "" where none is asked for. Raises Unauthorized.
 
     All keys are compared, in constant time each, so that the time taken says nothing about them.
     """
     if not api_keys:
-        return
+        return ""
     scheme, _, given = authorization.partition(" ")
     secret = given.strip().encode()
-    matches = [hmac.compare_digest(secret, key.encode()) for _, key in api_keys]
-    if scheme.lower() != "bearer" or not any(matches):
+    matches = [name for name, key in api_keys if hmac.compare_digest(secret, key.encode())]
+    if scheme.lower() != "bearer" or not matches:
         what = "The API key is wrong." if given else "An API key is needed."
         raise Unauthorized(f"{what} Send it in the header 'Authorization: Bearer KEY'.")
+    return matches[0]
 
 
 async def _read_body(request: Request, max_bytes: int) -> bytes:

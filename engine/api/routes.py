@@ -45,18 +45,20 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=guarded_route(config))
 
     async def envelope_of(body: Asked, http: Request) -> Envelope:
-        return replace(await _envelope(engine, body, http), operator=config.operators_only)
+        return replace(await _envelope(engine, body, http), operator=http.state.caller.operator)
 
     @router.post("/chat/completions")
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
         envelope = await envelope_of(body, http)
-        request = chat_request(body, engine.config.media, envelope.id)
+        request = chat_request(body, engine.config.media, envelope.id, http.state.caller)
         return await _answer(engine, request, ChatAnswer(envelope), body, http)
 
     @router.post("/completions")
     async def completions(body: TextRequest, http: Request) -> Response:
         envelope = await envelope_of(body, http)
-        return await _answer(engine, text_request(body, envelope.id), TextAnswer(envelope), body, http)
+        return await _answer(
+            engine, text_request(body, envelope.id, http.state.caller), TextAnswer(envelope), body, http
+        )
 
     @router.get("/models")
     async def models() -> dict[str, Any]:

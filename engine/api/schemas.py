@@ -42,6 +42,7 @@ class Asked(BaseModel):
     seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = Field(None, description=f"up to {MAX_STOPS} texts that end the answer")
     n: StrictInt | None = Field(None, ge=1)
+    cache_salt: str | None = Field(None, description="shares cached work with requests of the same salt only")
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
 

@@ -188,19 +188,23 @@ class BlockPool:
                     return Miss("diverged", at, other=block.ids[len(rest)])
         return Miss("first_use", at)
 
-    def acquire(self, match: Match, prompt_tokens: int) -> None:
-        """A row starts from this match: count it, hold its blocks, mark them used."""
+    def acquire(self, match: Match, prompt_tokens: int = 0) -> None:
+        """A row starts from this match: hold its blocks, mark them used. Counts a prompt of so many tokens, if any."""
+        if prompt_tokens:
+            self._count(match, prompt_tokens)
+        for block, _ in reversed(match.used):
+            block.refs += 1
+            block.hits += 1
+            self._free.pop(block.hash, None)
+            block.last_use_s = self.clock()
+
+    def _count(self, match: Match, prompt_tokens: int) -> None:
         self.counters.queries += 1
         self.counters.tokens_seen += prompt_tokens
         if match.num_tokens:
             self.counters.hits += 1
             self.counters.tokens_saved += match.num_tokens
-        for block, num_tokens in reversed(match.used):
-            block.refs += 1
-            block.hits += 1
-            self.counters.copied_on_write += num_tokens < len(block.ids)
-            self._free.pop(block.hash, None)
-            block.last_use_s = self.clock()
+        self.counters.copied_on_write += sum(num_tokens < len(block.ids) for block, num_tokens in match.used)
 
     def release(self, match: Match) -> None:
         """The row is done with its blocks: they may be evicted again, tail first."""

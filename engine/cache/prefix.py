@@ -20,9 +20,10 @@ from engine.cache.snapshots import SnapshotStore
 from engine.cache.tier import DiskTier, software
 from engine.config import CacheConfig
 from engine.spans import MEDIUM, Prompt, media_id
-from engine.types import BlockInfo, CacheStats, DiskStats
+from engine.types import BlockInfo, CacheStats, DiskStats, Request
 
 _MAX_CONTENTS = 4096
+_MAX_TENANTS = 4096
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -38,12 +39,14 @@ class Lease:
     """What a row holds while it runs: its chain's root and the blocks it started from.
 
     stops: token positions at which prefill must pause for a snapshot; empty for families stored in blocks.
+    keeps: what the row computes is stored.
     disk_tokens: how many of the match's last tokens were read from disk for it.
     """
 
     root: bytes
     match: Match
     stops: tuple[int, ...]
+    keeps: bool = True
     disk_tokens: int = 0
 
 
@@ -54,6 +57,7 @@ class PrefixCache:
         self._scope = scope
         self._enabled = config.enabled
         self._contents: OrderedDict[int, str] = OrderedDict()
+        self._tenants: OrderedDict[bytes, str] = OrderedDict()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
@@ -62,36 +66,49 @@ class PrefixCache:
             store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
             self._disk = DiskTier(store, self.pool, self.features)
 
-    def begin(self, prompt: Prompt, cache: list[Any], tenant: str = "") -> Lease | None:
-        """Fill an empty row's cache with the longest stored prefix of the prompt.
+    def begin(self, prompt: Prompt, cache: list[Any], request: Request) -> Lease | None:
+        """Fill an empty row's cache with the longest prefix of the prompt that is stored for the request's tenant.
 
-        None when the cache is off, or when the prompt's media carry no key.
+        A replay looks, but is neither counted nor stored: the statistics are of what users sent.
+        None when the cache is off, when the request wants no reuse, or when the prompt's media carry no key.
         """
-        if not self._enabled or not prompt.cache_ids:
+        if not self._enabled or not request.reuse or not prompt.cache_ids:
             return None
         self._remember(prompt)
-        root = self.pool.root(f"{self._scope}\0{tenant}")
+        root, keeps = self._root(request.tenant), request.source != "replay"
         if not tensors.is_plain(cache):
-            return self._begin_from_snapshot(root, prompt, cache)
+            return self._begin_from_snapshot(root, prompt, cache, keeps)
         restored = self._disk.restore(root, prompt.cache_ids) if self._disk else frozenset()
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
-        self._acquire(match, prompt)
+        self._acquire(match, prompt, keeps)
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
         disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
-        return Lease(root, match, stops=(), disk_tokens=disk_tokens)
+        return Lease(root, match, (), keeps, disk_tokens)
 
-    def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any]) -> Lease:
+    def _root(self, tenant: str) -> bytes:
+        """The start of every chain of this model and tenant; remembers whose it is."""
+        root = self.pool.root(f"{self._scope}\0{tenant}")
+        self._tenants[root] = tenant
+        self._tenants.move_to_end(root)
+        if len(self._tenants) > _MAX_TENANTS:
+            self._tenants.popitem(last=False)
+        return root
+
+    def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool) -> Lease:
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
         match = Match((), num_tokens, miss)
-        self._acquire(match, prompt)
+        self._acquire(match, prompt, keeps)
         if layers:
             cache[:] = layers
         last_medium = prompt.spans[-1].end if prompt.spans else 0
-        return Lease(root, match, stops=(last_medium,) if num_tokens < last_medium < len(prompt.ids) - 1 else ())
+        stops = (last_medium,) if keeps and num_tokens < last_medium < len(prompt.ids) - 1 else ()
+        return Lease(root, match, stops, keeps)
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
         """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more."""
+        if not lease.keeps:
+            return
         if not tensors.is_plain(cache):
             self.snapshots.put(lease.root, cache_ids, cache)
             return
@@ -109,14 +126,22 @@ class PrefixCache:
 
     def blocks(self, decode: Decode | None) -> list[BlockInfo]:
         """Every stored block, oldest first. decode turns plain token ids into text; without it there is no text."""
-        return [self._info(block, decode) for block in self.pool]
+        roots: dict[bytes, bytes] = {}
+        for block in self.pool:  # parents come first
+            roots[block.hash] = roots.get(block.parent, block.parent)
+        return [self._info(block, decode, roots[block.hash]) for block in self.pool]
 
     def block(self, key: bytes, decode: Decode) -> BlockInfo | None:
         """One stored block with its text."""
         block = self.pool.get(key)
-        return None if block is None else self._info(block, decode)
+        if block is None:
+            return None
+        first = block
+        while parent := self.pool.get(first.parent):
+            first = parent
+        return self._info(block, decode, first.parent)
 
-    def _info(self, block: Block, decode: Decode | None) -> BlockInfo:
+    def _info(self, block: Block, decode: Decode | None, root: bytes) -> BlockInfo:
         now = self.pool.clock()
         return BlockInfo(
             key=block.hash.hex(),
@@ -131,6 +156,7 @@ class PrefixCache:
             idle_s=now - block.last_use_s,
             text=words(block.ids, decode) if decode else "",
             media=tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents)),
+            tenant=self._tenants.get(root),
         )
 
     def apply(self, action: str, key: bytes) -> bool | None:
@@ -196,9 +222,11 @@ class PrefixCache:
             disk=self._disk.stats() if self._disk else DiskStats(),
         )
 
-    def _acquire(self, match: Match, prompt: Prompt) -> None:
+    def _acquire(self, match: Match, prompt: Prompt, counts: bool) -> None:
         """The row starts from this match: hold its blocks; count the prompt, and whether a whole medium was reused."""
-        self.pool.acquire(match, len(prompt.ids))
+        self.pool.acquire(match, len(prompt.ids) if counts else 0)
+        if not counts:
+            return
         pairs = zip(prompt.spans, prompt.receipts, strict=False)
         kinds = {receipt.kind for span, receipt in pairs if span.end <= match.num_tokens}
         self.pool.counters.image_hits += "image" in kinds

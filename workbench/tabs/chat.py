@@ -145,7 +145,9 @@ class ChatTab:
         if session.answer is not None or not asked or asked[-1].role != "user":
             return
         try:
-            request = to_request(asked, self.settings.read(values), page.session_hash)
+            request = to_request(
+                asked, self.settings.read(values), page.session_hash, self._shared.caller(page).tenant()
+            )
         except EngineError as error:
             session.entries = (*asked, Entry("assistant", "error", error.message))
             yield to_chatbot(session.entries)

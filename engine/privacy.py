@@ -1,0 +1,77 @@
+"""Who asks, whose cached work they share, and what of others they may see. Pure.
+
+    nobody is asked for a key (loopback)      one operator: pages and programs share, and see everything
+    one key                                   the same: whoever has it is the operator
+    several keys                              each name has a cache of its own; the first is the operator's
+    open to everybody (a Space)               each page has a cache of its own, /v1 one for all; nobody is operator
+
+A request on /v1 may narrow this by `cache_salt`: it then shares with requests of the same salt only. A visitor sees
+what they sent themselves, and of others only sizes: no text, no pictures, no hashes by which a guess could be checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from engine.config import ServerConfig
+from engine.types import BlockInfo, MediaReceipt, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who asks. owner: their name among the tenants; "" where they cannot be told from others."""
+
+    owner: str = ""
+    operator: bool = True
+
+    def tenant(self, salt: str = "") -> str:
+        """Request.tenant of what they send. The salt may be a secret, so only its hash is kept."""
+        return f"{self.owner}\0{hashlib.sha256(salt.encode()).hexdigest()}" if salt else self.owner
+
+    def sees(self, tenant: str | None) -> bool:
+        """Whether they may see what was sent under this tenant; None: nobody knows whose it was."""
+        return self.operator or (tenant is not None and self.owner != "" and tenant.partition("\0")[0] == self.owner)
+
+
+def caller(config: ServerConfig, name: str = "", session: str = "") -> Caller:
+    """name: of the API key or the login; session: of the page, "" on /v1."""
+    if len(config.api_keys) > 1:
+        return Caller(name, operator=name == config.api_keys[0][0])
+    if config.api_keys or (config.on_loopback and not config.open_access):
+        return Caller()
+    return Caller(session.replace("\0", ""), operator=False)
+
+
+def visible_record(record: Record, who: Caller) -> Record:
+    """A request as `who` may see it: of others only the source, the sizes and the times."""
+    if who.sees(record.tenant):
+        return record
+    trace = record.done.trace
+    done = replace(
+        record.done,
+        media=tuple(_sizes(receipt) for receipt in record.done.media),
+        trace=replace(trace, before="", here="", other="") if trace else None,
+        first_logprobs=(),
+        token_ids=(),
+    )
+    return replace(record, id="", session=None, tenant="", done=done)
+
+
+def _sizes(receipt: MediaReceipt) -> MediaReceipt:
+    return replace(receipt, sha256="", frames=())
+
+
+def visible_block(block: BlockInfo, who: Caller) -> BlockInfo:
+    """A block as `who` may see it: of others only sizes, uses and ages. Without a key it cannot be asked for again."""
+    if who.sees(block.tenant):
+        return block
+    return replace(block, key="", parent="", text="", media=(), tenant=None)
+
+
+def visible_media(records: Iterable[Record], blocks: Iterable[BlockInfo], who: Caller) -> frozenset[str]:
+    """sha256 of the pictures and clips that `who` may look at, of those that these requests and blocks hold."""
+    sent = (receipt.sha256 for record in records if who.sees(record.tenant) for receipt in record.done.media)
+    held = (sha256 for block in blocks if who.sees(block.tenant) for sha256 in block.media)
+    return frozenset((*sent, *held))
