@@ -11,6 +11,7 @@ core                         Engine; makes the engine thread and the media pool
 worker                       the body of the engine thread
 scheduler                    who waits, who is prefilled next, who decodes (pure)
 prompt spans order receipts  request + media -> token ids; where each medium lies; what the processor made of it
+preflight rates              what a request would cost; how fast this engine is
 sizing                       how large the model sees a medium where a budget of pixels says so
 detokenize sampling          token ids -> text; sampling settings -> sampler
 models/                      registry, families table, adapter, batch, vision tower
@@ -23,7 +24,7 @@ bench/ cli                   the commands
 from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import EngineError
-from engine.types import Delta, Done, FrameSampling, Message, Part, Request, Sampling, Snapshot
+from engine.types import Delta, Done, FrameSampling, Message, Part, Preflight, Request, Sampling, Snapshot
 
 __all__ = [
     "Delta",
@@ -36,6 +37,7 @@ __all__ = [
     "Message",
     "ModelSpec",
     "Part",
+    "Preflight",
     "Request",
     "Sampling",
     "ServerConfig",

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -22,9 +22,20 @@ from engine import device
 from engine.checks import check, media_parts
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
-from engine.scheduler import CacheCommand, Cancel, Command, Sequence, Stop, Submit
+from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit
 from engine.thumbnails import Thumbnails
-from engine.types import BlockInfo, Done, Event, FrameSampling, ModelCard, Part, Request, Snapshot
+from engine.types import (
+    BlockInfo,
+    Done,
+    Event,
+    FrameSampling,
+    MediaReceipt,
+    ModelCard,
+    Part,
+    Preflight,
+    Request,
+    Snapshot,
+)
 
 if TYPE_CHECKING:
     from engine.media import Media
@@ -129,6 +140,21 @@ class Engine:
         """A small PNG of a picture or a clip's first frame, by its content hash; None when forgotten."""
         return self._thumbnails.get(sha256)
 
+    async def preflight(self, request: Request, *, pictures: bool = False) -> Preflight:
+        """What a request would cost: its tokens, what each medium becomes, what is left of the context, what is cached.
+
+        Only the prompt is built for it, and it counts nowhere. A prompt that does not fit is told by `left` < 0, not by
+        an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
+        """
+        card = await self.ready()
+        check(request, card, self.config.media)
+        media = await self._load_media(request)
+        found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
+        if not pictures:
+            return found
+        loop = asyncio.get_running_loop()
+        return replace(found, pictures=await loop.run_in_executor(self._media, _as_seen, media, found.media))
+
     async def blocks(self, *, with_text: bool = True) -> list[BlockInfo]:
         """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread.
 
@@ -155,8 +181,12 @@ class Engine:
 
     async def _ask_cache(self, action: Any, key: bytes = b"") -> Any:
         await self.ready()
+        return await self._ask(lambda reply: CacheCommand(action, key, reply))
+
+    async def _ask(self, command: Callable[[Future[Any]], Command]) -> Any:
+        """What the engine thread replies to a command."""
         reply: Future[Any] = Future()
-        self._inbox.put(CacheCommand(action, key, reply))
+        self._inbox.put(command(reply))
         if self._closed:
             self._refuse_rest()
         return await asyncio.wrap_future(reply)
@@ -233,7 +263,7 @@ class Engine:
                 return
             if isinstance(command, Submit):
                 command.sequence.post(Unavailable("The engine was stopped."))
-            elif isinstance(command, CacheCommand):
+            elif isinstance(command, CacheCommand | PreflightCommand):
                 command.reply.set_exception(Unavailable("The engine was stopped."))
 
     def _give_up(self, error: EngineError) -> None:
@@ -242,6 +272,12 @@ class Engine:
         if self._loaded.done():
             self._loaded = Future()
         self._loaded.set_exception(error)
+
+
+def _as_seen(media: tuple[Media, ...], receipts: tuple[MediaReceipt, ...]) -> tuple[tuple[bytes, ...], ...]:
+    from engine.sizing import pngs
+
+    return tuple(pngs(medium, receipt.seen_px) for medium, receipt in zip(media, receipts, strict=True))
 
 
 def _raw_key(key: str) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from engine.checks import media_parts
 from engine.errors import BadMedia, BadRequest
 from engine.media import Media
 from engine.models.registry import Loaded
+from engine.receipts import measure, shared
 from engine.sizing import left_alone, sized
 from engine.spans import Prompt, cache_ids, locate
 from engine.types import MediaReceipt, Message, Part, Request
@@ -87,9 +89,11 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 
 
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+    started = perf_counter()
     media = sized(loaded.processor, loaded.video_settings, media)
     text, ids, inputs = _process(loaded, request, media)
-    receipts = _receipts(loaded, request, media, (ids, inputs))
+    resize_ms = (perf_counter() - started) * 1e3
+    receipts = shared(_receipts(loaded, request, media, (ids, inputs)), media, resize_ms)
     placeholders = [_placeholder(loaded, medium) for medium in media]
     spans = locate(ids, placeholders, [receipt.tokens for receipt in receipts])
     return Prompt(
@@ -98,6 +102,7 @@ def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> P
         spans=spans,
         inputs=inputs,
         receipts=receipts,
+        contents=tuple(medium.content for medium in media),
         starts_in_reasoning=_opens_reasoning(loaded.tokenizer, text),
     )
 
@@ -252,13 +257,11 @@ def _receipts(
     loaded: Loaded, request: Request, media: tuple[Media, ...], prompt: tuple[list[int], dict[str, Any]]
 ) -> tuple[MediaReceipt, ...]:
     """One receipt per medium. Raises BadMedia for a medium that left no token in the prompt."""
-    from engine.receipts import Processed, measure
-
     if not media:
         return ()
     parts = media_parts(request)
 
-    def alone(index: int) -> Processed:
+    def alone(index: int) -> tuple[list[int], dict[str, Any]]:
         message = Message("user", (parts[index],))
         return _process(loaded, replace(request, messages=(message,)), media[index : index + 1])[1:]
 

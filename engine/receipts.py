@@ -11,13 +11,17 @@ The prefix cache keys every placeholder by its own medium, so a token counted to
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 
 from engine.media import Media
+from engine.models.adapter import Encoding
 from engine.models.registry import Loaded
+from engine.spans import Prompt
+from engine.types import FeatureUse, MediaReceipt
 
 Seen = tuple[int, tuple[int, int]]
 Processed = tuple[list[int], dict[str, Any]]
@@ -100,3 +104,36 @@ def _clip_px(loaded: Loaded, inputs: dict[str, Any]) -> tuple[int, int]:
     patch = int((loaded.config.get("vision_config") or {}).get("patch_size", 16))
     last = np.array(positions[0]).reshape(-1, 2).max(axis=0) + 1
     return (int(last[0]) * patch, int(last[1]) * patch)
+
+
+def shared(receipts: tuple[MediaReceipt, ...], media: tuple[Media, ...], resize_ms: float) -> tuple[MediaReceipt, ...]:
+    """The receipts with the processor's milliseconds, shared by decoded pixels."""
+    sizes = [medium.pixels.size or 1 for medium in media]
+    pairs = zip(receipts, sizes, strict=True)
+    return tuple(replace(receipt, resize_ms=resize_ms * size / sum(sizes)) for receipt, size in pairs)
+
+
+def encoded(prompt: Prompt, first: int, encoding: Encoding | None) -> tuple[MediaReceipt, ...]:
+    """The receipts, with what the vision tower did for each. first: tokens whose KV was reused.
+
+    Families without a feature store share the milliseconds by tokens.
+    """
+    if encoding is None:
+        return prompt.receipts
+    reused = [bool(prompt.spans) and span.end <= first for span in prompt.spans] or [False] * len(prompt.receipts)
+    if encoding.uses is None:
+        total = sum(r.tokens for r, gone in zip(prompt.receipts, reused, strict=True) if not gone)
+        shares = [0.0 if gone else r.tokens / total for r, gone in zip(prompt.receipts, reused, strict=True)]
+        pairs = zip(prompt.receipts, shares, strict=True)
+        return tuple(replace(receipt, encode_ms=encoding.ms * share) for receipt, share in pairs)
+    out = list(prompt.receipts)
+    # The tower is asked for all pictures, then for all clips.
+    order = sorted(range(len(out)), key=lambda i: out[i].kind != "image")
+    uses = iter(encoding.uses)
+    for i in order:
+        # Nothing was asked of the tower for what is reused, unless the inputs could not be cut behind it.
+        use, ms = (
+            (FeatureUse(), 0.0) if reused[i] and len(encoding.uses) < len(out) else next(uses, (FeatureUse(), 0.0))
+        )
+        out[i] = replace(out[i], features=use, encode_ms=ms)
+    return tuple(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import prompt, sampling
@@ -15,6 +15,7 @@ from engine.errors import ContextOverflow
 from engine.models.adapter import Features
 from engine.models.registry import Loaded
 from engine.order import media_first
+from engine.receipts import encoded
 from engine.scheduler import Sequence
 from engine.spans import Prompt
 from engine.types import CacheTrace, Delta, Done, FinishReason, Request, Sampling, Timing, Usage
@@ -69,8 +70,9 @@ class Opener:
             if lease:
                 self._prefix.end(lease)
             raise
+        used = encoded(built, sequence.num_prefilled, features.encoding if features else None)
         return Row(
-            prompt=built,
+            prompt=replace(built, receipts=used),
             lease=lease,
             reuse=request.reuse,
             media_first=request is not sequence.request,

@@ -72,11 +72,20 @@ class CacheCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class PreflightCommand:
+    """Say what a request would cost (engine.preflight). reply gets a Preflight without pictures."""
+
+    request: Request
+    media: tuple[Any, ...]
+    reply: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     pass
 
 
-Command = Submit | Cancel | CacheCommand | Stop
+Command = Submit | Cancel | CacheCommand | PreflightCommand | Stop
 
 
 @dataclass

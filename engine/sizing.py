@@ -8,6 +8,7 @@ smaller one. Then the pixels are resized here and the processor is told to take 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -96,6 +97,18 @@ def resized(pixels: np.ndarray[Any, np.dtype[np.uint8]], size: tuple[int, int]) 
     frames = pixels.reshape(-1, height, width, channels)
     out = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
     return out.reshape(*ahead, size[1], size[0], channels)
+
+
+def pngs(medium: Media, size: tuple[int, int]) -> tuple[bytes, ...]:
+    """Every frame of a clip, or the picture, as a PNG of the size the model sees; as decoded where that is unknown."""
+    pixels = medium.pixels if 0 in size else resized(medium.pixels, size)
+    return tuple(_png(frame) for frame in (pixels if pixels.ndim == 4 else pixels[None]))
+
+
+def _png(frame: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "PNG", compress_level=1)
+    return out.getvalue()
 
 
 @contextmanager

@@ -32,7 +32,8 @@ class Prompt:
     """What the model reads.
 
     ids: token ids with placeholders expanded. cache_ids: the same length, see engine.spans. spans: one per medium, or
-    none when the processor does not tell them apart. inputs: the processor's other arrays, empty for text.
+    none when the processor does not tell them apart. contents: what each medium's cache id is made from. inputs: the
+    processor's other arrays, empty for text.
     starts_in_reasoning: the template has opened the think block already.
     """
 
@@ -41,6 +42,7 @@ class Prompt:
     spans: tuple[Span, ...] = ()
     inputs: dict[str, Any] = field(default_factory=dict)
     receipts: tuple[MediaReceipt, ...] = ()
+    contents: tuple[str, ...] = ()
     starts_in_reasoning: bool = False
 
 

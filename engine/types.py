@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["text", "image", "video", "audio"]
+Detail = Literal["auto", "low", "high"]
 Channel = Literal["text", "reasoning"]
 FinishReason = Literal["stop", "length", "cancelled"]
 Stage = Literal["waiting", "prefill", "decode", "finished"]
@@ -26,6 +27,9 @@ class Part:
     kind "text" carries `text`. A medium carries exactly one of:
       url    a `data:` or `http(s):` URL, as the client sent it
       path   a file that this process may read: the caller has checked it (upload folder, --media-root)
+      parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
+    detail and max_pixels say how large the model shall see a picture at most (engine.sizing); frames how this clip is
+    sampled, where that differs from the request's.
     param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
     """
 
@@ -33,6 +37,10 @@ class Part:
     text: str = ""
     url: str | None = None
     path: str | None = None
+    parts: tuple[Part, ...] = ()
+    detail: Detail = "auto"
+    max_pixels: int | None = None
+    frames: FrameSampling | None = None
     param: str = "messages"
 
 
@@ -62,13 +70,19 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class FrameSampling:
-    """Which frames of a clip the model gets. Times in seconds of the clip; None means the default."""
+    """Which frames of a clip the model gets. Times in seconds of the clip; None means the default.
+
+    max_pixels: of all frames together; the smaller of it and the model's own budget counts. list_fps: the rate at which
+    a list of frames was taken.
+    """
 
     fps: float | None = None
     max_frames: int | None = None
     min_frames: int | None = None
     start_s: float | None = None
     end_s: float | None = None
+    max_pixels: int | None = None
+    list_fps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,9 @@ class MediaReceipt:
     """What happened to one medium. Sizes are (width, height) in pixels. sha256 is over the decoded pixels.
 
     frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
+    features: what of it came from the feature cache; None for families whose features are not kept, and before it is
+    encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), encode_ms the
+    vision tower's (by tokens).
     """
 
     kind: Kind
@@ -166,6 +183,47 @@ class MediaReceipt:
     frames: tuple[tuple[int, float], ...] = ()
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
+    resize_ms: float = 0.0
+    encode_ms: float = 0.0
+    features: FeatureUse | None = None
+
+    @property
+    def frame_tokens(self) -> float:
+        """Tokens that one frame of a clip costs (a pair shares its own); all tokens of a picture."""
+        return self.tokens / max(1, len(self.frames))
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureUse:
+    """Pictures, or pairs of frames of a clip, whose features were in the cache (hits) or had to be encoded (misses).
+
+    Both are 0 when the medium's KV was reused, so that no features were needed.
+    """
+
+    hits: int = 0
+    misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a request would cost, before it is sent. Nothing is prefilled, encoded, stored or counted for it.
+
+    tokens: the prompt's token ids, placeholders expanded. left: context tokens left for an answer; negative when the
+    prompt does not fit. cached_tokens: how many the prefix cache would reuse right now. ttft_ms: time to first token
+    that this engine's own measured rates promise, without queue, fetch and decode; None until it has measured some.
+    pictures: per medium, a PNG of every frame (or of the picture) at the size the model sees; () unless asked for.
+    """
+
+    tokens: tuple[int, ...]
+    context_tokens: int
+    media: tuple[MediaReceipt, ...] = ()
+    cached_tokens: int = 0
+    ttft_ms: float | None = None
+    pictures: tuple[tuple[bytes, ...], ...] = ()
+
+    @property
+    def left(self) -> int:
+        return self.context_tokens - len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from engine.errors import Busy, EngineError, Internal
 from engine.models import probe
 from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
+from engine.preflight import Preflights
 from engine.row import Opener, Row
-from engine.scheduler import CacheCommand, Cancel, Command, Scheduler, Sequence, Stop, Submit
+from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Scheduler, Sequence, Stop, Submit
 from engine.tally import Tally
 from engine.types import Delta, FinishReason, Snapshot
 
@@ -59,6 +60,7 @@ class Worker:
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
         self._opener = Opener(config, loaded, self._prefix)
+        self._preflights = Preflights(config, loaded, self._prefix)
         self._tally = Tally(loaded.card, publish)
         self._stepped_s = 0.0
 
@@ -71,10 +73,12 @@ class Worker:
                     log.debug("%s admitted", sequence.id)
                 self._prefill_turn()
                 self._decode_step()
+                self._preflights.turn()
                 self._show()
         finally:
             for sequence in list(self._scheduler):
                 self._fail(sequence, Internal("The server is shutting down."))
+            self._preflights.close(Internal("The server is shutting down."))
             self._batch.close()
             self._prefix.close()
 
@@ -88,10 +92,10 @@ class Worker:
         """Handle what has come in; wait for something when there is no work. False on Stop."""
         while True:
             try:
-                idle = not len(self._scheduler)
+                idle = not len(self._scheduler) and not len(self._preflights)
                 command = self._inbox.get(timeout=_IDLE_S) if idle else self._inbox.get_nowait()
             except Empty:
-                if len(self._scheduler):
+                if not idle:
                     return True
                 self._prefix.idle()
                 self._show(force=True)
@@ -102,6 +106,8 @@ class Worker:
                 self._submit(command.sequence)
             elif isinstance(command, Cancel):
                 self._cancel(command.request_id)
+            elif isinstance(command, PreflightCommand):
+                self._preflights.add(command)
             else:
                 self._cache_command(command)
 

@@ -154,4 +154,7 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "frames": [{"index": index, "time": time_s} for index, time_s in receipt.frames],
         "fetch_ms": round(receipt.fetch_ms, 3),
         "decode_ms": round(receipt.decode_ms, 3),
+        "resize_ms": round(receipt.resize_ms, 3),
+        "encode_ms": round(receipt.encode_ms, 3),
+        "features": asdict(receipt.features) if receipt.features else None,
     }

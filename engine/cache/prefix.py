@@ -86,6 +86,15 @@ class PrefixCache:
         disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
         return Lease(root, match, (), keeps, disk_tokens)
 
+    def peek(self, prompt: Prompt, cache: list[Any], request: Request) -> int:
+        """How many tokens `begin` would reuse from memory right now. Not a use: nothing is counted, held or touched."""
+        if not self._enabled or not request.reuse or not prompt.cache_ids:
+            return 0
+        root = self.pool.root(f"{self._scope}\0{request.tenant}")
+        if not tensors.is_plain(cache):
+            return self.snapshots.longest(root, prompt.cache_ids)
+        return self._whole_media(self.pool.match(root, prompt.cache_ids), prompt).num_tokens
+
     def _root(self, tenant: str) -> bytes:
         """The start of every chain of this model and tenant; remembers whose it is."""
         root = self.pool.root(f"{self._scope}\0{tenant}")
@@ -234,8 +243,8 @@ class PrefixCache:
 
     def _remember(self, prompt: Prompt) -> None:
         """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
-        for receipt in prompt.receipts:
-            self._contents[media_id(receipt.sha256)] = receipt.sha256
+        for receipt, content in zip(prompt.receipts, prompt.contents, strict=True):
+            self._contents[media_id(content)] = receipt.sha256
         while len(self._contents) > _MAX_CONTENTS:
             self._contents.popitem(last=False)
 

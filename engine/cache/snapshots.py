@@ -48,13 +48,21 @@ class SnapshotStore:
     def find(self, root: bytes, ids: Sequence[int]) -> tuple[list[Any], int, Miss]:
         """A copy of the longest snapshot that ids[:-1] begins with, its length in tokens, and why it is not longer."""
         limit = len(ids) - 1
+        length = self.longest(root, ids)
+        if not length:
+            return [], 0, self._why(root, ids, 0, limit)
+        key = _key(root, ids[:length])
+        self._held.move_to_end(key)
+        return _copy(self._held[key].cache), length, self._why(root, ids, length, limit)
+
+    def longest(self, root: bytes, ids: Sequence[int]) -> int:
+        """Tokens of the longest snapshot that ids[:-1] begins with, or 0. Not a use of it."""
+        limit = len(ids) - 1
         for length in sorted({len(s.ids) for s in self._held.values() if len(s.ids) <= limit}, reverse=True):
-            key = _key(root, ids[:length])
-            found = self._held.get(key)
+            found = self._held.get(_key(root, ids[:length]))
             if found is not None and found.root == root and found.ids == tuple(ids[:length]):
-                self._held.move_to_end(key)
-                return _copy(found.cache), length, self._why(root, ids, length, limit)
-        return [], 0, self._why(root, ids, 0, limit)
+                return length
+        return 0
 
     def put(self, root: bytes, ids: Sequence[int], cache: Sequence[Any]) -> None:
         """Keep a copy of a row's cache, which holds exactly these tokens."""

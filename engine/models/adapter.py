@@ -11,6 +11,8 @@ mlx-lm's batcher calls `model(ids, cache=...)` and knows nothing of pictures. Tw
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
@@ -21,7 +23,8 @@ from engine.errors import BadRequest
 from engine.models.breathe import breathe
 from engine.models.families import GROUPED_SCORES, Family
 from engine.models.remaining import media_from
-from engine.models.tower import RememberingTower
+from engine.models.tower import RememberingTower, Use
+from engine.rates import Rates
 from engine.spans import Prompt
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
@@ -88,6 +91,15 @@ class GroupedMask:
         return mask[:, :, None] if isinstance(mask, mx.array) and mask.ndim == 4 else mask
 
 
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What the vision tower did for a prompt, in ms. uses: per medium that was not reused, pictures before clips; None
+    for families whose features are not kept."""
+
+    ms: float = 0.0
+    uses: tuple[Use, ...] | None = None
+
+
 class Features:
     """A prompt's embeddings, as mlx-vlm's get_input_embeddings gives them: inputs_embeds (1, tokens, hidden) and,
     by family, position_ids (3, 1, tokens), visual_pos_masks (1, tokens), deepstack_visual_embeds (per layer, (visual
@@ -103,6 +115,7 @@ class Features:
         self._arrays = arrays
         masks = arrays.get("visual_pos_masks")
         self._is_visual = None if masks is None else np.array(masks).reshape(-1)
+        self.encoding = Encoding()
 
     def with_positions(self, position_ids: mx.array, rope_deltas: mx.array) -> Features:
         """The same embeddings with the whole prompt's positions in place of their own."""
@@ -143,6 +156,7 @@ class Adapter:
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
+        self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
 
@@ -150,7 +164,7 @@ class Adapter:
         """Keep vision features in this store from now on. False when the family's tower cannot be asked by picture."""
         if not (self.vision and self._packed and hasattr(self.model, "vision_tower")):
             return False
-        self.model.vision_tower = RememberingTower(self.model.vision_tower, store)
+        self.model.vision_tower = RememberingTower(self.model.vision_tower, store, self.rates.encode)
         return True
 
     def breathe(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
@@ -177,9 +191,18 @@ class Adapter:
         there for decoding. None for a prompt without media.
         Raises BadRequest when the family needs state that a shared batch cannot carry.
         """
+        tower = getattr(self.model, "vision_tower", None)
+        uses = tower.uses if isinstance(tower, RememberingTower) else None
+        if uses:
+            uses.clear()
+        started = perf_counter()
         features = self._features(prompt, first)
         if features is not None:
             cache[-1].deltas = [features.rope_delta]
+            ms = (perf_counter() - started) * 1e3
+            features.encoding = Encoding(ms, None if uses is None else tuple(uses))
+            if uses is None and not (prompt.spans and first >= prompt.spans[-1].end):
+                self.rates.encode.add(sum(receipt.tokens for receipt in prompt.receipts), ms)
         return features
 
     def _features(self, prompt: Prompt, first: int) -> Features | None:
@@ -243,8 +266,9 @@ class Adapter:
             arguments = features.window(start, end)
         elif self._mrope:
             arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
-        self._forward(mx.array([list(ids[start:end])]), cache, arguments)
-        mx.eval([layer.state for layer in cache])
+        with self.rates.prefill.measured(end - start):
+            self._forward(mx.array([list(ids[start:end])]), cache, arguments)
+            mx.eval([layer.state for layer in cache])
         mx.clear_cache()
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:

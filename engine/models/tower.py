@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import hashlib
 from itertools import accumulate, pairwise
+from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from engine.cache.features import FeatureStore
+from engine.rates import Rate
+from engine.types import FeatureUse
 
 MAX_PATCHES = 16_384
 """Patches per call of the encoder: one large picture, or some dozens of frames; never one giant device call."""
+
+Use = tuple[FeatureUse, float]
+"""What one medium took from the store, and its share of the milliseconds of the encoder."""
 
 Unit = list[mx.array]
 """Features of one unit: the tower's output (tokens, hidden), then its deepstack layers, if the family has any."""
 
 
 class RememberingTower:
-    """Stands in for model.vision_tower: same call, same result, other attributes are the tower's own."""
+    """Stands in for model.vision_tower: same call, same result, other attributes are the tower's own.
 
-    def __init__(self, tower: Any, store: FeatureStore) -> None:
+    uses: one entry per medium of the calls since it was last emptied, in their order.
+    """
+
+    def __init__(self, tower: Any, store: FeatureStore, rate: Rate) -> None:
         self._tower = tower
         self._store = store
+        self._rate = rate
+        self.uses: list[Use] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tower, name)
@@ -40,13 +51,32 @@ class RememberingTower:
         keys = [_key(patches[start:end], shape) for (start, end), shape in zip(spans, grid, strict=True)]
         units: dict[bytes, Unit] = {key: found for key in keys if (found := self._store.get(key)) is not None}
         new = {key: i for i, key in enumerate(keys) if key not in units}
+        started = perf_counter()
         for call in _calls(list(new.values()), spans):
             features = self._encode([(patches[slice(*spans[i])], grid[i]) for i in call], options)
             for i, unit in zip(call, features, strict=True):
                 units[keys[i]] = unit
                 self._store.put(keys[i], unit, sum(array.nbytes for array in unit))
+        self._count(
+            [t for t, _, _ in np.array(grid_thw).tolist()], keys, (set(new), units), (perf_counter() - started) * 1e3
+        )
         layers = [mx.concatenate(layer, axis=0) for layer in map(list, zip(*(units[key] for key in keys), strict=True))]
         return layers[0] if not self._has_deepstack else (layers[0], layers[1:])
+
+    def _count(
+        self, sizes: list[int], keys: list[bytes], encoded: tuple[set[bytes], dict[bytes, Unit]], ms: float
+    ) -> None:
+        """Note what each medium used. sizes: units of each; encoded: keys of the new units, and all units by key."""
+        new, units = encoded
+        tokens = {key: units[key][0].shape[0] for key in new}
+        total = sum(tokens.values())
+        if total:
+            self._rate.add(total, ms)
+        for start, end in pairwise([0, *accumulate(sizes)]):
+            mine = keys[start:end]
+            misses = sum(key in new for key in mine)
+            share = sum(tokens.pop(key, 0) for key in mine) / total if total else 0.0
+            self.uses.append((FeatureUse(len(mine) - misses, misses), ms * share))
 
     @property
     def _has_deepstack(self) -> bool:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from engine import receipts
-from engine.config import EngineConfig, MediaLimits, ModelSpec
+from engine import prompt, receipts
+from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.media import load_media
 from engine.models import registry
 from engine.prompt import build
 from engine.spans import Prompt
 from engine.types import FrameSampling
 from tests import tiny
-from tests.engine.drive import Piece, chat
+from tests.conftest import EngineFor
+from tests.engine.drive import Piece, ask, chat, settled
 from tests.families import FAMILIES, VISION
-from tests.pictures import picture
+from tests.pictures import numbered_frames, picture, write_clip
 
 TinyModel = Callable[..., Path]
 RUNNABLE = [name for name in VISION if name != "paligemma"]
@@ -81,7 +82,7 @@ def test_sabotage_sharing_evenly_is_seen(tiny_model: TinyModel, monkeypatch: pyt
         share = sum(tokens for tokens, _ in seen) // len(seen)
         return [(share, size) for _, size in seen]
 
-    monkeypatch.setattr(receipts, "measure", evenly)
+    monkeypatch.setattr(prompt, "measure", evenly)
     with pytest.raises(AssertionError):
         check(loaded, *STILLS)
 
@@ -105,3 +106,42 @@ def test_the_seen_size_is_the_processors(tiny_model: TinyModel) -> None:
     assert receipt.decoded_px == (640, 480)
     assert width * height <= 16 * 32 * 32
     assert receipt.tokens == (width // 32) * (height // 32)
+
+
+# -- what the vision tower did -----------------------------------------------------------------------------------------
+
+
+async def test_receipts_say_what_was_encoded(
+    engine_for: EngineFor, tiny_model: TinyModel, clip_path: Path, tmp_path: Path
+) -> None:
+    """Pictures and pairs of frames: new are misses, known are hits, reused KV needs neither. As the totals say."""
+    engine = await engine_for(tiny_model("qwen3_vl"), max_queue=79)
+    longer = write_clip(tmp_path / "longer.mp4", numbered_frames(8)[:4] * 2, fps=4.0)
+
+    async def uses(*pieces: Piece) -> list[tuple[int, int]]:
+        before = (await settled(engine)).cache
+        done = (await ask(engine, chat(*pieces))).done
+        after = (await settled(engine)).cache
+        found = [receipt.features for receipt in done.media]
+        assert sum(use.hits for use in found) == after.feature_hits - before.feature_hits
+        assert sum(use.misses for use in found) == after.feature_misses - before.feature_misses
+        assert all((receipt.encode_ms > 0) == (receipt.features.misses > 0) for receipt in done.media)
+        assert all(receipt.resize_ms > 0 for receipt in done.media)
+        return [(use.hits, use.misses) for use in found]
+
+    assert await uses(STILLS[0], clip_path, "a") == [(0, 1), (0, 2)]
+    assert await uses(STILLS[0], clip_path, "b") == [(0, 0), (0, 0)]
+    assert await uses("other", STILLS[0], "then", STILLS[1], "c") == [(1, 0), (0, 1)]
+    assert await uses("other", clip_path, STILLS[2], longer, "d") == [(2, 0), (0, 1), (1, 1)], "both clips begin alike"
+    await engine.clear_cache()
+    assert await uses(STILLS[0], "a") == [(0, 1)]
+
+
+@pytest.mark.parametrize("family,features", [("gemma3", True), ("qwen3_vl", False)])
+async def test_without_a_feature_store_receipts_say_nothing_of_it(
+    engine_for: EngineFor, tiny_model: TinyModel, family: str, features: bool
+) -> None:
+    engine = await engine_for(tiny_model(family), cache=CacheConfig(enabled=False, features=features))
+    done = (await ask(engine, chat(*STILLS, "x"))).done
+    assert [receipt.features for receipt in done.media] == [None] * 3
+    assert all(receipt.encode_ms > 0 for receipt in done.media)
