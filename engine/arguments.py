@@ -262,10 +262,10 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--limit-mm-per-prompt",
-        metavar="image=4,video=1",
+        metavar="image=4,video=1,audio=1",
         type=_media_limits,
         default={},
-        help="most pictures and clips of one prompt; JSON is fine too",
+        help="most pictures, clips and sounds of one prompt; JSON is fine too",
     )
     group.add_argument(
         "--media-first",

@@ -36,11 +36,12 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
             )
         count[part.kind] += 1
     most = {
-        "image": min((n for n in (card.images_per_prompt, limits.max_images) if n is not None), default=None),
-        "video": limits.max_videos,
-        "audio": limits.max_audios,
+        "image": (card.images_per_prompt, limits.max_images),
+        "video": (limits.max_videos,),
+        "audio": (card.audios_per_prompt, limits.max_audios),
     }
-    for kind, limit in most.items():
+    for kind, both in most.items():
+        limit = min((n for n in both if n is not None), default=None)
         if limit is not None and count[kind] > limit:
             raise BadRequest(f"{count[kind]} {kind}s were sent; the limit is {limit} per prompt.", param="messages")
 

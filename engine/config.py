@@ -34,6 +34,7 @@ class MediaLimits:
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 64_000_000
     max_seconds: float = 4 * 3600.0
+    max_sound_s: float = 1800.0
     max_frames: int = 768
     max_images: int | None = None
     max_videos: int | None = None

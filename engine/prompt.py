@@ -21,6 +21,7 @@ from engine.media import Media
 from engine.models.registry import Loaded
 from engine.receipts import measure, shared
 from engine.sizing import left_alone, sized
+from engine.sounds import check_sounds, sounds
 from engine.spans import Prompt, cache_ids, locate
 from engine.types import MediaReceipt, Message, Part, Request
 
@@ -91,6 +92,7 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
     started = perf_counter()
     media = sized(loaded.processor, loaded.video_settings, media)
+    check_sounds(loaded, media_parts(request), media)
     text, ids, inputs = _process(loaded, request, media)
     resize_ms = (perf_counter() - started) * 1e3
     receipts = shared(_receipts(loaded, request, media, (ids, inputs)), media, resize_ms)
@@ -122,6 +124,7 @@ def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tupl
                 images=pictures or None,
                 videos=[np.transpose(clip.pixels, (0, 3, 1, 2)) for clip in clips] or None,
                 video_metadata=[_metadata(clip) for clip in clips] or None,
+                audio=sounds(loaded, media) or None,
                 prompts=text,
                 image_token_index=getattr(loaded.adapter.model.config, "image_token_index", None),
                 add_special_tokens=should_add_special_tokens(loaded.card.model_type, loaded.processor),
@@ -198,13 +201,15 @@ def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[s
             return {"role": message.role, "content": "".join(p.get("text", "") for p in parts)}
         return {"role": message.role, "content": parts}
     num_images = sum(piece["type"] == "image" for piece in parts)
+    num_sounds = sum(piece["type"] == "audio" for piece in parts)
     rendered = get_message_json(
         loaded.card.model_type,
         parts,
         message.role,
         skip_image_token=num_images == 0,
-        skip_audio_token=True,
+        skip_audio_token=num_sounds == 0,
         num_images=num_images,
+        num_audios=num_sounds,
     )
     return rendered if isinstance(rendered, dict) else {"role": message.role, "content": rendered}
 
@@ -220,7 +225,7 @@ def _pieces(loaded: Loaded, part: Part, media: Iterator[Media]) -> list[dict[str
     if part.kind == "text":
         return [{"type": "text", "text": part.text, "content": part.text}]
     medium = next(media)
-    if part.kind == "image" or loaded.card.native_video:
+    if part.kind != "video" or loaded.card.native_video:
         return [{"type": part.kind}]
     pieces: list[dict[str, Any]] = []
     for _, time_s in medium.frames:
@@ -234,7 +239,7 @@ def _pictures(loaded: Loaded, media: tuple[Media, ...]) -> list[Image.Image]:
     for medium in media:
         if medium.kind == "image":
             out.append(Image.fromarray(medium.pixels))
-        elif not loaded.card.native_video:
+        elif medium.kind == "video" and not loaded.card.native_video:
             out += [Image.fromarray(frame) for frame in medium.pixels]
     return out
 
@@ -281,6 +286,7 @@ def _receipts(
                 tokens=tokens,
                 sha256=medium.sha256,
                 frames=medium.frames,
+                duration_s=medium.duration_s,
                 fetch_ms=medium.fetch_ms,
                 decode_ms=medium.decode_ms,
             )

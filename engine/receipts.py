@@ -21,7 +21,7 @@ from engine.media import Media
 from engine.models.adapter import Encoding
 from engine.models.registry import Loaded
 from engine.spans import Prompt
-from engine.types import FeatureUse, MediaReceipt
+from engine.types import FeatureUse, Kind, MediaReceipt
 
 Seen = tuple[int, tuple[int, int]]
 Processed = tuple[list[int], dict[str, Any]]
@@ -38,10 +38,10 @@ def measure(
     if "image_grid_thw" in inputs or "video_grid_thw" in inputs:
         return _by_grid(loaded, media, inputs)
     seen: dict[int, Seen] = {}
-    for is_clip in (False, True):
-        mine = [i for i, medium in enumerate(media) if _is_native_clip(loaded, medium) == is_clip]
+    for kind in ("image", "video", "audio"):
+        mine = [i for i, medium in enumerate(media) if _placed_as(loaded, medium) == kind]
         if mine:
-            counts, sizes = _of_one_placeholder(loaded, media, mine, (prompt, alone), is_clip)
+            counts, sizes = _of_one_placeholder(loaded, media, mine, (prompt, alone), kind)
             seen |= dict(zip(mine, zip(counts, sizes, strict=True), strict=True))
     return [seen[i] for i in range(len(media))]
 
@@ -60,8 +60,9 @@ def _by_grid(loaded: Loaded, media: tuple[Media, ...], inputs: dict[str, Any]) -
     return out
 
 
-def _is_native_clip(loaded: Loaded, medium: Media) -> bool:
-    return medium.kind == "video" and loaded.card.native_video
+def _placed_as(loaded: Loaded, medium: Media) -> Kind:
+    """Whose placeholder a medium has: frames of a clip are pictures to families without native video."""
+    return "image" if medium.kind == "video" and not loaded.card.native_video else medium.kind
 
 
 def _of_one_placeholder(
@@ -69,21 +70,27 @@ def _of_one_placeholder(
     media: tuple[Media, ...],
     mine: list[int],
     sources: tuple[Processed, Callable[[int], Processed]],
-    is_clip: bool,
+    kind: Kind,
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Token counts and sizes of the media `mine` (indices), which all share one placeholder id."""
     (ids, inputs), alone = sources
-    placeholder = loaded.placeholder_ids().get("video" if is_clip else "image")
+    placeholder = loaded.placeholder_ids().get(kind)
     runs = [len(list(run)) for is_mine, run in groupby(ids, key=lambda i: i == placeholder) if is_mine]
     # A clip without native video is as many pictures as it has frames.
-    num_pictures = [1 if is_clip or media[i].kind == "image" else len(media[i].frames) for i in mine]
+    num_pictures = [len(media[i].frames) if media[i].kind == "video" and kind == "image" else 1 for i in mine]
     firsts = np.cumsum([0, *num_pictures]).tolist()
     if len(mine) == 1 or len(runs) == firsts[-1]:
         counts = [sum(runs)] if len(mine) == 1 else [sum(runs[a:b]) for a, b in pairwise(firsts)]
-        return counts, [_clip_px(loaded, inputs) if is_clip else _picture_px(inputs, first) for first in firsts[:-1]]
+        return counts, [_seen_px(loaded, inputs, kind, first) for first in firsts[:-1]]
     apart = [alone(i) for i in mine]
     counts = [sum(token == placeholder for token in own_ids) for own_ids, _ in apart]
-    return counts, [_clip_px(loaded, own) if is_clip else _picture_px(own, 0) for _, own in apart]
+    return counts, [_seen_px(loaded, own, kind, 0) for _, own in apart]
+
+
+def _seen_px(loaded: Loaded, inputs: dict[str, Any], kind: Kind, index: int) -> tuple[int, int]:
+    if kind == "audio":
+        return (0, 0)
+    return _clip_px(loaded, inputs) if kind == "video" else _picture_px(inputs, index)
 
 
 def _picture_px(inputs: dict[str, Any], index: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from engine.types import MediaReceipt
@@ -62,6 +63,16 @@ def locate(ids: Sequence[int], placeholders: Sequence[int], tokens: Sequence[int
         mine, positions[placeholder] = positions[placeholder][:count], positions[placeholder][count:]
         spans.append(Span(mine[0], mine[-1] + 1))
     return tuple(spans)
+
+
+def runs(ids: Sequence[int], placeholder: int) -> list[tuple[int, int]]:
+    """[start, end) of each unbroken run of a placeholder."""
+    found = []
+    for is_mine, run in groupby(enumerate(ids), key=lambda pair: pair[1] == placeholder):
+        if is_mine:
+            positions = [position for position, _ in run]
+            found.append((positions[0], positions[-1] + 1))
+    return found
 
 
 def cache_ids(

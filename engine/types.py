@@ -172,6 +172,7 @@ class MediaReceipt:
     features: what of it came from the feature cache; None for families whose features are not kept, and before it is
     encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), encode_ms the
     vision tower's (by tokens).
+    duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
     """
 
     kind: Kind
@@ -181,6 +182,7 @@ class MediaReceipt:
     tokens: int
     sha256: str
     frames: tuple[tuple[int, float], ...] = ()
+    duration_s: float = 0.0
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
     resize_ms: float = 0.0
@@ -329,6 +331,7 @@ class ModelCard:
     native_video: bool = False
     audio: bool = False
     images_per_prompt: int | None = None
+    audios_per_prompt: int | None = None
     created: int = 0
 
 

@@ -21,7 +21,7 @@ class Family:
     """One model type in checkpoint layout.
 
     config        config.json without vocab_size, eos and model_type
-    image, video  what the chat template writes for a medium; None: this family does not take it
+    image, video, audio  what the chat template writes for a medium; None: this family does not take it
     tokens        special tokens added to the shared tokenizer
     image_proc, video_proc, processor   the three processor files, None: not written
     tokenizer     keys added to tokenizer_config.json
@@ -32,6 +32,7 @@ class Family:
     config: dict[str, Any]
     image: str | None = None
     video: str | None = None
+    audio: str | None = None
     tokens: tuple[str, ...] = ()
     image_proc: dict[str, Any] | None = None
     video_proc: dict[str, Any] | None = None
@@ -342,6 +343,7 @@ FAMILIES |= {
                 "num_attention_heads": 4,
                 "output_proj_dims": 64,
                 "subsampling_conv_channels": [16, 8],
+                "use_clipped_linears": False,
             },
             "image_token_id": "<|image|>",
             "audio_token_id": "<|audio|>",
@@ -354,6 +356,7 @@ FAMILIES |= {
         },
         image="<|image|>",
         video="<|video|>",
+        audio="<|audio|>",
         tokens=("<bos>", *GEMMA4_MARKS.values()),
         bos="<bos>",
         tokenizer=GEMMA4_MARKS | {"extra_special_tokens": GEMMA4_MARKS},

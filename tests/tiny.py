@@ -28,6 +28,7 @@ END_OF_TEXT = "<|endoftext|>"
 CHAT_TEMPLATE = """{%- for m in messages %}<|im_start|>{{ m.role }}
 {% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}\
 {% if c.type in ('image', 'image_url') %}@IMAGE@{% elif c.type in ('video', 'video_url') %}@VIDEO@\
+{% elif c.type in ('audio', 'input_audio') %}@AUDIO@\
 {% elif 'text' in c %}{{ c.text }}{% elif 'content' in c %}{{ c.content }}{% endif %}{% endfor %}{% endif %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
@@ -120,7 +121,9 @@ def _save_tokenizer(family: Family, folder: Path) -> Any:
         additional_special_tokens=[*QWEN_TOKENS, *family.tokens],
         model_max_length=4096,
     )
-    template = CHAT_TEMPLATE.replace("@IMAGE@", family.image or "").replace("@VIDEO@", family.video or "")
+    template = CHAT_TEMPLATE
+    for name, written in (("@IMAGE@", family.image), ("@VIDEO@", family.video), ("@AUDIO@", family.audio)):
+        template = template.replace(name, written or "")
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     if family.tokenizer:

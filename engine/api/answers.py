@@ -143,7 +143,7 @@ def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
 
 
 def receipt_json(receipt: MediaReceipt) -> Json:
-    """What happened to one medium. Sizes are [width, height] in pixels, times in seconds of the clip."""
+    """What happened to one medium. Sizes are [width, height] in pixels, times and duration in seconds."""
     return {
         "kind": receipt.kind,
         "bytes": receipt.num_bytes,
@@ -152,6 +152,7 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "tokens": receipt.tokens,
         "sha256": receipt.sha256,
         "frames": [{"index": index, "time": time_s} for index, time_s in receipt.frames],
+        "duration": round(receipt.duration_s, 3),
         "fetch_ms": round(receipt.fetch_ms, 3),
         "decode_ms": round(receipt.decode_ms, 3),
         "resize_ms": round(receipt.resize_ms, 3),

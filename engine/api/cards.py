@@ -37,6 +37,7 @@ def model_json(card: ModelCard) -> dict[str, Any]:
             "video": card.video,
             "audio": card.audio,
             "images_per_prompt": card.images_per_prompt,
+            "audios_per_prompt": card.audios_per_prompt,
         },
     }
 

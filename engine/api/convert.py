@@ -23,6 +23,7 @@ MEDIA_TYPES = {
     "video_url": "video",
     "video": "video",
     "audio_url": "audio",
+    "audio": "audio",
     "input_audio": "audio",
 }
 ANYBODY = Caller()

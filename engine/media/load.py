@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from engine.config import MediaLimits
 from engine.media.animation import decode_animation
+from engine.media.audio import decode_sound
 from engine.media.fetch import read_part
 from engine.media.image import animation_frames, decode_image
 from engine.media.medium import Media, refuse
@@ -36,14 +37,14 @@ def _decode(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling)
     if not data:
         raise refuse(part, f"the {WORDS[part.kind]} is empty (0 bytes)")
     found = sniff(data)
-    if part.kind == "audio":
-        raise refuse(part, "this version does not take sound yet; send pictures, clips and text")
     if found.name in UNREAD:
         raise refuse(part, f"{found.name} files are not read; send a JPEG, PNG or WebP picture")
     if part.kind == "image" and found.kind == "image":
         return decode_image(part, data, limits)
     if part.kind == "video" and found.kind == "video":
         return decode_clip(part, data, limits, frames)
+    if part.kind == "audio" and found.kind == "audio":
+        return decode_sound(part, data, limits)
     if part.kind == "video" and found.kind == "image" and animation_frames(part, data, limits) > 1:
         return decode_animation(part, data, limits, frames)
     raise refuse(part, _mismatch(part, found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,34 @@ import numpy as np
 from engine.errors import BadMedia
 from engine.types import Kind, Part
 
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+Samples = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def no_samples() -> Samples:
+    return np.empty(0, np.float32)
+
+
+def no_pixels() -> Pixels:
+    return np.empty((0, 0, 3), np.uint8)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Media:
     """A decoded medium with the facts of its source.
 
     pixels: uint8 RGB, (H, W, 3) for a picture, (T, H, W, 3) for a clip (T even and at least 2).
-    sha256: hex, over shape and pixels: equal pixels have equal hashes, whatever file they came in.
+    samples: float32 in -1..1, (N,), one channel, sample_hz of them a second; empty but for a sound, as pixels are then.
+    sha256: hex, over shape and pixels (or rate and samples): equal content has equal hashes, whatever file it came in.
     num_bytes: what arrived. decoded_px: (width, height) of the source after rotation; the pixels of a clip are smaller
     only where all frames together would not fit in memory (engine.media.video).
     frames: (index in the source, time in seconds) of each frame; empty for a picture.
-    source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture.
+    source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture. A sound has a duration too.
     is_sized: the pixels were brought to the size the model shall see (engine.sizing); sha256 stays the source's.
     """
 
     kind: Kind
-    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    pixels: Pixels
     sha256: str
     num_bytes: int
     decoded_px: tuple[int, int]
@@ -34,6 +46,8 @@ class Media:
     source_fps: float = 0.0
     num_source_frames: int = 0
     duration_s: float = 0.0
+    samples: Samples = field(default_factory=no_samples)
+    sample_hz: int = 0
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
     is_sized: bool = False
@@ -44,10 +58,13 @@ class Media:
         return f"{self.sha256} {self.pixels.shape}" if self.is_sized else self.sha256
 
 
-def content_sha256(pixels: np.ndarray[Any, Any]) -> str:
-    """Hex digest over shape, dtype and pixels; the key under which everything made from them is found again."""
-    digest = hashlib.sha256(f"{pixels.shape}{pixels.dtype.str}".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
+def content_sha256(content: np.ndarray[Any, Any], unit: str = "") -> str:
+    """Hex digest over shape, dtype and pixels or samples; the key under which everything made from them is found again.
+
+    unit: what the numbers alone do not say, e.g. the rate of samples.
+    """
+    digest = hashlib.sha256(f"{content.shape}{content.dtype.str}{unit}".encode())
+    digest.update(np.ascontiguousarray(content).data)
     return digest.hexdigest()
 
 

@@ -67,7 +67,7 @@ def _stream(head: bytes) -> Format | None:
     if len(head) > 188 and head[0] == head[188] == 0x47:
         return Format("video", "MPEG-TS")
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        return Format("audio", "MP3")
+        return Format("audio", "MP3" if head[1] & 0x06 else "AAC")  # the two bits of the MPEG layer; AAC has none
     return None
 
 

@@ -25,7 +25,7 @@ from engine.models.families import GROUPED_SCORES, Family
 from engine.models.remaining import media_from
 from engine.models.tower import RememberingTower, Use
 from engine.rates import Rates
-from engine.spans import Prompt
+from engine.spans import Prompt, runs
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
 _PER_TOKEN = ("inputs_embeds", "visual_pos_masks", "per_layer_inputs")
@@ -152,6 +152,7 @@ class Adapter:
         self.model = model
         self._one_kind = family.one_kind
         self._packed = family.packed
+        self._sounds_apart = family.sounds_apart
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
@@ -218,6 +219,8 @@ class Adapter:
 
     def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
         """Embeddings of ids with the media of inputs in place."""
+        if self._sounds_apart and len(inputs.get("input_features", ())) > 1:
+            return self._embed_sounds(ids, inputs, first)
         if not (self._one_kind and "pixel_values" in inputs and "pixel_values_videos" in inputs):
             return self._embed_once(ids, inputs, first)
         video = self.model.config.video_token_id
@@ -228,6 +231,21 @@ class Adapter:
         features = self._embed_once([0 if i == video else i for i in ids], stills, first)
         moving = self._embed_once([0 if i == image else i for i in ids], clips, first)
         return features.patched(moving, mx.array([[i == video for i in ids]]))
+
+    def _embed_sounds(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
+        """The rest in one pass, then each sound in a pass that sees only its own placeholders."""
+        audio = self.model.config.audio_token_id
+        both = ("input_features", "input_features_mask")
+        features = self._embed_once(ids, {k: v for k, v in inputs.items() if k not in both}, first)
+        for (start, end), frames, mask in zip(runs(ids, audio), inputs[both[0]], inputs[both[1]], strict=True):
+            num_frames = int(mask.sum().item())  # behind it is padding up to the longest sound
+            one = {both[0]: frames[None, :num_frames], both[1]: mask[None, :num_frames]}
+            mine = [start <= at < end for at in range(len(ids))]
+            heard = self._embed_once(
+                [0 if i == audio and not m else i for i, m in zip(ids, mine, strict=True)], one, first
+            )
+            features = features.patched(heard, mx.array([mine]))
+        return features
 
     def _embed_once(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
         inputs = dict(inputs)

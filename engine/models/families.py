@@ -12,6 +12,10 @@ from dataclasses import dataclass
 class Family:
     """native_video: the processor takes clips; else frames go in as labelled pictures.
     images_per_prompt: None is no limit of the model's own.
+    audios_per_prompt: the same for sounds; 0 for a family that does not hear.
+    max_sound_s: what its processor cuts off in silence; here a longer sound is refused.
+    sounds_apart: mlx-vlm pads the sounds of a prompt to the longest and takes that padding for the beginning of the
+    next sound; each is encoded in a pass of its own then.
     one_kind: mlx-vlm encodes only the pictures of a prompt that has pictures and clips, and loses the clips; they are
     encoded in a pass of their own then.
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
@@ -23,6 +27,9 @@ class Family:
 
     native_video: bool = False
     images_per_prompt: int | None = None
+    audios_per_prompt: int | None = 0
+    max_sound_s: float | None = None
+    sounds_apart: bool = False
     one_kind: bool = False
     packed: bool = False
     no_padding: bool = False
@@ -42,7 +49,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5": _QWEN_ONE_KIND,
     "qwen3_5_moe": _QWEN_ONE_KIND,
     "gemma3": Family(),
-    "gemma4": Family(native_video=True),
+    "gemma4": Family(native_video=True, audios_per_prompt=None, max_sound_s=30.0, sounds_apart=True),
     "idefics2": Family(),
     "idefics3": Family(),
     "smolvlm": Family(),

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,11 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
     stop_ids = _stop_ids(path, raw) | _processor_stop_ids(processor)
     tokenizer = _load_tokenizer(path, spec, stop_ids)
     stop_ids |= set(tokenizer.eos_token_ids)
+    card = _card(path, raw, model, config, row if vision else None)
+    if _hears(raw, row, processor):
+        card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
-        card=_card(path, raw, model, config, row if vision else None),
+        card=card,
         fingerprint=_fingerprint(path),
         family=row,
         config=raw,
@@ -269,6 +272,13 @@ def _served_name(spec: ModelSpec, path: Path) -> str:
     """What /v1/models calls it: the given name, else "demo" or the hub id as asked for, else the folder's name."""
     is_folder = spec.source != DEMO and Path(spec.source).expanduser().is_dir()
     return spec.name or (path.name if is_folder else spec.source)
+
+
+def _hears(raw: dict[str, Any], row: Family, processor: Any) -> bool:
+    """Whether this checkpoint has ears: some of a family that hears come without (gemma4's larger sizes)."""
+    places = (raw, raw.get("thinker_config") or {})
+    has_tower = any(place.get("audio_config") or place.get("audio_processor") for place in places)
+    return row.audios_per_prompt != 0 and has_tower and getattr(processor, "feature_extractor", None) is not None
 
 
 def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfig, row: Family | None) -> ModelCard:

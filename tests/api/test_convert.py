@@ -114,6 +114,11 @@ def test_unknown_fields_are_ignored() -> None:
         ),
         ({"type": "video", "video": DATA_URL}, Part("video", url=DATA_URL, param="messages[0].content[1].video")),
         (
+            {"type": "audio_url", "audio_url": {"url": "http://host/a.wav"}},
+            Part("audio", url="http://host/a.wav", param="messages[0].content[1].audio_url.url"),
+        ),
+        ({"type": "audio", "audio": DATA_URL}, Part("audio", url=DATA_URL, param="messages[0].content[1].audio")),
+        (
             {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}},
             Part("audio", url="data:audio/mp3;base64,AAAA", param="messages[0].content[1].input_audio.data"),
         ),

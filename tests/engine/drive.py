@@ -15,15 +15,17 @@ from tests.pictures import data_url, encode
 
 GREEDY = Sampling(temperature=0.0)
 TIMEOUT_S = 60.0
-Piece = str | Image.Image | Path
+Piece = str | Image.Image | Path | bytes
 
 
 def part(piece: Piece) -> Part:
-    """Text, a PIL picture (sent as a data URL) or the path of a clip."""
+    """Text, a PIL picture (sent as a data URL), the path of a clip or the bytes of a sound file."""
     if isinstance(piece, str):
         return Part("text", text=piece)
     if isinstance(piece, Path):
         return Part("video", path=str(piece))
+    if isinstance(piece, bytes):
+        return Part("audio", url=data_url(piece, "audio/wav"))
     return Part("image", url=data_url(encode(piece)))
 
 

@@ -65,7 +65,7 @@ class Oracle:
                     content.append({"type": "text", "text": part.text})
                     continue
                 media.append(load_media(part, MediaLimits(), FrameSampling()))
-                if part.kind == "image" or native_video:
+                if part.kind != "video" or native_video:
                     content.append({"type": part.kind})
                     continue
                 for _, time_s in media[-1].frames:
@@ -86,6 +86,7 @@ class Oracle:
             images=pictures(media, native_video=native_video) or None,
             videos=arguments.get("video"),
             video_metadata=arguments.get("video_metadata"),
+            audio=sounds(media) or None,
             prompts=text,
             image_token_index=getattr(self.model.config, "image_token_index", None),
         )
@@ -123,6 +124,7 @@ class Oracle:
                 self.processor,
                 text,
                 image=pictures(media, native_video=native_video) or None,
+                audio=sounds(media) or None,
                 max_tokens=max_tokens,
                 sampler=sampler,
                 **clips(media, native_video=native_video),
@@ -161,6 +163,13 @@ def pictures(media: Sequence[Media], *, native_video: bool) -> list[Any]:
     for medium in media:
         if medium.kind == "image":
             out.append(Image.fromarray(medium.pixels))
-        elif not native_video:
+        elif medium.kind == "video" and not native_video:
             out += [Image.fromarray(frame) for frame in medium.pixels]
     return out
+
+
+def sounds(media: Sequence[Media]) -> list[Any]:
+    """Samples of the sounds, which must be at the processor's own 16 kHz."""
+    found = [medium for medium in media if medium.kind == "audio"]
+    assert all(sound.sample_hz == 16_000 for sound in found)
+    return [sound.samples for sound in found]

@@ -27,6 +27,7 @@ def test_what_pillow_writes_is_known(name: str) -> None:
         (b"OggS\x00", "audio", "Ogg"),
         (b"ID3\x03", "audio", "MP3"),
         (b"\xff\xfb\x90\x00", "audio", "MP3"),
+        (b"\xff\xf1\x54\x40", "audio", "AAC"),
         (b"G" + bytes(187) + b"G", "video", "MPEG-TS"),
     ],
 )

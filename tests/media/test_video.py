@@ -171,7 +171,7 @@ def test_not_a_picture_and_sound() -> None:
         ("image", b"", "the picture is empty"),
         ("image", b"RIFF\x00\x00\x00\x00WAVE", r"this is a sound \(WAV\), not a picture"),
         ("image", b"\x00\x00\x00\x18ftypheic", "HEIC files are not read; send a JPEG, PNG or WebP"),
-        ("audio", b"RIFF\x00\x00\x00\x00WAVE", "does not take sound yet"),
+        ("audio", b"RIFF\x00\x00\x00\x00WAVE", "cannot be decoded"),
     ):
         part = Part(kind, url=pictures.data_url(data), param="here")  # type: ignore[arg-type]
         with pytest.raises(BadMedia, match=f"here: .*{words}"):

@@ -1,0 +1,41 @@
+"""The sounds of a request as its family's processor wants them: its rate, whole tokens, nothing cut off in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.media import Media
+from engine.media.medium import Samples, refuse
+from engine.models.registry import Loaded
+from engine.types import Part
+
+DEFAULT_HZ = 16_000
+
+
+def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) -> None:
+    """Raise BadMedia for a sound of which the processor would lose the end. parts, media: one each per medium."""
+    most_s = loaded.family.max_sound_s
+    for part, medium in zip(parts, media, strict=True):
+        if medium.kind == "audio" and most_s is not None and medium.duration_s > most_s:
+            why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {most_s:g} s"
+            raise refuse(part, f"{why}, so send a shorter piece")
+
+
+def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:
+    """Each sound as (N,) float32 at the processor's rate, with silence up to a whole token.
+
+    Without that silence gemma4's processor counts one token more than its tower has features, and mlx-vlm fills it with
+    the first feature again.
+    """
+    from mlx_audio.resample import resample_audio_array
+
+    hz = int(getattr(getattr(loaded.processor, "feature_extractor", None), "sampling_rate", DEFAULT_HZ))
+    token_samples = hz * int(getattr(loaded.processor, "audio_ms_per_token", 1)) // 1000
+    heard = [resample_audio_array(m.samples, m.sample_hz, hz) for m in media if m.kind == "audio"]
+    return [_whole_tokens(samples, token_samples) for samples in heard]
+
+
+def _whole_tokens(samples: Samples, token_samples: int) -> Samples:
+    return np.pad(samples, (0, -len(samples) % token_samples))
