@@ -128,7 +128,7 @@ def body(rank: int, a):
             break
 
 
-DEFAULTS = dict(steps=2400, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4, look=0.2)
+DEFAULTS = dict(steps=3100, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4, look=0.2)
 
 if __name__ == "__main__":
     learning.launch(body, learning.options(__doc__, **DEFAULTS))

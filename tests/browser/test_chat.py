@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import httpx
 
+from engine.assets import asset
 from engine.types import Snapshot
 from tests.pictures import data_url
 
@@ -82,13 +84,18 @@ def test_a_second_question_is_about_the_same_picture(person, workbench_url, draw
     assert me.notes.count() == 2
 
 
-def test_an_example_card_is_answered(person, workbench_url):
+def test_the_example_cards_get_the_answers_they_promise(person, workbench_url):
+    promised = [card["expect"] for card in json.loads((asset("samples") / "samples.json").read_text())]
     me = person(workbench_url).arrive()
     cards = me.page.locator("#chat .example")
-    assert cards.count() >= 3
-    cards.first.click()
-    me.finished()
-    assert "circle" in me.answer.lower()
+    count = cards.count()
+    assert count >= 3
+    for number in range(count):
+        cards.nth(number).click()
+        me.finished()
+        assert me.answer == promised[number]
+        me.page.locator('#chat button[aria-label="Clear"]').click()
+        cards.first.wait_for()
 
 
 def test_retry_answers_the_same_question_again(person, workbench_url, drawn, demo_engine):
