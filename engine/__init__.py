@@ -18,6 +18,7 @@ models/                      registry, families table, adapter, batch, vision to
 cache/                       blocks, snapshots, vision features
 media/                       fetch and decode pictures and clips into numpy
 api/                         the OpenAI routes
+replay privacy               the cache held to the truth; who shares with whom, and who sees what
 bench/ cli                   the commands
 """
 

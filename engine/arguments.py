@@ -93,6 +93,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             max_feature_bytes=args.mllm_cache_max_mb * 1024**2,
             disk_folder=args.cache_dir,
             max_disk_bytes=_disk_bytes(args),
+            verify_share=args.verify_cache,
         ),
         sampling=Sampling(temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p),
         frames=FrameSampling(fps=args.video_fps, max_frames=args.video_max_frames),
@@ -240,6 +241,14 @@ def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_more_than_zero,
         help=f"most GiB in --cache-dir (default: {cache.max_disk_bytes // 1024**3})",
+    )
+    group.add_argument(
+        "--verify-cache",
+        metavar="SHARE",
+        type=_share_or_zero,
+        default=cache.verify_share,
+        help="share of the hits, 0 to 1, that are computed again in full when nothing else runs, to see that the "
+        "answer is the same; /v1/cache/stats counts them (default: %(default)g)",
     )
     group.add_argument("--kv-transfer-config", type=_no_connector, help="refused: --cache-dir keeps KV on disk")
 

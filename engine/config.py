@@ -49,7 +49,8 @@ class MediaLimits:
 class CacheConfig:
     """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
     snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames. With a
-    disk_folder, what memory has no room for goes there, and is found again after a restart."""
+    disk_folder, what memory has no room for goes there, and is found again after a restart. verify_share of the hits
+    are replayed cold when nothing else runs (engine.replay)."""
 
     enabled: bool = True
     block_tokens: int = 64
@@ -60,6 +61,7 @@ class CacheConfig:
     max_feature_bytes: int = 512 * 1024**2
     disk_folder: Path | None = None
     max_disk_bytes: int = 16 * 1024**3
+    verify_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from engine import device
 from engine.checks import check, media_parts
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
+from engine.replay import Replayer
 from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit
 from engine.thumbnails import Thumbnails
 from engine.types import (
@@ -33,6 +34,7 @@ from engine.types import (
     ModelCard,
     Part,
     Preflight,
+    Replay,
     Request,
     Snapshot,
 )
@@ -60,6 +62,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._thumbnails = Thumbnails()
+        self._replayer = Replayer(self.stream, self.snapshot, self._count_replay, config.cache.verify_share)
         self._media = ThreadPoolExecutor(max_workers=2, thread_name_prefix="media")
 
     def start(self) -> None:
@@ -123,6 +126,8 @@ class Engine:
                 finished = isinstance(event, Done | EngineError)
                 if isinstance(event, EngineError):
                     raise event
+                if isinstance(event, Done):
+                    self._replayer.keep(request, event)
                 yield event
         finally:
             if not finished:
@@ -178,6 +183,18 @@ class Engine:
         """
         raw = _raw_key(key)
         return raw is not None and bool(await self._ask_cache(action, raw))
+
+    async def replay(self, request_id: str) -> Replay:
+        """Ask a request again, warm and cold, and compare: does the cache change its answer? Greedy, up to 64 tokens.
+
+        One of the last 16 requests with a hit; media are fetched again. Who calls this has checked that the asker may
+        see the request (engine.privacy). Raises ModelNotFound for any other id, Conflict when a medium's content has
+        changed, and what stream raises.
+        """
+        return await self._replayer.replay(request_id)
+
+    async def _count_replay(self, mismatch: bool) -> None:
+        await self._ask_cache("mismatch" if mismatch else "verified")
 
     async def _ask_cache(self, action: Any, key: bytes = b"") -> Any:
         await self.ready()

@@ -55,6 +55,7 @@ def visible_record(record: Record, who: Caller) -> Record:
         trace=replace(trace, before="", here="", other="") if trace else None,
         first_logprobs=(),
         token_ids=(),
+        margins=(),
     )
     return replace(record, id="", session=None, tenant="", done=done)
 

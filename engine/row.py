@@ -38,6 +38,7 @@ class Row:
     max_tokens: int
     batch_row: int = -1
     answer: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
     pending: list[Delta] = field(default_factory=list)
     first_logprobs: tuple[tuple[int, float], ...] = ()
 
@@ -131,6 +132,7 @@ class Opener:
             self._trace(row) if row else None,
             row.first_logprobs if row else (),
             tuple(row.answer) if row else (),
+            tuple(row.margins) if row else (),
         )
 
     def _trace(self, row: Row) -> CacheTrace:

@@ -63,6 +63,12 @@ def likeliest(logprobs: mx.array | None, count: int) -> tuple[tuple[int, float],
     return tuple((int(i), float(values[i])) for i in np.argsort(-values, kind="stable")[:count])
 
 
+def margin(logprobs: mx.array) -> float:
+    """By how much the likeliest token is above the next, from (vocabulary,) log-probabilities."""
+    second, first = np.partition(np.array(logprobs.astype(mx.float32)), -2)[-2:]
+    return float(first - second)
+
+
 def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:
     """Fill what the request left open from the defaults, first one wins (server settings, then generation config)."""
     out = asked

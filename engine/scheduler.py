@@ -63,10 +63,11 @@ class CacheCommand:
     """Look at the block pool or change it, between two steps. key: a block's hash; reply gets what `action` returns.
 
     "blocks" -> list[BlockInfo]; "sizes" -> the same without text, which costs the thread far less; "block" -> one
-    BlockInfo or None; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block.
+    BlockInfo or None; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block;
+    "verified", "mismatch" -> None: counts a replay.
     """
 
-    action: Literal["blocks", "sizes", "block", "clear", "pin", "unpin", "drop"]
+    action: Literal["blocks", "sizes", "block", "clear", "pin", "unpin", "drop", "verified", "mismatch"]
     key: bytes
     reply: Future[Any]
 

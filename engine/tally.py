@@ -39,7 +39,9 @@ class Tally:
         self._recent.append((time.perf_counter(), num_tokens))
 
     def record(self, sequence: Sequence, done: Done, error: str | None = None) -> None:
-        """Add to the list of ended requests."""
+        """Add to the list of ended requests. A replay is nobody's request."""
+        if sequence.request.source == "replay":
+            return
         row: Row | None = sequence.row
         spans = tuple((span.start, span.end) for span in row.prompt.spans) if row else ()
         request = sequence.request

@@ -93,7 +93,8 @@ class Request:
     not fit is an error, never clamped in silence.
     min_tokens: the answer may not end before so many. first_logprobs: how many of the first token's log-probabilities,
     the likeliest first, come with Done.
-    source says who asks ("chat", "api", "bench", "replay"), for the tabs; session is an opaque owner id.
+    source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id. A "replay"
+    (engine.replay) is neither listed nor counted as a query, stores nothing, and tells the margins of its tokens.
     tenant: prompts of two tenants never share cached work, nor can one feel by the time taken what the other sent; see
     engine.privacy. reuse False computes everything: nothing is looked up and nothing kept (KV, snapshots, features).
     """
@@ -255,7 +256,8 @@ class CacheTrace:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request.
-    token_ids: the answer's tokens, a stop token included.
+    token_ids: the answer's tokens, a stop token included. margins: of a replay, for each token by how much its
+    log-probability was above the second best one's.
     """
 
     finish_reason: FinishReason
@@ -265,6 +267,7 @@ class Done:
     trace: CacheTrace | None = None
     first_logprobs: tuple[tuple[int, float], ...] = ()
     token_ids: tuple[int, ...] = ()
+    margins: tuple[float, ...] = ()
 
 
 Event = Delta | Done
@@ -275,8 +278,10 @@ class Replay:
     """A request asked again twice, greedily: warm, with what the cache holds for it, and cold, computed in full.
 
     warm_tokens, cold_tokens: token ids of both answers; *_text and *_ttft_ms (time to first token) belong to them.
-    first_difference: index of the first token that differs, None when both are equal. reused_tokens: prompt tokens that
-    the warm run was served from the cache; 0 when they have been evicted since, so that nothing was compared.
+    reused_tokens: prompt tokens that the warm run was served from the cache.
+    margins: (warm, cold) for each token, by how much its log-probability was above the second best one's; rounding: at
+    or below this, right computations may disagree about the best (a prompt computed in other chunks is summed in
+    another order).
     """
 
     request_id: str
@@ -288,6 +293,8 @@ class Replay:
     cold_ttft_ms: float
     prompt_tokens: int
     reused_tokens: int
+    margins: tuple[tuple[float, float], ...] = ()
+    rounding: float = 0.0
 
     @property
     def equal(self) -> bool:
@@ -295,11 +302,24 @@ class Replay:
 
     @property
     def first_difference(self) -> int | None:
+        """Index of the first token that differs, or that only one answer has; None when they are equal."""
         if self.equal:
             return None
         pairs = zip(self.warm_tokens, self.cold_tokens, strict=False)
         shorter = min(len(self.warm_tokens), len(self.cold_tokens))
         return next((i for i, (warm, cold) in enumerate(pairs) if warm != cold), shorter)
+
+    @property
+    def verdict(self) -> Literal["equal", "near_tie", "different", "nothing_reused"]:
+        """near_tie: they part at a token where both runs found two as likely, within rounding. nothing_reused: what
+        was reused has been evicted since, so both runs were cold."""
+        if not self.reused_tokens:
+            return "nothing_reused"
+        at = self.first_difference
+        if at is None:
+            return "equal"
+        is_tie = at < len(self.margins) and max(self.margins[at]) <= self.rounding
+        return "near_tie" if is_tie else "different"
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +452,8 @@ class DiskStats:
 class CacheStats:
     """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats.
 
-    image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused.
+    image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused. cache_verified: hits that
+    were replayed cold and compared; cache_mismatches: those of them whose answers differed.
     """
 
     enabled: bool = False
@@ -460,6 +481,8 @@ class CacheStats:
     feature_bytes: int = 0
     feature_hits: int = 0
     feature_misses: int = 0
+    cache_verified: int = 0
+    cache_mismatches: int = 0
     disk: DiskStats = field(default_factory=DiskStats)
 
     @property

@@ -230,6 +230,8 @@ class Worker:
         row: Row = sequence.row
         row.answer.append(token.token)
         sequence.num_generated += 1
+        if sequence.request.source == "replay":
+            row.margins.append(sampling.margin(token.logprobs))
         if sequence.num_generated == 1:
             sequence.first_token_s = time.perf_counter()
             row.first_logprobs = sampling.likeliest(token.logprobs, sequence.request.first_logprobs)

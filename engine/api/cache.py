@@ -12,7 +12,7 @@ from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
 from engine.privacy import Caller
-from engine.types import BlockInfo, CacheStats
+from engine.types import BlockInfo, CacheStats, Replay
 
 Json = dict[str, Any]
 
@@ -38,6 +38,11 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
         _operator(http)
         await engine.clear_cache()
         return stats_json(engine.snapshot().cache)
+
+    @router.post("/replay/{request_id}")
+    async def replay(request_id: str, http: Request) -> Json:
+        _operator(http)
+        return replay_json(await engine.replay(request_id))
 
     @router.post("/blocks/{key}/{action}")
     async def change(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
@@ -71,9 +76,18 @@ def stats_json(stats: CacheStats) -> Json:
         "shared": stats.shared,
         "copied_on_write": stats.copied_on_write,
         "evictions": stats.evictions,
+        "cache_verified": stats.cache_verified,
+        "cache_mismatches": stats.cache_mismatches,
         "limits": {"blocks": stats.max_blocks, "bytes": stats.max_bytes},
         "disk": asdict(stats.disk),
     }
+
+
+def replay_json(found: Replay) -> Json:
+    """Both answers of a replay, and where they part."""
+    said = {**asdict(found), "equal": found.equal, "first_difference": found.first_difference}
+    said["verdict"] = found.verdict
+    return said
 
 
 def block_json(block: BlockInfo) -> Json:

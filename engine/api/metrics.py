@@ -76,6 +76,8 @@ def _prefix_cache(snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter(snapshot, "prefix_cache_image_hits", "Prompts with a reused picture", cache.image_hits)
     yield _counter(snapshot, "prefix_cache_video_hits", "Prompts with a reused clip", cache.video_hits)
     yield _counter(snapshot, "prefix_cache_evictions", "Blocks and snapshots evicted", cache.evictions)
+    yield _counter(snapshot, "prefix_cache_verified", "Hits that were replayed cold", cache.cache_verified)
+    yield _counter(snapshot, "prefix_cache_mismatches", "Of these, answers that differed", cache.cache_mismatches)
     yield _gauge(snapshot, "prefix_cache_blocks", "Blocks held", cache.blocks)
     yield _gauge(snapshot, "prefix_cache_bytes", "Bytes held", cache.kv_bytes + cache.snapshot_bytes)
 

@@ -61,6 +61,7 @@ class PrefixCache:
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
+        self._verified = self._mismatches = 0
         self._disk: DiskTier | None = None
         if config.disk_folder is not None:
             store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
@@ -169,7 +170,11 @@ class PrefixCache:
         )
 
     def apply(self, action: str, key: bytes) -> bool | None:
-        """Clear the pool, or pin, unpin or drop one block; False when there is no such block."""
+        """Clear the pool, count a replay, or pin, unpin or drop one block; False when there is no such block."""
+        if action in ("verified", "mismatch"):
+            self._verified += 1
+            self._mismatches += action == "mismatch"
+            return None
         if action == "clear":
             self.pool.clear()
             self.snapshots.clear()
@@ -228,6 +233,8 @@ class PrefixCache:
             feature_bytes=self.features.num_bytes,
             feature_hits=self.features.hits,
             feature_misses=self.features.misses,
+            cache_verified=self._verified,
+            cache_mismatches=self._mismatches,
             disk=self._disk.stats() if self._disk else DiskStats(),
         )
 

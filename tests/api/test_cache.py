@@ -214,6 +214,32 @@ def test_trace_json_hides_the_other_only() -> None:
     assert trace_json(trace)["other"] == "yours"
 
 
+def test_a_hit_is_replayed(client: openai.OpenAI, http: httpx.Client) -> None:
+    """What the route says is what the engine says, and both counters move with it."""
+    messages: Any = [{"role": "user", "content": "Replay this!"}]
+    for _ in range(2):
+        answer = client.chat.completions.create(model="default", messages=messages, max_tokens=8)
+    before = stats(http), scrape(http)
+    said = http.post(f"/v1/cache/replay/{answer.id}").json()
+    after = stats(http), scrape(http)
+    assert (said["verdict"], said["equal"], said["first_difference"]) == ("equal", True, None)
+    assert said["warm_tokens"] == said["cold_tokens"] != [] and said["warm_text"] == said["cold_text"]
+    usage: Any = answer.usage
+    assert said["reused_tokens"] == usage.prompt_tokens_details.cached_tokens > 0
+    assert after[0]["cache_verified"] == before[0]["cache_verified"] + 1
+    assert after[0]["cache_mismatches"] == before[0]["cache_mismatches"]
+    for name in ("verified", "mismatches"):
+        assert after[1][f"prefix_cache_{name}_total"] == after[0][f"cache_{name}"]
+
+
+def test_what_cannot_be_replayed(http: httpx.Client, space: str) -> None:
+    answer = http.post("/v1/cache/replay/chatcmpl-none")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (404, "request_not_found", "request_id")
+    refused = httpx.post(f"{space}/v1/cache/replay/chatcmpl-none")
+    assert refused.status_code == 403 and refused.json()["error"]["code"] == "operator_only"
+
+
 def scrape(http: httpx.Client) -> dict[str, float]:
     """Sample name (with finished_reason) -> value."""
     answer = http.get("/metrics")
