@@ -100,7 +100,10 @@ def resized(pixels: np.ndarray[Any, np.dtype[np.uint8]], size: tuple[int, int]) 
 
 
 def pngs(medium: Media, size: tuple[int, int]) -> tuple[bytes, ...]:
-    """Every frame of a clip, or the picture, as a PNG of the size the model sees; as decoded where that is unknown."""
+    """Every frame of a clip, or the picture, as a PNG of the size the model sees; as decoded where that is unknown.
+    Nothing of a sound."""
+    if medium.kind == "audio":
+        return ()
     pixels = medium.pixels if 0 in size else resized(medium.pixels, size)
     return tuple(_png(frame) for frame in (pixels if pixels.ndim == 4 else pixels[None]))
 

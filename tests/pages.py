@@ -93,7 +93,7 @@ class Person:
         self._uploaded(len(files))
 
     def _transfer(self, files: tuple[Path, ...]) -> Any:
-        kinds = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
+        kinds = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".wav": "audio/wav"}
         content = [[f.name, kinds[f.suffix], base64.b64encode(f.read_bytes()).decode()] for f in files]
         return self.page.evaluate_handle(
             """files => {

@@ -173,10 +173,11 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat"):
-                chat.build(engine, shared)
+                chat_tab = chat.build(engine, shared)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
         cache_tab.follow(tabs)
+        page.load(chat_tab.offer_sound, None, chat_tab.composer, **chat.STREAMED)
     return page
 
 

@@ -23,6 +23,7 @@ SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio")
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,10 @@ Entries = tuple[Entry, ...]
 
 def media_kind(path: str) -> Kind:
     """What a file is sent as. The bytes decide whether that is true; the engine looks at them."""
-    return "video" if PurePath(path).suffix.lower() in VIDEO_SUFFIXES else "image"
+    suffix = PurePath(path).suffix.lower()
+    if suffix in AUDIO_SUFFIXES:
+        return "audio"
+    return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
 def user_entries(text: str, paths: Sequence[str]) -> Entries:

@@ -249,3 +249,13 @@ def test_a_gemma4_without_ears_does_not_hear(loaded: registry.Loaded) -> None:
     """The larger ones come without an audio tower; their processor has a feature extractor all the same."""
     assert registry._hears(loaded.config, loaded.family, loaded.processor)
     assert not registry._hears(loaded.config | {"audio_config": None}, loaded.family, loaded.processor)
+
+
+async def test_the_preflight_knows_sounds(engine_for: EngineFor, tiny_model: TinyModel) -> None:
+    engine = await engine_for(tiny_model("gemma4"))
+    request = chat(picture("red"), TONE, "What?", max_tokens=2)
+    found = await engine.preflight(request, pictures=True)
+    done = (await ask(engine, request)).done
+    assert [receipt.tokens for receipt in found.media] == [receipt.tokens for receipt in done.media]
+    assert len(found.tokens) == done.usage.prompt_tokens
+    assert [len(shown) for shown in found.pictures] == [1, 0], "a sound has no picture"

@@ -119,3 +119,18 @@ def test_an_index_that_means_nothing_is_refused(index):
 
 def test_an_index_beyond_the_end_is_the_last_question():
     assert convert.before_answer(CHAT, 99) == (PICTURE, QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("a.WAV", "audio"),
+        ("a.mp3", "audio"),
+        ("a.ogg", "audio"),
+        ("a.ogv", "video"),
+        ("a.mp4", "video"),
+        ("a", "image"),
+    ],
+)
+def test_a_file_is_sent_as_what_its_name_says(path: str, kind: str) -> None:
+    assert [entry.kind for entry in user_entries("", [path])] == [kind]

@@ -15,6 +15,7 @@ import gradio as gr
 from engine.errors import EngineError
 from workbench import theme
 from workbench.convert import (
+    AUDIO_SUFFIXES,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Entry,
@@ -36,6 +37,7 @@ EMPTY = """
 <div class="welcome"><h2>Show it something</h2>
 <p>Drop pictures or clips anywhere on this page, paste them, or just ask.<br>Everything stays on this machine.</p></div>
 """
+FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 STREAMED: dict[str, Any] = {
     "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
@@ -80,6 +82,23 @@ class ChatTab:
         inputs = {self.session, *self.settings.components}
         streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
         streamed.then(self.rest, self.session, [self.chat, self.composer], **AT_ONCE)
+
+    async def offer_sound(self) -> Any:
+        """On opening the page, once the model is there: sound files and the microphone, if it hears.
+
+        Inputs: none. Outputs: composer.
+        """
+        try:
+            card = await self._engine.ready()
+        except EngineError:
+            return gr.skip()  # the header says why there is no model
+        if not card.audio:
+            return gr.skip()
+        return gr.MultimodalTextbox(
+            file_types=[*FILE_TYPES, "audio", *AUDIO_SUFFIXES],
+            sources=["upload", "microphone"],
+            placeholder="Ask, or drop pictures, clips and sounds",
+        )
 
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
         """The message joins the chat. Inputs: session, outbox. Outputs: chat, composer.
@@ -198,7 +217,7 @@ def _composer() -> gr.MultimodalTextbox:
         container=False,
         placeholder="Ask, or drop pictures and clips",
         file_count="multiple",
-        file_types=["image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES],
+        file_types=[*FILE_TYPES],
         sources=["upload"],
         autofocus=True,
         lines=1,
