@@ -299,6 +299,14 @@ def _media_limits(text: str) -> dict[str, int]:
     return limits
 
 
+def file_to_write(text: str) -> Path:
+    """An argument's type: a file in a folder that is there, so that a long run does not fail at its end."""
+    path = Path(text).expanduser()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
+    return path
+
+
 def _folder(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.is_dir():

@@ -2,12 +2,14 @@
 
 vllm-mlx serve demo            the /v1 routes of one model, without the page
 vllm-mlx --model org/name      the same
+vllm-mlx selftest org/name     is it right on this machine (engine.selftest)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.bench)
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import logging
 import signal
@@ -31,8 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["add_engine_arguments", "add_server_arguments", "bench", "engine_config", "main", "secured", "server_config"]
 
 
+COMMANDS = {"selftest": "engine.selftest.command"}
+"""Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """vllm-mlx. Returns the exit status: 0 when stopped by hand, 1 when it could not serve."""
+    """vllm-mlx. Returns the exit status: 0 when stopped by hand, 1 when it could not serve or a test failed."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        command = importlib.import_module(COMMANDS[argv[0]])
+        asked = command.parser().parse_intermixed_args(argv[1:])
+        return _ending(lambda: command.run(asked))
     args = _parser().parse_intermixed_args(argv)
     if args.served is not None:
         args.model = args.served
@@ -50,8 +61,9 @@ def bench(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
-        usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]",
-        description="Serve one model on OpenAI's /v1 routes.",
+        usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
+        "       %(prog)s selftest [MODEL] [options]",
+        description="Serve one model on OpenAI's /v1 routes; selftest has a --help of its own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
     parser.add_argument(
@@ -100,14 +112,13 @@ async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
     print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
 
 
-def _ending(run: Callable[[], None]) -> int:
-    """Run a command to its exit status, with errors as one line. SIGTERM ends as Ctrl-C does: in order."""
+def _ending(run: Callable[[], int | None]) -> int:
+    """Run a command to its exit status (None is 0), with errors as one line. SIGTERM ends as Ctrl-C does: in order."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run()
+        return run() or 0
     except EngineError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
-    return 0

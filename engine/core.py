@@ -23,7 +23,7 @@ from engine.checks import check, media_parts
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
 from engine.replay import Replayer
-from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit
+from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit, Watch
 from engine.thumbnails import Thumbnails
 from engine.types import (
     BlockInfo,
@@ -52,10 +52,12 @@ class Engine:
 
     start() returns at once and the model loads in the engine thread; ready() waits for it. stream() may be used by
     any number of tasks in any event loop; closing the iterator cancels the request. stop() ends the threads.
+    watch: looks on from the engine thread, for the self-test.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, watch: Watch | None = None) -> None:
         self.config = config
+        self._watch = watch
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._loaded: Future[ModelCard] = Future()
         self._snapshot = Snapshot(state="starting", device=device.describe())
@@ -267,7 +269,7 @@ class Engine:
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
         loaded = registry.load(self.config)
-        worker = Worker(self.config, loaded, self._inbox, self._publish)
+        worker = Worker(self.config, loaded, self._inbox, self._publish, self._watch)
         self._loaded.set_result(loaded.card)
         worker.run()
 

@@ -88,6 +88,10 @@ class Stop:
 
 Command = Submit | Cancel | CacheCommand | PreflightCommand | Stop
 
+Watch = Callable[[Any, Sequence, Any], None]
+"""Looks on from the engine thread (engine.selftest): (Loaded, sequence, models.batch.Token) at every token, before the
+reader gets it. It must not raise."""
+
 
 @dataclass
 class Scheduler:

@@ -23,7 +23,7 @@ from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
 from engine.preflight import Preflights
 from engine.row import Opener, Row
-from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Scheduler, Sequence, Stop, Submit
+from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Scheduler, Sequence, Stop, Submit, Watch
 from engine.tally import Tally
 from engine.types import Delta, FinishReason, Snapshot
 
@@ -38,9 +38,15 @@ class Worker:
     """Runs one loaded model until Stop."""
 
     def __init__(
-        self, config: EngineConfig, loaded: Loaded, inbox: SimpleQueue[Command], publish: Callable[[Snapshot], None]
+        self,
+        config: EngineConfig,
+        loaded: Loaded,
+        inbox: SimpleQueue[Command],
+        publish: Callable[[Snapshot], None],
+        watch: Watch | None = None,
     ) -> None:
         self._config = config
+        self._watch = watch
         self._loaded = loaded
         self._inbox = inbox
         budget = self._memory()
@@ -228,6 +234,8 @@ class Worker:
 
     def _emit(self, sequence: Sequence, token: Token) -> None:
         row: Row = sequence.row
+        if self._watch is not None:
+            self._watch(self._loaded, sequence, token)
         row.answer.append(token.token)
         sequence.num_generated += 1
         if sequence.request.source == "replay":

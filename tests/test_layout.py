@@ -25,6 +25,8 @@ MLX_FILES = (
     "engine/models/*.py",
     "engine/cache/*.py",
     "engine/core.py",  # inside the engine thread's function only: test_core_imports_mlx_in_its_thread
+    "engine/selftest/witness.py",  # called by the engine thread
+    "engine/selftest/stock.py",  # the same
     "engine/bench/peers.py",  # the libraries by themselves, while the engine's thread is idle
 )
 THREAD_MAKERS = {"Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor"}
@@ -174,7 +176,7 @@ def test_5_importing_starts_nothing() -> None:
     """In a process of its own: no thread, no MLX, no Gradio, no web framework, and the environment is as it was."""
     code = (
         "import os, sys, threading; before = dict(os.environ); "
-        "import engine, engine.cli, engine.arguments, engine.bench.command, workbench.app; "
+        "import engine, engine.cli, engine.arguments, engine.bench.command, engine.selftest.command, workbench.app; "
         "assert dict(os.environ) == before, 'environment'; "
         "assert threading.active_count() == 1, 'threads'; "
         "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "
