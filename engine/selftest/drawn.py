@@ -17,6 +17,9 @@ Size = tuple[int, int]
 SIZE: Size = (224, 224)
 CLIP_FPS = 4.0
 CLIP_FRAMES = 8
+CLIP_PX = 96
+"""Small enough for any budget of pixels per frame that a checkpoint states (engine.sizing)."""
+
 DEEP = ("I", "F")
 """Pillow's modes of more than 8 bits; how they are narrowed is the decoder's choice, so nothing can be expected."""
 
@@ -53,9 +56,9 @@ def clip() -> Drawn:
     """A bar that walks over a ground of another colour in each frame, without loss (an animated PNG)."""
     frames = []
     for index in range(CLIP_FRAMES):
-        image = Image.new("RGB", (128, 128), (30 * index, 255 - 30 * index, 128))
-        left = 128 * index // CLIP_FRAMES
-        ImageDraw.Draw(image).rectangle((left, 0, left + 15, 127), fill="white")
+        image = Image.new("RGB", (CLIP_PX, CLIP_PX), (30 * index, 255 - 30 * index, 128))
+        left = CLIP_PX * index // CLIP_FRAMES
+        ImageDraw.Draw(image).rectangle((left, 0, left + CLIP_PX // CLIP_FRAMES - 1, CLIP_PX), fill="white")
         frames.append(image)
     out = io.BytesIO()
     frames[0].save(out, "PNG", save_all=True, append_images=frames[1:], duration=round(1000 / CLIP_FPS))
