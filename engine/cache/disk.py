@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -165,9 +166,12 @@ class DiskStore:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the writer has finished a file. False when it had none, or did not finish in time."""
-        before = len(self._pending)
-        self._settle(timeout_s)
-        return len(self._pending) < before
+        before, until = len(self._pending), time.monotonic() + timeout_s
+        while before and (left_s := until - time.monotonic()) > 0:
+            self._settle(left_s)
+            if len(self._pending) < before:
+                return True
+        return False
 
     def drop(self, group: str, key: str) -> None:
         """Forget a file, and the whole tree of blocks that continue from it."""
@@ -257,11 +261,16 @@ class DiskStore:
     def _make_room(self, num_bytes: int) -> None:
         """Delete the oldest until so many bytes more fit. A block goes after all that continue from it."""
         while self._files and self._num_bytes + self._pending_bytes + num_bytes > self._max_bytes:
-            file = next(iter(self._files.values()))
-            while file.scope == self._scope and (below := self._groups.get(file.key)):
-                file = next(iter(below.values()))
-            self._drop(file)
+            self._drop(self._leaf(next(iter(self._files.values()))))
             self._evictions += 1
+
+    def _leaf(self, file: _File) -> _File:
+        """The last of the oldest chain that continues this file. Names that lead in a circle are not ours, but end."""
+        seen: set[Path] = set()
+        while file.scope == self._scope and file.path not in seen and (below := self._groups.get(file.key)):
+            seen.add(file.path)
+            file = next(iter(below.values()))
+        return file
 
 
 def _scan(folder: Path, scope: str) -> list[_File]:
