@@ -24,7 +24,7 @@ from tests.endless import endless_request
 OPTIONS = """
 --host --port --api-key --media-root --allow-private-urls --max-tokens --max-model-len --temperature --top-p --top-k
 --min-p --served-model-name --text-only --trust-remote-code --revision --max-num-seqs --prefill-step-size --max-queue
---root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames
+--root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames --cache-dir --cache-disk-gb
 """
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = [sys.executable, "-m", "engine"]
@@ -154,6 +154,9 @@ def test_ways_to_say_serve(line: str) -> None:
         ("--port 99999", "at most 65535"),
         ("--media-root /no/such/folder", "no folder"),
         ("--log-level loud", "invalid choice"),
+        (f"--cache-dir {__file__}", "is a file"),
+        ("--cache-disk-gb 0", "more than 0"),
+        ('--kv-transfer-config {"kv_connector":"LMCacheConnectorV1"}', "use --cache-dir"),
         ("launch", "invalid choice"),
         ("--nonsense", "unrecognized"),
     ],
@@ -162,6 +165,15 @@ def test_wrong_options_are_refused_in_words(line: str, words: str, capsys: pytes
     with pytest.raises(SystemExit) as ended:
         cli.main(line.split())
     assert ended.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_disk_cache_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Off by default; the folder need not be there yet; a limit without a folder is a mistake and not ignored."""
+    assert EngineConfig().cache.disk_folder is None
+    engine, _ = parsed("--cache-dir", str(tmp_path / "new"), "--cache-disk-gb", "0.5")
+    assert (engine.cache.disk_folder, engine.cache.max_disk_bytes) == ((tmp_path / "new").resolve(), 1 << 29)
+    assert cli.main(["--port", "0", "--cache-disk-gb", "2"]) == 1
+    assert "--cache-dir" in capsys.readouterr().err
 
 
 def test_off_loopback_there_is_always_a_key() -> None:

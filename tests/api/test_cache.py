@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,8 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.api import create_app
 from engine.api.answers import trace_json
+from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig, EngineConfig, ServerConfig
-from engine.types import CacheTrace
+from engine.core import Engine
+from engine.types import CacheTrace, DiskStats
 from tests import pictures
 
 KEYS = (("alice", "sk-alice"),)
@@ -155,6 +159,38 @@ def test_a_cache_that_is_off_says_so(engine_pool: Any, serve: Callable[..., Any]
         held = httpx.get(f"{url}/v1/cache/stats").json()
     assert usage.cache["reason"] == "off" and usage.prompt_tokens_details.cached_tokens == 0
     assert (held["enabled"], held["total_queries"], held["hit_rate"], held["blocks"]) == (False, 0, 0, 0)
+
+
+def test_the_disk_cache_tells_what_it_did(
+    serve: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart: what the answer says came from disk, and the same numbers in the stats and the metrics."""
+    monkeypatch.setattr(PrefixCache, "idle", lambda cache: None)  # nothing is written while the numbers are read
+    red = pictures.picture_url("red")
+    for life in (1, 2):
+        engine = Engine(EngineConfig(cache=CacheConfig(disk_folder=tmp_path, block_tokens=16)))
+        engine.start()
+        try:
+            with serve(create_app(engine, ServerConfig())) as url, httpx.Client(base_url=url) as http:
+                with openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
+                    usage = ask(client, "What is in this image?", red)
+                disk, metrics = stats(http)["disk"], scrape(http)
+                num_bytes = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+        finally:
+            engine.stop()
+        cached = usage.prompt_tokens_details.cached_tokens
+        assert usage.cache["disk_tokens"] == cached == (0 if life == 1 else usage.prompt_tokens - 1)
+        assert disk["enabled"] and disk["faults"] == disk["dropped"] == 0
+        assert disk["num_bytes"] == metrics["prefix_cache_disk_bytes"] == num_bytes
+        assert disk["files"] == metrics["prefix_cache_disk_files"]
+        assert disk["hits"] == metrics["prefix_cache_disk_hits_total"]
+        assert disk["writes"] == metrics["prefix_cache_disk_writes_total"]
+    assert disk["hits"] == 2 == disk["blocks"] - 1, "two blocks of the prompt; the third holds the answer"
+    assert disk["files"] == disk["blocks"] + disk["features"] == 4
+
+
+def test_without_a_folder_there_is_no_disk_cache(http: httpx.Client) -> None:
+    assert stats(http)["disk"] == asdict(DiskStats()) and not stats(http)["disk"]["enabled"]
 
 
 @pytest.fixture(scope="module")

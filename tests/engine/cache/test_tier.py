@@ -63,6 +63,14 @@ async def session(model: Path | str, cache: CacheConfig, wanted: list[Request]) 
         return await answers(engine, wanted)
 
 
+async def saved(engine: Engine) -> Any:
+    """The cache's numbers, once an idle engine has written all that memory holds."""
+    async with asyncio.timeout(20):
+        while (held := engine.snapshot().cache).disk.files < held.blocks + held.features or not held.blocks:
+            await asyncio.sleep(0.05)
+    return held
+
+
 def texts(found: list[Answer]) -> list[str]:
     return [answer.text for answer in found]
 
@@ -131,9 +139,7 @@ async def test_an_idle_engine_writes_what_it_holds(tiny_model: Any, tmp_path: Pa
     """So a process that is killed has lost little."""
     async with running(tiny_model("qwen3_vl"), on_disk(tmp_path)) as engine:
         await ask(engine, REQUESTS[0])
-        async with asyncio.timeout(20):
-            while (stats := engine.snapshot().cache).disk.blocks < stats.blocks or not stats.disk.blocks:
-                await asyncio.sleep(0.05)
+        stats = await saved(engine)
         assert stats.evictions == 0 and stats.disk.features == 1
 
 
@@ -206,9 +212,7 @@ def test_the_scope_tells_software_apart(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_clear_and_drop_reach_the_disk(tiny_model: Any, tmp_path: Path) -> None:
     async with running(tiny_model("qwen3_vl"), on_disk(tmp_path, max_feature_bytes=1)) as engine:
         await ask(engine, REQUESTS[0])
-        async with asyncio.timeout(20):
-            while (held := engine.snapshot().cache).disk.blocks < held.blocks or not held.blocks:
-                await asyncio.sleep(0.05)
+        await saved(engine)
         first = (await engine.blocks())[0]
         assert await engine.change_block("drop", first.key)
         assert (await ask(engine, REQUESTS[0])).done.usage.cached_tokens == 0
