@@ -133,4 +133,4 @@ def test_an_index_beyond_the_end_is_the_last_question():
     ],
 )
 def test_a_file_is_sent_as_what_its_name_says(path: str, kind: str) -> None:
-    assert [entry.kind for entry in user_entries("", [path])] == [kind]
+    assert [entry.kind for entry in convert.user_entries("", [path])] == [kind]
