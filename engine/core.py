@@ -216,14 +216,17 @@ class Engine:
         if not parts:
             return ()
         limits = self.config.media
-        frames = _frame_sampling(request.frames, self.config.frames)
+        default = self.config.frames
         loop = asyncio.get_running_loop()
 
         async def load(part: Part) -> Any:
             timeout_s = limits.fetch_timeout_s + limits.decode_timeout_s
             try:
                 async with asyncio.timeout(timeout_s * len(parts)):
-                    return await loop.run_in_executor(self._media, self._load_medium, part, frames)
+                    # The server's rate is for clips; of a list every frame was meant.
+                    own = _frame_sampling(request.frames, replace(default, fps=None) if part.parts else default)
+                    own = _frame_sampling(part.frames, own)
+                    return await loop.run_in_executor(self._media, self._load_medium, part, own)
             except TimeoutError as e:
                 raise BadMedia(f"{part.param}: reading it took more than {timeout_s:.0f} s.", param=part.param) from e
             except (asyncio.CancelledError, RuntimeError):
@@ -319,7 +322,10 @@ def _poster(events: asyncio.Queue[Event | EngineError]) -> Any:
     return post
 
 
-def _frame_sampling(asked: FrameSampling, default: FrameSampling) -> FrameSampling:
+def _frame_sampling(asked: FrameSampling | None, default: FrameSampling) -> FrameSampling:
+    """What is asked for; where it says nothing, the default."""
+    if asked is None:
+        return default
     names = FrameSampling.__dataclass_fields__
     return FrameSampling(
         **{n: getattr(asked, n) if getattr(asked, n) is not None else getattr(default, n) for n in names}

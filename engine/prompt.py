@@ -91,7 +91,7 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
     started = perf_counter()
-    media = sized(loaded.processor, loaded.video_settings, media)
+    media = sized(loaded.processor, loaded.video_settings, media_parts(request), media)
     check_sounds(loaded, media_parts(request), media)
     text, ids, inputs = _process(loaded, request, media)
     resize_ms = (perf_counter() - started) * 1e3

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +19,15 @@ import numpy as np
 from PIL import Image
 
 from engine.media import Media
+from engine.media.medium import refuse
+from engine.types import Part
 
 _NO_LIMIT = 2**62
+
+LOW_PIXELS = 512 * 512
+LOW_SHARE = 4
+"""detail "low": OpenAI's 512 x 512 pixels, and at most a quarter of what this model would read; "high" and "auto" leave
+it to the model's own budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +59,60 @@ class Budget:
         return width, height
 
 
-def sized(processor: Any, settings: dict[str, Any], media: tuple[Media, ...]) -> tuple[Media, ...]:
+def sized(
+    processor: Any, settings: dict[str, Any], parts: Sequence[Part], media: tuple[Media, ...]
+) -> tuple[Media, ...]:
     """The media at the size the model shall see, those that have a budget of their own; the others as they are.
 
-    processor: of mlx-vlm or transformers. settings: the checkpoint's video_preprocessor_config.json.
+    processor: of mlx-vlm or transformers. settings: the checkpoint's video_preprocessor_config.json. parts: whose media
+    they are. Raises BadMedia for a budget that is too small.
     """
-    return tuple(_sized(processor, settings, medium) for medium in media)
+    out = list(media)
+    for kind, name in (("image", "image_processor"), ("video", "video_processor")):
+        mine = [i for i, medium in enumerate(media) if medium.kind == kind]
+        inner, per_frame = _own(getattr(processor, name, None)), _per_frame(settings) if kind == "video" else None
+        asked = {i: _asked(parts[i], media[i], inner) for i in mine}
+        if (inner and per_frame) or any(asked.values()):
+            # All of a kind: the processor is told once for all of them to leave the size as it is.
+            for i in mine if inner else [i for i in mine if asked[i]]:
+                out[i] = _sized(parts[i], media[i], _budget(media[i], inner, per_frame), asked[i])
+    return tuple(out)
 
 
-def _sized(processor: Any, settings: dict[str, Any], medium: Media) -> Media:
-    per_frame = _per_frame(settings) if medium.kind == "video" else None
-    if per_frame is None:
-        return medium
-    own = _own(getattr(processor, "video_processor", None))
+def _sized(part: Part, medium: Media, own: Budget, asked: int | None) -> Media:
+    height, width = medium.pixels.shape[-3:-1]
+    count = _count(medium)
+    budget = own.within(asked)
+    size = budget.fit((width, height), count)
+    if asked and count * size[0] * size[1] > asked:  # the least of it, rounded up, is too much
+        size = replace(budget, least=0).fit((width, height), count)
+    num_pixels = count * size[0] * size[1]
+    if asked and num_pixels > asked:
+        raise refuse(part, f"{asked:,} pixels are too few; the least that this model can read of it is {num_pixels:,}")
+    return replace(medium, pixels=resized(medium.pixels, size), is_sized=True)
+
+
+def _budget(medium: Media, own: Budget | None, per_frame: tuple[int, int] | None) -> Budget:
     if own is None:
-        return medium
-    count = len(medium.frames) + len(medium.frames) % 2  # read in pairs: an odd frame counts twice
-    budget = replace(own, least=count * per_frame[0], most=count * per_frame[1])
-    height, width = medium.pixels.shape[1:3]
-    return replace(medium, pixels=resized(medium.pixels, budget.fit((width, height), count)), is_sized=True)
+        return Budget(1, 0, _NO_LIMIT)
+    if per_frame is None:
+        return own
+    return replace(own, least=_count(medium) * per_frame[0], most=_count(medium) * per_frame[1])
+
+
+def _count(medium: Media) -> int:
+    """Frames that the model reads; in pairs, so that an odd one counts twice."""
+    return len(medium.frames) + len(medium.frames) % 2 if medium.kind == "video" else 1
+
+
+def _asked(part: Part, medium: Media, own: Budget | None) -> int | None:
+    """Most pixels the client wants, None where it leaves that to the model."""
+    if medium.kind == "video":
+        return medium.max_pixels
+    low = None
+    if part.detail == "low":
+        low = max(own.least, min(LOW_PIXELS, own.most // LOW_SHARE)) if own else LOW_PIXELS
+    return min((n for n in (part.max_pixels, low) if n), default=None)
 
 
 def _per_frame(settings: dict[str, Any]) -> tuple[int, int] | None:

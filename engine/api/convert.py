@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from engine.api.references import reference
+from engine.api.parts import check_stretch, read_part
 from engine.api.schemas import MAX_STOPS, Asked, ChatRequest, TextRequest, refuse_unsupported
 from engine.config import MediaLimits
 from engine.errors import BadRequest
@@ -17,17 +17,7 @@ from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 TOOL_ROLES = ("tool", "function")
-MEDIA_TYPES = {
-    "image_url": "image",
-    "image": "image",
-    "video_url": "video",
-    "video": "video",
-    "audio_url": "audio",
-    "audio": "audio",
-    "input_audio": "audio",
-}
 ANYBODY = Caller()
-PART_TYPES = ("text", *MEDIA_TYPES)
 
 
 def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
@@ -73,7 +63,7 @@ def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
         return Message(role, ())
     if not isinstance(content, list):
         raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
-    return Message(role, tuple(_part(part, role, f"{param}[{i}]", limits) for i, part in enumerate(content)))
+    return Message(role, tuple(read_part(part, role, f"{param}[{i}]", limits) for i, part in enumerate(content)))
 
 
 def _role(role: Any, param: str) -> Role:
@@ -84,47 +74,6 @@ def _role(role: Any, param: str) -> Role:
     if not isinstance(role, str) or role not in ROLES:
         raise BadRequest(f"{param}: it must be one of {', '.join(ROLES)}.", param=param)
     return ROLES[role]
-
-
-def _part(raw: Any, role: Role, param: str, limits: MediaLimits) -> Part:
-    if not isinstance(raw, dict):
-        raise BadRequest(f"{param}: it must be an object with a type.", param=param)
-    kind = raw.get("type")
-    if kind == "text":
-        text = raw.get("text")
-        if not isinstance(text, str):
-            raise BadRequest(f"{param}.text: it must be a string.", param=f"{param}.text")
-        return Part("text", text=text, param=f"{param}.text")
-    if kind not in MEDIA_TYPES:
-        raise BadRequest(f"{param}.type: it must be one of {', '.join(PART_TYPES)}.", param=f"{param}.type")
-    if role != "user":
-        raise BadRequest(f"{param}: pictures, clips and sound belong in messages of role user.", param=param)
-    return _medium(raw, kind, f"{param}.{kind}", limits)
-
-
-def _medium(raw: dict[str, Any], kind: str, param: str, limits: MediaLimits) -> Part:
-    """`{"type": "image_url", "image_url": {"url": ...}}`, or the same with the URL in place of the object."""
-    value = raw.get(kind)
-    if kind == "input_audio":
-        return _sound(value, param)
-    if isinstance(value, dict):
-        _check_detail(value.get("detail"), f"{param}.detail")
-        value, param = value.get("url"), f"{param}.url"
-    if not isinstance(value, str) or not value.strip():
-        raise BadRequest(f"{param}: it must be a URL.", param=param)
-    return reference(cast(Any, MEDIA_TYPES[kind]), value.strip(), param, limits)
-
-
-def _sound(value: Any, param: str) -> Part:
-    if not isinstance(value, dict) or not isinstance(value.get("data"), str):
-        raise BadRequest(f"{param}.data: it must be a base64 string.", param=f"{param}.data")
-    return Part("audio", url=f"data:audio/{value.get('format', 'wav')};base64,{value['data']}", param=f"{param}.data")
-
-
-def _check_detail(detail: Any, param: str) -> None:
-    """`detail` asks for a cheaper picture. It is a wish: every picture goes in at the size its receipt says."""
-    if detail not in (None, "auto", "low", "high", "original"):
-        raise BadRequest(f"{param}: it must be auto, low or high.", param=param)
 
 
 def _need_a_question(messages: tuple[Message, ...]) -> None:
@@ -166,10 +115,19 @@ def _max_tokens(body: ChatRequest) -> int | None:
 
 
 def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:
-    if body.video_max_frames is not None and body.video_max_frames > limits.max_frames:
-        allowed = f"at most {limits.max_frames} frames are allowed, got {body.video_max_frames}"
-        raise BadRequest(f"video_max_frames: {allowed}.", param="video_max_frames")
-    return FrameSampling(fps=body.video_fps, max_frames=body.video_max_frames)
+    for name in ("video_max_frames", "video_min_frames"):
+        number = getattr(body, name)
+        if number is not None and number > limits.max_frames:
+            raise BadRequest(f"{name}: at most {limits.max_frames} frames are allowed, got {number}.", param=name)
+    check_stretch((body.video_start, body.video_end), (body.video_min_frames, body.video_max_frames), "", "video_")
+    return FrameSampling(
+        fps=body.video_fps,
+        max_frames=body.video_max_frames,
+        min_frames=body.video_min_frames,
+        start_s=body.video_start,
+        end_s=body.video_end,
+        max_pixels=body.video_max_pixels,
+    )
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
 
 from engine.errors import BadRequest
 
@@ -27,6 +27,14 @@ class Asked(BaseModel):
     """What both kinds of completion take. None, or leaving a field out, means the server's default."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge_extra_body(cls, body: Any) -> Any:
+        """OpenAI's Python client merges its extra_body into the body; who writes the JSON by hand may not know that."""
+        if isinstance(body, dict) and isinstance(body.get("extra_body"), dict):
+            return {**body["extra_body"], **{name: value for name, value in body.items() if name != "extra_body"}}
+        return body
 
     model: str | None = None
     max_tokens: StrictInt | None = Field(None, ge=1)
@@ -55,6 +63,10 @@ class ChatRequest(Asked):
     chat_template_kwargs: dict[str, Any] | None = None
     video_fps: FiniteFloat | None = Field(None, gt=0, description="frames per second taken from a clip")
     video_max_frames: StrictInt | None = Field(None, ge=1, description="most frames taken from a clip")
+    video_min_frames: StrictInt | None = Field(None, ge=1, description="fewest frames taken from a clip")
+    video_start: FiniteFloat | None = Field(None, ge=0, description="where the stretch begins, in seconds")
+    video_end: FiniteFloat | None = Field(None, gt=0, description="where the stretch ends, in seconds")
+    video_max_pixels: StrictInt | None = Field(None, ge=1, description="most pixels of all frames together")
 
 
 class TextRequest(Asked):

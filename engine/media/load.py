@@ -9,6 +9,7 @@ from engine.config import MediaLimits
 from engine.media.animation import decode_animation
 from engine.media.audio import decode_sound
 from engine.media.fetch import read_part
+from engine.media.frame_list import load_frames
 from engine.media.image import animation_frames, decode_image
 from engine.media.medium import Media, refuse
 from engine.media.sniff import Format, sniff
@@ -25,12 +26,16 @@ def load_media(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media:
     Thread: any (the media pool). Blocks for as long as the limits allow. Raises BadMedia, and nothing else for bad
     input: unreachable, too large, not what it should be, truncated, outside the limits.
     """
-    started = time.perf_counter()
-    data = read_part(part, limits)
-    fetched = time.perf_counter()
-    media = _decode(part, data, limits, frames)
-    decoded = time.perf_counter()
-    return replace(media, fetch_ms=(fetched - started) * 1000, decode_ms=(decoded - fetched) * 1000)
+    if part.parts:
+        media = load_frames(part, limits, frames)
+    else:
+        started = time.perf_counter()
+        data = read_part(part, limits)
+        fetched = time.perf_counter()
+        media = _decode(part, data, limits, frames)
+        decoded = time.perf_counter()
+        media = replace(media, fetch_ms=(fetched - started) * 1000, decode_ms=(decoded - fetched) * 1000)
+    return replace(media, max_pixels=frames.max_pixels) if part.kind == "video" else media
 
 
 def _decode(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:

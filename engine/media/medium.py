@@ -34,6 +34,7 @@ class Media:
     only where all frames together would not fit in memory (engine.media.video).
     frames: (index in the source, time in seconds) of each frame; empty for a picture.
     source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture. A sound has a duration too.
+    max_pixels: of a clip, all that its frames may have together if the request says so (FrameSampling.max_pixels).
     is_sized: the pixels were brought to the size the model shall see (engine.sizing); sha256 stays the source's.
     """
 
@@ -50,6 +51,7 @@ class Media:
     sample_hz: int = 0
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
+    max_pixels: int | None = None
     is_sized: bool = False
 
     @property

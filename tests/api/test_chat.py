@@ -188,3 +188,56 @@ def test_reading_a_picture_from_a_web_server_needs_permission(client: openai.Ope
     with pytest.raises(openai.BadRequestError, match="not a public address") as caught:
         ask(client, about("What is it?", "http://127.0.0.1:1/a.png"))
     assert caught.value.param == "messages[0].content[0].image_url.url" and caught.value.code == "invalid_media"
+
+
+# -- what goes in, and at what size ------------------------------------------------------------------------------------
+
+
+def receipt_of(client: openai.OpenAI, part: dict[str, Any], **extra: Any) -> Any:
+    messages: Any = [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
+    answer: Any = client.chat.completions.create(
+        model="default", messages=messages, max_tokens=1, temperature=0, extra_body=extra
+    )
+    (receipt,) = answer.usage.media
+    return receipt
+
+
+def test_detail_is_a_budget(client: openai.OpenAI) -> None:
+    url = pictures.picture_url("red", size=(640, 480))
+    low, high = (
+        receipt_of(client, {"type": "image_url", "image_url": {"url": url, "detail": detail}})
+        for detail in ("low", "high")
+    )
+    assert low["tokens"] < high["tokens"] and low["seen"] < high["seen"]
+    assert low["decoded"] == high["decoded"] == [640, 480] and low["sha256"] == high["sha256"]
+
+
+def test_a_stretch_of_a_clip(client: openai.OpenAI, clip_path: Path) -> None:
+    """Eight frames at 4 fps; the same by fields of the request and of the part, which win."""
+    url = pictures.data_url(clip_path.read_bytes(), "video/mp4")
+    part = {"type": "video_url", "video_url": {"url": url}}
+    by_request = receipt_of(client, part, video_start=0.5, video_end=1.5, video_fps=4)
+    assert by_request["frames"] == [{"index": i, "time": i / 4} for i in (2, 3, 4, 5)]
+    own = {**part, "video_start": 0.5, "video_end": 1.5, "fps": 4}
+    assert receipt_of(client, own, video_start=0, video_fps=1)["frames"] == by_request["frames"]
+    assert len(receipt_of(client, part, video_min_frames=6)["frames"]) == 6
+    small = receipt_of(client, part, video_max_pixels=4 * 64 * 64)
+    assert small["seen"] == [64, 64] and small["tokens"] < by_request["tokens"]
+
+
+def test_a_stretch_outside_the_clip(client: openai.OpenAI, clip_path: Path) -> None:
+    part = {"type": "video", "video": pictures.data_url(clip_path.read_bytes(), "video/mp4")}
+    with pytest.raises(openai.BadRequestError, match="begins at 9 s, but the clip lasts 2 s"):
+        receipt_of(client, part, video_start=9)
+    with pytest.raises(openai.BadRequestError, match="video_max_frames: at most 768"):
+        receipt_of(client, part, video_max_frames=9999)
+
+
+def test_frames_as_a_list(client: openai.OpenAI) -> None:
+    urls = [pictures.picture_url("red", size=(96, 96)) for _ in range(4)]
+    receipt = receipt_of(client, {"type": "video", "video": urls, "fps": 2})
+    assert receipt["kind"] == "video"
+    assert receipt["frames"] == [{"index": i, "time": i / 2} for i in range(4)]
+    frames = ",".join(url.partition(",")[2] for url in urls)
+    vllm = receipt_of(client, {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{frames}"}})
+    assert vllm["sha256"] == receipt["sha256"] and vllm["frames"] == receipt["frames"]

@@ -11,11 +11,14 @@ from engine.api.convert import chat_request, text_request
 from engine.api.schemas import UNSUPPORTED, ChatRequest, TextRequest, explain, json_path
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import Part, Request
+from engine.types import FrameSampling, Part, Request
 
 HELLO = [{"role": "user", "content": "hello"}]
 LIMITS = MediaLimits()
 DATA_URL = "data:image/png;base64,AAAA"
+
+CLIP_FIELDS = {"fps": 3, "min_frames": 2, "max_frames": 8, "video_start": 1, "video_end": 2.5, "total_pixels": 1000}
+OWN_FRAMES = FrameSampling(fps=3, min_frames=2, max_frames=8, start_s=1, end_s=2.5, max_pixels=1000)
 
 
 def chat(messages: Any = None, **fields: Any) -> Request:
@@ -101,11 +104,60 @@ def test_unknown_fields_are_ignored() -> None:
         ({"type": "text", "text": "hi"}, Part("text", text="hi", param="messages[0].content[1].text")),
         (
             {"type": "image_url", "image_url": {"url": DATA_URL, "detail": "low"}},
-            Part("image", url=DATA_URL, param="messages[0].content[1].image_url.url"),
+            Part("image", url=DATA_URL, detail="low", param="messages[0].content[1].image_url.url"),
         ),
         (
             {"type": "image_url", "image_url": "https://host/a.png"},
             Part("image", url="https://host/a.png", param="messages[0].content[1].image_url"),
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": DATA_URL, "detail": "high", "max_pixels": 9}},
+            Part("image", url=DATA_URL, detail="high", max_pixels=9, param="messages[0].content[1].image_url.url"),
+        ),
+        (
+            {"type": "image", "image": {"url": DATA_URL}, "max_pixels": 100},
+            Part("image", url=DATA_URL, max_pixels=100, param="messages[0].content[1].image.url"),
+        ),
+        ({"type": "image", "url": DATA_URL}, Part("image", url=DATA_URL, param="messages[0].content[1].url")),
+        (
+            {"type": "image", "base64": "AAAA"},
+            Part("image", url="data:;base64,AAAA", param="messages[0].content[1].base64"),
+        ),
+        (
+            {
+                "type": "video",
+                "video": DATA_URL,
+                "fps": 3,
+                "min_frames": 2,
+                "max_frames": 8,
+                "video_start": 1,
+                "video_end": 2.5,
+                "total_pixels": 1000,
+            },
+            Part("video", url=DATA_URL, param="messages[0].content[1].video", frames=OWN_FRAMES),
+        ),
+        (
+            {"type": "video", "video": [DATA_URL, {"url": "http://host/b.png"}], "fps": 4},
+            Part(
+                "video",
+                parts=(
+                    Part("image", url=DATA_URL, param="messages[0].content[1].video[0]"),
+                    Part("image", url="http://host/b.png", param="messages[0].content[1].video[1].url"),
+                ),
+                frames=FrameSampling(list_fps=4),
+                param="messages[0].content[1].video",
+            ),
+        ),
+        (
+            {"type": "video_url", "video_url": {"url": "data:video/jpeg;base64,AA,BB"}},
+            Part(
+                "video",
+                parts=tuple(
+                    Part("image", url=f"data:image/jpeg;base64,{x}", param=f"messages[0].content[1].video_url.url[{i}]")
+                    for i, x in enumerate(("AA", "BB"))
+                ),
+                param="messages[0].content[1].video_url.url",
+            ),
         ),
         ({"type": "image", "image": DATA_URL}, Part("image", url=DATA_URL, param="messages[0].content[1].image")),
         (
@@ -157,6 +209,22 @@ def test_parts(part: dict[str, Any], expected: Part) -> None:
             content({"type": "image_url", "image_url": {"url": DATA_URL, "detail": "huge"}}),
             "messages[0].content[0].image_url.detail",
         ),
+        (content({"type": "image", "image": DATA_URL, "max_pixels": 0}), "messages[0].content[0].max_pixels"),
+        (content({"type": "video", "video": DATA_URL, "fps": 0}), "messages[0].content[0].fps"),
+        (content({"type": "video", "video": DATA_URL, "max_pixels": 5}), "messages[0].content[0].max_pixels"),
+        (content({"type": "video", "video": DATA_URL, "video_start": -1}), "messages[0].content[0].video_start"),
+        (
+            content({"type": "video", "video": DATA_URL, "video_start": 2, "video_end": 2}),
+            "messages[0].content[0].video_end",
+        ),
+        (
+            content({"type": "video", "video": DATA_URL, "min_frames": 9, "max_frames": 8}),
+            "messages[0].content[0].min_frames",
+        ),
+        (content({"type": "video", "video": []}), "messages[0].content[0].video"),
+        (content({"type": "video", "video": [DATA_URL] * 769}), "messages[0].content[0].video"),
+        (content({"type": "video", "video": [DATA_URL, 5]}), "messages[0].content[0].video[1]"),
+        (content({"type": "image", "image": [DATA_URL]}), "messages[0].content[0].image"),
         (content({"type": "input_audio", "input_audio": {}}), "messages[0].content[0].input_audio.data"),
         ([*content({"type": "image", "image": DATA_URL}, role="system"), *HELLO], "messages[0].content[0]"),
         ([*HELLO, *content({"type": "image", "image": DATA_URL}, role="assistant")], "messages[1].content[0]"),
@@ -203,6 +271,11 @@ def test_wrong_messages_are_named(messages: Any, param: str) -> None:
         ("video_fps", 0, "0"),
         ("video_max_frames", 0, "1"),
         ("video_max_frames", 769, "768"),
+        ("video_min_frames", 769, "768"),
+        ("video_min_frames", 0, "1"),
+        ("video_start", -1, "0"),
+        ("video_end", 0, "0"),
+        ("video_max_pixels", 0, "1"),
         ("chat_template_kwargs", [], "dictionary"),
     ],
 )
@@ -210,6 +283,20 @@ def test_wrong_values_are_named_with_their_limit(field: str, value: Any, limit: 
     error = refused(chat, **{field: value})
     assert error.status == 400 and error.param == field
     assert error.message.startswith(f"{field}: ") and limit in error.message
+
+
+def test_settings_of_clips_that_contradict_each_other() -> None:
+    error = refused(chat, video_start=3, video_end=2.5)
+    assert error.param == "video_end" and "2.5 s" in error.message and "3 s" in error.message
+    error = refused(chat, video_min_frames=9, video_max_frames=8)
+    assert error.param == "video_min_frames" and "8" in error.message
+
+
+def test_extra_body_is_as_the_client_would_have_merged_it() -> None:
+    """Twin: what stands at the top level wins."""
+    assert chat(extra_body={"video_fps": 3, "top_k": 5}) == chat(video_fps=3, top_k=5)
+    assert chat(extra_body={"video_fps": 3}, video_fps=4) == chat(video_fps=4)
+    assert refused(chat, extra_body={"video_fps": 0}).param == "video_fps"
 
 
 def test_a_wrong_bias_is_named_by_its_token() -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from engine.config import EngineConfig, MediaLimits
+from engine.errors import BadMedia
 from engine.media import load_media
 from engine.models import registry
 from engine.prompt import build
@@ -20,6 +21,7 @@ from engine.types import FrameSampling, Request
 from tests.engine.drive import ask, chat
 from tests.pictures import picture, write_clip
 
+EVERYTHING = FrameSampling()
 SIZES = [(128, 96), (96, 128), (1920, 1080), (640, 480), (33, 47), (500, 90), (64, 64)]
 
 
@@ -113,3 +115,68 @@ def test_families_without_a_budget_are_left_alone(tiny_model: Callable[..., Path
     plain = built(loaded, chat(clip_path, "?"), FrameSampling())
     keyed = built(replace(loaded, video_settings={"frame_longest_edge": 4096}), chat(clip_path, "?"), FrameSampling())
     assert plain.receipts == keyed.receipts or plain.ids == keyed.ids
+
+
+# -- budgets that a request asks for -----------------------------------------------------------------------------------
+
+
+def seen(loaded: registry.Loaded, *pieces: Any, frames: FrameSampling = EVERYTHING, **more: Any) -> Any:
+    """Receipts of pieces, the media of which have these fields in their parts."""
+    request = chat(*pieces)
+    parts = tuple(p if p.kind == "text" else replace(p, **more) for p in request.messages[0].parts)
+    request = replace(request, messages=(replace(request.messages[0], parts=parts),))
+    num_media = sum(p.kind != "text" for p in parts)
+    return built(loaded, request, *[frames] * num_media).receipts
+
+
+def test_low_detail_costs_less(demo: registry.Loaded) -> None:
+    """Twin: high and auto are what the model takes by itself."""
+    photo = picture("#ff0000", "circle", (640, 480))
+    cost = {detail: seen(demo, photo, "?", detail=detail)[0] for detail in ("low", "auto", "high")}
+    assert cost["auto"].tokens == cost["high"].tokens == 12
+    assert cost["low"].tokens == 6 < cost["auto"].tokens
+    assert cost["low"].seen_px == (96, 64)
+    assert cost["low"].sha256 == cost["auto"].sha256, "it is the same picture"
+
+
+def test_a_budget_of_one_picture_is_its_own(demo: registry.Loaded) -> None:
+    photo = picture("#ff0000", "circle", (640, 480))
+    request = chat(photo, photo, "?")
+    first, second, text = request.messages[0].parts
+    request = replace(
+        request, messages=(replace(request.messages[0], parts=(replace(first, max_pixels=4096), second, text)),)
+    )
+    prompt = built(demo, request, FrameSampling(), FrameSampling())
+    assert [r.tokens for r in prompt.receipts] == [2, 12]
+    assert len({i for i in prompt.cache_ids if i < 0}) == 2
+
+
+@pytest.mark.parametrize("family", ["gemma3", "idefics3", "pixtral", "llava", "qwen2_5_vl"])
+def test_every_family_takes_a_budget(tiny_model: Callable[..., Path], clip_path: Path, family: str) -> None:
+    """Families of one size see a coarser picture of the same size; the prompt stays whole."""
+    loaded = registry.load(EngineConfig(model=replace(EngineConfig().model, source=str(tiny_model(family)))))
+    photo = picture("#ff0000", "circle", (640, 480))
+    (plain,), (small,) = seen(loaded, photo, "?"), seen(loaded, photo, "?", max_pixels=64 * 64)
+    assert 0 < small.tokens <= plain.tokens
+    assert (small.tokens < plain.tokens) == (small.seen_px != plain.seen_px) or family == "idefics3"
+    (clip,) = seen(loaded, clip_path, "?", frames=FrameSampling(max_pixels=4 * 56 * 56))
+    assert clip.tokens > 0
+
+
+def test_more_frames_at_one_budget_are_blurrier(demo: registry.Loaded, tmp_path: Path) -> None:
+    clip = walk(tmp_path / "walk.mp4", to_right=True)
+    sizes = {
+        count: seen(demo, clip, "?", frames=FrameSampling(fps=10.0, max_frames=count, max_pixels=8 * 128 * 96))[0]
+        for count in (4, 8, 16, 32)
+    }
+    assert [sizes[n].seen_px for n in (4, 8, 16, 32)] == [(128, 96), (128, 96), (64, 64), (64, 32)]
+    assert all(len(r.frames) * r.seen_px[0] * r.seen_px[1] <= 8 * 128 * 96 for r in sizes.values())
+
+
+def test_a_budget_that_nothing_can_meet_is_refused(demo: registry.Loaded, clip_path: Path) -> None:
+    with pytest.raises(BadMedia, match=r"1,000 pixels are too few; .* is 4,096"):
+        seen(demo, clip_path, "?", frames=FrameSampling(max_pixels=1000))
+    (tight,) = seen(demo, picture("red", "circle", (70, 60)), "?", max_pixels=9216)
+    assert tight.seen_px == (64, 64), "its least, 9,216 pixels, would round up to more than was asked for"
+    with pytest.raises(BadMedia, match="500 pixels are too few"):
+        seen(demo, picture("red"), "?", max_pixels=500)

@@ -1,0 +1,57 @@
+"""A clip sent as a list of pictures: fetched and decoded as any picture, with times from the list's rate."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from engine.config import MediaLimits
+from engine.media.fetch import read_part
+from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
+from engine.media.image import decode_image
+from engine.media.medium import Media, refuse
+from engine.media.video import CLIP_PIXELS, Taken, as_media, choose
+from engine.types import FrameSampling, Part
+
+
+def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media:
+    """All frames of the list (an odd last one twice), or as many as the limits take, evenly. Raises BadMedia."""
+    count = len(part.parts)
+    clip = Clip(count, frames.list_fps or DEFAULT_FPS, 0, 0)
+    indices = _choose(part, clip, limits, frames)
+    pictures: dict[int, Media] = {}
+    fetch_ms = decode_ms = 0.0
+    for index in sorted(set(indices)):
+        started = time.perf_counter()
+        data = read_part(part.parts[index], limits)
+        fetched = time.perf_counter()
+        pictures[index] = decode_image(part.parts[index], data, limits)
+        fetch_ms += (fetched - started) * 1e3
+        decode_ms += (time.perf_counter() - fetched) * 1e3
+        _check_size(part.parts[index], pictures[index], pictures[indices[0]], (len(indices), limits))
+    taken = Taken(
+        np.stack([pictures[index].pixels for index in indices]),
+        tuple((index, round(index / clip.fps, 6)) for index in indices),
+        pictures[indices[0]].decoded_px,
+    )
+    media = as_media(clip, taken, sum(picture.num_bytes for picture in pictures.values()))
+    return replace(media, fetch_ms=fetch_ms, decode_ms=decode_ms)
+
+
+def _choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
+    """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less."""
+    asked = frames.fps or frames.max_frames or frames.start_s or frames.end_s
+    if not asked and clip.num_frames <= min(DEFAULT_MAX_FRAMES, limits.max_frames):
+        every = tuple(range(clip.num_frames))
+        return every + every[-1:] * (len(every) % PAIR)
+    return choose(part, clip, limits, frames if frames.fps else replace(frames, fps=clip.fps))
+
+
+def _check_size(part: Part, picture: Media, first: Media, bounds: tuple[int, MediaLimits]) -> None:
+    (width, height), (count, limits) = picture.decoded_px, bounds
+    if picture.decoded_px != first.decoded_px:
+        raise refuse(part, f"the frame has {width} x {height} pixels, the first one {first.decoded_px}; send one size")
+    if count * width * height > CLIP_PIXELS * limits.max_pixels:
+        raise refuse(part, f"{count} frames of {width} x {height} pixels are too many; send fewer or smaller ones")
