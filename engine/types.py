@@ -490,6 +490,11 @@ class CacheStats:
         """Prompt tokens reused over prompt tokens seen."""
         return self.tokens_saved / self.tokens_seen if self.tokens_seen else 0.0
 
+    @property
+    def memory_used_mb(self) -> float:
+        """MiB of KV, snapshots and vision features held in memory."""
+        return (self.kv_bytes + self.snapshot_bytes + self.feature_bytes) / 1024**2
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
@@ -130,6 +130,10 @@ class PrefixCache:
             self.pool.put(slot, payload, tensors.num_bytes(payload))
         self.pool.trim(lease.root, cache_ids)
 
+    def lease(self, tenant: str = "") -> Lease:
+        """For storing what was not begun here: nothing is held, so there is no end to it."""
+        return Lease(self._root(tenant), Match((), 0, Miss("first_use", 0)), ())
+
     def end(self, lease: Lease) -> None:
         """The row is gone: its blocks may be evicted."""
         self.pool.release(lease.match)
@@ -237,6 +241,26 @@ class PrefixCache:
             cache_mismatches=self._mismatches,
             disk=self._disk.stats() if self._disk else DiskStats(),
         )
+
+    def get_stats(self) -> dict[str, Any]:
+        """All counters and sizes by name: hits, misses, hit_rate, tokens_saved, total_queries, image_hits, ..."""
+        stats = self.stats()
+        return {**asdict(stats), "hit_rate": stats.hit_rate, "memory_used_mb": stats.memory_used_mb}
+
+    @property
+    def hit_rate(self) -> float:
+        """Prompt tokens reused over prompt tokens seen."""
+        return self.stats().hit_rate
+
+    @property
+    def tokens_saved(self) -> int:
+        """Prompt tokens that were not computed."""
+        return self.pool.counters.tokens_saved
+
+    @property
+    def memory_used_mb(self) -> float:
+        """MiB of KV, snapshots and vision features."""
+        return self.stats().memory_used_mb
 
     def _acquire(self, match: Match, prompt: Prompt, counts: bool) -> None:
         """The row starts from this match: hold its blocks; count the prompt, and whether a whole medium was reused."""

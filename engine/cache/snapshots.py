@@ -45,6 +45,11 @@ class SnapshotStore:
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of the longest snapshot of all."""
+        return max((len(snapshot.ids) for snapshot in self._held.values()), default=0)
+
     def find(self, root: bytes, ids: Sequence[int]) -> tuple[list[Any], int, Miss]:
         """A copy of the longest snapshot that ids[:-1] begins with, its length in tokens, and why it is not longer."""
         limit = len(ids) - 1

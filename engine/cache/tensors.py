@@ -57,6 +57,11 @@ def _layers(cache: Sequence[Any]) -> list[Any]:
     return [layer for layer in cache if isinstance(layer, _PLAIN)]
 
 
+def num_tokens(cache: Sequence[Any]) -> int:
+    """Tokens whose KV one row holds, where all its layers are plain; their arrays may be longer."""
+    return min(int(layer.offset) for layer in _layers(cache))
+
+
 def bytes_per_token(cache: Sequence[Any]) -> int:
     """KV of one token of one row, over all layers that grow with the prompt. cache: a row's, with something in it."""
     layers = [layer for layer in cache if getattr(layer, "keys", None) is not None]
