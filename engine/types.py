@@ -452,7 +452,9 @@ class DiskStats:
 class CacheStats:
     """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats.
 
-    image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused. cache_verified: hits that
+    image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused. media_reused: pictures and
+    clips that were not encoded, for their KV was there; feature_hits: pictures and pairs of frames whose features were.
+    kv_layer_bytes: kv_bytes by layer. cache_verified: hits that
     were replayed cold and compared; cache_mismatches: those of them whose answers differed.
     """
 
@@ -481,9 +483,16 @@ class CacheStats:
     feature_bytes: int = 0
     feature_hits: int = 0
     feature_misses: int = 0
+    media_reused: int = 0
+    kv_layer_bytes: tuple[int, ...] = ()
     cache_verified: int = 0
     cache_mismatches: int = 0
     disk: DiskStats = field(default_factory=DiskStats)
+
+    @property
+    def encoder_runs_avoided(self) -> int:
+        """Vision encoder runs that reuse saved."""
+        return self.media_reused + self.feature_hits
 
     @property
     def hit_rate(self) -> float:

@@ -291,8 +291,9 @@ class Worker:
         self._show(force=True)
         sequence.post(done)
         log.info(
-            "%s %s prompt=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
-            sequence.id, reason, sequence.num_prompt, sequence.num_generated, len(done.media),
+            "%s %s prompt=%d reused=%d computed=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
+            sequence.id, reason, sequence.num_prompt, sequence.num_cached, sequence.num_prompt - sequence.num_cached,
+            sequence.num_generated, len(done.media),
             done.timing.ttft_ms, done.timing.total_ms,
         )  # fmt: skip
 

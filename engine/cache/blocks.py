@@ -84,7 +84,7 @@ class Match:
 @dataclass(slots=True)
 class Counters:
     """Since the start. A query is one prompt; tokens_saved are prompt tokens that were not computed; image_hits and
-    video_hits are prompts with a picture, or a clip, among these."""
+    video_hits are prompts with a picture, or a clip, among these; media_reused counts the pictures and clips."""
 
     queries: int = 0
     hits: int = 0
@@ -92,6 +92,7 @@ class Counters:
     tokens_saved: int = 0
     image_hits: int = 0
     video_hits: int = 0
+    media_reused: int = 0
     stored: int = 0
     shared: int = 0
     copied_on_write: int = 0

@@ -211,6 +211,7 @@ class PrefixCache:
         """Counters and sizes, as /v1/cache/stats and the tab show them."""
         pool, counters = self.pool, self.pool.counters
         blocks: list[Block] = list(pool)
+        tokens, layers = sum(len(b.ids) for b in blocks), tensors.layer_bytes(blocks[0].payload) if blocks else []
         return CacheStats(
             enabled=self._enabled,
             total_queries=counters.queries,
@@ -237,6 +238,8 @@ class PrefixCache:
             feature_bytes=self.features.num_bytes,
             feature_hits=self.features.hits,
             feature_misses=self.features.misses,
+            media_reused=counters.media_reused,
+            kv_layer_bytes=tuple(size // len(blocks[0].ids) * tokens for size in layers),
             cache_verified=self._verified,
             cache_mismatches=self._mismatches,
             disk=self._disk.stats() if self._disk else DiskStats(),
@@ -268,7 +271,8 @@ class PrefixCache:
         if not counts:
             return
         pairs = zip(prompt.spans, prompt.receipts, strict=False)
-        kinds = {receipt.kind for span, receipt in pairs if span.end <= match.num_tokens}
+        kinds = [receipt.kind for span, receipt in pairs if span.end <= match.num_tokens]
+        self.pool.counters.media_reused += len(kinds)
         self.pool.counters.image_hits += "image" in kinds
         self.pool.counters.video_hits += "video" in kinds
 

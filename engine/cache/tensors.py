@@ -69,7 +69,11 @@ def bytes_per_token(cache: Sequence[Any]) -> int:
 
 
 def num_bytes(payload: Payload) -> int:
-    return sum(keys.nbytes + values.nbytes for keys, values in payload)
+    return sum(layer_bytes(payload))
+
+
+def layer_bytes(payload: Payload) -> list[int]:
+    return [keys.nbytes + values.nbytes for keys, values in payload]
 
 
 def named(payload: Payload) -> dict[str, mx.array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -80,6 +81,24 @@ def test_same_picture_other_question(client: openai.OpenAI, http: httpx.Client, 
     assert after["hit_rate"] == pytest.approx(after["tokens_saved"] / after["tokens_seen"])
 
 
+def test_an_encoder_run_that_was_avoided_is_counted(client: openai.OpenAI, http: httpx.Client, clean: None) -> None:
+    ask(client, "What is in this image?", pictures.picture_url("blue", "triangle"))
+    before = stats(http)["encoder_runs_avoided"]
+    ask(client, "What shape is it?", pictures.picture_url("blue", "triangle"))
+    assert stats(http)["encoder_runs_avoided"] == before + 1
+
+
+def test_the_log_has_a_line_for_each_request_without_its_words(
+    client: openai.OpenAI, clean: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="engine.worker"):
+        usage = ask(client, "Is my secret safe?", pictures.picture_url("red"))
+    (line,) = [record.getMessage() for record in caplog.records if "prompt=" in record.getMessage()]
+    reused = usage.prompt_tokens_details.cached_tokens
+    assert f"prompt={usage.prompt_tokens} reused={reused} computed={usage.prompt_tokens - reused} " in line
+    assert "media=1" in line and "secret" not in caplog.text
+
+
 def test_another_picture_is_no_picture_hit(client: openai.OpenAI, http: httpx.Client, clean: None) -> None:
     ask(client, "What is in this image?", pictures.picture_url("red"))
     before = stats(http)["image_hits"]
@@ -114,6 +133,7 @@ def test_blocks_are_listed(client: openai.OpenAI, http: httpx.Client, clean: Non
     held = blocks(http)
     assert held and stats(http)["blocks"] == len(held)
     assert sum(block["num_bytes"] for block in held) == stats(http)["bytes"]["kv"] > 0
+    assert sum(stats(http)["kv_layer_bytes"]) == stats(http)["bytes"]["kv"]
     first = held[0]
     assert first["start"] == 0 and 0 < first["num_tokens"] <= stats(http)["block_tokens"]
     assert first["media"] == [usage.media[0]["sha256"]]
