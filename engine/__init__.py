@@ -11,7 +11,7 @@ core                         Engine; makes the engine thread and the media pool
 worker                       the body of the engine thread
 scheduler                    who waits, who is prefilled next, who decodes (pure)
 prompt spans order receipts  request + media -> token ids; where each medium lies; what the processor made of it
-preflight rates              what a request would cost; how fast this engine is
+preflight rates fit          what a request would cost; how fast this engine is; what to cut so that it fits
 sizing                       how large the model sees a medium where a budget of pixels says so
 detokenize sampling          token ids -> text; sampling settings -> sampler
 models/                      registry, families table, adapter, batch, vision tower

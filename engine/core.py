@@ -18,7 +18,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine import device
+from engine import device, fit
 from engine.checks import check, media_parts
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
@@ -161,6 +161,27 @@ class Engine:
             return found
         loop = asyncio.get_running_loop()
         return replace(found, pictures=await loop.run_in_executor(self._media, _as_seen, media, found.media))
+
+    async def fit(self, request: Request) -> Request | None:
+        """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
+
+        None where that does not help: the text alone is too long, or this family has one size for all pictures.
+        """
+        smaller = request
+        for _ in range(fit.MAX_STEPS):
+            try:
+                found = await self.preflight(smaller)
+            except BadMedia:
+                # A first look must work; later, sizes have become too small for this model.
+                if smaller is request:
+                    raise
+                return None
+            if found.left >= fit.room(request):
+                return smaller
+            if (cut := fit.shrunk(smaller, found)) is None:
+                return None
+            smaller = cut
+        return None
 
     async def blocks(self, *, with_text: bool = True) -> list[BlockInfo]:
         """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread.

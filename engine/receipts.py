@@ -21,7 +21,7 @@ from engine.media import Media
 from engine.models.adapter import Encoding
 from engine.models.registry import Loaded
 from engine.spans import Prompt
-from engine.types import FeatureUse, Kind, MediaReceipt
+from engine.types import FeatureUse, Kind, MediaReceipt, Part
 
 Seen = tuple[int, tuple[int, int]]
 Processed = tuple[list[int], dict[str, Any]]
@@ -118,6 +118,14 @@ def shared(receipts: tuple[MediaReceipt, ...], media: tuple[Media, ...], resize_
     sizes = [medium.pixels.size or 1 for medium in media]
     pairs = zip(receipts, sizes, strict=True)
     return tuple(replace(receipt, resize_ms=resize_ms * size / sum(sizes)) for receipt, size in pairs)
+
+
+def largest(receipts: tuple[MediaReceipt, ...], parts: list[Part]) -> str:
+    """A sentence that names the medium with the most tokens, for a prompt that is too long; "" without media."""
+    if not receipts:
+        return ""
+    tokens, param = max((receipt.tokens, part.param) for receipt, part in zip(receipts, parts, strict=True))
+    return f" {param} has {tokens} of them; a smaller picture or fewer frames cost less."
 
 
 def encoded(prompt: Prompt, first: int, encoding: Encoding | None) -> tuple[MediaReceipt, ...]:

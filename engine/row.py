@@ -9,13 +9,14 @@ from typing import Any
 
 from engine import prompt, sampling
 from engine.cache.prefix import Lease, PrefixCache, words
+from engine.checks import media_parts
 from engine.config import EngineConfig
 from engine.detokenize import Detokenizer
 from engine.errors import ContextOverflow
 from engine.models.adapter import Features
 from engine.models.registry import Loaded
 from engine.order import media_first
-from engine.receipts import encoded
+from engine.receipts import encoded, largest
 from engine.scheduler import Sequence
 from engine.spans import Prompt
 from engine.types import CacheTrace, Delta, Done, FinishReason, Request, Sampling, Timing, Usage
@@ -60,7 +61,7 @@ class Opener:
         built = prompt.build(loaded, request, sequence.media)
         sequence.media = ()
         sequence.num_prompt = len(built.ids)
-        max_tokens = self._max_tokens(len(built.ids), request.max_tokens)
+        max_tokens = self._max_tokens(built, request)
         cache = loaded.adapter.make_cache()
         lease = self._prefix.begin(built, cache, request)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
@@ -92,13 +93,16 @@ class Opener:
         before = built.ids[-1] if request.prompt is not None else None
         return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
 
-    def _max_tokens(self, num_prompt: int, asked: int | None) -> int:
+    def _max_tokens(self, built: Prompt, request: Request) -> int:
         """The completion's limit. A default is clamped to the context, an explicit number that does not fit refused."""
-        context = self._loaded.card.context_tokens
+        context, num_prompt, asked = self._loaded.card.context_tokens, len(built.ids), request.max_tokens
         left = context - num_prompt
         if left < 1:
+            over = f"{num_prompt - context + 1} too many for an answer of one token"
             raise ContextOverflow(
-                f"The prompt has {num_prompt} tokens; this model's context is {context}.", param="messages"
+                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
+                + largest(built.receipts, media_parts(request)),
+                param="messages",
             )
         if asked is not None and asked > left:
             raise ContextOverflow(

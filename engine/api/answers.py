@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from engine.types import CacheTrace, Delta, Done, MediaReceipt
+from engine.types import CacheTrace, Delta, Done, MediaReceipt, Preflight
 
 Json = dict[str, Any]
 
@@ -140,6 +140,20 @@ def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
     """
     said = asdict(trace)
     return said if operator else {**said, "other": ""}
+
+
+def preflight_json(found: Preflight) -> Json:
+    """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own."""
+    return {
+        "count": len(found.tokens),
+        "max_model_len": found.context_tokens,
+        "tokens": list(found.tokens),
+        "token_strs": None,
+        "left": found.left,
+        "cached_tokens": found.cached_tokens,
+        "ttft_ms": None if found.ttft_ms is None else round(found.ttft_ms, 3),
+        "media": [receipt_json(receipt) for receipt in found.media],
+    }
 
 
 def receipt_json(receipt: MediaReceipt) -> Json:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from engine.api.parts import check_stretch, read_part
-from engine.api.schemas import MAX_STOPS, Asked, ChatRequest, TextRequest, refuse_unsupported
+from engine.api.schemas import MAX_STOPS, Asked, ChatRequest, TextRequest, TokenizeRequest, refuse_unsupported
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.privacy import Caller
@@ -50,6 +50,15 @@ def text_request(body: TextRequest, request_id: str, who: Caller = ANYBODY) -> R
         id=request_id,
         tenant=who.tenant(_salt(body)),
     )
+
+
+def tokenize_request(body: TokenizeRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
+    """The Request whose prompt is to be counted."""
+    if (body.messages is None) == (body.prompt is None):
+        raise BadRequest("messages: send either messages or prompt.", param="messages")
+    if body.messages is not None:
+        return chat_request(body, limits, request_id, who)
+    return text_request(TextRequest.model_validate(body.model_dump(exclude={"messages"})), request_id, who)
 
 
 def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:

@@ -11,11 +11,11 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from engine.api.answers import Answer, ChatAnswer, Envelope, TextAnswer
+from engine.api.answers import Answer, ChatAnswer, Envelope, TextAnswer, preflight_json
 from engine.api.cards import check_model, fingerprint, health_json, model_json
-from engine.api.convert import chat_request, text_request
+from engine.api.convert import chat_request, text_request, tokenize_request
 from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.schemas import Asked, ChatRequest, TextRequest
+from engine.api.schemas import Asked, ChatRequest, TextRequest, TokenizeRequest
 from engine.api.sse import EventStream, check_finished, chunks, open_stream, read_all, unless_gone
 from engine.config import ServerConfig
 from engine.core import Engine
@@ -59,6 +59,13 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         return await _answer(
             engine, text_request(body, envelope.id, http.state.caller), TextAnswer(envelope), body, http
         )
+
+    @router.post("/tokenize")
+    async def tokenize(body: TokenizeRequest, http: Request) -> Response:
+        envelope = await envelope_of(body, http)
+        request = tokenize_request(body, engine.config.media, envelope.id, http.state.caller)
+        found = await unless_gone(engine.preflight(request), http.receive)
+        return Response(status_code=CLIENT_CLOSED) if found is None else JSONResponse(preflight_json(found))
 
     @router.get("/models")
     async def models() -> dict[str, Any]:

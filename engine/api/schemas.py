@@ -69,6 +69,13 @@ class ChatRequest(Asked):
     video_max_pixels: StrictInt | None = Field(None, ge=1, description="most pixels of all frames together")
 
 
+class TokenizeRequest(ChatRequest):
+    """POST /v1/tokenize, after vLLM's: a chat, or a raw prompt."""
+
+    messages: list[dict[str, Any]] | None = None  # type: ignore[assignment]
+    prompt: str | list[str] | list[TokenId] | list[list[TokenId]] | None = None
+
+
 class TextRequest(Asked):
     """POST /v1/completions."""
 

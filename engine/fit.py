@@ -1,0 +1,57 @@
+"""One-click fit: the same request with smaller pictures and fewer frames, so that an answer fits. Pure; any thread.
+
+The engine builds the prompt again after each step (Engine.fit), because only the processor knows what sizes cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from engine.types import FrameSampling, MediaReceipt, Part, Preflight, Request
+
+ROOM_TOKENS = 256
+"""Left for the answer where the request does not say how long it may be."""
+
+MAX_STEPS = 8
+MIN_FRAMES = 2
+_CAUTION = 0.9
+
+
+def room(request: Request) -> int:
+    """Context tokens that must be left."""
+    return request.max_tokens or ROOM_TOKENS
+
+
+def shrunk(request: Request, found: Preflight) -> Request | None:
+    """The request with its media cut by what it is over; None when they hold nothing that could go.
+
+    A clip loses frames first and keeps their size; from two frames on it loses pixels, as pictures do.
+    """
+    media_tokens = sum(receipt.tokens for receipt in found.media if receipt.kind != "audio")
+    over = room(request) - found.left
+    if media_tokens == 0 or over >= len(found.tokens):
+        return None
+    share = max(0.05, (1 - over / media_tokens) * _CAUTION)
+    receipts = iter(found.media)
+    messages = tuple(replace(m, parts=tuple(_smaller_parts(m.parts, receipts, share))) for m in request.messages)
+    return replace(request, messages=messages)
+
+
+def _smaller_parts(parts: tuple[Part, ...], receipts: Iterator[MediaReceipt], share: float) -> Iterator[Part]:
+    for part in parts:
+        yield part if part.kind == "text" else _smaller(part, next(receipts), share)
+
+
+def _smaller(part: Part, receipt: MediaReceipt, share: float) -> Part:
+    width, height = receipt.seen_px if 0 not in receipt.seen_px else receipt.decoded_px
+    if part.kind == "image":
+        return replace(part, max_pixels=max(1, int(width * height * share)))
+    if part.kind != "video":
+        return part
+    frames = part.frames or FrameSampling()
+    count = len(receipt.frames)
+    if count > MIN_FRAMES:
+        fewer = max(MIN_FRAMES, int(count * share) // 2 * 2)
+        return replace(part, frames=replace(frames, max_frames=fewer, min_frames=min(frames.min_frames or 1, fewer)))
+    return replace(part, frames=replace(frames, max_pixels=max(1, int(count * width * height * share))))
