@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
 
-from engine.types import Done, FrameSampling, Kind, Message, Part, Request, Sampling
+from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, Part, Request, Sampling
+from workbench import receipts
 
 EntryKind = Literal["text", "image", "video", "audio", "reasoning", "note", "busy", "error"]
 SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio")
@@ -28,12 +29,17 @@ AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aa
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One displayed message. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent."""
+    """One displayed message. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
+
+    A note carries the request that it is about, and what became of each of its media.
+    """
 
     role: Literal["user", "assistant"]
     kind: EntryKind
     text: str = ""
     path: str | None = None
+    request: Request | None = None
+    media: tuple[MediaReceipt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,8 @@ def _shown(entry: Entry) -> dict[str, Any]:
         return {"role": entry.role, "content": entry.text, "metadata": {"title": "Reasoning"}}
     if entry.kind in ("note", "busy", "error"):
         words = html.escape(" ".join(entry.text.split()))
-        return {"role": entry.role, "content": f'<div class="note note-{entry.kind}">{words}</div>'}
+        receipt = receipts.to_html(entry.request.id, entry.media) if entry.request else ""
+        return {"role": entry.role, "content": f'{receipt}<div class="note note-{entry.kind}">{words}</div>'}
     return {"role": entry.role, "content": entry.text}
 
 
@@ -117,7 +124,7 @@ def note(done: Done) -> str:
     tokens_in = f"{usage.prompt_tokens:,} tokens in"
     if usage.cached_tokens:
         tokens_in += f" ({usage.cached_tokens:,} from cache)"
-    words = [tokens_in, f"{usage.completion_tokens:,} out", f"first token {milliseconds(timing.ttft_ms)}"]
+    words = [tokens_in, f"{usage.completion_tokens:,} out", f"first token {receipts.milliseconds(timing.ttft_ms)}"]
     if timing.decode_tps:
         words.append(f"{rate(timing.decode_tps)} tokens/s")
     if done.finish_reason == "length":
@@ -130,10 +137,6 @@ def note(done: Done) -> str:
 def stopped_note(num_tokens: int) -> str:
     """The quiet line of an answer that was stopped: a closed stream sends no Done, so only what was read is known."""
     return f"{num_tokens:,} out · stopped" if num_tokens else "stopped before the first token"
-
-
-def milliseconds(ms: float) -> str:
-    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
 
 
 def rate(tokens_per_s: float) -> str:

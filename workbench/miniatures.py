@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 SIZE_PX = 96
+SHOWN_PX = 640
 MAX_HELD = 256
 
 
@@ -34,12 +36,21 @@ class Miniatures:
         return self._made.get(content)
 
 
-def _encode(png: bytes) -> str:
+async def data_urls(pngs: Iterable[bytes]) -> list[str]:
+    """Pictures in their own size, up to SHOWN_PX. The event loop gets a turn after each of them."""
+    urls = []
+    for png in pngs:
+        urls.append(_encode(png, SHOWN_PX))
+        await asyncio.sleep(0)
+    return urls
+
+
+def _encode(png: bytes, longest_px: int = SIZE_PX) -> str:
     """A tenth of the PNG's size: a page gets twenty of them at a time."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    image.thumbnail((SIZE_PX, SIZE_PX))
+    image.thumbnail((longest_px, longest_px))
     out = io.BytesIO()
     image.save(out, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -44,6 +44,11 @@ class Session:
         if self.answer is not None:
             self.answer.stop()
 
+    def asked(self, request_id: str) -> Request | None:
+        """The request of an answer that is still in the chat."""
+        requests = (entry.request for entry in self.entries if entry.request is not None)
+        return next((request for request in requests if request.id == request_id), None)
+
     def clear(self) -> None:
         self.stop()
         self.entries, self.answer = (), None
@@ -115,7 +120,7 @@ class Answer:
             return Entry("assistant", "error", self.error.message)
         if self.done is None:
             return Entry("assistant", "note", stopped_note(self.num_tokens))
-        return Entry("assistant", "note", note(self.done))
+        return Entry("assistant", "note", note(self.done), request=self.request, media=self.done.media)
 
     def _waiting(self) -> Entry:
         """What happens before the first token, from the engine's snapshot."""

@@ -15,11 +15,12 @@ from PIL import Image
 
 from engine.config import CacheConfig, EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy
-from engine.media import load_media
+from engine.media import Media, load_media
 from engine.models import registry
 from engine.preflight import MAX_WAITING
 from engine.prompt import build
 from engine.rates import Rate, Rates
+from engine.sizing import pngs
 from engine.types import FrameSampling, Part, Request
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat, settled, user
@@ -158,3 +159,8 @@ async def test_the_predicted_time_is_measured_here(engine_for: EngineFor, tiny_m
     assert 0 < one < many
     prefill_ms = sorted(timing.prefill_ms for timing in measured)[1]
     assert prefill_ms / 5 < many < prefill_ms * 5
+
+
+def test_a_sound_has_no_picture() -> None:
+    samples = Media("audio", np.zeros(16, np.float32), "ab", 64, (0, 0))
+    assert pngs(samples, (0, 0)) == ()

@@ -26,6 +26,7 @@ from workbench.convert import (
     undone,
     user_entries,
 )
+from workbench.miniatures import data_urls
 from workbench.session import Answer, Session
 from workbench.settings import SettingsPanel
 from workbench.shared import Shared
@@ -64,6 +65,7 @@ class ChatTab:
             self.chat = _chatbot(shared)
             self.composer = _composer()
             self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # what was sent, on its way
+            self.seen = _seen()
         self._wire()
 
     def _wire(self) -> None:
@@ -77,6 +79,7 @@ class ChatTab:
         self.chat.undo(self.undo, self.session, shown, **AT_ONCE)
         self.chat.clear(self.clear, self.session, shown, **AT_ONCE)
         self.composer.stop(self.stop, self.session, None, **AT_ONCE)
+        self.seen.submit(self.show_seen, self.session, self.seen, trigger_mode="multiple", **AT_ONCE)
 
     def _then_answer(self, action: Any) -> None:
         inputs = {self.session, *self.settings.components}
@@ -154,6 +157,18 @@ class ChatTab:
         """End the answer; what was written stays. Inputs: session. Outputs: none."""
         session.stop()
 
+    async def show_seen(self, session: Session, event: gr.EventData) -> dict[str, Any]:
+        """A receipt was opened: what the model saw. Inputs: session. Outputs: seen."""
+        key = str(event.receipt)
+        request = session.asked(key)
+        if request is None:
+            return {"receipt": key, "error": "This chat is no longer in the server's memory."}
+        try:
+            found = await self._engine.preflight(request, pictures=True)
+        except EngineError as error:
+            return {"receipt": key, "error": error.message}
+        return {"receipt": key, "media": [await data_urls(frames) for frames in found.pictures]}
+
     async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
         """Stream the answer to the last message. Inputs: session, settings. Outputs: chat.
 
@@ -207,6 +222,17 @@ def _chatbot(shared: Shared) -> gr.Chatbot:
         feedback_options=None,
         placeholder=EMPTY,
         examples=[{"text": sample.text, "files": list(sample.paths)} for sample in shared.samples],
+    )
+
+
+def _seen() -> gr.HTML:
+    """Shows nothing itself: it asks for the pictures of a receipt, and fills them in (static/receipts.js)."""
+    return gr.HTML(
+        None,
+        html_template="<i></i>",
+        js_on_load="workbenchReceipts.seen(element, props, watch, trigger)",
+        apply_default_css=False,
+        elem_id="seen",
     )
 
 
