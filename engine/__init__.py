@@ -19,7 +19,7 @@ cache/                       blocks, snapshots, vision features
 media/                       fetch and decode pictures and clips into numpy
 api/                         the OpenAI routes
 replay privacy               the cache held to the truth; who shares with whom, and who sees what
-selftest/                    is it right on this machine
+selftest/ eval/              is it right on this machine; how well does it answer
 bench/ cli                   the commands
 """
 

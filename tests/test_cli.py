@@ -94,6 +94,13 @@ def test_help_loads_nothing_slow(command_line: list[str]) -> None:
     assert "--model" in done.stdout and "usage:" in done.stdout
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_commands_have_a_help_of_their_own(name: str) -> None:
+    done = run(*SERVE, name, "--help")
+    assert done.returncode == 0 and f"vllm-mlx {name}" in done.stdout and "--model" in done.stdout
+    assert name in run(*SERVE, "--help").stdout
+
+
 def test_help_is_complete() -> None:
     said = run(*SERVE, "--help").stdout
     for option in OPTIONS.split():

@@ -176,7 +176,8 @@ def test_5_importing_starts_nothing() -> None:
     """In a process of its own: no thread, no MLX, no Gradio, no web framework, and the environment is as it was."""
     code = (
         "import os, sys, threading; before = dict(os.environ); "
-        "import engine, engine.cli, engine.arguments, engine.bench.command, engine.selftest.command, workbench.app; "
+        "import engine, engine.cli, engine.arguments, engine.bench.command, engine.selftest.command; "
+        "import engine.eval.command, workbench.app; "
         "assert dict(os.environ) == before, 'environment'; "
         "assert threading.active_count() == 1, 'threads'; "
         "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "

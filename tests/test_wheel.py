@@ -26,14 +26,17 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_model_is_found_in_an_installed_wheel(unpacked: Path):
-    script = "from engine.assets import asset; print(asset('demo-model')); print(asset('samples')); import workbench"
+    names = ("demo-model", "samples", "gsm8k")
+    script = f"from engine.assets import asset; [print(asset(name)) for name in {names}]; import workbench"
     env = {"PYTHONPATH": str(unpacked), "PATH": "/usr/bin:/bin"}
     found = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=env, cwd=unpacked, timeout=120
     ).stdout.split()
-    assert [Path(path).is_relative_to(unpacked) for path in found] == [True, True]
+    assert [Path(path).is_relative_to(unpacked) for path in found] == [True, True, True]
     assert (Path(found[0]) / "model.safetensors").stat().st_size < 16 * 1024**2
     assert (Path(found[1]) / "samples.json").is_file()
+    assert len((Path(found[2]) / "sample.jsonl").read_text().splitlines()) == 20
+    assert len((Path(found[2]) / "shots.jsonl").read_text().splitlines()) == 5
 
 
 def test_the_commands_and_the_page_are_there(unpacked: Path):

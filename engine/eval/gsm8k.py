@@ -1,0 +1,114 @@
+"""GSM8K (Cobbe et al., 2021, https://arxiv.org/abs/2110.14168): school sums in words, each with one number as answer.
+
+The prompt is the usual one: five worked examples, "Question: ... Answer:", and then the question. An answer is right
+when the last number in it equals the number behind the solution's "####". Pure, but for reading files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from engine.assets import asset
+from engine.errors import BadRequest, Unavailable
+
+STOP = "Question:"
+"""A model that goes on with a question of its own is stopped there."""
+
+_NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?|(?<![\w.])[-−]?\$?\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """answer: the worked solution, which ends in "#### number"."""
+
+    question: str
+    answer: str
+
+    @property
+    def number(self) -> Decimal:
+        found = last_number(self.answer.rpartition("####")[2])
+        assert found is not None  # `parse` takes no other
+        return found
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last number in a text: "$1,250.00." is 1250; None where there is none.
+
+    A minus counts where no digit or letter stands right before it: "10-5" ends in 5.
+    """
+    found = _NUMBER.findall(text)
+    if not found:
+        return None
+    digits = found[-1].replace("−", "-").replace("$", "").replace(",", "")
+    return Decimal(digits)
+
+
+def is_right(answer: str, question: Question) -> bool:
+    """Exact match on the last number."""
+    return last_number(answer) == question.number
+
+
+def prompt(question: str, shots: Sequence[Question]) -> str:
+    """The worked examples, then the question."""
+    worked = "".join(f"Question: {shot.question}\nAnswer: {shot.answer}\n\n" for shot in shots)
+    return f"{worked}Question: {question}\nAnswer:"
+
+
+def shots(count: int) -> list[Question]:
+    """The first examples of GSM8K's training set, at most five."""
+    return read(asset("gsm8k") / "shots.jsonl")[:count]
+
+
+def sample() -> list[Question]:
+    """Twenty questions written for this project."""
+    return read(asset("gsm8k") / "sample.jsonl")
+
+
+def read(file: Path) -> list[Question]:
+    """Questions of a JSONL file in GSM8K's own format. Raises BadRequest, with the line that is wrong."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"--file: {file} cannot be read ({error}).", param="file") from error
+    return [parse(line, f"{file}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
+
+
+def parse(line: str, where: str) -> Question:
+    """One line of JSON: {"question": ..., "answer": "... #### 72"}."""
+    try:
+        raw: Any = json.loads(line)
+        found = Question(raw["question"], raw["answer"])
+        ending = found.answer.rpartition("####")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadRequest(f"{where}: it must be JSON with the texts question and answer.", param="file") from None
+    if not ending[1] or last_number(ending[2]) is None:
+        raise BadRequest(f"{where}: the answer must end in #### and a number.", param="file")
+    return found
+
+
+def download() -> list[Question]:
+    """GSM8K's test questions through the `datasets` library. Raises Unavailable: not installed, not online."""
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise Unavailable("Run `pip install datasets`, or give --file questions.jsonl or --sample.") from None
+    try:
+        found = load_dataset("openai/gsm8k", "main", split="test")
+    except (OSError, ValueError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[:1]
+        raise Unavailable(
+            f"GSM8K could not be downloaded ({''.join(why)[:200]}). Give --file questions.jsonl or --sample."
+        ) from error
+    return [Question(row["question"], row["answer"]) for row in found]
+
+
+def digest(questions: Sequence[Question]) -> str:
+    """Which questions these are."""
+    return hashlib.sha256(repr([(q.question, q.answer) for q in questions]).encode()).hexdigest()[:16]
