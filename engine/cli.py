@@ -55,7 +55,7 @@ def bench(argv: Sequence[str] | None = None) -> int:
     """vllm-mlx-bench. Returns the exit status."""
     from engine.bench import command
 
-    args = command.parser().parse_args(argv)
+    args = command.parse(argv)
     return _ending(lambda: command.run(args))
 
 

@@ -261,8 +261,12 @@ def test_serve_works_without_gradio(started: list[Running], tmp_path: Path) -> N
 
 
 def test_arguments_of_the_benchmark() -> None:
-    args = command.parser().parse_args(["--num-prompts", "3", "--image", "64x32", "--vs", "mlx_vlm", "--model", "demo"])
-    assert (args.num_prompts, args.image, args.vs) == (3, (64, 32), "mlx_vlm")
-    for wrong in ("--image 64", "--image 0x5", "--vs torch"):
+    line = "--prompts 3 --suite image --case 64x32 --vs mlx_vlm --model demo --disable-prefix-cache"
+    args = command.parse(line.split())
+    assert (args.prompts, args.suite, args.case, args.vs) == (3, ["image"], ["64x32"], ["mlx_vlm"])
+    assert args.engine_arguments == ["--model", "demo", "--disable-prefix-cache"]
+    plain = command.parse([])
+    assert (plain.prompts, plain.max_tokens, plain.temperature, plain.warmup) == (5, 256, 0.7, 1)
+    for wrong in ("--suite all", "--prompts x", "--prompts -1", "--compare one"):
         with pytest.raises(SystemExit):
-            command.parser().parse_args(wrong.split())
+            command.parse(wrong.split())

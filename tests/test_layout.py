@@ -35,6 +35,7 @@ THREAD_FILES = {
     "engine/core.py",
     "workbench/app.py",
     "engine/cache/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+    "engine/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
 }
 
 

@@ -1,8 +1,36 @@
-"""How fast is it: time to first token, decode rate and memory over N prompts, beside the libraries beneath.
+"""How fast is it, with the proof that what was measured was real.
 
-workloads  what is asked: texts and pictures that all differ, so that nothing is reused by accident
-sources    who is asked: an Engine in this process, any OpenAI server, mlx_lm or mlx_vlm by themselves
-run        asks them in turns and gives one sample per answer
-report     samples -> mean, median, p95, ratios; a table and JSON
-command    vllm-mlx-bench
+questions clips     what is asked: texts, pictures and clips that all differ, so that nothing is reused by accident
+targets             who is asked: an Engine in this process, any OpenAI server
+  peers servers     mlx_lm and mlx_vlm by themselves; servers as child processes
+plan suites         what a suite is; text, image, video, startup
+  reuse streams     cache; concurrency
+run load            asks everyone in turns and tells what happens; the machine meanwhile
+canary              did it see, was it cold, is the answer right
+samples result      one timed answer; points, canaries, ratios and facts of a run
+stats report        lists -> numbers; a result as text
+files compare       JSON and CSV; two results side by side
+command             vllm-mlx-bench
+
+The command and the Benchmark tab read the same stream, on one event loop:
+
+    from engine.bench.plan import Settings
+    from engine.bench.run import Finished, Load, Noise, Point, Progress, Run, Started
+    from engine.bench.suites import SUITES                      # name -> Suite(name, title, needs, servers, ...)
+    from engine.bench.targets import EngineTarget, HttpTarget
+
+    run = Run([SUITES["image"]], [EngineTarget(engine)], Settings(quick=True), about(engine_model_path))
+    async for event in run.events(): ...                        # command.about gives machine, model and versions
+    run.stop()                                                  # any time: Finished follows, with what was measured
+    run.result()                                                # any time: Result; .json() is what --output writes
+
+    Started   suites, cases, targets, num_answers, settings     first
+    Progress  done, of, target, case, sample, counts            after each answer: draw sample if counts and case
+    Load      at_s, cpu_percent, *_bytes, others                twice a second; others: requests of the chat running
+    Noise     at_s, what, said                                  "traffic", "swap", "busy", "thermal", "spread"
+    Point     case, target, rounds, canary, noise, errors       when a case is done: metric("ttft") -> Numbers in ms
+    Finished  result                                            last; result.stopped when it was ended before
+
+Case.labels are the axes of charts (pixels, frames, streams, words). Metrics and their units: result.UNITS.
+Closing or cancelling events() is stopping too. Suites with servers=True (startup) take targets that start processes.
 """

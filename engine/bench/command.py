@@ -5,122 +5,285 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import device
 from engine.arguments import add_engine_arguments, engine_config
-from engine.assets import asset
-from engine.config import DEMO
+from engine.config import DEMO, EngineConfig
+from engine.errors import BadRequest
 
 if TYPE_CHECKING:
-    from engine.bench.sources import Sample, Source
-    from engine.bench.workloads import Settings
+    from engine.bench.plan import Settings, Suite
+    from engine.bench.result import Result
+    from engine.bench.targets import Target
+    from engine.core import Engine
 
-PEERS = ("mlx_lm", "mlx_vlm")
+SUITE_NAMES = ("text", "image", "video", "cache", "concurrency", "startup")
+LIBRARIES = ("mlx_lm", "mlx_vlm")
+BAR = 30
 
 
-def parser() -> argparse.ArgumentParser:
-    """The arguments of vllm-mlx-bench."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of vllm-mlx-bench. engine_arguments in it: those that `vllm-mlx serve` takes too, as given."""
     made = argparse.ArgumentParser(
         prog="vllm-mlx-bench",
-        description="Measure time to first token, tokens per second and memory over N prompts, one at a time.",
+        description="Measure a model on this machine, with a proof that what was measured was real.",
+        parents=[_own(argparse.ArgumentParser(add_help=False))],
     )
-    group = made.add_argument_group("what is measured")
-    group.add_argument("--num-prompts", metavar="N", type=int, default=8, help="default: %(default)s")
-    group.add_argument(
-        "--prompt-words", metavar="N", type=int, default=64, help="words per prompt (default: %(default)s)"
+    add_engine_arguments(made, max_tokens=256)
+    made.set_defaults(temperature=0.7)
+    args = made.parse_args(argv)
+    _, args.engine_arguments = _own(argparse.ArgumentParser(add_help=False)).parse_known_args(argv)
+    return args
+
+
+def _own(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The options that only the benchmark has."""
+    what = made.add_argument_group("what is measured", "--max-tokens is 256 and --temperature 0.7 here")
+    what.add_argument(
+        "--suite",
+        metavar="NAME",
+        action="append",
+        choices=SUITE_NAMES,
+        help=f"{', '.join(SUITE_NAMES)}; may be given several times (default: image for a model that sees, else text)",
     )
-    group.add_argument(
-        "--output-tokens", metavar="N", type=int, default=64, help="tokens per answer (default: %(default)s)"
+    what.add_argument("--mllm", action="store_true", help="the same as --suite image")
+    what.add_argument("--video", action="store_true", help="the same as --suite video")
+    what.add_argument("--video-path", metavar="FILE", type=Path, help="--suite video with this clip")
+    what.add_argument("--video-url", metavar="URL", help="--suite video with a clip from the web, fetched once")
+    what.add_argument("--quick", action="store_true", help="fewer cases and answers of at most 64 tokens")
+    what.add_argument(
+        "--case", metavar="NAME", action="append", default=[], help='only this case, e.g. "448x448"; several are fine'
     )
-    group.add_argument(
-        "--image", metavar="WxH", type=_size, help="a picture of this size in every prompt, each another"
+    how = made.add_argument_group("how")
+    how.add_argument("--prompts", metavar="N", type=_count, default=5, help="rounds that count (default: %(default)s)")
+    how.add_argument(
+        "--warmup", metavar="N", type=_count, default=1, help="rounds before them that do not (default: %(default)s)"
     )
-    group.add_argument("--seed", type=int, default=0, help="other prompts and pictures (default: %(default)s)")
-    group.add_argument(
-        "--warm-up", metavar="N", type=int, default=1, help="rounds that do not count (default: %(default)s)"
+    how.add_argument(
+        "--prompt-words", metavar="N", type=_count, default=64, help="length of the text suite's prompts (default: 64)"
     )
-    group.add_argument("--vs", choices=PEERS, help="ask this library's own stream_generate in turns, and print ratios")
-    group.add_argument("--base-url", metavar="URL", help="ask an OpenAI server instead of an engine in this process")
-    group.add_argument("--api-key", metavar="KEY", help="key of that server")
-    group.add_argument("--output", metavar="FILE", type=Path, help="write every sample and the settings as JSON")
-    add_engine_arguments(made)
+    how.add_argument("--seed", metavar="N", type=_count, default=0, help="other prompts and pictures (default: drawn)")
+    whom = made.add_argument_group("against whom", "targets answer the same questions in turns; ratios are of pairs")
+    whom.add_argument(
+        "--vs",
+        metavar="WHO",
+        action="append",
+        default=[],
+        help="mlx_lm or mlx_vlm: the library's own generator in this process; mlx_lm.server, mlx_vlm.server or "
+        "NAME='COMMAND with {model} and {port}': a server that is started for it, our own then beside it",
+    )
+    whom.add_argument(
+        "--base-url",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="an OpenAI server that runs, instead of an engine in this process; a second one is held against the first",
+    )
+    whom.add_argument("--api-key", metavar="KEY", help="key of these servers")
+    out = made.add_argument_group("what becomes of it")
+    out.add_argument("--output", metavar="FILE", type=Path, help="write everything that was measured: .json or .csv")
+    out.add_argument("--compare", metavar=("A", "B"), nargs=2, help="measure nothing: print B over A of two JSON files")
     return made
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure and print. Raises EngineError: model not found, server not reached."""
+    """Measure and print. Raises EngineError: model not found, server not reached, a file that cannot be written."""
+    from engine.bench import files
+
+    if args.compare:
+        print(files.compare(*args.compare))
+        return
+    if args.output:
+        files.check(args.output)
     asyncio.run(_run(args))
 
 
 async def _run(args: argparse.Namespace) -> None:
-    from engine.bench.run import samples
-    from engine.bench.workloads import Settings
+    from engine.bench.run import Run
 
-    settings = Settings(args.num_prompts, args.prompt_words, args.output_tokens, args.image, args.seed)
-    async with _main_source(args) as (source, path, about):
-        sources = [source, *_peers(args.vs, path)]
-        taken: list[Sample] = []
-        async for sample in samples(sources, settings, args.warm_up):
-            taken.append(sample)
-            print(f"\r{len(taken)} of {settings.num_prompts * len(sources)} ", end="", file=sys.stderr, flush=True)
-        shared = args.vs and not args.base_url  # a peer in the engine's process has its model in the same count
-        about["peak_memory_bytes"] = None if shared else await source.memory_bytes()
-    print(file=sys.stderr)
-    _say(taken, [s.name for s in sources], settings, about, args)
+    async with _targets(args) as (targets, about, pictures):
+        made = Run(_suites(args, pictures), targets, _settings(args, pictures), about)
+        try:
+            await _read(made)
+        except asyncio.CancelledError:
+            print("\nstopped", file=sys.stderr)
+        finally:
+            _tell(made.result(), args)
+
+
+async def _read(made: Any) -> None:
+    """Draw the progress bar until the run ends."""
+    from engine.bench.run import Progress
+
+    try:
+        async for event in made.events():
+            if isinstance(event, Progress):
+                done = BAR * event.done // max(event.of, 1)
+                name = event.case.name if event.case else ""
+                line = f"[{'#' * done}{'.' * (BAR - done)}] {event.done} of {event.of}  {event.target}: {name}"
+                print(f"\r{line[:110]:<110}", end="", file=sys.stderr, flush=True)
+    finally:
+        print(file=sys.stderr)
+
+
+def _tell(result: Result, args: argparse.Namespace) -> None:
+    """Print what was measured and write it, if anything was."""
+    from engine.bench import files, report
+
+    if not any(point.samples for point in result.points):
+        return
+    print(report.table(result))
+    if args.output:
+        files.write(result, args.output)
+
+
+def _suites(args: argparse.Namespace, pictures: bool) -> list[Suite]:
+    from engine.bench.suites import SUITES
+
+    names = list(args.suite or [])
+    names += ["image"] if args.mllm else []
+    names += ["video"] if args.video or args.video_path or args.video_url else []
+    return [SUITES[name] for name in dict.fromkeys(names or ["image" if pictures else "text"])]
+
+
+def _settings(args: argparse.Namespace, pictures: bool) -> Settings:
+    from engine.bench.clips import fetched
+    from engine.bench.plan import Settings
+
+    if args.video_url and args.video_path:
+        raise BadRequest("--video-url and --video-path name two clips; give one.", param="video_path")
+    video = args.video_path
+    if video and not video.is_file():
+        raise BadRequest(f"--video-path: there is no file {str(video)!r}.", param="video_path")
+    if args.video_url:
+        video = fetched(args.video_url, engine_config(args).media)
+    return Settings(
+        prompts=args.prompts,
+        max_tokens=args.max_tokens,
+        temperature=args.temperature,
+        warmup=args.warmup,
+        quick=args.quick,
+        seed=args.seed,
+        prompt_words=args.prompt_words,
+        only=tuple(args.case),
+        video=video,
+        pictures=pictures,
+    )
 
 
 @asynccontextmanager
-async def _main_source(args: argparse.Namespace) -> AsyncIterator[tuple[Source, str, dict[str, Any]]]:
-    """What is measured, the model's folder for a peer, and facts for the report."""
-    from engine import device
-    from engine.bench.sources import EngineSource, HttpSource
+async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target], dict[str, Any], bool]]:
+    """Whom to ask, first what is measured, then its peers; facts for the result; whether it sees."""
+    async with AsyncExitStack() as stack:
+        targets, path, pictures = await _first_targets(args, stack)
+        for peer in args.vs:
+            targets.append(await _peer(peer, path, fresh=_starts(args)))
+            stack.push_async_callback(targets[-1].close)
+        yield targets, about(path), pictures and not args.text_only
+
+
+async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack) -> tuple[list[Target], str, bool]:
+    """What is measured, the model's folder ("" where it is not known), and whether it sees."""
+    from engine.bench import servers
+    from engine.bench.plan import CACHE_OFF
+    from engine.bench.targets import EngineTarget, HttpTarget, Server
+
+    fresh = _starts(args)
+    if args.base_url:
+        path = "" if args.model == DEMO else args.model
+        asked = [HttpTarget(url, Server(api_key=args.api_key, model_path=path)) for url in args.base_url]
+        for target in asked:
+            stack.push_async_callback(target.close)
+        return [*asked], path, await asked[0].sees()
+    if fresh or any(peer not in LIBRARIES for peer in args.vs):
+        path = _located(args)
+        ours = servers.our_command(args.engine_arguments)
+        server = await _server(servers.OURS, ours, path, fresh=fresh)
+        stack.push_async_callback(server.close)
+        return [server], path, _sees(path)
+    engine = await _engine(stack, engine_config(args))
+    card = await engine.ready()
+    found: list[Target] = [EngineTarget(engine)]
+    if "cache" in (args.suite or ()) and engine.config.cache.enabled:
+        off = replace(engine.config, cache=replace(engine.config.cache, enabled=False, features=False))
+        found.append(EngineTarget(await _engine(stack, off), CACHE_OFF))
+    return found, card.path, card.vision
+
+
+def _starts(args: argparse.Namespace) -> bool:
+    """Whether processes are started for each question."""
+    starts = "startup" in (args.suite or ())
+    if starts and (args.base_url or len(args.suite) > 1 or set(args.vs) & set(LIBRARIES)):
+        raise BadRequest(
+            "--suite startup starts servers itself: give it alone, and only servers to --vs.", param="suite"
+        )
+    return starts
+
+
+async def _engine(stack: AsyncExitStack, config: EngineConfig) -> Engine:
+    """A started engine that is stopped with the stack. Raises ModelNotFound, Unavailable."""
     from engine.core import Engine
 
-    about: dict[str, Any] = {"machine": asdict(device.describe()), "base_url": args.base_url}
-    if args.base_url:
-        path = str(asset("demo-model")) if args.model == DEMO else args.model
-        yield HttpSource(args.base_url, args.api_key), path, about
-        return
-    engine = Engine(engine_config(args))
+    engine = Engine(config)
     engine.start()
-    try:
-        card = await engine.ready()
-        about["model"] = asdict(card)
-        yield EngineSource(engine), card.path, about
-    finally:
-        engine.stop()
+    stack.callback(engine.stop)
+    await engine.ready()
+    return engine
 
 
-def _peers(name: str | None, path: str) -> list[Source]:
-    from engine.bench import peers
+async def _server(name: str, command: str, path: str, *, fresh: bool) -> Target:
+    from engine.bench.servers import FreshTarget, ServerTarget
 
-    return [peers.load(name, path)] if name else []
-
-
-def _say(taken: list[Sample], names: list[str], settings: Settings, about: dict[str, Any], args: Any) -> None:
-    from engine.bench import report
-
-    by_name = {name: [sample for sample in taken if sample.source == name] for name in names}
-    summaries = {name: report.summary(found) for name, found in by_name.items()}
-    print(report.table(summaries))
-    result = {**about, "settings": asdict(settings), "summaries": summaries}
-    if len(names) == 2:
-        result["ratios"] = report.ratios(by_name[names[0]], by_name[names[1]])
-        print(report.ratio_line(names[0], names[1], result["ratios"]))
-    if about["peak_memory_bytes"]:
-        print(f"peak MLX memory: {about['peak_memory_bytes'] / 2**20:.1f} MiB")
-    if args.output:
-        args.output.write_text(json.dumps({**result, "samples": [asdict(sample) for sample in taken]}, indent=1))
+    return FreshTarget(name, command, path) if fresh else await ServerTarget.open(name, command, path)
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
-    if not match or "0" in match.groups():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 448x448")
-    return int(match[1]), int(match[2])
+async def _peer(who: str, path: str, *, fresh: bool) -> Target:
+    """A target of --vs."""
+    from engine.bench.servers import COMMANDS
+
+    if not path:
+        raise BadRequest("--vs needs the model's folder: give --model.", param="model")
+    if who in LIBRARIES:
+        from engine.bench import peers
+
+        return peers.load(who, path)
+    name, _, command = who.partition("=")
+    command = COMMANDS.get(who, command)
+    if "{port}" not in command:
+        known = ", ".join((*LIBRARIES, *COMMANDS))
+        raise BadRequest(f"--vs {who}: it must be {known} or NAME='COMMAND with {{port}}'.", param="vs")
+    return await _server(name, command, path, fresh=fresh)
+
+
+def _located(args: argparse.Namespace) -> str:
+    """The model's folder, downloaded now if need be."""
+    device.prepare()
+    from engine.models.registry import locate
+
+    return str(locate(engine_config(args).model))
+
+
+def _sees(path: str) -> bool:
+    device.prepare()
+    from engine.models.registry import is_multimodal
+
+    return is_multimodal(Path(path), json.loads(Path(path, "config.json").read_text(encoding="utf-8")))
+
+
+def about(path: str) -> dict[str, Any]:
+    """Machine, model and versions, as they go into a result."""
+    from dataclasses import asdict
+
+    return {"machine": asdict(device.describe())}
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)

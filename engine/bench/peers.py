@@ -1,4 +1,4 @@
-"""mlx_lm and mlx_vlm by themselves, through their own stream_generate, as sources of a benchmark.
+"""mlx_lm and mlx_vlm by themselves, through their own stream_generate, as targets of a benchmark.
 
 They run in the thread that asks (the command's main thread) while the engine's thread is idle: never both at once.
 Their model is loaded a second time from the same folder. They are read with their own default settings.
@@ -11,12 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from engine import device
-from engine.bench.sources import Sample, Stopwatch
-from engine.bench.workloads import Workload
+from engine.bench.questions import Question
+from engine.bench.samples import Sample, Seen, Stopwatch
+from engine.bench.targets import OnFirst, Status
 from engine.errors import BadRequest
 
 
-class LanguagePeer:
+class Library:
+    """What both have in common. MLX counts memory by process, and the engine is in this one: nothing to tell."""
+
+    model_path = ""
+
+    def glance(self) -> Status:
+        return Status()
+
+    async def status(self) -> Status:
+        return Status()
+
+    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+        return None
+
+    async def close(self) -> None:
+        """Nothing was opened that the end of the process does not close."""
+
+
+class LanguagePeer(Library):
     """mlx_lm.stream_generate. Text only."""
 
     name = "mlx_lm"
@@ -28,24 +47,26 @@ class LanguagePeer:
         loaded: Any = mlx_lm.load(path)
         self._model, self._tokenizer = loaded[0], loaded[1]
 
-    async def ask(self, workload: Workload) -> Sample:
+    async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
         import mlx_lm
+        from mlx_lm.sample_utils import make_sampler
 
-        if workload.image:
-            raise BadRequest("mlx_lm cannot see; use --vs mlx_vlm with --image.")
-        watch = Stopwatch()
-        messages = [{"role": "user", "content": workload.text}]
+        if question.media:
+            raise BadRequest("mlx_lm cannot see; use --vs mlx_vlm.")
+        watch = Stopwatch(on_first)
+        messages = [{"role": "system", "content": question.system}] if question.system else []
+        messages.append({"role": "user", "content": question.text})
         prompt = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-        for response in mlx_lm.stream_generate(self._model, self._tokenizer, prompt, max_tokens=workload.max_tokens):
+        sampler = make_sampler(temp=question.temperature)
+        for response in mlx_lm.stream_generate(
+            self._model, self._tokenizer, prompt, max_tokens=question.max_tokens, sampler=sampler
+        ):
             watch.note(response.text)
-        return watch.sample(self.name, response.prompt_tokens, response.generation_tokens)
-
-    async def memory_bytes(self) -> int | None:
-        return None  # MLX counts memory by process, and the engine is in this one
+        return watch.sample(self.name, question, response.prompt_tokens, response.generation_tokens)
 
 
-class VisionPeer:
-    """mlx_vlm.stream_generate. The picture is given as a file: it decodes and resizes it itself, as the engine does."""
+class VisionPeer(Library):
+    """mlx_vlm.stream_generate. Media are given as files: it decodes and resizes them itself, as the engine does."""
 
     name = "mlx_vlm"
 
@@ -57,28 +78,36 @@ class VisionPeer:
         self._model, self._processor = loaded
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
 
-    async def ask(self, workload: Workload) -> Sample:
+    async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
         import mlx_vlm
         from mlx_vlm.prompt_utils import apply_chat_template
 
-        file = Path(self._folder.name, "picture.png")
-        image = None
-        if workload.image:
-            file.write_bytes(workload.image)
-            image = [str(file)]
-        watch = Stopwatch()
+        if any(medium.kind == "video" for medium in question.media):
+            raise BadRequest("mlx_vlm's stream_generate is asked about pictures only; use --vs mlx_vlm.server.")
+        files = [Path(self._folder.name, f"{i}.png") for i in range(len(question.media))]
+        for file, medium in zip(files, question.media, strict=True):
+            file.write_bytes(medium.data)
+        images = [str(file) for file in files] or None
+        watch = Stopwatch(on_first)
+        said: Any = [{"role": "system", "content": question.system}] if question.system else []
+        said.append({"role": "user", "content": question.text})
         prompt: Any = apply_chat_template(
-            self._processor, self._model.config, workload.text, num_images=len(image or ())
+            self._processor,
+            self._model.config,
+            said if question.system else question.text,
+            num_images=len(files),
         )
         responses = mlx_vlm.stream_generate(
-            self._model, self._processor, prompt, image, max_tokens=workload.max_tokens, temperature=0.0
+            self._model,
+            self._processor,
+            prompt,
+            images,
+            max_tokens=question.max_tokens,
+            temperature=question.temperature,
         )
         for response in responses:
             watch.note(response.text)
-        return watch.sample(self.name, response.prompt_tokens, response.generation_tokens)
-
-    async def memory_bytes(self) -> int | None:
-        return None  # MLX counts memory by process, and the engine is in this one
+        return watch.sample(self.name, question, response.prompt_tokens, response.generation_tokens)
 
 
 def load(name: str, path: str) -> LanguagePeer | VisionPeer:

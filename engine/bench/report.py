@@ -1,84 +1,193 @@
-"""Samples -> numbers -> a table and JSON. Pure."""
+"""A result as plain text for a terminal. Pure."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from engine.bench.sources import Sample
+from engine.bench.plan import Fact
+from engine.bench.result import LESS_IS_BETTER, Compared, Point, Result, is_noisy
+from engine.bench.stats import Numbers
 
-Numbers = dict[str, float]
-
-
-def summary(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Mean, median and p95 of what one source did."""
-    rates = [sample.decode_tps for sample in samples if sample.decode_tps is not None]
-    return {
-        "answers": len(samples),
-        "prompt_tokens": sum(sample.prompt_tokens for sample in samples),
-        "completion_tokens": sum(sample.completion_tokens for sample in samples),
-        "ttft_ms": spread([sample.ttft_s * 1000 for sample in samples]),
-        "decode_tps": spread(rates) if rates else None,
-    }
-
-
-def spread(values: Sequence[float]) -> Numbers:
-    """mean, median, p95 (nearest rank), all of at least one value."""
-    ranked = sorted(values)
-    rank = max(0, -(-len(ranked) * 95 // 100) - 1)
-    return {"mean": statistics.fmean(ranked), "median": statistics.median(ranked), "p95": ranked[rank]}
+NAMES = {
+    "ttft": "TTFT",
+    "tpot": "TPOT",
+    "itl": "ITL",
+    "e2e": "end to end",
+    "generation_tps": "decode tok/s",
+    "prompt_tps": "prompt tok/s",
+    "total_tps": "total tok/s",
+    "requests_per_s": "requests/s",
+    "cpu": "CPU to first text",
+}
+COLUMNS = ("ttft", "tpot", "itl", "e2e")
+RATES = ("generation_tps", "prompt_tps", "total_tps", "requests_per_s")
+MiB = 2**20
 
 
-def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Any]:
-    """Question by question, ours over theirs, then the median. decode_tps above 1 and ttft below 1 are good for us.
+def table(result: Result) -> str:
+    """Everything a person wants to read of a result."""
+    parts = [
+        _latencies(result.points),
+        _rates(result.points),
+        *([_compared(result.compared)] if result.compared else []),
+        *([_facts(result.facts)] if result.facts else []),
+        *([_roofline(result)] if result.roofline else []),
+        *([memory] if (memory := _memory(result)) else []),
+        _canary(result),
+        _notes(result),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
-    comparable counts the questions where both read and wrote equally many tokens; same_text, where both said the same.
-    """
-    pairs = list(zip(ours, theirs, strict=True))
-    return {
-        "decode_tps": _median_ratio(pairs, lambda sample: sample.decode_tps),
-        "ttft": _median_ratio(pairs, lambda sample: sample.ttft_s),
-        "comparable": sum(_tokens(a) == _tokens(b) for a, b in pairs),
-        "same_text": sum(a.text_sha256 == b.text_sha256 for a, b in pairs),
-        "of": len(pairs),
-    }
+
+def rows_to_text(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:
+    """Columns as wide as they need to be; the first `left` of them to the left, numbers to the right."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
-def table(summaries: dict[str, dict[str, Any]]) -> str:
-    """The summaries for a terminal."""
-    lines = [f"{'':10}{'TTFT ms':>27}{'decode tok/s':>27}", f"{'':10}" + f"{'mean':>9}{'median':>9}{'p95':>9}" * 2]
-    for name, numbers in summaries.items():
-        cells = _cells(numbers["ttft_ms"]) + _cells(numbers["decode_tps"])
-        lines.append(f"{name:10}{cells}")
+def _latencies(points: Sequence[Point]) -> str:
+    """Milliseconds: median and the tail of each latency."""
+    head = ["case", "target", "n"]
+    for name in COLUMNS:
+        head += [f"{NAMES[name]} ms", "p95", "p99"]
+    rows = []
+    for point in points:
+        row = [_marked(point), point.target, str(len(point.samples))]
+        for name in COLUMNS:
+            numbers = point.metric(name)
+            row += [_number(numbers.median), _number(numbers.p95), _number(numbers.p99)] if numbers else ["-"] * 3
+        rows.append(row)
+    return rows_to_text(head, rows) + "\n(medians; * noisy: more than 15 % spread from round to round)"
+
+
+def _rates(points: Sequence[Point]) -> str:
+    head = ["case", "target", *(NAMES[name] for name in RATES), "prompt tok", "cached", "answer tok", "seen", "right"]
+    rows = []
+    for point in points:
+        samples = point.samples
+        of = max(len(samples), 1)
+        seen = samples[0].seen if samples and samples[0].seen else ()
+        judged = [sample.right for sample in samples if sample.right is not None]
+        rows.append(
+            [
+                _marked(point),
+                point.target,
+                *(_median(point.metric(name)) for name in RATES),
+                _number(sum(sample.prompt_tokens for sample in samples) / of),
+                _number(sum(sample.cached_tokens or 0 for sample in samples) / of),
+                _number(sum(sample.completion_tokens for sample in samples) / of),
+                " ".join(f"{one.px[0]}x{one.px[1]}/{one.tokens}" for one in seen) or "-",
+                f"{sum(judged)}/{len(judged)}" if judged else "-",
+            ]
+        )
+    return (
+        rows_to_text(head, rows)
+        + "\n(medians; tokens per answer; seen: pixels/tokens of the media as the model got them)"
+    )
+
+
+def compared_row(one: Compared) -> list[str]:
+    """Cells of one ratio: what, metric, case, ratio, interval, goal."""
+    goal = "" if one.goal is None else f"{'reached' if one.ratio.value >= one.goal else 'MISSED'}, goal {one.goal:g}"
+    interval = "" if one.ratio.low is None else f"{one.ratio.low:.3g} to {one.ratio.high:.3g}"
+    better = "less is better" if one.goal is None and one.metric in LESS_IS_BETTER else ""
+    return [
+        one.title,
+        NAMES[one.metric],
+        one.case,
+        f"{one.ratio.value:.3g}",
+        interval,
+        str(one.ratio.pairs),
+        goal or better,
+    ]
+
+
+def _compared(found: Sequence[Compared]) -> str:
+    head = ["ratio", "metric", "case or target", "value", "95 % interval", "pairs", ""]
+    return rows_to_text(head, (compared_row(one) for one in found), left=3)
+
+
+def _facts(found: Sequence[tuple[str, Fact]]) -> str:
+    lines = []
+    for target, fact in found:
+        line = f"{fact.title} ({target}): {_number(fact.value)} {fact.unit}"
+        if fact.goal is not None:
+            kind = "at most" if fact.at_most else "at least"
+            line += f" ({'reached' if fact.reached else 'MISSED'}, goal {kind} {fact.goal:g})"
+        lines.append(line)
     return "\n".join(lines)
 
 
-def ratio_line(name: str, peer: str, numbers: dict[str, Any]) -> str:
-    """One line that says how `name` does against `peer`."""
+def _roofline(result: Result) -> str:
+    found = result.roofline
+    limit = f"{found['bandwidth_gbs']:.0f} GB/s ({found['source']}) allow {_number(found['limit_tps'])} tok/s"
+    size = f"{found['bytes_per_token'] / MiB:.0f} MiB"
+    return f"roofline: each token reads {size}; {limit}; measured {_number(found['decode_tps'])}: {found['share']:.0%}"
+
+
+def _memory(result: Result) -> str:
+    """The most that was seen of each kind while it ran."""
+    if not result.loads:
+        return ""
+    kinds: dict[str, list[int | None]] = {
+        "process": [load.process_bytes for load in result.loads],
+        "MLX peak": [load.mlx_peak_bytes for load in result.loads],
+        "MLX active": [load.mlx_active_bytes for load in result.loads],
+        "MLX cache": [load.mlx_cache_bytes for load in result.loads],
+        "system in use": [*(load.used_bytes for load in result.loads)],
+        "swap": [*(load.swap_bytes for load in result.loads)],
+    }
     said = [
-        f"{label} {value:.3f}"
-        for label, value in (("decode", numbers["decode_tps"]), ("TTFT", numbers["ttft"]))
-        if value
+        f"{name} {max(known) / MiB:,.0f} MiB"
+        for name, found in kinds.items()
+        if (known := [n for n in found if n is not None])
     ]
-    line = f"{name} / {peer} (median of pairs): {', '.join(said) or 'nothing to compare'}; "
-    line += f"same text {numbers['same_text']} of {numbers['of']}"
-    if numbers["comparable"] < numbers["of"]:
-        line += f"; CAUTION: only {numbers['comparable']} pairs had equally many tokens"
-    return line
+    cpu = [load.cpu_percent for load in result.loads[1:]] or [0.0]
+    return (
+        f"most memory: {', '.join(said)}; CPU {sum(cpu) / len(cpu):.0f} % on average, load {result.loads[-1].load:.1f}"
+    )
 
 
-def _median_ratio(pairs: Sequence[tuple[Sample, Sample]], measure: Callable[[Sample], float | None]) -> float | None:
-    measured = [(measure(a), measure(b)) for a, b in pairs]
-    found = [a / b for a, b in measured if a is not None and b]
-    return statistics.median(found) if found else None
+def _canary(result: Result) -> str:
+    """One line when all is well, else a line for every check that failed."""
+    failed = [(point, check) for point in result.points for check in point.canary.failed]
+    lines = [f"CANARY: {point.case.name} of {point.target}: {check.name}: {check.said}" for point, check in failed]
+    if lines:
+        return "\n".join([*lines, "These numbers are not to be believed."])
+    checks = [check for point in result.points for check in point.canary.checks]
+    known = sum(check.ok is True for check in checks)
+    if not checks:
+        return "canary: nothing to check"
+    unknown = dict.fromkeys(f"{check.name}: {check.said}" for check in checks if check.ok is None)
+    return "\n".join(
+        [f"canary: {known} of {len(checks)} checks passed, none failed", *(f"  not known: {said}" for said in unknown)]
+    )
 
 
-def _tokens(sample: Sample) -> tuple[int, int]:
-    return sample.prompt_tokens, sample.completion_tokens
+def _notes(result: Result) -> str:
+    errors = [f"{point.case.name} of {point.target}: {error}" for point in result.points for error in point.errors]
+    others = [f"{point.case.name} of {point.target}: {said}" for point in result.points for said in point.noise]
+    notes = [f"note: {note}" for note in (*result.notes, *others)] + [f"error: {error}" for error in errors]
+    return "\n".join([*notes, *(["stopped before the end; this is what was measured"] if result.stopped else [])])
 
 
-def _cells(numbers: Numbers | None) -> str:
-    if numbers is None:
-        return f"{'-':>9}" * 3
-    return "".join(f"{numbers[key]:9.1f}" for key in ("mean", "median", "p95"))
+def _marked(point: Point) -> str:
+    return f"{point.case.name}{' *' if is_noisy(point) else ''}"
+
+
+def _median(numbers: Numbers | None) -> str:
+    return _number(numbers.median) if numbers else "-"
+
+
+def _number(value: float) -> str:
+    """Three digits that count."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

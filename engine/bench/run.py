@@ -1,26 +1,398 @@
-"""Ask the sources in turns. One at a time: what is measured is the answer, not the queue."""
+"""Runs suites and tells what happens, as a stream of frozen events. On one event loop; drawing media is done off it.
+
+    run = Run(suites, targets, settings)
+    async for event in run.events(): ...
+    run.stop()          ends the answer that runs; Finished follows with what was measured
+    run.result()        at any time, also after events() was closed or cancelled
+
+Targets are asked in turns, one at a time, the same rounds; who is first changes from round to round, so that a machine
+that gets slower or faster favours nobody.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
-from engine.bench import workloads
-from engine.bench.sources import Sample, Source
-from engine.bench.workloads import Settings
+from engine.bench import canary, load
+from engine.bench.load import EVERY_S, Load
+from engine.bench.plan import CACHE_OFF, Ask, Case, Fact, Group, Round, Settings, Step, Suite, Taken, chosen
+from engine.bench.questions import Question, words
+from engine.bench.result import Compared, Point, Result, is_noisy
+from engine.bench.samples import Sample
+from engine.bench.stats import NOISY, paired_ratio
+from engine.bench.targets import Status, Target
+from engine.errors import BadRequest, EngineError
 
 WARM_UP = 1_000_000
-"""Warm-up questions are numbered from here, so that none of them is asked again when it counts."""
+"""Warm-up rounds are numbered from here, so that none of them is asked again when it counts."""
+
+FEW_RUNNING = 0.5
+"""A load average above this share of the cores when a run begins is said."""
+
+SEEDS = 10**9
+MEASURED_WORDS = (20, 120)
 
 
-async def samples(sources: Sequence[Source], settings: Settings, warm_up: int = 1) -> AsyncIterator[Sample]:
-    """One sample per source and question, after `warm_up` rounds that do not count.
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first event. num_answers: how many Progress events there will be, the canary's questions not counted."""
 
-    Who is first changes from question to question, so that a machine that gets slower or faster favours nobody.
-    """
-    for number in range(warm_up):
-        for source in sources:
-            await source.ask(workloads.make(settings, WARM_UP + number)[0])
-    for number, workload in enumerate(workloads.make(settings)):
-        turns = sources if number % 2 == 0 else tuple(reversed(sources))
-        for source in turns:
-            yield await source.ask(workload)
+    suites: tuple[str, ...]
+    cases: tuple[Case, ...]
+    targets: tuple[str, ...]
+    num_answers: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An answer has come (or, sample None, has not). case None: it was not to be measured. counts: not warm-up."""
+
+    done: int
+    of: int
+    target: str
+    case: Case | None
+    sample: Sample | None
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What makes the numbers of this moment worth less. what: "traffic", "swap", "busy", "thermal" or "spread"."""
+
+    at_s: float
+    what: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event."""
+
+    result: Result
+
+
+RunEvent = Started | Progress | Load | Noise | Point | Finished
+
+
+class Run:
+    """One run of one or several suites. Make it, read its events once. `about` goes into the result as it is
+    (machine, model, versions)."""
+
+    def __init__(
+        self,
+        suites: Sequence[Suite],
+        targets: Sequence[Target],
+        settings: Settings,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        settings = replace(settings, seed=settings.seed or secrets.randbelow(SEEDS) + 1)
+        self.settings = settings
+        self._suites = tuple(suites)
+        self._targets = tuple(targets)
+        self._groups = self._chosen()
+        self._result = Result(
+            suites=tuple(suite.name for suite in suites),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            settings=settings,
+            targets=tuple(target.name for target in targets),
+            **(about or {}),
+        )
+        self._began_s = time.perf_counter()
+        self._out: asyncio.Queue[RunEvent | BaseException | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._done = 0
+        self._of = 0
+        self._loads: list[Load] = []
+        self._noise: list[Noise] = []
+        self._error: EngineError | None = None
+
+    def _chosen(self) -> list[Group]:
+        groups = [group for suite in self._suites for group in suite.groups(self.settings)]
+        found = chosen(groups, self.settings.only)
+        if not found:
+            names = ", ".join(case.name for group in groups for case in group.cases)
+            raise BadRequest(f"There is no case {', '.join(self.settings.only)}. There are: {names}.", param="case")
+        return [group for group in found if self._asked(group)]
+
+    def _asked(self, group: Group) -> tuple[Target, ...]:
+        """Whom a group is asked of."""
+        if not group.beside:
+            return tuple(target for target in self._targets if target.name != CACHE_OFF)
+        found = [target for target in self._targets if target.name == group.beside]
+        return (self._targets[0], *found) if found else ()
+
+    def result(self) -> Result:
+        """What was measured so far."""
+        return replace(
+            self._result,
+            loads=tuple(self._loads),
+            notes=tuple(dict.fromkeys(n.said for n in self._noise if n.what != "spread")),
+        )
+
+    def stop(self) -> None:
+        """End the answer that runs. From the loop that reads the events; harmless when nothing runs."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def events(self) -> AsyncGenerator[RunEvent, None]:
+        """Started, then what happens, then Finished. Closing it, or being cancelled in it, is stopping.
+
+        Raises EngineError when nothing at all could be measured.
+        """
+        self._task = asyncio.create_task(self._measure())
+        watching = asyncio.create_task(self._watch())
+        try:
+            while (event := await self._out.get()) is not None:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            self._result = replace(self._result, stopped=self._result.stopped or not self._task.done())
+            for task in (self._task, watching):
+                task.cancel()
+            for task in (self._task, watching):
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    # measuring
+
+    async def _measure(self) -> None:
+        """The body: everything is put into the queue, last Finished and None."""
+        error: BaseException | None = None
+        try:
+            await self._begin()
+            for group in self._groups:
+                await self._group(group)
+            if not any(point.samples for point in self._result.points):
+                error = self._error
+        except asyncio.CancelledError:
+            self._result = replace(self._result, stopped=True)
+        except EngineError as e:
+            error = e
+        except Exception as e:  # a fault of the harness must reach who reads, not end in a task nobody awaits
+            error = e
+        self._out.put_nowait(error or Finished(self.result()))
+        self._out.put_nowait(None)
+
+    async def _begin(self) -> None:
+        if any(suite.sized for suite in self._suites):
+            per_word = await self._tokens_per_word(self._targets[0])
+            self.settings = replace(self.settings, tokens_per_word=per_word)
+            self._result = replace(self._result, settings=self.settings)
+            self._groups = self._chosen()
+        rounds = self.settings.prompts + self.settings.warmup
+        for group in self._groups:
+            asks = sum(len(step) for step in await _off_loop(group.make, 0))
+            self._of += asks * rounds * len(self._asked(group))
+        cases = tuple(case for group in self._groups for case in group.cases)
+        names = self._result.targets
+        self._out.put_nowait(Started(self._result.suites, cases, names, self._of, self.settings))
+        busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if busy > FEW_RUNNING * cores:
+            self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
+        if said := load.thermal_note():
+            self._note("thermal", said)
+
+    async def _tokens_per_word(self, target: Target) -> float:
+        """From two prompts of different length, so that the template does not count."""
+        found = []
+        for count in MEASURED_WORDS:
+            sample = await target.ask(Question(words((self.settings.seed, "length", count), count), 1))
+            found.append(sample.prompt_tokens)
+        return max(0.1, (found[1] - found[0]) / (MEASURED_WORDS[1] - MEASURED_WORDS[0]))
+
+    async def _group(self, group: Group) -> None:
+        targets = self._asked(group)
+        taken: dict[str, list[Taken | None]] = {target.name: [] for target in targets}
+        errors: dict[str, list[str]] = {target.name: [] for target in targets}
+        try:
+            for number in range(-self.settings.warmup, self.settings.prompts):
+                made = await _off_loop(group.make, number if number >= 0 else WARM_UP - number)
+                turns = targets if number % 2 == 0 else tuple(reversed(targets))
+                for target in turns:
+                    await self._turn(target, made, number >= 0, taken[target.name], errors[target.name])
+        except asyncio.CancelledError:
+            # What was measured of this group is kept, without the canary's questions.
+            self._settle(group, taken, errors, {})
+            raise
+        proofs = await self._prove(group, errors)
+        self._settle(group, taken, errors, proofs)
+
+    async def _turn(
+        self, target: Target, made: Round, counts: bool, taken: list[Taken | None], errors: list[str]
+    ) -> None:
+        """One round of one target; one that fails is noted, and the target is not asked in this group again."""
+        if errors:
+            self._skip(made, target, counts)
+            taken += [None] if counts else []
+            return
+        before, done = await target.status(), self._done
+        after: list[Status] = []
+        pairs: list[tuple[Case, Sample]] = []
+        try:
+            for step in made:
+                found = await self._together(target, step, counts)
+                after.append(await target.status())
+                pairs += [(ask.case, sample) for ask, sample in zip(step, found, strict=True) if ask.case is not None]
+        except EngineError as e:
+            self._error = self._error or e
+            errors.append(e.message)
+            taken += [None] if counts else []
+            self._done = done
+            self._skip(made, target, counts)
+            return
+        if counts:
+            others = _others(before, after[-1], sum(len(step) for step in made))
+            if others:
+                self._note("traffic", f"{others} requests of others came meanwhile")
+            marked = tuple((case, replace(sample, others=others)) for case, sample in pairs)
+            taken.append(Taken(marked, before, tuple(after)))
+
+    async def _together(self, target: Target, step: Step, counts: bool) -> list[Sample]:
+        """All asks of a step at once, each at its time. When one fails the others are ended."""
+        first = asyncio.Event()
+        tasks = [asyncio.create_task(self._ask(target, ask, first, i == 0, counts)) for i, ask in enumerate(step)]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, target: Target, ask: Ask, first: asyncio.Event, leads: bool, counts: bool) -> Sample:
+        if ask.after_first:
+            await first.wait()
+        if ask.at_s:
+            await asyncio.sleep(ask.at_s)
+        sample = await target.ask(ask.question, first.set if leads else None)
+        self._done += 1
+        self._out.put_nowait(Progress(self._done, self._of, target.name, ask.case, sample, counts))
+        return sample
+
+    def _skip(self, made: Round, target: Target, counts: bool) -> None:
+        self._done += sum(len(step) for step in made)
+        self._out.put_nowait(Progress(self._done, self._of, target.name, None, None, counts))
+
+    async def _prove(self, group: Group, errors: dict[str, list[str]]) -> dict[tuple[str, Case], canary.Proven | str]:
+        proven: dict[tuple[str, Case], canary.Proven | str] = {}
+        for proof in await _off_loop(group.prove):
+            for target in self._asked(group):
+                if not errors[target.name]:
+                    proven[target.name, proof.case] = await canary.prove(target, proof)
+        return proven
+
+    # what came of it
+
+    def _settle(
+        self,
+        group: Group,
+        taken: dict[str, list[Taken | None]],
+        errors: dict[str, list[str]],
+        proven: dict[tuple[str, Case], canary.Proven | str],
+    ) -> None:
+        """The group's points, ratios and facts, as far as they were measured."""
+        points: dict[tuple[str, Case], Point] = {}
+        for target in self._asked(group):
+            rounds = taken[target.name]
+            for case in group.cases:
+                of_case = tuple(tuple(one.of(case)) if one else () for one in rounds)
+                if not any(of_case) and not errors[target.name]:
+                    continue
+                point = Point(case, target.name, of_case, errors=tuple(dict.fromkeys(errors[target.name])))
+                checks = canary.judge(point.samples, proven.get((target.name, case)))
+                point = replace(point, canary=checks, noise=self._noise_of(point))
+                points[target.name, case] = point
+                self._out.put_nowait(point)
+        facts = [
+            (target.name, fact)
+            for target in self._asked(group)
+            if (whole := [one for one in taken[target.name] if one])
+            for fact in group.facts(whole)
+        ]
+        self._add(points, self._compared(group, points), facts)
+
+    def _add(
+        self, points: dict[tuple[str, Case], Point], compared: list[Compared], facts: list[tuple[str, Fact]]
+    ) -> None:
+        self._result = replace(
+            self._result,
+            points=self._result.points + tuple(points.values()),
+            compared=self._result.compared + tuple(compared),
+            facts=self._result.facts + tuple(facts),
+        )
+
+    def _compared(self, group: Group, points: dict[tuple[str, Case], Point]) -> list[Compared]:
+        """The group's contrasts for each target, then the first target against each other on each case."""
+        found = []
+        for target in self._asked(group):
+            for contrast in group.contrasts:
+                over, under = (points.get((target.name, case)) for case in (contrast.over, contrast.under))
+                ratio = over and under and _ratio(contrast.metric, over, under)
+                if ratio:
+                    names = (contrast.over.name, contrast.under.name)
+                    found.append(Compared(contrast.title, contrast.metric, target.name, *names, ratio, contrast.goal))
+        first, *rest = self._asked(group)
+        for other in rest:
+            for case in group.cases:
+                ours, theirs = points.get((first.name, case)), points.get((other.name, case))
+                for metric in ("generation_tps", "ttft", "total_tps", "e2e", "cpu"):
+                    ratio = ours and theirs and _ratio(metric, ours, theirs)
+                    if ratio:
+                        title = f"{first.name} / {other.name}"
+                        found.append(Compared(title, metric, case.name, first.name, other.name, ratio))
+        return found
+
+    def _noise_of(self, point: Point) -> tuple[str, ...]:
+        said = []
+        if is_noisy(point):
+            worst = max(point.spreads.items(), key=lambda item: item[1])
+            said.append(f"noisy: {worst[0]} spreads over {worst[1]:.0%} (more than {NOISY:.0%})")
+            self._note("spread", f"{point.case.name} of {point.target} is noisy")
+        others = sum(sample.others for sample in point.samples)
+        if others:
+            said.append(f"others asked meanwhile ({others})")
+        return tuple(said)
+
+    # the machine meanwhile
+
+    async def _watch(self) -> None:
+        """A Load every half second; a mark where swap grew."""
+        swap: int | None = None
+        while True:
+            now = load.read(time.perf_counter() - self._began_s, self._targets[0].glance())
+            self._loads.append(now)
+            self._out.put_nowait(now)
+            if swap is not None and now.swap_bytes > swap + 16 * 2**20:
+                self._note("swap", "the machine began to swap")
+            swap = now.swap_bytes
+            await asyncio.sleep(EVERY_S)
+
+    def _note(self, what: str, said: str) -> None:
+        noise = Noise(time.perf_counter() - self._began_s, what, said)
+        self._noise.append(noise)
+        self._out.put_nowait(noise)
+
+
+async def _off_loop(make: Any, *arguments: Any) -> Any:
+    """Draw media in a thread: whoever shares the loop (the chat) goes on."""
+    return await asyncio.to_thread(make, *arguments)
+
+
+def _others(before: Status, after: Status, mine: int) -> int:
+    """Requests that came to a target meanwhile and were not the run's own."""
+    if before.num_requests is None or after.num_requests is None:
+        return after.num_others
+    return max(0, after.num_requests - before.num_requests - mine) + before.num_others
+
+
+def _ratio(metric: str, over: Point, under: Point) -> Any:
+    return paired_ratio(over.by_round(metric), under.by_round(metric))

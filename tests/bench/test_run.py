@@ -1,99 +1,139 @@
-"""The benchmark on the real demo model: every source gives true counts, and the turns are fair."""
+"""The runner: turns are fair, what happens is told, and what was measured is kept whatever ends it."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections import Counter
-from pathlib import Path
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 import pytest
 
-from engine.bench.peers import load
-from engine.bench.run import samples
-from engine.bench.sources import EngineSource, HttpSource, Sample
-from engine.bench.workloads import Settings, Workload, make
-from engine.cli import bench
-from engine.errors import BadRequest, Unavailable
+from engine.bench.load import Load
+from engine.bench.plan import Case, Settings
+from engine.bench.result import Point
+from engine.bench.run import Finished, Noise, Progress, Run, Started
+from engine.errors import BadRequest
+from tests.bench.made import Noted, words_suite
 
-SETTINGS = Settings(num_prompts=3, prompt_words=6, output_tokens=8)
+SETTINGS = Settings(prompts=3, warmup=1, seed=7)
+ONE, TWO = Case("text", "one"), Case("text", "two")
 
 
-class Noted:
-    """A source that only notes what it is asked."""
-
-    def __init__(self, name: str, asked: list[tuple[str, str]]) -> None:
-        self.name = name
-        self._asked = asked
-
-    async def ask(self, workload: Workload) -> Sample:
-        self._asked.append((self.name, workload.text.split()[0]))
-        return Sample(self.name, 0.1, 0.1, 1, 2, "")
-
-    async def memory_bytes(self) -> int | None:
-        return None
+async def events_of(run: Run) -> list[Any]:
+    return [event async for event in run.events()]
 
 
 async def test_everyone_gets_every_question_and_turns_change() -> None:
     asked: list[tuple[str, str]] = []
-    taken = [sample async for sample in samples([Noted("a", asked), Noted("b", asked)], SETTINGS, warm_up=1)]
-    assert Counter(sample.source for sample in taken) == {"a": 3, "b": 3}
+    run = Run([words_suite(ONE)], [Noted("a", asked), Noted("b", asked)], SETTINGS)
+    events = await events_of(run)
+    assert Counter(name for name, _ in asked) == {"a": 4, "b": 4}
     warm, counted = asked[:2], asked[2:]
-    assert counted == [("a", "0"), ("b", "0"), ("b", "1"), ("a", "1"), ("a", "2"), ("b", "2")]
-    assert {text for _, text in warm}.isdisjoint({text for _, text in counted})
+    turns = [("a", "one 0"), ("b", "one 0"), ("b", "one 1"), ("a", "one 1"), ("a", "one 2"), ("b", "one 2")]
+    assert counted == turns and {text for _, text in warm}.isdisjoint({text for _, text in counted})
+    assert [len(point.samples) for point in run.result().points] == [3, 3]
+    assert [event.counts for event in events if isinstance(event, Progress)] == [False] * 2 + [True] * 6
 
 
-@pytest.mark.parametrize("image_px", [None, (64, 48)])
-async def test_engine_and_http_see_the_same(demo_server: Any, image_px: tuple[int, int] | None) -> None:
-    (workload,) = make(Settings(1, 6, 8, image_px))
-    direct = await EngineSource(demo_server.engine).ask(workload)
-    for url in (demo_server.url, f"{demo_server.url}/v1/"):
-        over_http = await HttpSource(url).ask(workload)
-        assert (over_http.prompt_tokens, over_http.completion_tokens) == (
-            direct.prompt_tokens,
-            direct.completion_tokens,
-        )
-        assert over_http.text_sha256 == direct.text_sha256
-    assert direct.prompt_tokens > 6 and 1 <= direct.completion_tokens <= 8
-    assert direct.ttft_s > 0 and direct.decode_s >= 0
-    assert await HttpSource(demo_server.url).memory_bytes() == await EngineSource(demo_server.engine).memory_bytes()
+async def test_the_stream_of_events() -> None:
+    run = Run([words_suite(ONE, TWO)], [Noted("a", [])], SETTINGS)
+    events = await events_of(run)
+    kinds = [type(event) for event in events if not isinstance(event, Load | Noise)]
+    assert kinds == [Started, *[Progress] * 4, Point, *[Progress] * 4, Point, Finished]
+    assert events[-1].result == run.result() and not run.result().stopped
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.num_answers == 8 and started.cases == (ONE, TWO) and started.targets == ("a",)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [event.done for event in progress] == list(range(1, 9)) and {event.of for event in progress} == {8}
+    loads = [event for event in events if isinstance(event, Load)]
+    assert loads and loads[0].process_bytes == 2**20 and run.result().loads == tuple(loads)
 
 
-@pytest.mark.parametrize(("peer", "image_px"), [("mlx_lm", None), ("mlx_vlm", (64, 48))])
-async def test_the_libraries_by_themselves_say_the_same(
-    demo_engine: Any, peer: str, image_px: tuple[int, int] | None
-) -> None:
-    card = await demo_engine.ready()
-    sources = [EngineSource(demo_engine), load(peer, card.path)]
-    taken = [sample async for sample in samples(sources, Settings(2, 6, 8, image_px), warm_up=0)]
-    ours = sorted((s for s in taken if s.source == "engine"), key=lambda s: s.text_sha256)
-    theirs = sorted((s for s in taken if s.source == peer), key=lambda s: s.text_sha256)
-    assert [(s.prompt_tokens, s.completion_tokens, s.text_sha256) for s in ours] == [
-        (s.prompt_tokens, s.completion_tokens, s.text_sha256) for s in theirs
-    ]
+@pytest.mark.parametrize("how", ["stop", "close", "cancel"])
+async def test_what_was_measured_is_kept(how: str) -> None:
+    """Ended in the second case's second round: the first case is whole, the second has what it had."""
+    target = Noted("a", [])
+    target.hangs = "two 1"
+    run = Run([words_suite(ONE, TWO)], [target], SETTINGS)
+
+    async def read() -> None:
+        async with aclosing(run.events()) as events:
+            async for event in events:
+                if isinstance(event, Progress) and event.done == 6:
+                    await asyncio.sleep(0.01)
+                    if how == "close":
+                        return
+                    if how == "stop":
+                        run.stop()
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.1)
+    if how == "cancel":
+        reading.cancel()
+    with pytest.raises(asyncio.CancelledError) if how == "cancel" else nullcontext():
+        await reading
+    assert {point.case.name: len(point.samples) for point in run.result().points} == {"one": 3, "two": 1}
+    assert run.result().stopped
 
 
-async def test_what_cannot_be_measured_is_said(demo_server: Any) -> None:
-    (seeing,) = make(Settings(1, 6, 8, (64, 48)))
-    (reading,) = make(Settings(1, 6, 10**7))
-    with pytest.raises(BadRequest, match="cannot see"):
-        await load("mlx_lm", str((await demo_server.engine.ready()).path)).ask(seeing)
-    with pytest.raises(BadRequest, match="answered 400"):
-        await HttpSource(demo_server.url).ask(reading)
-    with pytest.raises(Unavailable, match="cannot be reached"):
-        await HttpSource("http://127.0.0.1:1").ask(reading)
+async def test_a_target_that_fails_is_said_and_the_others_go_on() -> None:
+    asked: list[tuple[str, str]] = []
+    good, bad = Noted("a", asked), Noted("b", asked)
+    bad.fails = "two"
+    run = Run([words_suite(ONE, TWO)], [good, bad], SETTINGS)
+    events = await events_of(run)
+    errors = {(point.target, point.case.name): point.errors for point in run.result().points}
+    assert errors == {("a", "one"): (), ("b", "one"): (), ("a", "two"): (), ("b", "two"): ("b cannot.",)}
+    assert [event.done for event in events if isinstance(event, Progress)][-1] == 16
 
 
-def test_the_command_writes_what_it_measured(
-    demo_server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "out.json"
-    line = f"--base-url {demo_server.url} --num-prompts 2 --prompt-words 5 --output-tokens 6 --output {file}"
-    assert bench(line.split()) == 0
-    said = capsys.readouterr().out
-    assert "TTFT" in said and "http" in said and "peak MLX memory" in said
-    written = json.loads(file.read_text())
-    assert written["settings"]["output_tokens"] == 6 and written["machine"]["chip"]
-    assert len(written["samples"]) == 2 and written["summaries"]["http"]["answers"] == 2
-    assert bench(["--base-url", "http://127.0.0.1:1", "--num-prompts", "1"]) == 1
-    assert "error: " in capsys.readouterr().err
+async def test_nothing_measured_is_an_error() -> None:
+    bad = Noted("a", [])
+    bad.fails = "one"
+    with pytest.raises(BadRequest, match="a cannot"):
+        await events_of(Run([words_suite(ONE)], [bad], SETTINGS))
+    with pytest.raises(BadRequest, match="There are: one"):
+        Run([words_suite(ONE)], [bad], Settings(only=("three",)))
+
+
+async def test_noise_is_marked() -> None:
+    """TTFT of 0.1 and 0.2 s in turns spreads by more than 15 %; equal ones do not."""
+    noisy = Run([words_suite(ONE)], [Noted("a", [], (0.1, 0.2))], SETTINGS)
+    events = await events_of(noisy)
+    assert "noisy: ttft" in noisy.result().points[0].noise[0]
+    assert [event.what for event in events if isinstance(event, Noise) if event.what == "spread"] == ["spread"]
+    steady = Run([words_suite(ONE)], [Noted("a", [])], SETTINGS)
+    await events_of(steady)
+    assert steady.result().points[0].noise == ()
+
+
+async def test_what_others_asked_meanwhile_is_marked() -> None:
+    target = Noted("a", [])
+    ask = target.ask
+
+    async def ask_beside_the_chat(*arguments: Any) -> Any:
+        target.others += 1
+        return await ask(*arguments)
+
+    target.ask = ask_beside_the_chat  # type: ignore[method-assign]
+    run = Run([words_suite(ONE)], [target], SETTINGS)
+    events = await events_of(run)
+    assert "others asked meanwhile (3)" in run.result().points[0].noise
+    assert any(isinstance(event, Noise) and event.what == "traffic" for event in events)
+
+
+async def test_targets_are_held_against_the_first() -> None:
+    """b takes twice as long for each of the same questions."""
+    run = Run([words_suite(ONE)], [Noted("a", [], (0.1,)), Noted("b", [], (0.2,))], SETTINGS)
+    await events_of(run)
+    (ttft,) = [one for one in run.result().compared if one.metric == "ttft"]
+    assert ttft.title == "a / b" and ttft.ratio.value == pytest.approx(0.5) and ttft.ratio.pairs == 3
+    assert ttft.good == pytest.approx(2)
+
+
+async def test_each_run_draws_questions_of_its_own() -> None:
+    """A server that still runs must not know them from the run before."""
+    first, second = (Run([words_suite(ONE)], [Noted("a", [])], Settings()) for _ in range(2))
+    assert first.settings.seed != second.settings.seed
+    assert Run([words_suite(ONE)], [Noted("a", [])], Settings(seed=5)).settings.seed == 5

@@ -1,0 +1,78 @@
+"""A result on disk: JSON with everything, CSV with a row for each answer. And two of them side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from engine.bench.compare import table
+from engine.bench.result import Result
+from engine.bench.samples import Sample
+from engine.errors import BadRequest
+
+SUFFIXES = (".json", ".csv")
+NOT_IN_CSV = ("itl_s", "seen", "logprobs")
+
+
+def check(file: Path) -> None:
+    """Raise BadRequest for a name that nothing can be written to, before anything is measured."""
+    if file.suffix not in SUFFIXES:
+        raise BadRequest(f"--output {file}: it must end in .json or .csv.", param="output")
+    if not file.resolve().parent.is_dir():
+        raise BadRequest(f"--output {file}: there is no folder {str(file.parent)!r}.", param="output")
+
+
+def write(result: Result, file: Path) -> None:
+    """By the name's ending. Raises BadRequest when it cannot be written."""
+    try:
+        if file.suffix == ".csv":
+            write_csv(result, file)
+        else:
+            file.write_text(json.dumps(result.json(), indent=1), encoding="utf-8")
+    except OSError as e:
+        raise BadRequest(f"{file} cannot be written: {e.strerror}.", param="output") from e
+
+
+def write_csv(result: Result, file: Path) -> None:
+    with file.open("w", encoding="utf-8", newline="") as out:
+        rows = csv_rows(result)
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["suite"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def csv_rows(result: Result) -> list[dict[str, Any]]:
+    """A row for each answer: seconds as in Sample, and the case's labels and canary beside it."""
+    names = [field.name for field in fields(Sample) if field.name not in NOT_IN_CSV]
+    labels = dict.fromkeys(label for point in result.points for label, _ in point.case.labels)
+    rows = []
+    for point in result.points:
+        for number, taken in enumerate(point.rounds):
+            for sample in taken:
+                row: dict[str, Any] = {"suite": point.case.suite, "case": point.case.name, "round": number}
+                row |= {label: dict(point.case.labels).get(label, "") for label in labels}
+                row |= {name: getattr(sample, name) for name in names}
+                row |= {"tpot_s": sample.tpot_s, "canary": point.canary.ok, "noisy": bool(point.noise)}
+                rows.append(row)
+    return rows
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A result's JSON. Raises BadRequest when the file is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise BadRequest(f"{file} cannot be read: {e.strerror}.", param="compare") from e
+    except ValueError as e:
+        raise BadRequest(f"{file} is not JSON.", param="compare") from e
+    if not isinstance(found, dict) or "points" not in found:
+        raise BadRequest(f"{file} is not a result of vllm-mlx-bench.", param="compare")
+    return found
+
+
+def compare(a: str, b: str) -> str:
+    """B over A, case by case, as a table."""
+    return table(read(Path(a)), read(Path(b)))

@@ -1,0 +1,117 @@
+"""Lists of measurements -> numbers. Pure.
+
+Spread is the standard deviation over the mean. Ratios are of pairs measured one after the other, averaged as
+logarithms (so 2 x and 1/2 x weigh the same), with the 95 % interval of Student's t. Percentiles: nearest rank.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+NOISY = 0.15
+"""A spread above this marks a measurement as noisy."""
+
+T_975 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""Student's t, 97.5 % quantile, for 1, 2, ... 30 degrees of freedom; 1.96 beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a list of values comes to; in their unit, but spread, a share of the mean."""
+
+    n: int
+    mean: float
+    median: float
+    p95: float
+    p99: float
+    min: float
+    max: float
+    spread: float
+
+    def json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio with its 95 % interval; low and high are None for a single pair, which has none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+    def json(self) -> dict[str, float | None]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g}" + ("" if self.low is None else f" ({self.low:.3g} to {self.high:.3g})")
+
+
+def numbers(values: Sequence[float]) -> Numbers | None:
+    """All of at least one value; None of none."""
+    if not values:
+        return None
+    ranked = sorted(values)
+    return Numbers(
+        n=len(ranked),
+        mean=statistics.fmean(ranked),
+        median=statistics.median(ranked),
+        p95=percentile(ranked, 95),
+        p99=percentile(ranked, 99),
+        min=ranked[0],
+        max=ranked[-1],
+        spread=spread(ranked),
+    )
+
+
+def percentile(ranked: Sequence[float], percent: int) -> float:
+    """Nearest rank of at least one ascending value."""
+    return ranked[max(0, -(-len(ranked) * percent // 100) - 1)]
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation over the mean; 0 for fewer than two values."""
+    mean = statistics.fmean(values) if values else 0.0
+    return statistics.stdev(values) / abs(mean) if len(values) > 1 and mean else 0.0
+
+
+def paired_ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Ratio | None:
+    """The mean of ours[i] / theirs[i]; pairs with a value missing or not above 0 are left out. None without pairs."""
+    logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=False) if a and b and a > 0 and b > 0]
+    if not logs:
+        return None
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return Ratio(math.exp(mean), None, None, len(logs))
+    half = t_975(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
+
+
+def unpaired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
+    """Mean over mean of two runs that were not measured in turns: Welch's interval over the logarithms."""
+    a, b = ([math.log(value) for value in values if value > 0] for values in (ours, theirs))
+    if not a or not b:
+        return None
+    mean = statistics.fmean(a) - statistics.fmean(b)
+    fewer = min(len(a), len(b))
+    if fewer < 2:
+        return Ratio(math.exp(mean), None, None, fewer)
+    parts = [statistics.variance(logs) / len(logs) for logs in (a, b)]
+    error = math.sqrt(sum(parts))
+    # Welch and Satterthwaite's degrees of freedom.
+    below = sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (a, b), strict=True))
+    half = t_975(int(error**4 / below)) * error if below else 0.0
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), fewer)
+
+
+def t_975(freedom: int) -> float:
+    """Student's t for a two-sided 95 % interval."""
+    return T_975[max(freedom, 1) - 1] if freedom <= len(T_975) else 1.96
