@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from engine.cache import sealed, tensors, tier
-from engine.cache.blocks import BlockPool
+from engine.cache.blocks import BlockPool, Slot
 from engine.cache.disk import DiskStore
 from engine.cache.features import FeatureStore
 from engine.cache.tier import DiskTier
@@ -237,24 +237,25 @@ async def test_a_stuck_disk_holds_up_neither_answers_nor_the_end(
 # The books, without a model.
 
 
-def payload(ids: tuple[int, ...], root: int) -> tensors.Payload:
-    """KV that tells which tokens it is of, and of which chain."""
-    keys = mx.array(ids, dtype=mx.float32).reshape(1, 1, -1, 1)
-    return [(keys, keys * 0 + root)]
+def payload(slot: Slot, scope: int) -> tensors.Payload:
+    """KV that tells which tokens it is of, of which scope, and where."""
+    keys = mx.array(slot.ids, dtype=mx.float32).reshape(1, 1, -1, 1)
+    values = mx.arange(slot.start, slot.start + len(slot.ids)).reshape(keys.shape) + 1000 * scope
+    return [(keys, values)]
 
 
 class Books:
     """A pool over a folder, as PrefixCache has it."""
 
-    def __init__(self, folder: Path, **limits: int) -> None:
-        self.pool = BlockPool(block_tokens=4, **limits)
-        self.disk = DiskStore(folder, "a" * 32, 60_000)
+    def __init__(self, folder: Path, max_blocks: int = 1000, **limits: int) -> None:
+        self.pool = BlockPool(block_tokens=4, max_blocks=max_blocks)
+        self.disk = DiskStore(folder, "a" * 32, 60_000, **limits)
         self.tier = DiskTier(self.disk, self.pool, FeatureStore(1 << 20))
 
     def store(self, scope: int, ids: list[int]) -> None:
         root = self.pool.root(str(scope))
         for slot in self.pool.missing(root, ids):
-            self.pool.put(slot, payload(slot.ids, scope), 100)
+            self.pool.put(slot, payload(slot, scope), 100)
         self.pool.trim(root, ids)
 
     def check_prompt(self, scope: int, ids: list[int]) -> int:
@@ -262,12 +263,12 @@ class Books:
         root = self.pool.root(str(scope))
         restored = self.tier.restore(root, ids)
         match = self.pool.match(root, ids)
-        found = [(float(k), float(v)) for block, n in match.used for k, v in _flat(block.payload, n)]
-        assert found == [(float(i), float(scope)) for i in ids[: match.num_tokens]]
+        found = [pair for block, n in match.used for pair in _flat(block.payload, n)]
+        assert found == [(i, 1000 * scope + at) for at, i in enumerate(ids[: match.num_tokens])]
         return sum(n for block, n in match.used if block.hash in restored)
 
 
-def _flat(held: tensors.Payload, num_tokens: int) -> list[tuple[float, float]]:
+def _flat(held: tensors.Payload, num_tokens: int) -> list[tuple[int, int]]:
     ((keys, values),) = held
     return list(zip(keys.flatten().tolist()[:num_tokens], values.flatten().tolist()[:num_tokens], strict=True))
 
@@ -320,6 +321,24 @@ def test_a_file_under_another_name_is_not_taken_for_it(tmp_path: Path) -> None:
     books.tier.close()
 
 
+def test_a_writer_with_little_room_keeps_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are evicted tail first; what is not written of a chain must be its tail, or nothing of it is of use."""
+    disk, write = threading.Event(), sealed.write
+    monkeypatch.setattr(sealed, "write", lambda *args: disk.wait(30) and write(*args))
+    ids = list(range(40))
+    books = Books(tmp_path, max_queue_bytes=1300)
+    books.store(0, ids)
+    books.pool.max_blocks = 0
+    books.pool.trim(books.pool.root("0"), ids)
+    disk.set()
+    books.disk.close(10.0)
+    again = Books(tmp_path)
+    num_files = again.disk.stats().files
+    assert 0 < num_files < 10
+    assert again.check_prompt(0, ids) == 4 * num_files
+    again.tier.close()
+
+
 def test_a_prompt_larger_than_memory_is_restored_as_far_as_it_fits(tmp_path: Path) -> None:
     ids = list(range(400))
     books = Books(tmp_path)
@@ -327,7 +346,7 @@ def test_a_prompt_larger_than_memory_is_restored_as_far_as_it_fits(tmp_path: Pat
     books.tier.close()
     books = Books(tmp_path, max_blocks=30)
     assert books.check_prompt(0, ids) == 120
-    assert len(books.pool) <= 30
+    assert len(books.pool) <= 30 and books.disk.stats().hits < 50, "and not all of it is read"
     books.pool.check_integrity()
     books.tier.close()
 
@@ -340,7 +359,9 @@ def test_a_restart_with_another_block_size(tmp_path: Path) -> None:
     for size in (2, 8, 3, 4):
         again = Books(tmp_path)
         again.pool.block_tokens = size
-        again.check_prompt(0, [*ids, 99])
+        for prompt in ([*ids, 99], [0, 1, 4, 5, 6, 7, 99], [0, 1, 2, 4, 5, 6, 7, 99]):
+            again.check_prompt(0, prompt)
+            again.pool.check_integrity()
         again.store(0, ids)
         again.pool.check_integrity()
         again.tier.close()
