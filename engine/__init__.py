@@ -8,6 +8,7 @@ bench ─────┘        ^                                               
 errors types config checks   the nouns: pure values, no MLX
 device                       what this machine is; the BLAS preload on Linux CPU
 core                         Engine; makes the engine thread and the media pool
+loading                      what the media pool does: a request's media, in order, within limits
 worker                       the body of the engine thread
 scheduler                    who waits, who is prefilled next, who decodes (pure)
 prompt spans order receipts  request + media -> token ids; where each medium lies; what the processor made of it

@@ -27,6 +27,8 @@ class ModelSpec:
 class MediaLimits:
     """What one medium and one request may cost, checked before the cost is paid.
 
+    decode_memory_bytes: address space of the process that decodes clips. max_request_bytes: all media of a request.
+    max_waiting: media of all requests that may wait to be fetched and decoded, before 429.
     media_root: folder under which API requests may name local files; None refuses all of them.
     allow_private_urls: fetch from private, loopback and link-local addresses too.
     """
@@ -41,6 +43,9 @@ class MediaLimits:
     max_audios: int | None = None
     fetch_timeout_s: float = 20.0
     decode_timeout_s: float = 60.0
+    decode_memory_bytes: int = 6 * 1024**3
+    max_request_bytes: int = 512 * 1024 * 1024
+    max_waiting: int = 1024
     media_root: Path | None = None
     allow_private_urls: bool = False
 

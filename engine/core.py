@@ -19,20 +19,17 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine import device, fit
-from engine.checks import check, media_parts
+from engine.checks import check
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
+from engine.loading import Loader
 from engine.replay import Replayer
 from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit, Watch
-from engine.thumbnails import Thumbnails
 from engine.types import (
     BlockInfo,
     Done,
     Event,
-    FrameSampling,
-    MediaReceipt,
     ModelCard,
-    Part,
     Preflight,
     Replay,
     Request,
@@ -40,7 +37,7 @@ from engine.types import (
 )
 
 if TYPE_CHECKING:
-    from engine.media import Media
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +60,8 @@ class Engine:
         self._snapshot = Snapshot(state="starting", device=device.describe())
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._thumbnails = Thumbnails()
         self._replayer = Replayer(self.stream, self.snapshot, self._count_replay, config.cache.verify_share)
-        self._media = ThreadPoolExecutor(max_workers=2, thread_name_prefix="media")
+        self._media = Loader(config, ThreadPoolExecutor(max_workers=2, thread_name_prefix="media"))
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -83,7 +79,7 @@ class Engine:
             self._inbox.put(Stop())
             self._thread.join(None if self._loaded.done() else _LOADING_GRACE_S)
             self._thread = None
-        self._media.shutdown(wait=False, cancel_futures=True)
+        self._media.close()
         if not self._loaded.done():
             self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
@@ -106,7 +102,7 @@ class Engine:
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
-        media = await self._load_media(request)
+        media = await self._media.load(request)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
@@ -135,17 +131,9 @@ class Engine:
             if not finished:
                 self._inbox.put(Cancel(request.id))
 
-    def _load_medium(self, part: Part, frames: FrameSampling) -> Media:
-        """In the media pool: fetch and decode one part."""
-        from engine.media import load_media
-
-        medium = load_media(part, self.config.media, frames)
-        self._thumbnails.keep(medium)
-        return medium
-
     def thumbnail(self, sha256: str) -> bytes | None:
         """A small PNG of a picture or a clip's first frame, by its content hash; None when forgotten."""
-        return self._thumbnails.get(sha256)
+        return self._media.thumbnails.get(sha256)
 
     async def preflight(self, request: Request, *, pictures: bool = False) -> Preflight:
         """What a request would cost: its tokens, what each medium becomes, what is left of the context, what is cached.
@@ -155,12 +143,11 @@ class Engine:
         """
         card = await self.ready()
         check(request, card, self.config.media)
-        media = await self._load_media(request)
+        media = await self._media.load(request)
         found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
         if not pictures:
             return found
-        loop = asyncio.get_running_loop()
-        return replace(found, pictures=await loop.run_in_executor(self._media, _as_seen, media, found.media))
+        return replace(found, pictures=await self._media.as_seen(media, found.media))
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
@@ -231,33 +218,6 @@ class Engine:
             self._refuse_rest()
         return await asyncio.wrap_future(reply)
 
-    async def _load_media(self, request: Request) -> tuple[Any, ...]:
-        """Fetch and decode the request's media in the pool, two at a time, in order."""
-        parts = media_parts(request)
-        if not parts:
-            return ()
-        limits = self.config.media
-        default = self.config.frames
-        loop = asyncio.get_running_loop()
-
-        async def load(part: Part) -> Any:
-            timeout_s = limits.fetch_timeout_s + limits.decode_timeout_s
-            try:
-                async with asyncio.timeout(timeout_s * len(parts)):
-                    # The server's rate is for clips; of a list every frame was meant.
-                    own = _frame_sampling(request.frames, replace(default, fps=None) if part.parts else default)
-                    own = _frame_sampling(part.frames, own)
-                    return await loop.run_in_executor(self._media, self._load_medium, part, own)
-            except TimeoutError as e:
-                raise BadMedia(f"{part.param}: reading it took more than {timeout_s:.0f} s.", param=part.param) from e
-            except (asyncio.CancelledError, RuntimeError):
-                # stop() shuts the pool: what waited there is cancelled, what comes later is refused.
-                if self._thread is None:
-                    raise Unavailable("The engine was stopped.") from None
-                raise
-
-        return tuple(await asyncio.gather(*(load(part) for part in parts)))
-
     def _publish(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
@@ -317,12 +277,6 @@ class Engine:
         self._loaded.set_exception(error)
 
 
-def _as_seen(media: tuple[Media, ...], receipts: tuple[MediaReceipt, ...]) -> tuple[tuple[bytes, ...], ...]:
-    from engine.sizing import pngs
-
-    return tuple(pngs(medium, receipt.seen_px) for medium, receipt in zip(media, receipts, strict=True))
-
-
 def _raw_key(key: str) -> bytes | None:
     try:
         return bytes.fromhex(key)
@@ -341,13 +295,3 @@ def _poster(events: asyncio.Queue[Event | EngineError]) -> Any:
             log.debug("the reader's event loop is closed")
 
     return post
-
-
-def _frame_sampling(asked: FrameSampling | None, default: FrameSampling) -> FrameSampling:
-    """What is asked for; where it says nothing, the default."""
-    if asked is None:
-        return default
-    names = FrameSampling.__dataclass_fields__
-    return FrameSampling(
-        **{n: getattr(asked, n) if getattr(asked, n) is not None else getattr(default, n) for n in names}
-    )

@@ -34,6 +34,9 @@ RIFF: dict[bytes, tuple[Kind, str]] = {
 }
 
 
+WORDS: dict[str, str] = {"image": "picture", "video": "clip", "audio": "sound"}
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """kind None: nothing a model can be shown. name is for people: "PNG", "MP4", "text", "PDF"."""
@@ -101,3 +104,15 @@ def _is_text(head: bytes) -> bool:
         return b"\x00" not in head and bool(head.decode())
     except UnicodeDecodeError:
         return False
+
+
+def mismatch(wanted: Kind, found: Format) -> str:
+    """Why these bytes are not what the part says they are, and what to do."""
+    word = WORDS[wanted]
+    if found.kind is None:
+        return f"this is not a {word}: the bytes are {found.name}"
+    if wanted == "image" and found.kind == "video":
+        return f"this is a clip ({found.name}), not a picture; send it as video_url"
+    if wanted == "video" and found.kind == "image":
+        return f"this is a still picture ({found.name}), not a clip; send it as image_url"
+    return f"this is a {WORDS[found.kind]} ({found.name}), not a {word}"

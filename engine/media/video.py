@@ -204,6 +204,8 @@ def _opened(part: Part, data: bytes) -> Iterator[cv2.VideoCapture]:
             raise refuse(part, "the clip cannot be opened: it is damaged, cut off, or its codec is not supported")
         yield capture
     except cv2.error as error:
+        if "memory" in str(error).lower():
+            raise refuse(part, "the clip does not fit in the memory that decoding may take") from error
         raise refuse(part, "the clip cannot be decoded: its data is damaged") from error
     finally:
         capture.release()

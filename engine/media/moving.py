@@ -1,0 +1,21 @@
+"""What is sent as a clip: a video file or an animated picture, told by its bytes."""
+
+from __future__ import annotations
+
+from engine.config import MediaLimits
+from engine.media.animation import decode_animation
+from engine.media.image import animation_frames
+from engine.media.medium import Media, refuse
+from engine.media.sniff import mismatch, sniff
+from engine.media.video import decode_clip
+from engine.types import FrameSampling, Part
+
+
+def decode_moving(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
+    """Decode the chosen frames. Raises BadMedia: not a clip, damaged, over a limit."""
+    found = sniff(data)
+    if found.kind == "video":
+        return decode_clip(part, data, limits, frames)
+    if found.kind == "image" and animation_frames(part, data, limits) > 1:
+        return decode_animation(part, data, limits, frames)
+    raise refuse(part, mismatch("video", found))

@@ -1,0 +1,103 @@
+"""loading: a request's media within its limits; what one request does to the pool is its own trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import EngineConfig, MediaLimits
+from engine.errors import BadMedia, BadRequest, Busy, Unavailable
+from engine.loading import Loader
+from engine.types import Message, Part, Request
+from tests.engine.drive import ask, chat, part
+from tests.pictures import encode, picture
+
+RED = picture("red")
+SIZE = len(encode(RED))
+
+
+def loader(**limits: Any) -> Loader:
+    return Loader(EngineConfig(media=MediaLimits(**limits)), ThreadPoolExecutor(2))
+
+
+@pytest.fixture
+def plain() -> Iterator[Loader]:
+    made = loader()
+    yield made
+    made.close()
+
+
+def numbered(count: int) -> Request:
+    parts = [replace(part(RED), param=f"content[{i}]") for i in range(count)]
+    return Request(messages=(Message("user", tuple(parts)),))
+
+
+async def test_three_hundred_pictures_come_in_order(plain: Loader) -> None:
+    request = chat(*(picture("red", size=(16 + i, 16)) for i in range(300)), "?")
+    media = await plain.load(request)
+    assert [medium.decoded_px[0] for medium in media] == [16 + i for i in range(300)]
+
+
+async def test_all_media_of_a_request_together() -> None:
+    """Twin: one less fits."""
+    made = loader(max_request_bytes=3 * SIZE)
+    assert len(await made.load(numbered(3))) == 3
+    with pytest.raises(BadMedia, match=r"content\[3\]: with it the request's media have .* together"):
+        await made.load(numbered(4))
+    made.close()
+
+
+async def test_more_than_may_wait() -> None:
+    pool, gate = ThreadPoolExecutor(1), threading.Event()
+    made = Loader(EngineConfig(media=MediaLimits(max_waiting=5)), pool)
+    with pytest.raises(BadRequest, match="6 media were sent; at most 5"):
+        await made.load(numbered(6))
+    pool.submit(gate.wait)
+    first = asyncio.create_task(made.load(numbered(4)))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy, match="4 media are waiting to be read; the limit is 5"):
+        await made.load(numbered(2))
+    gate.set()
+    assert len(await first) == 4
+    assert len(await made.load(numbered(5))) == 5, "nothing is left behind"
+    made.close()
+
+
+async def test_the_first_that_fails_is_named_and_the_rest_given_up(plain: Loader) -> None:
+    good, bad = numbered(3).messages[0].parts[:2], Part("image", url="data:,x", param="content[1]")
+    with pytest.raises(BadMedia, match=r"content\[1\]"):
+        await plain.load(Request(messages=(Message("user", (good[0], bad, good[1])),)))
+    assert len(await plain.load(numbered(2))) == 2
+
+
+async def test_closing_ends_what_waits() -> None:
+    made = loader()
+    waiting = asyncio.create_task(made.load(numbered(200)))
+    await asyncio.sleep(0.01)
+    made.close()
+    with pytest.raises(Unavailable):
+        await waiting
+    with pytest.raises(Unavailable):
+        await made.load(numbered(1))
+
+
+async def test_a_killed_decoder_fails_one_request_of_the_engine(demo_engine: Any, clip_path: Path) -> None:
+    request = chat(clip_path, "What happens?")
+    text = (await ask(demo_engine, request)).text
+    decoders = demo_engine._media._decoders
+    for pid in [pid for decoder in decoders if (pid := decoder.pid)]:
+        os.kill(pid, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(0.3, os.kill, pid, signal.SIGKILL)
+    with pytest.raises(BadMedia, match="killed by SIGKILL"):
+        await ask(demo_engine, request)
+    assert (await ask(demo_engine, chat("Hello"))).text
+    assert (await ask(demo_engine, request)).text == text
