@@ -45,9 +45,12 @@ class Run:
     drawn: bool | None = None
 
 
-def noise(dtype: str) -> float:
-    """How far apart two ways to the same logits may be, in nats, for a ModelCard.dtype."""
-    return NOISE.get(dtype, HALF_NOISE)
+def noise(dtype: str, mlx_device: str) -> float:
+    """How far apart two ways to the same logits may be, in nats, for a ModelCard.dtype and DeviceInfo.mlx_device.
+
+    On a GPU float32 counts as float16: its products may run in TF32, which has as many bits.
+    """
+    return NOISE.get("float16" if dtype == "float32" and mlx_device != "CPU" else dtype, HALF_NOISE)
 
 
 def same(one: Run, other: Run, within: float) -> tuple[Outcome, str]:

@@ -17,6 +17,9 @@ from engine.selftest.witness import Seen, Witness
 from engine.types import Done, Event, Message, ModelCard, Part, Request, Sampling
 
 ANSWER_TOKENS = 24
+NEIGHBOUR_TOKENS = 4096
+"""More than a neighbour needs, which is cancelled; but a row that waits for its memory gets it in the end."""
+
 PATIENCE_S = 600.0
 """For one answer: a large model on a slow machine takes its time; one that hangs is a fault."""
 
@@ -49,7 +52,7 @@ class Lab:
         self.witness = witness
         self.card = card
         self.picture = picture
-        self.noise = noise(card.dtype)
+        self.noise = noise(card.dtype, engine.snapshot().device.mlx_device)
 
     @property
     def in_turns(self) -> bool:
@@ -108,7 +111,7 @@ class Lab:
             request,
             id=secrets.token_hex(8),
             sampling=replace(request.sampling, logit_bias=bias),
-            max_tokens=self.card.context_tokens // 2,
+            max_tokens=min(NEIGHBOUR_TOKENS, self.card.context_tokens // 2),
         )
         seen = self.witness.seen.setdefault(endless.id, Seen())
         reading = asyncio.create_task(self._drain(endless))

@@ -53,8 +53,10 @@ def test_a_sampled_answer_may_take_the_lesser_token_but_only_by_its_own_seed() -
     assert judge.same(one, Run((1, 2), one.logprobs, False), 0.25)[0] == "fault"
 
 
-def test_noise_goes_by_dtype() -> None:
-    assert judge.noise("float32") < judge.noise("float16") < judge.noise("bfloat16") == judge.noise("4-bit")
+def test_noise_goes_by_dtype_and_device() -> None:
+    noises = [judge.noise(dtype, "CPU") for dtype in ("float32", "float16", "bfloat16", "4-bit")]
+    assert noises[0] < noises[1] < noises[2] == noises[3]
+    assert judge.noise("float32", "Metal GPU") == judge.noise("float32", "CUDA GPU") == noises[1]
 
 
 def test_first_logits_apart() -> None:
