@@ -68,7 +68,7 @@ def visible_block(block: BlockInfo, who: Caller) -> BlockInfo:
     """A block as `who` may see it: of others only sizes, uses and ages. Without a key it cannot be asked for again."""
     if who.sees(block.tenant):
         return block
-    return replace(block, key="", parent="", text="", media=(), tenant=None)
+    return replace(block, key="", parent="", text="", media=(), media_hits=(), tenant=None)
 
 
 def visible_media(records: Iterable[Record], blocks: Iterable[BlockInfo], who: Caller) -> frozenset[str]:

@@ -393,8 +393,9 @@ class BlockInfo:
     """One stored block of KV, as the Cache tab shows it. key: its hash in hex; parent: that of the block before it.
 
     tokens [start, start + num_tokens) of its prompt; text: those tokens as text, media as their placeholders; media:
-    sha256 of the pictures and clips in it. refs: running rows served from it. Ages in seconds. tenant: whose prompts it
-    serves; None when that is forgotten, see engine.privacy.
+    sha256 of the pictures and clips in it, media_hits: prompts that reused each of them whole since the cache was
+    cleared. refs: running rows served from it. Ages in seconds. tenant: whose prompts it serves; None when that is
+    forgotten, see engine.privacy.
     """
 
     key: str
@@ -410,6 +411,7 @@ class BlockInfo:
     text: str = ""
     media: tuple[str, ...] = ()
     tenant: str | None = None
+    media_hits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

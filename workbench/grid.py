@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from engine.privacy import Caller, visible_block
 from engine.types import BlockInfo
 from workbench.header import size
 
 Json = dict[str, Any]
 
 
-def cells(blocks: Sequence[BlockInfo], block_tokens: int, *, operator: bool) -> list[Json]:
-    """One square per block; what continues a block stands behind it. Visitors get no keys and no pictures."""
+def cells(blocks: Sequence[BlockInfo], block_tokens: int, who: Caller) -> list[Json]:
+    """One square per block; what continues a block stands behind it. Others' blocks have no key and no picture."""
+    shown = [visible_block(block, who) for block in in_chains(blocks)]
     return [
         {
-            "key": block.key if operator else f"{place}",
+            "key": block.key or f"{place}",
+            "opens": block.start == 0,
             "state": state(block),
             "fill": round(block.num_tokens / block_tokens, 2),
-            "opens": block.start == 0,
-            "medium": block.media[0] if operator and block.media else None,
-            "title": f"{block.num_tokens} tokens · {size(block.num_bytes)} · {times(block.hits)}",
+            "readable": bool(block.key),
+            "medium": block.media[0] if block.media else None,
+            "title": f"{plural(block.num_tokens, 'token')} · {size(block.num_bytes)} · {times(block.hits)}",
         }
-        for place, block in enumerate(in_chains(blocks))
+        for place, block in enumerate(shown)
     ]
 
 
@@ -47,17 +50,21 @@ def in_chains(blocks: Iterable[BlockInfo]) -> list[BlockInfo]:
 
 
 def media(blocks: Sequence[BlockInfo]) -> list[Json]:
-    """Every picture and clip held: in how many blocks of how many bytes, how often reused, and a block to look at."""
+    """Every picture and clip in these blocks: in how many, of how many bytes, in how many prompts it was reused whole,
+    and the first of its blocks, to look at."""
     holders: dict[str, list[BlockInfo]] = {}
+    hits: dict[str, int] = {}
     for block in blocks:
-        for sha256 in block.media:
+        for sha256, num_hits in zip(block.media, block.media_hits, strict=True):
             holders.setdefault(sha256, []).append(block)
+            hits[sha256] = max(num_hits, hits.get(sha256, 0))
     return [
         {
             "medium": sha256,
             "block": held[0].key,
+            "pinned": all(block.pinned for block in held),
             "words": f"{plural(len(held), 'block')} · {size(sum(block.num_bytes for block in held))}",
-            "hits": times(sum(block.hits for block in held)),
+            "hits": times(hits[sha256]),
         }
         for sha256, held in holders.items()
     ]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.types import ModelCard, Snapshot
-from workbench.history import History
 
 if TYPE_CHECKING:
     from engine.core import Engine
+    from workbench.history import History
 
 # A template that the page fills again in place when the value changes: same elements, no flicker.
 TEMPLATE = """

@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
 
 from engine.types import Snapshot
+from workbench.header import count, size
+
+Json = dict[str, Any]
 
 WINDOW_S = 300.0
 PERIOD_S = 0.9
 """Pages ask once a second, each for itself; what comes sooner than this after another sample says nothing new."""
 
-WIDTH, HEIGHT = 100, 28
+WIDTH, HEIGHT = 100, 60
+
+_ROUND = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600)
+
+MEMORY = ("weights", "kv", "features", "rest", "pool")
+"""What MLX's memory holds, from the bottom of the chart to its top."""
+MEMORY_NAMES = {
+    "weights": "weights",
+    "kv": "kept prompts (KV)",
+    "features": "kept pictures (features)",
+    "rest": "running requests",
+    "pool": "free, kept by MLX",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Sizes in bytes. held: KV blocks and snapshots. active: all that MLX uses. pool: what MLX keeps for reuse."""
+    """Sizes in bytes. kv: blocks and snapshots. rest: in use for nothing of these, such as running rows' own KV. pool:
+    freed, and kept by MLX for its next arrays. hit_rate: a share, since the start, as in /v1/cache/stats."""
 
     at_s: float
-    tokens_saved: int
-    held: int
-    active: int
+    weights: int
+    kv: int
+    features: int
+    rest: int
     pool: int
-    running: int
+    hit_rate: float
+    tokens_saved: int
+
+
+def sample(snapshot: Snapshot, now_s: float) -> Sample:
+    stats = snapshot.cache
+    weights = snapshot.model.num_bytes if snapshot.model else 0
+    kv = stats.kv_bytes + stats.snapshot_bytes
+    return Sample(
+        at_s=now_s,
+        weights=weights,
+        kv=kv,
+        features=stats.feature_bytes,
+        rest=max(0, snapshot.active_bytes - weights - kv - stats.feature_bytes),
+        pool=snapshot.cache_bytes,
+        hit_rate=stats.hit_rate,
+        tokens_saved=stats.tokens_saved,
+    )
 
 
 @dataclass
@@ -35,36 +72,61 @@ class History:
     def add(self, snapshot: Snapshot, now_s: float) -> None:
         if self._samples and now_s - self._samples[-1].at_s < PERIOD_S:
             return
-        cache = snapshot.cache
-        held = cache.kv_bytes + cache.snapshot_bytes
-        self._samples.append(
-            Sample(
-                at_s=now_s,
-                tokens_saved=cache.tokens_saved,
-                held=held,
-                active=snapshot.active_bytes,
-                pool=snapshot.cache_bytes,
-                running=len(snapshot.running),
-            )
-        )
+        self._samples.append(sample(snapshot, now_s))
 
-    def lines(self, *names: str, now_s: float) -> list[str]:
-        """One SVG polyline per name, WIDTH by HEIGHT, all on one scale from zero; the right edge is now.
+    def charts(self, snapshot: Snapshot, now_s: float) -> list[Json]:
+        """Memory by kind, hit rate and tokens saved, each from zero; the right edge is the snapshot, now.
 
         A stretch that does not change is two points, so that a chart at rest is not sent again every second.
         """
-        samples = [sample for sample in tuple(self._samples) if now_s - sample.at_s <= WINDOW_S]
-        if not samples:
-            return ["" for _ in names]
-        columns = [[float(getattr(sample, name)) for sample in samples] for name in names]
-        top = max(1.0, *(max(column) for column in columns))
-        places = [WIDTH * (1 - (now_s - sample.at_s) / WINDOW_S) for sample in samples]
-        return [_line(places, [HEIGHT - (HEIGHT - 2) * value / top - 1 for value in column]) for column in columns]
+        past = [one for one in tuple(self._samples) if now_s - WINDOW_S <= one.at_s < now_s]
+        samples = [*past, sample(snapshot, now_s)]
+        now = samples[-1]
+        stacks = [list(accumulate(getattr(one, kind) for kind in MEMORY)) for one in samples]
+        top = ceiling(max(stack[-1] for stack in stacks), 1024)
+        saved_top = ceiling(max(one.tokens_saved for one in samples), 1000)
+        places = [WIDTH * (1 - (now_s - one.at_s) / WINDOW_S) for one in samples]
+        return [
+            {
+                "key": "memory",
+                "name": "Memory of the model",
+                "now": size(stacks[-1][-1]),
+                "top": size(top),
+                "areas": [
+                    {
+                        "key": kind,
+                        "name": MEMORY_NAMES[kind],
+                        "now": size(getattr(now, kind)),
+                        "points": area(places, [stack[layer] / top for stack in stacks]),
+                    }
+                    for layer, kind in enumerate(MEMORY)
+                ][::-1],  # the tallest is drawn first, the others over it
+            },
+            _single("hits", "Prompt tokens reused", f"{100 * now.hit_rate:.0f} %", "100 %")
+            | {"areas": [{"key": "hits", "points": area(places, [one.hit_rate for one in samples])}]},
+            _single("saved", "Tokens saved", f"{now.tokens_saved:,}", count(saved_top))
+            | {"areas": [{"key": "saved", "points": area(places, [one.tokens_saved / saved_top for one in samples])}]},
+        ]
 
 
-def _line(places: list[float], heights: list[float]) -> str:
+def _single(key: str, name: str, now: str, top: str) -> Json:
+    return {"key": key, "name": name, "now": now, "top": top}
+
+
+def ceiling(value: float, step: int) -> float:
+    """The end of an axis: a round number of units (powers of step), not below value."""
+    unit = 1.0
+    while value > 600 * unit:
+        unit *= step
+    return next(mark * unit for mark in _ROUND if mark * unit >= value)
+
+
+def area(places: Sequence[float], shares: Sequence[float]) -> str:
+    """An SVG polygon, WIDTH by HEIGHT, between zero and a line through the shares (0 to 1) at these places."""
+    heights = [HEIGHT * (1 - share) for share in shares]
     last = len(heights) - 1
     corners = [i for i in range(last) if i == 0 or not heights[i - 1] == heights[i] == heights[i + 1]]
-    points = [(places[i] if places[i] > 1 else 0.0, heights[i]) for i in corners]
+    points = [(0.0 if places[i] < 1 else places[i], heights[i]) for i in corners]
     points.append((float(WIDTH), heights[-1]))
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    whole = [(points[0][0], float(HEIGHT)), *points, (float(WIDTH), float(HEIGHT))]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in whole)

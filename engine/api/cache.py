@@ -97,14 +97,14 @@ def replay_json(found: Replay) -> Json:
 
 def block_json(block: BlockInfo) -> Json:
     """A block with its text and the sha256 of its media. Ages in seconds."""
-    said = {**asdict(block), "media": list(block.media)}
+    said = {**asdict(block), "media": list(block.media), "media_hits": list(block.media_hits)}
     del said["tenant"]
     return said
 
 
 def sizes_json(block: BlockInfo) -> Json:
     """A block for a visitor: nothing from which a guess about what others sent could be checked, so no key either."""
-    hidden = {"key", "parent", "text", "media", "tenant"}
+    hidden = {"key", "parent", "text", "media", "media_hits", "tenant"}
     return {name: value for name, value in asdict(block).items() if name not in hidden}
 
 

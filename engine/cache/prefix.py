@@ -6,7 +6,7 @@ picture or none.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -58,6 +58,7 @@ class PrefixCache:
         self._enabled = config.enabled
         self._contents: OrderedDict[int, str] = OrderedDict()
         self._tenants: OrderedDict[bytes, str] = OrderedDict()
+        self._reuses: Counter[tuple[bytes, str]] = Counter()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
@@ -81,7 +82,7 @@ class PrefixCache:
             return self._begin_from_snapshot(root, prompt, cache, keeps)
         restored = self._disk.restore(root, prompt.cache_ids) if self._disk else frozenset()
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
-        self._acquire(match, prompt, keeps)
+        self._acquire(root, match, prompt, keeps)
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
         disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
@@ -108,7 +109,7 @@ class PrefixCache:
     def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool) -> Lease:
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
         match = Match((), num_tokens, miss)
-        self._acquire(match, prompt, keeps)
+        self._acquire(root, match, prompt, keeps)
         if layers:
             cache[:] = layers
         last_medium = prompt.spans[-1].end if prompt.spans else 0
@@ -157,6 +158,7 @@ class PrefixCache:
 
     def _info(self, block: Block, decode: Decode | None, root: bytes) -> BlockInfo:
         now = self.pool.clock()
+        media = tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents))
         return BlockInfo(
             key=block.hash.hex(),
             parent=block.parent.hex(),
@@ -169,7 +171,8 @@ class PrefixCache:
             age_s=now - block.created_s,
             idle_s=now - block.last_use_s,
             text=words(block.ids, decode) if decode else "",
-            media=tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents)),
+            media=media,
+            media_hits=tuple(self._reuses[root, sha256] for sha256 in media),
             tenant=self._tenants.get(root),
         )
 
@@ -183,6 +186,7 @@ class PrefixCache:
             self.pool.clear()
             self.snapshots.clear()
             self.features.clear()
+            self._reuses.clear()
             if self._disk:
                 self._disk.clear()
             return None
@@ -265,14 +269,18 @@ class PrefixCache:
         """MiB of KV, snapshots and vision features."""
         return self.stats().memory_used_mb
 
-    def _acquire(self, match: Match, prompt: Prompt, counts: bool) -> None:
-        """The row starts from this match: hold its blocks; count the prompt, and whether a whole medium was reused."""
+    def _acquire(self, root: bytes, match: Match, prompt: Prompt, counts: bool) -> None:
+        """The row starts from this match: hold its blocks; count the prompt, and the media that were reused whole."""
         self.pool.acquire(match, len(prompt.ids) if counts else 0)
         if not counts:
             return
         pairs = zip(prompt.spans, prompt.receipts, strict=False)
-        kinds = [receipt.kind for span, receipt in pairs if span.end <= match.num_tokens]
-        self.pool.counters.media_reused += len(kinds)
+        whole = [receipt for span, receipt in pairs if span.end <= match.num_tokens]
+        self._reuses.update((root, receipt.sha256) for receipt in whole)
+        while len(self._reuses) > _MAX_CONTENTS:
+            self._reuses.pop(next(iter(self._reuses)))
+        self.pool.counters.media_reused += len(whole)
+        kinds = {receipt.kind for receipt in whole}
         self.pool.counters.image_hits += "image" in kinds
         self.pool.counters.video_hits += "video" in kinds
 

@@ -78,6 +78,7 @@ def test_same_picture_other_question(client: openai.OpenAI, http: httpx.Client, 
     assert moved["tokens_saved"] == cached and moved["tokens_seen"] == warm.prompt_tokens
     assert (moved["total_queries"], moved["hits"], moved["image_hits"]) == (1, 1, 1)
     assert after["misses"] == before["misses"] and after["video_hits"] == before["video_hits"]
+    assert {hits for block in blocks(http) for hits in block["media_hits"]} == {1}
     assert after["hit_rate"] == pytest.approx(after["tokens_saved"] / after["tokens_seen"])
 
 
@@ -103,6 +104,7 @@ def test_another_picture_is_no_picture_hit(client: openai.OpenAI, http: httpx.Cl
     ask(client, "What is in this image?", pictures.picture_url("red"))
     before = stats(http)["image_hits"]
     other = ask(client, "What is in this image?", pictures.picture_url("blue"))
+    assert {hits for block in blocks(http) for hits in block["media_hits"]} == {0}
     assert stats(http)["image_hits"] == before
     assert other.cache["reused_tokens"] < other.media[0]["tokens"]
 
@@ -136,7 +138,7 @@ def test_blocks_are_listed(client: openai.OpenAI, http: httpx.Client, clean: Non
     assert sum(stats(http)["kv_layer_bytes"]) == stats(http)["bytes"]["kv"]
     first = held[0]
     assert first["start"] == 0 and 0 < first["num_tokens"] <= stats(http)["block_tokens"]
-    assert first["media"] == [usage.media[0]["sha256"]]
+    assert (first["media"], first["media_hits"]) == ([usage.media[0]["sha256"]], [0])
     assert "▣" in first["text"] and "What is in this image?" in first["text"]
 
 

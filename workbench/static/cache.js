@@ -31,18 +31,21 @@
     for (const node of old.values()) node.remove();
   };
 
-  const heading = (title, words, legend = []) => {
-    const head = make("div", "section-head");
-    const names = make("div");
+  const heading = (title, words, ...rest) => {
+    const head = make("div", "section-head"), names = make("div");
     names.append(make("h3", "", title), make("p", "", words));
+    head.append(names, ...rest);
+    return head;
+  };
+
+  const legend = (entries) => {
     const key = make("div", "legend");
-    for (const [name, text] of legend) {
-      const entry = make("span");
-      entry.append(make("i", `swatch ${name}`), text);
+    for (const [name, text] of entries) {
+      const entry = make("span", `entry ${name}`);
+      entry.append(make("i", `swatch ${name}`), make("span", "", text));
       key.append(entry);
     }
-    head.append(names, key);
-    return head;
+    return key;
   };
 
   // Draws now and whenever the value changes; nothing before the first value has come.
@@ -52,6 +55,8 @@
     again();
   };
 
+  const show = (node, wanted) => { if (node.hidden === wanted) node.hidden = !wanted; };
+
   const picture = (url, name = "") => {
     if (!url) return make("span", `no-picture ${name}`);
     const image = make("img", name);
@@ -60,179 +65,257 @@
     return image;
   };
 
-  // --- headline numbers, each with its last five minutes
-
-  const chart = () => {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", "0 0 100 28");
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("aria-hidden", "true");
-    return svg;
-  };
-
-  const plot = (svg, lines) => {
-    while (svg.children.length > lines.length) svg.lastChild.remove();
-    lines.forEach((points, place) => {
-      const line = svg.children[place] ?? svg.appendChild(document.createElementNS(svg.namespaceURI, "polyline"));
-      line.setAttribute("points", points);
-    });
-  };
+  // --- headline numbers
 
   const totals = (element, props, watch) => {
-    const root = element.firstElementChild;
     const note = make("p", "note"), tiles = make("div", "tiles");
-    const intro = make("p", "intro", "What the model has read is kept for a while. When another prompt begins the same way, "
-      + "that part is not computed again, whether it is words, pictures or clips. The small curves are the last five minutes.");
-    root.replaceChildren(intro, note, tiles);
+    element.firstElementChild.replaceChildren(note, tiles);
     drawing(props, watch, (value) => {
       say(note, value.note);
       keep(tiles, value.tiles, () => {
         const tile = make("div", "tile");
-        tile.append(make("h4"), make("strong"), make("p"), chart());
+        tile.append(make("h4"), make("strong"), make("p"));
         return tile;
       }, (tile, item) => {
-        const [name, number, words, svg] = tile.children;
+        const [name, number, words] = tile.children;
         say(name, item.name);
         say(number, item.number);
         say(words, item.words);
-        plot(svg, item.lines);
       });
     });
   };
 
   // --- the latest prompts
 
-  const lane = () => {
-    const node = make("div", "lane"), why = make("p", "why");
-    const bar = button("bar", "", () => {
-      bar.setAttribute("aria-expanded", String(node.classList.toggle("open")));
+  const FEW = 6;  // lanes shown until all are asked for
+
+  const lane = (trigger) => {
+    const node = make("div", "lane"), head = make("div", "head"), more = make("div", "more"), sides = make("div", "sides");
+    const bar = button("bar", "", () => toggle(node));
+    const check = button("check", "Check", () => {
+      node.dataset.checking = "yes";
+      check.disabled = true;
+      say(truth.lastChild, "Computing it again, with the cache and without…");
+      toggle(node, true);
+      trigger("submit", { request: node.dataset.key });
     });
-    bar.setAttribute("aria-expanded", "false");
-    bar.append(make("span", "who"), make("span", "words"), make("span", "strip"));
-    node.append(bar, why);
+    check.title = "Compute this request again with the cache and without it, and compare the answers";
+    const truth = make("p", "truth");
+    truth.append(make("i", "lamp"), make("span"));
+    head.append(make("span", "who"), make("span", "words"), check);
+    more.append(make("p", "why"), truth, sides);
+    node.append(head, bar, more);
+    toggle(node, false);
     return node;
   };
 
+  const toggle = (node, open = !node.classList.contains("open")) => {
+    node.classList.toggle("open", open);
+    node.children[1].setAttribute("aria-expanded", String(open));
+  };
+
   const fillLane = (node, item, longest, pictures) => {
-    const [bar, why] = node.children, [who, words, strip] = bar.children;
+    const [head, bar, more] = node.children, [who, words, check] = head.children, [why, truth, sides] = more.children;
     const time = new Date(item.at * 1000).toLocaleTimeString();
     say(who, [item.source, time, item.ended].filter(Boolean).join(" · "));
     say(words, item.words);
     say(why, item.why);
-    strip.style.width = `${Math.max(18, (100 * item.tokens) / longest)}%`;
-    keep(strip, item.segments, () => make("span"), (segment, part) => {
+    bar.setAttribute("aria-label", `${who.textContent}: ${item.words}. Why?`);
+    bar.style.width = `${(100 * item.tokens) / longest}%`;
+    keep(bar, item.segments, () => make("span"), (segment, part) => {
       segment.className = `segment ${part.how}${part.medium ? " medium" : ""}`;
       segment.style.flexGrow = part.tokens;
       segment.title = part.title;
-      const url = part.medium && pictures[part.medium];
-      if (part.medium && segment.dataset.url !== (url ?? "")) {
-        segment.dataset.url = url ?? "";
-        segment.replaceChildren(picture(url));
+      const url = part.medium ? pictures[part.medium] ?? "" : null;
+      if (segment.dataset.url !== String(url)) {
+        segment.dataset.url = url;
+        segment.replaceChildren(url === null ? make("span", "said") : picture(url));
       }
+      if (url === null) say(segment.firstChild, part.words);
     });
+    show(check, item.checkable);
+    check.setAttribute("aria-label", `Check ${who.textContent}`);
+    const told = JSON.stringify(item.verdict);
+    if (item.verdict && node.dataset.verdict !== told) {
+      node.dataset.verdict = told;
+      delete node.dataset.checking;
+      check.disabled = false;
+      head.dataset.lamp = truth.dataset.lamp = item.verdict.lamp;
+      say(truth.lastChild, item.verdict.words);
+      sides.replaceChildren(...item.verdict.sides.map((side) => {
+        const box = make("div");
+        box.append(make("h4", "", side.name), make("p", "text", side.text));
+        return box;
+      }));
+    }
   };
 
-  const strips = (element, props, watch) => {
-    const root = element.firstElementChild;
+  const strips = (element, props, watch, trigger) => {
     const lanes = make("div", "lanes"), empty = make("p", "empty");
-    root.replaceChildren(
-      heading("Latest prompts", "One bar per request, newest first, as long as its prompt. Click one to see why it was not reused further.",
-        [["reused", "reused"], ["computed", "computed"], ["medium", "picture or clip"]]), empty, lanes);
-    drawing(props, watch, (value) => {
-      say(empty, value.lanes.length ? "" : value.note || "No request has ended yet. Ask something in the chat, then come back.");
-      const longest = Math.max(1, ...value.lanes.map((item) => item.tokens));
-      keep(lanes, value.lanes, lane, (node, item) => fillLane(node, item, longest, value.pictures));
+    const last = button("quiet check-last", "Check the last reuse", () => {
+      const check = [...lanes.querySelectorAll(".check")].find((one) => !one.hidden && !one.disabled);
+      check?.click();
+      check?.closest(".lane").scrollIntoView({ block: "nearest" });
     });
+    last.title = "Compute the latest prompt that reused something again, without the cache, and compare the answers";
+    const all = button("quiet all", "", () => all.setAttribute("aria-expanded", String(lanes.classList.toggle("all"))));
+    const key = legend([["reused", "reused"], ["disk", "reused from disk"], ["computed", "computed"]]);
+    element.firstElementChild.replaceChildren(
+      heading("Latest prompts", "One bar per request, newest first. Click a bar to see why it was not reused further.", key, last),
+      empty, lanes, all);
+    drawing(props, watch, (value) => {
+      say(empty, value.lanes.length ? "" : value.note || "No request has ended yet. Ask about a picture in the chat, ask "
+        + "something else about it, then come back: the picture will not have been computed again.");
+      const longest = Math.max(1, ...value.lanes.map((item) => item.tokens));
+      keep(lanes, value.lanes, () => lane(trigger), (node, item) => fillLane(node, item, longest, value.pictures));
+      show(last, value.lanes.some((item) => item.checkable));
+      show(key.querySelector(".disk"), value.lanes.some((item) => item.segments.some((part) => part.how === "disk")));
+      show(all, value.lanes.length > FEW);
+      say(all, lanes.classList.contains("all") ? "Show fewer" : `Show all ${value.lanes.length}`);
+    });
+    all.addEventListener("click", () =>
+      say(all, lanes.classList.contains("all") ? "Show fewer" : `Show all ${lanes.children.length}`));
   };
 
   // --- the blocks
 
-  const MAX_FREE = 60;  // faint squares for room that is left; the rest is a number
+  const MAX_FREE = 30;  // faint squares for room that is left; the rest is a number
 
-  const blocks = (element, props, watch, server, trigger) => {
-    const root = element.firstElementChild;
-    const head = heading("Stored blocks", "A block is a run of up to 64 tokens that the model has read. What belongs to one prompt stands "
-      + "side by side; the oldest that nobody uses go first when room is needed.",
-      [["stored", "stored"], ["used", "in use now"], ["pinned", "pinned"], ["free", "free"]]);
-    const note = make("p", "note"), grid = make("div", "grid"), free = make("p", "free-count");
-    const details = make("div", "details"), held = make("div", "held");
-    const pictures = heading("Pictures and clips held", "A question about one of these does not have to read it again.");
-    const clear = button("clear", "Clear", async () => { await server.clear_cache(null); close(); trigger("submit"); });
-    root.replaceChildren(head, note, grid, free, details, pictures, held);
-    let chosen = null;
+  const blocks = (element, props, watch, trigger) => {
+    const act = (action, key = "") => trigger("submit", { action, key });
+    const grid = make("div", "grid"), free = make("p", "free-count"), note = make("p", "note"), details = make("div", "details");
+    const clear = button("quiet clear", "Clear", () => act("clear"));
+    clear.title = "Forget everything that is stored, but for what is pinned or in use";
+    const head = heading("Stored blocks", "A block is a run of tokens that the model has read; one prompt's blocks stand side "
+      + "by side. Click one to see what it holds. When room is needed, the longest unused go first.",
+      legend([["stored", "stored"], ["used", "in use now"], ["pinned", "pinned"]]), clear);
+    const names = heading("Pictures and clips held", "A question about one of these does not have to read it again.");
+    const held = make("div", "held");
+    element.firstElementChild.replaceChildren(head, note, grid, free, details, names, held);
 
-    const close = () => { chosen = null; details.replaceChildren(); mark(); };
-    const mark = () => {
-      for (const cell of grid.children) cell.setAttribute("aria-pressed", String(cell.dataset.key === chosen));
-    };
-    const open = async (key) => {
-      chosen = key;
-      mark();
-      const block = await server.read_block(key);
-      if (chosen !== key) return;  // another one was clicked meanwhile
-      details.replaceChildren(...(block ? shown(block) : [make("p", "", "This block is no longer stored.")]));
-      details.scrollIntoView({ block: "nearest" });
-    };
-    const change = async (action, key) => {
-      const done = await server.change_block([action, key]);
-      trigger("submit");
-      if (done && action === "drop") return close();
-      await open(key);
-      if (!done) details.append(make("p", "refused", "A running request or a pin holds this block, or one that continues it."));
-    };
-    const shown = (block) => {
-      const text = make("p", "text");
-      const urls = block.media.map((medium) => block.pictures[medium]);
+    const open = (block, operator) => {
+      const text = make("p", "text"), urls = block.media.map((medium) => block.pictures[medium]);
       block.text.split("▣").forEach((words, place) => {
         if (place) text.append(picture(urls.length === 1 ? urls[0] : urls[place - 1]));
         text.append(words);
       });
-      const actions = make("div", "actions");
-      const pin = block.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
-      actions.append(button("", pin[1], () => change(pin[0], block.key)), button("", "Drop", () => change("drop", block.key)),
-        button("close", "Close", close));
+      text.tabIndex = 0;  // a long text is scrolled by keys
+      const actions = make("div", "actions"), pin = block.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
+      if (operator) actions.append(button("quiet", pin[1], () => act(pin[0], block.key)), button("quiet", "Drop", () => act("drop", block.key)));
+      actions.append(button("quiet close", "Close", () => {
+        act("close");
+        grid.querySelector('[aria-pressed="true"]')?.focus();
+      }));
       const facts = make("ul", "facts");
       facts.append(...block.facts.map((fact) => make("li", "", fact)));
-      return [text, facts, actions];
+      return [text, facts, make("p", "refused", block.notice), actions];
+    };
+
+    const cell = (item) => {
+      if (!item.readable) return make("span");
+      const node = button("", "", () => act(node.getAttribute("aria-pressed") === "true" ? "close" : "open", node.dataset.key));
+      return node;
+    };
+
+    const card = (operator) => {
+      const node = make("div", "card"), look = button("look", "", () => act("open", node.dataset.block));
+      look.append(make("span", "frame"), make("span", "words"), make("span", "hits"));
+      const pin = button("quiet", "", () => act(pin.dataset.action, node.dataset.key));
+      const drop = button("quiet", "Drop", () => act("drop", node.dataset.key));
+      const actions = make("div", "actions");
+      if (operator) actions.append(pin, drop);
+      node.append(look, actions);
+      return node;
     };
 
     drawing(props, watch, (value) => {
       say(note, value.note);
-      if (value.operator && !clear.isConnected) head.append(clear);
+      show(clear, value.operator && value.cells.length > 0);
       const room = Array.from({ length: Math.min(value.free, Math.max(6, MAX_FREE - value.cells.length)) },
-        (_, place) => ({ key: `free-${place}`, state: "free", fill: 1, title: "free" }));
-      keep(grid, [...value.cells, ...room], (item) => {
-        if (item.state === "free" || !value.operator) return make("span");
-        const cell = button("", "", () => open(cell.dataset.key));
-        return cell;
-      }, (cell, item) => {
-        cell.className = `cell ${item.state}${item.opens ? " opens" : ""}`;
-        cell.title = item.title;
-        cell.style.setProperty("--fill", item.fill);
+        (_, place) => ({ key: `free-${place}`, state: "free", fill: 1, title: "free", readable: false }));
+      keep(grid, [...value.cells, ...room], cell, (node, item) => {
+        node.className = `cell ${item.state}${item.opens ? " opens" : ""}`;
+        node.title = item.title;
+        if (item.readable) {
+          node.setAttribute("aria-label", `Block: ${item.title}, ${item.state}`);
+          node.setAttribute("aria-pressed", String(item.key === value.open?.key));
+        }
+        node.style.setProperty("--fill", item.fill);
         const url = item.medium ? value.pictures[item.medium] ?? "" : "";
-        if ((cell.dataset.url ?? "") !== url) {
-          cell.dataset.url = url;
-          cell.replaceChildren(...(url ? [picture(url)] : []));
+        if ((node.dataset.url ?? "") !== url) {
+          node.dataset.url = url;
+          node.replaceChildren(...(url ? [picture(url)] : []));
         }
       });
       const more = value.free - room.length;
       say(free, more > 0 ? `and room for ${more.toLocaleString()} more` : "");
-      if (chosen && !value.cells.some((item) => item.key === chosen)) close();
-      mark();
-      pictures.hidden = !value.held.length;
-      keep(held, value.held.map((item) => ({ ...item, key: item.medium })), () => {
-        const card = button("card", "", () => open(card.dataset.block));
-        card.append(make("span", "frame"), make("span", "words"), make("span", "hits"));
-        return card;
-      }, (card, item) => {
-        card.dataset.block = item.block;
-        const [frame, words, hits] = card.children;
-        if (!frame.firstChild) frame.append(picture(value.pictures[item.medium]));
+      const told = JSON.stringify(value.open);
+      if (details.dataset.told !== told) {
+        const before = details.dataset.key;
+        details.dataset.told = told;
+        details.dataset.key = value.open?.key ?? "";
+        details.replaceChildren(...(value.open ? open(value.open, value.operator) : []));
+        if (value.open && before !== value.open.key) details.scrollIntoView({ block: "nearest" });
+      }
+      show(names, value.held.length > 0);
+      keep(held, value.held.map((item) => ({ ...item, key: item.medium })), () => card(value.operator), (node, item) => {
+        node.dataset.block = item.block;
+        node.classList.toggle("pinned", item.pinned);
+        const [look, actions] = node.children, [frame, words, hits] = look.children;
+        look.setAttribute("aria-label", `Picture or clip: ${item.words}, ${item.hits}`);
+        const url = value.pictures[item.medium] ?? "";
+        if (!frame.firstChild || frame.dataset.url !== url) {
+          frame.dataset.url = url;
+          frame.replaceChildren(picture(url));
+        }
         say(words, item.words);
         say(hits, item.hits);
+        if (!actions.firstChild) return;
+        actions.firstChild.dataset.action = item.pinned ? "unpin" : "pin";
+        say(actions.firstChild, item.pinned ? "Unpin" : "Pin");
       });
     });
   };
 
-  window.workbenchCache = { totals, strips, blocks };
+  // --- the last five minutes
+
+  const plot = () => {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 100 60");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    return svg;
+  };
+
+  const chart = (item) => {
+    const node = make("div", `chart ${item.key}`), head = make("div", "head"), frame = make("div", "plot"), axis = make("div", "axis");
+    const svg = plot();
+    head.append(make("h4", "", item.name), make("strong"));
+    axis.append(make("span"), make("span", "", "0"));
+    frame.append(axis, svg);
+    const times = make("div", "times");
+    times.append(make("span", "", "5 min ago"), make("span", "", "now"));
+    node.append(head, frame, times);
+    const named = item.areas.filter((area) => area.name).reverse();
+    if (named.length) node.append(legend(named.map((area) => [area.key, area.name])));
+    return node;
+  };
+
+  const charts = (element, props, watch) => {
+    const all = make("div", "all-charts");
+    element.firstElementChild.replaceChildren(heading("Over time", "The last five minutes, as far as a page was open."), all);
+    drawing(props, watch, (value) => keep(all, value.charts, chart, (node, item) => {
+      const [head, frame] = node.children, [axis, svg] = frame.children;
+      say(head.lastChild, item.now);
+      say(axis.firstChild, item.top);
+      item.areas.forEach((area, place) => {
+        const shape = svg.children[place] ?? svg.appendChild(document.createElementNS(svg.namespaceURI, "polygon"));
+        shape.setAttribute("class", area.key);
+        shape.setAttribute("points", area.points);
+        if (area.name) say(node.querySelector(`.entry.${area.key}`).lastChild, `${area.name} ${area.now}`);
+      });
+    }));
+  };
+
+  window.workbenchCache = { totals, strips, blocks, charts };
 })();

@@ -1,8 +1,8 @@
 """The cache tab: what was reused, what is held, and why a prompt was not reused further.
 
-Three HTML components draw themselves from plain values (static/cache.js, with textContent only: the values hold words
+Four HTML components draw themselves from plain values (static/cache.js, with textContent only: the values hold words
 of prompts, and Gradio's own templates would run `${...}` in them as script). A clock fills them once a second while
-the tab is shown; what did not change is not sent.
+the tab is shown; what did not change is not sent. Who is at a page decides what it gets and may do: engine.privacy.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from engine.api.cache import stats_json
+from engine.errors import EngineError
+from engine.privacy import Caller
 from engine.types import BlockInfo, CacheStats, Snapshot
 from workbench import grid
 from workbench.header import size
-from workbench.history import History
 from workbench.miniatures import Miniatures
 from workbench.shared import Shared
-from workbench.strips import Viewer, strips
+from workbench.strips import strips, verdict
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 NAME = "Cache"
-DRAWN = {
-    part: f"workbenchCache.{part}(element, props, watch, server, trigger)" for part in ("totals", "strips", "blocks")
-}
+PARTS = ("totals", "strips", "blocks", "charts")
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+CHANGES = {"pin": "pin", "unpin": "unpin", "drop": "drop"}
+HELD_FAST = "A running request or a pin holds this, or something that continues it. Unpin it first, or wait."
 
 
 def build(engine: Engine, shared: Shared) -> CacheTab:
@@ -41,67 +42,74 @@ def build(engine: Engine, shared: Shared) -> CacheTab:
     return CacheTab(engine, shared)
 
 
+@dataclass
+class View:
+    """What one page has before it. sent: digests of the parts it got last. block: the details that are open.
+
+    verdicts: what the truth lamp said, by request.
+    """
+
+    sent: dict[str, str] = field(default_factory=dict)
+    block: Json | None = None
+    verdicts: dict[str, Json] = field(default_factory=dict)
+
+
 class CacheTab:
-    """The components of the tab and its callbacks. What a page was sent last is in gr.State."""
+    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared) -> None:
         self._engine = engine
-        self._operator = shared.operators_only
-        self._history = shared.history
+        self._shared = shared
         self._miniatures = Miniatures(engine.thumbnail)
         self._layout: tuple[CacheStats, list[BlockInfo]] = (CacheStats(), [])
-        self.sent = gr.State({})
+        self.view = gr.State(View())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="cache"):
-            self.totals = _drawn("totals", [])
-            self.strips = _drawn("strips", [])
-            self.blocks = _drawn("blocks", self._server_functions() if self._operator else [])
-        self.blocks.submit(self.tick, self.sent, self._outputs, **QUIET)  # after a pin, a drop or a clear
-
-    @property
-    def _outputs(self) -> list[Any]:
-        return [self.sent, self.totals, self.strips, self.blocks]
+            self.parts = [_drawn(part) for part in PARTS]
+        _, drawn_strips, drawn_blocks, _ = self.parts
+        drawn_strips.submit(self.check, self.view, self.parts, trigger_mode="multiple", **QUIET)
+        drawn_blocks.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
 
     def follow(self, tabs: gr.Tabs) -> None:
         """Run the clock while this one of the tabs is shown."""
         clock = gr.Timer(1.0, active=False)
-        clock.tick(self.tick, self.sent, self._outputs, **QUIET)
-        tabs.select(self.shown, self.sent, [clock, *self._outputs], **QUIET)
+        clock.tick(self.tick, self.view, self.parts, **QUIET)
+        tabs.select(self.shown, self.view, [clock, *self.parts], **QUIET)
 
-    async def shown(self, sent: dict[str, str], page: gr.Request, chosen: gr.SelectData) -> list[Any]:
-        """A tab was chosen. Inputs: sent. Outputs: clock, sent, totals, strips, blocks."""
+    async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
+        """A tab was chosen. Inputs: view. Outputs: clock, parts."""
         if chosen.value != NAME:
-            return [gr.Timer(active=False), *[gr.skip()] * 4]
-        return [gr.Timer(active=True), *await self.tick(sent, page)]
+            return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
+        return [gr.Timer(active=True), *await self.tick(view, page)]
 
-    async def tick(self, sent: dict[str, str], page: gr.Request) -> list[Any]:
-        """What changed since it was last sent. Inputs: sent. Outputs: sent, totals, strips, blocks."""
-        snapshot = self._engine.snapshot()
-        viewer = Viewer(self._operator, page.session_hash)
-        parts = {
-            "totals": totals(snapshot, self._history, time.monotonic()),
-            "strips": self._strips(snapshot, viewer),
-            "blocks": await self._blocks(snapshot),
-        }
-        now = {name: _digest(value) for name, value in parts.items()}
-        if now == sent:
-            return [gr.skip()] * 4
-        return [now, *(value if now[name] != sent.get(name) else gr.skip() for name, value in parts.items())]
+    async def tick(self, view: View, page: gr.Request) -> list[Any]:
+        """What changed since it was last sent. Inputs: view. Outputs: parts."""
+        who, snapshot = self._shared.caller(page), self._engine.snapshot()
+        values = (
+            totals(snapshot),
+            self._strips(snapshot, view, who),
+            await self._blocks(snapshot, view, who),
+            {"charts": self._shared.history.charts(snapshot, time.monotonic())},
+        )
+        return [_changed(view, name, value) for name, value in zip(PARTS, values, strict=True)]
 
-    def _strips(self, snapshot: Snapshot, viewer: Viewer) -> Json:
-        lanes = strips(snapshot.recent, viewer)
+    def _strips(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
+        lanes = strips(snapshot.recent, who, view.verdicts)
         shown = [segment["medium"] for lane in lanes for segment in lane["segments"] if segment["medium"]]
         return {"lanes": lanes, "pictures": self._miniatures.urls(shown), "note": why_nothing(snapshot)}
 
-    async def _blocks(self, snapshot: Snapshot) -> Json:
+    async def _blocks(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
         stats, held = snapshot.cache, await self._held(snapshot)
-        pictures = grid.media(held) if self._operator else []
+        if view.block is not None and all(block.key != view.block["key"] for block in held):
+            view.block = None  # evicted meanwhile
+        pictures = grid.media([block for block in held if who.sees(block.tenant)])
         return {
-            "operator": self._operator,
-            "cells": grid.cells(held, stats.block_tokens, operator=self._operator),
+            "operator": who.operator,
+            "cells": grid.cells(held, stats.block_tokens, who),
             "free": max(0, stats.max_blocks - len(held)),
             "held": pictures,
             "pictures": self._miniatures.urls(picture["medium"] for picture in pictures),
             "note": _snapshots_note(stats),
+            "open": view.block,
         }
 
     async def _held(self, snapshot: Snapshot) -> list[BlockInfo]:
@@ -112,78 +120,122 @@ class CacheTab:
             self._layout = snapshot.cache, await self._engine.blocks(with_text=False)
         return self._layout[1]
 
-    def _server_functions(self) -> list[Callable[..., Any]]:
-        """What the page may call by name. Plain functions: Gradio marks them, which methods do not allow."""
+    async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+        """A button of a block or a picture was pressed. Inputs: view. Outputs: parts.
 
-        async def read_block(key: str) -> Json | None:
-            block = await self._engine.block(str(key))
-            if block is None:
-                return None
-            return {**grid.details(block), "pictures": self._miniatures.urls(block.media)}
+        The event says `action` and `key`: of a block, or the content hash of a picture. Both may be anything.
+        """
+        action, key = str(getattr(event, "action", "")), str(getattr(event, "key", ""))
+        try:
+            view.block = await self._acted(action, key, view.block, self._shared.caller(page))
+        except EngineError as error:
+            gr.Warning(error.message)
+        return await self.tick(view, page)
 
-        async def change_block(change: list[str]) -> bool:
-            action, key = change
-            return action in ("pin", "unpin", "drop") and await self._engine.change_block(action, str(key))  # type: ignore[arg-type]
-
-        async def clear_cache(_: Any = None) -> None:
+    async def _acted(self, action: str, key: str, opened: Json | None, who: Caller) -> Json | None:
+        """Do it, as far as they may. Returns the details to show from now on."""
+        if action == "open":
+            return await self._details(key, who)
+        if action == "clear" and who.operator:
             await self._engine.clear_cache()
+        elif action in CHANGES and who.operator:
+            held = await self._engine.blocks(with_text=False)
+            keys = [block.key for block in held if key in (block.key, *block.media)]
+            refused = [one for one in keys if not await self._change(action, one)]
+            if opened is None and not refused:
+                return None
+            return await self._details(opened["key"] if opened else refused[0], who, HELD_FAST if refused else "")
+        return None
 
-        return [read_block, change_block, clear_cache]
+    async def _change(self, action: str, key: str) -> bool:
+        """Whether it is now as wished: a block that went with another has been dropped too."""
+        done = await self._engine.change_block(action, key)  # type: ignore[arg-type]
+        return done or await self._engine.block(key) is None
+
+    async def _details(self, key: str, who: Caller, notice: str = "") -> Json | None:
+        block = await self._engine.block(key)
+        if block is None or not who.sees(block.tenant):
+            return None
+        return {**grid.details(block), "pictures": self._miniatures.urls(block.media), "notice": notice}
+
+    async def check(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+        """Compute a request again without the cache, and compare. Inputs: view. Outputs: parts."""
+        key, who = str(getattr(event, "request", "")), self._shared.caller(page)
+        mine = {record.id for record in self._engine.snapshot().recent if who.sees(record.tenant)}
+        if key in mine:
+            try:
+                view.verdicts[key] = verdict(await self._engine.replay(key))
+            except EngineError as error:
+                view.verdicts[key] = {"lamp": "unknown", "words": error.message, "sides": []}
+        return await self.tick(view, page)
 
 
-def _drawn(part: str, functions: list[Callable[..., Any]]) -> gr.HTML:
+def _changed(view: View, name: str, value: Json) -> Any:
+    digest = hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()
+    if view.sent.get(name) == digest:
+        return gr.skip()
+    view.sent[name] = digest
+    return value
+
+
+def _drawn(part: str) -> gr.HTML:
     """A component that static/cache.js draws; its template never changes, so Gradio leaves the drawing alone."""
     return gr.HTML(
         None,
         html_template=f'<div class="{part}"></div>',
-        js_on_load=DRAWN[part],
+        js_on_load=f"workbenchCache.{part}(element, props, watch, trigger)",
         apply_default_css=False,
-        server_functions=functions,
         elem_id=f"cache-{part}",
     )
 
 
-def totals(snapshot: Snapshot, history: History, now_s: float) -> Json:
-    """The headline numbers: those of /v1/cache/stats and /health, in words. Pure."""
+def totals(snapshot: Snapshot) -> Json:
+    """The headline numbers: those of /v1/cache/stats in words. Pure."""
     stats = stats_json(snapshot.cache)
-    held = sum(stats["bytes"].values())
-    running = len(snapshot.running)
-    saved, kv = history.lines("tokens_saved", now_s=now_s), history.lines("held", now_s=now_s)
-    return {
-        "tiles": [
+    disk = stats["disk"]
+    tiles = [
+        {
+            "key": "reused",
+            "name": "Prompt tokens reused",
+            "number": f"{100 * stats['hit_rate']:.0f} %",
+            "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} were not computed again",
+        },
+        {
+            "key": "prompts",
+            "name": "Prompts",
+            "number": f"{stats['total_queries']:,}",
+            "words": f"{stats['hits']:,} began like a stored one · {stats['image_hits']:,} reused a picture, "
+            f"{stats['video_hits']:,} a clip",
+        },
+        {
+            "key": "kept",
+            "name": "Prompts kept",
+            "number": size(stats["bytes"]["kv"] + stats["bytes"]["snapshots"]),
+            "words": f"{_kept(stats)} · at most {size(stats['limits']['bytes'])}",
+        },
+        {
+            "key": "features",
+            "name": "Pictures kept",
+            "number": size(stats["bytes"]["features"]),
+            "words": f"{stats['features']:,} pictures or pairs of frames · the encoder was spared "
+            f"{grid.plural(stats['encoder_runs_avoided'], 'run')}",
+        },
+    ]
+    if disk["enabled"]:
+        tiles.append(
             {
-                "name": "Prompt tokens reused",
-                "number": f"{100 * stats['hit_rate']:.0f} %",
-                "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} tokens were not computed again",
-                "lines": saved,
-            },
-            {
-                "name": "Prompts",
-                "number": f"{stats['total_queries']:,}",
-                "words": f"{stats['hits']:,} found something stored, {stats['image_hits']:,} a picture, "
-                f"{stats['video_hits']:,} a clip · {running} running",
-                "lines": history.lines("running", now_s=now_s),
-            },
-            {
-                "name": "Kept for reuse",
-                "number": size(held),
-                "words": f"{_kept(stats)} · at most {size(stats['limits']['bytes'])}",
-                "lines": kv,
-            },
-            {
-                "name": "Memory of the model",
-                "number": size(snapshot.active_bytes),
-                "words": f"in use by MLX, and {size(snapshot.cache_bytes)} free in its pool",
-                "lines": history.lines("active", "pool", now_s=now_s),
-            },
-        ],
-        "note": why_nothing(snapshot),
-    }
+                "key": "disk",
+                "name": "On disk",
+                "number": size(disk["num_bytes"]),
+                "words": f"{disk['files']:,} files · at most {size(disk['max_bytes'])} · {disk['hits']:,} read back",
+            }
+        )
+    return {"tiles": tiles, "note": why_nothing(snapshot)}
 
 
 def _kept(stats: Json) -> str:
     words = f"{stats['blocks']:,} of {stats['limits']['blocks']:,} blocks"
-    return f"{words}, {grid.plural(stats['snapshots'], 'snapshot')}" if stats["snapshots"] else words
+    return grid.plural(stats["snapshots"], "snapshot") if stats["snapshots"] else words
 
 
 def why_nothing(snapshot: Snapshot) -> str:
@@ -204,7 +256,3 @@ def _snapshots_note(stats: CacheStats) -> str:
         f"Models of this family cannot be kept in blocks. {grid.plural(stats.snapshots, 'snapshot')} of whole prompts "
         f"({size(stats.snapshot_bytes)}) are held instead."
     )
-
-
-def _digest(value: Json) -> str:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()
