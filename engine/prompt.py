@@ -18,6 +18,7 @@ from PIL import Image
 from engine.checks import media_parts
 from engine.errors import BadMedia, BadRequest
 from engine.media import Media
+from engine.models.expand import expanded
 from engine.models.registry import Loaded
 from engine.receipts import measure, shared
 from engine.sizing import left_alone, sized
@@ -31,6 +32,11 @@ def build(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
 
     Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
     """
+    built = _build(loaded, request, media)
+    return replace(built, cache_ids=[]) if loaded.family.whole_prompt else built
+
+
+def _build(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
     if request.prompt is not None:
         return _raw(loaded, request.prompt)
     _refuse_reserved(loaded, request.messages)
@@ -51,7 +57,8 @@ def _raw(loaded: Loaded, prompt: str | tuple[int, ...]) -> Prompt:
 
 def _refuse_reserved(loaded: Loaded, messages: tuple[Message, ...]) -> None:
     """Text that spells a placeholder would be counted as a medium."""
-    reserved = [loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.placeholder_ids().values()]
+    reserved = [loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.placeholder_ids().values() if i >= 0]
+    reserved.append(loaded.family.marker)
     for part in (part for message in messages for part in message.parts):
         for token in reserved:
             if token and token in part.text:
@@ -134,6 +141,10 @@ def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tupl
             raise
         raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
     ids = np.array(inputs.pop("input_ids")).reshape(-1).tolist()
+    if media and loaded.family.expands:
+        inputs["input_ids"] = ids  # the model's own, see engine.models.expand
+        shape = inputs["pixel_values"].shape
+        ids = expanded(ids, loaded.placeholder_ids()["image"], shape, loaded.config, loaded.family)
     return text, ids, {k: v for k, v in inputs.items() if v is not None} if media else {}
 
 

@@ -96,6 +96,11 @@ def _seen_px(loaded: Loaded, inputs: dict[str, Any], kind: Kind, index: int) -> 
 def _picture_px(inputs: dict[str, Any], index: int) -> tuple[int, int]:
     """(width, height) of what the vision tower reads of a picture: the last two axes of its pixels (a tile's, where
     tiled). A list has one array per picture; one array for all means that all have one size."""
+    mask = inputs.get("pixel_attention_mask")
+    if mask is not None and index < mask.shape[1]:
+        # Padded to the largest picture: (1, pictures, height, width), true where there are pixels.
+        seen = np.array(mask[0][index])
+        return (int(seen.any(axis=0).sum()), int(seen.any(axis=1).sum()))
     pixels = inputs.get("pixel_values")
     if isinstance(pixels, list):
         pixels = pixels[index] if index < len(pixels) else None

@@ -174,7 +174,9 @@ class Worker:
         row: Row = sequence.row
         start = sequence.num_prefilled
         # The last token is fed by the batch as its first step.
-        end = min(start + num_tokens, sequence.num_prompt - 1)
+        end = sequence.num_prompt - 1
+        if not self._loaded.family.whole_prompt:
+            end = min(start + num_tokens, end)
         stops = [stop for stop in (row.lease.stops if row.lease else ()) if start < stop < end]
         end = min([end, *stops])
         self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)

@@ -66,6 +66,10 @@ def write(family: Family, model_type: str, dtype: Dtype, folder: Path, *, seed: 
     config |= {"model_type": model_type, "vocab_size": len(tokenizer), "eos_token_id": end_of_text}
     if "text_config" in config:
         config["text_config"] |= {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer)}
+        config["text_config"] |= {"embedding_size": len(tokenizer)} if model_type == "molmo" else {}
+    if "language_config" in config:
+        config["language_config"] |= {"vocab_size": len(tokenizer)}
+        config.setdefault("text_config", config["language_config"])
     model = _model(config, is_vision=family.vision)
     seed += zlib.crc32(model_type.encode())
     weights = _weights(model, dtype, seed, family.embedding_scale)

@@ -153,6 +153,7 @@ class Adapter:
         self._one_kind = family.one_kind
         self._packed = family.packed
         self._sounds_apart = family.sounds_apart
+        self._whole_prompt = family.whole_prompt
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
@@ -249,6 +250,8 @@ class Adapter:
 
     def _embed_once(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
         inputs = dict(inputs)
+        num_tokens = len(ids)
+        ids = inputs.pop("input_ids", ids)
         pixels, mask = inputs.pop("pixel_values", None), inputs.pop("attention_mask", None)
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
         arrays = {name: value for name, value in found.to_dict().items() if value is not None}
@@ -256,10 +259,10 @@ class Adapter:
             raise BadRequest("This family reads pictures in a way that cannot join a shared batch.", param="model")
         mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
         features = Features(arrays, first)
-        if features.num_tokens != first + len(ids):
+        if features.num_tokens != first + num_tokens:
             raise BadRequest(
                 f"This model family expands pictures inside the model ({features.num_tokens} embeddings for "
-                f"{first + len(ids)} tokens), which this engine does not support.",
+                f"{first + num_tokens} tokens), which this engine does not support.",
                 param="model",
             )
         return features
@@ -277,8 +280,15 @@ class Adapter:
         return self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
 
     def prefill(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> None:
-        """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
+        """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns.
+
+        A prompt that must be read as a whole (Family.whole_prompt) takes the span of all tokens but the last. That one
+        is read too, for the others to see it, and forgotten again: the batch feeds it as its first step.
+        """
         start, end = span
+        if self._whole_prompt:
+            assert (start, end) == (0, len(ids) - 1)
+            end += 1
         arguments: dict[str, Any] = {}
         if features is not None:
             arguments = features.window(start, end)
@@ -287,6 +297,9 @@ class Adapter:
         with self.rates.prefill.measured(end - start):
             self._forward(mx.array([list(ids[start:end])]), cache, arguments)
             mx.eval([layer.state for layer in cache])
+        if self._whole_prompt:
+            for layer in cache:
+                layer.trim(1)
         mx.clear_cache()
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:

@@ -6,6 +6,7 @@ A model_type without a row is tried as a plain causal model that batches; text f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,12 @@ class Family:
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
     pair of frames.
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
+    image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
+    marker: text that stands for a picture in the prompt without being its placeholder, so that no user may write it.
+    expands: how the model itself makes one placeholder into many ("fixed": config's num_image_tokens; "tiles": a block
+    for each tile, then as many of newlines), so that the prompt's ids must follow (engine.models.expand).
+    whole_prompt: every token of the prompt sees every other, also those behind it: the prompt is computed in one pass,
+    and nothing of it can serve another prompt.
     serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
     refused: why this engine cannot run the family, in plain words; empty when it can.
     """
@@ -33,6 +40,10 @@ class Family:
     one_kind: bool = False
     packed: bool = False
     no_padding: bool = False
+    image_token: str | int = ""
+    marker: str = ""
+    expands: Literal["", "fixed", "tiles"] = ""
+    whole_prompt: bool = False
     serial: bool = False
     refused: str = ""
 
@@ -55,12 +66,15 @@ FAMILIES: dict[str, Family] = {
     "smolvlm": Family(),
     "pixtral": Family(),
     "mistral3": Family(),
-    "molmo": Family(images_per_prompt=1),
+    "molmo": Family(images_per_prompt=1, image_token="<im_patch>"),
     "llava": Family(no_padding=True),
-    "llava_next": Family(
-        refused="its processor and its model both expand the picture, so the answer is not trustworthy"
-    ),
-    "paligemma": Family(refused="its prompt is read in both directions, which cannot be computed in chunks"),
+    "llava_next": Family(images_per_prompt=1, expands="tiles"),
+    "llava_onevision": Family(),
+    # Its attention has no mask at all, so a batch's padding would be read.
+    "paligemma": Family(images_per_prompt=1, whole_prompt=True, serial=True),
+    "deepseek_vl_v2": Family(),
+    "multi_modality": Family(images_per_prompt=1, expands="fixed", marker="<image>"),
+    "phi3_v": Family(images_per_prompt=1, image_token=-1),
     "mllama": _CROSS_ATTENTION,
     # Block-sparse attention that builds its own mask for one row.
     "phi3small": Family(serial=True),

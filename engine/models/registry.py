@@ -52,7 +52,11 @@ class Loaded:
 
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
-        return _placeholders(self.config)
+        found = _placeholders(self.config)
+        token = self.family.image_token
+        if token and "image" not in found:
+            found["image"] = token if isinstance(token, int) else int(self.tokenizer.convert_tokens_to_ids(token))
+        return found
 
 
 def locate(spec: ModelSpec) -> Path:
@@ -167,7 +171,7 @@ def _load_vision(path: Path, spec: ModelSpec, row: Family) -> tuple[nn.Module, A
     processor = load_processor(path, True, eos_token_ids=eos, trust_remote_code=spec.trust_remote_code)
     if image_processor is not None:
         processor.image_processor = image_processor
-    if not hasattr(processor, "tokenizer"):
+    if not hasattr(processor, "tokenizer") and image_processor is None:
         # mlx-vlm swallows a processor's own failure and hands out a bare tokenizer: pictures would be lost in silence.
         raise BadRequest(f"The processor of {path.name} could not be loaded; pictures would not reach the model.")
     if row.no_padding:

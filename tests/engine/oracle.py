@@ -48,6 +48,9 @@ class Oracle:
             if family(model.config.model_type).no_padding:
                 # As installed, the stock library cannot show this family a picture at all.
                 processor.image_processor = WithoutPadding(processor.image_processor)
+            if not hasattr(processor, "tokenizer"):
+                # The same: a bare tokenizer with an image processor, which its generator does not expect.
+                processor.tokenizer = processor
             return cls(model, processor, processor.tokenizer)
         import mlx_lm
 

@@ -32,7 +32,8 @@ TinyModel = Callable[..., Path]
 NO_CACHE = CacheConfig(enabled=False)
 LONG = "A prompt that is long enough to be cut in several chunks, so that others join between two of them. " * 2
 WANTED = ["qwen3_vl", "qwen2_5_vl", "idefics3", "gemma3", "gemma4", "pixtral"]
-EXTRA = ["qwen2_vl", "qwen3_5", "smolvlm", "llava"]
+EXTRA = ["qwen2_vl", "qwen3_5", "smolvlm", "llava", "idefics2", "llava_onevision", "llava_next", "molmo"]
+EXTRA += ["multi_modality"]
 TEXT = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"]
 MATRIX = [(family, dtype) for family in WANTED + TEXT for dtype in ("float32", "bfloat16", "4bit")]
 MATRIX += [(family, "float32") for family in EXTRA]
@@ -51,6 +52,9 @@ def mixed(family: str, clip: Path) -> list[Request]:
         requests += [
             chat(picture("red"), "What is this?", max_tokens=12, id="red"),
             chat("Before", picture("blue", "square"), "after.", max_tokens=8, id="blue"),
+        ]
+    if FAMILIES[family].vision and FAMILIES[family].max_images is None:
+        requests += [
             chat(picture("green"), picture("red", "triangle", (60, 128)), "Compare.", max_tokens=12, id="two"),
             chat(clip, "What moves?", max_tokens=8, id="clip"),
             chat(picture("blue", "triangle"), "Late.", max_tokens=8, id="late-blue"),
@@ -169,6 +173,17 @@ async def test_a_serial_family_decodes_one_row_at_a_time(lab: Lab, monkeypatch: 
     finally:
         engine.stop()
     assert max(lab.rows) == 1
+
+
+async def test_paligemma_is_read_whole_and_answers_one_at_a_time(lab: Lab) -> None:
+    """Its prompts are computed in one pass however small the chunks are, and every token is the stock one."""
+    engine, judge = await lab.open("paligemma", "float32")
+    requests = mixed("paligemma", lab.clip)
+    single = await alone(engine, requests, lab.tape)
+    assert await together(engine, requests, lab.tape) == single
+    assert max(lab.rows) == 1
+    for request in requests:
+        judge.best(request, single[request.id])
 
 
 # -- sabotage: the same check goes red ---------------------------------------------------------------------------------

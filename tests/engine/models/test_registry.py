@@ -15,6 +15,7 @@ import pytest
 from engine.config import EngineConfig, ModelSpec
 from engine.errors import ModelNotFound, Unavailable
 from engine.models import registry
+from engine.models.families import FAMILIES as FAMILY_ROWS
 from tests.conftest import ROOT
 from tests.families import FAMILIES
 from tests.hub import StandInHub
@@ -121,7 +122,7 @@ def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
 
 # -- what a checkpoint is, from its own files --------------------------------------------------------------------------
 
-LOADABLE = [name for name in FAMILIES if name != "paligemma"]
+LOADABLE = list(FAMILIES)
 
 
 @pytest.mark.parametrize("family", LOADABLE)
@@ -205,9 +206,16 @@ def test_max_model_len_only_lowers_the_context(tiny_model: TinyModel) -> None:
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_family_that_cannot_join_a_batch_is_refused_in_plain_words(tiny_model: TinyModel) -> None:
-    with pytest.raises(Unavailable, match=r"paligemma.*both directions"):
-        load(tiny_model("paligemma"))
+REFUSED = [name for name, row in FAMILY_ROWS.items() if row.refused]
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_a_family_that_cannot_run_is_refused_in_plain_words(tmp_path: Path, model_type: str) -> None:
+    """By name and with its reason, before anything of it is loaded."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(Unavailable) as caught:
+        load(tmp_path)
+    assert caught.value.message == f"{model_type} models cannot run here: {FAMILY_ROWS[model_type].refused}."
 
 
 def test_code_in_a_checkpoint_is_not_run(tiny_model: TinyModel, tmp_path: Path) -> None:
