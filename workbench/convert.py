@@ -11,8 +11,8 @@ Chatbot rewrites indentation.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -31,13 +31,15 @@ AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aa
 class Entry:
     """One displayed message. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
 
-    A note carries the request that it is about, and what became of each of its media.
+    part: how a medium is sent, where it is not sent as it comes. A note carries the request that it is about, and what
+    became of each of its media.
     """
 
     role: Literal["user", "assistant"]
     kind: EntryKind
     text: str = ""
     path: str | None = None
+    part: Part | None = None
     request: Request | None = None
     media: tuple[MediaReceipt, ...] = ()
 
@@ -63,9 +65,12 @@ def media_kind(path: str) -> Kind:
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
-def user_entries(text: str, paths: Sequence[str]) -> Entries:
-    """What the composer held, media first: models are trained to see before they are asked."""
-    media = tuple(Entry("user", media_kind(path), path=path) for path in paths)
+def user_entries(text: str, paths: Sequence[str], fitted: Mapping[str, Part] | None = None) -> Entries:
+    """What the composer held, media first: models are trained to see before they are asked.
+
+    fitted: by path, how a file is sent that was made smaller to fit.
+    """
+    media = tuple(Entry("user", media_kind(path), path=path, part=(fitted or {}).get(path)) for path in paths)
     return media + ((Entry("user", "text", text),) if text.strip() else ())
 
 
@@ -96,9 +101,21 @@ def to_request(entries: Sequence[Entry], settings: Settings, session: str | None
 def _part(entry: Entry) -> Part | None:
     if entry.kind == "text":
         return Part("text", entry.text, param="message") if entry.text else None
+    if entry.part is not None:
+        return entry.part
     if entry.kind in SENT:
         return Part(entry.kind, path=entry.path, param=PurePath(entry.path or "").name)  # type: ignore[arg-type]
     return None
+
+
+def fitted_entries(entries: Sequence[Entry], request: Request) -> Entries:
+    """The entries, each medium sent as this request sends it; the request was made from these entries."""
+    parts = iter([part for message in request.messages for part in message.parts if part.kind != "text"])
+    return tuple(replace(entry, part=next(parts)) if _is_medium(entry) else entry for entry in entries)
+
+
+def _is_medium(entry: Entry) -> bool:
+    return entry.kind in SENT and entry.kind != "text"
 
 
 def to_chatbot(entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, Internal
-from engine.types import Delta, Done, Event, Request
+from engine.types import Delta, Done, Event, Part, Preflight, Request
 from workbench.convert import Entries, Entry, note, stopped_note
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Session:
     def __init__(self) -> None:
         self.entries: Entries = ()
         self.answer: Answer | None = None
+        self.fitted: dict[str, Part] = {}  # files in the composer that were made smaller to fit, by path
+        self.look: asyncio.Task[Preflight] | None = None
 
     def stop(self) -> None:
         if self.answer is not None:
@@ -51,7 +53,7 @@ class Session:
 
     def clear(self) -> None:
         self.stop()
-        self.entries, self.answer = (), None
+        self.entries, self.answer, self.fitted = (), None, {}
 
 
 class Answer:

@@ -26,6 +26,7 @@ from workbench.convert import (
     undone,
     user_entries,
 )
+from workbench.cost import CostLine
 from workbench.miniatures import data_urls
 from workbench.session import Answer, Session
 from workbench.settings import SettingsPanel
@@ -64,6 +65,7 @@ class ChatTab:
         with gr.Column(elem_id="stage"):
             self.chat = _chatbot(shared)
             self.composer = _composer()
+            self.cost = CostLine(engine, shared, self)
             self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # what was sent, on its way
             self.seen = _seen()
         self._wire()
@@ -79,6 +81,7 @@ class ChatTab:
         self.chat.undo(self.undo, self.session, shown, **AT_ONCE)
         self.chat.clear(self.clear, self.session, shown, **AT_ONCE)
         self.composer.stop(self.stop, self.session, None, **AT_ONCE)
+        self.cost.wire()
         self.seen.submit(self.show_seen, self.session, self.seen, trigger_mode="multiple", **AT_ONCE)
 
     def _then_answer(self, action: Any) -> None:
@@ -115,7 +118,9 @@ class ChatTab:
         except EngineError as error:
             gr.Warning(error.message)
             return to_chatbot(session.entries), _idle()
-        return _asked(session, user_entries(value["text"], paths))
+        entries = user_entries(value["text"], paths, session.fitted)
+        session.fitted = {}
+        return _asked(session, entries)
 
     async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
         """An example card was chosen. Inputs: session. Outputs: chat, composer.

@@ -1,0 +1,99 @@
+"""The line under the composer: what a message costs is known before it is sent, and it is what it then costs."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from engine.config import EngineConfig
+from tests.pictures import data_url
+
+
+@pytest.fixture(scope="session")
+def narrow_url(serve_page, engine_pool):
+    """The demo model with a context that a clip of six frames does not fit into."""
+    with serve_page(engine_pool.start(EngineConfig(max_model_len=64))) as url:
+        yield url
+
+
+def cost(me, pattern: str) -> str:
+    """The line, once it says this."""
+    me.page.locator("#cost .cost", has_text=re.compile(pattern)).wait_for()
+    return me.page.locator("#cost .cost").inner_text()
+
+
+def silent(me) -> None:
+    me.page.wait_for_function("document.querySelector('#cost .cost > span').textContent === ''")
+
+
+def test_a_picture_and_words_cost_what_was_said(person, workbench_url, drawn):
+    """The page, /v1/tokenize and the usage of the request that follows: one number each for picture, prompt, rest."""
+    picture = drawn("orange", "square")
+    me = person(workbench_url).arrive()
+    silent(me)
+    me.drop(picture)
+    alone = cost(me, r"picture \d+ tokens · [\d,]+ left")
+    me.page.fill("#composer textarea", "What shape is it?")
+    me.page.wait_for_function("old => document.querySelector('#cost .cost').innerText !== old", arg=alone)
+    said = [int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:tokens|left)", cost(me, "left"))]
+
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_url(picture.read_bytes())}},
+        {"type": "text", "text": "What shape is it?"},
+    ]
+    body = {"model": "default", "messages": [{"role": "user", "content": parts}]}
+    told = httpx.post(f"{workbench_url}/v1/tokenize", json=body, timeout=60).json()
+    assert said == [told["media"][0]["tokens"], told["max_model_len"] - told["count"]]
+
+    me.page.press("#composer textarea", "Enter")
+    me.finished()
+    silent(me)
+    assert int(me.notes.last.inner_text().split()[0]) == told["count"]
+
+
+def test_typing_is_not_disturbed(person, workbench_url):
+    """What is typed quickly is all there, the line speaks once it pauses, and nothing on the page moves."""
+    me = person(workbench_url).arrive()
+    place = me.page.locator("#composer").bounding_box()
+    me.page.evaluate(
+        """() => { window.said = 0; new MutationObserver(() => window.said++)
+                   .observe(document.querySelector('#cost .cost > span'), {childList: true}); }"""
+    )
+    words = "Is there a red square to the left of the circle?"
+    me.page.locator("#composer textarea").press_sequentially(words, delay=15)
+    assert me.page.input_value("#composer textarea") == words
+    cost(me, r"\d+ tokens · [\d,]+ left")
+    me.page.wait_for_timeout(500)
+    assert me.page.evaluate("window.said") <= 3, "it does not count every letter aloud"
+    assert me.page.locator("#composer").bounding_box() == place
+
+
+def test_what_does_not_fit_is_said_before_sending_and_made_to_fit_by_one_click(person, narrow_url, clip):
+    me = person(narrow_url).arrive()
+    me.set("Max tokens", "12")
+    me.drop(clip)
+    me.page.fill("#composer textarea", "What happens in this video?")
+    over = cost(me, "does not fit")
+    tokens = int(re.search(r"clip (\d+) tokens", over)[1])
+    me.page.get_by_role("button", name="Make it fit").click()
+    fitted = cost(me, "made smaller")
+    fewer = int(re.search(r"clip (\d+) tokens", fitted)[1])
+    left = int(re.search(r"(\d+) left", fitted)[1])
+    assert fewer < tokens
+    assert left >= 12
+    me.page.press("#composer textarea", "Enter")
+    me.finished()
+    assert "circle" in me.answer.lower()
+    assert int(me.notes.last.inner_text().split()[0]) == 64 - left
+    assert f"{fewer} tokens" in me.page.locator("#chat .receipt summary").inner_text()
+
+
+def test_without_the_click_it_is_refused(person, narrow_url, clip):
+    """The twin: what the line says does not fit indeed does not."""
+    me = person(narrow_url).arrive()
+    me.drop(clip)
+    me.send("What happens in this video?")
+    me.page.locator("#chat .note-error").wait_for()
+    assert "64" in me.notes.last.inner_text()

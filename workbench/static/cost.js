@@ -1,0 +1,37 @@
+// Says what the message being written would cost. Waits for a pause in the typing; of several looks the last one counts.
+(() => {
+  const PAUSE_MS = 300;
+  let changed = () => {};
+
+  const line = (element, props, watch, trigger) => {
+    const root = element.firstElementChild;
+    const words = document.createElement("span"), more = document.createElement("span"), fit = document.createElement("button");
+    more.className = "more";
+    fit.type = "button";
+    fit.textContent = "Make it fit";
+    fit.addEventListener("click", () => { fit.disabled = true; trigger("submit", { turn: ++turn }); });
+    root.append(words, more, fit);
+    let turn = 0, timer = 0;
+
+    const draw = (value) => {
+      if (words.textContent !== (value.words ?? "")) words.textContent = value.words ?? "";
+      more.textContent = value.more ? ` · ${value.more}` : "";
+      root.dataset.state = value.state ?? "";
+      fit.hidden = !value.can_fit;
+      fit.disabled = false;
+    };
+    const isEmpty = () => !document.querySelector("#composer textarea")?.value.trim()
+      && !document.querySelector("#composer .thumbnail-item");
+
+    changed = () => {
+      clearTimeout(timer);
+      turn += 1;  // what is on its way is out of date
+      if (isEmpty()) draw({});
+      timer = setTimeout(() => (isEmpty() ? draw({}) : trigger("input", { turn })), PAUSE_MS);
+    };
+    watch("value", () => { if (props.value?.turn === turn) draw(props.value); });
+    draw({});
+  };
+
+  window.workbenchCost = { line, changed: () => changed() };
+})();
