@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from engine import prompt, sampling
 from engine.cache.prefix import Lease, PrefixCache, words
@@ -13,14 +16,16 @@ from engine.checks import media_parts
 from engine.config import EngineConfig
 from engine.detokenize import Detokenizer
 from engine.errors import ContextOverflow
+from engine.media import Media
 from engine.models.adapter import Features
 from engine.models.registry import Loaded
 from engine.order import media_first
 from engine.receipts import encoded, largest
 from engine.scheduler import Sequence
 from engine.spans import Prompt
-from engine.types import CacheTrace, Delta, Done, FinishReason, Request, Sampling, Timing, Usage
+from engine.types import CacheTrace, Delta, Done, FinishReason, Message, Part, Request, Sampling, Timing, Usage
 
+log = logging.getLogger(__name__)
 DEFAULT_TEMPERATURE = 0.7
 
 
@@ -51,6 +56,19 @@ class Opener:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
+
+    def warm_up(self) -> None:
+        """Read one small picture, so that the first user waits neither for imports nor for kernels. Nothing is kept."""
+        if not self._loaded.card.vision:
+            return
+        medium = Media("image", np.zeros((64, 64, 3), np.uint8), sha256="", num_bytes=0, decoded_px=(64, 64))
+        request = Request(messages=(Message("user", (Part("image"), Part("text", text="?"))),), reuse=False)
+        try:
+            built = prompt.build(self._loaded, request, (medium,))
+            with self._prefix.features.serving("", False):
+                self._loaded.adapter.embed(built, self._loaded.adapter.make_cache())
+        except Exception:  # a family that takes no such picture says so to the first who sends one
+            log.info("no warm-up with a picture", exc_info=True)
 
     def open(self, sequence: Sequence) -> Row:
         """Everything up to the first chunk. Raises EngineError when the request cannot be served."""

@@ -29,7 +29,9 @@ def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:
     Without that silence gemma4's processor counts one token more than its tower has features, and mlx-vlm fills it with
     the first feature again.
     """
-    from mlx_audio.resample import resample_audio_array
+    if not any(medium.kind == "audio" for medium in media):
+        return []
+    from mlx_audio.resample import resample_audio_array  # brings scipy, which takes seconds to import
 
     hz = int(getattr(getattr(loaded.processor, "feature_extractor", None), "sampling_rate", DEFAULT_HZ))
     token_samples = hz * int(getattr(loaded.processor, "audio_ms_per_token", 1)) // 1000

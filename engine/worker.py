@@ -73,6 +73,7 @@ class Worker:
     def run(self) -> None:
         """Serve until Stop comes. Sequences still held then end with an error."""
         self._show(force=True)
+        self._opener.warm_up()
         try:
             while self._take_commands():
                 if sequence := self._scheduler.admit():
