@@ -264,9 +264,14 @@ def _metadata(clip: Media) -> dict[str, Any]:
     return {
         "total_num_frames": clip.num_source_frames,
         "fps": clip.source_fps,
-        "frames_indices": [index for index, _ in clip.frames],
+        "frames_indices": [_place(index, time_s * clip.source_fps) for index, time_s in clip.frames],
         "duration": clip.duration_s,
     }
+
+
+def _place(index: int, place: float) -> float:
+    """Where a frame lies on an even timeline: its index, but for clips of uneven rate."""
+    return index if abs(place - index) < 0.05 else place
 
 
 def _receipts(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media.frames import Clip, choose_frames
+from engine.media.frames import PAIR, Clip, choose_frames
 from engine.media.medium import Media, content_sha256, refuse
 from engine.types import FrameSampling, Part
 
@@ -31,26 +32,59 @@ CLIP_PIXELS = 2
 """All frames of a clip together may hold this many times limits.max_pixels; beyond it they are made smaller."""
 
 LOST_SHARE = 0.1
-"""Containers estimate their frame count. Beyond this share of missing frames, the clip is called truncated."""
+"""Containers estimate their frame count. If more than this share of the clip is missing, it is called truncated."""
+
+OFF_FRAMES = 2.5
+"""A frame this far from where an even rate puts it says that the rate is not even."""
+
+EXACT_S = 15.0
+"""How long a clip of uneven rate may be passed over to learn the time of every frame."""
 
 
 def decode_clip(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
-    """Decode the chosen frames of a video file. Raises BadMedia: not readable, no frames, truncated, over a limit."""
+    """Decode the chosen frames of a video file. Raises BadMedia: not readable, no frames, truncated, over a limit.
+
+    Frames are found by seeking, which is exact where the rate is even. Where their times say that it is not (phones,
+    screen recordings), or one is missing, every frame is passed over once to learn its time; a clip that is too long
+    for that keeps the frames that seeking found, with their true times.
+    """
     with _opened(part, data) as capture:
         reader = ClipReader(part, capture, limits)
         clip = reader.facts()
         taken = reader.take(choose(part, clip, limits, frames))
-        found = clip.num_frames if taken else reader.count_frames()
-    if taken is None:
-        if found < clip.num_frames * (1 - LOST_SHARE):
-            why = f"it ends after frame {found} of {clip.num_frames}"
-            raise refuse(part, f"the clip is truncated or damaged: {why}")
-        clip = replace(clip, num_frames=found)
-        with _opened(part, data) as capture:  # anew: after its end was met, a stream may refuse to go back
-            taken = ClipReader(part, capture, limits).take(choose(part, clip, limits, frames))
+        if taken is not None and _is_regular(clip, taken):
+            return as_media(clip, taken, len(data))
+        times_s = reader.all_times(EXACT_S if taken is not None else None)
+        codec = reader.codec()
+    if times_s is None:
+        assert taken is not None
+        return as_media(clip, taken, len(data))
+    if not times_s:
+        raise refuse(part, f"its codec ({codec}) cannot be decoded here; convert the clip to H.264 (MP4) and send that")
+    ends_s = times_s[-1] + 1 / clip.fps
+    if taken is None and ends_s < clip.duration_s * (1 - LOST_SHARE):
+        why = f"it ends after frame {len(times_s)} of {clip.num_frames}"
+        raise refuse(part, f"the clip is truncated or damaged: {why}")
+    clip = replace(clip, num_frames=len(times_s), fps=len(times_s) / ends_s)
+    with _opened(part, data) as capture:  # anew: after its end was met, a stream may refuse to go back
+        reader = ClipReader(part, capture, limits, can_seek=False)
+        taken = reader.take(_at_times(times_s, clip, choose(part, clip, limits, frames)))
     if taken is None:
         raise refuse(part, "the clip's frames cannot be decoded")
     return as_media(clip, taken, len(data))
+
+
+def _at_times(times_s: list[float], clip: Clip, indices: tuple[int, ...]) -> tuple[int, ...]:
+    """The frames that are nearest in time to those of an even rate: ascending, each once, an even number."""
+    wanted = [index / clip.fps for index in indices]
+    found = sorted({min(_around(times_s, time_s), key=lambda i: abs(times_s[i] - time_s)) for time_s in wanted})
+    return tuple(found + found[-1:] * (len(found) % PAIR))
+
+
+def _around(times_s: list[float], time_s: float) -> range:
+    """The frame before a time and the one after it."""
+    after = bisect_left(times_s, time_s)
+    return range(max(0, after - 1), min(after, len(times_s) - 1) + 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +94,11 @@ class Taken:
     pixels: Pixels
     frames: tuple[tuple[int, float], ...]
     decoded_px: tuple[int, int]
+
+
+def _is_regular(clip: Clip, taken: Taken) -> bool:
+    """Whether every frame lies where an even rate puts it. Some containers begin a frame or two late."""
+    return all(abs(time_s * clip.fps - index) < OFF_FRAMES for index, time_s in taken.frames)
 
 
 def as_media(clip: Clip, taken: Taken, num_bytes: int) -> Media:
@@ -91,7 +130,8 @@ def choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -
 class ClipReader:
     """One open clip. Belongs to the thread that opened it; `take` may be called again with other indices."""
 
-    def __init__(self, part: Part, capture: cv2.VideoCapture, limits: MediaLimits) -> None:
+    def __init__(self, part: Part, capture: cv2.VideoCapture, limits: MediaLimits, *, can_seek: bool = True) -> None:
+        self._can_seek = can_seek
         self._part = part
         self._capture = capture
         self._limits = limits
@@ -113,7 +153,7 @@ class ClipReader:
         if num_frames < 1:
             num_frames = self.count_frames()
         if num_frames < 1:
-            raise refuse(self._part, f"the clip has no frames that can be decoded (codec {self._codec()})")
+            raise refuse(self._part, f"the clip has no frames that can be decoded (codec {self.codec()})")
         return Clip(num_frames, fps, width, height)
 
     def take(self, indices: tuple[int, ...]) -> Taken | None:
@@ -139,19 +179,25 @@ class ClipReader:
         return Taken(pixels, tuple(frames), size) if pixels is not None else None
 
     def count_frames(self) -> int:
-        """Decode from the start to the end, keeping nothing."""
+        return len(self.all_times() or ())
+
+    def all_times(self, budget_s: float | None = None) -> list[float] | None:
+        """The time of every frame in seconds, by decoding from the start to the end; None when it takes longer."""
+        until = math.inf if budget_s is None else time.monotonic() + budget_s
         self._seek(0)
-        count = 0
+        times_s: list[float] = []
         while self._capture.grab():
-            count += 1
+            times_s.append(round(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6))
             self._check_time()
+            if time.monotonic() > until:
+                return None
         self._next = -1
-        return count
+        return times_s
 
     def _read(self, index: int) -> tuple[Pixels, float] | None:
         """One frame, (H, W, 3) BGR, and its time in seconds."""
         self._check_time()
-        if not 0 <= index - self._next <= GRAB_AHEAD:
+        if self._can_seek and not 0 <= index - self._next <= GRAB_AHEAD:
             self._seek(index)
         for _ in range(index - self._next):
             if not self._capture.grab():
@@ -177,7 +223,8 @@ class ClipReader:
         if time.monotonic() > self._deadline:
             raise refuse(self._part, f"decoding the clip took longer than {self._limits.decode_timeout_s:g} s")
 
-    def _codec(self) -> str:
+    def codec(self) -> str:
+        """Four letters, as the container names it."""
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         name = code.to_bytes(4, "little").decode("ascii", errors="replace").strip("\x00 ")
         return name if name.isprintable() and name else "unknown"
