@@ -40,6 +40,7 @@ _DTYPES = {
     mx.float16: "F16",
     mx.float32: "F32",
     mx.int32: "I32",
+    mx.int64: "I64",
     mx.uint32: "U32",
     mx.uint8: "U8",
     mx.bool_: "BOOL",

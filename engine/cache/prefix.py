@@ -66,7 +66,7 @@ class PrefixCache:
         self._disk: DiskTier | None = None
         if config.disk_folder is not None:
             store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
-            self._disk = DiskTier(store, self.pool, self.features)
+            self._disk = DiskTier(store, self.pool, self.features, self.snapshots)
 
     def begin(self, prompt: Prompt, cache: list[Any], request: Request) -> Lease | None:
         """Fill an empty row's cache with the longest prefix of the prompt that is stored for the request's tenant.
@@ -107,6 +107,7 @@ class PrefixCache:
         return root
 
     def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool) -> Lease:
+        restored = self._disk.restore_snapshot(root, prompt.cache_ids) if self._disk else 0
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
         match = Match((), num_tokens, miss)
         self._acquire(root, match, prompt, keeps)
@@ -114,7 +115,7 @@ class PrefixCache:
             cache[:] = layers
         last_medium = prompt.spans[-1].end if prompt.spans else 0
         stops = (last_medium,) if keeps and num_tokens < last_medium < len(prompt.ids) - 1 else ()
-        return Lease(root, match, stops, keeps)
+        return Lease(root, match, stops, keeps, disk_tokens=num_tokens if num_tokens == restored else 0)
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
         """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more."""

@@ -12,7 +12,7 @@ import hashlib
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,17 +33,25 @@ class RowSnapshot:
 
 @dataclass
 class SnapshotStore:
-    """Snapshots by the tokens before them, least recently used first. Bounded by count and by bytes."""
+    """Snapshots by the tokens before them, least recently used first. Bounded by count and by bytes.
+
+    evicted is told of a snapshot that goes, by its key.
+    """
 
     max_snapshots: int
     max_bytes: int
     clock: Callable[[], float] = time.monotonic
     num_bytes: int = 0
     evictions: int = 0
+    evicted: Callable[[bytes, RowSnapshot], None] | None = None
     _held: OrderedDict[bytes, RowSnapshot] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __iter__(self) -> Iterator[tuple[bytes, RowSnapshot]]:
+        """Keys and snapshots, least recently used first."""
+        return iter(tuple(self._held.items()))
 
     @property
     def most_tokens(self) -> int:
@@ -56,7 +64,7 @@ class SnapshotStore:
         length = self.longest(root, ids)
         if not length:
             return [], 0, self._why(root, ids, 0, limit)
-        key = _key(root, ids[:length])
+        key = snapshot_key(root, ids[:length])
         self._held.move_to_end(key)
         return _copy(self._held[key].cache), length, self._why(root, ids, length, limit)
 
@@ -64,22 +72,25 @@ class SnapshotStore:
         """Tokens of the longest snapshot that ids[:-1] begins with, or 0. Not a use of it."""
         limit = len(ids) - 1
         for length in sorted({len(s.ids) for s in self._held.values() if len(s.ids) <= limit}, reverse=True):
-            found = self._held.get(_key(root, ids[:length]))
+            found = self._held.get(snapshot_key(root, ids[:length]))
             if found is not None and found.root == root and found.ids == tuple(ids[:length]):
                 return length
         return 0
 
     def put(self, root: bytes, ids: Sequence[int], cache: Sequence[Any]) -> None:
         """Keep a copy of a row's cache, which holds exactly these tokens."""
-        key = _key(root, ids)
-        if not ids or key in self._held:
-            return
-        layers = _copy(cache)
+        if ids and snapshot_key(root, ids) not in self._held:
+            self.adopt(root, ids, _copy(cache))
+
+    def adopt(self, root: bytes, ids: Sequence[int], layers: list[Any]) -> None:
+        """Keep these layers themselves, which nobody else holds."""
         snapshot = RowSnapshot(root, tuple(ids), layers, sum(int(layer.nbytes) for layer in layers))
-        self._held[key] = snapshot
+        self._held[snapshot_key(root, ids)] = snapshot
         self.num_bytes += snapshot.num_bytes
         while self._held and (len(self._held) > self.max_snapshots or self.num_bytes > self.max_bytes):
-            _, gone = self._held.popitem(last=False)
+            key, gone = self._held.popitem(last=False)
+            if self.evicted is not None:
+                self.evicted(key, gone)
             self.num_bytes -= gone.num_bytes
             self.evictions += 1
 
@@ -96,7 +107,8 @@ class SnapshotStore:
         return Miss("first_use", at)
 
 
-def _key(root: bytes, ids: Sequence[int]) -> bytes:
+def snapshot_key(root: bytes, ids: Sequence[int]) -> bytes:
+    """Under what the snapshot after these tokens is kept."""
     return hashlib.blake2b(root + array("q", ids).tobytes(), digest_size=16).digest()
 
 

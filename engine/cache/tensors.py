@@ -6,17 +6,27 @@ paged attention. Copies cost a memory read and write; what they save is the mode
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
+from mlx_lm.models import cache as text_layers
 from mlx_lm.models.cache import KVCache as TextKV
+from mlx_vlm.models import cache as vision_layers
 from mlx_vlm.models.cache import KVCache as VisionKV
 
 from engine.models.adapter import RowState
 
 # Both libraries have a class of their own, with the same inside.
 _PLAIN = (TextKV, VisionKV)
+
+# Layers that can be made again from what they say of themselves.
+_WHOLE = {
+    f"{where.__name__}.{kind}": getattr(where, kind)
+    for where in (text_layers, vision_layers)
+    for kind in ("KVCache", "RotatingKVCache", "ArraysCache")
+}
 
 _PARTS = ("keys", "values")
 
@@ -84,3 +94,49 @@ def named(payload: Payload) -> dict[str, mx.array]:
 def unnamed(arrays: Mapping[str, mx.array]) -> Payload:
     """The payload of which these are the arrays. Raises KeyError when one is missing."""
     return [(arrays[f"{i}.keys"], arrays[f"{i}.values"]) for i in range(len(arrays) // len(_PARTS))]
+
+
+def described(layers: Sequence[Any]) -> tuple[dict[str, mx.array], str] | None:
+    """A row's layers as named arrays, and everything else about them as JSON; None when they hold more than that."""
+    arrays: dict[str, mx.array] = {}
+    said: list[Any] = []
+    for layer in layers:
+        name = f"{type(layer).__module__}.{type(layer).__name__}"
+        if isinstance(layer, RowState):
+            said.append(layer.deltas)
+        elif name in _WHOLE and all(getattr(layer, pad, None) is None for pad in ("left_padding", "lengths")):
+            said.append([name, _without(layer.state, arrays), getattr(layer, "meta_state", None)])
+        else:
+            return None
+    return arrays, json.dumps(said)
+
+
+def made_again(arrays: Mapping[str, mx.array], said: str) -> list[Any]:
+    """The layers that `described` told of. They take the arrays over."""
+    layers: list[Any] = []
+    for entry in json.loads(said):
+        if not entry or not isinstance(entry[0], str):
+            layers.append(RowState(entry))
+            continue
+        name, state, meta = entry
+        layer = _WHOLE[name].__new__(_WHOLE[name])
+        layer.state = _with(state, arrays)
+        if meta is not None:
+            layer.meta_state = meta
+        layers.append(layer)
+    return layers
+
+
+def _without(state: Any, arrays: dict[str, mx.array]) -> Any:
+    """A layer's state with the names of its arrays in their places."""
+    if isinstance(state, mx.array):
+        name = str(len(arrays))
+        arrays[name] = state
+        return {"array": name}
+    return [_without(part, arrays) for part in state] if isinstance(state, list | tuple) else state
+
+
+def _with(state: Any, arrays: Mapping[str, mx.array]) -> Any:
+    if isinstance(state, dict):
+        return arrays[state["array"]]
+    return [_with(part, arrays) for part in state] if isinstance(state, list) else state

@@ -23,6 +23,7 @@ from engine.cache import tensors
 from engine.cache.blocks import Block, BlockPool, Slot, block_hash, num_shared
 from engine.cache.disk import DiskStore
 from engine.cache.features import FeatureStore
+from engine.cache.snapshots import RowSnapshot, SnapshotStore, snapshot_key
 from engine.types import DiskStats
 
 STOP_S = 5.0
@@ -30,6 +31,8 @@ STOP_S = 5.0
 
 _FORMAT = 1
 _FEATURES = "features"
+_SNAPSHOTS = "snapshots"
+_IDS = "ids"
 _IDLE_S = 0.02
 _MAX_SIBLINGS = 64
 _TRIM_EVERY = 16
@@ -46,16 +49,18 @@ def software(fingerprint: str) -> str:
 
 
 class DiskTier:
-    """Connects a pool and a feature store with a folder."""
+    """Connects what memory keeps with a folder."""
 
-    def __init__(self, store: DiskStore, pool: BlockPool, features: FeatureStore) -> None:
+    def __init__(self, store: DiskStore, pool: BlockPool, features: FeatureStore, snapshots: SnapshotStore) -> None:
         self._store = store
         self._pool = pool
         self._features = features
+        self._snapshots = snapshots
         self._dropped = 0
         pool.evicted = self._evicted_block
         features.evicted = self._evicted_features
         features.below = self._load_features
+        snapshots.evicted = self._evicted_snapshot
 
     # up
 
@@ -119,6 +124,21 @@ class DiskTier:
             self._store.touch(block.parent.hex(), block.hash.hex())
             block = self._pool.get(block.parent)
 
+    def restore_snapshot(self, root: bytes, ids: Sequence[int]) -> int:
+        """Bring the longest snapshot that ids[:-1] begins with to memory, if it is longer than what is there. Returns
+        its tokens, or 0."""
+        have = self._snapshots.longest(root, ids)
+        lengths = {_num_tokens(self._store.facts(_SNAPSHOTS, key)) for key in self._store.keys(_SNAPSHOTS)}
+        for length in sorted((n for n in lengths if have < n < len(ids)), reverse=True):
+            found = self._store.load(_SNAPSHOTS, snapshot_key(root, ids[:length]).hex())
+            if found is None:
+                continue
+            arrays, facts = found
+            if arrays.pop(_IDS).tolist() == list(ids[:length]):
+                self._snapshots.adopt(root, ids[:length], tensors.made_again(arrays, facts["layers"]))
+                return length
+        return 0
+
     def _load_features(self, key: bytes) -> tuple[Any, int] | None:
         found = self._store.load(_FEATURES, key.hex())
         if found is None:
@@ -144,11 +164,22 @@ class DiskTier:
     def _save_features(self, key: bytes, unit: Any) -> bool:
         return self._store.save(_FEATURES, key.hex(), {str(i): array for i, array in enumerate(unit)}, {})
 
+    def _save_snapshot(self, key: bytes, snapshot: RowSnapshot) -> bool:
+        said = tensors.described(snapshot.cache)
+        if said is None:
+            return True  # a kind of layer that only memory can keep
+        arrays, layers = said
+        facts = {"tokens": str(len(snapshot.ids)), "layers": layers}
+        return self._store.save(_SNAPSHOTS, key.hex(), {**arrays, _IDS: mx.array(snapshot.ids, mx.int64)}, facts)
+
     def _evicted_block(self, block: Block) -> None:
         self._dropped += not self._save_block(block)
 
     def _evicted_features(self, key: bytes, unit: Any) -> None:
         self._dropped += not self._save_features(key, unit)
+
+    def _evicted_snapshot(self, key: bytes, snapshot: RowSnapshot) -> None:
+        self._dropped += not self._save_snapshot(key, snapshot)
 
     def idle(self) -> None:
         """Use a moment without work to write what memory holds, so that what is evicted later is on disk already."""
@@ -174,6 +205,8 @@ class DiskTier:
             yield partial(self._save_block, block)
         for key, unit in reversed(list(self._features)):
             yield partial(self._save_features, key, unit)
+        for key, snapshot in reversed(list(self._snapshots)):
+            yield partial(self._save_snapshot, key, snapshot)
 
     # by hand
 
@@ -194,3 +227,11 @@ def _ids(facts: Mapping[str, str]) -> tuple[int, ...]:
         return tuple(map(int, facts["ids"].split(",")))
     except (KeyError, ValueError):
         return ()
+
+
+def _num_tokens(facts: Mapping[str, str]) -> int:
+    """How many tokens a snapshot's file says it is of; 0 when it does not."""
+    try:
+        return int(facts["tokens"])
+    except (KeyError, ValueError):
+        return 0

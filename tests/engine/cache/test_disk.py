@@ -84,7 +84,7 @@ def open_store(folder: Path) -> Iterator[Open]:
         store.close(1.0)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "int32", "uint32", "uint8", "bool_"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "int32", "int64", "uint32", "uint8", "bool_"])
 def test_arrays_come_back_as_they_were(dtype: str, open_store: Open) -> None:
     """Contract with MLX: the buffer of an array is its bytes, whatever its type, and a copy where it is no whole."""
     kind = getattr(mx, dtype)

@@ -15,11 +15,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_vlm.models.cache import RotatingKVCache
 
 from engine.cache import sealed, tensors, tier
 from engine.cache.blocks import BlockPool, Slot
 from engine.cache.disk import DiskStore
 from engine.cache.features import FeatureStore
+from engine.cache.snapshots import SnapshotStore
 from engine.cache.tier import DiskTier
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
@@ -133,6 +135,40 @@ async def test_what_is_evicted_comes_back(tiny_model: Any, tmp_path: Path, cold:
     assert max(answer.done.trace.disk_tokens for answer in found) > 16
     for answer in found:
         assert answer.done.trace.disk_tokens <= answer.done.usage.cached_tokens
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gemma4", "qwen3_5"])
+async def test_snapshots(family: str, tiny_model: Any, engine_for: Any, tmp_path: Path) -> None:
+    """Sliding windows and state-space layers: the whole row comes back, after a restart and after eviction."""
+    model = tiny_model(family)
+    cold = texts(await answers(await engine_for(model, cache=COLD), REQUESTS))
+    assert texts(await session(model, on_disk(tmp_path), REQUESTS[:1])) == cold[:1]
+    async with running(model, on_disk(tmp_path, max_snapshots=2)) as engine:
+        first = await answers(engine, [REQUESTS[1], REQUESTS[0], *REQUESTS[2:]])
+        again = await answers(engine, REQUESTS)
+        stats = (await settled(engine)).cache
+    other, same = first[0].done, first[1].done
+    assert texts([first[1], first[0], *first[2:]]) == texts(again) == cold
+    assert other.trace.disk_tokens == other.usage.cached_tokens >= other.media[0].tokens, "another question"
+    assert same.trace.disk_tokens == same.usage.cached_tokens == same.usage.prompt_tokens - 1, "a repeat"
+    assert stats.evictions > 0 and stats.disk.faults == 0 and stats.disk.snapshots > 2
+    assert all(answer.done.usage.cached_tokens == answer.done.usage.prompt_tokens - 1 for answer in again)
+
+
+async def test_sabotage_a_snapshot_without_the_window_s_place(
+    tiny_model: Any, engine_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a layer says of itself is needed, not its arrays alone."""
+    monkeypatch.setattr(RotatingKVCache, "meta_state", property(lambda layer: ("0", "32", "0", "0"), _set_meta))
+    model = tiny_model("gemma3")
+    (cold,) = texts(await answers(await engine_for(model, cache=COLD), REQUESTS[:1]))
+    await session(model, on_disk(tmp_path), REQUESTS[:1])
+    (wrong,) = await session(model, on_disk(tmp_path), REQUESTS[:1])
+    assert wrong.done.trace.disk_tokens > 0 and wrong.text != cold
+
+
+def _set_meta(layer: Any, said: Any) -> None:
+    layer.keep, layer.max_size, layer.offset, layer._idx = map(int, said)
 
 
 async def test_an_idle_engine_writes_what_it_holds(tiny_model: Any, tmp_path: Path) -> None:
@@ -250,7 +286,7 @@ class Books:
     def __init__(self, folder: Path, max_blocks: int = 1000, **limits: int) -> None:
         self.pool = BlockPool(block_tokens=4, max_blocks=max_blocks)
         self.disk = DiskStore(folder, "a" * 32, 60_000, **limits)
-        self.tier = DiskTier(self.disk, self.pool, FeatureStore(1 << 20))
+        self.tier = DiskTier(self.disk, self.pool, FeatureStore(1 << 20), SnapshotStore(9, 1 << 20))
 
     def store(self, scope: int, ids: list[int]) -> None:
         root = self.pool.root(str(scope))
