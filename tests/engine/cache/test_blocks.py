@@ -7,7 +7,7 @@ import random
 import pytest
 
 from engine.cache import blocks
-from engine.cache.blocks import BlockPool
+from engine.cache.blocks import Block, BlockPool, Match
 from engine.errors import Internal
 
 
@@ -155,35 +155,128 @@ def test_clear_keeps_what_runs():
     assert len(books) == 0 and books.num_bytes == 0
 
 
-def random_walk(books: BlockPool, steps: int, seed: int) -> None:
-    """Random stores, matches, releases and pins, with the books checked after each."""
-    rng = random.Random(seed)
-    held = []
-    for _ in range(steps):
-        ids = [rng.randrange(3) for _ in range(rng.randrange(1, 20))]
-        scope = rng.choice("ab")
-        what = rng.randrange(6)
-        if what <= 1:
-            store(books, ids, scope)
-        elif what == 2:
-            match = books.match(books.root(scope), ids)
-            books.acquire(match, len(ids))
-            held.append(match)
-        elif what == 3 and held:
-            books.release(held.pop(rng.randrange(len(held))))
-        elif what == 4 and len(books):
-            books.pin(rng.choice(list(books)).hash, pinned=rng.random() < 0.4)
-        elif what == 5 and rng.random() < 0.1:
-            books.clear()
-        books.check_integrity()
-    for match in held:
-        books.release(match)
-    books.check_integrity()
+class Walk:
+    """Random operations on a pool, each followed by a look at its books, and each match held against a search.
+
+    A block's payload is the scope and all ids up to its end, so it says itself for which prompts it is right.
+    """
+
+    def __init__(self, books: BlockPool, seed: int) -> None:
+        self.books = books
+        self.rng = random.Random(seed)
+        self.held: list[Match] = []
+
+    def run(self, steps: int) -> None:
+        do = {self.store: 4, self.match: 4, self.release: 3, self.pin: 1, self.unpin: 2, self.drop: 1, self.clear: 0.1}
+        for _ in range(steps):
+            self.rng.choices(list(do), list(do.values()))[0]()
+            self.books.check_integrity()
+        for match in self.held:
+            self.books.release(match)
+        self.books.check_integrity()
+        assert not any(block.refs for block in self.books)
+
+    def prompt(self) -> tuple[str, list[int]]:
+        return self.rng.choice("ab"), [self.rng.randrange(3) for _ in range(self.rng.randrange(1, 20))]
+
+    def store(self) -> None:
+        scope, ids = self.prompt()
+        root = self.books.root(scope)
+        for slot in self.books.missing(root, ids):
+            self.books.put(slot, (scope, ids[: slot.start + len(slot.ids)]), 10 * len(slot.ids))
+        self.books.trim(root, ids)
+        free = [block for block in self.books if not (block.refs or block.pinned)]
+        assert len(self.books) <= self.books.max_blocks or not free, "over the limit"
+
+    def match(self) -> None:
+        scope, ids = self.prompt()
+        match = self.books.match(self.books.root(scope), ids)
+        for block, num_tokens in match.used:
+            end = block.start + num_tokens
+            assert block.payload[0] == scope and block.payload[1][:end] == ids[:end], "a wrong hit"
+        mine = [block.payload[1] for block in self.books if block.payload[0] == scope]
+        best = max((blocks.num_shared(stored, ids[:-1]) for stored in mine), default=0)
+        assert match.num_tokens == best, "a longer beginning is stored"
+        self.books.acquire(match, len(ids))
+        self.held.append(match)
+
+    def release(self) -> None:
+        if self.held:
+            self.books.release(self.held.pop(self.rng.randrange(len(self.held))))
+
+    def pin(self, pinned: bool = True) -> None:
+        if len(self.books):
+            self.books.pin(self.rng.choice(list(self.books)).hash, pinned)
+
+    def unpin(self) -> None:
+        self.pin(False)
+
+    def drop(self) -> None:
+        if len(self.books):
+            self.books.drop(self.rng.choice(list(self.books)).hash)
+
+    def clear(self) -> None:
+        self.books.clear()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_thousand_random_operations(seed: int):
-    random_walk(pool(max_blocks=12), 1000, seed)
+    Walk(pool(max_blocks=12), seed).run(1000)
+
+
+def _release_without_freeing(self: BlockPool, match: Match) -> None:
+    for block, _ in match.used:
+        block.refs -= 1
+
+
+def _pin_one(self: BlockPool, key: bytes, pinned: bool = True) -> bool:
+    self._blocks[key].pinned = pinned
+    self._touch(self._blocks[key])
+    return True
+
+
+def _drop_one(self: BlockPool, key: bytes) -> bool:
+    self._drop(self._blocks[key])
+    return True
+
+
+def _drop_unweighed(self: BlockPool, block: Block) -> None:
+    num_bytes, dropped = self.num_bytes, BlockPool_drop(self, block)
+    self.num_bytes = num_bytes
+    return dropped
+
+
+def _newest_first(self: BlockPool, block: Block) -> None:
+    BlockPool_touch(self, block)
+    if block.hash in self._free:
+        self._free.move_to_end(block.hash, last=False)
+
+
+BlockPool_drop, BlockPool_touch = BlockPool._drop, BlockPool._touch
+MUTANTS = {
+    "one root for all": ("root", staticmethod(lambda scope: b"root"), "a wrong hit"),
+    "released blocks are never free": ("release", _release_without_freeing, "free queue"),
+    "a pin forgets what stands before it": ("pin", _pin_one, "orphans"),
+    "a drop forgets what continues it": ("drop", _drop_one, "orphans"),
+    "bytes are not given back": ("_drop", _drop_unweighed, "bytes"),
+    "the newest goes first": ("_touch", _newest_first, "orphans"),
+    "nothing is ever evicted": ("trim", lambda self, root, ids: 0, "over the limit"),
+}
+
+
+@pytest.mark.parametrize("name", list(MUTANTS))
+def test_sabotage_the_walk_sees_it(name: str, monkeypatch: pytest.MonkeyPatch):
+    attribute, broken, why = MUTANTS[name]
+    monkeypatch.setattr(BlockPool, attribute, broken)
+    with pytest.raises((AssertionError, Internal), match=why):
+        Walk(pool(max_blocks=12), 0).run(1000)
+
+
+def test_sabotage_hashes_that_are_not_chained_are_seen(monkeypatch: pytest.MonkeyPatch):
+    block_hash = blocks.block_hash
+    monkeypatch.setattr(blocks, "block_hash", lambda parent, ids: block_hash(b"", ids))
+    with pytest.raises(Internal, match="cache integrity"):
+        Walk(pool(max_blocks=12), 0).run(1000)
 
 
 def test_the_check_sees_a_lost_block():

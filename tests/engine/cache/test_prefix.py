@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from engine import spans
+from engine.cache import tensors
+from engine.cache.prefix import PrefixCache
+from engine.cache.snapshots import SnapshotStore
 from engine.config import CacheConfig
 from engine.types import Message, Part, Request
-from tests.engine.drive import GREEDY, Answer, Piece, ask, chat, settled, user
-from tests.pictures import data_url, encode, picture
+from tests.engine.drive import GREEDY, TIMEOUT_S, Answer, Piece, ask, chat, settled, user
+from tests.families import FAMILIES
+from tests.pictures import picture
 
-BLOCKS = ["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "idefics3", "pixtral", "llama", "qwen3", "gemma2"]
+BLOCKS = ["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "idefics3", "smolvlm", "pixtral", "llava"]
+BLOCKS += ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"]
 SNAPSHOTS = ["gemma3", "gemma4", "qwen3_5"]
-TEXT_ONLY = {"llama", "qwen3", "gemma2"}
+REFUSED = ["paligemma"]
 RED, BLUE = picture("red"), picture("blue", "square", (120, 72))
 WARM = CacheConfig(block_tokens=16)
 COLD = CacheConfig(enabled=False)
 # Evicts all the time: a few blocks for all the prompts below.
 TIGHT = CacheConfig(block_tokens=8, max_blocks=6)
+LONG = "word " * 600
 
 
 def conversation(*turns: tuple[str, tuple[Piece, ...]]) -> Request:
@@ -35,7 +39,7 @@ def conversation(*turns: tuple[str, tuple[Piece, ...]]) -> Request:
 
 def requests(family: str, clip: Path) -> list[Request]:
     """Prompts that share what prompts share in practice, in an order in which each can profit from those before."""
-    if family in TEXT_ONLY:
+    if not FAMILIES[family].vision:
         rules = "You are a careful assistant. Answer in one short sentence and never guess. " * 3
         return [chat(rules + q, max_tokens=10) for q in ("What is MLX?", "What is a block?", "What is MLX?")]
     out = [
@@ -66,6 +70,10 @@ def texts(found: list[Answer]) -> list[str]:
     return [answer.text for answer in found]
 
 
+def test_no_family_is_left_out() -> None:
+    assert sorted(BLOCKS + SNAPSHOTS + REFUSED) == sorted(FAMILIES)
+
+
 @pytest.mark.parametrize("family", BLOCKS)
 async def test_warm_equals_cold(family: str, tiny_model: Any, engine_for: Any, clip_path: Path):
     wanted = requests(family, clip_path)
@@ -76,14 +84,15 @@ async def test_warm_equals_cold(family: str, tiny_model: Any, engine_for: Any, c
     odd = await answers(await engine_for(folder, cache=WARM, prefill_chunk_tokens=7), wanted)
     tight_engine = await engine_for(folder, cache=TIGHT)
     tight = await answers(tight_engine, wanted)
+    mixed = await asyncio.gather(*(ask(tight_engine, request) for request in reversed(wanted)))
     assert texts(warm) == texts(cold)
     assert texts(odd) == texts(cold)
     assert texts(tight) == texts(cold)
+    assert texts(mixed[::-1]) == texts(cold)
     assert all(answer.done.usage.cached_tokens == 0 for answer in cold)
     assert warm[1].done.usage.cached_tokens > 10, "another question reuses what stands before it"
     assert warm[2].done.usage.cached_tokens == warm[2].done.usage.prompt_tokens - 1, "a repeat computes one token"
-    if family not in TEXT_ONLY:
-        assert (await settled(tight_engine)).cache.evictions > 0
+    assert (await settled(tight_engine)).cache.evictions > 0
 
 
 @pytest.mark.parametrize("family", SNAPSHOTS)
@@ -97,12 +106,44 @@ async def test_warm_equals_cold_from_snapshots(family: str, tiny_model: Any, eng
     odd = await answers(await engine_for(folder, cache=WARM, prefill_chunk_tokens=7), wanted)
     tight_engine = await engine_for(folder, cache=CacheConfig(max_snapshots=2))
     tight = await answers(tight_engine, wanted)
+    mixed = await asyncio.gather(*(ask(tight_engine, request) for request in reversed(wanted)))
     assert texts(warm) == texts(cold)
     assert texts(odd) == texts(cold)
     assert texts(tight) == texts(cold)
+    assert texts(mixed[::-1]) == texts(cold)
     assert warm[2].done.usage.cached_tokens == warm[2].done.usage.prompt_tokens - 1
     assert warm[1].done.usage.cached_tokens >= warm[1].done.media[0].tokens, "the picture's KV is reused"
     assert (await settled(tight_engine)).cache.evictions > 0
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "llava", "llama", "gemma3"])
+async def test_sabotage_other_kv_is_another_answer(
+    family: str, tiny_model: Any, engine_for: Any, clip_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The comparison above sees it when what is reused is not what was stored."""
+    join, find = tensors.join, SnapshotStore.find
+
+    def spoil(layers: list[Any]) -> None:
+        for layer in layers:
+            if getattr(layer, "values", None) is not None:
+                layer.values = -layer.values
+
+    def joined(parts: Any, cache: list[Any]) -> None:
+        join(parts, cache)
+        spoil(cache)
+
+    def found(self: Any, root: bytes, ids: Any) -> Any:
+        layers, *rest = find(self, root, ids)
+        spoil(layers)
+        return layers, *rest
+
+    wanted = requests(family, clip_path)[:3]
+    folder = tiny_model(family)
+    cold = await answers(await engine_for(folder, cache=COLD), wanted)
+    monkeypatch.setattr(tensors, "join", joined)
+    monkeypatch.setattr(SnapshotStore, "find", found)
+    warm = await answers(await engine_for(folder, cache=CacheConfig(block_tokens=17)), wanted)
+    assert texts(warm[:1]) == texts(cold[:1]) and texts(warm[1:]) != texts(cold[1:])
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "idefics3", "gemma3", "qwen3_5"])
@@ -116,71 +157,39 @@ async def test_warm_rows_in_a_mixed_batch_equal_cold_ones_alone(family: str, tin
     assert texts(list(together)) == texts(alone)
 
 
-async def test_the_demo_model_answers_for_the_picture_it_is_shown(demo_engine: Any):
-    """The twin below shows that this goes wrong when the picture is not part of the key."""
-    assert await colours(demo_engine) == ["red", "blue"]
-
-
-async def test_sabotage_unsalted_ids_answer_for_the_first_picture(engine_for: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(spans, "media_id", lambda content: -1)
-    engine = await engine_for("demo", cache=CacheConfig(block_tokens=4))
-    assert await colours(engine) == ["red", "red"]
-
-
-async def colours(engine: Any) -> list[str]:
-    """Two pictures of one size under one question: only the pixels tell them apart. The colour words of the answers."""
-    out = []
-    for colour in ("red", "blue"):
-        answer = await ask(engine, chat(picture(colour, size=(96, 96)), "What color is the circle?", max_tokens=16))
-        out += [word for word in ("red", "blue") if word in answer.text]
-    return out
-
-
-async def cached(engine: Any, image: Image.Image, kind: str = "PNG") -> int:
-    part = Part("image", url=data_url(encode(image, kind), f"image/{kind.lower()}"))
-    request = Request(messages=(Message("user", (part, Part("text", "Hm?"))),), max_tokens=2, sampling=GREEDY)
-    return (await ask(engine, request)).done.usage.cached_tokens
-
-
-async def test_pixels_decide_not_files(tiny_model: Any, engine_for: Any):
-    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=32))
-    image = picture("green", "triangle", (100, 100))
-    first, other_file = await cached(engine, image), await cached(engine, image, "BMP")
-    changed = image.copy()
-    changed.putpixel((50, 50), (1, 2, 3))
-    assert first == 0
-    assert other_file > 10, "equal pixels in another file format are the same picture"
-    assert await cached(engine, changed) < 10, "one pixel makes another picture"
-
-
-async def test_a_file_with_new_content_is_another_picture(demo_engine: Any, tmp_path: Path):
-    path = tmp_path / "same-name.png"
-    seen = []
-    for colour in ("red", "blue"):
-        picture(colour).save(path)
-        request = Request(
-            messages=(Message("user", (Part("image", path=str(path)), Part("text", "What color is the circle?"))),),
-            sampling=GREEDY,
-        )
-        seen.append((await ask(demo_engine, request)).text)
-    assert "red" in seen[0] and "blue" in seen[1]
-
-
-async def test_cancelled_requests_leave_no_references(tiny_model: Any, engine_for: Any):
-    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=20))
+async def cancel_at_every_stage(engine: Any) -> None:
+    """Close streams that wait, whose prompt is computed, and that are answered: all of them are served from blocks."""
     await ask(engine, chat(RED, "What is in this image?"))
     for num_events in (0, 1, 3):
-        stream = engine.stream(chat(RED, "What is in this image?", max_tokens=400))
+        stream = engine.stream(chat(RED, "What is in this image?", LONG if not num_events else "", max_tokens=400))
         task = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0.02)
-        if num_events:
+        async with asyncio.timeout(TIMEOUT_S):
+            while not engine.snapshot().running and not task.done():
+                await asyncio.sleep(0.002)
+        for _ in range(num_events):
             await task
-        for _ in range(num_events - 1):
-            await anext(stream)
+            task = asyncio.ensure_future(anext(stream))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await stream.aclose()
-    assert (await settled(engine)).cache.blocks_in_use == 0
+    await engine.blocks(with_text=False)  # commands are taken in order: the last cancel has been by then
+    assert (await settled(engine)).cache.blocks_in_use == 0, "blocks are still held"
+
+
+async def test_cancelled_requests_leave_no_references(tiny_model: Any, engine_for: Any):
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=20), prefill_chunk_tokens=16)
+    before = (await settled(engine)).totals.cancelled
+    await cancel_at_every_stage(engine)
+    assert (await settled(engine)).totals.cancelled == before + 3
+
+
+async def test_sabotage_rows_that_keep_their_blocks_are_seen(
+    tiny_model: Any, engine_for: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(PrefixCache, "end", lambda self, lease: None)
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=23))
+    with pytest.raises(AssertionError, match="still held"):
+        await cancel_at_every_stage(engine)
 
 
 async def test_a_request_profits_from_one_that_still_runs(tiny_model: Any, engine_for: Any):
