@@ -107,13 +107,19 @@ def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> P
     spans = locate(ids, placeholders, [receipt.tokens for receipt in receipts])
     return Prompt(
         ids=ids,
-        cache_ids=cache_ids(ids, placeholders, spans, [medium.content for medium in media]),
+        cache_ids=cache_ids(ids, placeholders, () if _padded(inputs) else spans, [medium.content for medium in media]),
         spans=spans,
         inputs=inputs,
         receipts=receipts,
         contents=tuple(medium.content for medium in media),
         starts_in_reasoning=_opens_reasoning(loaded.tokenizer, text),
     )
+
+
+def _padded(inputs: dict[str, Any]) -> bool:
+    """Whether pictures were padded to one size (idefics2): what the model sees of each depends on the others then."""
+    mask = inputs.get("pixel_attention_mask")
+    return mask is not None and not bool(np.array(mask).all())
 
 
 def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tuple[str, list[int], dict[str, Any]]:

@@ -17,10 +17,10 @@ from tests.engine.drive import GREEDY, TIMEOUT_S, Answer, Piece, ask, chat, sett
 from tests.families import FAMILIES
 from tests.pictures import picture
 
-BLOCKS = ["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "idefics3", "smolvlm", "pixtral", "llava"]
-BLOCKS += ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"]
 SNAPSHOTS = ["gemma3", "gemma4", "qwen3_5"]
-REFUSED = ["paligemma"]
+WHOLE = ["paligemma"]  # reads its prompt in both directions, so no beginning of it stands alone
+UNSTEADY = ["deepseek_vl_v2"]  # its answers to one prompt differ from run to run with every cache off
+BLOCKS = [name for name in FAMILIES if name not in SNAPSHOTS + WHOLE + UNSTEADY]
 RED, BLUE = picture("red"), picture("blue", "square", (120, 72))
 WARM = CacheConfig(block_tokens=16)
 COLD = CacheConfig(enabled=False)
@@ -59,7 +59,12 @@ def requests(family: str, clip: Path) -> list[Request]:
                 ("user", (clip, "What happens?")), ("assistant", ("It moves.",)), ("user", (RED, "And this?"))
             ),
         ]
-    return out
+    most = FAMILIES[family].max_images
+    return out if most is None else [request for request in out if num_images(request) <= most]
+
+
+def num_images(request: Request) -> int:
+    return sum(part.kind == "image" for message in request.messages for part in message.parts)
 
 
 async def answers(engine: Any, wanted: list[Request]) -> list[Answer]:
@@ -68,10 +73,6 @@ async def answers(engine: Any, wanted: list[Request]) -> list[Answer]:
 
 def texts(found: list[Answer]) -> list[str]:
     return [answer.text for answer in found]
-
-
-def test_no_family_is_left_out() -> None:
-    assert sorted(BLOCKS + SNAPSHOTS + REFUSED) == sorted(FAMILIES)
 
 
 @pytest.mark.parametrize("family", BLOCKS)
