@@ -33,6 +33,7 @@ from engine.types import (
     Preflight,
     Replay,
     Request,
+    Sampling,
     Snapshot,
 )
 
@@ -169,6 +170,27 @@ class Engine:
                 return None
             smaller = cut
         return None
+
+    async def likelihood(self, request: Request, answer: tuple[int, ...]) -> tuple[float, ...]:
+        """The natural log-probability of each token of this answer (ids), had the request been answered with it.
+
+        Uses what is cached and leaves no trace, as a replay does. Raises EngineError.
+        """
+        forced = replace(
+            request,
+            id="",
+            source="replay",
+            sampling=Sampling(temperature=0.0),
+            max_tokens=len(answer),
+            min_tokens=0,
+            stop=(),
+            first_logprobs=0,
+            forced=answer,
+        )
+        async for event in self.stream(forced):
+            if isinstance(event, Done):
+                return event.forced_logprobs
+        return ()
 
     async def blocks(self, *, with_text: bool = True) -> list[BlockInfo]:
         """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread.

@@ -45,6 +45,7 @@ class Row:
     batch_row: int = -1
     answer: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
+    forced_logprobs: list[float] = field(default_factory=list)
     pending: list[Delta] = field(default_factory=list)
     first_logprobs: tuple[tuple[int, float], ...] = ()
 
@@ -155,6 +156,7 @@ class Opener:
             row.first_logprobs if row else (),
             tuple(row.answer) if row else (),
             tuple(row.margins) if row else (),
+            tuple(row.forced_logprobs) if row else (),
         )
 
     def _trace(self, row: Row) -> CacheTrace:

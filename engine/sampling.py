@@ -7,7 +7,7 @@ requests share ONE function: mlx-lm's batcher then samples the whole batch in on
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import mlx.core as mx
@@ -82,8 +82,23 @@ def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:
     return out
 
 
-def make_sampler(sampling: Sampling) -> Sampler:
-    """A sampler for one request. temperature None or 0 is greedy."""
+class Forced:
+    """Teacher forcing: plays the tokens it was given, one after the other; the last one again after the end."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = tokens
+        self._next = 0
+
+    def __call__(self, _logprobs: mx.array) -> mx.array:
+        token = self._tokens[min(self._next, len(self._tokens) - 1)]
+        self._next += 1
+        return mx.array([token], mx.uint32)
+
+
+def make_sampler(sampling: Sampling, forced: Sequence[int] = ()) -> Sampler:
+    """A sampler for one request. temperature None or 0 is greedy; forced tokens are what is said in any case."""
+    if forced:
+        return Forced(forced)
     return SeededSampler(sampling) if sampling.temperature else greedy_sampler
 
 

@@ -73,7 +73,7 @@ class FrameSampling:
     """Which frames of a clip the model gets. Times in seconds of the clip; None means the default.
 
     max_pixels: of all frames together; the smaller of it and the model's own budget counts. list_fps: the rate at which
-    a list of frames was taken.
+    a list of frames was taken. indices: these frames of the source, ascending, whatever the other fields would choose.
     """
 
     fps: float | None = None
@@ -83,6 +83,7 @@ class FrameSampling:
     end_s: float | None = None
     max_pixels: int | None = None
     list_fps: float | None = None
+    indices: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ class Request:
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
     not fit is an error, never clamped in silence.
     min_tokens: the answer may not end before so many. first_logprobs: how many of the first token's log-probabilities,
-    the likeliest first, come with Done.
+    the likeliest first, come with Done. forced: token ids of an answer that is given whatever the model would say; Done
+    then tells how likely each was (Engine.likelihood).
     source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id. A "replay"
     (engine.replay) is neither listed nor counted as a query, stores nothing, and tells the margins of its tokens.
     tenant: prompts of two tenants never share cached work, nor can one feel by the time taken what the other sent; see
@@ -108,6 +110,7 @@ class Request:
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     first_logprobs: int = 0
+    forced: tuple[int, ...] = ()
     id: str = ""
     source: str = "api"
     session: str | None = None
@@ -257,7 +260,8 @@ class CacheTrace:
 class Done:
     """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request.
     token_ids: the answer's tokens, a stop token included. margins: of a replay, for each token by how much its
-    log-probability was above the second best one's.
+    log-probability was above the second best one's. forced_logprobs: of a forced answer, the log-probability of each
+    of its tokens.
     """
 
     finish_reason: FinishReason
@@ -268,6 +272,7 @@ class Done:
     first_logprobs: tuple[tuple[int, float], ...] = ()
     token_ids: tuple[int, ...] = ()
     margins: tuple[float, ...] = ()
+    forced_logprobs: tuple[float, ...] = ()
 
 
 Event = Delta | Done

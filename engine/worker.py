@@ -191,7 +191,7 @@ class Worker:
             Decode(
                 prompt=row.prompt.ids,
                 cache=row.cache,
-                sampler=sampling.make_sampler(row.sampling),
+                sampler=sampling.make_sampler(row.sampling, sequence.request.forced),
                 max_tokens=row.max_tokens,
                 processors=self._processors(sequence),
             )
@@ -243,6 +243,8 @@ class Worker:
         sequence.num_generated += 1
         if sequence.request.source == "replay":
             row.margins.append(sampling.margin(token.logprobs))
+        if sequence.request.forced:
+            row.forced_logprobs.append(float(token.logprobs[token.token].item()))
         if sequence.num_generated == 1:
             sequence.first_token_s = time.perf_counter()
             row.first_logprobs = sampling.likeliest(token.logprobs, sequence.request.first_logprobs)

@@ -42,7 +42,7 @@ def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media
 
 def _choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
     """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less."""
-    asked = frames.fps or frames.max_frames or frames.start_s or frames.end_s
+    asked = frames.fps or frames.max_frames or frames.start_s or frames.end_s or frames.indices
     if not asked and clip.num_frames <= min(DEFAULT_MAX_FRAMES, limits.max_frames):
         every = tuple(range(clip.num_frames))
         return every + every[-1:] * (len(every) % PAIR)

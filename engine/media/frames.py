@@ -31,8 +31,11 @@ def choose_frames(clip: Clip, frames: FrameSampling, max_frames: int) -> tuple[i
     """Source indices, ascending, an even number of at least 2, spread evenly from the window's first frame to its last.
 
     clip.num_frames >= 1. The number is fps x window, raised to min_frames, cut to max_frames, and never more than the
-    window has; a window of one frame gives that frame twice. Raises ValueError with a sentence about the window.
+    window has; a window of one frame gives that frame twice. Frames that are named are taken as they are, an odd
+    last one twice. Raises ValueError with a sentence about the window.
     """
+    if frames.indices is not None:
+        return _named(clip, frames.indices, max_frames)
     first, last = _window(clip, frames)
     available = last - first + 1
     if available == 1:
@@ -44,6 +47,15 @@ def choose_frames(clip: Clip, frames: FrameSampling, max_frames: int) -> tuple[i
     if count % PAIR:
         count += 1 if count < most else -1
     return tuple(first + _nearest(slot * (available - 1), count - 1) for slot in range(count))
+
+
+def _named(clip: Clip, indices: tuple[int, ...], max_frames: int) -> tuple[int, ...]:
+    """The indices, an even number of them. Raises ValueError."""
+    if not indices or list(indices) != sorted(set(indices)) or not 0 <= indices[0] <= indices[-1] < clip.num_frames:
+        raise ValueError(f"frames must be named once each, ascending, from 0 to {clip.num_frames - 1}")
+    if len(indices) > max_frames:
+        raise ValueError(f"{len(indices)} frames are named; at most {max_frames} are allowed")
+    return indices if len(indices) % PAIR == 0 else (*indices, indices[-1])
 
 
 def _window(clip: Clip, frames: FrameSampling) -> tuple[int, int]:

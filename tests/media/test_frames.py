@@ -65,3 +65,17 @@ def test_a_window_in_seconds() -> None:
 def test_an_impossible_window_is_said(start_s: float, end_s: float | None) -> None:
     with pytest.raises(ValueError, match="stretch"):
         choose_frames(MINUTE, FrameSampling(start_s=start_s, end_s=end_s), 768)
+
+
+def test_named_frames_are_taken_as_they_are():
+    clip = Clip(10, 5.0, 8, 8)
+    assert choose_frames(clip, FrameSampling(indices=(0, 3, 4, 9), fps=1.0, max_frames=2), 64) == (0, 3, 4, 9)
+    assert choose_frames(clip, FrameSampling(indices=(2, 7, 8)), 64) == (2, 7, 8, 8)
+
+
+@pytest.mark.parametrize("indices", [(), (3, 1), (1, 1), (-1, 2), (9, 10)])
+def test_frames_that_cannot_be_named_are_refused(indices):
+    with pytest.raises(ValueError, match="named once each, ascending, from 0 to 9"):
+        choose_frames(Clip(10, 5.0, 8, 8), FrameSampling(indices=indices), 64)
+    with pytest.raises(ValueError, match="at most 2"):
+        choose_frames(Clip(10, 5.0, 8, 8), FrameSampling(indices=(1, 2, 3)), 2)
