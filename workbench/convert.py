@@ -11,6 +11,7 @@ Chatbot rewrites indentation.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -21,6 +22,11 @@ from workbench import receipts
 
 EntryKind = Literal["text", "image", "video", "audio", "reasoning", "note", "busy", "error"]
 SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio")
+
+STRIP = "#strip-"
+"""Where a link to a request's strip in the Cache tab leads; static/cache.js follows it."""
+
+_FROM_CACHE = re.compile(r"[\d,]+ from cache")
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
@@ -130,6 +136,9 @@ def _shown(entry: Entry) -> dict[str, Any]:
         return {"role": entry.role, "content": entry.text, "metadata": {"title": "Reasoning"}}
     if entry.kind in ("note", "busy", "error"):
         words = html.escape(" ".join(entry.text.split()))
+        if entry.request:
+            link = f"{STRIP}{html.escape(entry.request.id)}"
+            words = _FROM_CACHE.sub(lambda found: f'<a href="{link}">{found[0]}</a>', words)
         receipt = receipts.to_html(entry.request.id, entry.media) if entry.request else ""
         return {"role": entry.role, "content": f'{receipt}<div class="note note-{entry.kind}">{words}</div>'}
     return {"role": entry.role, "content": entry.text}

@@ -102,7 +102,7 @@ class History:
                     for layer, kind in enumerate(MEMORY)
                 ][::-1],  # the tallest is drawn first, the others over it
             },
-            _single("hits", "Prompt tokens reused", f"{100 * now.hit_rate:.0f} %", "100 %")
+            _single("hits", "Tokens reused", f"{100 * now.hit_rate:.0f} %", "100 %")
             | {"areas": [{"key": "hits", "points": area(places, [one.hit_rate for one in samples])}]},
             _single("saved", "Tokens saved", f"{now.tokens_saved:,}", count(saved_top))
             | {"areas": [{"key": "saved", "points": area(places, [one.tokens_saved / saved_top for one in samples])}]},

@@ -98,9 +98,9 @@ def _segment(run: tuple[int, int], ends: tuple[int, int], media: list[tuple[tupl
 
 
 def _opening(here: str) -> str:
-    """How a computed run of text begins; nothing where it is the chat format, or a medium."""
+    """How a computed run of text begins; nothing where it is the chat format's, a medium or its timestamp."""
     words = plain(here)
-    return f"{words}…" if len(words) > 2 and MEDIUM not in words and not _MEDIUM_START.search(here) else ""
+    return f"{words}…" if len(words) > 2 and not words.startswith((MEDIUM, "<")) else ""
 
 
 def _why(record: Record, full: bool) -> str:

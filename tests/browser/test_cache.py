@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from engine.assets import asset
 from tests.browser.test_looks import DESKTOP, PHONE
 from tests.pages import Person
 
@@ -106,6 +109,20 @@ def test_a_follow_up_question_picture_reused_question_computed(asked):
     assert "What color" in why.inner_text()
     lane.locator(".bar").click()
     assert not why.is_visible()
+
+
+def test_the_note_under_an_answer_leads_to_its_strip(asked):
+    tab = asked()
+    cached, total = used(tab)
+    tab.chat()
+    tab.me.ask("Hello!")
+    tab.me.page.locator("#chat .note a").first.click()
+    lane = tab.page.locator("#cache .lane.open")
+    lane.wait_for()
+    assert lane.locator(".words").inner_text().startswith(f"{cached} of {total} tokens reused")
+    assert lane.locator(".why").is_visible()
+    assert tab.page.evaluate("document.activeElement.className") == "bar"
+    assert tab.page.url.rstrip("/") == tab.me.url
 
 
 def test_the_lamp_is_green_and_says_what_was_compared(asked):
@@ -215,6 +232,28 @@ def test_a_visitor_sees_their_own_words_and_of_others_only_sizes(person, serve_p
         assert not theirs.page.get_by_role("button", name="Clear", exact=True).last.is_visible()
         for page in (one, two):
             page.leave()
+
+
+@pytest.mark.skipif("WORKBENCH_CACHE_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked")
+def test_readme_screenshot(person, workbench_url, empty):
+    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
+    for sample, questions in (
+        ("moving-circle.mp4", ("What happens in this video?", "What color is it?")),
+        ("three-shapes.png", ("Describe this image.", "What color is the star?")),
+    ):
+        me.drop(asset("samples") / sample)
+        for question in questions:
+            me.ask(question)
+        if sample.endswith(".mp4"):
+            me.page.locator('#chat button[aria-label="Clear"]').click()
+            me.page.locator("#chat .welcome").wait_for()
+    tab = CacheTab(me).open()
+    tab.lane("reused")
+    tab.page.get_by_role("button", name="Check the last reuse").click()
+    tab.lanes.first.locator('.truth[data-lamp="green"]').wait_for()
+    me.page.mouse.move(0, 0)
+    me.page.evaluate("document.activeElement.blur()")
+    me.shoot(Path(os.environ["WORKBENCH_CACHE_SCREENSHOT"]))
 
 
 @pytest.mark.parametrize("context", [DESKTOP, PHONE], ids=["desktop", "phone"])

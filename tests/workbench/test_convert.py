@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.types import Done, Part, Sampling, Timing, Usage
+from engine.types import Done, Part, Request, Sampling, Timing, Usage
 from workbench import convert
 from workbench.convert import Entry, Settings
 
@@ -88,6 +88,16 @@ def test_note_says_why_an_answer_ended_early(reason, words):
     timing = Timing(ttft_ms=1500.0, decode_ms=0.0, completion_tokens=1, prompt_tokens=9)
     note = convert.note(Done(reason, Usage(9, 1, cached_tokens=4), timing))
     assert note == f"9 tokens in (4 from cache) · 1 out · first token 1.50 s · {words}"
+
+
+def test_what_came_from_the_cache_leads_to_the_strip_of_its_request():
+    words = "1,204 tokens in (1,100 from cache) · 50 out"
+    asked = Request(id='chat-1"><b>')
+    (shown,) = convert.to_chatbot([Entry("assistant", "note", words, request=asked)])
+    link = '(<a href="#strip-chat-1&quot;&gt;&lt;b&gt;">1,100 from cache</a>)'
+    assert link in shown["content"] and shown["content"].count("<a ") == 1
+    assert "<a " not in convert.to_chatbot([Entry("assistant", "note", words)])[0]["content"]
+    assert "<a " not in convert.to_chatbot([Entry("assistant", "note", "9 tokens in", request=asked)])[0]["content"]
 
 
 def test_stopped_note():

@@ -107,7 +107,7 @@ def test_every_reason_has_its_sentence(trace, words):
     assert words in explain(trace)
 
 
-@pytest.mark.parametrize("here", ["<", "<|vision_start|>▣", "▣", "<|im_end|>\n"])
+@pytest.mark.parametrize("here", ["<", "<|vision_start|>▣", "▣", "<|im_end|>\n", "<0.3 seconds>"])
 def test_what_is_no_text_is_not_written_on_the_strip(here):
     shown = strip(replace(RECORD, done=replace(DONE, trace=replace(TRACE, here=here))), OPERATOR)
     assert {part["words"] for part in shown["segments"]} == {""}

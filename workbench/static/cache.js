@@ -317,5 +317,29 @@
     }));
   };
 
+  // --- from an answer's "41 from cache" in the chat to its strip
+
+  const reveal = (lane) => {
+    if (getComputedStyle(lane).display === "none") document.querySelector("#cache .all").click();
+    toggle(lane, true);
+    lane.scrollIntoView({ block: "center" });
+    lane.children[1].focus({ preventScroll: true });
+  };
+
+  const follow = (key, tries = 50) => {
+    const lane = document.querySelector(`#cache .lane[data-key="${CSS.escape(key)}"]`);
+    if (lane && document.querySelector("#cache").offsetParent) return reveal(lane);
+    if (tries) setTimeout(follow, 100, key, tries - 1);  // the tab is filled by its first tick
+  };
+
+  addEventListener("click", (event) => {
+    const link = event.target.closest?.("#chat .note a");
+    if (!link?.hash.startsWith("#strip-")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    [...document.querySelectorAll('#tabs [role="tab"]')].find((tab) => tab.textContent.trim() === "Cache")?.click();
+    follow(decodeURIComponent(link.hash.slice("#strip-".length)));
+  }, true);
+
   window.workbenchCache = { totals, strips, blocks, charts };
 })();

@@ -196,9 +196,9 @@ def totals(snapshot: Snapshot) -> Json:
     tiles = [
         {
             "key": "reused",
-            "name": "Prompt tokens reused",
+            "name": "Tokens reused",
             "number": f"{100 * stats['hit_rate']:.0f} %",
-            "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} were not computed again",
+            "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} prompt tokens were not computed again",
         },
         {
             "key": "prompts",
@@ -217,8 +217,8 @@ def totals(snapshot: Snapshot) -> Json:
             "key": "features",
             "name": "Pictures kept",
             "number": size(stats["bytes"]["features"]),
-            "words": f"{stats['features']:,} pictures or pairs of frames · the encoder was spared "
-            f"{grid.plural(stats['encoder_runs_avoided'], 'run')}",
+            "words": f"{stats['features']:,} pictures or pairs of frames, as the encoder left them · "
+            f"it was spared {grid.plural(stats['encoder_runs_avoided'], 'run')}",
         },
     ]
     if disk["enabled"]:
