@@ -27,6 +27,7 @@ MLX_FILES = (
     "engine/core.py",  # inside the engine thread's function only: test_core_imports_mlx_in_its_thread
     "engine/selftest/witness.py",  # called by the engine thread
     "engine/selftest/stock.py",  # the same
+    "engine/bench/hardware.py",  # asks MLX what the GPU is, and computes nothing
     "engine/bench/peers.py",  # the libraries by themselves, while the engine's thread is idle
 )
 THREAD_MAKERS = {"Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor"}

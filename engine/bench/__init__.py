@@ -1,26 +1,32 @@
 """How fast is it, with the proof that what was measured was real.
 
 questions clips     what is asked: texts, pictures and clips that all differ, so that nothing is reused by accident
-targets             who is asked: an Engine in this process, any OpenAI server
+targets remote      who is asked: an Engine in this process, any OpenAI server
   peers servers     mlx_lm and mlx_vlm by themselves; servers as child processes
+about               hardware, checkpoint (hash, bytes per token), versions; the roofline
 plan suites         what a suite is; text, image, video, startup
   reuse streams     cache; concurrency
-run load            asks everyone in turns and tells what happens; the machine meanwhile
+run events load     asks everyone in turns and tells what happens; the machine meanwhile
 canary              did it see, was it cold, is the answer right
-samples result      one timed answer; points, canaries, ratios and facts of a run
+samples             one timed answer
+points result       rounds -> points, ratios, facts; all of a run
 stats report        lists -> numbers; a result as text
 files compare       JSON and CSV; two results side by side
 command             vllm-mlx-bench
 
 The command and the Benchmark tab read the same stream, on one event loop:
 
+    from engine.bench.about import about                        # machine, model, versions: takes a second, use a thread
+    from engine.bench.events import Finished, Noise, Progress, Started
+    from engine.bench.load import Load
     from engine.bench.plan import Settings
-    from engine.bench.run import Finished, Load, Noise, Point, Progress, Run, Started
+    from engine.bench.result import Point
+    from engine.bench.run import Run
     from engine.bench.suites import SUITES                      # name -> Suite(name, title, needs, servers, ...)
-    from engine.bench.targets import EngineTarget, HttpTarget
+    from engine.bench.targets import EngineTarget
 
-    run = Run([SUITES["image"]], [EngineTarget(engine)], Settings(quick=True), about(engine_model_path))
-    async for event in run.events(): ...                        # command.about gives machine, model and versions
+    run = Run([SUITES["image"]], [EngineTarget(engine)], Settings(quick=True), about(card.path))
+    async for event in run.events(): ...
     run.stop()                                                  # any time: Finished follows, with what was measured
     run.result()                                                # any time: Result; .json() is what --output writes
 

@@ -119,7 +119,7 @@ async def _run(args: argparse.Namespace) -> None:
 
 async def _read(made: Any) -> None:
     """Draw the progress bar until the run ends."""
-    from engine.bench.run import Progress
+    from engine.bench.events import Progress
 
     try:
         async for event in made.events():
@@ -180,6 +180,8 @@ def _settings(args: argparse.Namespace, pictures: bool) -> Settings:
 @asynccontextmanager
 async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target], dict[str, Any], bool]]:
     """Whom to ask, first what is measured, then its peers; facts for the result; whether it sees."""
+    from engine.bench.about import about
+
     async with AsyncExitStack() as stack:
         targets, path, pictures = await _first_targets(args, stack)
         for peer in args.vs:
@@ -192,7 +194,8 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack) -> tup
     """What is measured, the model's folder ("" where it is not known), and whether it sees."""
     from engine.bench import servers
     from engine.bench.plan import CACHE_OFF
-    from engine.bench.targets import EngineTarget, HttpTarget, Server
+    from engine.bench.remote import HttpTarget, Server
+    from engine.bench.targets import EngineTarget
 
     fresh = _starts(args)
     if args.base_url:
@@ -274,13 +277,6 @@ def _sees(path: str) -> bool:
     from engine.models.registry import is_multimodal
 
     return is_multimodal(Path(path), json.loads(Path(path, "config.json").read_text(encoding="utf-8")))
-
-
-def about(path: str) -> dict[str, Any]:
-    """Machine, model and versions, as they go into a result."""
-    from dataclasses import asdict
-
-    return {"machine": asdict(device.describe())}
 
 
 def _count(text: str) -> int:

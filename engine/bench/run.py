@@ -17,17 +17,19 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.bench import canary, load
+from engine.bench.about import roofline
+from engine.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.bench.load import EVERY_S, Load
-from engine.bench.plan import CACHE_OFF, Ask, Case, Fact, Group, Round, Settings, Step, Suite, Taken, chosen
+from engine.bench.plan import CACHE_OFF, Ask, Case, Group, Round, Settings, Step, Suite, Taken, chosen
+from engine.bench.points import compared, facts_of, points_of
 from engine.bench.questions import Question, words
-from engine.bench.result import Compared, Point, Result, is_noisy
+from engine.bench.result import Result, is_noisy
 from engine.bench.samples import Sample
-from engine.bench.stats import NOISY, paired_ratio
 from engine.bench.targets import Status, Target
 from engine.errors import BadRequest, EngineError
 
@@ -39,48 +41,6 @@ FEW_RUNNING = 0.5
 
 SEEDS = 10**9
 MEASURED_WORDS = (20, 120)
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The first event. num_answers: how many Progress events there will be, the canary's questions not counted."""
-
-    suites: tuple[str, ...]
-    cases: tuple[Case, ...]
-    targets: tuple[str, ...]
-    num_answers: int
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """An answer has come (or, sample None, has not). case None: it was not to be measured. counts: not warm-up."""
-
-    done: int
-    of: int
-    target: str
-    case: Case | None
-    sample: Sample | None
-    counts: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """What makes the numbers of this moment worth less. what: "traffic", "swap", "busy", "thermal" or "spread"."""
-
-    at_s: float
-    what: str
-    said: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last event."""
-
-    result: Result
-
-
-RunEvent = Started | Progress | Load | Noise | Point | Finished
 
 
 class Run:
@@ -132,10 +92,12 @@ class Run:
 
     def result(self) -> Result:
         """What was measured so far."""
+        found = self._result
         return replace(
-            self._result,
+            found,
             loads=tuple(self._loads),
-            notes=tuple(dict.fromkeys(n.said for n in self._noise if n.what != "spread")),
+            notes=tuple(dict.fromkeys(noise.said for noise in self._noise if noise.what != "spread")),
+            roofline=roofline(found.points, found.targets[0], found.machine, found.model),
         )
 
     def stop(self) -> None:
@@ -300,67 +262,17 @@ class Run:
         proven: dict[tuple[str, Case], canary.Proven | str],
     ) -> None:
         """The group's points, ratios and facts, as far as they were measured."""
-        points: dict[tuple[str, Case], Point] = {}
-        for target in self._asked(group):
-            rounds = taken[target.name]
-            for case in group.cases:
-                of_case = tuple(tuple(one.of(case)) if one else () for one in rounds)
-                if not any(of_case) and not errors[target.name]:
-                    continue
-                point = Point(case, target.name, of_case, errors=tuple(dict.fromkeys(errors[target.name])))
-                checks = canary.judge(point.samples, proven.get((target.name, case)))
-                point = replace(point, canary=checks, noise=self._noise_of(point))
-                points[target.name, case] = point
-                self._out.put_nowait(point)
-        facts = [
-            (target.name, fact)
-            for target in self._asked(group)
-            if (whole := [one for one in taken[target.name] if one])
-            for fact in group.facts(whole)
-        ]
-        self._add(points, self._compared(group, points), facts)
-
-    def _add(
-        self, points: dict[tuple[str, Case], Point], compared: list[Compared], facts: list[tuple[str, Fact]]
-    ) -> None:
+        found = [point for name in taken for point in points_of(group, name, taken[name], errors[name], proven)]
+        for point in found:
+            if is_noisy(point):
+                self._note("spread", f"{point.case.name} of {point.target} is noisy")
+            self._out.put_nowait(point)
         self._result = replace(
             self._result,
-            points=self._result.points + tuple(points.values()),
-            compared=self._result.compared + tuple(compared),
-            facts=self._result.facts + tuple(facts),
+            points=self._result.points + tuple(found),
+            compared=self._result.compared + tuple(compared(group, tuple(taken), found)),
+            facts=self._result.facts + tuple((name, fact) for name in taken for fact in facts_of(group, taken[name])),
         )
-
-    def _compared(self, group: Group, points: dict[tuple[str, Case], Point]) -> list[Compared]:
-        """The group's contrasts for each target, then the first target against each other on each case."""
-        found = []
-        for target in self._asked(group):
-            for contrast in group.contrasts:
-                over, under = (points.get((target.name, case)) for case in (contrast.over, contrast.under))
-                ratio = over and under and _ratio(contrast.metric, over, under)
-                if ratio:
-                    names = (contrast.over.name, contrast.under.name)
-                    found.append(Compared(contrast.title, contrast.metric, target.name, *names, ratio, contrast.goal))
-        first, *rest = self._asked(group)
-        for other in rest:
-            for case in group.cases:
-                ours, theirs = points.get((first.name, case)), points.get((other.name, case))
-                for metric in ("generation_tps", "ttft", "total_tps", "e2e", "cpu"):
-                    ratio = ours and theirs and _ratio(metric, ours, theirs)
-                    if ratio:
-                        title = f"{first.name} / {other.name}"
-                        found.append(Compared(title, metric, case.name, first.name, other.name, ratio))
-        return found
-
-    def _noise_of(self, point: Point) -> tuple[str, ...]:
-        said = []
-        if is_noisy(point):
-            worst = max(point.spreads.items(), key=lambda item: item[1])
-            said.append(f"noisy: {worst[0]} spreads over {worst[1]:.0%} (more than {NOISY:.0%})")
-            self._note("spread", f"{point.case.name} of {point.target} is noisy")
-        others = sum(sample.others for sample in point.samples)
-        if others:
-            said.append(f"others asked meanwhile ({others})")
-        return tuple(said)
 
     # the machine meanwhile
 
@@ -392,7 +304,3 @@ def _others(before: Status, after: Status, mine: int) -> int:
     if before.num_requests is None or after.num_requests is None:
         return after.num_others
     return max(0, after.num_requests - before.num_requests - mine) + before.num_others
-
-
-def _ratio(metric: str, over: Point, under: Point) -> Any:
-    return paired_ratio(over.by_round(metric), under.by_round(metric))

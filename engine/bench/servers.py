@@ -15,8 +15,9 @@ from typing import IO, Any
 import httpx
 
 from engine.bench.questions import Question
-from engine.bench.samples import Sample
-from engine.bench.targets import HttpTarget, OnFirst, Seen, Server, Status
+from engine.bench.remote import HttpTarget, Server
+from engine.bench.samples import Sample, Seen
+from engine.bench.targets import OnFirst, Status
 from engine.errors import BadRequest, Unavailable
 
 START_S = 300.0

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from engine.bench.events import Finished, Noise, Progress, Started
 from engine.bench.load import Load
 from engine.bench.plan import Case, Settings
 from engine.bench.result import Point
-from engine.bench.run import Finished, Noise, Progress, Run, Started
+from engine.bench.run import Run
 from engine.errors import BadRequest
 from tests.bench.made import Noted, words_suite
 

@@ -1,0 +1,102 @@
+"""What a checkpoint's files say without loading it: which model it is, and the bytes that each decoded token reads."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HASHED_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "chat_template.jinja")
+SAMPLES, SAMPLE_BYTES = 64, 65536
+NOT_DECODING = ("vision", "visual", "audio", "multi_modal", "mm_", "image_", "embed_vision", "embed_audio", "img_")
+"""Beginnings of names of modules that run in prefill only."""
+
+PACKAGES = ("mlx-workbench", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
+def model_facts(path: str) -> dict[str, Any]:
+    """Name, hash and sizes of the checkpoint in this folder; {} where there is none."""
+    folder = Path(path)
+    if not path or not (folder / "config.json").is_file():
+        return {}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tensors = list(_tensors(folder))
+    return {
+        "name": folder.name,
+        "model_type": config.get("model_type", ""),
+        "hash": model_hash(folder),
+        "num_bytes": sum(num_bytes for _, num_bytes in tensors),
+        "bytes_per_token": bytes_per_token(tensors, config),
+        "quantization": config.get("quantization"),
+    }
+
+
+def model_hash(folder: Path) -> str:
+    """sha256 over the settings, and of each weights file its size, its header and samples spread over it.
+
+    The same files have the same hash on every machine; a whole file is never read, so it takes milliseconds.
+    """
+    digest = hashlib.sha256()
+    for name in HASHED_FILES:
+        if (folder / name).is_file():
+            digest.update(name.encode() + (folder / name).read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}{size}".encode())
+        with file.open("rb") as weights:
+            digest.update(_header(weights))
+            for i in range(SAMPLES):
+                weights.seek(max(0, size - SAMPLE_BYTES) * i // (SAMPLES - 1))
+                digest.update(weights.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def bytes_per_token(tensors: list[tuple[str, int]], config: dict[str, Any]) -> int:
+    """Weights that one decode step of one stream reads: all but towers for media, an input embedding that is not the
+    output's too, and the experts that a token does not visit. KV is not counted."""
+    text = config.get("text_config") or config
+    untied = any(".lm_head." in f".{name}" for name, _ in tensors)
+    num_experts = next((int(text[name]) for name in EXPERTS if text.get(name)), 0)
+    visited = int(text.get("num_experts_per_tok") or num_experts)
+    total = 0.0
+    for name, num_bytes in tensors:
+        parts = name.split(".")
+        if any(part.startswith(NOT_DECODING) for part in parts) or (untied and "embed_tokens" in parts):
+            continue
+        is_expert = num_experts and ("experts" in parts or "switch_mlp" in parts)
+        total += num_bytes * visited / num_experts if is_expert else num_bytes
+    return round(total)
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, int]]:
+    """(name, bytes) of every tensor, from the files' headers. https://github.com/huggingface/safetensors#format"""
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as weights:
+            header = json.loads(_header(weights))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start, end = entry["data_offsets"]
+                yield name, end - start
+
+
+def _header(weights: Any) -> bytes:
+    weights.seek(0)
+    (length,) = struct.unpack("<Q", weights.read(8))
+    return weights.read(length)
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' that make the numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
+            continue
+    return found

@@ -1,0 +1,69 @@
+"""Measured rounds -> points, ratios and facts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from engine.bench.canary import Proven, judge
+from engine.bench.plan import Case, Fact, Group, Taken
+from engine.bench.result import Compared, Point, is_noisy
+from engine.bench.stats import NOISY, Ratio, paired_ratio
+
+BETWEEN_TARGETS = ("generation_tps", "ttft", "total_tps", "e2e", "cpu")
+
+Taking = Sequence[Taken | None]
+"""A target's rounds of a group; None for one that failed."""
+
+
+def points_of(
+    group: Group, target: str, taken: Taking, errors: Sequence[str], proven: Mapping[tuple[str, Case], Proven | str]
+) -> list[Point]:
+    """A point for each case of the group that this target was asked, or could not be asked."""
+    found = []
+    for case in group.cases:
+        rounds = tuple(tuple(one.of(case)) if one else () for one in taken)
+        if any(rounds) or errors:
+            point = Point(case, target, rounds, errors=tuple(dict.fromkeys(errors)))
+            found.append(replace(point, canary=judge(point.samples, proven.get((target, case))), noise=noise_of(point)))
+    return found
+
+
+def noise_of(point: Point) -> tuple[str, ...]:
+    """Why these numbers are to be read with care."""
+    said = []
+    if is_noisy(point):
+        name, spread = max(point.spreads.items(), key=lambda item: item[1])
+        said.append(f"noisy: {name} spreads over {spread:.0%} (more than {NOISY:.0%})")
+    if others := sum(sample.others for sample in point.samples):
+        said.append(f"others asked meanwhile ({others})")
+    return tuple(said)
+
+
+def facts_of(group: Group, taken: Taking) -> Sequence[Fact]:
+    whole = [one for one in taken if one]
+    return group.facts(whole) if whole else ()
+
+
+def compared(group: Group, targets: Sequence[str], points: Sequence[Point]) -> list[Compared]:
+    """The group's contrasts for each target, then the first target against each other on each case."""
+    by_name = {(point.target, point.case): point for point in points}
+    found = []
+    for target in targets:
+        for contrast in group.contrasts:
+            ratio = _ratio(contrast.metric, *(by_name.get((target, case)) for case in (contrast.over, contrast.under)))
+            if ratio:
+                names = (contrast.over.name, contrast.under.name)
+                found.append(Compared(contrast.title, contrast.metric, target, *names, ratio, contrast.goal))
+    for other in targets[1:]:
+        for case in group.cases:
+            pair = (by_name.get((targets[0], case)), by_name.get((other, case)))
+            for metric in BETWEEN_TARGETS:
+                if ratio := _ratio(metric, *pair):
+                    title = f"{targets[0]} / {other}"
+                    found.append(Compared(title, metric, case.name, targets[0], other, ratio))
+    return found
+
+
+def _ratio(metric: str, over: Point | None, under: Point | None) -> Ratio | None:
+    return paired_ratio(over.by_round(metric), under.by_round(metric)) if over and under else None
