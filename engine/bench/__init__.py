@@ -11,7 +11,7 @@ canary              did it see, was it cold, is the answer right
 samples             one timed answer
 points result       rounds -> points, ratios, facts; all of a run
 stats report        lists -> numbers; a result as text
-files compare       JSON and CSV; two results side by side
+files compare store JSON and CSV; two results side by side; runs that are kept: Store().save(name, result), list()
 command             vllm-mlx-bench
 
 The command and the Benchmark tab read the same stream, on one event loop:

@@ -88,19 +88,34 @@ def _own(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     whom.add_argument("--api-key", metavar="KEY", help="key of these servers")
     out = made.add_argument_group("what becomes of it")
     out.add_argument("--output", metavar="FILE", type=Path, help="write everything that was measured: .json or .csv")
-    out.add_argument("--compare", metavar=("A", "B"), nargs=2, help="measure nothing: print B over A of two JSON files")
+    out.add_argument("--save", metavar="NAME", help="keep the run under this name; the Benchmark tab lists it too")
+    out.add_argument("--runs", action="store_true", help="measure nothing: list the runs that are kept")
+    out.add_argument(
+        "--compare",
+        metavar="RUN",
+        nargs=2,
+        help="measure nothing: print the second over the first of two JSON files or kept runs",
+    )
     return made
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print. Raises EngineError: model not found, server not reached, a file that cannot be written."""
-    from engine.bench import files
+    from engine.bench import compare, files, store
 
+    kept = store.Store()
+    if args.runs:
+        print(store.table(kept.list()))
+        return
     if args.compare:
-        print(files.compare(*args.compare))
+        print(
+            compare.table(*(files.read(Path(one)) if Path(one).is_file() else kept.load(one) for one in args.compare))
+        )
         return
     if args.output:
         files.check(args.output)
+    if args.save:
+        kept.check(args.save)
     asyncio.run(_run(args))
 
 
@@ -135,12 +150,15 @@ async def _read(made: Any) -> None:
 def _tell(result: Result, args: argparse.Namespace) -> None:
     """Print what was measured and write it, if anything was."""
     from engine.bench import files, report
+    from engine.bench.store import Store
 
     if not any(point.samples for point in result.points):
         return
     print(report.table(result))
     if args.output:
         files.write(result, args.output)
+    if args.save:
+        Store().save(args.save, result)
 
 
 def _suites(args: argparse.Namespace, pictures: bool) -> list[Suite]:

@@ -1,4 +1,4 @@
-"""A result on disk: JSON with everything, CSV with a row for each answer. And two of them side by side."""
+"""A result on disk: JSON with everything, CSV with a row for each answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from engine.bench.compare import table
 from engine.bench.result import Result
 from engine.bench.samples import Sample
 from engine.errors import BadRequest
@@ -71,8 +70,3 @@ def read(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or "points" not in found:
         raise BadRequest(f"{file} is not a result of vllm-mlx-bench.", param="compare")
     return found
-
-
-def compare(a: str, b: str) -> str:
-    """B over A, case by case, as a table."""
-    return table(read(Path(a)), read(Path(b)))

@@ -56,7 +56,7 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
         ("--base-url http://127.0.0.1:1 --suite text", "cannot be reached"),
         ("--output out.txt", "must end in .json or .csv"),
         ("--output /nowhere/out.json", "there is no folder"),
-        ("--compare /nowhere/a.json /nowhere/b.json", "cannot be read"),
+        ("--compare /nowhere/a.json /nowhere/b.json", "There is no kept run"),
         ("--base-url http://127.0.0.1:1 --suite image --case 3x3", "There is no case 3x3. There are: 224x224"),
         ("--base-url http://127.0.0.1:1 --video-path /nowhere.mp4", "there is no file"),
         ("--base-url http://127.0.0.1:1 --vs what", "needs the model's folder"),
