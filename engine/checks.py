@@ -43,7 +43,8 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     for kind, both in most.items():
         limit = min((n for n in both if n is not None), default=None)
         if limit is not None and count[kind] > limit:
-            raise BadRequest(f"{count[kind]} {kind}s were sent; the limit is {limit} per prompt.", param="messages")
+            sent = f"{count[kind]} {kind}s were" if count[kind] > 1 else f"1 {kind} was"
+            raise BadRequest(f"{sent} sent; the limit is {limit} per prompt.", param="messages")
 
 
 def _check_sampling(sampling: Sampling) -> None:

@@ -144,7 +144,7 @@ class Engine:
         """
         card = await self.ready()
         check(request, card, self.config.media)
-        media = await self._media.load(request)
+        media = await self._media.load(request, is_look=True)
         found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
         if not pictures:
             return found

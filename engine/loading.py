@@ -9,7 +9,8 @@ import asyncio
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.checks import media_parts
 from engine.config import EngineConfig
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from engine.media.child import Decoder
 
 
+LOOK_BYTES = 128 * 1024**2
+"""Decoded media that are kept for the next look."""
+
+
 class Loader:
     """Holds what waits in the pool, and the processes that decode clips: one per thread of the pool at most."""
 
@@ -32,17 +37,22 @@ class Loader:
         self._waiting: set[Future[Media]] = set()
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
+        self._looks: dict[Any, Media] = {}
         self._closed = False
         self.thumbnails = Thumbnails()
 
-    async def load(self, request: Request) -> tuple[Media, ...]:
-        """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up."""
+    async def load(self, request: Request, *, is_look: bool = False) -> tuple[Media, ...]:
+        """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
+
+        is_look: for a preflight, which comes again with every word that is typed: what was decoded for the last looks
+        is taken as it is, and nothing is kept for the tabs.
+        """
         parts = media_parts(request)
         if not parts:
             return ()
         self._check_room(len(parts))
         timeout_s = (self._limits.fetch_timeout_s + self._limits.decode_timeout_s) * len(parts)
-        jobs = [self._submit(part, request.frames) for part in parts]
+        jobs = [self._submit(part, request.frames, is_look) for part in parts]
         media: list[Media] = []
         try:
             async with asyncio.timeout(timeout_s):
@@ -95,18 +105,37 @@ class Loader:
             why = f"with it the request's media have {say_bytes(total)}; at most {say_bytes(most)} are allowed together"
             raise refuse(part, why)
 
-    def _submit(self, part: Part, asked: FrameSampling) -> Future[Media]:
+    def _submit(self, part: Part, asked: FrameSampling, is_look: bool) -> Future[Media]:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         # The server's own rate is for clips; of a list every frame was meant.
         default = replace(self._frames, fps=None) if part.parts else self._frames
-        job = self._pool.submit(self._load_one, part, _merged(part.frames, _merged(asked, default)))
+        frames = _merged(part.frames, _merged(asked, default))
+        job = self._pool.submit(self._look if is_look else self._load_one, part, frames)
         self._waiting.add(job)
         job.add_done_callback(self._waiting.discard)
         return job
 
+    def _look(self, part: Part, frames: FrameSampling) -> Media:
+        """In a thread of the pool: as it was decoded for an earlier look, if it is surely the same."""
+        key = _looked_at(part, frames)
+        medium = self._looks.get(key) if key is not None else None
+        if medium is None:
+            medium = self._decode(part, frames)
+        if key is not None:
+            self._looks.pop(key, None)
+            self._looks[key] = medium
+        while sum(_num_bytes(m) for m in tuple(self._looks.values())) > LOOK_BYTES:
+            self._looks.pop(next(iter(tuple(self._looks))), None)
+        return medium
+
     def _load_one(self, part: Part, frames: FrameSampling) -> Media:
         """In a thread of the pool."""
+        medium = self._decode(part, frames)
+        self.thumbnails.keep(medium)
+        return medium
+
+    def _decode(self, part: Part, frames: FrameSampling) -> Media:
         from engine.media import load_media
         from engine.media.child import Decoder
 
@@ -116,11 +145,9 @@ class Loader:
             decoder = Decoder()
             self._decoders.append(decoder)
         try:
-            medium = load_media(part, self._limits, frames, decoder.decode)
+            return load_media(part, self._limits, frames, decoder.decode)
         finally:
             self._idle.append(decoder)
-        self.thumbnails.keep(medium)
-        return medium
 
 
 def _merged(asked: FrameSampling | None, default: FrameSampling) -> FrameSampling:
@@ -129,3 +156,19 @@ def _merged(asked: FrameSampling | None, default: FrameSampling) -> FrameSamplin
         return default
     said = {name: getattr(asked, name) for name in FrameSampling.__dataclass_fields__}
     return replace(default, **{name: value for name, value in said.items() if value is not None})
+
+
+def _looked_at(part: Part, frames: FrameSampling) -> Any:
+    """What a decoded medium is known by: the same bytes, sampled alike. None for what may change: the web, lists."""
+    if part.parts or (part.url and part.url[:5].lower() != "data:"):
+        return None
+    try:
+        facts = Path(part.path).stat() if part.path is not None else None
+    except OSError:
+        return None
+    file = facts and (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+    return part.kind, part.url, part.path, file, frames if part.kind == "video" else None
+
+
+def _num_bytes(medium: Media) -> int:
+    return medium.pixels.nbytes + medium.samples.nbytes

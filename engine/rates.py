@@ -10,6 +10,9 @@ from time import perf_counter
 _KEEP = 0.9
 """Weight of what was measured before, at each new measurement: the last dozen of them count."""
 
+MIN_TOKENS = 8
+"""What fewer tokens take is overhead, or a first call's kernels, not a rate."""
+
 
 @dataclass
 class Rate:
@@ -19,7 +22,7 @@ class Rate:
     _tokens: float = 0.0
 
     def add(self, tokens: int, ms: float) -> None:
-        if tokens <= 0:
+        if tokens < MIN_TOKENS:
             return
         self._ms = self._ms * _KEEP + ms
         self._tokens = self._tokens * _KEEP + tokens

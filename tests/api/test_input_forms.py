@@ -161,7 +161,7 @@ def test_pictures_of_every_make(client: Client, url: str) -> None:
 
 
 def test_ninety_six_frames(client: Client) -> None:
-    """More than one call of the encoder takes at most, and more than the default; still understood."""
+    """More than the default of 64; still understood."""
     url = client.named("http", "moving-circle.mp4")
     answer = client.say(
         "What happens in this video?", {"type": "video", "video": url}, video_fps=30, video_max_frames=96

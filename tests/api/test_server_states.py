@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from engine.api import create_app, routes
+from engine.arguments import add_engine_arguments, engine_config
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
+from tests import pictures
 from tests.api.test_gone import wait_for
 from tests.endless import endless_request
 
@@ -95,3 +99,25 @@ def test_behind_a_prefix_that_a_proxy_keeps_or_strips(demo_engine: Any, serve: C
     with serve(create_app(demo_engine, ServerConfig(root_path="/box", api_keys=(("a", "b"),)))) as url:
         for prefix in ("", "/box"):
             assert httpx.get(f"{url}{prefix}/v1/models").status_code == 401
+
+
+def test_the_limits_of_a_server_are_said(engine_pool: Any, serve: Callable[..., Any], clip_path: Path) -> None:
+    """--limit-mm-per-prompt and --max-model-len: 400, with the number that was sent and the limit."""
+    parser = argparse.ArgumentParser()
+    add_engine_arguments(parser)
+    args = parser.parse_args(["--limit-mm-per-prompt", "image=2,video=0", "--max-model-len", "60"])
+    engine = engine_pool.borrow(engine_config(args))
+    still = {"type": "image_url", "image_url": {"url": pictures.picture_url()}}
+    clip = {"type": "video", "video": pictures.data_url(clip_path.read_bytes(), "video/mp4")}
+    with serve(create_app(engine, ServerConfig())) as base:
+
+        def post(*parts: Any) -> httpx.Response:
+            body = {"messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "?"}]}], "max_tokens": 1}
+            return httpx.post(f"{base}/v1/chat/completions", json=body, timeout=60)
+
+        assert "3 images were sent; the limit is 2" in post(still, still, still).json()["error"]["message"]
+        assert "1 video was sent; the limit is 0" in post(clip).json()["error"]["message"]
+        long = post({"type": "text", "text": "word " * 80})
+        assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert "this model's context is 60" in long.json()["error"]["message"]
+        assert post(still).status_code == 200

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
+import engine.media
+from engine import loading
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable
 from engine.loading import Loader
-from engine.types import Message, Part, Request
+from engine.types import FrameSampling, Message, Part, Request
 from tests.engine.drive import ask, chat, part
-from tests.pictures import encode, picture
+from tests.pictures import encode, numbered_frames, picture, write_clip
 
 RED = picture("red")
 SIZE = len(encode(RED))
@@ -77,6 +79,41 @@ async def test_the_first_that_fails_is_named_and_the_rest_given_up(plain: Loader
     with pytest.raises(BadMedia, match=r"content\[1\]"):
         await plain.load(Request(messages=(Message("user", (good[0], bad, good[1])),)))
     assert len(await plain.load(numbered(2))) == 2
+
+
+async def test_a_second_look_decodes_nothing(plain: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the file, or what is asked of it, has changed. Twin: what is sent is read anew, and kept for the tabs."""
+    path = write_clip(tmp_path / "a.mp4", numbered_frames(8))
+    decoded: list[Any] = []
+    load = engine.media.load_media
+
+    def count(part: Part, *args: Any) -> Any:
+        decoded.append(part)
+        return load(part, *args)
+
+    monkeypatch.setattr(engine.media, "load_media", count)
+    request = chat(path, RED, "?")
+    first = await plain.load(request, is_look=True)
+    again = await plain.load(replace(request, max_tokens=5), is_look=True)
+    assert [id(medium) for medium in first] == [id(medium) for medium in again]
+    assert len(decoded) == 2
+    assert plain.thumbnails.get(first[1].sha256) is None
+    (fewer, _) = await plain.load(replace(request, frames=FrameSampling(max_frames=2)), is_look=True)
+    assert (len(fewer.frames), len(decoded)) == (2, 3)
+    write_clip(path, numbered_frames(8)[::-1])
+    os.utime(path, ns=(1, 1))
+    (changed, _) = await plain.load(request, is_look=True)
+    assert changed.sha256 != first[0].sha256
+    before = len(decoded)
+    sent = await plain.load(request)
+    assert len(decoded) == before + 2
+    assert plain.thumbnails.get(sent[1].sha256) is not None
+
+
+async def test_looks_are_bounded(plain: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "LOOK_BYTES", 100_000)
+    await plain.load(chat(*(picture("red", size=(96 + i, 96)) for i in range(20)), "?"), is_look=True)
+    assert 1 <= len(plain._looks) <= 3
 
 
 async def test_closing_ends_what_waits() -> None:

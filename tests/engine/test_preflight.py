@@ -145,7 +145,9 @@ def test_rates_fade_and_weigh_by_tokens() -> None:
     rates = Rates(prefill=rate)
     assert rates.ttft_ms(1.0, 10, 0) == pytest.approx(51.0, rel=0.02)
     assert rates.ttft_ms(1.0, 10, 5) is None
-    rates.encode.add(1, 3.0)
+    rates.encode.add(2, 1000.0)
+    assert rates.ttft_ms(1.0, 10, 5) is None, "so few tokens say nothing"
+    rates.encode.add(10, 30.0)
     assert rates.ttft_ms(1.0, 10, 5) == pytest.approx(66.0, rel=0.02)
 
 
