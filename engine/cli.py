@@ -2,6 +2,7 @@
 
 vllm-mlx serve demo            the /v1 routes of one model, without the page
 vllm-mlx --model org/name      the same
+vllm-mlx families              what runs, and what each family takes, as a table (engine.models.listing)
 vllm-mlx selftest org/name     is it right on this machine (engine.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.eval)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.bench)
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["add_engine_arguments", "add_server_arguments", "bench", "engine_config", "main", "secured", "server_config"]
 
 
-COMMANDS = {"selftest": "engine.selftest.command", "eval": "engine.eval.command"}
+COMMANDS = {"selftest": "engine.selftest.command", "eval": "engine.eval.command", "families": "engine.models.listing"}
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
 
@@ -63,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
-        "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]",
-        description="Serve one model on OpenAI's /v1 routes; selftest and eval have a --help of their own.",
+        "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families",
+        description="Serve one model on OpenAI's /v1 routes; selftest, eval and families have a --help of their own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
     parser.add_argument(

@@ -452,6 +452,21 @@ FAMILIES |= {
     ),
 }
 
+INTERLEAVE = Family(
+    config={
+        "text_config": text("qwen2"),
+        "vision_config": vision("siglip_vision_model"),
+        "image_token_index": "<image>",
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+    },
+    image="<image>\n",
+    tokens=("<image>",),
+    image_proc=image_processor("SiglipImageProcessor", size={"height": 112, "width": 112}),
+    processor=LLAVA_PROCESSOR | {"vision_feature_select_strategy": "full", "num_additional_image_tokens": 0},
+)
+"""LLaVA-Interleave: model_type llava with another decoder and another tower."""
+
 PHI3_V = Family(
     config=text(num_key_value_heads=2)
     | {
@@ -556,3 +571,5 @@ FAMILIES |= {
 
 VISION = tuple(name for name, family in FAMILIES.items() if family.vision)
 TEXT = tuple(name for name, family in FAMILIES.items() if not family.vision)
+SLOW = {"phi3_v": PHI3_V}
+"""Tiny models that are not tiny: tests of them are marked slow."""

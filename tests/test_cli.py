@@ -97,8 +97,14 @@ def test_help_loads_nothing_slow(command_line: list[str]) -> None:
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_commands_have_a_help_of_their_own(name: str) -> None:
     done = run(*SERVE, name, "--help")
-    assert done.returncode == 0 and f"vllm-mlx {name}" in done.stdout and "--model" in done.stdout
+    assert done.returncode == 0 and f"vllm-mlx {name}" in done.stdout and "--help" in done.stdout
     assert name in run(*SERVE, "--help").stdout
+
+
+def test_families_prints_the_table() -> None:
+    done = run(*SERVE, "families")
+    assert done.returncode == 0
+    assert done.stdout.startswith("| family | `model_type` |") and "| Gemma 4 | `gemma4` |" in done.stdout
 
 
 def test_help_is_complete() -> None:

@@ -1,17 +1,19 @@
 """The families table: what each model_type can take and how it runs. One row each; pure data.
 
 A model_type without a row is tried as a plain causal model that batches; text families need a row only if they differ.
+For people: engine.models.listing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """native_video: the processor takes clips; else frames go in as labelled pictures.
+    """name: what people call it.
+    native_video: the processor takes clips; else frames go in as labelled pictures.
     images_per_prompt: None is no limit of the model's own.
     audios_per_prompt: the same for sounds; 0 for a family that does not hear.
     max_sound_s: what its processor cuts off in silence; here a longer sound is refused.
@@ -28,10 +30,14 @@ class Family:
     for each tile, then as many of newlines), so that the prompt's ids must follow (engine.models.expand).
     whole_prompt: every token of the prompt sees every other, also those behind it: the prompt is computed in one pass,
     and nothing of it can serve another prompt.
+    snapshots: its KV cannot be cut in blocks (sliding windows, state-space layers); told here for people, at run time
+    the layers themselves are asked.
     serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
+    tested: a tiny model of it is among the tests. note: what people should know.
     refused: why this engine cannot run the family, in plain words; empty when it can.
     """
 
+    name: str = ""
     native_video: bool = False
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = 0
@@ -44,41 +50,55 @@ class Family:
     marker: str = ""
     expands: Literal["", "fixed", "tiles"] = ""
     whole_prompt: bool = False
+    snapshots: bool = False
     serial: bool = False
+    tested: bool = True
+    note: str = ""
     refused: str = ""
 
 
 _QWEN = Family(native_video=True, packed=True)
 _QWEN_ONE_KIND = Family(native_video=True, packed=True, one_kind=True)
-_CROSS_ATTENTION = Family(refused="it reads pictures through cross-attention, which cannot join a shared batch")
+_EARS = "its sound is not offered: nothing tests it here"
 
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": _QWEN_ONE_KIND,
-    "qwen2_5_vl": _QWEN_ONE_KIND,
-    "qwen3_vl": _QWEN,
-    "qwen3_vl_moe": _QWEN,
-    "qwen3_5": _QWEN_ONE_KIND,
-    "qwen3_5_moe": _QWEN_ONE_KIND,
-    "gemma3": Family(),
-    "gemma4": Family(native_video=True, audios_per_prompt=None, max_sound_s=30.0, sounds_apart=True),
-    "idefics2": Family(),
-    "idefics3": Family(),
-    "smolvlm": Family(),
-    "pixtral": Family(),
-    "mistral3": Family(),
-    "molmo": Family(images_per_prompt=1, image_token="<im_patch>"),
-    "llava": Family(no_padding=True),
-    "llava_next": Family(images_per_prompt=1, expands="tiles"),
-    "llava_onevision": Family(),
+    "qwen2_vl": replace(_QWEN_ONE_KIND, name="Qwen2-VL"),
+    "qwen2_5_vl": replace(_QWEN_ONE_KIND, name="Qwen2.5-VL"),
+    "qwen3_vl": replace(_QWEN, name="Qwen3-VL"),
+    "qwen3_vl_moe": replace(_QWEN, name="Qwen3-VL MoE", tested=False),
+    "qwen3_5": replace(_QWEN_ONE_KIND, name="Qwen3.5", snapshots=True),
+    "qwen3_5_moe": replace(_QWEN_ONE_KIND, name="Qwen3.5 MoE", snapshots=True, tested=False),
+    "gemma3": Family("Gemma 3", snapshots=True),
+    "gemma4": Family(
+        "Gemma 4", native_video=True, audios_per_prompt=None, max_sound_s=30.0, sounds_apart=True, snapshots=True
+    ),
+    "idefics2": Family("Idefics 2"),
+    "idefics3": Family("Idefics 3"),
+    "smolvlm": Family("SmolVLM"),
+    "pixtral": Family("Pixtral"),
+    "mistral3": Family("Mistral Small 3", tested=False),
+    "molmo": Family("Molmo", images_per_prompt=1, image_token="<im_patch>"),
+    "llava": Family("LLaVA 1.5, LLaVA-Interleave", no_padding=True),
+    "llava_next": Family("LLaVA-NeXT", images_per_prompt=1, expands="tiles", note="tiles laid out as mlx-vlm does"),
+    "llava_onevision": Family("LLaVA-OneVision"),
     # Its attention has no mask at all, so a batch's padding would be read.
-    "paligemma": Family(images_per_prompt=1, whole_prompt=True, serial=True),
-    "deepseek_vl_v2": Family(),
-    "multi_modality": Family(images_per_prompt=1, expands="fixed", marker="<image>"),
-    "phi3_v": Family(images_per_prompt=1, image_token=-1),
-    "mllama": _CROSS_ATTENTION,
+    "paligemma": Family("PaliGemma", images_per_prompt=1, whole_prompt=True, serial=True),
+    "multi_modality": Family(
+        "DeepSeek-VL, Janus", images_per_prompt=1, expands="fixed", marker="<image>", note="reads pictures, draws none"
+    ),
+    "deepseek_vl_v2": Family("DeepSeek-VL2", note="runs; equality with mlx-vlm is not claimed"),
+    "phi3_v": Family("Phi-3-Vision, Phi-3.5-Vision", images_per_prompt=1, image_token=-1),
+    "gemma3n": Family("Gemma 3n", snapshots=True, tested=False, note=_EARS),
+    "phi4mm": Family("Phi-4-Multimodal", tested=False, note=_EARS),
+    "minicpmo": Family("MiniCPM-o", tested=False, note=_EARS),
+    "qwen3_omni_moe": Family("Qwen3-Omni", tested=False, note=_EARS),
     # Block-sparse attention that builds its own mask for one row.
-    "phi3small": Family(serial=True),
-    "florence2": Family(refused="it is an encoder-decoder model"),
+    "phi3small": Family("Phi-3-small", serial=True, tested=False, note="text only"),
+    "mllama": Family(
+        "Llama 3.2 Vision", refused="it reads pictures through cross-attention, which cannot join a shared batch"
+    ),
+    "florence2": Family("Florence-2", refused="it is an encoder-decoder model"),
+    "ultravox": Family("Ultravox", refused="mlx-vlm has no implementation of it"),
 }
 
 

@@ -19,9 +19,10 @@ from engine.models.adapter import Features, GroupedMask, RowState
 from engine.models.families import family as family_row
 from engine.prompt import build
 from engine.types import FrameSampling
+from tests import tiny
 from tests.engine.drive import Piece, chat
 from tests.engine.oracle import Oracle
-from tests.families import FAMILIES, TEXT, VISION
+from tests.families import FAMILIES, INTERLEAVE, SLOW, TEXT, VISION
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
@@ -75,6 +76,32 @@ def test_any_chunking_gives_the_stock_answer(tiny_model: TinyModel, family: str,
         for chunk_tokens in (2048,) if family in WHOLE else (2048, 20, 7):
             got = greedy(loaded, pieces, chunk_tokens)
             assert got[: len(expected)] == expected, f"chunks of {chunk_tokens}"
+
+
+def test_llava_interleave_gives_the_stock_answer(tmp_path: Path) -> None:
+    """The same model_type as LLaVA 1.5, with Qwen2 and SigLIP in place of Llama and CLIP."""
+    folder = tiny.write(INTERLEAVE, "llava", "float32", tmp_path / "interleave")
+    loaded, oracle = load(folder), Oracle.load(folder, vision=True)
+    pieces: list[Piece] = [picture("red"), "and", picture("blue", "square"), "Compare."]
+    expected = oracle.greedy(chat(*pieces).messages, 6)
+    for chunk_tokens in (2048, 7):
+        assert greedy(loaded, pieces, chunk_tokens)[: len(expected)] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_phi3_v_gives_the_stock_answer(tmp_path: Path) -> None:
+    """306 M parameters, 1.2 GB on the disk: only with `-m slow`."""
+    folder = tiny.write(SLOW["phi3_v"], "phi3_v", "float32", tmp_path / "phi3_v")
+    loaded, oracle = load(folder), Oracle.load(folder, vision=True)
+    cases: list[list[Piece]] = [["Words."], [picture("red"), WORDS], [picture("blue"), WORDS]]
+    answers = []
+    for pieces in cases:
+        expected = oracle.greedy(chat(*pieces).messages, 6)
+        for chunk_tokens in (2048, 100):
+            assert greedy(loaded, pieces, chunk_tokens)[: len(expected)] == expected
+        answers.append(expected)
+    assert answers[1] != answers[2], "the picture does not matter"
 
 
 @pytest.mark.parametrize("family", UNDECIDED)

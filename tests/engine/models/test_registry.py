@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from engine.errors import ModelNotFound, Unavailable
 from engine.models import registry
 from engine.models.families import FAMILIES as FAMILY_ROWS
 from tests.conftest import ROOT
-from tests.families import FAMILIES
+from tests.families import FAMILIES, VISION
 from tests.hub import StandInHub
 
 TinyModel = Callable[..., Path]
@@ -218,14 +219,56 @@ def test_a_family_that_cannot_run_is_refused_in_plain_words(tmp_path: Path, mode
     assert caught.value.message == f"{model_type} models cannot run here: {FAMILY_ROWS[model_type].refused}."
 
 
-def test_code_in_a_checkpoint_is_not_run(tiny_model: TinyModel, tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+def with_code(folder: Path, target: Path, mark: Path) -> Path:
+    """A copy of a checkpoint that names code of its own wherever transformers looks for it; run, it leaves a mark."""
+    shutil.copytree(folder, target)
+    auto = dict.fromkeys(("AutoConfig", "AutoProcessor", "AutoImageProcessor", "AutoModel"), "evil.Evil")
+    auto |= {"AutoFeatureExtractor": "evil.Evil", "AutoVideoProcessor": "evil.Evil"}
+    for path in target.glob("*config.json"):
+        content = json.loads(path.read_text())
+        own = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]} if path.name == "tokenizer_config.json" else {}
+        path.write_text(json.dumps(content | {"auto_map": auto | own}))
+    (target / "evil.py").write_text(f"open({str(mark)!r}, 'w').close()\nclass Evil: pass\n")
+    return target
+
+
+@pytest.fixture
+def modules_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where transformers copies a checkpoint's code before it runs it."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+
+
+@pytest.mark.parametrize("family", [*VISION, "llama"])
+@pytest.mark.usefixtures("modules_cache")
+def test_code_that_transformers_would_run_is_not_run(tiny_model: TinyModel, tmp_path: Path, family: str) -> None:
+    """Loaded without it or refused, whichever the family's files need."""
+    with contextlib.suppress(Unavailable):
+        load(with_code(tiny_model(family), tmp_path / "model", tmp_path / "ran"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "llama"])
+@pytest.mark.usefixtures("modules_cache")
+def test_sabotage_with_trust_the_same_code_runs(tiny_model: TinyModel, tmp_path: Path, family: str) -> None:
+    """Twin: the files above do lead to the code."""
+    with contextlib.suppress(Unavailable):
+        load(with_code(tiny_model(family), tmp_path / "model", tmp_path / "ran"), trust_remote_code=True)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen2_vl"])
+def test_a_model_file_runs_only_when_trusted(tiny_model: TinyModel, tmp_path: Path, family: str, trusted: bool) -> None:
+    folder = shutil.copytree(tiny_model(family), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_file": "evil.py"}))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(Unavailable, match="trust-remote-code"):
-        load(folder)
-    assert not (tmp_path / "ran").exists()
+    with pytest.raises(Unavailable, match=None if trusted else "trust-remote-code"):
+        load(folder, trust_remote_code=trusted)
+    assert (tmp_path / "ran").exists() == trusted
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""families, listing: the table says what is so, and the README says what the table says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.cache import tensors
+from engine.config import EngineConfig, ModelSpec
+from engine.models import registry
+from engine.models.families import FAMILIES as ROWS
+from engine.models.families import family
+from engine.models.listing import markdown, table
+from tests.conftest import ROOT
+from tests.families import FAMILIES, SLOW, VISION
+
+TinyModel = Callable[..., Path]
+
+
+def test_every_family_that_counts_as_tested_has_a_tiny_model() -> None:
+    tested = {name for name, row in ROWS.items() if row.tested and not row.refused}
+    assert tested == {*VISION, *SLOW}
+
+
+def test_every_row_has_a_name_and_a_line() -> None:
+    assert all(row.name for row in ROWS.values())
+    assert {line.model_type for line in table()} == {f"`{name}`" for name in ROWS}
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_the_row_is_what_the_model_is(tiny_model: TinyModel, name: str) -> None:
+    """Blocks or snapshots, pictures, clips and sound: from the loaded model, not from the table."""
+    loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model(name)))))
+    row, tiny = family(name), FAMILIES[name]
+    assert tensors.is_plain(loaded.adapter.make_cache()) == (not row.snapshots)
+    assert row.images_per_prompt == tiny.max_images
+    assert row.native_video == (tiny.video is not None)
+    assert loaded.card.audio == (row.audios_per_prompt != 0) == (tiny.audio is not None)
+
+
+def test_a_sheet_of_the_table() -> None:
+    lines = {line.family: line for line in table()}
+    assert (lines["Gemma 4"].clips, lines["Gemma 4"].sound) == ("native", "any number, each up to 30 s")
+    assert (lines["PaliGemma"].decodes, lines["PaliGemma"].prefix_cache) == ("one at a time", "none")
+    assert (lines["Molmo"].pictures, lines["Molmo"].clips) == ("1", "no")
+    assert lines["Ultravox"].note == "refused: mlx-vlm has no implementation of it"
+    assert [line.note.startswith("refused") for line in table()] == sorted(
+        line.note.startswith("refused") for line in table()
+    )
+
+
+def test_the_readme_has_this_table() -> None:
+    found = re.search(r"<!-- families -->\n(.*?)\n<!-- /families -->", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found, "README.md has lost the marks around its table of families"
+    assert found[1] == markdown(), "run `vllm-mlx families` and put its output between the marks in README.md"
