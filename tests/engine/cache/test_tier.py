@@ -18,10 +18,10 @@ import pytest
 from mlx_vlm.models.cache import RotatingKVCache
 
 from engine.cache import sealed, tensors, tier
-from engine.cache.blocks import BlockPool, Slot
+from engine.cache.blocks import BlockPool, Slot, block_hash
 from engine.cache.disk import DiskStore
 from engine.cache.features import FeatureStore
-from engine.cache.snapshots import SnapshotStore
+from engine.cache.snapshots import SnapshotStore, snapshot_key
 from engine.cache.tier import DiskTier
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
@@ -354,6 +354,25 @@ def test_a_file_under_another_name_is_not_taken_for_it(tmp_path: Path) -> None:
     books = Books(tmp_path)
     for scope, ids in ((0, [1, 2, 3, 4, 9]), (1, [5, 6, 7, 8, 9]), (0, [5, 6, 7, 8, 9]), (1, [1, 2, 3, 4, 9])):
         assert books.check_prompt(scope, ids) == 0
+    books.tier.close()
+
+
+def test_whole_files_with_something_else_in_them(tmp_path: Path) -> None:
+    """Sealed, in the right place, under the right name, and yet not what they should be: a miss, and they go."""
+    books = Books(tmp_path)
+    ids, root = [1, 2, 3, 4, 5], books.pool.root("0")
+    key = block_hash(root, ids[:4]).hex()
+    snapshot = snapshot_key(root, ids[:3]).hex()
+    other = {"something": mx.ones(4), "else": mx.ones(4)}
+    books.disk.save(root.hex(), key, other, {"ids": "1,2,3,4"})
+    books.disk.save("features", key, other, {})
+    books.disk.save("snapshots", snapshot, other, {"tokens": "3", "layers": '[["os.system", [], null]]'})
+    while books.disk.wait(10.0):
+        """One more file is finished."""
+    assert books.disk.stats().files == 3
+    assert books.tier.restore(root, ids) == frozenset() and books.tier.restore_snapshot(root, ids) == 0
+    assert books.tier._load_features(bytes.fromhex(key)) is None
+    assert books.disk.stats().files == 0
     books.tier.close()
 
 
