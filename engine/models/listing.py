@@ -52,7 +52,7 @@ def markdown() -> str:
 def _line(model_type: str, row: Family) -> Line:
     code = f"`{model_type}`"
     if row.refused:
-        return Line(row.name, code, *["–"] * 5, note=f"refused: {row.refused}")
+        return Line(row.name, code, "–", "–", "–", "–", "–", f"refused: {row.refused}")
     sees = row.note != "text only"
     untested = [] if row.tested else ["not among the tests"]
     return Line(
