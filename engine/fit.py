@@ -34,24 +34,38 @@ def shrunk(request: Request, found: Preflight) -> Request | None:
         return None
     share = max(0.05, (1 - over / media_tokens) * _CAUTION)
     receipts = iter(found.media)
-    messages = tuple(replace(m, parts=tuple(_smaller_parts(m.parts, receipts, share))) for m in request.messages)
+    messages = tuple(
+        replace(m, parts=tuple(_smaller_parts(m.parts, request.frames, receipts, share))) for m in request.messages
+    )
     return replace(request, messages=messages)
 
 
-def _smaller_parts(parts: tuple[Part, ...], receipts: Iterator[MediaReceipt], share: float) -> Iterator[Part]:
+def _smaller_parts(
+    parts: tuple[Part, ...], asked: FrameSampling, receipts: Iterator[MediaReceipt], share: float
+) -> Iterator[Part]:
     for part in parts:
-        yield part if part.kind == "text" else _smaller(part, next(receipts), share)
+        yield part if part.kind == "text" else _smaller(part, asked, next(receipts), share)
 
 
-def _smaller(part: Part, receipt: MediaReceipt, share: float) -> Part:
+def _smaller(part: Part, asked: FrameSampling, receipt: MediaReceipt, share: float) -> Part:
     width, height = receipt.seen_px if 0 not in receipt.seen_px else receipt.decoded_px
     if part.kind == "image":
         return replace(part, max_pixels=max(1, int(width * height * share)))
     if part.kind != "video":
         return part
-    frames = part.frames or FrameSampling()
+    frames = (part.frames or FrameSampling()).over(asked)
     count = len(receipt.frames)
     if count > MIN_FRAMES:
         fewer = max(MIN_FRAMES, int(count * share) // 2 * 2)
-        return replace(part, frames=replace(frames, max_frames=fewer, min_frames=min(frames.min_frames or 1, fewer)))
+        least = min(frames.min_frames or 1, fewer)
+        return replace(
+            part, frames=replace(frames, max_frames=fewer, min_frames=least, indices=_some(frames.indices, fewer))
+        )
     return replace(part, frames=replace(frames, max_pixels=max(1, int(count * width * height * share))))
+
+
+def _some(indices: tuple[int, ...] | None, count: int) -> tuple[int, ...] | None:
+    """So many of the frames that were named, evenly, the first and the last among them."""
+    if indices is None or len(indices) <= count:
+        return indices
+    return tuple(indices[slot * (len(indices) - 1) // (count - 1)] for slot in range(count))

@@ -110,7 +110,7 @@ class Loader:
             raise Unavailable("The engine was stopped.")
         # The server's own rate is for clips; of a list every frame was meant.
         default = replace(self._frames, fps=None) if part.parts else self._frames
-        frames = _merged(part.frames, _merged(asked, default))
+        frames = (part.frames or FrameSampling()).over(asked.over(default))
         job = self._pool.submit(self._look if is_look else self._load_one, part, frames)
         self._waiting.add(job)
         job.add_done_callback(self._waiting.discard)
@@ -148,14 +148,6 @@ class Loader:
             return load_media(part, self._limits, frames, decoder.decode)
         finally:
             self._idle.append(decoder)
-
-
-def _merged(asked: FrameSampling | None, default: FrameSampling) -> FrameSampling:
-    """What is asked for; where it says nothing, the default."""
-    if asked is None:
-        return default
-    said = {name: getattr(asked, name) for name in FrameSampling.__dataclass_fields__}
-    return replace(default, **{name: value for name, value in said.items() if value is not None})
 
 
 def _looked_at(part: Part, frames: FrameSampling) -> Any:

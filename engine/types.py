@@ -8,7 +8,7 @@ Snapshot, ModelCard, DeviceInfo       the frozen picture of the engine that the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -84,6 +84,11 @@ class FrameSampling:
     max_pixels: int | None = None
     list_fps: float | None = None
     indices: tuple[int, ...] | None = None
+
+    def over(self, default: FrameSampling) -> FrameSampling:
+        """These settings; where they say nothing, the default's."""
+        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return replace(default, **{name: value for name, value in said.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ def decode_clip(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampl
     clip = replace(clip, num_frames=len(times_s), fps=len(times_s) / ends_s)
     with _opened(part, data) as capture:  # anew: after its end was met, a stream may refuse to go back
         reader = ClipReader(part, capture, limits, can_seek=False)
-        taken = reader.take(_at_times(times_s, clip, choose(part, clip, limits, frames)))
+        indices = choose(part, clip, limits, frames)
+        taken = reader.take(indices if frames.indices else _at_times(times_s, clip, indices))
     if taken is None:
         raise refuse(part, "the clip's frames cannot be decoded")
     return as_media(clip, taken, len(data))

@@ -143,3 +143,15 @@ def test_a_codec_that_is_not_there_is_named(tmp_path: Path) -> None:
     except BadMedia as error:
         assert "AV01" in error.message.upper()
         assert "convert the clip to H.264" in error.message
+
+
+@pytest.mark.parametrize("times_s", [EVEN, UNEVEN], ids=["even", "uneven"])
+def test_frames_by_number(times_s: list[float]) -> None:
+    """Exactly those, by seeking or not; an odd last one twice."""
+    data = encoded("libx264", "mp4", times_s)
+    media = decode(data, indices=(0, 5, 6, 41, 59))
+    check(media, times_s)
+    assert [index for index, _ in media.frames] == [0, 5, 6, 41, 59, 59]
+    for wrong in ((3, 2), (1, 1), (0, 900), ()):
+        with pytest.raises(BadMedia, match="frames must be named once each, ascending, from 0 to"):
+            decode(data, indices=wrong)
