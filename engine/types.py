@@ -508,6 +508,11 @@ class CacheStats:
 
     @property
     def hit_rate(self) -> float:
+        """Prompts that reused something over all prompts."""
+        return self.hits / self.total_queries if self.total_queries else 0.0
+
+    @property
+    def token_hit_rate(self) -> float:
         """Prompt tokens reused over prompt tokens seen."""
         return self.tokens_saved / self.tokens_seen if self.tokens_seen else 0.0
 

@@ -35,7 +35,7 @@ MEMORY_NAMES = {
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Sizes in bytes. kv: blocks and snapshots. rest: in use for nothing of these, such as running rows' own KV. pool:
-    freed, and kept by MLX for its next arrays. hit_rate: a share, since the start, as in /v1/cache/stats."""
+    freed, and kept by MLX for its next arrays. token_hit_rate: a share, since the start, as in /v1/cache/stats."""
 
     at_s: float
     weights: int
@@ -43,7 +43,7 @@ class Sample:
     features: int
     rest: int
     pool: int
-    hit_rate: float
+    token_hit_rate: float
     tokens_saved: int
 
 
@@ -58,7 +58,7 @@ def sample(snapshot: Snapshot, now_s: float) -> Sample:
         features=stats.feature_bytes,
         rest=max(0, snapshot.active_bytes - weights - kv - stats.feature_bytes),
         pool=snapshot.cache_bytes,
-        hit_rate=stats.hit_rate,
+        token_hit_rate=stats.token_hit_rate,
         tokens_saved=stats.tokens_saved,
     )
 
@@ -102,8 +102,8 @@ class History:
                     for layer, kind in enumerate(MEMORY)
                 ][::-1],  # the tallest is drawn first, the others over it
             },
-            _single("hits", "Tokens reused", f"{100 * now.hit_rate:.0f} %", "100 %")
-            | {"areas": [{"key": "hits", "points": area(places, [one.hit_rate for one in samples])}]},
+            _single("hits", "Tokens reused", f"{100 * now.token_hit_rate:.0f} %", "100 %")
+            | {"areas": [{"key": "hits", "points": area(places, [one.token_hit_rate for one in samples])}]},
             _single("saved", "Tokens saved", f"{now.tokens_saved:,}", count(saved_top))
             | {"areas": [{"key": "saved", "points": area(places, [one.tokens_saved / saved_top for one in samples])}]},
         ]

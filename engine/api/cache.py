@@ -55,13 +55,14 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
 
 def stats_json(stats: CacheStats) -> Json:
-    """Counters since the start, and what is held now. hit_rate is prompt tokens reused over prompt tokens seen."""
+    """Counters since the start, and what is held now. hit_rate is of prompts, token_hit_rate of tokens."""
     return {
         "enabled": stats.enabled,
         "total_queries": stats.total_queries,
         "hits": stats.hits,
         "misses": stats.misses,
         "hit_rate": stats.hit_rate,
+        "token_hit_rate": stats.token_hit_rate,
         "tokens_saved": stats.tokens_saved,
         "tokens_seen": stats.tokens_seen,
         "image_hits": stats.image_hits,

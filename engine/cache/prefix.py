@@ -257,7 +257,7 @@ class PrefixCache:
 
     @property
     def hit_rate(self) -> float:
-        """Prompt tokens reused over prompt tokens seen."""
+        """Prompts that reused something over all prompts."""
         return self.stats().hit_rate
 
     @property

@@ -126,7 +126,7 @@ async def test_every_total_is_the_one_of_the_api(tab, api, demo_server):
     page = await Page(tab()).look()
     stats = httpx.get(f"{demo_server.url}/v1/cache/stats").json()
     tiles = page.tiles
-    assert tiles["reused"]["number"] == f"{100 * stats['hit_rate']:.0f} %"
+    assert tiles["reused"]["number"] == f"{100 * stats['token_hit_rate']:.0f} %"
     assert number(tiles["reused"]["words"]) == [stats["tokens_saved"], stats["tokens_seen"]]
     assert number(tiles["prompts"]["number"]) == [stats["total_queries"]]
     assert number(tiles["prompts"]["words"]) == [stats["hits"], stats["image_hits"], stats["video_hits"]]

@@ -197,7 +197,7 @@ def totals(snapshot: Snapshot) -> Json:
         {
             "key": "reused",
             "name": "Tokens reused",
-            "number": f"{100 * stats['hit_rate']:.0f} %",
+            "number": f"{100 * stats['token_hit_rate']:.0f} %",
             "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} prompt tokens were not computed again",
         },
         {
