@@ -294,13 +294,13 @@ class Worker:
         self._tally.record(sequence, done)
         # Before the reader learns that it is over: what it looks up next must have counted it.
         self._show(force=True)
-        sequence.post(done)
         log.info(
             "%s %s prompt=%d reused=%d computed=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
             sequence.id, reason, sequence.num_prompt, sequence.num_cached, sequence.num_prompt - sequence.num_cached,
             sequence.num_generated, len(done.media),
             done.timing.ttft_ms, done.timing.total_ms,
         )  # fmt: skip
+        sequence.post(done)
 
     def _fail(self, sequence: Sequence, error: EngineError) -> None:
         self._forget(sequence)
