@@ -27,6 +27,7 @@ def roofline(points: Sequence[Point], target: str, machine: dict[str, Any], mode
         for point in points
         if point.target == target
         and point.case.suite in ("text", "image", "video")
+        and not any(sample.came_at_once for sample in point.samples)
         and (numbers := point.metric("generation_tps"))
     ]
     if not bandwidth or not num_bytes or not rates:

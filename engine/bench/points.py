@@ -35,6 +35,8 @@ def noise_of(point: Point) -> tuple[str, ...]:
     if is_noisy(point):
         name, spread = max(point.spreads.items(), key=lambda item: item[1])
         said.append(f"noisy: {name} spreads over {spread:.0%} (more than {NOISY:.0%})")
+    if bursts := sum(sample.came_at_once for sample in point.samples):
+        said.append(f"{bursts} answers came at once, not token by token: their TTFT and TPOT are the wire's")
     if others := sum(sample.others for sample in point.samples):
         said.append(f"others asked meanwhile ({others})")
     return tuple(said)

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 
 from engine.bench.questions import Question
 from engine.types import MediaReceipt
 
 Logprobs = tuple[tuple[int, float], ...]
+AT_ONCE_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Sample:
         if self.completion_tokens < 2 or self.e2e_s <= self.ttft_s:
             return None
         return (self.e2e_s - self.ttft_s) / (self.completion_tokens - 1)
+
+    @property
+    def came_at_once(self) -> bool:
+        """Whether its pieces arrived together, as from a server that sends late: nothing decodes so fast."""
+        return len(self.itl_s) >= 3 and median(self.itl_s) < AT_ONCE_S
 
     @property
     def generation_tps(self) -> float | None:

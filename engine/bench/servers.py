@@ -121,6 +121,10 @@ class ServerTarget(HttpTarget):
         super().__init__(process.url, replace(server, pid=process.pid))
         self._process = process
 
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
     @classmethod
     async def open(cls, name: str, command: str, model_path: str) -> ServerTarget:
         """Start the command and wait until it answers. Raises Unavailable."""

@@ -31,7 +31,9 @@ def groups(settings: Settings) -> Sequence[Group]:
 def _many(settings: Settings) -> Group:
     """All numbers of streams in each round, so that their ratios are of one time."""
     counts = QUICK_STREAMS if settings.quick else STREAMS
-    every = {count: Case("concurrency", f"{count} streams", (("streams", count),)) for count in counts}
+    every = {
+        count: Case("concurrency", f"{count} stream{'s' * (count > 1)}", (("streams", count),)) for count in counts
+    }
     cases = {count: case for count, case in every.items() if not settings.only or case.name in settings.only} or every
 
     def question(seed: object) -> Question:
