@@ -16,7 +16,7 @@ from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.errors import Unauthorized
 from tests import pictures
 
-KEYS = (("alice", "sk-alice"), ("bob", "sk-bob"))
+KEYS = (("alice", "sk-alice"), ("gina", "sk-gina"))
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 
 
@@ -81,7 +81,7 @@ def test_keys_may_hold_any_character() -> None:
 
 
 def test_a_body_over_the_limit(keyed: str) -> None:
-    headers = {"Authorization": "Bearer sk-bob", "Content-Type": "application/json"}
+    headers = {"Authorization": "Bearer sk-gina", "Content-Type": "application/json"}
     declared = httpx.post(f"{keyed}/v1/chat/completions", content=b" " * 20_001, headers=headers)
     chunked = httpx.post(f"{keyed}/v1/chat/completions", content=iter([b" " * 10_000] * 3), headers=headers)
     for response in (declared, chunked):
