@@ -205,7 +205,7 @@ async def test_sabotage_a_shared_sampler_is_seen(
     from engine import sampling
 
     shared = sampling.make_sampler(SEEDED)
-    monkeypatch.setattr(sampling, "make_sampler", lambda _: shared)
+    monkeypatch.setattr(sampling, "make_sampler", lambda *_: shared)
     engine = await engine_for(tiny_model("llama"), cache=NO_CACHE)
     with pytest.raises(AssertionError):
         await check_seeds(engine, tape)
