@@ -35,11 +35,12 @@ def measure(
     prompt: token ids and the processor's arrays for all media together; alone(i): the same for the i-th by itself.
     """
     _, inputs = prompt
-    if "image_grid_thw" in inputs or "video_grid_thw" in inputs:
-        return _by_grid(loaded, media, inputs)
     seen: dict[int, Seen] = {}
+    if "image_grid_thw" in inputs or "video_grid_thw" in inputs:
+        packed = [i for i, medium in enumerate(media) if medium.kind != "audio"]
+        seen = dict(zip(packed, _by_grid(loaded, tuple(media[i] for i in packed), inputs), strict=True))
     for kind in ("image", "video", "audio"):
-        mine = [i for i, medium in enumerate(media) if _placed_as(loaded, medium) == kind]
+        mine = [i for i, medium in enumerate(media) if _placed_as(loaded, medium) == kind and i not in seen]
         if mine:
             counts, sizes = _of_one_placeholder(loaded, media, mine, (prompt, alone), kind)
             seen |= dict(zip(mine, zip(counts, sizes, strict=True), strict=True))

@@ -558,6 +558,76 @@ FAMILIES |= {
     ),
 }
 
+# -- Qwen3-Omni: a thinker that sees and hears; what it would say aloud is left out ------------------------------------
+
+OMNI_MARKS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "audio_token": "<|audio_pad|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+    "audio_bos_token": "<|audio_start|>",
+    "audio_eos_token": "<|audio_end|>",
+}
+OMNI_TEXT = text(
+    "qwen3_omni_moe_text_encoder",
+    num_experts=4,
+    num_experts_per_tok=2,
+    decoder_sparse_step=1,
+    mlp_only_layers=[],
+    moe_intermediate_size=64,
+    rope_scaling={
+        "type": "default",
+        "rope_type": "default",
+        "mrope_section": [6, 5, 5],
+        "mrope_interleaved": True,
+    },
+    tie_word_embeddings=False,
+)
+WHISPER = {
+    "feature_extractor_type": "WhisperFeatureExtractor",
+    "feature_size": 128,
+    "sampling_rate": 16_000,
+    "hop_length": 160,
+    "n_fft": 400,
+    "chunk_length": 300,
+    "return_attention_mask": True,
+}
+SEES = FAMILIES["qwen3_vl"]
+
+FAMILIES |= {
+    "qwen3_omni_moe": Family(
+        config={
+            "enable_audio_output": False,
+            "thinker_config": {
+                "text_config": OMNI_TEXT,
+                "vision_config": SEES.config["vision_config"] | {"model_type": "qwen3_omni_moe_vision_encoder"},
+                "audio_config": {
+                    "d_model": 64,
+                    "encoder_layers": 2,
+                    "encoder_attention_heads": 2,
+                    "encoder_ffn_dim": 128,
+                    "num_hidden_layers": 2,
+                    "output_dim": HIDDEN,
+                    "downsample_hidden_size": 16,
+                },
+                **{name: token for name, token in QWEN_IDS.items() if name != "vision_token_id"},
+                "audio_token_id": "<|audio_pad|>",
+                "audio_start_token_id": "<|audio_start|>",
+                "audio_end_token_id": "<|audio_end|>",
+            },
+            "talker_config": {"text_config": OMNI_TEXT},
+        },
+        image=SEES.image,
+        video=SEES.video,
+        audio="<|audio_start|><|audio_pad|><|audio_end|>",
+        tokens=("<|audio_pad|>", "<|audio_start|>", "<|audio_end|>"),
+        tokenizer=OMNI_MARKS | {"extra_special_tokens": OMNI_MARKS},
+        image_proc=(SEES.image_proc or {}) | WHISPER,
+        video_proc=SEES.video_proc,
+    ),
+}
+
 # -- text --------------------------------------------------------------------------------------------------------------
 
 FAMILIES |= {

@@ -70,6 +70,9 @@ def write(family: Family, model_type: str, dtype: Dtype, folder: Path, *, seed: 
     if "language_config" in config:
         config["language_config"] |= {"vocab_size": len(tokenizer)}
         config.setdefault("text_config", config["language_config"])
+    for part in ("thinker_config", "talker_config"):
+        if part in config:
+            config[part]["text_config"] |= {"vocab_size": len(tokenizer)}
     model = _model(config, is_vision=family.vision)
     seed += zlib.crc32(model_type.encode())
     weights = _weights(model, dtype, seed, family.embedding_scale)

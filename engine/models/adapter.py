@@ -139,9 +139,12 @@ class Features:
         if "position_ids" in out:
             out["position_ids"] = out["position_ids"][..., start:end]
         if self._is_visual is not None and "deepstack_visual_embeds" in out:
-            # Deepstack features are compact: one row per visual token, so cut by how many came before.
+            layers = out["deepstack_visual_embeds"]
+            if getattr(layers, "ndim", 0) == 4:  # qwen3_omni_moe: (1, tokens, layers, hidden), a row for every token
+                return out | {"deepstack_visual_embeds": layers[:, start:end]}
+            # Else they are compact: one row per visual token, so cut by how many came before.
             first, last = int(self._is_visual[:start].sum()), int(self._is_visual[:end].sum())
-            out["deepstack_visual_embeds"] = [layer[first:last] for layer in out["deepstack_visual_embeds"]]
+            out["deepstack_visual_embeds"] = [layer[first:last] for layer in layers]
         return out
 
 

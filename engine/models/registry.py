@@ -117,6 +117,8 @@ def load(config: EngineConfig) -> Loaded:
 def _load(path: Path, config: EngineConfig) -> Loaded:
     spec = config.model
     raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    # Qwen3-Omni: what sees, hears and answers is its thinker.
+    raw = raw.get("thinker_config", {}) | raw
     model_type = str(raw.get("model_type", ""))
     vision = is_multimodal(path, raw) and not spec.text_only
     row = family(model_type)
@@ -280,8 +282,7 @@ def _served_name(spec: ModelSpec, path: Path) -> str:
 
 def _hears(raw: dict[str, Any], row: Family, processor: Any) -> bool:
     """Whether this checkpoint has ears: some of a family that hears come without (gemma4's larger sizes)."""
-    places = (raw, raw.get("thinker_config") or {})
-    has_tower = any(place.get("audio_config") or place.get("audio_processor") for place in places)
+    has_tower = bool(raw.get("audio_config") or raw.get("audio_processor"))
     return row.audios_per_prompt != 0 and has_tower and getattr(processor, "feature_extractor", None) is not None
 
 
