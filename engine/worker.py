@@ -69,11 +69,11 @@ class Worker:
         self._preflights = Preflights(config, loaded, self._prefix)
         self._tally = Tally(loaded.card, publish)
         self._stepped_s = 0.0
+        self._opener.warm_up()
 
     def run(self) -> None:
         """Serve until Stop comes. Sequences still held then end with an error."""
         self._show(force=True)
-        self._opener.warm_up()
         try:
             while self._take_commands():
                 if sequence := self._scheduler.admit():

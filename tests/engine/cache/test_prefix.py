@@ -255,9 +255,9 @@ async def test_features_are_kept_by_picture_and_by_pair_of_frames(
     family: str, dtype: str, tiny_model: Any, engine_for: Any, clip_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """With no KV to reuse, the encoder still sees each picture and each pair of frames once."""
-    towers = Towers(monkeypatch)
     only_features = CacheConfig(enabled=False, max_feature_bytes=1 << 28)
     engine = await engine_for(tiny_model(family, dtype), cache=only_features)
+    towers = Towers(monkeypatch)
     plain = await engine_for(tiny_model(family, dtype), cache=CacheConfig(enabled=False, features=False))
     wanted = [
         chat(RED, "One."),
@@ -290,8 +290,8 @@ async def test_frames_are_encoded_in_calls_of_a_bounded_size(
     from engine.models import tower
 
     monkeypatch.setattr(tower, "MAX_PATCHES", 1)
-    towers = Towers(monkeypatch)
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, max_feature_bytes=1 << 27))
+    towers = Towers(monkeypatch)
     small = await ask(engine, chat(clip_path, "What happens?"))
     assert towers.calls == [1, 1]
     whole = await ask(await engine_for(tiny_model("qwen3_vl"), cache=COLD), chat(clip_path, "What happens?"))
