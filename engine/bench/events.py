@@ -35,7 +35,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What makes the numbers of this moment worth less. what: "traffic", "swap", "busy", "thermal" or "spread"."""
+    """What makes the numbers of this moment worth less. what: "traffic", "swap", "busy", "thermal", "spread" or "skipped"."""
 
     at_s: float
     what: str

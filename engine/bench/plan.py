@@ -132,6 +132,7 @@ class Group:
 
     prove(): what the canary asks, one proof a case that has media; slow too. facts: from a target's rounds.
     beside: name of a target that only this group is asked of, in turns with the first; without it all others are.
+    limits: (metric, value) that the first target's ratio to another should not be above.
     """
 
     cases: tuple[Case, ...]
@@ -140,6 +141,7 @@ class Group:
     contrasts: tuple[Contrast, ...] = ()
     facts: Callable[[Sequence[Taken]], Sequence[Fact]] = field(default=lambda taken: ())
     beside: str = ""
+    limits: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def noise_of(point: Point) -> tuple[str, ...]:
         name, spread = max(point.spreads.items(), key=lambda item: item[1])
         said.append(f"noisy: {name} spreads over {spread:.0%} (more than {NOISY:.0%})")
     if bursts := sum(sample.came_at_once for sample in point.samples):
-        said.append(f"{bursts} answers came at once, not token by token: their TTFT and TPOT are the wire's")
+        said.append(f"{bursts} answers came at once, not token by token: their TPOT says nothing")
     if others := sum(sample.others for sample in point.samples):
         said.append(f"others asked meanwhile ({others})")
     return tuple(said)
@@ -63,7 +63,8 @@ def compared(group: Group, targets: Sequence[str], points: Sequence[Point]) -> l
             for metric in BETWEEN_TARGETS:
                 if ratio := _ratio(metric, *pair):
                     title = f"{targets[0]} / {other}"
-                    found.append(Compared(title, metric, case.name, targets[0], other, ratio))
+                    limit = dict(group.limits).get(metric)
+                    found.append(Compared(title, metric, case.name, targets[0], other, ratio, limit, at_most=True))
     return found
 
 

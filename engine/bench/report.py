@@ -73,6 +73,7 @@ def _rates(points: Sequence[Point]) -> str:
     for point in points:
         samples = point.samples
         of = max(len(samples), 1)
+        told = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
         seen = samples[0].seen if samples and samples[0].seen else ()
         judged = [sample.right for sample in samples if sample.right is not None]
         rows.append(
@@ -81,7 +82,7 @@ def _rates(points: Sequence[Point]) -> str:
                 point.target,
                 *(_median(point.metric(name)) for name in RATES),
                 _number(sum(sample.prompt_tokens for sample in samples) / of),
-                _number(sum(sample.cached_tokens or 0 for sample in samples) / of),
+                _number(sum(told) / len(told)) if told else "-",
                 _number(sum(sample.completion_tokens for sample in samples) / of),
                 " ".join(f"{one.px[0]}x{one.px[1]}/{one.tokens}" for one in seen) or "-",
                 f"{sum(judged)}/{len(judged)}" if judged else "-",
@@ -95,7 +96,8 @@ def _rates(points: Sequence[Point]) -> str:
 
 def compared_row(one: Compared) -> list[str]:
     """Cells of one ratio: what, metric, case, ratio, interval, goal."""
-    goal = "" if one.goal is None else f"{'reached' if one.ratio.value >= one.goal else 'MISSED'}, goal {one.goal:g}"
+    kind = "at most" if one.at_most else "at least"
+    goal = "" if one.goal is None else f"{'reached' if one.reached else 'MISSED'}, goal {kind} {one.goal:g}"
     interval = "" if one.ratio.low is None else f"{one.ratio.low:.3g} to {one.ratio.high:.3g}"
     better = "less is better" if one.goal is None and one.metric in LESS_IS_BETTER else ""
     return [

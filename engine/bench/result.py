@@ -121,7 +121,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A ratio that was measured: of two targets on one case, or of two cases of one target."""
+    """A ratio that was measured: of two targets on one case, or of two cases of one target. at_most: the goal is an
+    upper limit."""
 
     title: str
     metric: str
@@ -130,6 +131,13 @@ class Compared:
     under: str
     ratio: Ratio
     goal: float | None = None
+    at_most: bool = False
+
+    @property
+    def reached(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.ratio.value <= self.goal if self.at_most else self.ratio.value >= self.goal
 
     @property
     def good(self) -> float:
@@ -194,7 +202,7 @@ class Result:
             },
             "roofline": self.roofline,
             "points": [point.json() for point in self.points],
-            "compared": [asdict(one) for one in self.compared],
+            "compared": [{**asdict(one), "reached": one.reached} for one in self.compared],
             "facts": [{"target": target, **asdict(fact), "reached": fact.reached} for target, fact in self.facts],
             "notes": list(self.notes),
             "load": [asdict(load) for load in self.loads],

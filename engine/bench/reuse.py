@@ -15,6 +15,7 @@ USERS, QUICK_USERS = 10, 4
 SYSTEM_TOKENS = 2000
 QUESTION_TOKENS = 32
 MISS_TOKENS = 512
+MISS_LIMITS = (("cpu", 1.03), ("ttft", 1.03))
 DECODED_TOKENS = 64
 OTHER_QUESTION = "What shape is it? Answer in one word."
 CLIP_QUESTION = "What happens in this video?"
@@ -145,5 +146,7 @@ def _misses(settings: Settings) -> list[Group]:
     def make_picture(number: int) -> Round:
         return ((Ask(asked(number, png(scene((448, 448), (settings.seed, "miss", number)))), picture),),)
 
-    found = [Group((text,), make_text, beside=CACHE_OFF)]
-    return [*found, Group((picture,), make_picture, beside=CACHE_OFF)] if settings.pictures else found
+    found = [Group((text,), make_text, beside=CACHE_OFF, limits=MISS_LIMITS)]
+    return (
+        [*found, Group((picture,), make_picture, beside=CACHE_OFF, limits=MISS_LIMITS)] if settings.pictures else found
+    )

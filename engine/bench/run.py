@@ -75,8 +75,11 @@ class Run:
         self._noise: list[Noise] = []
         self._error: EngineError | None = None
 
+    def _all_groups(self) -> list[Group]:
+        return [group for suite in self._suites for group in suite.groups(self.settings)]
+
     def _chosen(self) -> list[Group]:
-        groups = [group for suite in self._suites for group in suite.groups(self.settings)]
+        groups = self._all_groups()
         found = chosen(groups, self.settings.only)
         if not found:
             names = ", ".join(case.name for group in groups for case in group.cases)
@@ -158,6 +161,9 @@ class Run:
         cases = tuple(case for group in self._groups for case in group.cases)
         names = self._result.targets
         self._out.put_nowait(Started(self._result.suites, cases, names, self._of, self.settings))
+        if unasked := [group for group in self._all_groups() if group.beside and not self._asked(group)]:
+            names = ", ".join(case.name for group in unasked for case in group.cases)
+            self._note("skipped", f"not measured, for want of a target {unasked[0].beside!r}: {names}")
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
         if busy > FEW_RUNNING * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from engine.bench.events import Finished, Noise, Progress, Started
 from engine.bench.load import Load
-from engine.bench.plan import Case, Settings
+from engine.bench.plan import Ask, Case, Group, Settings
+from engine.bench.points import noise_of
+from engine.bench.questions import Question
 from engine.bench.result import Point
 from engine.bench.run import Run
 from engine.errors import BadRequest
-from tests.bench.made import Noted, words_suite
+from tests.bench.made import Noted, sample, words_suite
 
 SETTINGS = Settings(prompts=3, warmup=1, seed=7)
 ONE, TWO = Case("text", "one"), Case("text", "two")
@@ -109,6 +112,13 @@ async def test_noise_is_marked() -> None:
     assert steady.result().points[0].noise == ()
 
 
+def test_answers_that_came_at_once_are_marked() -> None:
+    """A server that sends its whole answer late: the pieces come within microseconds."""
+    at_once = Point(ONE, "a", ((sample(0.1, 0.0001),),))
+    assert "came at once" in noise_of(at_once)[0]
+    assert noise_of(Point(ONE, "a", ((sample(0.1, 0.1),),))) == ()
+
+
 async def test_what_others_asked_meanwhile_is_marked() -> None:
     target = Noted("a", [])
     ask = target.ask
@@ -131,6 +141,22 @@ async def test_targets_are_held_against_the_first() -> None:
     (ttft,) = [one for one in run.result().compared if one.metric == "ttft"]
     assert ttft.title == "a / b" and ttft.ratio.value == pytest.approx(0.5) and ttft.ratio.pairs == 3
     assert ttft.good == pytest.approx(2)
+
+
+async def test_a_group_beside_a_target_of_its_own() -> None:
+    """Only its group is asked of it, in turns with the first; the limit of the ratio is told."""
+    beside = Group((TWO,), lambda n: ((Ask(Question(f"two {n}", 4), TWO),),), beside="off", limits=(("ttft", 1.03),))
+    suite = replace(words_suite(), groups=lambda settings: [*words_suite(ONE).groups(settings), beside])
+    run = Run([suite], [Noted("a", [], (0.2,)), Noted("off", [], (0.1,))], SETTINGS)
+    await events_of(run)
+    asked = {(point.target, point.case.name) for point in run.result().points}
+    assert asked == {("a", "one"), ("a", "two"), ("off", "two")}
+    (ttft,) = [one for one in run.result().compared if one.metric == "ttft"]
+    assert ttft.ratio.value == pytest.approx(2) and ttft.reached is False and ttft.case == "two"
+    without = Run([suite], [Noted("a", [])], SETTINGS)
+    await events_of(without)
+    assert "not measured, for want of a target 'off': two" in without.result().notes
+    assert len(without.result().points) == 1
 
 
 async def test_each_run_draws_questions_of_its_own() -> None:
