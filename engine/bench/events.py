@@ -35,7 +35,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What makes the numbers of this moment worth less. what: "traffic", "swap", "busy", "thermal", "spread" or "skipped"."""
+    """What makes the numbers of this moment worth less: what is "traffic", "swap", "busy", "thermal", "spread" or
+    "skipped"."""
 
     at_s: float
     what: str

@@ -25,7 +25,7 @@ from engine.bench import canary, load
 from engine.bench.about import roofline
 from engine.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.bench.load import EVERY_S, Load
-from engine.bench.plan import CACHE_OFF, Ask, Case, Group, Round, Settings, Step, Suite, Taken, chosen
+from engine.bench.plan import Ask, Case, Group, Round, Settings, Step, Suite, Taken, chosen
 from engine.bench.points import compared, facts_of, points_of
 from engine.bench.questions import Question, words
 from engine.bench.result import Result, is_noisy
@@ -58,6 +58,7 @@ class Run:
         self.settings = settings
         self._suites = tuple(suites)
         self._targets = tuple(targets)
+        self._aside = {group.beside for group in self._all_groups()}
         self._groups = self._chosen()
         self._result = Result(
             suites=tuple(suite.name for suite in suites),
@@ -89,7 +90,7 @@ class Run:
     def _asked(self, group: Group) -> tuple[Target, ...]:
         """Whom a group is asked of."""
         if not group.beside:
-            return tuple(target for target in self._targets if target.name != CACHE_OFF)
+            return tuple(target for target in self._targets if target.name not in self._aside)
         found = [target for target in self._targets if target.name == group.beside]
         return (self._targets[0], *found) if found else ()
 
@@ -162,8 +163,8 @@ class Run:
         names = self._result.targets
         self._out.put_nowait(Started(self._result.suites, cases, names, self._of, self.settings))
         if unasked := [group for group in self._all_groups() if group.beside and not self._asked(group)]:
-            names = ", ".join(case.name for group in unasked for case in group.cases)
-            self._note("skipped", f"not measured, for want of a target {unasked[0].beside!r}: {names}")
+            said = ", ".join(case.name for group in unasked for case in group.cases)
+            self._note("skipped", f"not measured, for want of a target {unasked[0].beside!r}: {said}")
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
         if busy > FEW_RUNNING * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
