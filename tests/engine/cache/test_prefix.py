@@ -225,8 +225,8 @@ async def test_pictures_in_a_reused_prefix_are_not_encoded_again(tiny_model: Any
         shown.append(len(inputs["image_grid_thw"]))
         return embed_once(self, ids, inputs, first)
 
-    monkeypatch.setattr(Adapter, "_embed_once", counting)
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=36))
+    monkeypatch.setattr(Adapter, "_embed_once", counting)
     await ask(engine, chat(RED, "One."))
     await ask(engine, chat(RED, "Two."))
     await ask(engine, chat(RED, BLUE, "Both."))
