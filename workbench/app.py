@@ -166,14 +166,16 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     import gradio as gr
 
     from workbench import header
-    from workbench.tabs import cache, chat
+    from workbench.tabs import cache, chat, video
 
     shared = _shared(config)
     with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat"):
+            with gr.Tab("Chat", id="chat"):
                 chat_tab = chat.build(engine, shared)
+            with gr.Tab(video.NAME):
+                video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
         cache_tab.follow(tabs)

@@ -31,7 +31,6 @@ def load(source: Path, into: Path) -> tuple[Sample, ...]:
     cards = json.loads((source / "samples.json").read_text(encoding="utf-8"))
     into.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=into))
-    cards = cards[:NUM_CARDS]
     return tuple(Sample(card["text"], tuple(_copied(source, folder, card.get("files", ())))) for card in cards)
 
 

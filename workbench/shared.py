@@ -10,7 +10,7 @@ from engine.config import ServerConfig
 from engine.errors import BadMedia
 from engine.privacy import Caller, caller
 from workbench.history import History
-from workbench.samples import Sample
+from workbench.samples import NUM_CARDS, Sample
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -30,6 +30,11 @@ class Shared:
     def caller(self, page: gr.Request) -> Caller:
         """Who is at this page: the operator, a login of their own, or a visitor known by the page alone."""
         return caller(self.server, page.username or "", page.session_hash or "")
+
+    @property
+    def cards(self) -> tuple[Sample, ...]:
+        """The examples of an empty chat."""
+        return self.samples[:NUM_CARDS]
 
     @property
     def operators_only(self) -> bool:

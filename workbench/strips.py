@@ -22,7 +22,7 @@ Json = dict[str, Any]
 REPLAY = "replay"
 """Request.source of what the truth lamp computes again: nobody sent it."""
 
-SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark"}
+SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video"}
 HOWS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
 KINDS = {"image": "picture", "video": "clip", "audio": "sound"}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}

@@ -27,7 +27,7 @@ def test_no_samples_no_cards(tmp_path):
 
 def test_the_shipped_samples_load(tmp_path):
     cards = samples.load(asset("samples"), tmp_path)
-    assert 0 < len(cards) <= samples.NUM_CARDS
+    assert len(cards) >= samples.NUM_CARDS
     assert all(card.text for card in cards)
     assert any(path.endswith(".mp4") for card in cards for path in card.paths)
 

@@ -5,6 +5,7 @@
 
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
   const attach = (files) => {
+    if (window.workbenchVideo?.takes(files)) return;
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
     const transfer = new DataTransfer();

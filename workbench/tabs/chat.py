@@ -73,18 +73,19 @@ class ChatTab:
     def _wire(self) -> None:
         shown = [self.chat, self.composer]
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
-        said = self.composer.submit(None, inputs, outputs, js=theme.script("send.js"), **AT_ONCE)
-        self._then_answer(said.then(self.send, [self.session, self.outbox], shown, **AT_ONCE))
-        self._then_answer(self.chat.example_select(self.send_sample, self.session, shown, **AT_ONCE))
-        self._then_answer(self.chat.retry(self.retry, self.session, shown, **AT_ONCE))
-        self._then_answer(self.chat.edit(self.edit, self.session, shown, **AT_ONCE))
+        typed = self.composer.submit(None, inputs, outputs, js=theme.script("send.js"), **AT_ONCE)
+        self.then_answer(typed.then(self.send, [self.session, self.outbox], shown, **AT_ONCE))
+        self.then_answer(self.chat.example_select(self.send_sample, self.session, shown, **AT_ONCE))
+        self.then_answer(self.chat.retry(self.retry, self.session, shown, **AT_ONCE))
+        self.then_answer(self.chat.edit(self.edit, self.session, shown, **AT_ONCE))
         self.chat.undo(self.undo, self.session, shown, **AT_ONCE)
         self.chat.clear(self.clear, self.session, shown, **AT_ONCE)
         self.composer.stop(self.stop, self.session, None, **AT_ONCE)
         self.cost.wire()
         self.seen.submit(self.show_seen, self.session, self.seen, trigger_mode="multiple", **AT_ONCE)
 
-    def _then_answer(self, action: Any) -> None:
+    def then_answer(self, action: Any) -> None:
+        """What follows every event that puts a message into the chat."""
         inputs = {self.session, *self.settings.components}
         streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
         streamed.then(self.rest, self.session, [self.chat, self.composer], **AT_ONCE)
@@ -120,17 +121,17 @@ class ChatTab:
             return to_chatbot(session.entries), _idle()
         entries = user_entries(value["text"], paths, session.fitted)
         session.fitted = {}
-        return _asked(session, entries)
+        return said(session, entries)
 
     async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
         """An example card was chosen. Inputs: session. Outputs: chat, composer.
 
         Only the card's number is taken from the page; its files are the ones this process put there.
         """
-        if session.answer is not None or not 0 <= _index(data) < len(self._shared.samples):
+        if session.answer is not None or not 0 <= _index(data) < len(self._shared.cards):
             return gr.skip(), gr.skip()
-        sample = self._shared.samples[_index(data)]
-        return _asked(session, user_entries(sample.text, sample.paths))
+        sample = self._shared.cards[_index(data)]
+        return said(session, user_entries(sample.text, sample.paths))
 
     async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
         """Answer the same message again. Inputs: session. Outputs: chat, composer."""
@@ -226,7 +227,7 @@ def _chatbot(shared: Shared) -> gr.Chatbot:
         buttons=["copy"],
         feedback_options=None,
         placeholder=EMPTY,
-        examples=[{"text": sample.text, "files": list(sample.paths)} for sample in shared.samples],
+        examples=[{"text": sample.text, "files": list(sample.paths)} for sample in shared.cards],
     )
 
 
@@ -265,7 +266,8 @@ def _busy(**changes: Any) -> gr.MultimodalTextbox:
     return gr.MultimodalTextbox(submit_btn=False, stop_btn=True, **changes)
 
 
-def _asked(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+def said(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    """A message joins the chat: what chat and composer show until it is answered."""
     if not entries:
         return gr.skip(), gr.skip()
     session.entries += entries

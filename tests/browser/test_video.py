@@ -1,0 +1,250 @@
+"""The Video tab: the sheet is what goes in, frame for frame; what is asked there is answered about those frames."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import re
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import engine.prompt
+from engine.assets import asset
+from engine.types import FrameSampling, Message, Part, Request, Sampling
+from tests.engine.drive import ask
+from tests.engine.test_preflight import unpatched
+from tests.pages import Person
+from tests.pictures import PAPER, data_url, picture, write_clip
+
+QUESTION = "What happens in this video?"
+
+
+class Video:
+    """A person at the Video tab."""
+
+    def __init__(self, me: Person) -> None:
+        self.me = me.arrive()
+        self.page = me.page
+        self.page.get_by_role("tab", name="Video").click()
+        self.page.locator("#video .drop").wait_for()
+
+    def drop(self, clip: Any) -> Video:
+        with self._new_sheet():
+            self.page.dispatch_event("body", "drop", {"dataTransfer": self.me._transfer((clip,))})
+        return self
+
+    def set(self, label: str, value: str) -> None:
+        with self._new_sheet():
+            field = self.page.locator("#video .panel").first.get_by_label(label)
+            field.select_option(value) if label.startswith("Pixels") else field.fill(value)
+
+    def fold(self) -> None:
+        with self._new_sheet():
+            self.page.get_by_label("Leave out what repeats").first.check()
+
+    def _new_sheet(self) -> Any:
+        page = self.page
+
+        class Waits:
+            def __enter__(self) -> None:
+                page.evaluate("document.querySelectorAll('#video .pair').forEach(pair => pair.dataset.old = '')")
+
+            def __exit__(self, *_: object) -> None:
+                page.locator("#video .pair:not([data-old])").first.wait_for()
+                page.locator("#video .panel.busy").wait_for(state="detached")
+
+        return Waits()
+
+    def frames(self) -> list[tuple[int, float, np.ndarray]]:
+        """The sheet: index, time and pixels of each frame."""
+        found = (
+            self.page.locator("#video .panel")
+            .first.locator(".sheet figure")
+            .evaluate_all("all => all.map(one => [one.dataset.index, one.dataset.time, one.querySelector('img').src])")
+        )
+        decode = lambda url: np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))  # noqa: E731
+        return [(int(index), float(time_s), decode(url)) for index, time_s, url in found]
+
+    def numbers(self) -> dict[str, str]:
+        cards = self.page.locator("#video .panel").first.locator(".number").all()
+        return {card.locator("h4").inner_text(): card.inner_text() for card in cards}
+
+    def ask(self) -> str:
+        self.page.get_by_role("button", name="Ask about it").click()
+        self.me.finished(self.me.notes.count() + 1)
+        return self.me.answer
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every prompt with media that the engine's thread builds for the chat from now on."""
+    prompts: list[Any] = []
+    build = engine.prompt.build
+
+    def spy(loaded: Any, request: Request, media: Any) -> Any:
+        prompt = build(loaded, request, media)
+        if request.source == "chat" and media:
+            prompts.append(prompt)
+        return prompt
+
+    monkeypatch.setattr(engine.prompt, "build", spy)
+    return prompts
+
+
+@pytest.fixture(scope="session")
+def pausing(tmp_path_factory):
+    """A clip that stands still, moves, and stands still again."""
+    circle = picture("red", "circle", (96, 96))
+    left, right = (circle.rotate(0, translate=(x, 0), fillcolor=PAPER) for x in (-25, 25))
+    frames = [left] * 8 + [right] * 8
+    return write_clip(tmp_path_factory.mktemp("pausing") / "pausing.mp4", frames, fps=4.0)
+
+
+def elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run it in a thread: this one has Playwright's event loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def same_as_processed(frames: Any, prompt: Any) -> None:
+    """The sheet's frames are what the engine's processor received for this prompt, frame for frame."""
+    seen = unpatched(prompt.inputs["pixel_values_videos"], prompt.inputs["video_grid_thw"])
+    assert [(index, time_s) for index, time_s, _ in frames] == list(prompt.receipts[-1].frames)
+    assert len(frames) == len(seen)
+    for (_, _, shown), given in zip(frames, seen, strict=True):
+        assert np.array_equal(shown, given)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"Frames per second": "4"}, {"Pixels, all frames": "25000", "From, s": "0.5"}]
+)
+def test_the_sheet_is_what_the_processor_receives_and_the_answer_is_about_it(
+    person, workbench_url, clip, built, settings
+):
+    me = Video(person(workbench_url)).drop(clip)
+    for label, value in settings.items():
+        me.set(label, value)
+    frames = me.frames()
+    assert "right" in me.ask().lower()
+    assert me.page.get_by_role("tab", name="Chat").get_attribute("aria-selected") == "true"
+    assert me.me.asked.last.inner_text().strip() == QUESTION
+    (asked,) = built
+    same_as_processed(frames, asked)
+    receipt = me.page.locator("#chat .receipt summary").inner_text()
+    assert f"{len(frames)} frames" in receipt
+    with pytest.raises(AssertionError):  # twin: one frame too few is seen
+        same_as_processed(frames[2:], asked)
+
+
+def test_another_rate_is_another_sheet_and_the_api_says_the_same(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    before = me.frames()
+    me.set("Frames per second", "4")
+    after = me.frames()
+    assert (len(before), len(after)) == (6, 12)
+    parts = [
+        {"type": "video_url", "video_url": {"url": data_url(clip.read_bytes(), "video/mp4")}},
+        {"type": "text", "text": QUESTION},
+    ]
+    body = {"model": "default", "messages": [{"role": "user", "content": parts}], "video_fps": 4}
+    told = httpx.post(f"{workbench_url}/v1/tokenize", json=body, timeout=60).json()
+    (media,) = told["media"]
+    assert [(index, time_s) for index, time_s, _ in after] == [(f["index"], f["time"]) for f in media["frames"]]
+    numbers = me.numbers()
+    assert f"{media['seen'][0]} × {media['seen'][1]}" in numbers["Each seen as"]
+    assert re.search(rf"\b{media['tokens']}\b", numbers["Tokens"])
+    assert re.search(rf"\b{told['count']}\b", numbers["Prompt"])
+    assert f"{told['max_model_len'] - told['count']:,} left" in numbers["Prompt"]
+    assert me.page.locator("#video .track i").count() == 12
+
+
+def test_more_frames_at_one_budget_are_smaller(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    me.set("Pixels, all frames", "100000")
+    me.page.locator('#video .option[data-frames="64"]').wait_for()
+    me.page.wait_for_function("document.querySelectorAll('#video .option')[0]?.dataset.width === '128'")
+    widths = me.page.locator("#video .option").evaluate_all("all => all.map(one => Number(one.dataset.width))")
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < widths[0]
+    me.page.locator('#video .option[data-frames="16"]').click()
+    me.page.wait_for_function("document.querySelectorAll('#video .sheet figure').length === 16")
+    assert me.frames()[0][2].shape[1] < 128
+
+
+def test_what_repeats_is_marked_and_left_out_if_asked(person, workbench_url, pausing, built):
+    me = Video(person(workbench_url)).drop(pausing)
+    assert len(me.frames()) == 8
+    marked = me.page.locator("#video .sheet figure.same")
+    assert marked.count() == 6
+    me.fold()
+    frames = me.frames()
+    assert len(frames) == 2
+    assert marked.count() == 0
+    me.ask()
+    same_as_processed(frames, built[0])
+
+
+def test_which_frame_mattered_is_the_likelihood_without_it(person, workbench_url, demo_engine):
+    """The bars against the engine's own numbers, and a stop."""
+    clip = asset("samples") / "changing-square.mp4"
+    me = Video(person(workbench_url)).drop(clip)
+    frames = me.frames()
+    me.page.get_by_role("button", name="Which frame mattered?").click()
+    me.page.get_by_text("Each bar: how much less likely").wait_for()
+    drops = me.page.locator("#video .pair").evaluate_all("all => all.map(one => Number(one.dataset.drop))")
+    assert len(drops) == len(frames) // 2
+
+    def request(indices: list[int]) -> Request:
+        part = Part("video", path=str(clip), frames=FrameSampling(indices=tuple(indices)))
+        return Request((Message("user", (part, Part("text", QUESTION))),), sampling=Sampling(temperature=0.0))
+
+    async def expected() -> list[float]:
+        every = [index for index, _, _ in frames]
+        ids = (await ask(demo_engine, request(every))).done.token_ids
+        rests = [every[:start] + every[start + 2 :] for start in range(0, len(every), 2)]
+        whole, *parts = [sum(await demo_engine.likelihood(request(indices), ids)) for indices in (every, *rests)]
+        return [whole - part for part in parts]
+
+    assert drops == pytest.approx(elsewhere(expected()), abs=2e-3)
+    assert max(drops) > 1.0, "without the frames of one colour the answer is unlikely"
+
+
+def test_it_can_be_stopped(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    me.set("Frames per second", "20")
+    me.page.get_by_role("button", name="Which frame mattered?").click()
+    me.page.get_by_text("Leaving out pair 2 of").wait_for()
+    me.page.get_by_role("button", name="Stop").click()
+    me.page.get_by_text(re.compile(r"Stopped after \d+ of \d+ pairs")).wait_for()
+
+
+def test_two_settings_answer_the_same_question(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    me.page.get_by_role("button", name="Compare two settings").click()
+    me.page.locator("#video .panel").nth(1).locator(".pair").first.wait_for()
+    me.page.get_by_role("button", name="Answer both").click()
+    texts = me.page.locator("#video .answer .text")
+    texts.nth(1).wait_for()
+    counts = [me.page.locator("#video .panel").nth(i).locator("figure").count() for i in (0, 1)]
+    assert counts[0] > counts[1]
+    assert "right" in texts.first.inner_text()
+
+
+def test_what_is_no_clip_or_no_number_is_said_in_words(person, workbench_url, clip, drawn):
+    me = Video(person(workbench_url))
+    me.page.dispatch_event("body", "drop", {"dataTransfer": me.me._transfer((drawn(),))})
+    me.page.get_by_text("red-circle.png is not a clip.").wait_for()
+    me.drop(clip)
+    me.page.locator("#video .panel").get_by_label("From, s").fill("99")
+    me.page.get_by_text("the clip lasts").wait_for()
+    me.page.locator("#video .panel").get_by_label("From, s").fill("soon")
+    me.page.get_by_text('"soon" is not').wait_for()
+    me.set("From, s", "1")
+    assert me.frames()[0][1] >= 1

@@ -1,0 +1,323 @@
+// Draws the Video tab and asks for what it draws. Names and answers go in as textContent, never as HTML.
+(() => {
+  const PAUSE_MS = 350;
+  const COUNTS = [4, 8, 16, 32, 64];
+  const BUDGETS = [["", "the model's own"], [25000, "25 thousand"], [50000, "50 thousand"], [100000, "100 thousand"], [250000, "250 thousand"],
+    [1000000, "1 million"], [4000000, "4 million"], [16000000, "16 million"]];
+
+  const make = (tag, name = "", ...inside) => {
+    const node = document.createElement(tag);
+    if (name) node.className = name;
+    node.append(...inside);
+    return node;
+  };
+  const button = (name, text, press) => {
+    const node = make("button", name, text);
+    node.type = "button";
+    node.addEventListener("click", press);
+    return node;
+  };
+  const seconds = (time) => `${Number(time.toFixed(2))} s`;
+  const times = (factor) => (factor >= 1000 ? "over a thousand" : factor >= 10 ? factor.toFixed(0) : factor.toFixed(1));
+
+  // One question at a time: the replies come through one value, and a reply that is overtaken would be lost.
+  const line = (props, watch, trigger) => {
+    const waiting = [];
+    let turn = 0, current = null;
+    const next = () => {
+      if (current || !waiting.length) return;
+      current = waiting.shift();
+      current.turn = ++turn;
+      trigger("submit", { turn, what: current.what, asked: current.asked() });
+    };
+    watch("value", () => {
+      if (!current || props.value?.turn !== current.turn) return;
+      const { settle } = current, reply = props.value;
+      current = null;
+      settle(reply);
+      next();
+    });
+    return {
+      // asked is called when its turn has come. key: a newer question of this key takes the place of one that waits.
+      ask: (what, asked, key = null) => new Promise((settle) => {
+        const old = waiting.findIndex((one) => key && one.key === key);
+        if (old >= 0) waiting.splice(old, 1)[0].settle({ stale: true });
+        waiting.push({ what, asked, key, settle });
+        next();
+      }),
+    };
+  };
+
+  const field = (label, hint, options) => {
+    const input = make(options ? "select" : "input");
+    if (options) for (const [value, text] of options) input.append(new Option(text, value));
+    else Object.assign(input, { type: "text", inputMode: "decimal", autocomplete: "off", placeholder: hint });
+    return { input, node: make("label", "", make("span", "", label), input) };
+  };
+
+  // Settings of one side with everything that follows from them.
+  const panel = (title, shared, changed) => {
+    const fields = {
+      fps: field("Frames per second", "2"), max_frames: field("Max frames", "64"), start_s: field("From, s", "start"),
+      end_s: field("To, s", "end"), max_pixels: field("Pixels, all frames", "", BUDGETS),
+    };
+    const fold = Object.assign(make("input"), { type: "checkbox" });
+    const settings = make("div", "settings", ...Object.values(fields).map((one) => one.node),
+      make("label", "check", fold, make("span", "", "Leave out what repeats")));
+    const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
+    const gaps = make("p", "quiet"), sheet = make("ol", "sheet"), answer = make("div", "answer");
+    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track), gaps, sheet, answer);
+    let found = null, turn = 0, timer = 0;
+
+    const asked = () => ({
+      path: shared.clip.path, question: shared.question(), fold: fold.checked,
+      ...Object.fromEntries(Object.entries(fields).map(([key, one]) => [key, one.input.value])),
+    });
+    const frames = () => ({ ...asked(), indices: found?.indices ?? null });
+
+    const look = async () => {
+      const mine = ++turn;
+      node.classList.add("busy");
+      const reply = await shared.ask("look", asked, `look ${title}`);
+      if (mine !== turn || reply.stale) return;
+      node.classList.remove("busy");
+      error.textContent = reply.error ?? "";
+      if (reply.error) return;
+      found = reply;
+      draw();
+      changed();
+    };
+    const soon = () => { clearTimeout(timer); timer = setTimeout(look, PAUSE_MS); };
+    for (const one of Object.values(fields)) one.input.addEventListener("input", () => { answer.replaceChildren(); soon(); });
+    fold.addEventListener("change", () => { answer.replaceChildren(); soon(); });
+
+    const draw = () => {
+      numbers.replaceChildren(...found.numbers.map((one) =>
+        make("div", "number", make("h4", "", one.name), make("strong", "", one.number), make("p", "", one.words))));
+      gaps.textContent = found.gaps;
+      drawTrack();
+      sheet.replaceChildren(...pairs(found.frames).map(pair));
+    };
+    const pairs = (all) => all.flatMap((_, place) => (place % 2 ? [] : [all.slice(place, place + 2)]));
+
+    const pair = (both) => {
+      const pictures = both.map((frame) => {
+        const image = Object.assign(make("img"), { src: frame.url, alt: `Frame ${frame.index}, at ${seconds(frame.time)}` });
+        const words = make("figcaption", "", make("b", "", seconds(frame.time)), ` ${found.frame_tokens.toLocaleString(undefined, { maximumFractionDigits: 1 })} tokens`);
+        if (frame.same) words.append(make("i", "", "nothing new"));
+        const figure = make("figure", frame.same ? "same" : "", image, words);
+        Object.assign(figure.dataset, { index: frame.index, time: frame.time });
+        return figure;
+      });
+      const box = make("li", "pair", make("div", "two", ...pictures), make("div", "weight", make("span"), make("em")));
+      box.addEventListener("pointerenter", () => track.querySelectorAll("i").forEach((tick) =>
+        tick.classList.toggle("lit", both.some((frame) => String(frame.index) === tick.dataset.index))));
+      box.addEventListener("pointerleave", () => track.querySelectorAll(".lit").forEach((tick) => tick.classList.remove("lit")));
+      return box;
+    };
+
+    const drawTrack = () => {
+      const whole = Math.max(found.duration, found.frames.at(-1).time, 0.001);
+      const at = (time) => `${(100 * Math.min(time, whole)) / whole}%`;
+      const first = found.frames[0].time, last = found.frames.at(-1).time;
+      const window = make("span", "window");
+      window.style.left = at(first);
+      window.style.width = `${(100 * (last - first)) / whole}%`;
+      const ticks = found.frames.map((frame) => {
+        const tick = make("i", frame.same ? "same" : "");
+        tick.style.left = at(frame.time);
+        tick.title = seconds(frame.time);
+        tick.dataset.index = frame.index;
+        tick.addEventListener("click", () => sheet.querySelector(`[data-index="${frame.index}"]`)?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
+        return tick;
+      });
+      track.replaceChildren(window, ...ticks, make("small", "start", "0 s"), make("small", "end", seconds(whole)));
+    };
+
+    const tell = async () => {
+      answer.replaceChildren(make("p", "waiting", "Asking…"));
+      const reply = await shared.ask("answer", frames);
+      answer.replaceChildren(...(reply.error ? [make("p", "error", reply.error)] : [make("p", "text", reply.text), make("p", "quiet", reply.note)]));
+    };
+
+    const weigh = async (progress) => {
+      const base = await shared.ask("answer", () => ({ ...frames(), weigh: true }));
+      if (base.error) return progress.end(base.error);
+      if (!base.rest.length) return progress.end("There is only one pair of frames: nothing can be left out.");
+      answer.replaceChildren(make("p", "text", base.text));
+      const drops = [];
+      for (const [place, rest] of base.rest.entries()) {
+        if (!progress.step(place, base.rest.length)) return progress.end(`Stopped after ${place} of ${base.rest.length} pairs.`);
+        const reply = await shared.ask("without", () => ({ ...frames(), rest, ids: base.ids, seen: base.seen }));
+        if (reply.error) return progress.end(reply.error);
+        drops.push(base.logprob - reply.logprob);
+        weights(drops);
+      }
+      progress.end("Each bar: how much less likely this answer gets when that pair of frames is left out (its log-probability, the answer held fixed).");
+    };
+    const weights = (drops) => {
+      const most = Math.max(0.1, ...drops.map(Math.abs));
+      [...sheet.children].forEach((box, place) => {
+        if (place >= drops.length) return;
+        const drop = drops[place], [bar, words] = box.querySelector(".weight").children;
+        box.classList.add("weighed");
+        box.dataset.drop = drop.toFixed(4);
+        bar.style.width = `${Math.max(2, (100 * Math.abs(drop)) / most)}%`;
+        bar.className = drop > 0 ? "" : "against";
+        words.textContent = Math.abs(drop) < 0.05 ? "hardly matters" : `${times(Math.exp(Math.abs(drop)))} × ${drop > 0 ? "less" : "more"} likely without`;
+      });
+    };
+    return { node, look, soon, asked, frames, tell, weigh, answer, fields, found: () => found };
+  };
+
+  const view = (element, props, watch, trigger, upload) => {
+    const root = element.firstElementChild, given = props.given;
+    const queue = line(props, watch, trigger);
+    const suffixes = given.suffixes;
+    const isClip = (file) => file.type.startsWith("video/") || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
+    let sides = [], stopped = false, weighing = false, traded = "";
+
+    const question = Object.assign(make("input", "question"), { type: "text", value: given.question, placeholder: given.question });
+    question.setAttribute("aria-label", "Question");
+    const shared = { clip: null, question: () => question.value, ask: queue.ask };
+
+    // --- nothing chosen yet
+    const file = Object.assign(make("input"), { type: "file", accept: ["video/*", ...suffixes].join(","), hidden: true });
+    file.addEventListener("change", () => { if (file.files[0]) take(file.files[0]); file.value = ""; });
+    const failed = make("p", "error");
+    const address = (path) => `${(window.gradio_config?.root ?? "").replace(/\/$/, "")}/gradio_api/file=${path}`;
+    const samples = make("div", "samples", ...given.samples.map((sample) => {
+      const film = Object.assign(make("video"), { src: address(sample.path), muted: true, loop: true, playsInline: true, preload: "auto" });
+      const card = button("sample", "", () => show({ path: sample.path, name: sample.name }));
+      card.append(film, make("span", "", sample.name));
+      card.addEventListener("pointerenter", () => film.play().catch(() => {}));
+      card.addEventListener("pointerleave", () => film.pause());
+      return card;
+    }));
+    const empty = make("div", "empty", make("h2", "", "See what the model sees of a clip"),
+      make("p", "", "A model never watches a clip: it gets a few still frames, often small ones. Here are exactly those frames, before anything is asked."),
+      button("drop", "Drop a clip here, or choose one", () => file.click()), failed,
+      make("p", "quiet", given.samples.length ? "Or try one of these:" : ""), samples);
+
+    // --- a clip
+    const clipName = make("h2"), sidesNode = make("div", "sides"), progress = make("p", "quiet progress");
+    const compare = button("", "Compare two settings", () => (sides.length > 1 ? one() : two()));
+    const askChat = button("primary", "Ask about it", () => trigger("click", { asked: sides[0].frames() }));
+    const both = button("", "Answer both", async () => { for (const side of sides) await side.tell(); });
+    const weigh = button("", "Which frame mattered?", () => (weighing ? stop() : start()));
+    const trade = make("div", "trade"), tradeHead = make("div", "trade-head");
+    tradeHead.append(make("h3", "", "More frames, or sharper ones"), make("p", "quiet"));
+    const top = make("div", "top", clipName, compare, button("", "Another clip", () => { root.replaceChildren(empty, file); shared.clip = null; }));
+    const bar = make("form", "bar", question, askChat, weigh, both);
+    bar.addEventListener("submit", (event) => { event.preventDefault(); askChat.click(); });
+    const work = make("div", "work", top, sidesNode, bar, progress, tradeHead, trade);
+    question.addEventListener("input", () => sides.forEach((side) => side.soon()));
+
+    const stop = () => { stopped = true; weigh.textContent = "Stopping…"; };
+    const start = async () => {
+      [weighing, stopped] = [true, false];
+      weigh.textContent = "Stop";
+      progress.textContent = "Answering with all frames…";
+      await sides[0].weigh({
+        step: (place, count) => {
+          progress.textContent = `Leaving out pair ${place + 1} of ${count}…`;
+          return !stopped;
+        },
+        end: (words) => { progress.textContent = words; },
+      });
+      weighing = false;
+      weigh.textContent = "Which frame mattered?";
+    };
+
+    const one = () => layout(sides.slice(0, 1));
+    const two = () => {
+      const other = panel("B", shared, () => {});
+      for (const [key, value] of Object.entries(sides[0].fields)) other.fields[key].input.value = value.input.value;
+      const count = sides[0].found()?.frames.length ?? 8;
+      other.fields.fps.input.value = "";
+      other.fields.max_frames.input.value = String(Math.max(2, Math.floor(count / 4) * 2));
+      layout([sides[0], other]);
+      other.look();
+    };
+    const layout = (wanted) => {
+      sides = wanted;
+      root.classList.toggle("comparing", sides.length > 1);
+      compare.textContent = sides.length > 1 ? "One setting" : "Compare two settings";
+      both.hidden = sides.length < 2;
+      sidesNode.replaceChildren(...sides.map((side) => side.node));
+    };
+    const show = (clip) => {
+      shared.clip = clip;
+      clipName.textContent = clip.name;
+      progress.textContent = "";
+      [stopped, traded] = [true, ""];
+      trade.replaceChildren();
+      tradeHead.hidden = true;
+      layout([panel("A", shared, trades)]);
+      root.replaceChildren(work, file);
+      sides[0].look();
+    };
+    const take = async (chosen) => {
+      failed.textContent = "";
+      if (!isClip(chosen)) {
+        root.replaceChildren(empty, file);
+        failed.textContent = `${chosen.name} is not a clip.`;
+        return;
+      }
+      root.classList.add("uploading");
+      try {
+        show({ path: (await upload(chosen)).path, name: chosen.name });
+      } catch (error) {
+        failed.textContent = `${chosen.name} could not be sent: ${error.message ?? error}`;
+      }
+      root.classList.remove("uploading");
+    };
+
+    // The middle of the clip as it is with so many frames under one budget: the more of them, the smaller each.
+    const trades = async () => {
+      const { fps, max_frames, ...asked } = sides[0].asked(), key = JSON.stringify([asked.path, asked.start_s, asked.end_s, asked.max_pixels]);
+      if (key === traded) return mark();
+      traded = key;
+      const cards = [];
+      for (const count of COUNTS) {
+        const reply = await queue.ask("trade", () => ({ ...sides[0].asked(), indices: null, fps: "", max_frames: "", count }));
+        if (traded !== key || reply.error) break;
+        if (cards.some((card) => Number(card.dataset.frames) === reply.frames)) break;
+        const image = Object.assign(make("img"), { src: reply.url, alt: `One of ${reply.frames} frames` });
+        const card = button("option", "", () => {
+          const { fps, max_frames, start_s, end_s } = sides[0].fields, whole = sides[0].found().duration;
+          const stretch = (Number(end_s.input.value) || whole) - (Number(start_s.input.value) || 0);
+          fps.input.value = String(Math.ceil((100 * reply.frames) / Math.max(stretch, 0.01)) / 100);
+          max_frames.input.value = String(reply.frames);
+          sides[0].look();
+        });
+        card.append(image, make("strong", "", `${reply.frames} frames`), make("span", "", reply.seen[0] ? `${reply.seen[0]} × ${reply.seen[1]} each` : ""),
+          make("span", "", `${reply.tokens.toLocaleString()} tokens${reply.fits ? "" : ", too many"}`));
+        card.dataset.frames = reply.frames;
+        card.dataset.width = reply.seen[0];
+        cards.push(card);
+        trade.replaceChildren(...cards);
+        tradeHead.hidden = false;
+        mark();
+      }
+    };
+    const mark = () => {
+      const widths = new Set([...trade.children].map((card) => card.dataset.width));
+      tradeHead.lastChild.textContent = widths.size > 1
+        ? "One budget of pixels is shared by all frames: the same moment, as it looks when it is one of so many."
+        : "Here each frame has a size of its own, so more frames cost more tokens. Set a number of pixels for all of them to see the other trade.";
+      const count = sides[0].found()?.frames.length;
+      for (const card of trade.children) card.setAttribute("aria-pressed", String(Number(card.dataset.frames) === count));
+    };
+
+    root.replaceChildren(empty, file);
+    // A file that falls on the window while this tab is shown is for it.
+    window.workbenchVideo.takes = (files) => {
+      if (!root.offsetParent || files.length !== 1) return false;
+      take(files[0]);
+      return true;
+    };
+  };
+
+  window.workbenchVideo = { view, takes: () => false };
+})();
