@@ -111,7 +111,9 @@ def numbers(found: Preflight) -> list[Json]:
     """The headline: what goes in, how large, what it costs."""
     receipt = found.media[0]
     width, height = receipt.seen_px if all(receipt.seen_px) else receipt.decoded_px
-    first = "not measured yet" if found.ttft_ms is None else f"about {milliseconds(found.ttft_ms)}"
+    first = ("–", "known once something was asked")
+    if found.ttft_ms is not None:
+        first = (f"about {milliseconds(found.ttft_ms)}", "at the speed measured here")
     cached = f", {found.cached_tokens:,} cached" if found.cached_tokens else ""
     return [
         {"name": "Frames", "number": f"{len(receipt.frames):,}", "words": f"of {seconds(receipt.duration_s)}"},
@@ -130,7 +132,7 @@ def numbers(found: Preflight) -> list[Json]:
             "number": f"{len(found.tokens):,}",
             "words": f"tokens{cached}; {found.left:,} left" if found.left >= 0 else f"{-found.left:,} too many",
         },
-        {"name": "First token", "number": first, "words": "at the speed measured here" if found.ttft_ms else ""},
+        {"name": "First token", "number": first[0], "words": first[1]},
     ]
 
 
@@ -144,6 +146,17 @@ def gaps(receipt: MediaReceipt, hidden: int, num_same: int) -> str:
     elif num_same:
         words.append(f"{plural(num_same, 'frame')} {'shows' if num_same == 1 else 'show'} nothing new.")
     return " ".join(words)
+
+
+def still(frames: Sequence[tuple[int, float]], same: Sequence[bool]) -> list[tuple[float, float]]:
+    """Stretches in which nothing new is shown, in seconds: from the last new frame to the last one like it."""
+    out: list[tuple[float, float]] = []
+    for (before, now), is_same in zip(pairwise(frames), same[1:], strict=True):
+        if not is_same:
+            continue
+        start = out.pop()[0] if out and out[-1][1] == before[1] else before[1]
+        out.append((start, now[1]))
+    return out
 
 
 def left_out(indices: Sequence[int]) -> list[tuple[int, ...]]:

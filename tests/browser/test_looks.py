@@ -75,6 +75,27 @@ def test_empty_chatting_and_settings(look, workbench_url, clip):
     look.shoot(me, "settings")
 
 
+def test_video(look, workbench_url):
+    me = look.open(workbench_url).arrive()
+    page = me.page
+    page.get_by_role("tab", name="Video").click()
+    page.locator("#video .sample").first.wait_for()
+    look.shoot(me, "video-empty")
+    page.get_by_role("button", name="changing square").click()
+    page.locator('#video .option[data-frames="16"]').wait_for()
+    look.shoot(me, "video-sheet")
+    page.get_by_role("button", name="Which frame mattered?").click()
+    page.get_by_text("Each bar: how much less likely").wait_for()
+    page.locator("#video .pair").first.scroll_into_view_if_needed()
+    look.shoot(me, "video-mattered")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.querySelector('#video').scrollWidth <= document.querySelector('#video').clientWidth")
+    page.get_by_role("button", name="Compare two settings").click()
+    page.locator("#video .panel").nth(1).locator(".pair").first.wait_for()
+    look.shoot(me, "video-compared")
+    assert page.evaluate("document.querySelector('#video').scrollWidth <= document.querySelector('#video').clientWidth")
+
+
 def test_streaming_and_error(look, slow_url, tmp_path):
     me = look.open(slow_url).arrive()
     me.send("Tell me a long story.")
@@ -138,3 +159,16 @@ def test_readme_screenshot(person, workbench_url):
     me.ask("What color is the star?")
     me.page.mouse.move(0, 0)
     me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]))
+
+
+@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
+def test_readme_screenshot_of_the_video_tab(person, workbench_url):
+    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
+    page = me.page
+    page.get_by_role("tab", name="Video").click()
+    page.get_by_role("button", name="changing square").click()
+    page.locator('#video .option[data-frames="16"]').wait_for()
+    page.get_by_role("button", name="Which frame mattered?").click()
+    page.get_by_text("Each bar: how much less likely").wait_for()
+    page.mouse.move(0, 0)
+    me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]).with_name("video.png"))

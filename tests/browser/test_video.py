@@ -183,7 +183,9 @@ def test_what_repeats_is_marked_and_left_out_if_asked(person, workbench_url, pau
     assert len(me.frames()) == 8
     marked = me.page.locator("#video .sheet figure.same")
     assert marked.count() == 6
+    assert me.page.locator("#video .track .still").count() == 2
     me.fold()
+    assert me.page.locator("#video .track .still").count() == 2, "what was left out is still shown"
     frames = me.frames()
     assert len(frames) == 2
     assert marked.count() == 0

@@ -49,6 +49,12 @@ def test_folding_keeps_what_is_new_in_an_even_number():
     assert sheet.folded((3, 3), [False, True]) == (3,), "a clip of one frame has no other"
 
 
+def test_stretches_that_show_nothing_new_are_told_by_their_times():
+    assert sheet.still(FRAMES, [False, True, True, False]) == [(0.0, 1.25)]
+    assert sheet.still(FRAMES, [False, True, False, True]) == [(0.0, 0.5), (1.25, 1.5)]
+    assert sheet.still(FRAMES, [False] * 4) == []
+
+
 def test_pairs_are_left_out_in_turn():
     assert sheet.left_out((0, 4, 9, 12)) == [(9, 12), (0, 4)]
     assert sheet.left_out((0, 4, 9)) == [(9,), (0, 4)]
@@ -76,3 +82,8 @@ def test_the_sheet_says_what_the_engine_said():
     }
     assert drawn["gaps"] == "Between two frames up to 0.75 s go unseen. 1 frame shows nothing new."
     assert sheet.gaps(CLIP, 3, 0).endswith("3 frames that showed nothing new are left out.")
+
+
+def test_a_speed_that_was_not_measured_is_not_guessed():
+    (first,) = (n for n in sheet.numbers(Preflight((1,), 9, (CLIP,))) if n["name"] == "First token")
+    assert (first["number"], first["words"]) == ("–", "known once something was asked")

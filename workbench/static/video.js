@@ -123,6 +123,13 @@
       const window = make("span", "window");
       window.style.left = at(first);
       window.style.width = `${(100 * (last - first)) / whole}%`;
+      const still = found.still.map(([from, to]) => {
+        const stretch = make("span", "still");
+        stretch.style.left = at(from);
+        stretch.style.width = `${(100 * (to - from)) / whole}%`;
+        stretch.title = `${seconds(from)} to ${seconds(to)}: nothing new`;
+        return stretch;
+      });
       const ticks = found.frames.map((frame) => {
         const tick = make("i", frame.same ? "same" : "");
         tick.style.left = at(frame.time);
@@ -131,7 +138,7 @@
         tick.addEventListener("click", () => sheet.querySelector(`[data-index="${frame.index}"]`)?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
         return tick;
       });
-      track.replaceChildren(window, ...ticks, make("small", "start", "0 s"), make("small", "end", seconds(whole)));
+      track.replaceChildren(window, ...still, ...ticks, make("small", "start", "0 s"), make("small", "end", seconds(whole)));
     };
 
     const tell = async () => {

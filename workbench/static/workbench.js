@@ -15,7 +15,10 @@
     composer().querySelector("textarea")?.focus();
   };
 
-  const dragging = (on) => document.documentElement.classList.toggle("dragging", on);
+  const dragging = (on) => {
+    document.documentElement.classList.toggle("dragging", on);
+    document.documentElement.classList.toggle("to-video", Boolean(document.querySelector("#video .video")?.offsetParent));
+  };
 
   addEventListener("dragover", (event) => {
     if (!holdsFiles(event)) return;

@@ -101,17 +101,18 @@ class VideoTab:
         """The contact sheet; frames that show nothing new are left out if asked."""
         found = await self._engine.preflight(self._request(asked, page), pictures=True)
         thumbs = [await _in_turn(sheet.thumb, png) for png in found.pictures[0]]
+        frames = found.media[0].frames
         same = sheet.repeats(thumbs)
-        indices = tuple(index for index, _ in found.media[0].frames)
+        still = sheet.still(frames, same)
+        indices = tuple(index for index, _ in frames)
         shown = sheet.folded(indices, same) if asked.get("fold") and any(same) else indices
-        if shown != indices:
-            hidden = len(indices) - len(shown)
-            request = self._request({**asked, "indices": list(shown)}, page)
-            found = await self._engine.preflight(request, pictures=True)
-            kept = dict(zip(indices, thumbs, strict=True))
-            same = sheet.repeats([kept[index] for index, _ in found.media[0].frames])
-            return {**sheet.sheet(found, same, await _urls(found), hidden), "indices": list(shown)}
-        return {**sheet.sheet(found, same, await _urls(found)), "indices": None}
+        if shown == indices:
+            return {**sheet.sheet(found, same, await _urls(found)), "still": still, "indices": None}
+        found = await self._engine.preflight(self._request({**asked, "indices": list(shown)}, page), pictures=True)
+        kept = dict(zip(indices, thumbs, strict=True))
+        same = sheet.repeats([kept[index] for index, _ in found.media[0].frames])
+        drawn = sheet.sheet(found, same, await _urls(found), hidden=len(indices) - len(shown))
+        return {**drawn, "still": still, "indices": list(shown)}
 
     async def _trade(self, asked: Json, page: gr.Request) -> Json:
         """The same budget spread over so many frames: what one of them is then."""
