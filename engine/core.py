@@ -29,6 +29,7 @@ from engine.types import (
     BlockInfo,
     Done,
     Event,
+    FeatureInfo,
     ModelCard,
     Preflight,
     Replay,
@@ -132,9 +133,10 @@ class Engine:
             if not finished:
                 self._inbox.put(Cancel(request.id))
 
-    def thumbnail(self, sha256: str) -> bytes | None:
-        """A small PNG of a picture or a clip's first frame, by its content hash; None when forgotten."""
-        return self._media.thumbnails.get(sha256)
+    def thumbnail(self, sha256: str, frame: int | None = None) -> bytes | None:
+        """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a
+        clip, by its place among those the model was shown, from 0. None when forgotten, and for any other frame."""
+        return self._media.thumbnails.get(sha256, frame)
 
     async def preflight(self, request: Request, *, pictures: bool = False) -> Preflight:
         """What a request would cost: its tokens, what each medium becomes, what is left of the context, what is cached.
@@ -215,6 +217,19 @@ class Engine:
         """
         raw = _raw_key(key)
         return raw is not None and bool(await self._ask_cache(action, raw))
+
+    async def features(self) -> list[FeatureInfo]:
+        """Every unit of vision features that is held in memory, least recently used first. May wait for one step."""
+        return list(await self._ask_cache("features"))
+
+    async def change_features(self, action: Literal["pin", "unpin", "drop"], key: str) -> bool:
+        """Pin, unpin or drop a unit of features. key: FeatureInfo.key. Where pinned units fill the room, new ones are
+        not kept.
+
+        False when there is no such unit, or (drop) when it is pinned.
+        """
+        raw = _raw_key(key)
+        return raw is not None and bool(await self._ask_cache(f"{action}_features", raw))
 
     async def replay(self, request_id: str) -> Replay:
         """Ask a request again, warm and cold, and compare: does the cache change its answer? Greedy, up to 64 tokens.

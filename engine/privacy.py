@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from engine.config import ServerConfig
-from engine.types import BlockInfo, MediaReceipt, Record
+from engine.types import BlockInfo, FeatureInfo, MediaReceipt, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,11 @@ def visible_block(block: BlockInfo, who: Caller) -> BlockInfo:
     if who.sees(block.tenant):
         return block
     return replace(block, key="", parent="", text="", media=(), media_hits=(), tenant=None)
+
+
+def visible_features(unit: FeatureInfo, who: Caller) -> FeatureInfo:
+    """A unit of features as `who` may see it: of others only sizes, uses and ages."""
+    return unit if who.sees(unit.tenant) else replace(unit, key="", media=(), tenant=None)
 
 
 def visible_media(records: Iterable[Record], blocks: Iterable[BlockInfo], who: Caller) -> frozenset[str]:

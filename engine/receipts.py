@@ -20,8 +20,9 @@ import numpy as np
 from engine.media import Media
 from engine.models.adapter import Encoding
 from engine.models.registry import Loaded
+from engine.models.tower import Use
 from engine.spans import Prompt
-from engine.types import FeatureUse, Kind, MediaReceipt, Part
+from engine.types import Kind, MediaReceipt, Part
 
 Seen = tuple[int, tuple[int, int]]
 Processed = tuple[list[int], dict[str, Any]]
@@ -147,14 +148,22 @@ def encoded(prompt: Prompt, first: int, encoding: Encoding | None) -> tuple[Medi
         shares = [0.0 if gone else r.tokens / total for r, gone in zip(prompt.receipts, reused, strict=True)]
         pairs = zip(prompt.receipts, shares, strict=True)
         return tuple(replace(receipt, encode_ms=encoding.ms * share) for receipt, share in pairs)
-    out = list(prompt.receipts)
+    uses = used(prompt, first, encoding)
+    return tuple(
+        replace(receipt, features=use.features, encode_ms=use.ms)
+        for receipt, use in zip(prompt.receipts, uses, strict=True)
+    )
+
+
+def used(prompt: Prompt, first: int, encoding: Encoding | None) -> list[Use]:
+    """What each medium took from the feature store; an empty Use where its KV was reused, or there is no store."""
+    receipts, uses = prompt.receipts, (encoding.uses if encoding else None) or ()
+    out = [Use()] * len(receipts)
+    left = iter(uses)
     # The tower is asked for all pictures, then for all clips.
-    order = sorted(range(len(out)), key=lambda i: out[i].kind != "image")
-    uses = iter(encoding.uses)
-    for i in order:
+    for i in sorted(range(len(out)), key=lambda i: receipts[i].kind != "image"):
         # Nothing was asked of the tower for what is reused, unless the inputs could not be cut behind it.
-        use, ms = (
-            (FeatureUse(), 0.0) if reused[i] and len(encoding.uses) < len(out) else next(uses, (FeatureUse(), 0.0))
-        )
-        out[i] = replace(out[i], features=use, encode_ms=ms)
-    return tuple(out)
+        is_reused = bool(prompt.spans) and prompt.spans[i].end <= first
+        if not (is_reused and len(uses) < len(out)):
+            out[i] = next(left, Use())
+    return out

@@ -20,7 +20,7 @@ from engine.media import Media
 from engine.models.adapter import Features
 from engine.models.registry import Loaded
 from engine.order import media_first
-from engine.receipts import encoded, largest
+from engine.receipts import encoded, largest, used
 from engine.scheduler import Sequence
 from engine.spans import Prompt
 from engine.types import CacheTrace, Delta, Done, FinishReason, Message, Part, Request, Sampling, Timing, Usage
@@ -87,13 +87,15 @@ class Opener:
         try:
             with self._prefix.features.serving(request.tenant, request.reuse):
                 features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
+                encoding = features.encoding if features else None
+                for receipt, use in zip(built.receipts, used(built, sequence.num_prefilled, encoding), strict=True):
+                    self._prefix.features.belong(use.keys, receipt.sha256, len(receipt.frames))
         except BaseException:
             if lease:
                 self._prefix.end(lease)
             raise
-        used = encoded(built, sequence.num_prefilled, features.encoding if features else None)
         return Row(
-            prompt=replace(built, receipts=used),
+            prompt=replace(built, receipts=encoded(built, sequence.num_prefilled, encoding)),
             lease=lease,
             reuse=request.reuse,
             media_first=request is not sequence.request,

@@ -58,16 +58,24 @@ class Cancel:
     request_id: str
 
 
+CacheAction = Literal[
+    "blocks", "sizes", "block", "clear", "pin", "unpin", "drop",
+    "features", "pin_features", "unpin_features", "drop_features", "verified", "mismatch",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class CacheCommand:
-    """Look at the block pool or change it, between two steps. key: a block's hash; reply gets what `action` returns.
+    """Look at what the cache holds or change it, between two steps. key: of a block or of features; reply gets what
+    `action` returns.
 
     "blocks" -> list[BlockInfo]; "sizes" -> the same without text, which costs the thread far less; "block" -> one
     BlockInfo or None; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block;
+    "features" -> list[FeatureInfo]; "pin_features", "unpin_features", "drop_features" -> bool, likewise;
     "verified", "mismatch" -> None: counts a replay.
     """
 
-    action: Literal["blocks", "sizes", "block", "clear", "pin", "unpin", "drop", "verified", "mismatch"]
+    action: CacheAction
     key: bytes
     reply: Future[Any]
 

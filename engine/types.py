@@ -425,6 +425,33 @@ class BlockInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Portion:
+    """What of a medium is meant: all of a picture, or some frames of a clip, by their place among its num_frames."""
+
+    sha256: str
+    frames: tuple[int, ...] = ()
+    num_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """One stored unit of vision features: what the encoder reads as one, a picture or a pair of frames.
+
+    media: what it is of, by the prompts that had it: several media may share a unit. hits: how often it spared a run of
+    the encoder. Ages in seconds. key, in hex, is made from pixels and tenant; tenant: see engine.privacy.
+    """
+
+    key: str
+    num_bytes: int
+    hits: int
+    pinned: bool
+    age_s: float
+    idle_s: float
+    media: tuple[Portion, ...] = ()
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Counters since the engine started. cut_off: those of the finished that ended at their length limit."""
 
@@ -492,7 +519,9 @@ class CacheStats:
     snapshots: int = 0
     snapshot_bytes: int = 0
     features: int = 0
+    features_pinned: int = 0
     feature_bytes: int = 0
+    max_feature_bytes: int = 0
     feature_hits: int = 0
     feature_misses: int = 0
     media_reused: int = 0

@@ -142,6 +142,8 @@ class Worker:
             command.reply.set_result(self._prefix.blocks(self._opener.words if command.action == "blocks" else None))
         elif command.action == "block":
             command.reply.set_result(self._prefix.block(command.key, self._opener.words))
+        elif command.action == "features":
+            command.reply.set_result(self._prefix.features.infos())
         else:
             done = self._prefix.apply(command.action, command.key)
             self._show(force=True)  # before the answer: who gets it looks at the snapshot next

@@ -11,8 +11,8 @@ from engine.api.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
-from engine.privacy import Caller
-from engine.types import BlockInfo, CacheStats, Replay
+from engine.privacy import Caller, visible_features
+from engine.types import BlockInfo, CacheStats, FeatureInfo, Replay
 
 Json = dict[str, Any]
 
@@ -51,6 +51,22 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
             raise await _refusal(engine, key)
         return {"key": key, "action": action, "done": True}
 
+    @router.get("/features")
+    async def features(http: Request) -> Json:
+        who: Caller = http.state.caller
+        return {"object": "list", "data": [features_json(unit, who) for unit in await engine.features()]}
+
+    @router.post("/features/{key}/{action}")
+    async def change_features(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
+        _operator(http)
+        if not await engine.change_features(action, key):
+            if all(unit.key != key for unit in await engine.features()):
+                raise ModelNotFound(
+                    f"There are no features {key!r} in the cache.", code="features_not_found", param="key"
+                )
+            raise Conflict("A pin holds these features. Unpin them first.")
+        return {"key": key, "action": action, "done": True}
+
     return router
 
 
@@ -75,6 +91,7 @@ def stats_json(stats: CacheStats) -> Json:
         "block_tokens": stats.block_tokens,
         "snapshots": stats.snapshots,
         "features": stats.features,
+        "features_pinned": stats.features_pinned,
         "feature_hits": stats.feature_hits,
         "feature_misses": stats.feature_misses,
         "encoder_runs_avoided": stats.encoder_runs_avoided,
@@ -84,7 +101,11 @@ def stats_json(stats: CacheStats) -> Json:
         "evictions": stats.evictions,
         "cache_verified": stats.cache_verified,
         "cache_mismatches": stats.cache_mismatches,
-        "limits": {"blocks": stats.max_blocks, "bytes": stats.max_bytes},
+        "limits": {
+            "blocks": stats.max_blocks,
+            "bytes": stats.max_bytes,
+            "feature_bytes": stats.max_feature_bytes,
+        },
         "disk": asdict(stats.disk),
     }
 
@@ -107,6 +128,13 @@ def sizes_json(block: BlockInfo) -> Json:
     """A block for a visitor: nothing from which a guess about what others sent could be checked, so no key either."""
     hidden = {"key", "parent", "text", "media", "media_hits", "tenant"}
     return {name: value for name, value in asdict(block).items() if name not in hidden}
+
+
+def features_json(unit: FeatureInfo, who: Caller) -> Json:
+    """A unit of features: which media it is of (sha256, frames of how many), as far as `who` may see it."""
+    said = asdict(visible_features(unit, who))
+    del said["tenant"]
+    return said if who.sees(unit.tenant) else {name: said[name] for name in said if name not in ("key", "media")}
 
 
 def _operator(http: Request) -> None:

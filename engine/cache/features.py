@@ -4,16 +4,46 @@ Keys are made from the processed pixels, so they cover the picture and the proce
 on nothing else, so another tenant's would be right; but the time they save would tell that somebody has sent this very
 picture. So the tenant is part of the key here too. Pure Python; payloads are opaque (arrays). Belongs to the engine
 thread.
+
+What is pinned stays: others are evicted in its place. The bound of bytes holds all the same, so where pinned units
+leave no room for a new one, the new one is used and not kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from engine.types import FeatureInfo, Portion
+
+_MAX_PORTIONS = 32
+
+
+@dataclass(slots=True)
+class Unit:
+    """A payload that is held. portions: the media it is of by sha256, the one named last at the end."""
+
+    payload: Any
+    num_bytes: int
+    tenant: str
+    created_s: float
+    last_use_s: float
+    hits: int = 0
+    pinned: bool = False
+    portions: dict[str, Portion] = field(default_factory=dict)
+
+    def add(self, new: Portion) -> None:
+        """A medium may have the same unit at several places."""
+        old = self.portions.pop(new.sha256, new)
+        frames = tuple(sorted({*old.frames, *new.frames}))
+        self.portions[new.sha256] = Portion(new.sha256, frames, new.num_frames)
+        if len(self.portions) > _MAX_PORTIONS:
+            self.portions.pop(next(iter(self.portions)))
 
 
 @dataclass(slots=True)
@@ -30,13 +60,15 @@ class FeatureStore:
     evictions: int = 0
     evicted: Callable[[bytes, Any], None] | None = None
     below: Callable[[bytes], tuple[Any, int] | None] | None = None
-    _held: OrderedDict[bytes, tuple[Any, int]] = field(default_factory=OrderedDict)
+    clock: Callable[[], float] = time.monotonic
+    _held: OrderedDict[bytes, Unit] = field(default_factory=OrderedDict)
+    _pinned_bytes: int = 0
     _tenant: str = ""
     _reuse: bool = True
 
     @contextmanager
     def serving(self, tenant: str, reuse: bool = True) -> Iterator[None]:
-        """For whom get and put are called inside; without reuse nothing is found, kept or counted."""
+        """For whom get, put and belong are called inside; without reuse nothing is found, kept or counted."""
         before, (self._tenant, self._reuse) = (self._tenant, self._reuse), (tenant, reuse)
         try:
             yield
@@ -48,41 +80,78 @@ class FeatureStore:
 
     def __iter__(self) -> Iterator[tuple[bytes, Any]]:
         """Keys and payloads, least recently used first."""
-        return iter([(key, payload) for key, (payload, _) in self._held.items()])
+        return iter([(key, unit.payload) for key, unit in self._held.items()])
+
+    @property
+    def num_pinned(self) -> int:
+        return sum(unit.pinned for unit in self._held.values())
 
     def get(self, key: bytes) -> Any:
         """The payload, or None. Counts as a hit or a miss."""
         if not self._reuse:
             return None
         key = self._own(key)
-        found = self._held.get(key)
-        if found is not None:
-            self._held.move_to_end(key)
-        elif self.below is not None and (found := self.below(key)) is not None:
+        payload: Any = None
+        if key not in self._held and self.below is not None and (found := self.below(key)) is not None:
+            payload = found[0]
             self._put(key, *found)
-        if found is None:
+        if (unit := self._held.get(key)) is not None:
+            payload = unit.payload
+            unit.hits += 1
+            unit.last_use_s = self.clock()
+            self._held.move_to_end(key)
+        if payload is None:
             self.misses += 1
-            return None
-        self.hits += 1
-        return found[0]
+        else:
+            self.hits += 1
+        return payload
 
     def put(self, key: bytes, payload: Any, num_bytes: int) -> None:
-        """Keep a payload; one that alone is over the limit is not kept."""
+        """Keep a payload; one for which there is no room, alone or beside what is pinned, is not kept."""
         if self._reuse:
             self._put(self._own(key), payload, num_bytes)
 
-    def _put(self, key: bytes, payload: Any, num_bytes: int) -> None:
-        if num_bytes > self.max_bytes:
+    def belong(self, keys: Sequence[bytes], sha256: str, num_frames: int = 0) -> None:
+        """The units of one medium, in order: of a clip each is of as many of its frames as any other."""
+        if not self._reuse:
             return
-        old = self._held.pop(key, None)
-        self.num_bytes += num_bytes - (old[1] if old else 0)
-        self._held[key] = (payload, num_bytes)
+        each = -(-num_frames // len(keys)) if keys else 0
+        for place, key in enumerate(keys):
+            frames = range(place * each, min((place + 1) * each, num_frames))
+            if (unit := self._held.get(self._own(key))) is not None:
+                unit.add(Portion(sha256, tuple(frames), num_frames))
+
+    def _put(self, key: bytes, payload: Any, num_bytes: int) -> None:
+        old = self._held.get(key)
+        pinned = self._pinned_bytes - (old.num_bytes if old and old.pinned else 0)
+        if pinned + num_bytes > self.max_bytes:
+            return
+        now = self.clock()
+        unit = Unit(payload, num_bytes, self._tenant, now, now)
+        if old is not None:
+            unit.hits, unit.pinned, unit.portions, unit.created_s = old.hits, old.pinned, old.portions, old.created_s
+            self._remove(key)
+        self._held[key] = unit
+        self.num_bytes += num_bytes
+        self._pinned_bytes += num_bytes * unit.pinned
         while self.num_bytes > self.max_bytes:
-            gone, (payload, num_bytes) = self._held.popitem(last=False)
-            if self.evicted is not None:
-                self.evicted(gone, payload)
-            self.num_bytes -= num_bytes
-            self.evictions += 1
+            self._evict()
+
+    def _evict(self) -> None:
+        """Let the longest unused go. There is one that is not pinned: else nothing would have been put."""
+        key, unit = next(iter(self._held.items()))
+        if unit.pinned:
+            self._held.move_to_end(key)  # so that it is not looked at again and again
+            return
+        if self.evicted is not None:
+            self.evicted(key, unit.payload)
+        self._remove(key)
+        self.evictions += 1
+
+    def _remove(self, key: bytes) -> None:
+        unit = self._held.pop(key)
+        self.num_bytes -= unit.num_bytes
+        self._pinned_bytes -= unit.num_bytes * unit.pinned
 
     def _own(self, key: bytes) -> bytes:
         """The key among those of the tenant that is served."""
@@ -90,6 +159,43 @@ class FeatureStore:
             return key
         return hashlib.blake2b(key + self._tenant.encode(), digest_size=16).digest()
 
+    # by hand; keys are those of infos
+
+    def infos(self) -> list[FeatureInfo]:
+        """Every unit, least recently used first."""
+        now = self.clock()
+        return [
+            FeatureInfo(
+                key=key.hex(),
+                num_bytes=unit.num_bytes,
+                hits=unit.hits,
+                pinned=unit.pinned,
+                age_s=now - unit.created_s,
+                idle_s=now - unit.last_use_s,
+                media=tuple(unit.portions.values()),
+                tenant=unit.tenant,
+            )
+            for key, unit in self._held.items()
+        ]
+
+    def pin(self, key: bytes, *, pinned: bool) -> bool:
+        """Whether there is such a unit."""
+        unit = self._held.get(key)
+        if unit is None:
+            return False
+        self._pinned_bytes += unit.num_bytes * (pinned - unit.pinned)
+        unit.pinned = pinned
+        return True
+
+    def drop(self, key: bytes) -> bool:
+        """False when there is no such unit, or when it is pinned. Rows that run with it hold it themselves."""
+        unit = self._held.get(key)
+        if unit is None or unit.pinned:
+            return False
+        self._remove(key)
+        return True
+
     def clear(self) -> None:
-        self._held.clear()
-        self.num_bytes = 0
+        """Forget all but what is pinned."""
+        for key in [key for key, unit in self._held.items() if not unit.pinned]:
+            self._remove(key)

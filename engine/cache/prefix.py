@@ -178,7 +178,8 @@ class PrefixCache:
         )
 
     def apply(self, action: str, key: bytes) -> bool | None:
-        """Clear the pool, count a replay, or pin, unpin or drop one block; False when there is no such block."""
+        """Clear the pool, count a replay, or pin, unpin or drop one block, or unit of features ("pin_features"); False
+        when there is no such thing, or a pin or a row holds what is to be dropped."""
         if action in ("verified", "mismatch"):
             self._verified += 1
             self._mismatches += action == "mismatch"
@@ -191,6 +192,8 @@ class PrefixCache:
             if self._disk:
                 self._disk.clear()
             return None
+        if action.endswith("_features"):
+            return self._change_features(action.removesuffix("_features"), key)
         if action == "drop":
             return self._drop(key)
         return self.pool.pin(key, pinned=action == "pin")
@@ -200,6 +203,14 @@ class PrefixCache:
         dropped = self.pool.drop(key)
         if dropped and block is not None and self._disk:
             self._disk.drop(block)
+        return dropped
+
+    def _change_features(self, action: str, key: bytes) -> bool:
+        if action != "drop":
+            return self.features.pin(key, pinned=action == "pin")
+        dropped = self.features.drop(key)
+        if dropped and self._disk:
+            self._disk.drop_features(key)
         return dropped
 
     def idle(self) -> None:
@@ -240,7 +251,9 @@ class PrefixCache:
             snapshots=len(self.snapshots),
             snapshot_bytes=self.snapshots.num_bytes,
             features=len(self.features),
+            features_pinned=self.features.num_pinned,
             feature_bytes=self.features.num_bytes,
+            max_feature_bytes=self.features.max_bytes,
             feature_hits=self.features.hits,
             feature_misses=self.features.misses,
             media_reused=counters.media_reused,

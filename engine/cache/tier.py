@@ -218,6 +218,9 @@ class DiskTier:
         """Forget a block and all that continues from it."""
         self._store.drop(block.parent.hex(), block.hash.hex())
 
+    def drop_features(self, key: bytes) -> None:
+        self._store.drop(_FEATURES, key.hex())
+
     def clear(self) -> None:
         self._store.clear()
 

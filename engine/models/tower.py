@@ -7,6 +7,7 @@ if it is new, and put in place. Units that are new are encoded together, in call
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from time import perf_counter
 from typing import Any
@@ -21,11 +22,17 @@ from engine.types import FeatureUse
 MAX_PATCHES = 16_384
 """Patches per call of the encoder: one large picture, or some dozens of frames; never one giant device call."""
 
-Use = tuple[FeatureUse, float]
-"""What one medium took from the store, and its share of the milliseconds of the encoder."""
-
 Unit = list[mx.array]
 """Features of one unit: the tower's output (tokens, hidden), then its deepstack layers, if the family has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one medium took from the store, its share of the encoder's milliseconds, and its units' keys in order."""
+
+    features: FeatureUse = field(default_factory=FeatureUse)
+    ms: float = 0.0
+    keys: tuple[bytes, ...] = ()
 
 
 class RememberingTower:
@@ -76,7 +83,7 @@ class RememberingTower:
             mine = keys[start:end]
             misses = sum(key in new for key in mine)
             share = sum(tokens.pop(key, 0) for key in mine) / total if total else 0.0
-            self.uses.append((FeatureUse(len(mine) - misses, misses), ms * share))
+            self.uses.append(Use(FeatureUse(len(mine) - misses, misses), ms * share, tuple(mine)))
 
     @property
     def _has_deepstack(self) -> bool:

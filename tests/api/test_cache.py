@@ -235,6 +235,8 @@ def space(demo_engine: Any, serve: Callable[..., Any]) -> Iterator[str]:
         ("GET", "/v1/cache/blocks"),
         ("POST", "/v1/cache/clear"),
         ("POST", f"/v1/cache/blocks/{'0' * 32}/pin"),
+        ("GET", "/v1/cache/features"),
+        ("POST", f"/v1/cache/features/{'0' * 32}/pin"),
         ("GET", "/metrics"),
     ],
 )
@@ -242,6 +244,28 @@ def test_with_keys_everything_asks_for_one(keyed: str, method: str, path: str) -
     assert httpx.request(method, keyed + path).status_code == 401
     answer = httpx.request(method, keyed + path, headers={"Authorization": "Bearer sk-alice"})
     assert answer.status_code == (404 if path.endswith("pin") else 200)
+
+
+def test_features_by_picture(client: openai.OpenAI, http: httpx.Client, clean: None, space: str) -> None:
+    """Each unit says which picture it is of; it is pinned, kept, dropped; a visitor gets its sizes."""
+    (sha256,) = [receipt["sha256"] for receipt in ask(client, "Hm?", pictures.picture_url("red")).media]
+    (unit,) = http.get("/v1/cache/features").json()["data"]
+    assert unit["media"] == [{"sha256": sha256, "frames": [], "num_frames": 0}]
+    held = stats(http)
+    assert unit["num_bytes"] == held["bytes"]["features"] <= held["limits"]["feature_bytes"]
+    path = f"/v1/cache/features/{unit['key']}"
+    assert http.post(f"{path}/pin").json() == {"key": unit["key"], "action": "pin", "done": True}
+    assert stats(http)["features_pinned"] == 1
+    assert http.post(f"{path}/drop").status_code == 409
+    assert http.post("/v1/cache/clear").json()["features"] == 1
+    (shown,) = httpx.get(f"{space}/v1/cache/features").json()["data"]
+    assert set(shown) == {"num_bytes", "hits", "pinned", "age_s", "idle_s"}
+    refused = httpx.post(f"{space}{path}/unpin")
+    assert refused.status_code == 403 and refused.json()["error"]["code"] == "operator_only"
+    assert http.post(f"{path}/unpin").status_code == http.post(f"{path}/drop").status_code == 200
+    assert http.get("/v1/cache/features").json()["data"] == []
+    gone = http.post(f"{path}/pin")
+    assert gone.status_code == 404 and gone.json()["error"]["code"] == "features_not_found"
 
 
 def test_a_key_holder_sees_the_text(client: openai.OpenAI, http: httpx.Client, keyed: str) -> None:

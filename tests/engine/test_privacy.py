@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from engine.config import ServerConfig
-from engine.privacy import Caller, caller, visible_block, visible_media, visible_record
-from engine.types import BlockInfo, CacheTrace, Done, MediaReceipt, Record, Timing, Usage
+from engine.privacy import Caller, caller, visible_block, visible_features, visible_media, visible_record
+from engine.types import BlockInfo, CacheTrace, Done, FeatureInfo, MediaReceipt, Portion, Record, Timing, Usage
 
 SEVERAL = (("alice", "sk-a"), ("bob", "sk-b"), ("carol", "sk-c"))
 RECEIPT = MediaReceipt("video", 900, (64, 48), (56, 56), 12, "f00d", frames=((0, 0.0), (4, 1.0)))
@@ -94,6 +94,13 @@ def test_of_others_only_sizes(who: Caller, tenant: str) -> None:
     assert visible_media([record(tenant)], [block(tenant)], who) == frozenset()
     told = repr((seen, hidden))
     assert not [word for word in ("secret", "word", "f00d", "page-1", "req-1", "aa", "bob") if word in told]
+
+
+def test_of_others_features_only_sizes() -> None:
+    unit = FeatureInfo("aa", 4096, 2, True, 3.0, 1.0, (Portion("f00d", (0, 1), 8),), "bob")
+    assert visible_features(unit, Caller()) == visible_features(unit, Caller("bob", operator=False)) == unit
+    hidden = visible_features(unit, Caller("carol", operator=False))
+    assert hidden == FeatureInfo("", 4096, 2, True, 3.0, 1.0)
 
 
 def test_whose_it_was_is_forgotten() -> None:
