@@ -1,6 +1,6 @@
 // Draws the Video tab and asks for what it draws. Names and answers go in as textContent, never as HTML.
 (() => {
-  const PAUSE_MS = 350;
+  const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
   const BUDGETS = [["", "the model's own"], [25000, "25 thousand"], [50000, "50 thousand"], [100000, "100 thousand"], [250000, "250 thousand"],
     [1000000, "1 million"], [4000000, "4 million"], [16000000, "16 million"]];
@@ -286,7 +286,13 @@
       if (key === traded) return mark();
       traded = key;
       const cards = [];
+      await new Promise((rest) => setTimeout(rest, REST_MS));
       for (const count of COUNTS) {
+        if (traded !== key) break;
+        if (!root.offsetParent) {  // another tab is shown: the rest is looked at when this one changes again
+          traded = "";
+          break;
+        }
         const reply = await queue.ask("trade", () => ({ ...sides[0].asked(), indices: null, fps: "", max_frames: "", count }));
         if (traded !== key || reply.error) break;
         if (cards.some((card) => Number(card.dataset.frames) === reply.frames)) break;
