@@ -303,7 +303,7 @@ class Engine:
                 return
             if isinstance(command, Submit):
                 command.sequence.post(Unavailable("The engine was stopped."))
-            elif isinstance(command, CacheCommand | PreflightCommand):
+            elif isinstance(command, CacheCommand | PreflightCommand) and command.reply.set_running_or_notify_cancel():
                 command.reply.set_exception(Unavailable("The engine was stopped."))
 
     def _give_up(self, error: EngineError) -> None:

@@ -37,10 +37,11 @@ class Preflights:
         return len(self._waiting)
 
     def add(self, command: PreflightCommand) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            command.reply.set_exception(Busy(f"{MAX_WAITING} preflights are waiting. Try again in a moment."))
-        else:
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting.reply.cancelled())
+        if len(self._waiting) < MAX_WAITING:
             self._waiting.append(command)
+        elif command.reply.set_running_or_notify_cancel():
+            command.reply.set_exception(Busy(f"{MAX_WAITING} preflights are waiting. Try again in a moment."))
 
     def turn(self) -> None:
         """Answer the oldest that somebody still waits for."""
@@ -60,7 +61,9 @@ class Preflights:
     def close(self, error: EngineError) -> None:
         """Nothing will be answered any more."""
         while self._waiting:
-            self._waiting.popleft().reply.set_exception(error)
+            reply = self._waiting.popleft().reply
+            if reply.set_running_or_notify_cancel():
+                reply.set_exception(error)
 
     def _look(self, command: PreflightCommand) -> Preflight:
         started = perf_counter()

@@ -49,9 +49,8 @@ def _raw(loaded: Loaded, prompt: str | tuple[int, ...]) -> Prompt:
     ids = list(prompt) if not isinstance(prompt, str) else loaded.tokenizer.encode(prompt)
     if not ids:
         raise BadRequest("prompt is empty.", param="prompt")
-    size = len(loaded.tokenizer)
-    if any(i < 0 or i >= size for i in ids):
-        raise BadRequest(f"prompt has a token id outside the vocabulary of {size}.", param="prompt")
+    if any(not 0 <= i < loaded.num_ids for i in ids):
+        raise BadRequest(f"prompt has a token id outside the vocabulary of {loaded.num_ids}.", param="prompt")
     return Prompt(ids, ids)
 
 

@@ -15,7 +15,7 @@ from engine.cache.prefix import Lease, PrefixCache, words
 from engine.checks import media_parts
 from engine.config import EngineConfig
 from engine.detokenize import Detokenizer
-from engine.errors import ContextOverflow
+from engine.errors import BadRequest, ContextOverflow
 from engine.media import Media
 from engine.models.adapter import Features
 from engine.models.registry import Loaded
@@ -77,6 +77,7 @@ class Opener:
         sequence.started_s = time.perf_counter()
         if self._config.media_first:
             request = media_first(request)
+        self._check_bias(request)
         built = prompt.build(loaded, request, sequence.media)
         sequence.media = ()
         sequence.num_prompt = len(built.ids)
@@ -113,6 +114,14 @@ class Opener:
         # A raw completion goes on from its prompt, so its first word keeps the space before it.
         before = built.ids[-1] if request.prompt is not None else None
         return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
+
+    def _check_bias(self, request: Request) -> None:
+        wrong = [i for i, _ in request.sampling.logit_bias if not 0 <= i < self._loaded.num_ids]
+        if wrong:
+            raise BadRequest(
+                f"logit_bias: token id {wrong[0]} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.",
+                param="logit_bias",
+            )
 
     def _max_tokens(self, built: Prompt, request: Request) -> int:
         """The completion's limit. A default is clamped to the context, an explicit number that does not fit refused."""

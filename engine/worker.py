@@ -115,7 +115,7 @@ class Worker:
                 self._cancel(command.request_id)
             elif isinstance(command, PreflightCommand):
                 self._preflights.add(command)
-            else:
+            elif command.reply.set_running_or_notify_cancel():
                 self._cache_command(command)
 
     def _submit(self, sequence: Sequence) -> None:
@@ -138,16 +138,24 @@ class Worker:
         sequence.post(done)
 
     def _cache_command(self, command: CacheCommand) -> None:
-        if command.action in ("blocks", "sizes"):
-            command.reply.set_result(self._prefix.blocks(self._opener.words if command.action == "blocks" else None))
-        elif command.action == "block":
-            command.reply.set_result(self._prefix.block(command.key, self._opener.words))
-        elif command.action == "features":
-            command.reply.set_result(self._prefix.features.infos())
+        try:
+            done = self._on_cache(command)
+        except Exception:
+            log.exception("the cache failed on %r", command.action)
+            command.reply.set_exception(Internal("The cache could not do that; the server's log has the cause."))
         else:
-            done = self._prefix.apply(command.action, command.key)
-            self._show(force=True)  # before the answer: who gets it looks at the snapshot next
             command.reply.set_result(done)
+
+    def _on_cache(self, command: CacheCommand) -> Any:
+        if command.action in ("blocks", "sizes"):
+            return self._prefix.blocks(self._opener.words if command.action == "blocks" else None)
+        if command.action == "block":
+            return self._prefix.block(command.key, self._opener.words)
+        if command.action == "features":
+            return self._prefix.features.infos()
+        done = self._prefix.apply(command.action, command.key)
+        self._show(force=True)  # before the answer: who gets it looks at the snapshot next
+        return done
 
     # prefill
 

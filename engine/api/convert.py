@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from engine.api.parts import check_stretch, read_part
-from engine.api.schemas import MAX_STOPS, Asked, ChatRequest, TextRequest, TokenizeRequest, refuse_unsupported
+from engine.api.schemas import (
+    MAX_STOP_CHARS,
+    MAX_STOPS,
+    Asked,
+    ChatRequest,
+    TextRequest,
+    TokenizeRequest,
+    refuse_unsupported,
+)
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.privacy import Caller
@@ -145,6 +153,8 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
         raise BadRequest(f"stop: at most {MAX_STOPS} texts are allowed, got {len(stops)}.", param="stop")
     if not all(stops):
         raise BadRequest("stop: a text that ends the answer must not be empty.", param="stop")
+    if longest := max((len(text) for text in stops if len(text) > MAX_STOP_CHARS), default=0):
+        raise BadRequest(f"stop: a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed.", param="stop")
     return stops
 
 

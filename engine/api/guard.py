@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,7 +45,7 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
                 request.state.request_id = name_request(request.url.path)
                 try:
                     body = await _read_body(request, config.max_upload_bytes)
-                    response = await handle(Request(request.scope, _replay(body, request.receive)))
+                    response = await handle(JsonRequest(request.scope, _replay(body, request.receive)))
                 except ClientDisconnect:
                     response = Response(status_code=CLIENT_CLOSED)
                 except (EngineError, RequestValidationError, HTTPException):
@@ -78,6 +80,22 @@ def check_key(authorization: str, api_keys: tuple[tuple[str, str], ...]) -> str:
         what = "The API key is wrong." if given else "An API key is needed."
         raise Unauthorized(f"{what} Send it in the header 'Authorization: Bearer KEY'.")
     return matches[0]
+
+
+class JsonRequest(Request):
+    """A request whose body, when it is no JSON, is so in one way: FastAPI knows only JSONDecodeError."""
+
+    async def json(self) -> Any:
+        try:
+            return await super().json()
+        except json.JSONDecodeError:
+            raise
+        except RecursionError as error:
+            raise json.JSONDecodeError("it is nested too deeply", "", 0) from error
+        except UnicodeDecodeError as error:
+            raise json.JSONDecodeError("it is not UTF-8", "", 0) from error
+        except ValueError as error:
+            raise json.JSONDecodeError("a number has too many digits", "", 0) from error
 
 
 async def _read_body(request: Request, max_bytes: int) -> bytes:

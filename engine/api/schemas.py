@@ -7,6 +7,7 @@ a wrong field is known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, Stri
 from engine.errors import BadRequest
 
 MAX_STOPS = 16
+MAX_STOP_CHARS = 1000
+MAX_DEPTH = 64
+HALF = re.compile("[\ud800-\udfff]")
 MAX_SEED = 2**63 - 1
 TokenId = Annotated[int, Field(strict=True, ge=0)]
 
@@ -27,6 +31,12 @@ class Asked(BaseModel):
     """What both kinds of completion take. None, or leaving a field out, means the server's default."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, body: Any) -> Any:
+        check_readable(body)
+        return body
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +90,24 @@ class TextRequest(Asked):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
+
+
+def check_readable(body: Any) -> None:
+    """Raise BadRequest for what JSON allows and nothing behind it can read: half a character, and endless nesting."""
+    left: list[tuple[Any, str, int]] = [(body, "", 0)]
+    while left:
+        value, path, depth = left.pop()
+        if isinstance(value, str):
+            if HALF.search(value):
+                raise BadRequest(f"{path}: it has half of a surrogate pair in it, which is not text.", param=path)
+        elif isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                raise BadRequest(f"{path[:200]}: at most {MAX_DEPTH} levels are allowed.", param=path[:200])
+            if isinstance(value, dict):
+                left += [(inner, f"{path}.{name}" if path else name, depth + 1) for name, inner in value.items()]
+                left += [(name, path or "body", depth) for name in value]  # looked at first: they are in the paths
+            else:
+                left += [(inner, f"{path}[{i}]", depth + 1) for i, inner in enumerate(value)]
 
 
 def _truthy(value: Any) -> bool:

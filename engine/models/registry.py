@@ -50,6 +50,13 @@ class Loaded:
     sampling: Sampling
     video_settings: dict[str, Any]
 
+    @property
+    def num_ids(self) -> int:
+        """Token ids run from 0 to one less: what the tokenizer knows and the model has a row for. MLX checks no index:
+        beyond it lies other memory."""
+        text = self.config.get("text_config") or self.config
+        return min(len(self.tokenizer), int(text.get("vocab_size") or len(self.tokenizer)))
+
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
         found = _placeholders(self.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests import pictures
 
 HELLO: Any = [{"role": "user", "content": "hi"}]
+JSON = {"Content-Type": "application/json"}
 PNG = pictures.encode(pictures.picture())
 
 
@@ -32,7 +34,9 @@ def error_of(response: httpx.Response, status: int = 400) -> dict[str, Any]:
 
 
 def post(http: httpx.Client, **body: Any) -> httpx.Response:
-    return http.post("/v1/chat/completions", json={"messages": HELLO, "max_tokens": 4, **body})
+    return http.post(
+        "/v1/chat/completions", content=json.dumps({"messages": HELLO, "max_tokens": 4, **body}), headers=JSON
+    )
 
 
 def with_medium(url: str, kind: str = "image_url") -> Any:
@@ -97,6 +101,12 @@ def test_an_unreachable_server(http: httpx.Client) -> None:
         ({"logprobs": True}, "logprobs"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"stream": "yes"}, "stream"),
+        ({"stop": ["x" * 1001]}, "stop"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": {str(2**31): 1}}, "logit_bias"),
+        ({"cache_salt": "half \ud800"}, "cache_salt"),
+        ({"messages": [{"role": "user", "content": "half \udfff"}]}, "messages[0].content"),
+        ({"chat_template_kwargs": {"\ud800": 1}}, "chat_template_kwargs"),
     ],
 )
 def test_wrong_fields_are_400_and_named(http: httpx.Client, body: dict[str, Any], param: str) -> None:
@@ -122,6 +132,29 @@ def test_a_prompt_beyond_the_context(http: httpx.Client, demo_engine: Any) -> No
     words = [{"role": "user", "content": "word " * (context + 100)}]
     error = error_of(http.post("/v1/chat/completions", json={"messages": words}))
     assert error["code"] == "context_length_exceeded" and str(context) in error["message"]
+
+
+def test_a_token_id_that_the_model_has_no_row_for_ends_that_request_alone(http: httpx.Client) -> None:
+    """MLX checks no index: such an id wrote to other memory, and a large one ended the process."""
+    size = 1024
+    assert post(http, logit_bias={str(size - 1): -100}).status_code == 200
+    for wrong in (size, 2**31, 10**30):
+        assert f"0 to {size - 1}" in error_of(post(http, logit_bias={str(wrong): 1}))["message"]
+        assert error_of(http.post("/v1/completions", json={"prompt": [wrong], "max_tokens": 1}))["param"] == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"messages": [{"role": "user", "content": "\xff"}]}', "UTF-8"),
+        (b'{"messages": 1' + b"0" * 5000 + b"}", "digits"),
+        (b'{"messages": ' + b"[" * 3000 + b"]" * 3000 + b"}", "nested"),
+        (b'{"messages": [], "chat_template_kwargs": ' + b'{"a":' * 500 + b"1" + b"}" * 500 + b"}", "64 levels"),
+    ],
+)
+def test_json_that_nothing_can_read(http: httpx.Client, content: bytes, words: str) -> None:
+    response = http.post("/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
+    assert words in error_of(response)["message"]
 
 
 @pytest.mark.parametrize("body", ["", "{", "[1, 2", "null", "[]", '"hi"', "5", "{'a': 1}", '{"messages": [}'])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from engine.models import registry
 from engine.preflight import MAX_WAITING
 from engine.prompt import build
 from engine.rates import Rate, Rates
+from engine.scheduler import CacheCommand, PreflightCommand
 from engine.sizing import pngs
-from engine.types import FrameSampling, Part, Request
+from engine.types import FrameSampling, Part, Preflight, Request
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat, settled, user
 from tests.pictures import picture
@@ -166,3 +168,22 @@ async def test_the_predicted_time_is_measured_here(engine_for: EngineFor, tiny_m
 def test_a_sound_has_no_picture() -> None:
     samples = Media("audio", np.zeros(16, np.float32), "ab", 64, (0, 0))
     assert pngs(samples, (0, 0)) == ()
+
+
+async def test_askers_who_have_gone_away_take_no_place_and_end_nothing(
+    engine_for: EngineFor, tiny_model: Callable[..., Path]
+) -> None:
+    """A reply that nobody waits for cannot be given: trying to ended the engine's thread, and with it every stream."""
+    engine = await engine_for(tiny_model("llama"))
+    gone: list[Future[Any]] = [Future() for _ in range(3 * MAX_WAITING)]
+    asks = [PreflightCommand(chat("Hi"), (), reply) for reply in gone[MAX_WAITING:]]
+    looks = [CacheCommand("blocks", b"", reply) for reply in gone[:MAX_WAITING]]
+    assert all(reply.cancel() for reply in gone)
+    for command in (*looks, *asks):
+        engine._inbox.put(command)
+    assert (await engine.preflight(chat("Hi"))).tokens
+    assert isinstance(await engine.blocks(), list)
+    waiting = [asyncio.ensure_future(engine.preflight(chat("Hi"))) for _ in range(MAX_WAITING + 20)]
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(f, Busy | Preflight) for f in found)
+    assert (await ask(engine, chat("Hi"))).done.usage.completion_tokens
