@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.privacy import Caller, visible_block
-from engine.types import BlockInfo
+from engine.types import BlockInfo, FeatureInfo, Portion
 from workbench.header import size
 
 Json = dict[str, Any]
@@ -49,25 +49,57 @@ def in_chains(blocks: Iterable[BlockInfo]) -> list[BlockInfo]:
     return out
 
 
-def media(blocks: Sequence[BlockInfo]) -> list[Json]:
-    """Every picture and clip in these blocks: in how many, of how many bytes, in how many prompts it was reused whole,
-    and the first of its blocks, to look at."""
-    holders: dict[str, list[BlockInfo]] = {}
+def media(blocks: Sequence[BlockInfo], units: Sequence[FeatureInfo] = ()) -> list[Json]:
+    """Every picture and clip in these blocks and features.
+
+    kv: in how many blocks, of how many bytes, in how many prompts it was reused whole; block: the first of them, to
+    look at. features: the same of what the encoder made of it. frames: of a clip, whether each frame's are held.
+    """
+    kv: dict[str, list[BlockInfo]] = {}
     hits: dict[str, int] = {}
     for block in blocks:
         for sha256, num_hits in zip(block.media, block.media_hits, strict=True):
-            holders.setdefault(sha256, []).append(block)
+            kv.setdefault(sha256, []).append(block)
             hits[sha256] = max(num_hits, hits.get(sha256, 0))
+    features: dict[str, list[tuple[FeatureInfo, Portion]]] = {}
+    for unit in units:
+        for portion in unit.media:
+            features.setdefault(portion.sha256, []).append((unit, portion))
     return [
         {
             "medium": sha256,
-            "block": held[0].key,
-            "pinned": all(block.pinned for block in held),
-            "words": f"{plural(len(held), 'block')} · {size(sum(block.num_bytes for block in held))}",
-            "hits": times(hits[sha256]),
+            "block": kv[sha256][0].key if sha256 in kv else None,
+            "kv": _kv(kv[sha256], hits[sha256]) if sha256 in kv else None,
+            "features": _features(features[sha256]) if sha256 in features else None,
+            "frames": _frames([portion for _, portion in features.get(sha256, ())]),
         }
-        for sha256, held in holders.items()
+        for sha256 in dict.fromkeys((*kv, *features))
     ]
+
+
+def _kv(held: Sequence[BlockInfo], num_hits: int) -> Json:
+    return {
+        "pinned": all(block.pinned for block in held),
+        "words": f"{plural(len(held), 'block')} · {size(sum(block.num_bytes for block in held))}",
+        "hits": times(num_hits),
+    }
+
+
+def _features(held: Sequence[tuple[FeatureInfo, Portion]]) -> Json:
+    parts = {unit.key: unit for unit, _ in held}.values()
+    num_frames = max(portion.num_frames for _, portion in held)
+    of = f"{sum(_frames([portion for _, portion in held]))} of {plural(num_frames, 'frame')} · " if num_frames else ""
+    return {
+        "pinned": all(unit.pinned for unit in parts),
+        "words": of + size(sum(unit.num_bytes for unit in parts)),
+        "hits": times(max(unit.hits for unit in parts)),
+    }
+
+
+def _frames(portions: Sequence[Portion]) -> list[bool]:
+    """Of each frame of a clip whether it is among these; nothing for a picture."""
+    here = {frame for portion in portions for frame in portion.frames}
+    return [frame in here for frame in range(max((portion.num_frames for portion in portions), default=0))]
 
 
 def details(block: BlockInfo) -> Json:

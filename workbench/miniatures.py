@@ -7,18 +7,37 @@ import base64
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIZE_PX = 96
 SHOWN_PX = 640
 MAX_HELD = 256
+SHEET_PX = (48, 36)
+MAX_SHEETS = 32
 
 
 class Miniatures:
-    """`data:` URLs by content hash, made at first use. read: the engine's thumbnail as PNG, None when forgotten."""
+    """`data:` URLs by content hash, made at first use. read: Engine.thumbnail, of a frame too; None when forgotten."""
 
-    def __init__(self, read: Callable[[str], bytes | None]) -> None:
+    def __init__(self, read: Callable[..., bytes | None]) -> None:
         self._read = read
         self._made: OrderedDict[str, str] = OrderedDict()
+        self._sheets: OrderedDict[str, str] = OrderedDict()
+
+    def sheet(self, content: str, num_frames: int) -> str | None:
+        """A clip's first frames side by side in one picture, each SHEET_PX; None where they are forgotten."""
+        key = f"{content} {num_frames}"
+        if key not in self._sheets:
+            frames = [png for frame in range(num_frames) if (png := self._read(content, frame)) is not None]
+            if not frames or len(frames) < num_frames:
+                return None
+            self._sheets[key] = _sheet(frames)
+            while len(self._sheets) > MAX_SHEETS:
+                self._sheets.popitem(last=False)
+        return self._sheets.get(key)
 
     def urls(self, contents: Iterable[str]) -> dict[str, str]:
         """Those of the contents that are known, each once."""
@@ -45,12 +64,27 @@ async def data_urls(pngs: Iterable[bytes]) -> list[str]:
     return urls
 
 
+def _sheet(frames: list[bytes]) -> str:
+    """One picture for all: a tenth of what as many of their own would take."""
+    from PIL import Image, ImageOps
+
+    width, height = SHEET_PX
+    whole = Image.new("RGB", (width * len(frames), height))
+    for place, frame in enumerate(frames):
+        whole.paste(ImageOps.fit(Image.open(io.BytesIO(frame)).convert("RGB"), SHEET_PX), (place * width, 0))
+    return _url(whole)
+
+
 def _encode(png: bytes, longest_px: int = SIZE_PX) -> str:
     """A tenth of the PNG's size: a page gets twenty of them at a time."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.thumbnail((longest_px, longest_px))
+    return _url(image)
+
+
+def _url(image: Image.Image) -> str:
     out = io.BytesIO()
     image.save(out, "WEBP", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

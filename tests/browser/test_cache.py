@@ -156,11 +156,27 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
 
     card = tab.cards.first
     assert card.locator("img").get_attribute("src").startswith("data:image/webp")
-    card.get_by_role("button", name="Unpin").click()
-    card.get_by_role("button", name="Pin", exact=True).wait_for()
-    card.get_by_role("button", name="Drop").click()
+    card.get_by_role("button", name="Unpin Prompt").click()
+    card.get_by_role("button", name="Pin Prompt", exact=True).wait_for()
+    card.get_by_role("button", name="Drop Prompt").click()
     tab.cells.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/blocks").json()["data"] == []
+
+
+def test_features_are_pinned_and_dropped_apart_from_the_prompt(asked, workbench_url):
+    tab = asked()
+    features = tab.cards.first.locator(".share.features")
+    features.get_by_role("button", name="Pin Features").click()
+    features.get_by_role("button", name="Unpin Features").wait_for()
+    tab.page.get_by_role("button", name="Clear", exact=True).last.click()
+    tab.cells.first.wait_for(state="detached")
+    (unit,) = httpx.get(f"{workbench_url}/v1/cache/features").json()["data"]
+    assert unit["pinned"] and tab.cards.count() == 1
+    features.get_by_role("button", name="Unpin Features").click()
+    features.get_by_role("button", name="Pin Features", exact=True).wait_for()
+    features.get_by_role("button", name="Drop Features").click()
+    tab.cards.first.wait_for(state="detached")
+    assert httpx.get(f"{workbench_url}/v1/cache/features").json()["data"] == []
 
 
 def test_nothing_flickers_and_nothing_is_sent_when_nothing_changed(asked):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,12 @@ import gradio as gr
 import httpx
 import openai
 import pytest
+from PIL import Image
 
 from engine.config import ServerConfig
 from engine.types import CacheStats, DeviceInfo, DiskStats, Snapshot
 from tests import pictures
+from tests.engine.drive import ask, chat, settled
 from workbench.header import size
 from workbench.shared import Shared
 from workbench.tabs import cache
@@ -133,7 +138,7 @@ async def test_every_total_is_the_one_of_the_api(tab, api, demo_server):
     assert tiles["kept"]["number"] == size(stats["bytes"]["kv"])
     assert number(tiles["kept"]["words"])[:2] == [stats["blocks"], stats["limits"]["blocks"]]
     assert tiles["features"]["number"] == size(stats["bytes"]["features"])
-    assert number(tiles["features"]["words"]) == [stats["features"], stats["encoder_runs_avoided"]]
+    assert number(tiles["features"]["words"])[:2] == [stats["features"], stats["encoder_runs_avoided"]]
     charts = {chart["key"]: chart for chart in page.has["charts"]["charts"]}
     assert (charts["hits"]["now"], charts["saved"]["now"]) == (tiles["reused"]["number"], f"{stats['tokens_saved']:,}")
     kinds = {part["key"]: part["now"] for part in charts["memory"]["areas"]}
@@ -165,7 +170,7 @@ async def test_a_block_is_opened_pinned_kept_by_clear_and_dropped(tab, api):
     assert "What is in this image?" in opened["text"] and "▣" in opened["text"]
     assert opened["media"] == [picture["medium"]] == list(opened["pictures"])
     await page.act("pin", picture["block"])
-    assert page.has["blocks"]["open"]["pinned"] and page.has["blocks"]["held"][0]["pinned"]
+    assert page.has["blocks"]["open"]["pinned"] and page.has["blocks"]["held"][0]["kv"]["pinned"]
     await page.act("drop", picture["block"])
     assert "pin" in page.has["blocks"]["open"]["notice"]
     await page.act("clear")
@@ -173,6 +178,67 @@ async def test_a_block_is_opened_pinned_kept_by_clear_and_dropped(tab, api):
     await page.act("unpin", picture["medium"])
     await page.act("drop", picture["medium"])
     assert page.has["blocks"]["cells"] == [] and page.has["blocks"]["held"] == []
+
+
+async def test_a_clip_shows_which_frames_features_are_held(tab, demo_server, clip_path):
+    """KV and features of one medium are told, pinned and dropped apart; the numbers are those of the API."""
+    await demo_server.engine.clear_cache()
+    (receipt,) = (await ask(demo_server.engine, chat(clip_path, "What happens?", max_tokens=2))).done.media
+    page = await Page(tab()).look()
+    (clip,) = page.has["blocks"]["held"]
+    units = httpx.get(f"{demo_server.url}/v1/cache/features").json()["data"]
+    num_frames = len(receipt.frames)
+    assert (clip["medium"], clip["frames"]) == (receipt.sha256, [True] * num_frames)
+    assert clip["features"]["words"] == (
+        f"{num_frames} of {num_frames} frames · {size(sum(unit['num_bytes'] for unit in units))}"
+    )
+    sheet = page.has["blocks"]["sheets"][receipt.sha256]
+    image = Image.open(io.BytesIO(base64.b64decode(sheet.partition(",")[2])))
+    assert image.size == (48 * num_frames, 36)
+
+    (first,) = [unit for unit in units if unit["media"][0]["frames"][0] == 0]
+    httpx.post(f"{demo_server.url}/v1/cache/features/{first['key']}/drop")
+    (clip,) = (await page.look()).has["blocks"]["held"]
+    assert clip["frames"] == [False, False] + [True] * (num_frames - 2)
+    await page.act("pin_features", receipt.sha256)
+    (clip,) = page.has["blocks"]["held"]
+    assert clip["features"]["pinned"] and not clip["kv"]["pinned"]
+    await page.act("drop", receipt.sha256)
+    (clip,) = page.has["blocks"]["held"]
+    assert clip["kv"] is None and clip["features"]["pinned"]
+    await page.act("drop_features", receipt.sha256)
+    assert page.has["blocks"]["held"] == [clip], "a pin holds it"
+    visitor = await Page(tab(SPACE)).look()
+    assert visitor.has["blocks"]["held"] == [] and visitor.has["blocks"]["sheets"] == {}
+    await visitor.act("unpin_features", receipt.sha256)
+    await page.look()
+    assert page.has["blocks"]["held"] == [clip]
+    await page.act("unpin_features", receipt.sha256)
+    await page.act("drop_features", receipt.sha256)
+    assert page.has["blocks"]["held"] == []
+
+
+async def test_a_family_without_blocks_is_said_to_be_one(tiny_model, engine_for):
+    engine = await engine_for(tiny_model("gemma3"))
+    await ask(engine, chat("Hello!", max_tokens=2))
+    snapshot = await settled(engine)
+    stats = snapshot.cache
+    note = cache.family_note(snapshot)
+    assert "cannot be kept in blocks" in note
+    assert f"{stats.snapshots:,} snapshot" in note and size(stats.snapshot_bytes) in note
+    whole = replace(snapshot, model=replace(snapshot.model, model_type="paligemma"))
+    assert "cannot be kept:" in cache.family_note(whole)
+    blocks = replace(snapshot, model=replace(snapshot.model, model_type="qwen3_vl"), cache=CacheStats(enabled=True))
+    assert cache.family_note(blocks) == "" == cache.family_note(replace(whole, cache=CacheStats()))
+
+
+def test_what_was_checked_is_told_once_something_was():
+    device = DeviceInfo("macOS", "M4", "GPU", 1, 1, "Accelerate", "0.32")
+    for checked, wrong in ((0, 0), (7, 2)):
+        held = CacheStats(enabled=True, cache_verified=checked, cache_mismatches=wrong)
+        tiles = {tile["key"]: tile for tile in totals(Snapshot("ready", device, cache=held))["tiles"]}
+        assert ("verified" in tiles) == bool(checked)
+    assert tiles["verified"]["number"] == "7" and number(tiles["verified"]["words"]) == [2]
 
 
 async def test_what_a_page_may_say_is_anything(tab, api):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.privacy import Caller
-from engine.types import BlockInfo
+from engine.types import BlockInfo, FeatureInfo, Portion
 from workbench import grid
 
 OPERATOR, STRANGER = Caller(), Caller("page-2", operator=False)
@@ -55,9 +55,21 @@ def test_a_picture_over_two_blocks_is_one_picture():
         block("b", media=("q",), media_hits=(1,)),
     ]
     first, second = grid.media(held)
-    assert (first["medium"], first["block"], first["words"]) == ("p", "a", "2 blocks · 4 KB")
-    assert (first["hits"], first["pinned"]) == ("reused 2 times", False)
-    assert (second["medium"], second["hits"]) == ("q", "reused once")
+    assert (first["medium"], first["block"], first["frames"]) == ("p", "a", [])
+    assert first["kv"] == {"words": "2 blocks · 4 KB", "hits": "reused 2 times", "pinned": False}
+    assert (second["medium"], second["kv"]["hits"], second["features"]) == ("q", "reused once", None)
+
+
+def test_features_of_two_clips_that_share_a_pair_of_frames():
+    def unit(key: str, *media: Portion, pinned: bool = False, hits: int = 0) -> FeatureInfo:
+        return FeatureInfo(key, 1024, hits, pinned, 3.0, 1.0, media)
+
+    shared = unit("u", Portion("a", (0, 1), 4), Portion("b", (2, 3, 6, 7), 8), pinned=True, hits=3)
+    a, b = grid.media([], [shared, unit("v", Portion("b", (0, 1), 8))])
+    assert (a["medium"], a["kv"], a["block"], a["frames"]) == ("a", None, None, [True, True, False, False])
+    assert a["features"] == {"words": "2 of 4 frames · 1 KB", "hits": "reused 3 times", "pinned": True}
+    assert b["frames"] == [True] * 4 + [False] * 2 + [True] * 2
+    assert (b["features"]["words"], b["features"]["pinned"]) == ("6 of 8 frames · 2 KB", False)
 
 
 def test_details_in_words():

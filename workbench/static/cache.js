@@ -189,7 +189,9 @@
     const head = heading("Stored blocks", "A block is a run of tokens that the model has read; one prompt's blocks stand side "
       + "by side. Click one to see what it holds. When room is needed, the longest unused go first.",
       legend([["stored", "stored"], ["used", "in use now"], ["pinned", "pinned"]]), clear);
-    const names = heading("Pictures and clips held", "A question about one of these does not have to read it again.");
+    const names = heading("Pictures and clips held", "A question about one of these does not have to read it again. "
+      + "Where its prompt is gone, the encoder is still spared by its features. What is pinned stays; where that leaves no "
+      + "room, what is new is read but not kept.");
     const held = make("div", "held");
     element.firstElementChild.replaceChildren(head, note, grid, free, details, names, held);
 
@@ -218,14 +220,53 @@
     };
 
     const card = (operator) => {
-      const node = make("div", "card"), look = button("look", "", () => act("open", node.dataset.block));
-      look.append(make("span", "frame"), make("span", "words"), make("span", "hits"));
-      const pin = button("quiet", "", () => act(pin.dataset.action, node.dataset.key));
-      const drop = button("quiet", "Drop", () => act("drop", node.dataset.key));
-      const actions = make("div", "actions");
-      if (operator) actions.append(pin, drop);
-      node.append(look, actions);
+      const node = make("div", "card"), look = button("look", "", () => { if (node.dataset.block) act("open", node.dataset.block); });
+      look.append(make("span", "frame"));
+      const share = (name, title, ending) => {
+        const part = make("div", `share ${name}`), facts = make("div"), actions = make("div", "actions");
+        facts.append(make("h4", "", title), make("span", "words"), make("span", "hits"));
+        const pin = button("quiet", "", () => act(pin.dataset.action + ending, node.dataset.key));
+        const drop = button("quiet", "Drop", () => act(`drop${ending}`, node.dataset.key));
+        drop.setAttribute("aria-label", `Drop ${title}`);
+        if (operator) actions.append(pin, drop);
+        part.append(facts, actions);
+        return part;
+      };
+      const shares = make("div", "shares"), film = make("div", "film");
+      film.setAttribute("role", "img");
+      shares.append(share("kv", "Prompt", ""), share("features", "Features", "_features"));
+      node.append(look, shares, film);
       return node;
+    };
+
+    const fillShare = (part, item) => {
+      const [facts, actions] = part.children, [title, words, hits] = facts.children, pin = actions.firstChild;
+      part.classList.toggle("pinned", Boolean(item?.pinned));
+      say(words, item ? item.words : "none held");
+      say(hits, item ? item.hits : "");
+      show(actions, Boolean(item));
+      if (!pin || !item) return;
+      pin.dataset.action = item.pinned ? "unpin" : "pin";
+      say(pin, item.pinned ? "Unpin" : "Pin");
+      pin.setAttribute("aria-label", `${pin.textContent} ${title.textContent}`);
+    };
+
+    // A clip's frames from one picture of all of them; those whose features are held are marked.
+    const fillFilm = (film, frames, sheet) => {
+      const shown = frames.slice(0, 64), count = frames.filter(Boolean).length;
+      show(film, frames.length > 0);
+      film.setAttribute("aria-label", `Features of ${count} of ${frames.length} frames are held`);
+      const url = sheet ? `url("${sheet}")` : "none";
+      if (film.dataset.url !== url) {
+        film.dataset.url = url;
+        film.style.setProperty("--sheet", url);
+        film.style.setProperty("--count", shown.length);
+      }
+      keep(film, shown.map((here, place) => ({ key: place, here })), () => make("i"), (frame, item) => {
+        frame.className = item.here ? "here" : "";
+        frame.title = `Frame ${item.key + 1}: ${item.here ? "its features are held" : "not held"}`;
+        frame.style.setProperty("--place", shown.length > 1 ? item.key / (shown.length - 1) : 0);
+      });
     };
 
     drawing(props, watch, (value) => {
@@ -259,20 +300,19 @@
       }
       show(names, value.held.length > 0);
       keep(held, value.held.map((item) => ({ ...item, key: item.medium })), () => card(value.operator), (node, item) => {
-        node.dataset.block = item.block;
-        node.classList.toggle("pinned", item.pinned);
-        const [look, actions] = node.children, [frame, words, hits] = look.children;
-        look.setAttribute("aria-label", `Picture or clip: ${item.words}, ${item.hits}`);
+        node.dataset.block = item.block ?? "";
+        node.classList.toggle("clip", item.frames.length > 0);
+        const [look, shares, film] = node.children, [frame] = look.children;
+        look.disabled = !item.block;
+        look.setAttribute("aria-label", `Picture or clip: ${(item.kv ?? item.features).words}, ${(item.kv ?? item.features).hits}`);
         const url = value.pictures[item.medium] ?? "";
         if (!frame.firstChild || frame.dataset.url !== url) {
           frame.dataset.url = url;
           frame.replaceChildren(picture(url));
         }
-        say(words, item.words);
-        say(hits, item.hits);
-        if (!actions.firstChild) return;
-        actions.firstChild.dataset.action = item.pinned ? "unpin" : "pin";
-        say(actions.firstChild, item.pinned ? "Unpin" : "Pin");
+        fillShare(shares.children[0], item.kv);
+        fillShare(shares.children[1], item.features);
+        fillFilm(film, item.frames, value.sheets[item.medium]);
       });
     });
   };

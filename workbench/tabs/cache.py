@@ -11,14 +11,15 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
 from engine.api.cache import stats_json
 from engine.errors import EngineError
+from engine.models.families import family
 from engine.privacy import Caller
-from engine.types import BlockInfo, CacheStats, Snapshot
+from engine.types import BlockInfo, CacheStats, FeatureInfo, Snapshot
 from workbench import grid
 from workbench.header import size
 from workbench.miniatures import Miniatures
@@ -34,6 +35,13 @@ NAME = "Cache"
 PARTS = ("totals", "strips", "blocks", "charts")
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 CHANGES = {"pin": "pin", "unpin": "unpin", "drop": "drop"}
+FEATURE_CHANGES: dict[str, Literal["pin", "unpin", "drop"]] = {
+    "pin_features": "pin",
+    "unpin_features": "unpin",
+    "drop_features": "drop",
+}
+MAX_FRAMES = 64
+"""Shown of a clip; more would fill the screen."""
 HELD_FAST = "A running request or a pin holds this, or something that continues it. Unpin it first, or wait."
 
 
@@ -61,7 +69,7 @@ class CacheTab:
         self._engine = engine
         self._shared = shared
         self._miniatures = Miniatures(engine.thumbnail)
-        self._layout: tuple[CacheStats, list[BlockInfo]] = (CacheStats(), [])
+        self._layout: tuple[CacheStats, list[BlockInfo], list[FeatureInfo]] = (CacheStats(), [], [])
         self.view = gr.State(View())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="cache"):
             self.parts = [_drawn(part) for part in PARTS]
@@ -98,27 +106,32 @@ class CacheTab:
         return {"lanes": lanes, "pictures": self._miniatures.urls(shown), "note": why_nothing(snapshot)}
 
     async def _blocks(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
-        stats, held = snapshot.cache, await self._held(snapshot)
+        stats, (held, units) = snapshot.cache, await self._held(snapshot)
         if view.block is not None and all(block.key != view.block["key"] for block in held):
             view.block = None  # evicted meanwhile
-        pictures = grid.media([block for block in held if who.sees(block.tenant)])
+        pictures = grid.media(
+            [block for block in held if who.sees(block.tenant)], [unit for unit in units if who.sees(unit.tenant)]
+        )
+        clips = {one["medium"]: min(MAX_FRAMES, len(one["frames"])) for one in pictures if one["frames"]}
         return {
             "operator": who.operator,
             "cells": grid.cells(held, stats.block_tokens, who),
             "free": max(0, stats.max_blocks - len(held)),
             "held": pictures,
             "pictures": self._miniatures.urls(picture["medium"] for picture in pictures),
-            "note": _snapshots_note(stats),
+            "sheets": {medium: self._miniatures.sheet(medium, num_frames) for medium, num_frames in clips.items()},
+            "note": family_note(snapshot),
             "open": view.block,
         }
 
-    async def _held(self, snapshot: Snapshot) -> list[BlockInfo]:
-        """The blocks, asked for when the counters say that something changed: it costs the engine thread time."""
+    async def _held(self, snapshot: Snapshot) -> tuple[list[BlockInfo], list[FeatureInfo]]:
+        """What is held, asked for when the counters say that something changed: it costs the engine thread time."""
         if snapshot.state != "ready":
-            return []
+            return [], []
         if self._layout[0] != snapshot.cache:
-            self._layout = snapshot.cache, await self._engine.blocks(with_text=False)
-        return self._layout[1]
+            blocks, units = await self._engine.blocks(with_text=False), await self._engine.features()
+            self._layout = snapshot.cache, blocks, units
+        return self._layout[1:]
 
     async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
         """A button of a block or a picture was pressed. Inputs: view. Outputs: parts.
@@ -138,6 +151,11 @@ class CacheTab:
             return await self._details(key, who)
         if action == "clear" and who.operator:
             await self._engine.clear_cache()
+        elif action in FEATURE_CHANGES and who.operator:
+            for unit in await self._engine.features():
+                if any(portion.sha256 == key for portion in unit.media):
+                    await self._engine.change_features(FEATURE_CHANGES[action], unit.key)
+            return opened
         elif action in CHANGES and who.operator:
             held = await self._engine.blocks(with_text=False)
             keys = [block.key for block in held if key in (block.key, *block.media)]
@@ -218,9 +236,20 @@ def totals(snapshot: Snapshot) -> Json:
             "name": "Pictures kept",
             "number": size(stats["bytes"]["features"]),
             "words": f"{stats['features']:,} pictures or pairs of frames, as the encoder left them · "
-            f"it was spared {grid.plural(stats['encoder_runs_avoided'], 'run')}",
+            f"it was spared {grid.plural(stats['encoder_runs_avoided'], 'run')} · "
+            f"at most {size(stats['limits']['feature_bytes'])}",
         },
     ]
+    if stats["cache_verified"]:
+        wrong = stats["cache_mismatches"]
+        tiles.append(
+            {
+                "key": "verified",
+                "name": "Checked",
+                "number": f"{stats['cache_verified']:,}",
+                "words": f"reuses computed again without the cache · {wrong:,} gave another answer",
+            }
+        )
     if disk["enabled"]:
         tiles.append(
             {
@@ -249,10 +278,21 @@ def why_nothing(snapshot: Snapshot) -> str:
     return ""
 
 
-def _snapshots_note(stats: CacheStats) -> str:
-    if not stats.snapshots:
+def family_note(snapshot: Snapshot) -> str:
+    """What this model's family cannot do, and what is done instead; "" where it keeps blocks. Pure."""
+    stats = snapshot.cache
+    row = family(snapshot.model.model_type if snapshot.model else "")
+    if not stats.enabled:
         return ""
+    if row.whole_prompt:
+        return (
+            "Prompts of this family cannot be kept: every token sees all that follow it, so none of what was computed "
+            "serves another prompt. Each is computed from its first token."
+        )
+    if not row.snapshots and not stats.snapshots:
+        return ""
+    held = grid.plural(stats.snapshots, "snapshot")
     return (
-        f"Models of this family cannot be kept in blocks. {grid.plural(stats.snapshots, 'snapshot')} of whole prompts "
-        f"({size(stats.snapshot_bytes)}) are held instead."
+        "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were after their last "
+        f"picture and at the end of a turn: {held}, {size(stats.snapshot_bytes)}."
     )
