@@ -32,6 +32,7 @@ class Line:
     sound: str
     decodes: str
     prefix_cache: str
+    vision_features: str
     note: str
 
 
@@ -52,7 +53,7 @@ def markdown() -> str:
 def _line(model_type: str, row: Family) -> Line:
     code = f"`{model_type}`"
     if row.refused:
-        return Line(row.name, code, "–", "–", "–", "–", "–", f"refused: {row.refused}")
+        return Line(row.name, code, "–", "–", "–", "–", "–", "–", f"refused: {row.refused}")
     sees = row.note != "text only"
     untested = [] if row.tested else ["not among the tests"]
     return Line(
@@ -63,6 +64,7 @@ def _line(model_type: str, row: Family) -> Line:
         sound=_sound(row),
         decodes="one at a time" if row.serial else "in a batch",
         prefix_cache="none" if row.whole_prompt else "snapshots" if row.snapshots else "blocks",
+        vision_features=_features(row) if sees else "–",
         note="; ".join([*untested, *filter(None, [row.note])]),
     )
 
@@ -75,6 +77,14 @@ def _clips(row: Family) -> str:
     if row.native_video:
         return "native"
     return "as labelled frames" if row.images_per_prompt is None else "no"
+
+
+def _features(row: Family) -> str:
+    """What is kept of the encoder's work, for when KV is gone. Of pairs a clip at another rate has few of the old: each
+    frame has another neighbour then, and maybe another size."""
+    if row.packed:
+        return "by picture and pair of frames" if row.native_video else "by picture"
+    return "no: encoded all as one" if row.images_per_prompt is None else "no"
 
 
 def _sound(row: Family) -> str:

@@ -224,7 +224,7 @@ async def test_a_family_without_blocks_is_said_to_be_one(tiny_model, engine_for)
     snapshot = await settled(engine)
     stats = snapshot.cache
     note = cache.family_note(snapshot)
-    assert "cannot be kept in blocks" in note
+    assert "cannot be kept in blocks" in note and "Features are not kept" in note
     assert f"{stats.snapshots:,} snapshot" in note and size(stats.snapshot_bytes) in note
     whole = replace(snapshot, model=replace(snapshot.model, model_type="paligemma"))
     assert "cannot be kept:" in cache.family_note(whole)
@@ -238,6 +238,8 @@ def test_what_was_checked_is_told_once_something_was():
         held = CacheStats(enabled=True, cache_verified=checked, cache_mismatches=wrong)
         tiles = {tile["key"]: tile for tile in totals(Snapshot("ready", device, cache=held))["tiles"]}
         assert ("verified" in tiles) == bool(checked)
+    nothing_yet = totals(Snapshot("ready", device, cache=CacheStats(enabled=True)), verifies=True)
+    assert [tile["number"] for tile in nothing_yet["tiles"] if tile["key"] == "verified"] == ["0"]
     assert tiles["verified"]["number"] == "7" and number(tiles["verified"]["words"]) == [2]
 
 

@@ -93,7 +93,7 @@ class CacheTab:
         """What changed since it was last sent. Inputs: view. Outputs: parts."""
         who, snapshot = self._shared.caller(page), self._engine.snapshot()
         values = (
-            totals(snapshot),
+            totals(snapshot, self._engine.config.cache.verify_share > 0),
             self._strips(snapshot, view, who),
             await self._blocks(snapshot, view, who),
             {"charts": self._shared.history.charts(snapshot, time.monotonic())},
@@ -207,8 +207,8 @@ def _drawn(part: str) -> gr.HTML:
     )
 
 
-def totals(snapshot: Snapshot) -> Json:
-    """The headline numbers: those of /v1/cache/stats in words. Pure."""
+def totals(snapshot: Snapshot, verifies: bool = False) -> Json:
+    """The headline numbers: those of /v1/cache/stats in words. verifies: a share of the hits is checked. Pure."""
     stats = stats_json(snapshot.cache)
     disk = stats["disk"]
     tiles = [
@@ -240,7 +240,7 @@ def totals(snapshot: Snapshot) -> Json:
             f"at most {size(stats['limits']['feature_bytes'])}",
         },
     ]
-    if stats["cache_verified"]:
+    if verifies or stats["cache_verified"]:
         wrong = stats["cache_mismatches"]
         tiles.append(
             {
@@ -289,10 +289,16 @@ def family_note(snapshot: Snapshot) -> str:
             "Prompts of this family cannot be kept: every token sees all that follow it, so none of what was computed "
             "serves another prompt. Each is computed from its first token."
         )
-    if not row.snapshots and not stats.snapshots:
-        return ""
-    held = grid.plural(stats.snapshots, "snapshot")
-    return (
-        "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were after their last "
-        f"picture and at the end of a turn: {held}, {size(stats.snapshot_bytes)}."
-    )
+    notes = []
+    if row.snapshots or stats.snapshots:
+        held = grid.plural(stats.snapshots, "snapshot")
+        notes.append(
+            "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were after their "
+            f"last picture and at the end of a turn: {held}, {size(stats.snapshot_bytes)}."
+        )
+    if snapshot.model is not None and snapshot.model.vision and not row.packed:
+        notes.append(
+            "Features are not kept apart from prompts: this family's encoder gets all pictures of a prompt as one, and "
+            "the frames of a clip too. Where a prompt is gone, or a clip is sampled otherwise, all are encoded again."
+        )
+    return " ".join(notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.cache import tensors
+from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.models.families import FAMILIES as ROWS
@@ -36,6 +37,7 @@ def test_the_row_is_what_the_model_is(tiny_model: TinyModel, name: str) -> None:
     loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model(name)))))
     row, tiny = family(name), FAMILIES[name]
     assert tensors.is_plain(loaded.adapter.make_cache()) == (not row.snapshots)
+    assert loaded.adapter.remember(FeatureStore(1)) == row.packed
     assert row.images_per_prompt == tiny.max_images
     assert row.native_video == (tiny.video is not None)
     assert loaded.card.audio == (row.audios_per_prompt != 0) == (tiny.audio is not None)
@@ -46,6 +48,8 @@ def test_a_sheet_of_the_table() -> None:
     assert (lines["Gemma 4"].clips, lines["Gemma 4"].sound) == ("native", "any number, each up to 30 s")
     assert (lines["PaliGemma"].decodes, lines["PaliGemma"].prefix_cache) == ("one at a time", "none")
     assert (lines["Molmo"].pictures, lines["Molmo"].clips) == ("1", "no")
+    assert lines["Qwen3-VL"].vision_features == "by picture and pair of frames"
+    assert lines["Gemma 3"].vision_features.startswith("no: ") and lines["Ultravox"].vision_features == "–"
     assert lines["Ultravox"].note == "refused: mlx-vlm has no implementation of it"
     assert [line.note.startswith("refused") for line in table()] == sorted(
         line.note.startswith("refused") for line in table()
