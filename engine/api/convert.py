@@ -25,6 +25,30 @@ from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 TOOL_ROLES = ("tool", "function")
+TEMPLATE_OWN = frozenset(
+    (
+        "self",
+        "conversation",
+        "messages",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "processor_kwargs",
+        "processor",
+        "prompt",
+    )
+)
+"""What transformers takes beside a template's variables: how the prompt is made, and with chat_template, code."""
 ANYBODY = Caller()
 
 
@@ -40,7 +64,7 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: C
         min_tokens=body.min_tokens or 0,
         stop=_stops(body.stop),
         frames=_frames(body, limits),
-        template_kwargs=tuple(sorted((body.chat_template_kwargs or {}).items())),
+        template_kwargs=_template_kwargs(body.chat_template_kwargs or {}),
         id=request_id,
         tenant=who.tenant(_salt(body)),
     )
@@ -113,6 +137,13 @@ def _sampling(body: Asked) -> Sampling:
         logit_bias=tuple(sorted((body.logit_bias or {}).items())),
         seed=body.seed,
     )
+
+
+def _template_kwargs(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    for name in sorted(TEMPLATE_OWN.intersection(given)):
+        param = f"chat_template_kwargs.{name}"
+        raise BadRequest(f"{param}: this may not be set; only variables of the model's template.", param=param)
+    return tuple(sorted(given.items()))
 
 
 def _salt(body: Asked) -> str:

@@ -107,6 +107,8 @@ def test_an_unreachable_server(http: httpx.Client) -> None:
         ({"cache_salt": "half \ud800"}, "cache_salt"),
         ({"messages": [{"role": "user", "content": "half \udfff"}]}, "messages[0].content"),
         ({"chat_template_kwargs": {"\ud800": 1}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}, "chat_template_kwargs.chat_template"),
+        ({"chat_template_kwargs": {"add_generation_prompt": False}}, "chat_template_kwargs.add_generation_prompt"),
     ],
 )
 def test_wrong_fields_are_400_and_named(http: httpx.Client, body: dict[str, Any], param: str) -> None:
