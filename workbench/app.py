@@ -166,7 +166,7 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     import gradio as gr
 
     from workbench import header
-    from workbench.tabs import cache, chat, video
+    from workbench.tabs import bench, cache, chat, video
 
     shared = _shared(config)
     with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:
@@ -178,7 +178,10 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
                 video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
+            with gr.Tab(bench.NAME):
+                bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
+        bench_tab.follow(tabs)
         page.load(chat_tab.offer_sound, None, chat_tab.composer, **chat.STREAMED)
     return page
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from engine.bench.compare import samples_of
 from engine.bench.result import Result
 from engine.bench.samples import Sample
 from engine.errors import BadRequest
@@ -27,34 +29,34 @@ def check(file: Path) -> None:
 def write(result: Result, file: Path) -> None:
     """By the name's ending. Raises BadRequest when it cannot be written."""
     try:
-        if file.suffix == ".csv":
-            write_csv(result, file)
-        else:
-            file.write_text(json.dumps(result.json(), indent=1), encoding="utf-8")
+        file.write_text(text(result.json(), file.suffix), encoding="utf-8", newline="")
     except OSError as e:
         raise BadRequest(f"{file} cannot be written: {e.strerror}.", param="output") from e
 
 
-def write_csv(result: Result, file: Path) -> None:
-    with file.open("w", encoding="utf-8", newline="") as out:
-        rows = csv_rows(result)
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["suite"])
-        writer.writeheader()
-        writer.writerows(rows)
+def text(found: dict[str, Any], suffix: str) -> str:
+    """What is in the file of a result, from its JSON. suffix: one of SUFFIXES."""
+    if suffix != ".csv":
+        return json.dumps(found, indent=1)
+    out, rows = io.StringIO(), csv_rows(found)
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["suite"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
-def csv_rows(result: Result) -> list[dict[str, Any]]:
+def csv_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each answer: seconds as in Sample, and the case's labels and canary beside it."""
     names = [field.name for field in fields(Sample) if field.name not in NOT_IN_CSV]
-    labels = dict.fromkeys(label for point in result.points for label, _ in point.case.labels)
+    labels = dict.fromkeys(label for point in found["points"] for label in point["labels"])
     rows = []
-    for point in result.points:
-        for number, taken in enumerate(point.rounds):
+    for point in found["points"]:
+        for number, taken in enumerate(samples_of(point)):
             for sample in taken:
-                row: dict[str, Any] = {"suite": point.case.suite, "case": point.case.name, "round": number}
-                row |= {label: dict(point.case.labels).get(label, "") for label in labels}
+                row: dict[str, Any] = {"suite": point["suite"], "case": point["case"], "round": number}
+                row |= {label: point["labels"].get(label, "") for label in labels}
                 row |= {name: getattr(sample, name) for name in names}
-                row |= {"tpot_s": sample.tpot_s, "canary": point.canary.ok, "noisy": bool(point.noise)}
+                row |= {"tpot_s": sample.tpot_s, "canary": point["canary"]["ok"], "noisy": bool(point["noise"])}
                 rows.append(row)
     return rows
 

@@ -99,8 +99,12 @@ class Point:
         return {name: spread([v for v in self.by_round(name) if v is not None]) for name in ("ttft", "tpot")}
 
     def json(self) -> dict[str, Any]:
+        return {**self.summary(), "rounds": [[asdict(sample) for sample in taken] for taken in self.rounds]}
+
+    def summary(self, names: Sequence[str] = tuple(UNITS)) -> dict[str, Any]:
+        """The JSON without the rounds, with the metrics of these names."""
         samples = self.samples
-        found = {name: self.metric(name) for name in UNITS}
+        found = {name: self.metric(name) for name in names}
         return {
             "suite": self.case.suite,
             "case": self.case.name,
@@ -115,7 +119,6 @@ class Point:
             "canary": self.canary.json(),
             "noise": list(self.noise),
             "errors": list(self.errors),
-            "rounds": [[asdict(sample) for sample in taken] for taken in self.rounds],
         }
 
 

@@ -1,0 +1,304 @@
+// Draws the Benchmark tab from plain values.
+(() => {
+  const { make, say, set, show, button, keep, heading, drawing, save } = window.workbenchDraw;
+  const { chart, update, png } = window.workbenchPlot;
+
+  const field = (words, input) => {
+    const label = make("label", "field");
+    label.append(make("span", "", words), input);
+    return label;
+  };
+
+  const input = (type, value, more = {}) => Object.assign(make("input"), { type, value, ...more });
+
+  // --- what is measured, how far it is, and what came of it
+
+  const panel = (element, props, watch, trigger) => {
+    const note = make("p", "note"), body = make("div", "body"), form = make("form"), suites = make("div", "suites");
+    const about = make("p", "about"), options = make("div", "options");
+    const prompts = input("number", 5, { min: 1, max: 100, required: true });
+    const tokens = input("number", 256, { min: 1, max: 4096, required: true });
+    const quick = input("checkbox", "", { checked: true });
+    const run = make("button", "primary run", "Run");
+    suites.setAttribute("role", "radiogroup");
+    suites.setAttribute("aria-label", "What is measured");
+    const quickly = make("label", "field check");
+    quickly.append(quick, make("span", "", "Quick"));
+    quickly.title = "Fewer cases, and answers of at most 64 tokens";
+    options.append(field("Prompts", prompts), field("Tokens per answer", tokens), quickly, run);
+    form.append(suites, about, options);
+
+    const going = make("div", "going"), words = make("p"), bar = make("div", "progress"), count = make("p", "count");
+    const stop = button("quiet stop", "Stop", () => { stop.disabled = true; trigger("submit", { action: "stop" }); });
+    bar.setAttribute("role", "progressbar");
+    bar.append(make("i"));
+    going.append(words, stop, bar, count);
+
+    const end = make("form", "end"), said = make("p"), name = input("text", "", { maxLength: 60, required: true });
+    name.setAttribute("aria-label", "Name to keep the run under");
+    const kept = make("p", "kept"), keeping = make("div", "keeping");
+    keeping.append(name, make("button", "quiet keep", "Keep"));
+    end.append(said, keeping, kept);
+    end.addEventListener("submit", (event) => {
+      event.preventDefault();
+      trigger("submit", { action: "keep", name: name.value });
+    });
+
+    const noise = make("div", "noise"), facts = make("p", "machine"), roof = make("div", "roofline"), share = make("div", "share");
+    share.append(make("i"));
+    roof.append(make("h4", "", "Decode, of the memory's limit"), make("strong"), share, make("p"));
+    const work = make("div", "work"), side = make("div", "side");
+    work.append(form, going, end, noise);
+    side.append(roof, facts);
+    body.append(work, side);
+    element.firstElementChild.replaceChildren(
+      heading("Benchmark", "Measures this model on this machine, in this process, while the chat goes on. Every case is proven: "
+        + "blank the picture and the answer must change."), note, body);
+
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      run.disabled = true;
+      trigger("submit", { action: "run", suite: form.elements.suite.value, quick: quick.checked,
+        prompts: prompts.valueAsNumber, max_tokens: tokens.valueAsNumber });
+    });
+    const describe = () => {
+      const one = suites.querySelector("input:checked");
+      say(about, one ? one.dataset.words : "");
+    };
+    suites.addEventListener("change", describe);
+
+    drawing(props, watch, (value) => {
+      say(note, value.note);
+      show(body, value.operator);
+      if (!value.operator) return;
+      keep(suites, value.suites, (item) => {
+        const label = make("label", "suite");
+        label.append(input("radio", item.key, { name: "suite" }), make("span", "", item.name));
+        return label;
+      }, (label, item) => {
+        const radio = label.firstChild;
+        radio.disabled = Boolean(item.cannot);
+        radio.dataset.words = item.words;
+        label.title = item.cannot || item.words;
+      });
+      if (!suites.querySelector("input:checked:enabled"))
+        (suites.querySelector('input[value="image"]:enabled') ?? suites.querySelector("input:enabled"))?.click();
+      describe();
+      show(form, !value.run);
+      run.disabled = Boolean(value.note);
+      show(going, Boolean(value.run));
+      if (value.run) {
+        const { done, of } = value.run;
+        if (of === 0) stop.disabled = false;
+        say(words, value.run.words);
+        say(count, [of ? `${done} of ${of} answers` : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
+        bar.firstChild.style.width = `${of ? (100 * done) / of : 0}%`;
+        set(bar, "aria-valuenow", done);
+        set(bar, "aria-valuemax", of);
+        set(bar, "aria-label", "Answers");
+      } else {
+        stop.disabled = false;
+      }
+      show(end, Boolean(value.end));
+      if (value.end) {
+        say(said, value.end.words);
+        said.classList.toggle("bad", value.end.bad);
+        show(keeping, value.end.keep && !value.end.kept);
+        say(kept, value.end.kept ? `Kept as “${value.end.kept}”.` : "");
+        if (name.dataset.suggested !== value.end.suggested) {
+          name.dataset.suggested = value.end.suggested;
+          name.value = value.end.suggested;
+        }
+      }
+      keep(noise, value.noise.map((text) => ({ key: text, text })), () => make("span", "chip"), (chip, item) => say(chip, item.text));
+      say(facts, value.machine.join(" · "));
+      show(roof, Boolean(value.roofline.words));
+      if (value.roofline.words) {
+        const [, number, track, text] = roof.children;
+        say(number, value.roofline.number);
+        track.firstChild.style.width = `${Math.min(100, 100 * value.roofline.share)}%`;
+        say(text, value.roofline.words);
+      }
+    });
+  };
+
+  // --- charts
+
+  const charts = (element, props, watch) => {
+    const all = make("div", "all-charts"), empty = make("p", "empty");
+    let shown = {};
+    const picture = button("quiet png", "PNG", async () => save(`${shown.title}.png`, await png([...all.children], shown.title, shown.machine)));
+    picture.title = "Save the charts as a picture";
+    const head = heading("Charts", "Drag across a chart to look closer. A hollow point is still being measured or noisy; a red one is not to be believed.", picture);
+    element.firstElementChild.replaceChildren(head, all, empty);
+    drawing(props, watch, (value) => {
+      shown = value;
+      const some = Boolean(value.charts?.length);
+      show(head, some);
+      say(empty, some || !value.charts ? "" : "Nothing has been measured yet. Choose what to measure and press Run; the charts grow as answers come.");
+      keep(all, value.charts ?? [], chart, update);
+    });
+  };
+
+  // --- the numbers
+
+  const LAMPS = { good: "passed", false: "failed", unknown: "not known", "": "not yet" };
+
+  const table = () => {
+    const node = make("div", "numbers"), scroll = make("div", "scroll"), grid = make("table"), head = make("thead"), body = make("tbody");
+    head.append(make("tr"));
+    grid.append(head, body);
+    scroll.append(grid);
+    scroll.tabIndex = 0;
+    node.append(make("h4"), scroll);
+    return node;
+  };
+
+  const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => say(cell, item.text));
+
+  const line = () => {
+    const row = make("tr"), told = make("tr", "told"), cell = make("td");
+    told.append(cell);
+    row.told = told;
+    const open = button("lamp-button", "", () => {
+      told.hidden = !told.hidden;
+      set(open, "aria-expanded", !told.hidden);
+    });
+    open.append(make("i", "lamp"), make("span"));
+    set(open, "aria-expanded", false);
+    told.hidden = true;
+    row.open = open;
+    row.proof = make("td", "proof");
+    row.proof.append(open, make("span", "chip noisy", "noisy"));
+    return row;
+  };
+
+  const fill = (row, item, width) => {
+    row.className = item.marks.running ? "running" : "";
+    keep(row, [...item.cells.map((text, place) => ({ key: place, text })), { key: "proof" }],
+      (cell) => (cell.key === "proof" ? row.proof : make("td")), (cell, one) => { if (one.key !== "proof") say(cell, one.text); });
+    row.open.dataset.lamp = item.marks.canary;
+    say(row.open.lastChild, LAMPS[item.marks.canary]);
+    set(row.open, "aria-label", `Canary of ${item.cells[0]}: ${LAMPS[item.marks.canary]}. Show what was checked`);
+    row.open.disabled = !item.more.length;
+    show(row.proof.lastChild, item.marks.noise);
+    row.told.firstChild.colSpan = width;
+    keep(row.told.firstChild, item.more.map((one) => ({ ...one, key: one.words })), () => {
+      const said = make("p");
+      said.append(make("i", "lamp"), make("span"));
+      return said;
+    }, (said, one) => {
+      said.dataset.lamp = one.lamp;
+      say(said.lastChild, one.words);
+    });
+  };
+
+  const tables = (element, props, watch) => {
+    const head = heading("Numbers", "Medians, with the 95th percentile in brackets. Click a canary to read what was checked.");
+    const measured = make("div", "measured"), facts = make("div", "facts"), compared = make("div", "compared");
+    element.firstElementChild.replaceChildren(head, compared, measured, facts);
+    drawing(props, watch, (value) => {
+      const some = value.tables ?? [];
+      show(head, some.length > 0);
+      keep(measured, some, table, (node, item) => {
+        const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
+        say(name, some.length > 1 ? item.name : "");
+        cells(top.firstChild, [...item.heads, "canary"], "th");
+        const lines = new Map([...body.children].filter((row) => row.told).map((row) => [row.dataset.key, row]));
+        item.rows.forEach((one) => {
+          const row = lines.get(one.key) ?? line();
+          lines.delete(one.key);
+          row.dataset.key = one.key;
+          fill(row, one, item.heads.length + 1);
+          one.nodes = [row, row.told];
+        });
+        const wanted = item.rows.flatMap((one) => one.nodes);
+        wanted.forEach((row, place) => { if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null); });
+        while (body.children.length > wanted.length) body.lastChild.remove();
+      });
+      keep(facts, value.facts ?? [], () => {
+        const node = make("div");
+        node.append(make("h4"), make("ul"));
+        return node;
+      }, (node, item) => {
+        say(node.firstChild, some.length > 1 ? `What ${item.name} found` : "What it comes to");
+        keep(node.lastChild, item.facts.map((one) => ({ ...one, key: one.title })), () => {
+          const one = make("li");
+          one.append(make("i", "lamp"), make("span"), make("strong"), make("em"));
+          return one;
+        }, (one, fact) => {
+          const [, title, number, goal] = one.children;
+          one.dataset.lamp = fact.lamp;
+          say(title, fact.title);
+          say(number, fact.value);
+          say(goal, fact.goal ? `${fact.lamp === "good" ? "reached" : "missed"}: ${fact.goal}` : "");
+        });
+      });
+      keep(compared, value.compared ?? [], table, (node, item) => {
+        const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
+        say(name, item.rows.length ? item.name : `${item.name}: no case in common`);
+        show(scroll, item.rows.length > 0);
+        cells(top.firstChild, ["case", "metric", "ratio", "95 % interval", ""], "th");
+        keep(body, item.rows, () => make("tr"), (row, one) => {
+          row.className = one.verdict;
+          cells(row, [...one.cells, { even: "no difference shown", better: "better", worse: "worse" }[one.verdict]], "td");
+        });
+        if (!node.children[2]) node.append(make("p", "caution"));
+        say(node.children[2], item.caution ? `Not the same in both: ${item.caution}.` : "");
+      });
+    });
+  };
+
+  // --- runs
+
+  const runs = (element, props, watch, trigger) => {
+    const list = make("div", "list"), empty = make("p", "empty");
+    const head = heading("Kept runs", "Tick two or more to lay them over each other; the first is what the others are held against.");
+    element.firstElementChild.replaceChildren(head, list, empty);
+    const act = (action, node, more = {}) => trigger("submit", { action, name: node.dataset.name, ...more });
+    const create = () => {
+      const node = make("div", "run"), label = make("label"), box = input("checkbox", "");
+      const texts = make("span", "texts");
+      texts.append(make("b"), make("small"));
+      label.append(box, make("i", "lamp"), texts);
+      box.addEventListener("change", () => act("show", node, { on: box.checked }));
+      const remove = button("quiet delete", "Delete", () => {
+        if (remove.dataset.sure) return act("delete", node);
+        remove.dataset.sure = "yes";
+        remove.textContent = "Delete for good?";
+        setTimeout(() => { delete remove.dataset.sure; remove.textContent = "Delete"; }, 4000);
+      });
+      const actions = make("div", "actions");
+      for (const suffix of [".csv", ".json"])
+        actions.append(button("quiet", suffix.slice(1).toUpperCase(), () => act("export", node, { suffix })));
+      actions.append(remove);
+      node.append(label, actions);
+      return node;
+    };
+    drawing(props, watch, (value) => {
+      const last = value.last ? [{ key: "", name: "This run", words: "not kept: the next run takes its place", on: value.on, last: true }] : [];
+      const all = [...last, ...(value.runs ?? [])];
+      show(head, Boolean(value.runs));
+      say(empty, value.runs && !all.length ? "None yet. A run that has ended can be kept under a name; runs that vllm-mlx-bench --save kept are here too." : "");
+      keep(list, all.map((item) => ({ ...item, key: `run ${item.key}` })), create, (node, item) => {
+        const [label, actions] = node.children, [box, lamp, texts] = label.children;
+        node.dataset.name = item.last ? "" : item.name;
+        box.checked = item.on;
+        box.disabled = Boolean(item.last);
+        lamp.dataset.lamp = item.canary === true ? "good" : item.canary === false ? "false" : "";
+        lamp.title = item.last ? "" : `canary: ${LAMPS[item.canary === null ? "unknown" : item.canary ? "good" : "false"]}`;
+        say(texts.firstChild, item.name);
+        say(texts.lastChild, item.words);
+        show(actions.lastChild, !item.last);
+        for (const one of actions.children) set(one, "aria-label", `${one.textContent}: ${item.name}`);
+      });
+    });
+  };
+
+  // A file that was asked for.
+  const file = (element, props, watch) => drawing(props, watch, (value) => {
+    if (value.name) save(value.name, new Blob([value.text], { type: value.name.endsWith(".csv") ? "text/csv" : "application/json" }));
+  });
+
+  window.workbenchBench = { panel, charts, tables, runs, file };
+})();

@@ -1,0 +1,348 @@
+// Charts as SVG: lines, times and bars, y from zero. A chart that is sent again is changed in place: its zoom is kept.
+// Drag across it to zoom, double click or Esc to see all of it; + - and the arrow keys do the same.
+(() => {
+  const { make, say, set, show, button, keep } = window.workbenchDraw;
+  const NS = "http://www.w3.org/2000/svg";
+  const HEIGHT = 210, LEFT = 54, RIGHT = 14, TOP = 10, BOTTOM = 26;
+  const ROW = 40, BAR = 12;  // of a chart of bars: a case's words, then a bar for each series
+  const NAMES = { noisy: "noisy: its rounds differ by more than 15 %, or others asked meanwhile",
+                  false: "the canary failed: not to be believed", running: "still being measured" };
+
+  const shape = (tag, name = "") => {
+    const node = document.createElementNS(NS, tag);
+    if (name) node.setAttribute("class", name);
+    return node;
+  };
+  const place = (node, values) => { for (const [name, value] of Object.entries(values)) set(node, name, value); };
+
+  // --- numbers
+
+  const figures = (value) => {
+    const size = Math.abs(value);
+    if (size >= 1000) return Math.round(value).toLocaleString("en");
+    return String(Number(value.toPrecision(3)));
+  };
+  const BYTES = [[2 ** 30, "GB"], [2 ** 20, "MB"], [2 ** 10, "KB"]];
+  const unitOf = (unit, top) => {
+    if (unit !== "bytes") return [1, unit];
+    return BYTES.find(([size]) => top >= size) ?? [1, "B"];
+  };
+  // The end of an axis and the step of its marks, both round, for about `count` marks.
+  const round = (top, count) => {
+    const rough = (top || 1) / count, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough * 0.999) * power;
+    return [Math.ceil((top || 1) / step - 1e-9) * step, step];
+  };
+  const range = (start, end, step) => {
+    const marks = [];
+    for (let i = Math.ceil(start / step - 1e-9); i * step <= end + step * 1e-6; i += 1) marks.push(i * step);
+    return marks;
+  };
+
+  // --- one chart
+
+  const chart = (item) => {
+    const node = make("div", `chart ${item.kind}`), head = make("div", "head"), frame = make("div", "frame");
+    const svg = shape("svg"), tip = make("div", "tip"), legend = make("div", "legend");
+    const whole = button("quiet whole", "Show all", () => zoom(node, null));
+    head.append(make("h4"), make("span", "unit"), whole);
+    for (const name of ["bands", "grid", "marks", "lines", "dots", "choice"]) svg.append(shape("g", name));
+    frame.append(svg, tip);
+    node.append(head, frame, legend);
+    frame.tabIndex = 0;
+    node.plot = { zoom: null, item, width: 0 };
+    listen(node, frame);
+    new ResizeObserver(() => {
+      const width = Math.round(frame.clientWidth);
+      if (width && width !== node.plot.width) {
+        node.plot.width = width;
+        draw(node);
+      }
+    }).observe(frame);
+    return node;
+  };
+
+  const update = (node, item) => {
+    const told = JSON.stringify(item);
+    if (node.plot.told === told) return;
+    node.plot.told = told;
+    node.plot.item = item;
+    draw(node);
+  };
+
+  const zoom = (node, range) => {
+    node.plot.zoom = range;
+    draw(node);
+  };
+
+  const draw = (node) => {
+    const { item, width } = node.plot, [head, frame, legend] = node.children, [name, unit, whole] = head.children;
+    say(name, item.title);
+    show(whole, Boolean(node.plot.zoom));
+    if (!width) return;
+    const svg = frame.firstChild;
+    const layers = Object.fromEntries([...svg.children].map((layer) => [layer.getAttribute("class"), layer]));
+    const said = item.kind === "bars" ? bars(node, layers, item, width) : lines(node, layers, item, width);
+    say(unit, said.unit);
+    place(svg, { width, height: said.height, viewBox: `0 0 ${width} ${said.height}`, role: "img", "aria-label": words(item) });
+    const named = item.series.length > 1 || item.kind === "time" || item.series.some((one) => one.name !== "this run");
+    const entries = named ? item.series.map((one) => ({ key: one.key, colour: `s-${one.place}`, text: one.name })) : [];
+    if (item.bands?.length) entries.push({ key: "band", colour: "band", text: "others were served" });
+    keep(legend, entries, () => {
+      const entry = make("span", "entry");
+      entry.append(make("i"), make("span"));
+      return entry;
+    }, (entry, one) => {
+      entry.firstChild.className = `swatch ${one.colour}`;
+      say(entry.lastChild, one.text);
+    });
+  };
+
+  // What the chart shows, for those who do not see it.
+  const words = (item) => {
+    const said = item.series.filter((one) => one.points.length).map((one) => {
+      const ys = one.points.map((point) => point[1]);
+      return `${one.name}: ${ys.length} values from ${figures(Math.min(...ys))} to ${figures(Math.max(...ys))}`;
+    });
+    return `${item.title}, ${item.unit}. ${said.join("; ") || "nothing yet"}`;
+  };
+
+  // --- lines
+
+  const extent = (item) => {
+    const xs = item.series.flatMap((one) => one.points.map((point) => point[0]));
+    if (item.x.scale === "log") return [Math.min(1, ...xs) / 1.15, Math.max(2, ...xs) * 1.15];
+    if (item.x.scale === "count") return [0.5, Math.max(1, ...xs) + 0.5];
+    const top = Math.max(0, ...xs) || 1;
+    return [0, item.kind === "time" ? Math.max(top, 10) : top * 1.04];
+  };
+
+  const scales = (node, item, width) => {
+    const [x0, x1] = node.plot.zoom ?? extent(item), log = item.x.scale === "log";
+    const at = log ? Math.log2 : (x) => x, back = log ? (x) => 2 ** x : (x) => x;
+    const span = at(x1) - at(x0) || 1, wide = width - LEFT - RIGHT;
+    const seen = item.series.flatMap((one) => one.points.filter(([x]) => x >= x0 && x <= x1).map((point) => point[1]));
+    const most = Math.max(0, ...seen), [divide, unit] = unitOf(item.unit, most);
+    const [top, step] = round(most / divide, 4), tall = HEIGHT - TOP - BOTTOM;
+    return {
+      x0, x1, divide, unit, step, top,
+      x: (x) => LEFT + (wide * (at(x) - at(x0))) / span,
+      y: (y) => TOP + tall * (1 - y / divide / top),
+      back: (px) => back(at(x0) + (span * (px - LEFT)) / wide),
+    };
+  };
+
+  const clock = (seconds) => {
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  };
+
+  const xMarks = (item, scale, width) => {
+    const room = Math.max(2, Math.floor((width - LEFT) / 70));
+    if (item.x.scale !== "linear") {
+      const xs = [...new Set(item.series.flatMap((one) => one.points.map((point) => point[0])))].sort((a, b) => a - b);
+      const seen = xs.filter((x) => x >= scale.x0 && x <= scale.x1), every = Math.ceil(seen.length / (room * 1.6));
+      return seen.filter((_, i) => i % every === 0).map((x) => [x, String(x)]);
+    }
+    const minutes = item.kind === "time" && scale.x1 - scale.x0 > 150;
+    const step = minutes ? 60 * Math.ceil((scale.x1 - scale.x0) / 60 / room) : round(scale.x1 - scale.x0, room)[1];
+    return range(scale.x0, scale.x1, step).map((x) => [x, minutes ? clock(x) : figures(x)]);
+  };
+
+  const lines = (node, layers, item, width) => {
+    const scale = scales(node, item, width), bottom = HEIGHT - BOTTOM, right = width - RIGHT;
+    node.plot.scale = scale;
+    const inside = ([x]) => x >= scale.x0 && x <= scale.x1;
+    keep(layers.grid, range(0, scale.top, scale.step).map((y) => ({ key: y, y })), () => shape("line"), (line, { y }) =>
+      place(line, { x1: LEFT, x2: right, y1: scale.y(y * scale.divide), y2: scale.y(y * scale.divide), class: y ? "" : "zero" }));
+    const ys = range(0, scale.top, scale.step).map((y) => ({ key: `y${y}`, x: LEFT - 8, y: scale.y(y * scale.divide) + 4, anchor: "end", text: figures(y) }));
+    const xs = xMarks(item, scale, width).map(([x, text]) => ({ key: `x${x}`, x: scale.x(x), y: bottom + 17, anchor: "middle", text }));
+    texts(layers.marks, [...ys, ...xs]);
+    keep(layers.bands, (item.bands ?? []).filter(([a, b]) => b > scale.x0 && a < scale.x1).map((band) => ({ key: band[0], band })),
+      () => shape("rect", "band"), (rect, { band }) => {
+        const a = scale.x(Math.max(band[0], scale.x0)), b = scale.x(Math.min(band[1], scale.x1));
+        place(rect, { x: a, y: TOP, width: Math.max(2, b - a), height: bottom - TOP });
+      });
+    keep(layers.lines, item.series.filter((one) => one.points.length), () => shape("polyline"), (line, one) => {
+      // One point beyond each edge, so that a line leads out of a zoomed chart; clipped by the frame.
+      const points = one.points.filter((point, i) => inside(point) || inside(one.points[i + 1] ?? [NaN]) || inside(one.points[i - 1] ?? [NaN]));
+      place(line, { class: `line s-${one.place}`, points: points.map(([x, y]) => `${scale.x(x).toFixed(1)},${scale.y(y).toFixed(1)}`).join(" ") });
+    });
+    const dots = item.kind === "time" ? [] : item.series.flatMap((one) => one.points.filter(inside).map((point) => ({ key: `${one.key}/${point[0]}`, one, point })));
+    keep(layers.dots, dots, () => shape("circle"), (dot, { one, point: [x, y, , mark] }) =>
+      place(dot, { class: `dot s-${one.place} ${mark}`, cx: scale.x(x).toFixed(1), cy: scale.y(y).toFixed(1), r: 4 }));
+    return { unit: [scale.unit, `by ${item.x.title}`].join(" "), height: HEIGHT };
+  };
+
+  const texts = (layer, items) => keep(layer, items, () => shape("text"), (text, one) => {
+    place(text, { x: one.x.toFixed(1), y: one.y.toFixed(1), "text-anchor": one.anchor, class: one.name ?? "" });
+    say(text, one.text);
+  });
+
+  // --- bars
+
+  const bars = (node, layers, item, width) => {
+    const names = [...new Set(item.series.flatMap((one) => one.points.map((point) => point[0])))];
+    const each = ROW - BAR - 6 + (BAR + 2) * item.series.length;
+    const most = Math.max(0, ...item.series.flatMap((one) => one.points.map((point) => point[1]))) || 1;
+    const wide = width - 8 - 86;
+    const found = item.series.flatMap((one, i) => one.points.map(([name, y, , mark]) => ({
+      key: `${one.key}/${name}`, one, y, mark, width: Math.max(2, (wide * y) / most),
+      top: names.indexOf(name) * each + 20 + i * (BAR + 2),
+    })));
+    node.plot.scale = null;
+    keep(layers.dots, found, () => shape("rect"), (bar, b) =>
+      place(bar, { class: `bar s-${b.one.place} ${b.mark}`, x: 4, y: b.top, width: b.width.toFixed(1), height: BAR, rx: 3 }));
+    const said = names.map((name, i) => ({ key: name, x: 4, y: i * each + 14, anchor: "start", text: name, name: "case" }));
+    texts(layers.marks, [...said, ...found.map((b) => ({ key: `n/${b.key}`, x: b.width + 10, y: b.top + BAR - 1.5, anchor: "start", text: `${figures(b.y)} ${item.unit}` }))]);
+    for (const name of ["bands", "grid", "lines"]) layers[name].replaceChildren();
+    return { unit: `${item.unit}, median of each case`, height: Math.max(40, names.length * each + 8) };
+  };
+
+  // --- looking closer
+
+  const listen = (node, frame) => {
+    const [svg, tip] = frame.children, choice = svg.lastChild;
+    let from = null;
+    const px = (event) => {
+      const box = frame.getBoundingClientRect();
+      return Math.min(Math.max(event.clientX - box.left, LEFT), node.plot.width - RIGHT);
+    };
+    const nearest = (at) => {
+      const { item, scale } = node.plot;
+      return item.series.map((one) => {
+        const points = one.points.filter(([x]) => x >= scale.x0 && x <= scale.x1);
+        const best = points.reduce((a, b) => (a && Math.abs(scale.x(a[0]) - at) <= Math.abs(scale.x(b[0]) - at) ? a : b), null);
+        return best && { one, best };
+      }).filter(Boolean);
+    };
+    const tell = (event) => {
+      const { scale, item } = node.plot;
+      if (!scale) return;
+      const at = px(event), found = nearest(at);
+      show(tip, found.length > 0);
+      if (!found.length) return;
+      const near = found.reduce((a, b) => (Math.abs(scale.x(a.best[0]) - at) <= Math.abs(scale.x(b.best[0]) - at) ? a : b)).best;
+      const head = near[2] || (item.kind === "time" ? `at ${clock(near[0])}` : String(near[0]));
+      const notes = [...new Set(found.map(({ best }) => NAMES[best[3]]).filter(Boolean))];
+      tip.replaceChildren(make("b", "", head), ...found.map(({ one, best }) => {
+        const line = make("span");
+        const [divide, unit] = unitOf(item.unit, best[1]);
+        line.append(make("i", `swatch s-${one.place}`), `${figures(best[1] / divide)} ${unit}`,
+          ...(found.length > 1 ? [make("em", "", one.name)] : []));
+        return line;
+      }), ...notes.map((note) => make("small", "", note)));
+      const x = scale.x(near[0]), left = x > node.plot.width / 2;
+      Object.assign(tip.style, { left: left ? "" : `${x + 12}px`, right: left ? `${node.plot.width - x + 12}px` : "" });
+      if (from === null) {
+        keep(choice, [{ key: "at" }], () => shape("line", "at"), (line) => place(line, { x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }));
+      } else {
+        keep(choice, [{ key: "range" }], () => shape("rect", "range"), (rect) =>
+          place(rect, { x: Math.min(from, at), y: TOP, width: Math.abs(at - from), height: HEIGHT - TOP - BOTTOM }));
+      }
+    };
+    const away = () => {
+      show(tip, false);
+      choice.replaceChildren();
+    };
+    show(tip, false);
+    frame.addEventListener("pointerdown", (event) => {
+      if (!node.plot.scale || event.button !== 0) return;
+      from = px(event);
+      frame.setPointerCapture(event.pointerId);
+    });
+    frame.addEventListener("pointermove", tell);
+    frame.addEventListener("pointerup", (event) => {
+      const began = from, ended = px(event), scale = node.plot.scale;
+      from = null;
+      choice.replaceChildren();
+      if (began !== null && scale && Math.abs(ended - began) > 8)
+        zoom(node, [scale.back(Math.min(began, ended)), scale.back(Math.max(began, ended))]);
+    });
+    frame.addEventListener("pointercancel", () => { from = null; away(); });
+    frame.addEventListener("pointerleave", () => { if (from === null) away(); });
+    frame.addEventListener("dblclick", () => zoom(node, null));
+    frame.addEventListener("keydown", (event) => {
+      const { scale, item } = node.plot;
+      if (!scale) return;
+      const wide = node.plot.width - LEFT - RIGHT, [a, b] = [LEFT, LEFT + wide];
+      const [low, high] = extent(item);
+      const to = (x0, x1) => zoom(node, [Math.max(low, scale.back(x0)), Math.min(high, scale.back(x1))]);
+      const keys = {
+        "+": () => to(a + wide / 4, b - wide / 4),
+        "-": () => to(a - wide / 2, b + wide / 2),
+        ArrowLeft: () => { if (scale.x0 > low) to(a - wide / 4, b - wide / 4); },
+        ArrowRight: () => { if (scale.x1 < high) to(a + wide / 4, b + wide / 4); },
+        Escape: () => { if (node.plot.zoom) zoom(node, null); },
+      };
+      if (!keys[event.key]) return;
+      event.preventDefault();
+      keys[event.key]();
+    });
+  };
+
+  // --- a picture of charts
+
+  const LOOK = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "opacity", "font-size", "font-weight"];
+  const GAP = 18, WIDTH = 620, HEAD = 34;
+
+  const inlined = (svg) => {
+    const copy = svg.cloneNode(true), from = [...svg.querySelectorAll("*")], to = [...copy.querySelectorAll("*")];
+    from.forEach((node, i) => {
+      const look = getComputedStyle(node);
+      for (const name of LOOK) to[i].setAttribute(name, look.getPropertyValue(name));
+    });
+    copy.querySelector(".choice")?.remove();
+    return copy;
+  };
+
+  const label = (text, x, y, colour, size, weight = "400") => {
+    const node = shape("text");
+    place(node, { x, y, fill: colour, "font-size": size, "font-weight": weight });
+    node.textContent = text;
+    return node;
+  };
+
+  // The charts that stand in `nodes`, two side by side, under a title: a PNG blob.
+  const png = async (nodes, title, under) => {
+    const look = getComputedStyle(document.body), ink = look.getPropertyValue("--body-text-color") || look.color;
+    const quiet = getComputedStyle(nodes[0].querySelector(".unit")).color, root = shape("svg");
+    const paper = getComputedStyle(nodes[0]).backgroundColor, columns = nodes.length > 1 ? 2 : 1;
+    root.append(label(title, GAP, 34, ink, 19, "650"), label(under, GAP, 56, quiet, 12));
+    let top = 74, tall = 0;
+    nodes.forEach((node, i) => {
+      const copy = inlined(node.querySelector("svg")), column = i % columns, x = GAP + column * (WIDTH + GAP);
+      const width = Number(copy.getAttribute("width")), height = Number(copy.getAttribute("height"));
+      const scale = WIDTH / width;
+      if (!column) { top += tall; tall = 0; }
+      root.append(label(node.querySelector("h4").textContent, x, top + 16, ink, 14, "600"));
+      const unit = label(node.querySelector(".unit").textContent, x + WIDTH, top + 16, quiet, 12);
+      unit.setAttribute("text-anchor", "end");
+      const group = shape("g");
+      group.setAttribute("transform", `translate(${x} ${top + HEAD - 8}) scale(${scale})`);
+      group.append(...copy.children);
+      root.append(unit, group);
+      let left = x;
+      for (const entry of node.querySelectorAll(".legend .entry")) {
+        const swatch = shape("rect"), text = entry.textContent;
+        place(swatch, { x: left, y: top + HEAD + height * scale - 6, width: 11, height: 11, rx: 3, fill: getComputedStyle(entry.firstChild).backgroundColor });
+        root.append(swatch, label(text, left + 17, top + HEAD + height * scale + 4, quiet, 12));
+        left += 34 + text.length * 6.6;
+      }
+      tall = Math.max(tall, HEAD + height * scale + 30);
+    });
+    const width = columns * (WIDTH + GAP) + GAP, height = Math.ceil(top + tall);
+    place(root, { xmlns: NS, width, height, viewBox: `0 0 ${width} ${height}`, "font-family": "system-ui, sans-serif" });
+    const image = new Image();
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(root))}`;
+    await image.decode();
+    const canvas = document.createElement("canvas"), draw = canvas.getContext("2d");
+    Object.assign(canvas, { width: width * 2, height: height * 2 });
+    draw.fillStyle = paper;
+    draw.fillRect(0, 0, canvas.width, canvas.height);
+    draw.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  };
+
+  window.workbenchPlot = { chart, update, png };
+})();
