@@ -37,6 +37,7 @@ THREAD_FILES = {
     "workbench/app.py",
     "engine/cache/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
     "engine/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
+    "workbench/bench.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
 
 

@@ -6,6 +6,7 @@ Run.events() ──(task; a page that closes does not end it)──> Live ──
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from contextlib import aclosing
@@ -23,6 +24,7 @@ from engine.errors import BadRequest, EngineError, Unavailable
 from workbench.live import Json, Live, Shown, kept
 
 if TYPE_CHECKING:
+    from engine.bench.result import Result
     from engine.bench.stats import Ratio
     from engine.core import Engine
     from engine.types import ModelCard
@@ -82,7 +84,7 @@ class Bench:
             async with aclosing(self._run.events()) as events:
                 async for event in events:
                     if isinstance(event, Finished):
-                        live.whole = await asyncio.to_thread(event.result.json)
+                        live.whole = await asyncio.to_thread(_as_kept, event.result)
                     live.take(event, time.monotonic())
         except EngineError as error:
             live.error = error.message
@@ -152,6 +154,12 @@ class Bench:
         if pair not in self._ratios:
             self._ratios[pair] = await asyncio.to_thread(compare.ratios, base.whole, other.whole)
         return self._ratios[pair]
+
+
+def _as_kept(result: Result) -> Json:
+    """A result's JSON as it is when it comes from a file: lists, no tuples."""
+    whole: Json = json.loads(json.dumps(result.json()))
+    return whole
 
 
 def cannot(suite: str, card: ModelCard | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.bench.report import NAMES
 from engine.bench.result import LESS_IS_BETTER, UNITS
+from engine.bench.stats import Ratio
 from engine.bench.store import Entry
 from workbench.charts import mark
 from workbench.header import size
@@ -21,7 +22,9 @@ COLUMNS = ("ttft", "tpot", "itl", "e2e", "generation_tps", "prompt_tps", "total_
 WITH_TAIL = ("ttft", "itl")
 """Metrics whose p95 stands beside the median."""
 
-SAID = {"false": "canary failed", "noisy": "noisy", "running": "running"}
+HEADS = {**NAMES, "e2e": "E2E"}
+WIDEST = 100.0
+"""An interval whose ends are further apart than this says nothing."""
 
 
 def digits(value: float) -> str:
@@ -40,13 +43,13 @@ def _table(run: Shown) -> Json:
     several = len({row["target"] for row in run.rows}) > 1
     names = [name for name in COLUMNS if any(row.get(name) for row in run.rows) and _says(name, run)]
     heads = ["case", *(["target"] if several else []), "answers"]
-    heads += [f"{NAMES[name]}{_unit(name)}" for name in names] + ["prompt tokens", "cached"]
+    heads += [f"{HEADS[name]}{_unit(name)}" for name in names] + ["tokens (cached)"]
     rows = []
     for row in run.rows:
         each = max(row["answers"], 1)
         cells = [row["case"], *([row["target"]] if several else []), str(row["answers"])]
         cells += [_cell(row.get(name), name) for name in names]
-        cells += [digits(row["prompt_tokens"] / each), digits(row["cached_tokens"] / each)]
+        cells.append(f"{row['prompt_tokens'] / each:,.0f} ({row['cached_tokens'] / each:,.0f})")
         rows.append({"key": f"{row['target']}/{row['case']}", "cells": cells, "marks": marks(row), "more": more(row)})
     return {"key": run.key, "name": run.name, "heads": heads, "rows": rows}
 
@@ -86,21 +89,32 @@ def more(row: Json) -> list[Json]:
     return said + [{"lamp": "false", "words": words} for words in row["errors"]]
 
 
-def ratio_rows(base: str, other: str, found: Sequence[tuple[str, str, Any]]) -> list[Json]:
-    """The other run over the base: (case, metric, Ratio) as engine.bench.compare has them."""
-    rows = []
-    for case, metric, ratio in found:
-        unclear = ratio.low is None or ratio.low <= 1 <= ratio.high
-        better = (ratio.value < 1) == (metric in LESS_IS_BETTER)
-        interval = "" if ratio.low is None else f"{ratio.low:.3g} to {ratio.high:.3g}"
-        rows.append(
-            {
-                "key": f"{base}/{other}/{case}/{metric}",
-                "cells": [case.partition(": ")[2], NAMES[metric], f"{ratio.value:.3f}", interval],
-                "verdict": "even" if unclear else "better" if better else "worse",
-            }
-        )
-    return rows
+def ratio_table(found: Sequence[tuple[str, str, Ratio]]) -> Json:
+    """(case, metric, Ratio) as engine.bench.compare has them -> a row for each case, a column for each metric."""
+    names = list(dict.fromkeys(name for _, name, _ in found))
+    cases = list(dict.fromkeys(case for case, _, _ in found))
+    ratios = {(case, name): ratio for case, name, ratio in found}
+    rows = [
+        {
+            "key": case,
+            "case": case.partition(": ")[2],
+            "cells": [_ratio(name, ratios.get((case, name))) for name in names],
+        }
+        for case in cases
+    ]
+    return {"heads": ["case", *(HEADS[name] for name in names)], "rows": rows}
+
+
+def _ratio(name: str, ratio: Ratio | None) -> Json:
+    """verdict: "even" where the interval holds 1, or a single round gives none."""
+    if ratio is None:
+        return {"value": "–", "interval": "", "verdict": "even"}
+    if ratio.low is None or ratio.high is None:
+        return {"value": f"{ratio.value:.3g}", "interval": "", "verdict": "even"}
+    better = (ratio.value < 1) == (name in LESS_IS_BETTER)
+    verdict = "even" if ratio.low <= 1 <= ratio.high else "better" if better else "worse"
+    interval = "too few rounds to tell" if ratio.high > WIDEST * ratio.low else f"{ratio.low:.3g} to {ratio.high:.3g}"
+    return {"value": f"{ratio.value:.3g}", "interval": interval, "verdict": verdict}
 
 
 def facts(whole: Json) -> list[Json]:

@@ -46,14 +46,14 @@
 
     const noise = make("div", "noise"), facts = make("p", "machine"), roof = make("div", "roofline"), share = make("div", "share");
     share.append(make("i"));
-    roof.append(make("h4", "", "Decode, of the memory's limit"), make("strong"), share, make("p"));
+    roof.append(make("h4", "", "Roofline: share of the limit"), make("strong"), share, make("p"));
     const work = make("div", "work"), side = make("div", "side");
     work.append(form, going, end, noise);
     side.append(roof, facts);
     body.append(work, side);
     element.firstElementChild.replaceChildren(
-      heading("Benchmark", "Measures this model on this machine, in this process, while the chat goes on. Every case is proven: "
-        + "blank the picture and the answer must change."), note, body);
+      heading("Benchmark", "Measures this model on this machine while the chat goes on. Each number comes with its proof: what the "
+        + "model saw, cold or warm, and that a blanked picture changes the answer."), note, body);
 
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -129,7 +129,7 @@
     let shown = {};
     const picture = button("quiet png", "PNG", async () => save(`${shown.title}.png`, await png([...all.children], shown.title, shown.machine)));
     picture.title = "Save the charts as a picture";
-    const head = heading("Charts", "Drag across a chart to look closer. A hollow point is still being measured or noisy; a red one is not to be believed.", picture);
+    const head = heading("Charts", "Drag across a chart to look closer. Hollow points are noisy or not done; red ones are not to be believed.", picture);
     element.firstElementChild.replaceChildren(head, all, empty);
     drawing(props, watch, (value) => {
       shown = value;
@@ -142,6 +142,7 @@
 
   // --- the numbers
 
+  const VERDICTS = { better: "better", worse: "worse" };
   const LAMPS = { good: "passed", false: "failed", unknown: "not known", "": "not yet" };
 
   const table = () => {
@@ -238,13 +239,22 @@
         const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
         say(name, item.rows.length ? item.name : `${item.name}: no case in common`);
         show(scroll, item.rows.length > 0);
-        cells(top.firstChild, ["case", "metric", "ratio", "95 % interval", ""], "th");
+        cells(top.firstChild, item.heads, "th");
         keep(body, item.rows, () => make("tr"), (row, one) => {
-          row.className = one.verdict;
-          cells(row, [...one.cells, { even: "no difference shown", better: "better", worse: "worse" }[one.verdict]], "td");
+          const all = [{ key: "case", value: one.case }, ...one.cells];
+          keep(row, all, () => {
+            const cell = make("td");
+            cell.append(make("span"), make("small"));
+            return cell;
+          }, (cell, found) => {
+            cell.className = found.verdict ?? "";
+            say(cell.firstChild, found.value);
+            say(cell.lastChild, [VERDICTS[found.verdict], found.interval].filter(Boolean).join(", "));
+          });
         });
         if (!node.children[2]) node.append(make("p", "caution"));
-        say(node.children[2], item.caution ? `Not the same in both: ${item.caution}.` : "");
+        say(node.children[2], ["Beneath each ratio its 95 % interval; grey: no difference shown.", item.caution ? `Not the same in both: ${item.caution}.` : ""].join(" "));
+        show(node.children[2], item.rows.length > 0);
       });
     });
   };

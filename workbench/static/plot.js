@@ -85,7 +85,7 @@
     const said = item.kind === "bars" ? bars(node, layers, item, width) : lines(node, layers, item, width);
     say(unit, said.unit);
     place(svg, { width, height: said.height, viewBox: `0 0 ${width} ${said.height}`, role: "img", "aria-label": words(item) });
-    const named = item.series.length > 1 || item.kind === "time" || item.series.some((one) => one.name !== "this run");
+    const named = item.series.length > 1;
     const entries = named ? item.series.map((one) => ({ key: one.key, colour: `s-${one.place}`, text: one.name })) : [];
     if (item.bands?.length) entries.push({ key: "band", colour: "band", text: "others were served" });
     keep(legend, entries, () => {
@@ -296,6 +296,17 @@
     return copy;
   };
 
+  // A chart as wide as the picture wants it, whatever the window is.
+  const drawnAt = (node, width) => {
+    const before = node.plot.width;
+    node.plot.width = width;
+    draw(node);
+    const copy = inlined(node.querySelector("svg"));
+    node.plot.width = before;
+    draw(node);
+    return copy;
+  };
+
   const label = (text, x, y, colour, size, weight = "400") => {
     const node = shape("text");
     place(node, { x, y, fill: colour, "font-size": size, "font-weight": weight });
@@ -311,25 +322,24 @@
     root.append(label(title, GAP, 34, ink, 19, "650"), label(under, GAP, 56, quiet, 12));
     let top = 74, tall = 0;
     nodes.forEach((node, i) => {
-      const copy = inlined(node.querySelector("svg")), column = i % columns, x = GAP + column * (WIDTH + GAP);
-      const width = Number(copy.getAttribute("width")), height = Number(copy.getAttribute("height"));
-      const scale = WIDTH / width;
+      const copy = drawnAt(node, WIDTH), column = i % columns, x = GAP + column * (WIDTH + GAP);
+      const height = Number(copy.getAttribute("height"));
       if (!column) { top += tall; tall = 0; }
       root.append(label(node.querySelector("h4").textContent, x, top + 16, ink, 14, "600"));
       const unit = label(node.querySelector(".unit").textContent, x + WIDTH, top + 16, quiet, 12);
       unit.setAttribute("text-anchor", "end");
       const group = shape("g");
-      group.setAttribute("transform", `translate(${x} ${top + HEAD - 8}) scale(${scale})`);
+      group.setAttribute("transform", `translate(${x} ${top + HEAD - 8})`);
       group.append(...copy.children);
       root.append(unit, group);
       let left = x;
       for (const entry of node.querySelectorAll(".legend .entry")) {
         const swatch = shape("rect"), text = entry.textContent;
-        place(swatch, { x: left, y: top + HEAD + height * scale - 6, width: 11, height: 11, rx: 3, fill: getComputedStyle(entry.firstChild).backgroundColor });
-        root.append(swatch, label(text, left + 17, top + HEAD + height * scale + 4, quiet, 12));
+        place(swatch, { x: left, y: top + HEAD + height - 6, width: 11, height: 11, rx: 3, fill: getComputedStyle(entry.firstChild).backgroundColor });
+        root.append(swatch, label(text, left + 17, top + HEAD + height + 4, quiet, 12));
         left += 34 + text.length * 6.6;
       }
-      tall = Math.max(tall, HEAD + height * scale + 30);
+      tall = Math.max(tall, HEAD + height + 30);
     });
     const width = columns * (WIDTH + GAP) + GAP, height = Math.ceil(top + tall);
     place(root, { xmlns: NS, width, height, viewBox: `0 0 ${width} ${height}`, "font-family": "system-ui, sans-serif" });

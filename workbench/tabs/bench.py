@@ -187,7 +187,7 @@ class BenchTab:
             {
                 "key": f"{base.name} {run.name}",
                 "name": f"{run.name} over {base.name}",
-                "rows": results.ratio_rows(base.name, run.name, await self.bench.ratios(base, run)),
+                **results.ratio_table(await self.bench.ratios(base, run)),
                 "caution": ", ".join(compare.differing(base.whole or {}, run.whole or {})),
             }
             for run in ended[1:]
