@@ -1,0 +1,194 @@
+"""The Benchmark tab as a person uses it: charts grow, zoom stays, a run is stopped, kept, compared and exported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.bench import store
+from tests.browser.test_looks import LOOKS
+from tests.pages import Person
+
+PNG = b"\x89PNG\r\n\x1a\n"
+VISITOR = "only whoever runs this server may start one"
+
+
+class BenchTab:
+    """The tab in front of a person."""
+
+    def __init__(self, me: Person) -> None:
+        self.me, self.page = me, me.page
+
+    def open(self) -> BenchTab:
+        self.page.get_by_role("tab", name="Benchmark").click()
+        self.page.locator("#bench h3").first.wait_for()
+        return self
+
+    def run(self, suite: str, prompts: int, tokens: int) -> BenchTab:
+        self.page.locator("#bench .suite", has_text=suite).click()
+        self.page.get_by_label("Prompts").fill(str(prompts))
+        self.page.get_by_label("Tokens per answer").fill(str(tokens))
+        self.page.get_by_role("button", name="Run", exact=True).click()
+        self.page.locator("#bench .going").wait_for()
+        return self
+
+    def ended(self) -> BenchTab:
+        self.page.locator("#bench .end").wait_for(timeout=90_000)
+        self.page.locator("#bench .list .run", has_text="This run").wait_for()
+        return self
+
+    def keep(self, name: str) -> BenchTab:
+        self.page.get_by_label("Name to keep the run under").fill(name)
+        self.page.get_by_role("button", name="Keep", exact=True).click()
+        self.kept(name).wait_for()
+        return self
+
+    def kept(self, name: str) -> Any:
+        return self.page.locator("#bench .list .run", has=self.page.get_by_text(name, exact=True))
+
+    def chart(self, title: str) -> Any:
+        return self.page.locator("#bench .chart", has=self.page.get_by_role("heading", name=title))
+
+    def dots(self, title: str) -> int:
+        return int(self.chart(title).locator(".dot").count())
+
+    def saved(self, button: Any) -> tuple[str, bytes]:
+        with self.page.expect_download() as download:
+            button.click()
+        return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's pages keep their runs."""
+    monkeypatch.setattr(store, "data_folder", lambda: tmp_path / "data")
+    return tmp_path / "data" / "bench"
+
+
+@pytest.fixture
+def tab(person: Any, serve_page: Any, demo_engine: Any, runs: Path) -> Any:
+    """tab(**context) -> a person at the tab of a page whose server keeps its runs in this test's folder."""
+    here: list[Person] = []
+
+    def make(**context: Any) -> BenchTab:
+        here.append(person(url, **context))
+        return BenchTab(here[-1].arrive()).open()
+
+    with serve_page(demo_engine) as url:
+        yield make
+        for one in here:
+            one.close()  # before its server goes
+
+
+def zoom_stays(me: BenchTab) -> None:
+    """A chart that was zoomed goes on in place: the same elements, the same stretch of time."""
+    memory = me.chart("Memory").locator(".frame")
+    memory.scroll_into_view_if_needed()
+    box = memory.bounding_box()
+    me.page.mouse.move(box["x"] + 60, box["y"] + 80)
+    me.page.mouse.down()
+    me.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80, steps=4)
+    me.page.mouse.up()
+    whole = me.chart("Memory").get_by_role("button", name="Show all")
+    whole.wait_for()
+    marks = me.chart("Memory").locator(".marks text[text-anchor=middle]")
+    before = marks.all_inner_texts()
+    me.page.evaluate("document.querySelectorAll('#bench .chart').forEach(one => { one.stays = true; })")
+    words = me.page.locator("#bench .count").inner_text()
+    me.page.wait_for_function("words => document.querySelector('#bench .count').innerText !== words", arg=words)
+    assert whole.is_visible() and marks.all_inner_texts() == before
+    assert me.page.evaluate("[...document.querySelectorAll('#bench .chart')].every(one => one.stays)")
+    memory.press("Escape")
+    whole.wait_for(state="hidden")
+    assert marks.all_inner_texts() != before, "the twin: all of it is another stretch"
+
+
+def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs):
+    me = tab()
+    me.run("Pictures", prompts=60, tokens=4)
+    me.page.wait_for_function("document.querySelectorAll('#bench .chart .dot').length >= 2")
+    me.page.locator("#bench .numbers tbody tr").first.wait_for()
+
+    zoom_stays(me)
+    assert re.search(r"\d+ of 244 answers", me.page.locator("#bench .count").inner_text())
+    me.page.get_by_role("button", name="Stop").click()
+    me.ended()
+    assert "stopped" in me.page.locator("#bench .end").inner_text().lower()
+    measured = me.dots("Time to first token")
+    assert measured >= 1
+    me.keep("stopped / early")
+    (file,) = runs.iterdir()
+    kept = json.loads(file.read_text())
+    assert kept["stopped"] and len(kept["points"]) == measured
+
+    me.run("Pictures", prompts=1, tokens=4).ended()
+    assert me.dots("Time to first token") == 4
+    me.page.locator("#bench .lamp-button", has_text="passed").first.click()
+    me.page.locator("#bench .told p", has_text="when blanked").first.wait_for()
+    me.keep("whole")
+    me.kept("stopped / early").locator("input").check()
+    me.page.locator("#bench .compared tbody tr").first.wait_for()
+    assert me.page.locator("#bench .compared tbody tr").count() == measured
+    assert me.dots("Time to first token") == 4 + measured
+
+    name, picture = me.saved(me.page.get_by_role("button", name="PNG"))
+    assert name.endswith(".png") and picture.startswith(PNG) and len(picture) > 20_000
+    name, text = me.saved(me.kept("whole").get_by_role("button", name="JSON"))
+    assert name == "whole.json" and len(json.loads(text)["points"]) == 4
+    name, text = me.saved(me.kept("whole").get_by_role("button", name="CSV"))
+    assert name == "whole.csv" and len(list(csv.DictReader(text.decode().splitlines()))) == 4
+
+    delete = me.kept("whole").locator(".delete")
+    delete.click()
+    assert len(list(runs.iterdir())) == 2, "asked twice"
+    delete.click()
+    me.kept("whole").wait_for(state="detached")
+    assert len(list(runs.iterdir())) == 1
+
+
+def test_the_chat_goes_on_and_its_traffic_is_marked(tab):
+    me = tab()
+    me.run("Text", prompts=40, tokens=16)
+    me.page.wait_for_function("document.querySelectorAll('#bench .chart .dot').length >= 2")
+    me.page.get_by_role("tab", name="Chat").click()
+    assert "hello" in me.me.ask("Hello!").lower() or me.me.answer
+    me.open()
+    me.page.locator("#bench .noise .chip", has_text="requests of others").wait_for()
+    me.page.get_by_role("button", name="Stop").click()
+    me.ended()
+
+
+def test_a_visitor_reads_why_not(person, serve_page, demo_engine):
+    with serve_page(demo_engine, host="0.0.0.0", open_access=True) as url:
+        me = BenchTab(person(url).arrive()).open()
+        me.page.locator("#bench .note", has_text=VISITOR).wait_for()
+        assert not me.page.get_by_role("button", name="Run", exact=True).is_visible()
+        me.me.leave()
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_looks(tab, artifacts, name):
+    me = tab(**LOOKS[name])
+    me.page.locator("#bench .machine", has_text="cores").wait_for()
+    me.me.shoot(artifacts / f"bench-empty-{name}.png")
+    me.run("Text", prompts=2, tokens=8).ended()
+    assert me.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    unnamed = me.page.evaluate("""[...document.querySelectorAll("#bench :is(button, input):not([hidden])")]
+        .filter(one => !(one.getAttribute("aria-label") || one.closest("label")?.textContent || one.textContent).trim())
+        .length""")
+    assert unnamed == 0
+    me.me.shoot(artifacts / f"bench-{name}.png")
+
+
+@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
+def test_readme_screenshot(tab):
+    me = tab(viewport={"width": 1180, "height": 780}, device_scale_factor=2)
+    me.run("Pictures", prompts=5, tokens=64).ended()
+    me.page.mouse.move(0, 0)
+    me.me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]))
