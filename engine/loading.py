@@ -132,7 +132,10 @@ class Loader:
     def _load_one(self, part: Part, frames: FrameSampling) -> Media:
         """In a thread of the pool."""
         medium = self._decode(part, frames)
-        self.thumbnails.keep(medium)
+        if medium.kind == "video":
+            self._pool.submit(self.thumbnails.keep, medium)  # dozens of frames: the request does not wait for them
+        else:
+            self.thumbnails.keep(medium)
         return medium
 
     def _decode(self, part: Part, frames: FrameSampling) -> Media:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def test_they_are_bounded_and_what_was_sent_again_stays(monkeypatch: pytest.Monk
 
 async def test_the_engine_has_the_frames_that_the_model_was_shown(demo_engine: Any, clip_path: Path) -> None:
     (receipt,) = (await ask(demo_engine, chat(clip_path, "What happens?", max_tokens=2))).done.media
+    async with asyncio.timeout(20):  # they are made beside the answer
+        while demo_engine.thumbnail(receipt.sha256) is None:
+            await asyncio.sleep(0.01)
     shown = [demo_engine.thumbnail(receipt.sha256, frame) for frame in range(len(receipt.frames))]
     assert len(set(shown)) == len(shown) > 1 and None not in shown
     assert demo_engine.thumbnail(receipt.sha256, len(shown)) is None
