@@ -17,7 +17,7 @@ from typing import Any
 from engine import memory, sampling
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import Busy, EngineError, Internal
+from engine.errors import Busy, EngineError, Internal, Unavailable
 from engine.models import probe
 from engine.models.batch import Batch, Decode, Token
 from engine.models.registry import Loaded
@@ -84,8 +84,8 @@ class Worker:
                 self._show()
         finally:
             for sequence in list(self._scheduler):
-                self._fail(sequence, Internal("The server is shutting down."))
-            self._preflights.close(Internal("The server is shutting down."))
+                self._fail(sequence, Unavailable("The server is shutting down."))
+            self._preflights.close(Unavailable("The server is shutting down."))
             self._batch.close()
             self._prefix.close()
 
