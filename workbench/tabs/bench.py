@@ -36,10 +36,10 @@ PARTS = ("panel", "charts", "tables", "runs", "file")
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WORDS = {
     "text": ("Text", "Prompts of words, one after the other"),
-    "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080"),
-    "video": ("Clips", "A clip at 2 to 64 frames"),
+    "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
+    "video": ("Clips", "A clip at 2 to 64 frames; quick: 4, 8 and 16"),
     "cache": ("Cache", "What the prefix cache saves: first ask against the next"),
-    "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed"),
+    "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16"),
 }
 NOT_YOURS = (
     "A benchmark takes the whole machine, so only whoever runs this server may start one. On a machine of your own: "
