@@ -9,7 +9,7 @@ import gradio as gr
 STATIC = Path(__file__).parent / "static"
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 STYLES = ("workbench.css", "tabs.css", "cache.css", "receipts.css", "cost.css", "video.css", "bench.css")
-SCRIPTS = ("workbench.js", "cache.js", "receipts.js", "cost.js", "video.js", "draw.js", "plot.js", "bench.js")
+SCRIPTS = ("workbench.js", "draw.js", "cache.js", "receipts.js", "cost.js", "video.js", "plot.js", "bench.js")
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 

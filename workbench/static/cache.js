@@ -1,42 +1,6 @@
 // Draws the Cache tab from plain values. Words of prompts go in as textContent, never as HTML.
-// Elements are kept by key, so that a drawing that is sent again keeps its focus, its scroll and what is open.
 (() => {
-  const make = (tag, name = "", text = "") => {
-    const node = document.createElement(tag);
-    if (name) node.className = name;
-    if (text) node.textContent = text;
-    return node;
-  };
-
-  const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-
-  const button = (name, text, press) => {
-    const node = make("button", name, text);
-    node.type = "button";
-    node.addEventListener("click", press);
-    return node;
-  };
-
-  // The children of parent become one per item: old ones are moved, new ones created, the rest removed.
-  const keep = (parent, items, create, update) => {
-    const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
-    items.forEach((item, place) => {
-      const key = String(item.key ?? place);
-      const node = old.get(key) ?? create(item);
-      old.delete(key);
-      node.dataset.key = key;
-      if (parent.children[place] !== node) parent.insertBefore(node, parent.children[place] ?? null);
-      update(node, item);
-    });
-    for (const node of old.values()) node.remove();
-  };
-
-  const heading = (title, words, ...rest) => {
-    const head = make("div", "section-head"), names = make("div");
-    names.append(make("h3", "", title), make("p", "", words));
-    head.append(names, ...rest);
-    return head;
-  };
+  const { make, say, show, button, keep, heading, drawing } = window.workbenchDraw;
 
   const legend = (entries) => {
     const key = make("div", "legend");
@@ -47,15 +11,6 @@
     }
     return key;
   };
-
-  // Draws now and whenever the value changes; nothing before the first value has come.
-  const drawing = (props, watch, draw) => {
-    const again = () => { if (props.value && typeof props.value === "object") draw(props.value); };
-    watch("value", again);
-    again();
-  };
-
-  const show = (node, wanted) => { if (node.hidden === wanted) node.hidden = !wanted; };
 
   const picture = (url, name = "") => {
     if (!url) return make("span", `no-picture ${name}`);
