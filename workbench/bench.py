@@ -47,6 +47,7 @@ class Bench:
         self._run: Run | None = None
         self._task: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        self._look: asyncio.Task[Json] | None = None
         self._loaded: dict[str, Shown] = {}
         self._ratios: dict[tuple[str, str], Ratios] = {}
 
@@ -102,6 +103,11 @@ class Bench:
             if not self.facts or self.facts["path"] != path:
                 self.facts = {"path": path, **await asyncio.to_thread(about, path)}
         return {name: value for name, value in self.facts.items() if name != "path"}
+
+    def look_soon(self) -> None:
+        """Look without waiting: to measure a machine's memory takes seconds, and the next tick shows what was found."""
+        if not self._look or self._look.done():
+            self._look = asyncio.get_running_loop().create_task(self.look())
 
     # runs that are kept
 

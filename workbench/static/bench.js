@@ -67,7 +67,7 @@
     };
     suites.addEventListener("change", describe);
 
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       say(note, value.note);
       show(body, value.operator);
       if (!value.operator) return;
@@ -131,7 +131,7 @@
     picture.title = "Save the charts as a picture";
     const head = heading("Charts", "Drag across a chart to look closer. Hollow points are noisy or not done; red ones are not to be believed.", picture);
     element.firstElementChild.replaceChildren(head, all, empty);
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       shown = value;
       const some = Boolean(value.charts?.length);
       show(head, some);
@@ -198,7 +198,7 @@
     const head = heading("Numbers", "Medians, with the 95th percentile in brackets. Click a canary to read what was checked.");
     const measured = make("div", "measured"), facts = make("div", "facts"), compared = make("div", "compared");
     element.firstElementChild.replaceChildren(head, compared, measured, facts);
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       const some = value.tables ?? [];
       show(head, some.length > 0);
       keep(measured, some, table, (node, item) => {
@@ -285,7 +285,7 @@
       node.append(label, actions);
       return node;
     };
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       const last = value.last ? [{ key: "", name: "This run", words: "not kept: the next run takes its place", on: value.on, last: true }] : [];
       const all = [...last, ...(value.runs ?? [])];
       show(head, Boolean(value.runs));
@@ -306,7 +306,7 @@
   };
 
   // A file that was asked for.
-  const file = (element, props, watch) => drawing(props, watch, (value) => {
+  const file = (element, props, watch) => drawing(element, props, watch, (value) => {
     if (value.name) save(value.name, new Blob([value.text], { type: value.name.endsWith(".csv") ? "text/csv" : "application/json" }));
   });
 

@@ -25,7 +25,7 @@
   const totals = (element, props, watch) => {
     const note = make("p", "note"), tiles = make("div", "tiles");
     element.firstElementChild.replaceChildren(note, tiles);
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       say(note, value.note);
       keep(tiles, value.tiles, () => {
         const tile = make("div", "tile");
@@ -118,7 +118,7 @@
     element.firstElementChild.replaceChildren(
       heading("Latest prompts", "One bar per request, newest first. Click a bar to see why it was not reused further.", key, last),
       empty, lanes, all);
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       say(empty, value.lanes.length ? "" : value.note || "No request has ended yet. Ask about a picture in the chat, ask "
         + "something else about it, then come back: the picture will not have been computed again.");
       const longest = Math.max(1, ...value.lanes.map((item) => item.tokens));
@@ -224,7 +224,7 @@
       });
     };
 
-    drawing(props, watch, (value) => {
+    drawing(element, props, watch, (value) => {
       say(note, value.note);
       show(clear, value.operator && value.cells.length > 0);
       const room = Array.from({ length: Math.min(value.free, Math.max(6, MAX_FREE - value.cells.length)) },
@@ -299,7 +299,7 @@
   const charts = (element, props, watch) => {
     const all = make("div", "all-charts");
     element.firstElementChild.replaceChildren(heading("Over time", "The last five minutes, as far as a page was open."), all);
-    drawing(props, watch, (value) => keep(all, value.charts, chart, (node, item) => {
+    drawing(element, props, watch, (value) => keep(all, value.charts, chart, (node, item) => {
       const [head, frame] = node.children, [axis, svg] = frame.children;
       say(head.lastChild, item.now);
       say(axis.firstChild, item.top);

@@ -42,9 +42,14 @@
     return head;
   };
 
-  // Draws now and whenever the value changes; nothing before the first value has come.
-  const drawing = (props, watch, draw) => {
-    const again = () => { if (props.value && typeof props.value === "object") draw(props.value); };
+  // Draws now and whenever the value changes; nothing is shown before the first value has come.
+  const drawing = (element, props, watch, draw) => {
+    element.classList.add("undrawn");
+    const again = () => {
+      if (!props.value || typeof props.value !== "object") return;
+      draw(props.value);
+      element.classList.remove("undrawn");
+    };
     watch("value", again);
     again();
   };

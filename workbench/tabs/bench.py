@@ -90,7 +90,7 @@ class BenchTab:
         if self._shared.caller(page).operator:
             await self.bench.refresh()
             if not self.bench.running:
-                await self.bench.look()
+                self.bench.look_soon()
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
     async def tick(self, view: View, page: gr.Request) -> list[Any]:
