@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import threading
 import time
@@ -27,6 +28,8 @@ from engine import device
 # Before the BLAS is loaded: with a thread on every core it would leave none to the browser of the browser tests.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 device.prepare()
+# A shell that runs this in the background has told it to ignore Ctrl-C, and so its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
 
 from engine.config import EngineConfig, ModelSpec, ServerConfig  # noqa: E402

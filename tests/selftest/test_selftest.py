@@ -133,9 +133,9 @@ def shared_key(patch: pytest.MonkeyPatch) -> None:
     """All requests draw from one random key."""
     real, held = sampling.make_sampler, []
 
-    def make(settings: Any) -> Any:
+    def make(settings: Any, forced: Any = ()) -> Any:
         if not settings.temperature:
-            return real(settings)
+            return real(settings, forced)
         held.append(real(settings))
         return held[0]
 
