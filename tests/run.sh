@@ -25,4 +25,10 @@ have_browser >/dev/null || .venv/bin/playwright install chromium
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+
+# Two at a time, but for the browser's: a browser beside two engines on two cores keeps nobody's patience.
+if [ "$#" -gt 0 ]; then
+  exec .venv/bin/python -m pytest "$@"
+fi
+.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser
+.venv/bin/python -m pytest tests/browser
