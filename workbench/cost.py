@@ -120,7 +120,8 @@ def line(request: Request, found: Preflight, num_media: int) -> Json:
     else:
         state = "fits" if found.left >= fit.room(request) else "tight"
         words.append(f"{found.left:,} left" if words else f"{len(found.tokens):,} tokens · {found.left:,} left")
-    more = f"first token in about {milliseconds(found.ttft_ms)}" if found.ttft_ms is not None else ""
+    expected = None if state == "over" else found.ttft_ms  # what is refused has no first token
+    more = f"first token in about {milliseconds(expected)}" if expected is not None else ""
     return {"words": " · ".join(words), "more": more, "state": state, "can_fit": state != "fits" and bool(found.media)}
 
 

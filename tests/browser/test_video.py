@@ -227,6 +227,24 @@ def test_it_can_be_stopped(person, workbench_url, clip):
     me.page.get_by_text(re.compile(r"Stopped after \d+ of \d+ pairs")).wait_for()
 
 
+def test_another_clip_in_the_middle_of_a_look_or_of_weighing(person, workbench_url, clip):
+    """What was asked about the first clip says nothing under the second; `person` sees to a clean console."""
+    me = Video(person(workbench_url)).drop(clip)
+    page, weigh = me.page, me.page.locator("#video .bar button").nth(1)
+    page.locator("#video").get_by_label("Frames per second").fill("20")
+    page.wait_for_timeout(400)  # the look waits its turn or is on its way
+    weigh.click()
+    page.get_by_role("button", name="Another clip").click()
+    page.get_by_role("button", name="growing star").click()
+    assert weigh.inner_text() == "Which frame mattered?"
+    page.locator("#video .pair").first.wait_for()
+    page.locator("#video .panel.busy").wait_for(state="detached")
+    assert page.locator("#video .bar + .progress").inner_text() == ""
+    assert page.locator("#video .weighed").count() == 0
+    weigh.click()
+    page.get_by_text("Each bar: how much less likely").wait_for()
+
+
 def test_two_settings_answer_the_same_question(person, workbench_url, clip):
     me = Video(person(workbench_url)).drop(clip)
     me.page.get_by_role("button", name="Compare two settings").click()
@@ -248,5 +266,6 @@ def test_what_is_no_clip_or_no_number_is_said_in_words(person, workbench_url, cl
     me.page.get_by_text("the clip lasts").wait_for()
     me.page.locator("#video .panel").get_by_label("From, s").fill("soon")
     me.page.get_by_text('"soon" is not').wait_for()
+    me.page.locator("#video .panel.old").wait_for()  # the sheet of before is greyed
     me.set("From, s", "1")
     assert me.frames()[0][1] >= 1

@@ -30,8 +30,9 @@ def test_of_a_longer_chat_only_the_new_media_are_named():
 
 
 def test_it_says_before_sending_that_it_does_not_fit():
-    told = line(Request(), found(9_000, PICTURE), 1)
+    told = line(Request(), found(9_000, PICTURE, ttft_ms=480.0), 1)
     assert told["state"] == "over"
+    assert not told["more"], "what is refused has no first token"
     assert told["can_fit"]
     assert "does not fit: 9,000 tokens in a context of 8,192" in told["words"]
     asked = line(Request(max_tokens=500), found(8_000, PICTURE), 1)

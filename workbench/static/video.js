@@ -57,6 +57,7 @@
 
   // Settings of one side with everything that follows from them.
   const panel = (title, shared, changed) => {
+    const { clip } = shared;  // what this panel asks is about this clip, also when its turn comes after another was chosen
     const fields = {
       fps: field("Frames per second", "2"), max_frames: field("Max frames", "64"), start_s: field("From, s", "start"),
       end_s: field("To, s", "end"), max_pixels: field("Pixels, all frames", "", BUDGETS),
@@ -67,10 +68,11 @@
     const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
     const gaps = make("p", "quiet"), sheet = make("ol", "sheet"), answer = make("div", "answer");
     const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track), gaps, sheet, answer);
+    node.classList.add("bare");
     let found = null, turn = 0, timer = 0;
 
     const asked = () => ({
-      path: shared.clip.path, question: shared.question(), fold: fold.checked,
+      path: clip.path, question: shared.question(), fold: fold.checked,
       ...Object.fromEntries(Object.entries(fields).map(([key, one]) => [key, one.input.value])),
     });
     const frames = () => ({ ...asked(), indices: found?.indices ?? null });
@@ -82,7 +84,9 @@
       if (mine !== turn || reply.stale) return;
       node.classList.remove("busy");
       error.textContent = reply.error ?? "";
+      node.classList.toggle("old", Boolean(reply.error));
       if (reply.error) return;
+      node.classList.remove("bare");
       found = reply;
       draw();
       changed();
@@ -182,7 +186,7 @@
     const queue = line(props, watch, trigger);
     const suffixes = given.suffixes;
     const isClip = (file) => file.type.startsWith("video/") || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
-    let sides = [], stopped = false, weighing = false, traded = "";
+    let sides = [], stopped = false, weighing = null, traded = "";
 
     const question = Object.assign(make("input", "question"), { type: "text", value: given.question, placeholder: given.question });
     question.setAttribute("aria-label", "Question");
@@ -214,26 +218,28 @@
     const weigh = button("", "Which frame mattered?", () => (weighing ? stop() : start()));
     const trade = make("div", "trade"), tradeHead = make("div", "trade-head");
     tradeHead.append(make("h3", "", "More frames, or sharper ones"), make("p", "quiet"));
-    const top = make("div", "top", clipName, compare, button("", "Another clip", () => { root.replaceChildren(empty, file); shared.clip = null; }));
+    const top = make("div", "top", clipName, compare, button("", "Another clip", () => unchosen()));
     const bar = make("form", "bar", question, askChat, weigh, both);
     bar.addEventListener("submit", (event) => { event.preventDefault(); askChat.click(); });
     const work = make("div", "work", top, sidesNode, bar, progress, tradeHead, trade);
     question.addEventListener("input", () => sides.forEach((side) => side.soon()));
 
     const stop = () => { stopped = true; weigh.textContent = "Stopping…"; };
+    const leave = () => { weighing = null; weigh.textContent = "Which frame mattered?"; };
     const start = async () => {
-      [weighing, stopped] = [true, false];
+      const side = sides[0];
+      [weighing, stopped] = [side, false];
       weigh.textContent = "Stop";
       progress.textContent = "Answering with all frames…";
-      await sides[0].weigh({
+      await side.weigh({
         step: (place, count) => {
+          if (weighing !== side) return false;
           progress.textContent = `Leaving out pair ${place + 1} of ${count}…`;
           return !stopped;
         },
-        end: (words) => { progress.textContent = words; },
+        end: (words) => { if (weighing === side) progress.textContent = words; },
       });
-      weighing = false;
-      weigh.textContent = "Which frame mattered?";
+      if (weighing === side) leave();
     };
 
     const one = () => layout(sides.slice(0, 1));
@@ -257,25 +263,27 @@
       shared.clip = clip;
       clipName.textContent = clip.name;
       progress.textContent = "";
-      [stopped, traded] = [true, ""];
+      leave();
+      traded = "";
       trade.replaceChildren();
       tradeHead.hidden = true;
       layout([panel("A", shared, trades)]);
       root.replaceChildren(work, file);
       sides[0].look();
     };
+    const unchosen = (why = "") => {
+      leave();
+      failed.textContent = why;
+      root.replaceChildren(empty, file);
+    };
     const take = async (chosen) => {
       failed.textContent = "";
-      if (!isClip(chosen)) {
-        root.replaceChildren(empty, file);
-        failed.textContent = `${chosen.name} is not a clip.`;
-        return;
-      }
+      if (!isClip(chosen)) return unchosen(`${chosen.name} is not a clip.`);
       root.classList.add("uploading");
       try {
         show({ path: (await upload(chosen)).path, name: chosen.name });
       } catch (error) {
-        failed.textContent = `${chosen.name} could not be sent: ${error.message ?? error}`;
+        unchosen(`${chosen.name} could not be sent: ${error.message ?? error}`);
       }
       root.classList.remove("uploading");
     };
