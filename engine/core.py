@@ -16,14 +16,14 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from engine import device, fit
 from engine.checks import check
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
 from engine.loading import Loader
-from engine.replay import Replayer
+from engine.replay import Replayer, as_replay
 from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit, Watch
 from engine.types import (
     BlockInfo,
@@ -34,12 +34,8 @@ from engine.types import (
     Preflight,
     Replay,
     Request,
-    Sampling,
     Snapshot,
 )
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -178,17 +174,7 @@ class Engine:
 
         Uses what is cached and leaves no trace, as a replay does. Raises EngineError.
         """
-        forced = replace(
-            request,
-            id="",
-            source="replay",
-            sampling=Sampling(temperature=0.0),
-            max_tokens=len(answer),
-            min_tokens=0,
-            stop=(),
-            first_logprobs=0,
-            forced=answer,
-        )
+        forced = replace(as_replay(request, len(answer)), forced=answer)
         async for event in self.stream(forced):
             if isinstance(event, Done):
                 return event.forced_logprobs

@@ -90,16 +90,7 @@ class Replayer:
             )
         card = self._snapshot().model
         context = card.context_tokens if card else kept.prompt_tokens + MAX_TOKENS
-        request = replace(
-            kept.request,
-            id="",
-            source="replay",
-            sampling=Sampling(temperature=0.0),
-            max_tokens=max(1, min(MAX_TOKENS, context - kept.prompt_tokens)),
-            min_tokens=0,
-            stop=(),
-            first_logprobs=0,
-        )
+        request = as_replay(kept.request, max(1, min(MAX_TOKENS, context - kept.prompt_tokens)))
         warm_text, warm = await self._run(request, kept)
         cold_text, cold = await self._run(replace(request, reuse=False), kept)
         found = Replay(
@@ -157,6 +148,20 @@ class Replayer:
                 await self.replay(request_id)
             except EngineError as e:
                 log.info("%s could not be replayed: %s", request_id, e.message)
+
+
+def as_replay(request: Request, max_tokens: int) -> Request:
+    """The same prompt, greedy, to this length, as nobody's request: the cache neither counts nor stores it."""
+    return replace(
+        request,
+        id="",
+        source="replay",
+        sampling=Sampling(temperature=0.0),
+        max_tokens=max_tokens,
+        min_tokens=0,
+        stop=(),
+        first_logprobs=0,
+    )
 
 
 def _contents(done: Done) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from engine.bench.questions import Question
 from engine.bench.samples import Sample
+from engine.bench.stats import reached
 from engine.bench.targets import Status
 
 Needs = Literal["text", "image", "video"]
@@ -109,9 +110,7 @@ class Fact:
 
     @property
     def reached(self) -> bool | None:
-        if self.goal is None:
-            return None
-        return self.value <= self.goal if self.at_most else self.value >= self.goal
+        return reached(self.value, self.goal, self.at_most)
 
 
 @dataclass(frozen=True, slots=True)

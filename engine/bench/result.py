@@ -13,7 +13,7 @@ from typing import Any
 from engine.bench.load import Load
 from engine.bench.plan import Case, Fact, Settings
 from engine.bench.samples import Sample
-from engine.bench.stats import NOISY, Numbers, Ratio, numbers, spread
+from engine.bench.stats import NOISY, Numbers, Ratio, numbers, reached, spread
 
 FORMAT = 1
 
@@ -138,9 +138,7 @@ class Compared:
 
     @property
     def reached(self) -> bool | None:
-        if self.goal is None:
-            return None
-        return self.ratio.value <= self.goal if self.at_most else self.ratio.value >= self.goal
+        return reached(self.ratio.value, self.goal, self.at_most)
 
     @property
     def good(self) -> float:

@@ -115,3 +115,10 @@ def unpaired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | No
 def t_975(freedom: int) -> float:
     """Student's t for a two-sided 95 % interval."""
     return T_975[max(freedom, 1) - 1] if freedom <= len(T_975) else 1.96
+
+
+def reached(value: float, goal: float | None, at_most: bool) -> bool | None:
+    """Whether a number reaches its goal; None without one. at_most: the goal is an upper limit."""
+    if goal is None:
+        return None
+    return value <= goal if at_most else value >= goal

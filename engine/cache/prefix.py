@@ -92,14 +92,18 @@ class PrefixCache:
         """How many tokens `begin` would reuse from memory right now. Not a use: nothing is counted, held or touched."""
         if not self._enabled or not request.reuse or not prompt.cache_ids:
             return 0
-        root = self.pool.root(f"{self._scope}\0{request.tenant}")
+        root = self._chain(request.tenant)
         if not tensors.is_plain(cache):
             return self.snapshots.longest(root, prompt.cache_ids)
         return self._whole_media(self.pool.match(root, prompt.cache_ids), prompt).num_tokens
 
+    def _chain(self, tenant: str) -> bytes:
+        """The start of every chain of this model and tenant."""
+        return self.pool.root(f"{self._scope}\0{tenant}")
+
     def _root(self, tenant: str) -> bytes:
-        """The start of every chain of this model and tenant; remembers whose it is."""
-        root = self.pool.root(f"{self._scope}\0{tenant}")
+        """The same, and remembers whose it is."""
+        root = self._chain(tenant)
         self._tenants[root] = tenant
         self._tenants.move_to_end(root)
         if len(self._tenants) > _MAX_TENANTS:

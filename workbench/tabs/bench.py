@@ -7,8 +7,6 @@ takes the whole machine, so only operators start one (engine.privacy); visitors 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from engine.types import Snapshot
 from workbench import results
 from workbench.bench import MEASURED, Bench, cannot, settings_of
 from workbench.charts import charts
+from workbench.drawn import changed, drawn
 from workbench.live import Live, Shown
 from workbench.shared import Shared
 
@@ -73,7 +72,9 @@ class BenchTab:
         self.bench = bench
         self.view = gr.State(View())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="bench"):
-            self.parts = [_drawn(part) for part in PARTS]
+            self.parts = [
+                drawn(part, f"workbenchBench.{part}(element, props, watch, trigger)", f"bench-{part}") for part in PARTS
+            ]
         for part in self.parts[:4]:
             part.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
 
@@ -106,8 +107,8 @@ class BenchTab:
                 self._runs(view),
             )
         file, view.file = view.file, {}
-        changed = [_changed(view, name, value) for name, value in zip(PARTS, values, strict=False)]
-        return [*changed, file or gr.skip()]
+        parts = [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=False)]
+        return [*parts, file or gr.skip()]
 
     async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
         """A button was pressed. Inputs: view. Outputs: parts. The event says `action` and may say anything."""
@@ -264,22 +265,3 @@ def suggested(live: Live | None) -> str:
 def _noise(live: Live) -> list[str]:
     """What makes the numbers of this run worth less, each thing once."""
     return list(dict.fromkeys(noise.said for noise in live.noise if noise.what != "spread"))
-
-
-def _changed(view: View, name: str, value: Json) -> Any:
-    digest = hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()
-    if view.sent.get(name) == digest:
-        return gr.skip()
-    view.sent[name] = digest
-    return value
-
-
-def _drawn(part: str) -> gr.HTML:
-    """A component that static/bench.js draws; its template never changes, so Gradio leaves the drawing alone."""
-    return gr.HTML(
-        None,
-        html_template=f'<div class="{part}"></div>',
-        js_on_load=f"workbenchBench.{part}(element, props, watch, trigger)",
-        apply_default_css=False,
-        elem_id=f"bench-{part}",
-    )

@@ -7,8 +7,6 @@ the tab is shown; what did not change is not sent. Who is at a page decides what
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +19,7 @@ from engine.models.families import family
 from engine.privacy import Caller
 from engine.types import BlockInfo, CacheStats, FeatureInfo, Snapshot
 from workbench import grid
+from workbench.drawn import changed, drawn
 from workbench.header import size
 from workbench.miniatures import Miniatures
 from workbench.shared import Shared
@@ -72,7 +71,9 @@ class CacheTab:
         self._layout: tuple[CacheStats, list[BlockInfo], list[FeatureInfo]] = (CacheStats(), [], [])
         self.view = gr.State(View())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="cache"):
-            self.parts = [_drawn(part) for part in PARTS]
+            self.parts = [
+                drawn(part, f"workbenchCache.{part}(element, props, watch, trigger)", f"cache-{part}") for part in PARTS
+            ]
         _, drawn_strips, drawn_blocks, _ = self.parts
         drawn_strips.submit(self.check, self.view, self.parts, trigger_mode="multiple", **QUIET)
         drawn_blocks.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
@@ -98,7 +99,7 @@ class CacheTab:
             await self._blocks(snapshot, view, who),
             {"charts": self._shared.history.charts(snapshot, time.monotonic())},
         )
-        return [_changed(view, name, value) for name, value in zip(PARTS, values, strict=True)]
+        return [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=True)]
 
     def _strips(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
         lanes = strips(snapshot.recent, who, view.verdicts)
@@ -186,25 +187,6 @@ class CacheTab:
             except EngineError as error:
                 view.verdicts[key] = {"lamp": "unknown", "words": error.message, "sides": []}
         return await self.tick(view, page)
-
-
-def _changed(view: View, name: str, value: Json) -> Any:
-    digest = hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()
-    if view.sent.get(name) == digest:
-        return gr.skip()
-    view.sent[name] = digest
-    return value
-
-
-def _drawn(part: str) -> gr.HTML:
-    """A component that static/cache.js draws; its template never changes, so Gradio leaves the drawing alone."""
-    return gr.HTML(
-        None,
-        html_template=f'<div class="{part}"></div>',
-        js_on_load=f"workbenchCache.{part}(element, props, watch, trigger)",
-        apply_default_css=False,
-        elem_id=f"cache-{part}",
-    )
 
 
 def totals(snapshot: Snapshot, verifies: bool = False) -> Json:

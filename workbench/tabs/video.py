@@ -20,6 +20,7 @@ from engine.errors import BadRequest, EngineError
 from engine.types import Delta, Done, FrameSampling, Message, Part, Preflight, Request, Sampling
 from workbench import sheet
 from workbench.convert import VIDEO_SUFFIXES, Entry, note
+from workbench.drawn import drawn
 from workbench.miniatures import data_urls
 from workbench.session import Session
 from workbench.shared import Shared
@@ -60,12 +61,10 @@ class VideoTab:
             "without": self._without,
         }
         with gr.Column(elem_id="video"):
-            self.view = gr.HTML(
-                None,
-                html_template='<div class="video"></div>',
-                js_on_load="workbenchVideo.view(element, props, watch, trigger, upload)",
-                apply_default_css=False,
-                elem_id="video-view",
+            self.view = drawn(
+                "video",
+                "workbenchVideo.view(element, props, watch, trigger, upload)",
+                "video-view",
                 given={"samples": _samples(shared), "question": QUESTION, "suffixes": list(VIDEO_SUFFIXES)},
             )
         self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
