@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.types import FrameSampling, Sampling
@@ -67,6 +67,17 @@ class CacheConfig:
     disk_folder: Path | None = None
     max_disk_bytes: int = 16 * 1024**3
     verify_share: float = 0.0
+
+    @property
+    def total_bytes(self) -> int:
+        """Stored KV and vision features together: a family is kept in blocks or in snapshots, never in both."""
+        return self.max_bytes + self.max_feature_bytes
+
+    def within(self, num_bytes: int) -> CacheConfig:
+        """The same, with KV and features cut alike where both together are allowed no more than num_bytes."""
+        share = min(1.0, num_bytes / max(1, self.total_bytes))
+        kv, features = int(self.max_bytes * share), int(self.max_feature_bytes * share)
+        return replace(self, max_bytes=kv, max_feature_bytes=features)
 
 
 @dataclass(frozen=True, slots=True)

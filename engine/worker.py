@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -50,6 +49,7 @@ class Worker:
         self._loaded = loaded
         self._inbox = inbox
         budget = self._memory()
+        stored = config.cache.within(budget.stored_bytes)
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
             max_queue=config.max_queue,
@@ -58,7 +58,6 @@ class Worker:
             completion_batch_size=config.completion_batch_size,
             max_row_tokens=budget.row_tokens,
         )
-        stored = replace(config.cache, max_bytes=min(config.cache.max_bytes, budget.stored_bytes))
         self._prefix = PrefixCache(stored, scope=loaded.fingerprint)
         loaded.adapter.breathe(lambda: len(self._batch) > 0, self._step_in_between)
         if config.cache.features:
@@ -335,11 +334,15 @@ class Worker:
     def _memory(self) -> memory.Budget:
         """How the memory beside the weights is shared; said in the log where it is less than was asked for."""
         cache, model_bytes = self._config.cache, self._loaded.card.num_bytes
-        asked = cache.max_bytes + cache.max_feature_bytes
+        asked = cache.total_bytes
         token_bytes = probe.token_bytes(self._loaded.adapter)
         budget = memory.share(probe.device_bytes(), self._config.memory_utilization, model_bytes, asked, token_bytes)
         if budget.stored_bytes < asked:
-            log.warning("memory is short: %d MiB for stored KV instead of %d", budget.stored_bytes >> 20, asked >> 20)
+            log.warning(
+                "memory is short: %d MiB for stored KV and features instead of %d",
+                budget.stored_bytes >> 20,
+                asked >> 20,
+            )
         return budget
 
     def _new_batch(self) -> Batch:

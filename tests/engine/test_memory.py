@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.config import CacheConfig
 from engine.memory import GROWTH_TOKENS, padded_tokens, share
 
 GIB = 1024**3
@@ -13,6 +14,14 @@ def test_stored_kv_gets_what_was_asked_for_where_there_is_room() -> None:
     budget = share(64 * GIB, 0.5, 12 * GIB, 4 * GIB, token_bytes=1024)
     assert (budget.stored_bytes, budget.row_bytes) == (4 * GIB, 16 * GIB)
     assert budget.row_tokens == 16 * GIB // 1024
+
+
+def test_stored_kv_and_features_are_cut_alike_to_what_they_may_have() -> None:
+    asked = CacheConfig(max_bytes=3 * GIB, max_feature_bytes=GIB)
+    assert asked.within(8 * GIB) == asked
+    cut = asked.within(GIB)
+    assert cut.total_bytes <= GIB
+    assert (cut.max_bytes, cut.max_feature_bytes) == (3 * GIB // 4, GIB // 4)
 
 
 def test_running_rows_keep_half_of_a_small_rest() -> None:
