@@ -86,8 +86,7 @@ def _version() -> str:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    from engine.api import create_app
-    from engine.api.app import add_pointer
+    from engine.api.app import add_pointer, create_app
     from engine.api.server import listen, serve_app
     from engine.core import Engine
 

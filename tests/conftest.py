@@ -163,7 +163,7 @@ def serve() -> Callable[[Any], ServerThread]:
 @pytest.fixture(scope="session")
 def demo_server(demo_engine: Any) -> Iterator[Server]:
     """The /v1 routes on the demo model over a real socket; no key asked for."""
-    from engine.api import create_app
+    from engine.api.app import create_app
 
     with ServerThread(create_app(demo_engine, ServerConfig())) as url:
         yield Server(url, demo_engine)

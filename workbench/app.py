@@ -1,6 +1,6 @@
 """One process, one port: the page and the OpenAI routes over one engine. `main` is the command vllm-mlx-chat.
 
-    create_app = engine.api.create_app (the routes, declared first) + the page mounted at "/"
+    create_app = engine.api.app.create_app (the routes, declared first) + the page mounted at "/"
 
 The only module of the project that makes server and tunnel threads. Gradio is imported inside functions: `--help`
 answers at once, and the environment it reads on import is set before.
@@ -127,7 +127,7 @@ def prepare_gradio(uploads: Path) -> None:
 
 def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     """The whole server: /v1 and the page. Call `prepare_gradio` first."""
-    from engine.api import create_app as create_api
+    from engine.api.app import create_app as create_api
 
     return mount(create_api(engine, config), engine, config)
 

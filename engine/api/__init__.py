@@ -8,7 +8,3 @@ convert  JSON -> Request (pure)         answers  events -> JSON (pure)
 sse      server-sent events; noticing that a client has gone
 server   the port and uvicorn
 """
-
-from engine.api.app import create_app
-
-__all__ = ["create_app"]

@@ -53,7 +53,7 @@ async def _serve(
 ) -> None:
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=FORCE_S)
+    config = uvicorn.Config(app, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=FORCE_S)
     server = uvicorn.Server(config)
 
     async def attend() -> None:

@@ -10,7 +10,6 @@ from urllib.parse import unquote_to_bytes
 
 from engine.config import MediaLimits
 from engine.media.medium import refuse, say_bytes
-from engine.media.web import fetch_url
 from engine.types import Part
 
 WHITESPACE = re.compile(r"\s+")
@@ -27,6 +26,8 @@ def read_part(part: Part, limits: MediaLimits) -> bytes:
     if scheme.startswith("data:"):
         return read_data_url(part, url, limits)
     if scheme.startswith(("http://", "https://")):
+        from engine.media.web import fetch_url  # httpx takes a tenth of a second that every start would wait for
+
         return fetch_url(part, url, limits)
     if not url:
         raise refuse(part, "there is no URL")

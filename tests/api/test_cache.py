@@ -14,8 +14,8 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.api import create_app
 from engine.api.answers import trace_json
+from engine.api.app import create_app
 from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig, EngineConfig, ServerConfig
 from engine.core import Engine

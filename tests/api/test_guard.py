@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from engine.api import create_app
+from engine.api.app import create_app
 from engine.api.guard import check_key, guarded_names, host_name
 from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.errors import Unauthorized

@@ -17,7 +17,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 
-from engine.api import create_app
+from engine.api.app import create_app
 from engine.assets import asset
 from engine.config import EngineConfig, MediaLimits, ServerConfig
 from tests import pictures

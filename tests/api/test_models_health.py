@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from engine.api import create_app
+from engine.api.app import create_app
 from engine.api.cards import check_model
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.api import create_app, routes
+from engine.api import routes
+from engine.api.app import create_app
 from engine.arguments import add_engine_arguments, engine_config
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine

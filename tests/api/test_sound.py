@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pytest
 
-from engine.api import create_app
+from engine.api.app import create_app
 from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from tests.pictures import data_url
 from tests.sounds import encoded, tone, wav

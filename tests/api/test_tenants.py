@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.api import create_app, guard
+from engine.api import guard
+from engine.api.app import create_app
 from engine.config import ServerConfig
 from engine.privacy import Caller
 from tests import pictures

@@ -115,7 +115,7 @@ async def test_a_blind_server_is_caught(
     monkeypatch: pytest.MonkeyPatch, blind: Callable[[pytest.MonkeyPatch], None], serve: Any
 ) -> None:
     """Over HTTP, by the answer alone."""
-    from engine.api import create_app
+    from engine.api.app import create_app
     from engine.config import ServerConfig
 
     blind(monkeypatch)
