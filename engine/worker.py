@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 _IDLE_S = 1.0
 _MAX_GAP_S = 0.05
-"""Running rows wait no longer than this, and one layer, for an encoder."""
+_MAX_GAP_STEPS = 1.0
+"""For an encoder running rows wait no longer than this, or as long as so many of their steps take, and one layer."""
 
 
 class Worker:
@@ -67,8 +68,8 @@ class Worker:
         self._opener = Opener(config, loaded, self._prefix)
         self._preflights = Preflights(config, loaded, self._prefix)
         self._tally = Tally(loaded.card, publish)
-        self._stepped_s = 0.0
-        self._opener.warm_up()
+        self._stepped_s = self._step_s = 0.0
+        self._is_warm = False
 
     def run(self) -> None:
         """Serve until Stop comes. Sequences still held then end with an error."""
@@ -103,6 +104,10 @@ class Worker:
             except Empty:
                 if not idle:
                     return True
+                if not self._is_warm:
+                    # In the first quiet moment: who asks at once must not wait for it.
+                    self._is_warm = True
+                    self._opener.warm_up()
                 self._prefix.idle()
                 self._show(force=True)
                 continue
@@ -159,7 +164,7 @@ class Worker:
     # prefill
 
     def _prefill_turn(self) -> None:
-        """One unit of prompt work for the sequence whose turn it is: open it, or compute one chunk."""
+        """Prompt work for the sequence whose turn it is: open it, if that is to be done, and compute one chunk."""
         turn = self._scheduler.next_prefill()
         if turn is None:
             return
@@ -170,7 +175,7 @@ class Worker:
                 if not self._scheduler.grant(sequence):
                     log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
                     return
-            elif sequence.num_prefilled < sequence.num_prompt - 1:
+            if sequence.num_prefilled < sequence.num_prompt - 1:
                 self._prefill(sequence, num_tokens)
             if sequence.num_prefilled >= sequence.num_prompt - 1:
                 self._join(sequence)
@@ -219,13 +224,13 @@ class Worker:
 
     def _step_in_between(self) -> None:
         """Called between two layers of an encoder run."""
-        if time.perf_counter() - self._stepped_s > _MAX_GAP_S:
+        if time.perf_counter() - self._stepped_s > max(_MAX_GAP_S, _MAX_GAP_STEPS * self._step_s):
             self._decode_step()
 
     def _decode_step(self) -> None:
         if not len(self._batch):
             return
-        self._stepped_s = time.perf_counter()
+        began_s = time.perf_counter()
         try:
             tokens = self._batch.step()
         except Exception:
@@ -235,6 +240,8 @@ class Worker:
             self._batch.close()
             self._batch = self._new_batch()
             return
+        self._stepped_s = time.perf_counter()
+        self._step_s = self._stepped_s - began_s
         self._tally.stepped(len(tokens))
         for token in tokens:
             sequence = self._by_row[token.row]

@@ -121,6 +121,7 @@ def layers(monkeypatch: pytest.MonkeyPatch, log: Log) -> Log:
 
     monkeypatch.setattr(BreathingLayer, "__call__", logged)
     monkeypatch.setattr(worker, "_MAX_GAP_S", 0.0)
+    monkeypatch.setattr(worker, "_MAX_GAP_STEPS", 0.0)
     return log
 
 
