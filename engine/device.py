@@ -44,7 +44,6 @@ def _blas_candidates() -> list[str]:
     return found
 
 
-@lru_cache(maxsize=1)
 def prepare() -> str:
     """Make MLX fast on this machine; call before `import mlx.core`. Any thread, idempotent.
 
@@ -53,6 +52,20 @@ def prepare() -> str:
     """
     if sys.platform == "darwin":
         return "Accelerate"
+    return Path(_load_blas()).name or "reference"
+
+
+def for_others() -> dict[str, str]:
+    """What the environment of another program that uses MLX needs to be as fast as this process after `prepare`."""
+    if sys.platform == "darwin" or _has_cuda_mlx():
+        return {}
+    blas = _load_blas()
+    return {"MLX_DISABLE_COMPILE": "1"} | ({"LD_PRELOAD": blas} if blas else {})
+
+
+@lru_cache(maxsize=1)
+def _load_blas() -> str:
+    """Load an OpenBLAS and return its path, "" when there is none. Not on a Mac."""
     if not _has_cuda_mlx():
         os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
     for path in _blas_candidates():
@@ -61,8 +74,8 @@ def prepare() -> str:
             ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             continue
-        return Path(path).name
-    return "reference"
+        return path
+    return ""
 
 
 def _chip() -> str:

@@ -6,6 +6,7 @@ targets remote      who is asked: an Engine in this process, any OpenAI server
 about               hardware, checkpoint (hash, bytes per token), versions; the roofline
 plan suites         what a suite is; text, image, video, startup
   reuse streams     cache; concurrency
+  versus            peers: the same asked of others; startup
 run events load     asks everyone in turns and tells what happens; the machine meanwhile
 canary              did it see, was it cold, is the answer right
 samples             one timed answer
@@ -38,5 +39,6 @@ The command and the Benchmark tab read the same stream, on one event loop:
     Finished  result                                            last; result.stopped when it was ended before
 
 Case.labels are the axes of charts (pixels, frames, streams, words). Metrics and their units: result.UNITS.
-Closing or cancelling events() is stopping too. Suites with servers=True (startup) take targets that start processes.
+Closing or cancelling events() is stopping too. Suites with servers=True (peers, startup) take targets that start
+processes.
 """

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from engine.bench.targets import Target
     from engine.core import Engine
 
-SUITE_NAMES = ("text", "image", "video", "cache", "concurrency", "startup")
+SUITE_NAMES = ("text", "image", "video", "cache", "concurrency", "peers", "startup")
 LIBRARIES = ("mlx_lm", "mlx_vlm")
+INSTALLED = (*LIBRARIES, "mlx_lm.server", "mlx_vlm.server")
+"""What the suite `peers` is run against when nobody is named: what this project's own dependencies bring."""
+
 BAR = 30
 
 
@@ -39,6 +42,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     made.set_defaults(temperature=0.7)
     args = made.parse_args(argv)
     _, args.engine_arguments = _own(argparse.ArgumentParser(add_help=False)).parse_known_args(argv)
+    if "peers" in (args.suite or ()):
+        args.vs = args.vs or list(INSTALLED)
     return args
 
 
@@ -76,7 +81,8 @@ def _own(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="mlx_lm or mlx_vlm: the library's own generator in this process; mlx_lm.server, mlx_vlm.server or "
-        "NAME='COMMAND with {model} and {port}': a server that is started for it, our own then beside it",
+        "NAME='COMMAND with {model} and {port}': a server that is started for it, our own then beside it "
+        "(--suite peers without --vs: all four)",
     )
     whom.add_argument(
         "--base-url",
@@ -203,7 +209,7 @@ async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target]
     async with AsyncExitStack() as stack:
         targets, path, pictures = await _first_targets(args, stack)
         for peer in args.vs:
-            targets.append(await _peer(peer, path, fresh=_starts(args)))
+            targets.append(await _peer(peer, path, fresh=_only_starts(args)))
             stack.push_async_callback(targets[-1].close)
         yield targets, about(path), pictures and not args.text_only
 
@@ -215,7 +221,7 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack) -> tup
     from engine.bench.remote import HttpTarget, Server
     from engine.bench.targets import EngineTarget
 
-    fresh = _starts(args)
+    fresh = _only_starts(args)
     if args.base_url:
         path = "" if args.model == DEMO else args.model
         asked = [HttpTarget(url, Server(api_key=args.api_key, model_path=path)) for url in args.base_url]
@@ -227,7 +233,8 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack) -> tup
         ours = servers.our_command(args.engine_arguments)
         server = await _server(servers.OURS, ours, path, fresh=fresh)
         stack.push_async_callback(server.close)
-        return [server], path, _sees(path)
+        beside = [EngineTarget(await _engine(stack, engine_config(args)))] if set(args.vs) & set(LIBRARIES) else []
+        return [server, *beside], path, _sees(path)
     engine = await _engine(stack, engine_config(args))
     card = await engine.ready()
     found: list[Target] = [EngineTarget(engine)]
@@ -237,9 +244,11 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack) -> tup
     return found, card.path, card.vision
 
 
-def _starts(args: argparse.Namespace) -> bool:
-    """Whether processes are started for each question."""
+def _only_starts(args: argparse.Namespace) -> bool:
+    """Whether processes are started for each question, and none stands by."""
     starts = "startup" in (args.suite or ())
+    if "peers" in (args.suite or ()) and args.base_url:
+        raise BadRequest("--suite peers starts servers itself; name them with --vs.", param="suite")
     if starts and (args.base_url or len(args.suite) > 1 or set(args.vs) & set(LIBRARIES)):
         raise BadRequest(
             "--suite startup starts servers itself: give it alone, and only servers to --vs.", param="suite"

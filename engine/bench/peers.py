@@ -20,6 +20,7 @@ from engine.errors import BadRequest
 class Library:
     """What both have in common. MLX counts memory by process, and the engine is in this one: nothing to tell."""
 
+    in_process = True
     model_path = ""
 
     def glance(self) -> Status:

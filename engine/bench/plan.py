@@ -131,7 +131,8 @@ class Group:
 
     prove(): what the canary asks, one proof a case that has media; slow too. facts: from a target's rounds.
     beside: name of a target that only this group is asked of, in turns with the first; without it all others are.
-    limits: (metric, value) that the first target's ratio to another should not be above.
+    limits: (metric, value) that the first target's ratio to another should not be above. even: the metrics that are
+    told of it, in which the first target should be no worse than another. servers: asked of servers only.
     """
 
     cases: tuple[Case, ...]
@@ -141,11 +142,13 @@ class Group:
     facts: Callable[[Sequence[Taken]], Sequence[Fact]] = field(default=lambda taken: ())
     beside: str = ""
     limits: tuple[tuple[str, float], ...] = ()
+    even: tuple[str, ...] = ()
+    servers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """needs: what a model must take. servers: only for targets that start anew for each question. sized: it asks for
+    """needs: what a model must take. servers: only for servers that the run starts itself. sized: it asks for
     lengths in tokens, so the run measures Settings.tokens_per_word first."""
 
     name: str

@@ -7,10 +7,15 @@ from dataclasses import replace
 
 from engine.bench.canary import Proven, judge
 from engine.bench.plan import Case, Fact, Group, Taken
-from engine.bench.result import Compared, Point, is_noisy
+from engine.bench.result import LESS_IS_BETTER, Compared, Point, is_noisy
 from engine.bench.stats import NOISY, Ratio, paired_ratio
 
 BETWEEN_TARGETS = ("generation_tps", "ttft", "total_tps", "e2e", "cpu")
+EVEN, EVEN_TO_A_LIBRARY = 1.0, 0.97
+"""What a ratio of two targets should reach, turned so that more is better: a server has work that a library lacks."""
+
+Rivals = Sequence[tuple[str, str, bool]]
+"""Whom is held against whom, by name; and whether both answer in this process."""
 
 Taking = Sequence[Taken | None]
 """A target's rounds of a group; None for one that failed."""
@@ -47,8 +52,8 @@ def facts_of(group: Group, taken: Taking) -> Sequence[Fact]:
     return group.facts(whole) if whole else ()
 
 
-def compared(group: Group, targets: Sequence[str], points: Sequence[Point]) -> list[Compared]:
-    """The group's contrasts for each target, then the first target against each other on each case."""
+def compared(group: Group, targets: Sequence[str], rivals: Rivals, points: Sequence[Point]) -> list[Compared]:
+    """The group's contrasts for each target, then the rivals on each case."""
     by_name = {(point.target, point.case): point for point in points}
     found = []
     for target in targets:
@@ -57,15 +62,22 @@ def compared(group: Group, targets: Sequence[str], points: Sequence[Point]) -> l
             if ratio:
                 names = (contrast.over.name, contrast.under.name)
                 found.append(Compared(contrast.title, contrast.metric, target, *names, ratio, contrast.goal))
-    for other in targets[1:]:
+    for ours, other, in_process in rivals:
         for case in group.cases:
-            pair = (by_name.get((targets[0], case)), by_name.get((other, case)))
-            for metric in BETWEEN_TARGETS:
+            pair = (by_name.get((ours, case)), by_name.get((other, case)))
+            for metric in group.even or BETWEEN_TARGETS:
                 if ratio := _ratio(metric, *pair):
-                    title = f"{targets[0]} / {other}"
-                    limit = dict(group.limits).get(metric)
-                    found.append(Compared(title, metric, case.name, targets[0], other, ratio, limit, at_most=True))
+                    goal, at_most = _goal(group, metric, EVEN_TO_A_LIBRARY if in_process else EVEN)
+                    title = f"{ours} / {other}"
+                    found.append(Compared(title, metric, case.name, ours, other, ratio, goal, at_most=at_most))
     return found
+
+
+def _goal(group: Group, metric: str, even: float) -> tuple[float | None, bool]:
+    """What a ratio of two targets should be, and whether at most."""
+    if group.even:
+        return (1 / even, True) if metric in LESS_IS_BETTER else (even, False)
+    return dict(group.limits).get(metric), True
 
 
 def _ratio(metric: str, over: Point | None, under: Point | None) -> Ratio | None:

@@ -56,7 +56,8 @@ class Question:
 
     expect: a word that a right answer holds, "" where there is none. claim: whether the prefix cache is said to know
     the most of it ("warm") or nothing that is its own ("cold"). min_tokens: at least so many, the end is forbidden.
-    logprobs: how many of the first token's log-probabilities are wanted, where the target can tell.
+    logprobs: how many of the first token's log-probabilities are wanted, where the target can tell. fresh: asked of
+    a process that is started for it; the time to first token begins with the process.
     """
 
     text: str
@@ -71,6 +72,7 @@ class Question:
     expect: str = ""
     claim: Claim = ""
     logprobs: int = 0
+    fresh: bool = False
 
     def greedy(self, max_tokens: int) -> Question:
         return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, claim="")

@@ -36,6 +36,8 @@ class HttpTarget:
     host and port. model_path and pid: the model's folder and the server's process, where they are known.
     """
 
+    in_process = False
+
     def __init__(self, base_url: str, server: Server | None = None) -> None:
         server = server or Server()
         self._url = base_url.rstrip("/").removesuffix("/v1")
@@ -47,6 +49,8 @@ class HttpTarget:
         self._client = httpx.AsyncClient(timeout=ANSWER_S, headers=headers, trust_env=False)
 
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
+        if question.fresh:
+            raise BadRequest(f"{self.name} runs already: how long it takes to start cannot be measured.")
         if self._model is None:
             self._model = await self._first_model()
         body = http_body(question, self._model)
@@ -71,6 +75,7 @@ class HttpTarget:
             seen=seen_json(usage.get("media")),
             feature_hits=_feature_hits(usage.get("media")),
             reason=str(trace.get("reason", "")) if isinstance(trace, dict) else "",
+            process_bytes=process_bytes(self._pid),
         )
 
     async def sees(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.bench.plan import Fact
-from engine.bench.result import LESS_IS_BETTER, Compared, Point, Result, is_noisy
+from engine.bench.result import LESS_IS_BETTER, Compared, MiB, Point, Result, is_noisy
 from engine.bench.stats import Numbers
 
 NAMES = {
@@ -18,10 +18,11 @@ NAMES = {
     "total_tps": "total tok/s",
     "requests_per_s": "requests/s",
     "cpu": "CPU to first text",
+    "memory": "memory",
 }
 COLUMNS = ("ttft", "tpot", "itl", "e2e")
 RATES = ("generation_tps", "prompt_tps", "total_tps", "requests_per_s")
-MiB = 2**20
+PEERS = "peers"
 
 
 def table(result: Result) -> str:
@@ -30,6 +31,7 @@ def table(result: Result) -> str:
         _latencies(result.points),
         _rates(result.points),
         *([_compared(result.compared)] if result.compared else []),
+        *([_side_by_side(result)] if PEERS in result.suites else []),
         *([_facts(result.facts)] if result.facts else []),
         *([_roofline(result)] if result.roofline else []),
         *([memory] if (memory := _memory(result)) else []),
@@ -114,6 +116,20 @@ def compared_row(one: Compared) -> list[str]:
 def _compared(found: Sequence[Compared]) -> str:
     head = ["ratio", "metric", "case or target", "value", "95 % interval", "pairs", ""]
     return rows_to_text(head, (compared_row(one) for one in found), left=3)
+
+
+def _side_by_side(result: Result) -> str:
+    """The suite `peers`: a row for each case and metric, a column for each peer."""
+    cases = {point.case.name for point in result.points if point.case.suite == PEERS}
+    found = {(one.case, one.metric, one.under): one for one in result.compared if one.case in cases}
+    peers = dict.fromkeys(under for _, _, under in found)
+    rows = []
+    for case, metric in dict.fromkeys((case, metric) for case, metric, _ in found):
+        ratios = [found.get((case, metric, peer)) for peer in peers]
+        cells = [f"{one.good}{'' if one.reached else ' !'}" if one else "-" for one in ratios]
+        rows.append([case, NAMES[metric], *cells])
+    said = "times as good as they: above 1 is better for tokens per second and for times and bytes; ! goal not reached"
+    return rows_to_text(["case", "metric", *peers], rows) + f"\n({said})"
 
 
 def _facts(found: Sequence[tuple[str, Fact]]) -> str:

@@ -27,11 +27,13 @@ UNITS = {
     "total_tps": "tok/s",
     "requests_per_s": "1/s",
     "cpu": "ms",
+    "memory": "MiB",
 }
 """Metrics by their names in the field. total_tps: answer tokens of all streams together; cpu: processor time of this
-process up to the first text."""
+process up to the first text; memory: the most that the server's process held at the end of an answer of the round."""
 
-LESS_IS_BETTER = {"ttft", "tpot", "itl", "e2e", "cpu"}
+LESS_IS_BETTER = {"ttft", "tpot", "itl", "e2e", "cpu", "memory"}
+MiB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,9 @@ class Compared:
         return reached(self.ratio.value, self.goal, self.at_most)
 
     @property
-    def good(self) -> float:
+    def good(self) -> Ratio:
         """The ratio turned so that above 1 is good for `over`."""
-        return 1 / self.ratio.value if self.metric in LESS_IS_BETTER else self.ratio.value
+        return self.ratio.turned() if self.metric in LESS_IS_BETTER else self.ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,9 @@ def round_values(metric: str, samples: Sequence[Sample]) -> list[float]:
     """The values of a metric in one round of one case, in the unit of UNITS."""
     if metric == "itl":
         return [gap * 1e3 for sample in samples for gap in sample.itl_s]
+    if metric == "memory":
+        held = [sample.process_bytes / MiB for sample in samples if sample.process_bytes]
+        return [max(held)] if held else []
     if metric in ("total_tps", "requests_per_s"):
         return _together(metric, samples)
     found = [ONE[metric](sample) for sample in samples]

@@ -89,6 +89,8 @@ class Run:
 
     def _asked(self, group: Group) -> tuple[Target, ...]:
         """Whom a group is asked of."""
+        if group.servers:
+            return tuple(target for target in self._targets if not target.in_process)
         if not group.beside:
             return tuple(target for target in self._targets if target.name not in self._aside)
         found = [target for target in self._targets if target.name == group.beside]
@@ -277,7 +279,7 @@ class Run:
         self._result = replace(
             self._result,
             points=self._result.points + tuple(found),
-            compared=self._result.compared + tuple(compared(group, tuple(taken), found)),
+            compared=self._result.compared + tuple(compared(group, tuple(taken), _rivals(self._asked(group)), found)),
             facts=self._result.facts + tuple((name, fact) for name in taken for fact in facts_of(group, taken[name])),
         )
 
@@ -299,6 +301,13 @@ class Run:
         noise = Noise(time.perf_counter() - self._began_s, what, said)
         self._noise.append(noise)
         self._out.put_nowait(noise)
+
+
+def _rivals(targets: Sequence[Target]) -> list[tuple[str, str, bool]]:
+    """The first target of each kind against the others of its kind."""
+    firsts: dict[bool, str] = {}
+    pairs = [(firsts.setdefault(one.in_process, one.name), one.name, one.in_process) for one in targets]
+    return [pair for pair in pairs if pair[0] != pair[1]]
 
 
 async def _off_loop(make: Any, *arguments: Any) -> Any:

@@ -35,6 +35,8 @@ class Sample:
     runs avoided while it was answered. cpu_s: processor time of this process up to the first text, None where
     the answer came from another process. right: whether the expected word was said. others: requests of others that
     were served meanwhile. logprobs: (token id, log-probability) of the first token's likeliest, where asked for.
+    process_bytes: resident memory at its end of the server process that answered; None where it is not known, or is
+    this process, which the benchmark is in too.
     """
 
     target: str
@@ -55,6 +57,7 @@ class Sample:
     feature_hits: int = 0
     others: int = 0
     logprobs: Logprobs = ()
+    process_bytes: int | None = None
 
     @property
     def tpot_s(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import socket
 import sys
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 import httpx
 
+from engine import device
 from engine.bench.questions import Question
 from engine.bench.remote import HttpTarget, Server
 from engine.bench.samples import Sample, Seen
@@ -67,8 +69,13 @@ class ServerProcess:
         """Start it; it may not answer yet. Raises Unavailable when there is no such program."""
         self._log = tempfile.TemporaryFile(prefix="bench-server-")  # noqa: SIM115 (closed by stop)
         try:
+            # The same BLAS for all: else on a Linux CPU nothing but the BLAS would be measured.
             self._process = await asyncio.create_subprocess_exec(
-                *self._words, stdout=self._log, stderr=self._log, stdin=asyncio.subprocess.DEVNULL
+                *self._words,
+                env=os.environ | device.for_others(),
+                stdout=self._log,
+                stderr=self._log,
+                stdin=asyncio.subprocess.DEVNULL,
             )
         except OSError as e:
             raise Unavailable(f"{self._words[0]} cannot be started: {e.strerror}.") from e
@@ -117,9 +124,10 @@ class ServerProcess:
 class ServerTarget(HttpTarget):
     """A server that runs from `open` to `close`."""
 
-    def __init__(self, process: ServerProcess, server: Server) -> None:
+    def __init__(self, process: ServerProcess, server: Server, fresh: FreshTarget) -> None:
         super().__init__(process.url, replace(server, pid=process.pid))
         self._process = process
+        self._fresh = fresh
 
     @property
     def pid(self) -> int | None:
@@ -135,7 +143,12 @@ class ServerTarget(HttpTarget):
         except BaseException:
             await process.stop()
             raise
-        return cls(process, Server(name=name, model=model_of(name, model_path), model_path=model_path))
+        server = Server(name=name, model=model_of(name, model_path), model_path=model_path)
+        return cls(process, server, FreshTarget(name, command, model_path))
+
+    async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
+        """Of the process that runs; what asks for a fresh one is asked of another, started for it."""
+        return await (self._fresh.ask(question, on_first) if question.fresh else super().ask(question, on_first))
 
     async def close(self) -> None:
         await super().close()
@@ -144,6 +157,8 @@ class ServerTarget(HttpTarget):
 
 class FreshTarget:
     """A server that is started anew for each question: its time to first token begins with its process."""
+
+    in_process = False
 
     def __init__(self, name: str, command: str, model_path: str) -> None:
         self.name = name
@@ -180,7 +195,7 @@ class FreshTarget:
         await process.listening()
         while True:
             try:
-                return await target.ask(question, on_first)
+                return await target.ask(replace(question, fresh=False), on_first)
             except Unavailable:
                 process.check()
                 if time.monotonic() > deadline:

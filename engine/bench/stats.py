@@ -51,6 +51,11 @@ class Ratio:
     def json(self) -> dict[str, float | None]:
         return asdict(self)
 
+    def turned(self) -> Ratio:
+        """1 / this."""
+        low, high = (None if end is None else 1 / end for end in (self.high, self.low))
+        return Ratio(1 / self.value, low, high, self.pairs)
+
     def __str__(self) -> str:
         return f"{self.value:.3g}" + ("" if self.low is None else f" ({self.low:.3g} to {self.high:.3g})")
 

@@ -1,5 +1,5 @@
-"""The suites by name: text, pictures, clips and start-up here; engine.bench.reuse has `cache`, engine.bench.streams
-`concurrency`. Each is a function of the settings and nothing else.
+"""The suites by name: text, pictures and clips here; engine.bench.reuse has `cache`, engine.bench.streams
+`concurrency`, engine.bench.versus `peers` and `startup`. Each is a function of the settings and nothing else.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from engine.bench import clips, reuse, streams
+from engine.bench import clips, reuse, streams, versus
 from engine.bench.plan import Ask, Case, Group, Proof, Round, Settings, Suite
 from engine.bench.questions import SHOWN, Question, Size, blank, colour, png, scene, words
 
@@ -102,13 +102,8 @@ def _video_group(settings: Settings, frames: int, fps: float) -> Group:
 
 
 def startup_groups(settings: Settings) -> Sequence[Group]:
-    """One short question to a process that has just been started; its time to first token begins with the process."""
-    case = Case("startup", "process start to first token")
-
-    def make(number: int) -> Round:
-        return ((Ask(Question(words((settings.seed, "startup", number), 8), 8), case),),)
-
-    return (Group((case,), make),)
+    """How long a process takes to be of use."""
+    return (versus.start_up(settings, "startup"),)
 
 
 def _max_tokens(settings: Settings) -> int:
@@ -124,6 +119,7 @@ SUITES = MappingProxyType(
             Suite("video", "Clips by frames", "video", video_groups),
             Suite("cache", "What the prefix cache saves", "text", reuse.groups, sized=True),
             Suite("concurrency", "Many streams", "text", streams.groups, sized=True),
+            Suite("peers", "Side by side with other programs", "text", versus.groups, servers=True),
             Suite("startup", "Process start to first token", "text", startup_groups, servers=True),
         )
     }

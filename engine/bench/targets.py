@@ -45,6 +45,9 @@ class Target(Protocol):
     name: str
     """In tables and files."""
 
+    in_process: bool
+    """Whether it answers in this process, else over HTTP. Only targets of one kind are held against each other."""
+
     @property
     def model_path(self) -> str:
         """The checkpoint's folder, "" where it is not known."""
@@ -67,6 +70,8 @@ class Target(Protocol):
 
 class EngineTarget:
     """The engine of this process, without HTTP."""
+
+    in_process = True
 
     def __init__(self, engine: Engine, name: str = "engine") -> None:
         self.name = name

@@ -28,8 +28,11 @@ class Noted:
 
     model_path = ""
 
-    def __init__(self, name: str, asked: list[tuple[str, str]], ttfts_s: Sequence[float] = (0.1,)) -> None:
+    def __init__(
+        self, name: str, asked: list[tuple[str, str]], ttfts_s: Sequence[float] = (0.1,), in_process: bool = True
+    ) -> None:
         self.name = name
+        self.in_process = in_process
         self.fails = ""
         self.hangs = ""
         self.others = 0

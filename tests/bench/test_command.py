@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,31 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
         ("--base-url http://127.0.0.1:1 --vs what", "needs the model's folder"),
         ("--base-url http://127.0.0.1:1 --model . --vs what", "it must be mlx_lm, mlx_vlm, mlx_lm.server"),
         ("--suite startup --base-url http://127.0.0.1:1", "starts servers itself"),
+        ("--suite peers --base-url http://127.0.0.1:1", "name them with --vs"),
     ],
 )
 def test_what_cannot_be_done_is_said(line: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(line.split()) == 1
     said = capsys.readouterr().err
     assert error in said and said.splitlines()[-1].startswith("error: ")
+
+
+def test_side_by_side_with_another_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The suite `peers` against a twin: every row is there, start-up is of new processes, memory is known."""
+    file = tmp_path / "out.json"
+    twin = f"{shlex.quote(sys.executable)} -m engine serve --port {{port}} --model {{model}}"
+    line = f"--suite peers --prompts 1 --warmup 0 --max-tokens 8 --temperature 0 --output {file}"
+    assert bench([*line.split(), "--vs", f"twin={twin}"]) == 0
+    said = capsys.readouterr().out
+    assert "times as good as they" in said and "error:" not in said and "CANARY" not in said
+    written = json.loads(file.read_text())
+    assert written["targets"] == ["workbench", "twin"] and written["canary"]["ok"] is True
+    told = {(one["case"], one["metric"]) for one in written["compared"]}
+    assert {metric for _, metric in told} == {"generation_tps", "ttft", "total_tps", "memory"} and len(told) == 9
+    by_case = {point["case"]: point for point in written["points"] if point["target"] == "twin"}
+    start = by_case["process start to first token"]
+    assert start["ttft"]["median"] > 3 * by_case["one stream, text of 64 words"]["ttft"]["median"]
+    warm = by_case["a picture of 448x448, asked about again"]
+    assert warm["cached_tokens"] > warm["prompt_tokens"] / 2
+    streams = by_case["16 streams, every second with a picture"]
+    assert streams["answers"] == 16 and streams["memory"]["median"] > 100

@@ -12,9 +12,10 @@ import pytest
 
 from engine.bench.events import Finished, Noise, Progress, Started
 from engine.bench.load import Load
-from engine.bench.plan import Ask, Case, Group, Settings
+from engine.bench.plan import Ask, Case, Group, Settings, Suite
 from engine.bench.points import noise_of
 from engine.bench.questions import Question
+from engine.bench.report import table
 from engine.bench.result import Point
 from engine.bench.run import Run
 from engine.errors import BadRequest
@@ -140,7 +141,43 @@ async def test_targets_are_held_against_the_first() -> None:
     await events_of(run)
     (ttft,) = [one for one in run.result().compared if one.metric == "ttft"]
     assert ttft.title == "a / b" and ttft.ratio.value == pytest.approx(0.5) and ttft.ratio.pairs == 3
-    assert ttft.good == pytest.approx(2)
+    assert ttft.good.value == pytest.approx(2)
+
+
+async def test_servers_are_held_against_servers_and_libraries_against_the_engine() -> None:
+    """A goal for each kind, turned so that more is better; only servers are asked what only a server can do."""
+    one, two = Case("peers", "one"), Case("peers", "two")
+    alone = Group((two,), lambda n: ((Ask(Question(f"two {n}", 4), two),),), servers=True, even=("ttft",))
+    all_of_us = Group((one,), lambda n: ((Ask(Question(f"one {n}", 4), one),),), even=("generation_tps", "ttft"))
+    suite = Suite("peers", "Peers", "text", lambda settings: [all_of_us, alone], servers=True)
+    ours, theirs = (Noted(name, [], (ttft,), in_process=False) for name, ttft in (("ours", 0.2), ("theirs", 0.1)))
+    engine, library = (Noted(name, [], (ttft,)) for name, ttft in (("engine", 0.102), ("library", 0.1)))
+    run = Run([suite], [ours, engine, theirs, library], SETTINGS)
+    await events_of(run)
+    result = run.result()
+    told = {(one.title, one.case, one.metric): one for one in result.compared}
+    assert {(title, case) for title, case, _ in told} == {
+        ("ours / theirs", "one"),
+        ("engine / library", "one"),
+        ("ours / theirs", "two"),
+    }
+    assert {metric for _, case, metric in told if case == "two"} == {"ttft"}
+    slower = told["ours / theirs", "one", "ttft"]
+    assert slower.reached is False and slower.good.value == pytest.approx(0.5)
+    assert told["engine / library", "one", "ttft"].reached  # 2 % slower: hardly worse than a library
+    assert told["ours / theirs", "one", "generation_tps"].reached  # a tie
+    said = table(result)
+    (row,) = [line for line in said.splitlines() if line.startswith("one") and "TTFT" in line and "!" in line]
+    assert row.split() == ["one", "TTFT", "0.5", "(0.5", "to", "0.5)", "!", "0.98", "(0.98", "to", "0.98)"]
+    (row,) = [line for line in said.splitlines() if line.startswith("two") and "!" in line]
+    assert row.split()[-1] == "-"
+
+
+def test_memory_is_the_most_of_a_round() -> None:
+    """At the end of many streams the first has given its own back; without a process there is none."""
+    rounds = tuple(tuple(sample(process_bytes=held * 2**20) for held in taken) for taken in ((3, 5, 4), (6, 1, 1)))
+    assert Point(ONE, "a", rounds).by_round("memory") == [5, 6]
+    assert Point(ONE, "a", ((sample(),),)).by_round("memory") == [None]
 
 
 async def test_a_group_beside_a_target_of_its_own() -> None:

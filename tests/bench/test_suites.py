@@ -37,10 +37,10 @@ def test_what_the_issue_names() -> None:
     assert len(CLIPS) == 9 and (CLIPS[0], CLIPS[-2], CLIPS[-1]) == ((2, 0.5), (32, 4.0), (64, 4.0))
     assert len(QUICK_CLIPS) == 3 and set(QUICK_CLIPS) <= set(CLIPS)
     assert streams.STREAMS == (1, 2, 4, 8, 16, 32)
-    assert set(SUITES) == {"text", "image", "video", "cache", "concurrency", "startup"}
+    assert set(SUITES) == {"text", "image", "video", "cache", "concurrency", "peers", "startup"}
 
 
-@pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "startup"])
+@pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "peers", "startup"])
 def test_rounds_repeat_and_differ(suite: str) -> None:
     """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
     settings = Settings(seed=7, quick=True)

@@ -74,6 +74,11 @@ async def test_a_server_as_a_child() -> None:
     assert process_bytes(pid) is None
 
 
+async def test_a_server_that_runs_cannot_be_started() -> None:
+    with pytest.raises(BadRequest, match="runs already"):
+        await HttpTarget("http://127.0.0.1:1").ask(replace(READING, fresh=True))
+
+
 async def test_start_up_is_counted() -> None:
     """From the start of the process: longer than Python and MLX take to be imported, and the server is gone."""
     target = FreshTarget(OURS, our_command(["--model", "demo"]), "")
