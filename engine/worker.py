@@ -29,6 +29,9 @@ from engine.types import Delta, FinishReason, Snapshot
 log = logging.getLogger(__name__)
 
 _IDLE_S = 1.0
+_TURN_TOKENS = 16
+"""What a prompt's turn costs beside its tokens, in tokens: many prompts reused whole do not hold up steps for ever."""
+
 _MAX_GAP_S = 0.05
 _MAX_GAP_STEPS = 1.0
 """For an encoder running rows wait no longer than this, or as long as so many of their steps take, and one layer."""
@@ -69,7 +72,8 @@ class Worker:
         self._preflights = Preflights(config, loaded, self._prefix)
         self._tally = Tally(loaded.card, publish)
         self._stepped_s = self._step_s = 0.0
-        self._is_warm = False
+        self._since_step = 0
+        self._opener.warm_up()
 
     def run(self) -> None:
         """Serve until Stop comes. Sequences still held then end with an error."""
@@ -78,8 +82,8 @@ class Worker:
             while self._take_commands():
                 if sequence := self._scheduler.admit():
                     log.debug("%s admitted", sequence.id)
-                self._prefill_turn()
-                self._decode_step()
+                if not self._prefill_turn() or self._step_is_due():
+                    self._decode_step()
                 self._preflights.turn()
                 self._show()
         finally:
@@ -104,10 +108,6 @@ class Worker:
             except Empty:
                 if not idle:
                     return True
-                if not self._is_warm:
-                    # In the first quiet moment: who asks at once must not wait for it.
-                    self._is_warm = True
-                    self._opener.warm_up()
                 self._prefix.idle()
                 self._show(force=True)
                 continue
@@ -163,18 +163,22 @@ class Worker:
 
     # prefill
 
-    def _prefill_turn(self) -> None:
-        """Prompt work for the sequence whose turn it is: open it, if that is to be done, and compute one chunk."""
+    def _prefill_turn(self) -> bool:
+        """Prompt work for the sequence whose turn it is: open it, if that is to be done, and compute one chunk, or what
+        is left of one since the last step. False when there was none."""
         turn = self._scheduler.next_prefill()
         if turn is None:
-            return
+            return False
         sequence, num_tokens = turn
+        if self._batch.is_speaking:
+            num_tokens -= self._since_step
+        self._since_step += _TURN_TOKENS
         try:
             if sequence.row is None:
                 sequence.row = self._opener.open(sequence)
                 if not self._scheduler.grant(sequence):
                     log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
-                    return
+                    return False
             if sequence.num_prefilled < sequence.num_prompt - 1:
                 self._prefill(sequence, num_tokens)
             if sequence.num_prefilled >= sequence.num_prompt - 1:
@@ -184,6 +188,7 @@ class Worker:
         except Exception:
             log.exception("%s failed in prefill", sequence.id)
             self._fail(sequence, Internal("The model failed on this prompt; the server's log has the cause."))
+        return True
 
     def _prefill(self, sequence: Sequence, num_tokens: int) -> None:
         row: Row = sequence.row
@@ -196,6 +201,7 @@ class Worker:
         end = min([end, *stops])
         self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)
         sequence.num_prefilled = end
+        self._since_step += end - start
         if row.lease and end in row.lease.stops:
             self._keep(row, row.prompt.cache_ids[:end], row.cache)
 
@@ -222,12 +228,18 @@ class Worker:
 
     # decode
 
+    def _step_is_due(self) -> bool:
+        """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together.
+        Where nobody has a token yet, the first to join gets his at once."""
+        return not self._batch.is_speaking or self._since_step >= self._config.prefill_chunk_tokens // 2
+
     def _step_in_between(self) -> None:
         """Called between two layers of an encoder run."""
         if time.perf_counter() - self._stepped_s > max(_MAX_GAP_S, _MAX_GAP_STEPS * self._step_s):
             self._decode_step()
 
     def _decode_step(self) -> None:
+        self._since_step = 0
         if not len(self._batch):
             return
         began_s = time.perf_counter()

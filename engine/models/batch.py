@@ -47,10 +47,13 @@ class Batch:
 
     def __init__(self, adapter: Adapter, stop_ids: Collection[int], completion_batch_size: int) -> None:
         self._stop = StopSequences([[int(i)] for i in sorted(stop_ids)])
-        # prefill_batch_size 1: rows arrive one token short of their prompt, so there is nothing to prefill together.
         model: Any = adapter
-        self._generator = BatchGenerator(model, completion_batch_size=completion_batch_size, prefill_batch_size=1)
+        # Rows arrive one token short of their prompt: all that came since the last step take their first step together.
+        self._generator = BatchGenerator(
+            model, completion_batch_size=completion_batch_size, prefill_batch_size=completion_batch_size
+        )
         self._rows: set[int] = set()
+        self._silent: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -67,13 +70,20 @@ class Batch:
             stop_sequences=[self._stop],
         )
         self._rows.add(row)
+        self._silent.add(row)
         return row
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a row has had a token."""
+        return len(self._rows) > len(self._silent)
+
     def step(self) -> list[Token]:
-        """One token for every row that has joined; finished rows leave by themselves."""
+        """One token for every row that joined before this step; finished rows leave by themselves."""
         _, responses = self._generator.next()
         tokens = [Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs) for r in responses]
         self._rows -= {t.row for t in tokens if t.finish}
+        self._silent -= {t.row for t in tokens}
         return tokens
 
     def remove(self, row: int) -> list[Any]:
@@ -81,6 +91,7 @@ class Batch:
         if row not in self._rows:
             return []
         self._rows.discard(row)
+        self._silent.discard(row)
         kv, _ = self._generator.remove([row], return_prompt_caches=True)[row]
         return list(kv)
 

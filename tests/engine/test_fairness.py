@@ -107,6 +107,56 @@ async def test_sabotage_without_turns_the_long_prompt_goes_first(
     assert await long_chunks_before_the_short_one(await long_engine(tiny_model, engine_for), log) > 2
 
 
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of prompts that were computed between two steps, gap by gap."""
+    gaps = [0]
+    prefill, step = Adapter.prefill, Batch.step
+
+    def counted_prefill(adapter: Any, ids: Any, span: tuple[int, int], *rest: Any) -> None:
+        gaps[-1] += span[1] - span[0]
+        prefill(adapter, ids, span, *rest)
+
+    def counted_step(batch: Any) -> Any:
+        gaps.append(0)
+        return step(batch)
+
+    monkeypatch.setattr(Adapter, "prefill", counted_prefill)
+    monkeypatch.setattr(Batch, "step", counted_step)
+    return gaps
+
+
+async def gaps_of_short_prompts(tiny_model: Any, engine_for: Any, sizes: list[int]) -> tuple[list[int], int]:
+    """Eight short prompts come while a row decodes: (tokens computed in each gap that had any, tokens of a prompt)."""
+    engine = await engine_for(tiny_model("qwen3"), prefill_chunk_tokens=256, cache=CacheConfig(enabled=False))
+    running = engine.stream(chat("Go on for ever.", max_tokens=400))
+    await anext(running)
+    sizes[:] = [0]
+    prompts = [chat(f"{i} " + "One more word. " * 8, max_tokens=4) for i in range(8)]
+    done = await asyncio.gather(*(ask(engine, prompt) for prompt in prompts))
+    await running.aclose()
+    await settled(engine)
+    return [size for size in sizes if size], done[0].done.usage.prompt_tokens
+
+
+async def test_short_prompts_share_a_gap_of_one_chunk(tiny_model: Any, engine_for: Any, sizes: list[int]):
+    gaps, prompt_tokens = await gaps_of_short_prompts(tiny_model, engine_for, sizes)
+    assert max(gaps) <= 256 and max(gaps) >= 2 * (prompt_tokens - 1)
+    assert len(gaps) < 8, "some were read together"
+
+
+async def test_sabotage_a_gap_without_end(
+    tiny_model: Any, engine_for: Any, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    def forgetful(self: Any) -> bool:
+        self._since_step = 0
+        return False
+
+    monkeypatch.setattr(worker.Worker, "_step_is_due", forgetful)
+    gaps, _ = await gaps_of_short_prompts(tiny_model, engine_for, sizes)
+    assert max(gaps) > 256
+
+
 # -- encoders ----------------------------------------------------------------------------------------------------------
 
 
