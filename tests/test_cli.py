@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from engine import arguments, cli
+from engine.api.server import listen
 from engine.bench import command
 from engine.config import EngineConfig, ServerConfig
 from tests.endless import endless_request
@@ -276,3 +277,11 @@ def test_arguments_of_the_benchmark() -> None:
     for wrong in ("--suite all", "--prompts x", "--prompts -1", "--compare one"):
         with pytest.raises(SystemExit):
             command.parse(wrong.split())
+
+
+def test_small_writes_are_sent_at_once() -> None:
+    """Else the first token waits for the reader to acknowledge the headers: 40 ms on Linux."""
+    with listen(ServerConfig(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
