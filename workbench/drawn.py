@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
 Json = dict[str, Any]
+Callback = Callable[..., Any]
+
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How an event runs that the page's own scripts send, and nobody waits for."""
 
 
 def drawn(part: str, call: str, elem_id: str, **more: Any) -> gr.HTML:
@@ -24,6 +29,22 @@ def drawn(part: str, call: str, elem_id: str, **more: Any) -> gr.HTML:
         elem_id=elem_id,
         **more,
     )
+
+
+def drawn_parts(script: str, names: Sequence[str]) -> list[gr.HTML]:
+    """A component for each function of window.workbench<script>, e.g. "Cache": "blocks" is drawn in #cache-blocks."""
+    return [
+        drawn(name, f"workbench{script}.{name}(element, props, watch, trigger)", f"{script.lower()}-{name}")
+        for name in names
+    ]
+
+
+def while_shown(tabs: gr.Tabs, tick: Callback, shown: Callback, view: gr.State, parts: Sequence[gr.HTML]) -> None:
+    """Call tick once a second while a tab is shown. tick: view -> parts. shown: view -> clock, parts, when any tab was
+    chosen; it starts and stops the clock."""
+    clock = gr.Timer(1.0, active=False)
+    clock.tick(tick, view, [*parts], **QUIET)
+    tabs.select(shown, view, [clock, *parts], **QUIET)
 
 
 def changed(sent: dict[str, str], name: str, value: Json) -> Any:

@@ -207,21 +207,23 @@ async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target]
     from engine.bench.about import about
 
     async with AsyncExitStack() as stack:
-        targets, path, pictures = await _first_targets(args, stack)
+        fresh = _only_starts(args)
+        targets, path, pictures = await _first_targets(args, stack, fresh=fresh)
         for peer in args.vs:
-            targets.append(await _peer(peer, path, fresh=_only_starts(args)))
+            targets.append(await _peer(peer, path, fresh=fresh))
             stack.push_async_callback(targets[-1].close)
         yield targets, about(path), pictures and not args.text_only
 
 
-async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack) -> tuple[list[Target], str, bool]:
+async def _first_targets(
+    args: argparse.Namespace, stack: AsyncExitStack, *, fresh: bool
+) -> tuple[list[Target], str, bool]:
     """What is measured, the model's folder ("" where it is not known), and whether it sees."""
     from engine.bench import servers
     from engine.bench.plan import CACHE_OFF
     from engine.bench.remote import HttpTarget, Server
     from engine.bench.targets import EngineTarget
 
-    fresh = _only_starts(args)
     if args.base_url:
         path = "" if args.model == DEMO else args.model
         asked = [HttpTarget(url, Server(api_key=args.api_key, model_path=path)) for url in args.base_url]

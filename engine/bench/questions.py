@@ -35,6 +35,8 @@ MARK_CELLS = 32
 """A mark is a strip of this many cells of two shades along the upper edge: other pixels in each picture."""
 
 SHOWN = "What color is the circle?"
+OTHER_QUESTION = "What shape is it? Answer in one word."
+CLIP_QUESTION = "What happens in this video?"
 
 
 @dataclass(frozen=True, slots=True)

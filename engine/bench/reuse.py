@@ -7,7 +7,18 @@ from dataclasses import replace
 
 from engine.bench import clips
 from engine.bench.plan import CACHE_OFF, Ask, Case, Contrast, Fact, Group, Proof, Round, Settings, Taken
-from engine.bench.questions import SHOWN, Medium, Question, blank, colour, png, scene, words
+from engine.bench.questions import (
+    CLIP_QUESTION,
+    OTHER_QUESTION,
+    SHOWN,
+    Medium,
+    Question,
+    blank,
+    colour,
+    png,
+    scene,
+    words,
+)
 
 SIZE = (1024, 1024)
 FRAMES, FPS = 64, 4.0
@@ -17,8 +28,6 @@ QUESTION_TOKENS = 32
 MISS_TOKENS = 512
 MISS_LIMITS = (("cpu", 1.03), ("ttft", 1.03))
 DECODED_TOKENS = 64
-OTHER_QUESTION = "What shape is it? Answer in one word."
-CLIP_QUESTION = "What happens in this video?"
 
 
 def groups(settings: Settings) -> Sequence[Group]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from engine.bench import clips, reuse, streams, versus
 from engine.bench.plan import Ask, Case, Group, Proof, Round, Settings, Suite
-from engine.bench.questions import SHOWN, Question, Size, blank, colour, png, scene, words
+from engine.bench.questions import CLIP_QUESTION, SHOWN, Question, Size, blank, colour, png, scene, words
 
 RESOLUTIONS: tuple[Size, ...] = (
     *((224, 224), (336, 336), (448, 448), (512, 512), (672, 672)),
@@ -81,7 +81,7 @@ def _video_group(settings: Settings, frames: int, fps: float) -> Group:
     case = Case("video", f"{frames} frames @ {fps:g} fps", (("frames", frames), ("fps", fps)))
     path = settings.video or clips.default_clip()
     asked = Question(
-        SHOWN if settings.video is None else "What happens in this video?",
+        SHOWN if settings.video is None else CLIP_QUESTION,
         _max_tokens(settings),
         fps=fps,
         max_frames=frames,

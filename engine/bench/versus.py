@@ -11,15 +11,24 @@ from dataclasses import replace
 
 from engine.bench import clips
 from engine.bench.plan import Ask, Case, Group, Proof, Round, Settings
-from engine.bench.questions import SHOWN, Medium, Question, blank, colour, png, scene, words
+from engine.bench.questions import (
+    CLIP_QUESTION,
+    OTHER_QUESTION,
+    SHOWN,
+    Medium,
+    Question,
+    blank,
+    colour,
+    png,
+    scene,
+    words,
+)
 
 STREAMS = 16
 PROMPT_WORDS = 64
 SIZE = (448, 448)
 FRAMES, FPS = 8, 2.0
-PICTURE_TOKENS = 8
-OTHER_QUESTION = "What shape is it? Answer in one word."
-CLIP_QUESTION = "What happens in this video?"
+SHORT_TOKENS = 8
 
 
 def groups(settings: Settings) -> Sequence[Group]:
@@ -38,7 +47,7 @@ def start_up(settings: Settings, suite: str) -> Group:
     case = Case(suite, "process start to first token")
 
     def make(number: int) -> Round:
-        asked = Question(words((settings.seed, "startup", number), 8), PICTURE_TOKENS, fresh=True)
+        asked = Question(words((settings.seed, "startup", number), 8), SHORT_TOKENS, fresh=True)
         return ((Ask(asked, case),),)
 
     return Group((case,), make, servers=True, even=("ttft",))
@@ -60,7 +69,7 @@ def _picture(settings: Settings) -> Group:
     cold, warm = (Case("peers", f"a picture of {SIZE[0]}x{SIZE[1]}, {name}") for name in ("new", "asked about again"))
 
     def question(seed: object) -> Question:
-        return Question(SHOWN, PICTURE_TOKENS, media=(png(scene(SIZE, seed)),), expect=colour(seed))
+        return Question(SHOWN, SHORT_TOKENS, media=(png(scene(SIZE, seed)),), expect=colour(seed))
 
     def make(number: int) -> Round:
         asked = replace(question((settings.seed, "versus", number)), expect="", claim="cold")
@@ -77,7 +86,7 @@ def _picture(settings: Settings) -> Group:
 def _clip(settings: Settings) -> Group:
     case = Case("peers", f"a clip of {FRAMES} frames, new")
     path = settings.video or clips.default_clip()
-    asked = Question(CLIP_QUESTION, PICTURE_TOKENS, fps=FPS, max_frames=FRAMES, claim="cold")
+    asked = Question(CLIP_QUESTION, SHORT_TOKENS, fps=FPS, max_frames=FRAMES, claim="cold")
 
     def make(number: int) -> Round:
         medium: Medium = clips.cut(path, FRAMES / FPS, (settings.seed, "versus", number))

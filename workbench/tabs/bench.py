@@ -21,7 +21,7 @@ from engine.types import Snapshot
 from workbench import results
 from workbench.bench import MEASURED, Bench, cannot, settings_of
 from workbench.charts import charts
-from workbench.drawn import changed, drawn
+from workbench.drawn import QUIET, changed, drawn_parts, while_shown
 from workbench.live import Live, Shown
 from workbench.shared import Shared
 
@@ -32,7 +32,6 @@ Json = dict[str, Any]
 
 NAME = "Benchmark"
 PARTS = ("panel", "charts", "tables", "runs", "file")
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 WORDS = {
     "text": ("Text", "Prompts of words, one after the other"),
     "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
@@ -72,17 +71,13 @@ class BenchTab:
         self.bench = bench
         self.view = gr.State(View())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="bench"):
-            self.parts = [
-                drawn(part, f"workbenchBench.{part}(element, props, watch, trigger)", f"bench-{part}") for part in PARTS
-            ]
+            self.parts = drawn_parts("Bench", PARTS)
         for part in self.parts[:4]:
             part.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
 
     def follow(self, tabs: gr.Tabs) -> None:
         """Run the clock while this one of the tabs is shown."""
-        clock = gr.Timer(1.0, active=False)
-        clock.tick(self.tick, self.view, self.parts, **QUIET)
-        tabs.select(self.shown, self.view, [clock, *self.parts], **QUIET)
+        while_shown(tabs, self.tick, self.shown, self.view, self.parts)
 
     async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
         """A tab was chosen. Inputs: view. Outputs: clock, parts."""

@@ -19,7 +19,7 @@ from engine.models.families import family
 from engine.privacy import Caller
 from engine.types import BlockInfo, CacheStats, FeatureInfo, Snapshot
 from workbench import grid
-from workbench.drawn import changed, drawn
+from workbench.drawn import QUIET, changed, drawn_parts, while_shown
 from workbench.header import size
 from workbench.miniatures import Miniatures
 from workbench.shared import Shared
@@ -32,7 +32,6 @@ Json = dict[str, Any]
 
 NAME = "Cache"
 PARTS = ("totals", "strips", "blocks", "charts")
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 CHANGES = {"pin": "pin", "unpin": "unpin", "drop": "drop"}
 FEATURE_CHANGES: dict[str, Literal["pin", "unpin", "drop"]] = {
     "pin_features": "pin",
@@ -71,18 +70,14 @@ class CacheTab:
         self._layout: tuple[CacheStats, list[BlockInfo], list[FeatureInfo]] = (CacheStats(), [], [])
         self.view = gr.State(View())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="cache"):
-            self.parts = [
-                drawn(part, f"workbenchCache.{part}(element, props, watch, trigger)", f"cache-{part}") for part in PARTS
-            ]
+            self.parts = drawn_parts("Cache", PARTS)
         _, drawn_strips, drawn_blocks, _ = self.parts
         drawn_strips.submit(self.check, self.view, self.parts, trigger_mode="multiple", **QUIET)
         drawn_blocks.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
 
     def follow(self, tabs: gr.Tabs) -> None:
         """Run the clock while this one of the tabs is shown."""
-        clock = gr.Timer(1.0, active=False)
-        clock.tick(self.tick, self.view, self.parts, **QUIET)
-        tabs.select(self.shown, self.view, [clock, *self.parts], **QUIET)
+        while_shown(tabs, self.tick, self.shown, self.view, self.parts)
 
     async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
         """A tab was chosen. Inputs: view. Outputs: clock, parts."""

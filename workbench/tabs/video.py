@@ -20,7 +20,7 @@ from engine.errors import BadRequest, EngineError
 from engine.types import Delta, Done, FrameSampling, Message, Part, Preflight, Request, Sampling
 from workbench import sheet
 from workbench.convert import VIDEO_SUFFIXES, Entry, note
-from workbench.drawn import drawn
+from workbench.drawn import QUIET, drawn
 from workbench.miniatures import data_urls
 from workbench.session import Session
 from workbench.shared import Shared
@@ -39,8 +39,6 @@ MAX_ANSWER_TOKENS = 64
 
 SHARP_BYTES = 3_000_000
 """Frames are sent to the page without loss up to here, and lightly compressed beyond."""
-
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def build(engine: Engine, shared: Shared, chat: ChatTab, tabs: gr.Tabs) -> VideoTab:
