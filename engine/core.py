@@ -274,8 +274,10 @@ class Engine:
         with _rarely_collecting():
             from transformers.utils import logging as transformers_logging
 
-            from engine.models import registry
+            from engine.models import cpu, registry
             from engine.worker import Worker
+
+            cpu.use()
 
             # It warns on every prompt about how mlx-vlm calls its processors.
             transformers_logging.set_verbosity_error()

@@ -17,6 +17,7 @@ import pytest
 
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
+from engine.models import cpu
 from engine.models.adapter import Adapter, RowState
 from engine.models.batch import Batch, Token
 from engine.models.families import FAMILIES as ROWS
@@ -25,6 +26,7 @@ from engine.types import Request
 from tests.conftest import EngineFor
 from tests.engine.drive import Tape, ask, chat
 from tests.engine.oracle import TIE, Oracle
+from tests.engine.test_device import linux_cpu
 from tests.families import FAMILIES
 from tests.pictures import picture
 
@@ -161,6 +163,25 @@ async def test_a_row_in_a_batch_answers_as_if_alone(lab: Lab, family: str, dtype
     await check(lab, family, dtype)
 
 
+CUT = ["qwen3_vl", "gemma3", "gemma2", "idefics3", "llama", "mistral"]
+
+
+def cut_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What engine.models.cpu does to large arrays on a Linux CPU, for the tiny ones of a tiny model."""
+    monkeypatch.setattr(cpu, "_MIN_NUMBERS", 0)
+    monkeypatch.setattr(cpu, "_MIN_PIECE_NUMBERS", 1)
+    monkeypatch.setattr(cpu, "_MIN_QUERIES", 4)
+    monkeypatch.setattr(cpu, "_MAX_QUERIES", 6)
+
+
+@pytest.mark.parametrize("family", CUT)
+async def test_so_it_does_where_attention_is_cut_over_streams(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    cut_everything(monkeypatch)
+    await check(lab, family, "float32")
+
+
 async def test_a_serial_family_decodes_one_row_at_a_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a family whose attention cannot take a batch's mask; the others wait their turn and answer the same."""
     monkeypatch.setitem(ROWS, "phi3", Family(serial=True))
@@ -240,6 +261,17 @@ def shift_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda loaded, media: [replace(clip, pixels=clip.pixels[[0, *range(len(clip.pixels) - 1)]])
                                for clip in clips(loaded, media)],
     )  # fmt: skip
+
+
+@linux_cpu
+@pytest.mark.parametrize("family", ["qwen3_vl", "llama"])
+async def test_sabotage_of_the_cuts_is_seen(lab: Lab, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    """Rows, heads and queries come back shifted by one."""
+    cut_everything(monkeypatch)
+    part = cpu.Cut.of
+    monkeypatch.setattr(cpu.Cut, "of", lambda cut, x: part(cut, mx.roll(x, 1, cut.axis)))
+    with pytest.raises(AssertionError, match="below the best"):
+        await check(lab, family, "float32")
 
 
 TWINS = [

@@ -1,0 +1,168 @@
+"""Attention, sigmoid and tanh on a Linux CPU, faster than MLX's own. Engine thread only.
+
+MLX's CPU backend computes exp one number at a time except on Apple's processors, and each operation on one core: over
+half of reading a prompt is spent there. Its `power` is the C library's and takes a third of the time, so exp(x) is
+2^(x log2 e) here; attention is cut into pieces that alternate between as many streams as there are cores; heads that
+share keys read them once; and a causal piece leaves out the keys behind its last query. Results are MLX's to the
+rounding of float32.
+
+`use` puts them in MLX's place for the thread that calls it. Other threads (a library measured beside the engine), other
+types than float32 and small arrays get MLX's own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import mlx.core as mx
+
+_LOG2_E = math.log2(math.e)
+_LOWEST = float(mx.finfo(mx.float32).min)
+
+_MIN_NUMBERS = 4096
+"""Of exponentials in a call; below it the calls cost more than what they compute."""
+
+_MIN_PIECE_NUMBERS = 16384
+"""What a piece must hold to be worth another stream."""
+
+_MIN_QUERIES = 32
+_MAX_QUERIES = 128
+"""Of a piece, when attention is cut by queries. More would keep too many masked scores, and leave the cores' caches."""
+
+_ROWS, _KV_HEADS, _QUERIES = 0, 1, 3
+"""Axes of scores, (rows, kv_heads, group, queries, keys)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """[start, end) of an axis of q."""
+
+    axis: int
+    start: int
+    end: int
+
+    def of(self, x: mx.array) -> mx.array:
+        """This part of x; all of it where it is broadcast."""
+        return x if x.shape[self.axis] == 1 else x[(*[slice(None)] * self.axis, slice(self.start, self.end))]
+
+
+_mlx_attention: Callable[..., mx.array] = mx.fast.scaled_dot_product_attention
+_mlx_sigmoid: Callable[..., mx.array] = mx.sigmoid
+_mlx_tanh: Callable[..., mx.array] = mx.tanh
+
+
+class _Thread(threading.local):
+    streams: tuple[mx.Stream, ...] = ()
+
+
+_thread = _Thread()
+
+
+def use() -> bool:
+    """Compute with these on this thread from now on. False, and nothing changes, on a Mac and where MLX has a GPU."""
+    if sys.platform == "darwin" or mx.default_device() != mx.Device(mx.cpu):
+        return False
+    if not _thread.streams:
+        others = len(os.sched_getaffinity(0)) - 1
+        _thread.streams = (mx.default_stream(mx.cpu), *(mx.new_stream(mx.cpu) for _ in range(others)))
+    library: Any = mx
+    library.fast.scaled_dot_product_attention = attention
+    library.sigmoid = sigmoid
+    library.tanh = tanh
+    return True
+
+
+def sigmoid(x: mx.array, **settings: Any) -> mx.array:
+    """1 / (1 + e^-x), any shape, as mx.sigmoid."""
+    if not _is_ours(x, x.size, settings):
+        return _mlx_sigmoid(x, **settings)
+    return mx.reciprocal(1.0 + mx.power(2.0, x * -_LOG2_E))
+
+
+def tanh(x: mx.array, **settings: Any) -> mx.array:
+    """2 sigmoid(2x) - 1, any shape, as mx.tanh. Near 0 it is right to an absolute 1e-7, not to the last digit."""
+    if not _is_ours(x, x.size, settings):
+        return _mlx_tanh(x, **settings)
+    return 2.0 * sigmoid(2.0 * x) - 1.0
+
+
+def attention(
+    q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | str | None = None, **settings: Any
+) -> mx.array:
+    """softmax(scale q k^T + mask) v, as mx.fast.scaled_dot_product_attention.
+
+    q: (rows, heads, queries, d); k, v: (rows, kv_heads, keys, d), kv_heads dividing heads; mask: None, "causal" (the
+    last query sees the last key), bool, or to be added; it broadcasts to (rows, heads, queries, keys).
+    """
+    num_rows, num_heads, num_queries, width = q.shape
+    num_kv, num_keys = k.shape[1:3]
+    numbers = num_rows * num_heads * num_queries * num_keys
+    if not _is_ours(q, numbers, settings) or not (q.dtype == k.dtype == v.dtype) or num_queries > num_keys:
+        return _mlx_attention(q, k, v, scale=scale, mask=mask, **settings)
+    group = num_heads // num_kv
+    q = (q * (scale * _LOG2_E)).reshape(num_rows, num_kv, group, num_queries, width)
+    if isinstance(mask, mx.array):
+        mask = _grouped(mask, num_kv, group)
+    pieces = []
+    cuts = _cuts(q.shape, numbers)
+    for cut, stream in zip(cuts, cycle(_thread.streams), strict=False):
+        with mx.stream(stream):
+            pieces.append(_piece(q, k, v, mask, cut))
+    return mx.concatenate(pieces, cuts[0].axis).reshape(num_rows, num_heads, num_queries, v.shape[-1])
+
+
+def _is_ours(x: mx.array, num_numbers: int, settings: dict[str, Any]) -> bool:
+    plain = all(value is None or value is False for value in settings.values())
+    return bool(_thread.streams) and plain and x.dtype == mx.float32 and num_numbers >= _MIN_NUMBERS
+
+
+def _grouped(mask: mx.array, num_kv: int, group: int) -> mx.array:
+    """A mask by (rows, heads, queries, keys) as one by (rows, kv_heads, group, queries, keys); what is to be added, in
+    units of log2."""
+    mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
+    if mask.dtype != mx.bool_:
+        mask = mx.maximum(mask.astype(mx.float32) * _LOG2_E, _LOWEST)
+    return mask[:, :, None] if mask.shape[1] == 1 else mask.reshape(mask.shape[0], num_kv, group, *mask.shape[2:])
+
+
+def _cuts(shape: tuple[int, ...], numbers: int) -> list[Cut]:
+    """Where to cut attention with queries of this shape."""
+    num_streams = len(_thread.streams)
+    if shape[_QUERIES] >= _MIN_QUERIES:
+        axis, num_pieces = _QUERIES, num_streams * -(-shape[_QUERIES] // (_MAX_QUERIES * num_streams))
+    else:
+        axis = _ROWS if shape[_ROWS] >= shape[_KV_HEADS] else _KV_HEADS
+        num_pieces = min(num_streams, 1 + numbers // _MIN_PIECE_NUMBERS)
+    size = -(-shape[axis] // num_pieces)
+    return [Cut(axis, start, min(start + size, shape[axis])) for start in range(0, shape[axis], size)]
+
+
+def _piece(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None, cut: Cut) -> mx.array:
+    """Attention of a piece of q, (rows, kv_heads, group, queries, d) scaled already; mask as _grouped makes it, or
+    "causal"."""
+    if isinstance(mask, str):
+        num_queries, num_keys = q.shape[_QUERIES], k.shape[2]
+        first, last = (cut.start, cut.end) if cut.axis == _QUERIES else (0, num_queries)
+        num_seen = num_keys - num_queries + last
+        k, v = k[:, :, :num_seen], v[:, :, :num_seen]
+        mask = mx.arange(num_seen - (last - first), num_seen)[:, None] >= mx.arange(num_seen)
+    elif mask is not None:
+        mask = cut.of(mask)
+    q = cut.of(q)
+    if cut.axis != _QUERIES:
+        k, v = cut.of(k), cut.of(v)
+    rows, kv_heads, group, queries, _ = q.shape
+    scores = q.reshape(rows, kv_heads, group * queries, -1) @ k.swapaxes(-1, -2)
+    scores = scores.reshape(rows, kv_heads, group, queries, -1)
+    if mask is not None:
+        scores = mx.where(mask, scores, _LOWEST) if mask.dtype == mx.bool_ else scores + mask
+    weights = mx.power(2.0, scores - mx.max(scores, axis=-1, keepdims=True))
+    out = weights.reshape(rows, kv_heads, group * queries, -1) @ v
+    return out.reshape(rows, kv_heads, group, queries, -1) / mx.sum(weights, axis=-1, keepdims=True)
