@@ -15,7 +15,7 @@ prompt spans order receipts  request + media -> token ids; where each medium lie
 preflight rates fit          what a request would cost; how fast this engine is; what to cut so that it fits
 sizing                       how large the model sees a medium where a budget of pixels says so
 detokenize sampling          token ids -> text; sampling settings -> sampler
-models/                      registry, families table, adapter, batch, vision tower
+models/                      registry, families table, adapter, batch, vision tower; cpu: attention on a Linux CPU
 cache/                       blocks, snapshots, vision features
 media/                       fetch and decode pictures and clips into numpy
 api/                         the OpenAI routes

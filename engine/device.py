@@ -12,6 +12,7 @@ import ctypes
 import ctypes.util
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import subprocess
@@ -20,6 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.types import DeviceInfo
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 BLAS_HINT = (
     "No OpenBLAS found: MLX on the CPU will be slow. Install one with `apt install libopenblas0` "
@@ -63,11 +66,26 @@ def for_others() -> dict[str, str]:
     return {"MLX_DISABLE_COMPILE": "1"} | ({"LD_PRELOAD": blas} if blas else {})
 
 
+def num_usable_cores(quota: Path = _QUOTA) -> int:
+    """How many cores this process may keep busy: its affinity, within its container's share of time. Not on a Mac.
+
+    quota: cgroup v2's cpu.max, "max 100000" or microseconds in a period; https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        share, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(share) / int(period))))
+    except (OSError, ValueError):
+        return cores
+
+
 @lru_cache(maxsize=1)
 def _load_blas() -> str:
     """Load an OpenBLAS and return its path, "" when there is none. Not on a Mac."""
     if not _has_cuda_mlx():
         os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
+    # It counts the cores itself, but not a container's share of them: threads without a core would wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_usable_cores()))
     for path in _blas_candidates():
         try:
             # RTLD_GLOBAL: the symbols must win over the reference BLAS that libmlx links.

@@ -6,14 +6,14 @@ half of reading a prompt is spent there. Its `power` is the C library's and take
 share keys read them once; and a causal piece leaves out the keys behind its last query. Results are MLX's to the
 rounding of float32.
 
-`use` puts them in MLX's place for the thread that calls it. Other threads (a library measured beside the engine), other
-types than float32 and small arrays get MLX's own.
+`use` puts them in MLX's place for the thread that calls it: the models call MLX by name and take no other function, so
+this is the project's one patch of a library. Other threads (a library measured beside the engine), other types than
+float32 and small arrays get MLX's own.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +22,8 @@ from itertools import cycle
 from typing import Any
 
 import mlx.core as mx
+
+from engine.device import num_usable_cores
 
 _LOG2_E = math.log2(math.e)
 _LOWEST = float(mx.finfo(mx.float32).min)
@@ -35,6 +37,8 @@ _MIN_PIECE_NUMBERS = 16384
 _MIN_QUERIES = 32
 _MAX_QUERIES = 128
 """Of a piece, when attention is cut by queries. More would keep too many masked scores, and leave the cores' caches."""
+
+_MAX_STREAMS = 8
 
 _ROWS, _KV_HEADS, _QUERIES = 0, 1, 3
 """Axes of scores, (rows, kv_heads, group, queries, keys)."""
@@ -70,12 +74,11 @@ def use() -> bool:
     if sys.platform == "darwin" or mx.default_device() != mx.Device(mx.cpu):
         return False
     if not _thread.streams:
-        others = len(os.sched_getaffinity(0)) - 1
+        others = min(_MAX_STREAMS, num_usable_cores()) - 1
         _thread.streams = (mx.default_stream(mx.cpu), *(mx.new_stream(mx.cpu) for _ in range(others)))
-    library: Any = mx
-    library.fast.scaled_dot_product_attention = attention
-    library.sigmoid = sigmoid
-    library.tanh = tanh
+    mx.fast.scaled_dot_product_attention = attention
+    mx.sigmoid = sigmoid
+    mx.tanh = tanh
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -78,6 +79,20 @@ def test_the_wheels_own_blas_serves_where_the_system_has_none() -> None:
     assert name.startswith("libopenblas")
     assert ".so" in name
     assert is_mapped == "True"
+
+
+@linux_cpu
+@pytest.mark.parametrize(
+    ("written", "cores"),
+    [("max 100000\n", 4), ("200000 100000\n", 2), ("150000 100000", 2), ("50000 100000", 1), ("", 4)],
+)
+def test_a_container_has_the_cores_that_its_share_of_time_keeps_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
+    (tmp_path / "cpu.max").write_text(written)
+    assert device.num_usable_cores(tmp_path / "cpu.max") == cores
+    assert device.num_usable_cores(tmp_path / "missing") == 4
 
 
 @linux_cpu
