@@ -108,7 +108,7 @@ def test_a_setting_of_the_users_own_stays() -> None:
 
 @linux_cpu
 def test_the_preload_is_what_serves_matrix_products() -> None:
-    """Sabotage twin in one: with the preload a product is many times faster than without it."""
+    """Sabotage twin in one: without the preload a product takes many times the processor's time."""
     code = """
 import sys, time
 from engine import device
@@ -117,7 +117,7 @@ import mlx.core as mx
 a = mx.random.normal((512, 512)); mx.eval(a @ a)
 best = 9.0
 for _ in range(3):
-    t = time.perf_counter(); mx.eval(a @ a); best = min(best, time.perf_counter() - t)
+    t = time.process_time(); mx.eval(a @ a); best = min(best, time.process_time() - t)
 print(best)
 """
     fast, slow = (
