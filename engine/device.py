@@ -22,6 +22,7 @@ from pathlib import Path
 
 from engine.types import DeviceInfo
 
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 BLAS_HINT = (
@@ -85,7 +86,8 @@ def _load_blas() -> str:
     if not _has_cuda_mlx():
         os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
     # It counts the cores itself, but not a container's share of them: threads without a core would wait for each other.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_usable_cores()))
+    if not any(name in os.environ for name in _BLAS_THREADS):
+        os.environ["OPENBLAS_NUM_THREADS"] = str(num_usable_cores())
     for path in _blas_candidates():
         try:
             # RTLD_GLOBAL: the symbols must win over the reference BLAS that libmlx links.

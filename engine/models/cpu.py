@@ -1,4 +1,4 @@
-"""Attention, sigmoid and tanh on a Linux CPU, faster than MLX's own. Engine thread only.
+"""Attention and sigmoid on a Linux CPU, faster than MLX's own. Engine thread only.
 
 MLX's CPU backend computes exp one number at a time except on Apple's processors, and each operation on one core: over
 half of reading a prompt is spent there. Its `power` is the C library's and takes a third of the time, so exp(x) is
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -35,8 +35,11 @@ _MIN_PIECE_NUMBERS = 16384
 """What a piece must hold to be worth another stream."""
 
 _MIN_QUERIES = 32
-_MAX_QUERIES = 128
-"""Of a piece, when attention is cut by queries. More would keep too many masked scores, and leave the cores' caches."""
+"""From so many on attention is cut by queries."""
+
+_PIECE_QUERIES = (16, 128)
+_MAX_PIECE_NUMBERS = 1 << 20
+"""At least and at most so many queries in such a piece, by the scores that the pieces hold in memory at once."""
 
 _MAX_STREAMS = 8
 
@@ -57,13 +60,16 @@ class Cut:
         return x if x.shape[self.axis] == 1 else x[(*[slice(None)] * self.axis, slice(self.start, self.end))]
 
 
+_NO_MATTER = ("sinks", "stream", "force_fused")
+"""Settings of MLX's functions that change nothing while they are not given."""
+
 _mlx_attention: Callable[..., mx.array] = mx.fast.scaled_dot_product_attention
 _mlx_sigmoid: Callable[..., mx.array] = mx.sigmoid
-_mlx_tanh: Callable[..., mx.array] = mx.tanh
 
 
 class _Thread(threading.local):
-    streams: tuple[mx.Stream, ...] = ()
+    num_streams = 0
+    other_streams: tuple[mx.Stream, ...] = ()
 
 
 _thread = _Thread()
@@ -73,27 +79,17 @@ def use() -> bool:
     """Compute with these on this thread from now on. False, and nothing changes, on a Mac and where MLX has a GPU."""
     if sys.platform == "darwin" or mx.default_device() != mx.Device(mx.cpu):
         return False
-    if not _thread.streams:
-        others = min(_MAX_STREAMS, num_usable_cores()) - 1
-        _thread.streams = (mx.default_stream(mx.cpu), *(mx.new_stream(mx.cpu) for _ in range(others)))
+    _thread.num_streams = min(_MAX_STREAMS, num_usable_cores())
     mx.fast.scaled_dot_product_attention = attention
     mx.sigmoid = sigmoid
-    mx.tanh = tanh
     return True
 
 
 def sigmoid(x: mx.array, **settings: Any) -> mx.array:
     """1 / (1 + e^-x), any shape, as mx.sigmoid."""
-    if not _is_ours(x, x.size, settings):
+    if not (_is_ours(x, **settings) and x.size >= _MIN_NUMBERS):
         return _mlx_sigmoid(x, **settings)
     return mx.reciprocal(1.0 + mx.power(2.0, x * -_LOG2_E))
-
-
-def tanh(x: mx.array, **settings: Any) -> mx.array:
-    """2 sigmoid(2x) - 1, any shape, as mx.tanh. Near 0 it is right to an absolute 1e-7, not to the last digit."""
-    if not _is_ours(x, x.size, settings):
-        return _mlx_tanh(x, **settings)
-    return 2.0 * sigmoid(2.0 * x) - 1.0
 
 
 def attention(
@@ -104,47 +100,78 @@ def attention(
     q: (rows, heads, queries, d); k, v: (rows, kv_heads, keys, d), kv_heads dividing heads; mask: None, "causal" (the
     last query sees the last key), bool, or to be added; it broadcasts to (rows, heads, queries, keys).
     """
-    num_rows, num_heads, num_queries, width = q.shape
-    num_kv, num_keys = k.shape[1:3]
-    numbers = num_rows * num_heads * num_queries * num_keys
-    if not _is_ours(q, numbers, settings) or not (q.dtype == k.dtype == v.dtype) or num_queries > num_keys:
+    if not (_is_ours(q, k, v, **settings) and _is_plain(q, k, v, mask)):
         return _mlx_attention(q, k, v, scale=scale, mask=mask, **settings)
+    num_rows, num_heads, num_queries, width = q.shape
+    num_kv = k.shape[1]
+    # The heads that share keys lie in one matrix product, (group, queries) by keys.
     group = num_heads // num_kv
-    q = (q * (scale * _LOG2_E)).reshape(num_rows, num_kv, group, num_queries, width)
+    q = (q * (float(scale) * _LOG2_E)).reshape(num_rows, num_kv, group, num_queries, width)
     if isinstance(mask, mx.array):
         mask = _grouped(mask, num_kv, group)
     pieces = []
-    cuts = _cuts(q.shape, numbers)
-    for cut, stream in zip(cuts, cycle(_thread.streams), strict=False):
+    cuts = _cuts(q.shape, k.shape[2])
+    for cut, stream in zip(cuts, _streams(len(cuts)), strict=False):
         with mx.stream(stream):
             pieces.append(_piece(q, k, v, mask, cut))
     return mx.concatenate(pieces, cuts[0].axis).reshape(num_rows, num_heads, num_queries, v.shape[-1])
 
 
-def _is_ours(x: mx.array, num_numbers: int, settings: dict[str, Any]) -> bool:
-    plain = all(value is None or value is False for value in settings.values())
-    return bool(_thread.streams) and plain and x.dtype == mx.float32 and num_numbers >= _MIN_NUMBERS
+def _is_ours(*arrays: Any, **settings: Any) -> bool:
+    """Whether this thread asked for it, and all that is given is float32 and nothing else is."""
+    return (
+        _thread.num_streams > 0
+        and all(isinstance(x, mx.array) and x.dtype == mx.float32 for x in arrays)
+        and all(name in _NO_MATTER and not isinstance(x, mx.array) and not x for name, x in settings.items())
+    )
+
+
+def _is_plain(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> bool:
+    """Whether attention is large enough to gain, and of shapes that MLX takes; what it refuses, it shall say."""
+    if not q.ndim == k.ndim == v.ndim == 4 or q.size == 0:
+        return False
+    rows, heads, queries, width = q.shape
+    keys = k.shape[2]
+    whole = (rows, heads, queries, keys)
+    if isinstance(mask, mx.array):
+        fits = mask.ndim <= len(whole) and mask.dtype in (mx.bool_, mx.float32)
+        broadcasts = all(n in (1, m) for n, m in zip(mask.shape[::-1], whole[::-1], strict=False))
+    else:
+        fits, broadcasts = mask in (None, "causal"), True
+    same = k.shape == (rows, v.shape[1], v.shape[2], width) and v.shape[0] == rows and heads % k.shape[1] == 0
+    return fits and broadcasts and same and queries <= keys and math.prod(whole) >= _MIN_NUMBERS
 
 
 def _grouped(mask: mx.array, num_kv: int, group: int) -> mx.array:
-    """A mask by (rows, heads, queries, keys) as one by (rows, kv_heads, group, queries, keys); what is to be added, in
-    units of log2."""
+    """A mask by (rows, heads, queries, keys) as one by (rows, kv_heads, group, queries, keys)."""
     mask = mask.reshape(*[1] * (4 - mask.ndim), *mask.shape)
-    if mask.dtype != mx.bool_:
-        mask = mx.maximum(mask.astype(mx.float32) * _LOG2_E, _LOWEST)
     return mask[:, :, None] if mask.shape[1] == 1 else mask.reshape(mask.shape[0], num_kv, group, *mask.shape[2:])
 
 
-def _cuts(shape: tuple[int, ...], numbers: int) -> list[Cut]:
+def _cuts(shape: tuple[int, ...], num_keys: int) -> list[Cut]:
     """Where to cut attention with queries of this shape."""
-    num_streams = len(_thread.streams)
-    if shape[_QUERIES] >= _MIN_QUERIES:
-        axis, num_pieces = _QUERIES, num_streams * -(-shape[_QUERIES] // (_MAX_QUERIES * num_streams))
+    *others, num_queries, _ = shape
+    num_streams = _thread.num_streams
+    numbers = math.prod(others) * num_keys
+    if num_queries >= _MIN_QUERIES:
+        axis, (least, most) = _QUERIES, _PIECE_QUERIES
+        size = max(least, min(most, _MAX_PIECE_NUMBERS // numbers))
+        num_pieces = num_streams * -(-num_queries // (size * num_streams))
     else:
         axis = _ROWS if shape[_ROWS] >= shape[_KV_HEADS] else _KV_HEADS
-        num_pieces = min(num_streams, 1 + numbers // _MIN_PIECE_NUMBERS)
+        num_pieces = min(num_streams, 1 + numbers * num_queries // _MIN_PIECE_NUMBERS)
     size = -(-shape[axis] // num_pieces)
     return [Cut(axis, start, min(start + size, shape[axis])) for start in range(0, shape[axis], size)]
+
+
+def _streams(num_pieces: int) -> Iterator[mx.Stream]:
+    """Streams in turns, the caller's first (mlx-lm's batcher has its own): a single piece waits for no other.
+
+    The rest is made when it is needed: a stream's thread lives as long as the process.
+    """
+    if num_pieces > 1 and not _thread.other_streams:
+        _thread.other_streams = tuple(mx.new_stream(mx.cpu) for _ in range(_thread.num_streams - 1))
+    return cycle((mx.default_stream(mx.cpu), *_thread.other_streams))
 
 
 def _piece(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None, cut: Cut) -> mx.array:
@@ -165,7 +192,8 @@ def _piece(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None, c
     scores = q.reshape(rows, kv_heads, group * queries, -1) @ k.swapaxes(-1, -2)
     scores = scores.reshape(rows, kv_heads, group, queries, -1)
     if mask is not None:
-        scores = mx.where(mask, scores, _LOWEST) if mask.dtype == mx.bool_ else scores + mask
+        is_bool = mask.dtype == mx.bool_
+        scores = mx.where(mask, scores, _LOWEST) if is_bool else scores + mx.maximum(mask * _LOG2_E, _LOWEST)
     weights = mx.power(2.0, scores - mx.max(scores, axis=-1, keepdims=True))
     out = weights.reshape(rows, kv_heads, group * queries, -1) @ v
     return out.reshape(rows, kv_heads, group, queries, -1) / mx.sum(weights, axis=-1, keepdims=True)

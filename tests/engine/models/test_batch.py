@@ -171,7 +171,7 @@ def cut_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_MIN_NUMBERS", 0)
     monkeypatch.setattr(cpu, "_MIN_PIECE_NUMBERS", 1)
     monkeypatch.setattr(cpu, "_MIN_QUERIES", 4)
-    monkeypatch.setattr(cpu, "_MAX_QUERIES", 6)
+    monkeypatch.setattr(cpu, "_PIECE_QUERIES", (3, 6))
 
 
 @pytest.mark.parametrize("family", CUT)

@@ -74,20 +74,18 @@ def test_sabotage_a_cut_shifted_by_one_is_seen(
     assert on_thread(lambda: worst_difference(shape, "bool")) > 0.01
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(cpu.sigmoid, cpu._mlx_sigmoid), (cpu.tanh, cpu._mlx_tanh)])
-def test_sigmoid_and_tanh_are_mlxs_own(on_thread: Run, ours: Any, theirs: Any) -> None:
+def test_sigmoid_is_mlxs_own(on_thread: Run) -> None:
     far = mx.array([0.0, -0.0, 1e-9, 88.0, -88.0, 104.0, -104.0, 1e9, -1e9, 3e38, -3e38, mx.inf, -mx.inf])
     x = mx.concatenate([far, mx.random.normal((99, 100)).flatten() * 20])
     mx.eval(x)
-    assert on_thread(lambda: float(mx.abs(ours(x) - theirs(x)).max())) < 3e-7
-    assert on_thread(lambda: bool(mx.isnan(ours(mx.full((5000,), mx.nan))).all()))
+    assert on_thread(lambda: float(mx.abs(mx.sigmoid(x) - cpu._mlx_sigmoid(x)).max())) < 3e-7
+    assert on_thread(lambda: bool(mx.isnan(mx.sigmoid(mx.full((5000,), mx.nan))).all()))
 
 
 def test_who_did_not_ask_and_other_types_get_mlxs_own(on_thread: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = count_pieces(monkeypatch)
     assert mx.fast.scaled_dot_product_attention is cpu.attention
     assert mx.sigmoid is cpu.sigmoid
-    assert mx.tanh is cpu.tanh
     x = mx.random.normal((1, 4, 64, 64))
 
     def call(x: mx.array, **settings: Any) -> None:
@@ -102,10 +100,45 @@ def test_who_did_not_ask_and_other_types_get_mlxs_own(on_thread: Run, monkeypatc
     assert pieces
 
 
-def test_wrong_shapes_are_refused_as_by_mlx(on_thread: Run) -> None:
-    q, k = mx.zeros((1, 4, 64, 64)), mx.zeros((1, 4, 64, 32))
+Q, KV = (2, 4, 64, 16), (2, 2, 80, 16)
+WRONG: list[tuple[Any, ...]] = [
+    # shapes of q, k, v, mask: width, rows of k, rows of v, heads of v, keys of v, more axes; then masks
+    *((Q, (2, 2, 80, 8), KV, None), (Q, (1, 2, 80, 16), KV, None), (Q, KV, (1, 2, 80, 16), None)),
+    *((Q, KV, (2, 1, 80, 16), None), (Q, KV, (2, 2, 64, 16), None), (Q[1:], KV, KV, None)),
+    *((Q, KV, KV, "foo"), (Q, KV, KV, (80, 64)), (Q, KV, KV, (3, 1, 1, 80)), (Q, KV, KV, (1, 1, 1, 64, 80))),
+]
+
+
+@pytest.mark.parametrize(("q", "k", "v", "mask"), WRONG, ids=str)
+def test_what_mlx_refuses_it_still_refuses(on_thread: Run, q: Any, k: Any, v: Any, mask: Any) -> None:
+    def call() -> None:
+        given = mx.zeros(mask) if isinstance(mask, tuple) else mask
+        mx.eval(mx.fast.scaled_dot_product_attention(mx.zeros(q), mx.zeros(k), mx.zeros(v), scale=1.0, mask=given))
+
     with pytest.raises(ValueError):
-        on_thread(lambda: mx.eval(mx.fast.scaled_dot_product_attention(q, k, k, scale=1.0)))
+        on_thread(call)
+
+
+def test_plain_numbers_and_settings_are_taken_as_by_mlx(on_thread: Run) -> None:
+    for call in (on_thread, lambda function: function()):
+        assert call(lambda: float(mx.sigmoid(0.0))) == 0.5
+        assert call(lambda: float(mx.sigmoid(mx.zeros(5000), stream=mx.cpu).max())) == 0.5
+        with pytest.raises(TypeError):
+            call(lambda: mx.sigmoid(mx.zeros(5000), wrong=None))
+
+
+def test_a_long_context_is_cut_finer(on_thread: Run) -> None:
+    """All pieces of a chunk may be in memory at once: not much more than MLX holds."""
+    q, k = mx.zeros((1, 4, 256, 16)), mx.zeros((1, 2, 16384, 16))
+    mx.eval(q, k)
+
+    def peak_bytes(attention: Any) -> int:
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(attention(q, k, k, scale=0.1, mask="causal"))
+        return mx.get_peak_memory() - before
+
+    assert on_thread(lambda: peak_bytes(cpu.attention)) < 1.5 * on_thread(lambda: peak_bytes(cpu._mlx_attention))
 
 
 async def test_an_engine_computes_with_it(
