@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from engine.checks import media_parts
 from engine.config import EngineConfig
@@ -21,10 +22,11 @@ from engine.types import FrameSampling, MediaReceipt, Part, Request
 if TYPE_CHECKING:
     from engine.media import Media
     from engine.media.child import Decoder
+    from engine.media.load import Known
 
 
-LOOK_BYTES = 128 * 1024**2
-"""Decoded media that are kept for the next look."""
+DECODED_BYTES = 128 * 1024**2
+"""Decoded media that are kept for the next question about them."""
 
 
 class Loader:
@@ -37,22 +39,23 @@ class Loader:
         self._waiting: set[Future[Media]] = set()
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
-        self._looks: dict[Any, Media] = {}
+        self._decoded: dict[Hashable, Media] = {}
         self._closed = False
         self.thumbnails = Thumbnails()
 
     async def load(self, request: Request, *, is_look: bool = False) -> tuple[Media, ...]:
         """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
 
-        is_look: for a preflight, which comes again with every word that is typed: what was decoded for the last looks
-        is taken as it is, and nothing is kept for the tabs.
+        What the tenant's last requests and looks had decoded from the same bytes is taken as it is, unless the request
+        reuses nothing. is_look: for a preflight, which comes again with every word that is typed: nothing is kept for
+        the tabs.
         """
         parts = media_parts(request)
         if not parts:
             return ()
         self._check_room(len(parts))
         timeout_s = (self._limits.fetch_timeout_s + self._limits.decode_timeout_s) * len(parts)
-        jobs = [self._submit(part, request.frames, is_look) for part in parts]
+        jobs = [self._submit(part, request, is_look) for part in parts]
         media: list[Media] = []
         try:
             async with asyncio.timeout(timeout_s):
@@ -105,40 +108,41 @@ class Loader:
             why = f"with it the request's media have {say_bytes(total)}; at most {say_bytes(most)} are allowed together"
             raise refuse(part, why)
 
-    def _submit(self, part: Part, asked: FrameSampling, is_look: bool) -> Future[Media]:
+    def _submit(self, part: Part, request: Request, is_look: bool) -> Future[Media]:
         if self._closed:
             raise Unavailable("The engine was stopped.")
+        from engine.media.load import decode_anew
+
         # The server's own rate is for clips; of a list every frame was meant.
         default = replace(self._frames, fps=None) if part.parts else self._frames
-        frames = (part.frames or FrameSampling()).over(asked.over(default))
-        job = self._pool.submit(self._look if is_look else self._load_one, part, frames)
+        frames = (part.frames or FrameSampling()).over(request.frames.over(default))
+        known = partial(self._known, request.tenant) if request.reuse else decode_anew
+        job = self._pool.submit(self._load_one, part, frames, known, is_look)
         self._waiting.add(job)
         job.add_done_callback(self._waiting.discard)
         return job
 
-    def _look(self, part: Part, frames: FrameSampling) -> Media:
-        """In a thread of the pool: as it was decoded for an earlier look, if it is surely the same."""
-        key = _looked_at(part, frames)
-        medium = self._looks.get(key) if key is not None else None
-        if medium is None:
-            medium = self._decode(part, frames)
-        if key is not None:
-            self._looks.pop(key, None)
-            self._looks[key] = medium
-        while sum(_num_bytes(m) for m in tuple(self._looks.values())) > LOOK_BYTES:
-            self._looks.pop(next(iter(tuple(self._looks))), None)
+    def _known(self, tenant: str, content: Hashable, decode: Callable[[], Media]) -> Media:
+        """In a thread of the pool: what this content was decoded to, and last asked for, among DECODED_BYTES."""
+        key = (tenant, content)
+        medium = self._decoded.pop(key, None) or decode()
+        self._decoded[key] = medium
+        while sum(_num_bytes(m) for m in tuple(self._decoded.values())) > DECODED_BYTES:
+            self._decoded.pop(next(iter(tuple(self._decoded))), None)
         return medium
 
-    def _load_one(self, part: Part, frames: FrameSampling) -> Media:
+    def _load_one(self, part: Part, frames: FrameSampling, known: Known, is_look: bool) -> Media:
         """In a thread of the pool."""
-        medium = self._decode(part, frames)
+        medium = self._decode(part, frames, known)
+        if is_look:
+            return medium
         if medium.kind == "video":
             self._pool.submit(self.thumbnails.keep, medium)  # dozens of frames: the request does not wait for them
         else:
             self.thumbnails.keep(medium)
         return medium
 
-    def _decode(self, part: Part, frames: FrameSampling) -> Media:
+    def _decode(self, part: Part, frames: FrameSampling, known: Known) -> Media:
         from engine.media import load_media
         from engine.media.child import Decoder
 
@@ -148,21 +152,9 @@ class Loader:
             decoder = Decoder()
             self._decoders.append(decoder)
         try:
-            return load_media(part, self._limits, frames, decoder.decode)
+            return load_media(part, self._limits, frames, decoder.decode, known)
         finally:
             self._idle.append(decoder)
-
-
-def _looked_at(part: Part, frames: FrameSampling) -> Any:
-    """What a decoded medium is known by: the same bytes, sampled alike. None for what may change: the web, lists."""
-    if part.parts or (part.url and part.url[:5].lower() != "data:"):
-        return None
-    try:
-        facts = Path(part.path).stat() if part.path is not None else None
-    except OSError:
-        return None
-    file = facts and (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-    return part.kind, part.url, part.path, file, frames if part.kind == "video" else None
 
 
 def _num_bytes(medium: Media) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 from engine.config import MediaLimits
@@ -18,14 +19,25 @@ from engine.types import FrameSampling, Part
 
 UNREAD = ("HEIC", "HEIF")
 ClipDecoder = Callable[[Part, bytes, MediaLimits, FrameSampling], Media]
+Known = Callable[[Hashable, Callable[[], Media]], Media]
+
+
+def decode_anew(_content: Hashable, decode: Callable[[], Media]) -> Media:
+    """Knows nothing."""
+    return decode()
 
 
 def load_media(
-    part: Part, limits: MediaLimits, frames: FrameSampling, decode_clip: ClipDecoder = decode_moving
+    part: Part,
+    limits: MediaLimits,
+    frames: FrameSampling,
+    decode_clip: ClipDecoder = decode_moving,
+    known: Known = decode_anew,
 ) -> Media:
     """Fetch, recognise and decode one part of kind image, video or audio.
 
     decode_clip: who decodes clips; the engine has it done in another process (engine.media.child).
+    known: may give what was decoded from the same bytes, sampled alike; lists of frames are always decoded.
     Thread: any (the media pool). Blocks for as long as the limits allow. Raises BadMedia, and nothing else for bad
     input: unreachable, too large, not what it should be, truncated, outside the limits.
     """
@@ -35,7 +47,10 @@ def load_media(
         started = time.perf_counter()
         data = read_part(part, limits)
         fetched = time.perf_counter()
-        media = _decode(part, data, limits, lambda data: decode_clip(part, data, limits, frames))
+        content = (part.kind, hashlib.sha256(data).digest(), frames if part.kind == "video" else None)
+        media = known(
+            content, lambda: _decode(part, data, limits, lambda data: decode_clip(part, data, limits, frames))
+        )
         decoded = time.perf_counter()
         media = replace(media, fetch_ms=(fetched - started) * 1000, decode_ms=(decoded - fetched) * 1000)
     return replace(media, max_pixels=frames.max_pixels) if part.kind == "video" else media

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-import engine.media
 from engine import loading
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable
 from engine.loading import Loader
+from engine.media import load
 from engine.types import FrameSampling, Message, Part, Request
 from tests.engine.drive import ask, chat, part
 from tests.pictures import encode, numbered_frames, picture, write_clip
@@ -81,44 +81,69 @@ async def test_the_first_that_fails_is_named_and_the_rest_given_up(plain: Loader
     assert len(await plain.load(numbered(2))) == 2
 
 
-async def test_a_second_look_decodes_nothing(plain: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless the file, or what is asked of it, has changed. Twin: what is sent is read anew, and kept for the tabs."""
-    path = write_clip(tmp_path / "a.mp4", numbered_frames(8))
-    decoded: list[Any] = []
-    load = engine.media.load_media
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """The parts that were decoded."""
+    parts: list[Part] = []
+    decode = load._decode
 
     def count(part: Part, *args: Any) -> Any:
-        decoded.append(part)
-        return load(part, *args)
+        parts.append(part)
+        return decode(part, *args)
 
-    monkeypatch.setattr(engine.media, "load_media", count)
+    monkeypatch.setattr(load, "_decode", count)
+    return parts
+
+
+@pytest.mark.parametrize("is_look", [True, False])
+async def test_the_same_bytes_are_decoded_once(
+    plain: Loader, tmp_path: Path, decoded: list[Part], is_look: bool
+) -> None:
+    """Unless what is asked of them has changed; by content, so that no file's name or date deceives."""
+    path = write_clip(tmp_path / "a.mp4", numbered_frames(8))
     request = chat(path, RED, "?")
-    first = await plain.load(request, is_look=True)
-    again = await plain.load(replace(request, max_tokens=5), is_look=True)
-    assert [id(medium) for medium in first] == [id(medium) for medium in again]
+    first = await plain.load(request, is_look=is_look)
+    again = await plain.load(replace(request, max_tokens=5))
+    assert [id(medium.pixels) for medium in first] == [id(medium.pixels) for medium in again]
     assert len(decoded) == 2
-    assert plain.thumbnails.get(first[1].sha256) is None
-    (fewer, _) = await plain.load(replace(request, frames=FrameSampling(max_frames=2)), is_look=True)
+    (fewer, _) = await plain.load(replace(request, frames=FrameSampling(max_frames=2)), is_look=is_look)
     assert (len(fewer.frames), len(decoded)) == (2, 3)
+    written = path.stat()
     write_clip(path, numbered_frames(8)[::-1])
-    os.utime(path, ns=(1, 1))
-    (changed, _) = await plain.load(request, is_look=True)
-    assert changed.sha256 != first[0].sha256
-    before = len(decoded)
-    sent = await plain.load(request)
-    assert len(decoded) == before + 2
-    assert plain.thumbnails.get(sent[1].sha256) is not None
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+    (changed, _) = await plain.load(request, is_look=is_look)
+    assert (changed.sha256 != first[0].sha256, len(decoded)) == (True, 4)
 
 
-async def test_looks_are_bounded(plain: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "LOOK_BYTES", 100_000)
-    await plain.load(chat(*(picture("red", size=(96 + i, 96)) for i in range(20)), "?"), is_look=True)
-    assert 1 <= len(plain._looks) <= 3
+async def test_what_must_not_be_shared_is_decoded_anew(plain: Loader, decoded: list[Part]) -> None:
+    """Another tenant's, whom a faster answer would tell of it; and whoever reuses nothing, as a replay."""
+    request = chat(RED, "?")
+    await plain.load(request)
+    await plain.load(replace(request, tenant="other"))
+    assert len(decoded) == 2
+    await plain.load(replace(request, reuse=False))
+    assert len(decoded) == 3
+    await plain.load(request)
+    assert len(decoded) == 3
+
+
+async def test_a_look_keeps_nothing_for_the_tabs(plain: Loader) -> None:
+    request = chat(RED, "?")
+    (looked,) = await plain.load(request, is_look=True)
+    assert plain.thumbnails.get(looked.sha256) is None
+    await plain.load(request)
+    assert plain.thumbnails.get(looked.sha256) is not None
+
+
+async def test_what_is_kept_decoded_is_bounded(plain: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "DECODED_BYTES", 100_000)
+    await plain.load(chat(*(picture("red", size=(96 + i, 96)) for i in range(20)), "?"))
+    assert 1 <= len(plain._decoded) <= 3
 
 
 async def test_closing_ends_what_waits() -> None:
     made = loader()
-    waiting = asyncio.create_task(made.load(numbered(200)))
+    waiting = asyncio.create_task(made.load(replace(numbered(200), reuse=False)))
     await asyncio.sleep(0.01)
     made.close()
     with pytest.raises(Unavailable):
@@ -128,7 +153,7 @@ async def test_closing_ends_what_waits() -> None:
 
 
 async def test_a_killed_decoder_fails_one_request_of_the_engine(demo_engine: Any, clip_path: Path) -> None:
-    request = chat(clip_path, "What happens?")
+    request = chat(clip_path, "What happens?", reuse=False)
     text = (await ask(demo_engine, request)).text
     decoders = demo_engine._media._decoders
     for pid in [pid for decoder in decoders if (pid := decoder.pid)]:
