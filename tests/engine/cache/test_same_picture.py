@@ -147,5 +147,5 @@ async def test_sabotage_a_key_of_anything_but_pixels_is_seen(
     engine: Any, web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("engine.media.image.content_sha256", lambda pixels: secrets.token_hex(32))
-    with pytest.raises(AssertionError, match="URL after URL"):
+    with pytest.raises(AssertionError, match="base64 of another format after URL"):
         await equal_pixels_share(engine, web, tmp_path)
