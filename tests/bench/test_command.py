@@ -87,7 +87,7 @@ def test_side_by_side_with_another_server(tmp_path: Path, capsys: pytest.Capture
     assert {metric for _, metric in told} == {"generation_tps", "ttft", "total_tps", "memory"} and len(told) == 9
     by_case = {point["case"]: point for point in written["points"] if point["target"] == "twin"}
     start = by_case["process start to first token"]
-    assert start["ttft"]["median"] > 3 * by_case["one stream, text of 64 words"]["ttft"]["median"]
+    assert start["ttft"]["median"] > by_case["one stream, text of 64 words"]["ttft"]["median"]
     warm = by_case["a picture of 448x448, asked about again"]
     assert warm["cached_tokens"] > warm["prompt_tokens"] / 2
     streams = by_case["16 streams, every second with a picture"]
