@@ -196,8 +196,9 @@ class Engine:
         return None if raw is None else await self._ask_cache("block", raw)
 
     async def clear_cache(self) -> None:
-        """Forget every block that no running request uses and nobody pinned."""
+        """Forget every block that no running request uses and nobody pinned, and the decoded media."""
         await self._ask_cache("clear")
+        self._media.forget()
 
     async def change_block(self, action: Literal["pin", "unpin", "drop"], key: str) -> bool:
         """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.

@@ -84,6 +84,10 @@ class Loader:
         jobs = [self._pool.submit(pngs, m, receipt.seen_px) for m, receipt in zip(media, receipts, strict=True)]
         return tuple([await asyncio.wrap_future(job) for job in jobs])
 
+    def forget(self) -> None:
+        """Keep nothing of what was decoded."""
+        self._decoded.clear()
+
     def close(self) -> None:
         """Cancel what waits and end the processes; what they were reading fails."""
         self._closed = True

@@ -46,6 +46,9 @@ _MAX_STREAMS = 8
 _ROWS, _KV_HEADS, _QUERIES = 0, 1, 3
 """Axes of scores, (rows, kv_heads, group, queries, keys)."""
 
+_NO_MATTER = ("sinks", "stream", "force_fused")
+"""Settings of MLX's functions that change nothing while they are not given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -59,9 +62,6 @@ class Cut:
         """This part of x; all of it where it is broadcast."""
         return x if x.shape[self.axis] == 1 else x[(*[slice(None)] * self.axis, slice(self.start, self.end))]
 
-
-_NO_MATTER = ("sinks", "stream", "force_fused")
-"""Settings of MLX's functions that change nothing while they are not given."""
 
 _mlx_attention: Callable[..., mx.array] = mx.fast.scaled_dot_product_attention
 _mlx_sigmoid: Callable[..., mx.array] = mx.sigmoid
@@ -118,7 +118,7 @@ def attention(
 
 
 def _is_ours(*arrays: Any, **settings: Any) -> bool:
-    """Whether this thread asked for it, and all that is given is float32 and nothing else is."""
+    """Whether this thread asked for it, the arrays are float32, and no setting is given."""
     return (
         _thread.num_streams > 0
         and all(isinstance(x, mx.array) and x.dtype == mx.float32 for x in arrays)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.bench.servers import ServerProcess
 from engine.cli import bench
 
 
@@ -73,9 +74,19 @@ def test_what_cannot_be_done_is_said(line: str, error: str, capsys: pytest.Captu
     assert error in said and said.splitlines()[-1].startswith("error: ")
 
 
-def test_side_by_side_with_another_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_side_by_side_with_another_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The suite `peers` against a twin: every row is there, start-up is of new processes, memory is known."""
     file = tmp_path / "out.json"
+    begun: list[int | None] = []
+    start = ServerProcess.start
+
+    async def noted(process: ServerProcess) -> None:
+        await start(process)
+        begun.append(process.pid)
+
+    monkeypatch.setattr(ServerProcess, "start", noted)
     twin = f"{shlex.quote(sys.executable)} -m engine serve --port {{port}} --model {{model}}"
     line = f"--suite peers --prompts 1 --warmup 0 --max-tokens 8 --temperature 0 --output {file}"
     assert bench([*line.split(), "--vs", f"twin={twin}"]) == 0
@@ -86,8 +97,9 @@ def test_side_by_side_with_another_server(tmp_path: Path, capsys: pytest.Capture
     told = {(one["case"], one["metric"]) for one in written["compared"]}
     assert {metric for _, metric in told} == {"generation_tps", "ttft", "total_tps", "memory"} and len(told) == 9
     by_case = {point["case"]: point for point in written["points"] if point["target"] == "twin"}
-    start = by_case["process start to first token"]
-    assert start["ttft"]["median"] > by_case["one stream, text of 64 words"]["ttft"]["median"]
+    started = by_case["process start to first token"]
+    assert started["ttft"]["median"] > by_case["one stream, text of 64 words"]["ttft"]["median"]
+    assert len(set(begun)) == 4, "each of the two is a server, and a new process for its start"
     warm = by_case["a picture of 448x448, asked about again"]
     assert warm["cached_tokens"] > warm["prompt_tokens"] / 2
     streams = by_case["16 streams, every second with a picture"]

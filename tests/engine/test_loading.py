@@ -127,6 +127,16 @@ async def test_what_must_not_be_shared_is_decoded_anew(plain: Loader, decoded: l
     assert len(decoded) == 3
 
 
+async def test_clearing_the_cache_forgets_what_was_decoded(demo_engine: Any, decoded: list[Part]) -> None:
+    request = chat(picture("red", size=(100, 60)), "?", max_tokens=1)
+    await ask(demo_engine, request)
+    await ask(demo_engine, request)
+    assert len(decoded) == 1
+    await demo_engine.clear_cache()
+    await ask(demo_engine, request)
+    assert len(decoded) == 2
+
+
 async def test_a_look_keeps_nothing_for_the_tabs(plain: Loader) -> None:
     request = chat(RED, "?")
     (looked,) = await plain.load(request, is_look=True)
