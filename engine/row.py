@@ -18,6 +18,7 @@ from engine.detokenize import Detokenizer
 from engine.errors import BadRequest, ContextOverflow
 from engine.media import Media
 from engine.models.adapter import Features
+from engine.models.batch import NO_ROW
 from engine.models.registry import Loaded
 from engine.order import media_first
 from engine.receipts import encoded, largest, used
@@ -42,7 +43,7 @@ class Row:
     detokenizer: Detokenizer
     sampling: Sampling
     max_tokens: int
-    batch_row: int = -1
+    batch_row: int = NO_ROW
     answer: list[int] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
     forced_logprobs: list[float] = field(default_factory=list)

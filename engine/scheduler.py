@@ -146,6 +146,12 @@ class Scheduler:
         self.prefilling.append(sequence)
         return sequence
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no more rows may decode. A prompt is then read but for its last token: who has a first token must not
+        wait long for the second."""
+        return len(self.decoding) >= self.completion_batch_size
+
     def next_prefill(self) -> tuple[Sequence, int] | None:
         """The sequence whose turn it is and the most tokens to compute for it now."""
         alone = len(self.prefilling) == 1 and not self.decoding and not self.waiting
@@ -153,6 +159,8 @@ class Scheduler:
         for _ in range(len(self.prefilling)):
             self.prefilling.rotate(-1)
             sequence = self.prefilling[-1]
+            if self.is_full and sequence.num_prompt and sequence.num_prefilled >= sequence.num_prompt - 1:
+                continue
             if sequence.granted or (sequence.row is None and not held):
                 return sequence, self.idle_chunk_tokens if alone else self.chunk_tokens
         return None

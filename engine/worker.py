@@ -18,7 +18,7 @@ from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import Busy, EngineError, Internal, Unavailable
 from engine.models import probe
-from engine.models.batch import Batch, Decode, Token
+from engine.models.batch import NO_ROW, Batch, Decode, Token
 from engine.models.registry import Loaded
 from engine.preflight import Preflights
 from engine.row import Opener, Row
@@ -52,6 +52,7 @@ class Worker:
         self._watch = watch
         self._loaded = loaded
         self._inbox = inbox
+        self._max_rows = 1 if loaded.family.serial else config.completion_batch_size
         budget = self._memory()
         stored = config.cache.within(budget.stored_bytes)
         self._scheduler = Scheduler(
@@ -59,7 +60,7 @@ class Worker:
             max_queue=config.max_queue,
             chunk_tokens=config.prefill_chunk_tokens,
             prefill_batch_size=config.prefill_batch_size,
-            completion_batch_size=config.completion_batch_size,
+            completion_batch_size=self._max_rows,
             max_row_tokens=budget.row_tokens,
         )
         self._prefix = PrefixCache(stored, scope=loaded.fingerprint)
@@ -167,10 +168,10 @@ class Worker:
         """Prompt work for the sequence whose turn it is: open it, if that is to be done, and compute one chunk, or what
         is left of one since the last step. False when there was none."""
         turn = self._scheduler.next_prefill()
-        if turn is None:
+        if turn is None or (self._loaded.family.whole_prompt and self._scheduler.is_full):
             return False
         sequence, num_tokens = turn
-        if self._batch.is_speaking:
+        if len(self._batch):
             num_tokens -= self._since_step
         self._since_step += _TURN_TOKENS
         try:
@@ -179,10 +180,7 @@ class Worker:
                 if not self._scheduler.grant(sequence):
                     log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
                     return False
-            if sequence.num_prefilled < sequence.num_prompt - 1:
-                self._prefill(sequence, num_tokens)
-            if sequence.num_prefilled >= sequence.num_prompt - 1:
-                self._join(sequence)
+            self._prefill(sequence, num_tokens)
         except EngineError as e:
             self._fail(sequence, e)
         except Exception:
@@ -191,34 +189,43 @@ class Worker:
         return True
 
     def _prefill(self, sequence: Sequence, num_tokens: int) -> None:
+        """A chunk of the prompt; the last one gives the first token, too, so it waits for room in the batch."""
         row: Row = sequence.row
-        start = sequence.num_prefilled
-        # The last token is fed by the batch as its first step.
-        end = sequence.num_prompt - 1
+        start, end = sequence.num_prefilled, sequence.num_prompt
         if not self._loaded.family.whole_prompt:
-            end = min(start + num_tokens, end)
-        stops = [stop for stop in (row.lease.stops if row.lease else ()) if start < stop < end]
+            end = min(start + num_tokens, end - 1 if self._scheduler.is_full else end)
+        stops = [stop for stop in (row.lease and row.lease.stops) or () if start < stop <= end]
         end = min([end, *stops])
-        self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)
-        sequence.num_prefilled = end
-        self._since_step += end - start
-        if row.lease and end in row.lease.stops:
+        if end == sequence.num_prompt:
+            self._join(sequence)
+        elif start < end:
+            self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)
+            sequence.num_prefilled = end
+        if end in stops:
             self._keep(row, row.prompt.cache_ids[:end], row.cache)
+        self._since_step += end - start
 
     def _join(self, sequence: Sequence) -> None:
+        """The rest of the prompt, and the first token."""
         row: Row = sequence.row
-        row.batch_row = self._batch.add(
+        logits = self._loaded.adapter.finish(row.prompt.ids, sequence.num_prefilled, row.cache, row.features)
+        sequence.num_prefilled = sequence.num_prompt
+        token = self._batch.add(
             Decode(
                 prompt=row.prompt.ids,
                 cache=row.cache,
+                logits=logits,
                 sampler=sampling.make_sampler(row.sampling, sequence.request.forced),
                 max_tokens=row.max_tokens,
                 processors=self._processors(sequence),
             )
         )
         row.features = None
-        self._by_row[row.batch_row] = sequence
+        row.batch_row = token.row
+        if token.row != NO_ROW:
+            self._by_row[token.row] = sequence
         self._scheduler.ready(sequence)
+        self._hand_out([(sequence, token)])
 
     def _processors(self, sequence: Sequence) -> list[sampling.LogitsProcessor]:
         found = sampling.make_processors(sequence.row.sampling)
@@ -229,9 +236,8 @@ class Worker:
     # decode
 
     def _step_is_due(self) -> bool:
-        """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together.
-        Where nobody has a token yet, the first to join gets his at once."""
-        return not self._batch.is_speaking or self._since_step >= self._config.prefill_chunk_tokens // 2
+        """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together."""
+        return self._since_step >= self._config.prefill_chunk_tokens // 2
 
     def _step_in_between(self) -> None:
         """Called between two layers of an encoder run."""
@@ -254,9 +260,12 @@ class Worker:
             return
         self._stepped_s = time.perf_counter()
         self._step_s = self._stepped_s - began_s
+        self._hand_out([(self._by_row[token.row], token) for token in tokens])
+
+    def _hand_out(self, tokens: list[tuple[Sequence, Token]]) -> None:
+        """Each token to its reader."""
         self._tally.stepped(len(tokens))
-        for token in tokens:
-            sequence = self._by_row[token.row]
+        for sequence, token in tokens:
             try:
                 self._emit(sequence, token)
             except Exception:
@@ -282,14 +291,16 @@ class Worker:
             deltas += row.detokenizer.finish()
             finish = "stop" if token.finish == "stop" or row.detokenizer.stopped else "length"
         self._post(sequence, deltas, at_once=finish is not None)
-        if sequence.num_generated == 1:
+        is_first, ids = sequence.num_generated == 1, row.prompt.cache_ids
+        if is_first and row.lease and row.lease.stops is None:
             # Not before: what is kept for later prompts must not hold up this one's first token.
-            self._keep(row, row.prompt.cache_ids[:-1], row.cache)
-            row.cache = []
+            self._keep(row, ids, row.cache)
+        row.cache = []
         if finish is not None:
             kv = token.kv if token.kv is not None else self._batch.remove(row.batch_row)
             self._finish(sequence, finish)
-            self._keep(row, row.prompt.cache_ids + row.answer, kv)
+            if not is_first:  # the model has not read that one
+                self._keep(row, ids + row.answer, kv)
             self._show(force=True)
 
     def _post(self, sequence: Sequence, deltas: list[Delta], at_once: bool) -> None:
@@ -341,7 +352,7 @@ class Worker:
     def _forget(self, sequence: Sequence) -> None:
         """Take a sequence out of the queues and the batch."""
         row: Row | None = sequence.row
-        if row is not None and row.batch_row >= 0:
+        if row is not None and row.batch_row != NO_ROW:
             self._batch.remove(row.batch_row)
             self._by_row.pop(row.batch_row, None)
         if row is not None and row.lease is not None:
@@ -365,5 +376,4 @@ class Worker:
         return budget
 
     def _new_batch(self) -> Batch:
-        rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
-        return Batch(self._loaded.adapter, self._loaded.stop_ids, rows)
+        return Batch(self._loaded.adapter, self._loaded.stop_ids, self._max_rows)

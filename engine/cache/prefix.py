@@ -38,14 +38,14 @@ def words(cache_ids: Iterable[int], decode: Decode) -> str:
 class Lease:
     """What a row holds while it runs: its chain's root and the blocks it started from.
 
-    stops: token positions at which prefill must pause for a snapshot; empty for families stored in blocks.
+    stops: token positions at which prefill must pause for a snapshot; None for families stored in blocks.
     keeps: what the row computes is stored.
     disk_tokens: how many of the match's last tokens were read from disk for it.
     """
 
     root: bytes
     match: Match
-    stops: tuple[int, ...]
+    stops: tuple[int, ...] | None = None
     keeps: bool = True
     disk_tokens: int = 0
 
@@ -86,7 +86,7 @@ class PrefixCache:
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
         disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
-        return Lease(root, match, (), keeps, disk_tokens)
+        return Lease(root, match, None, keeps, disk_tokens)
 
     def peek(self, prompt: Prompt, cache: list[Any], request: Request) -> int:
         """How many tokens `begin` would reuse from memory right now. Not a use: nothing is counted, held or touched."""
@@ -117,8 +117,8 @@ class PrefixCache:
         self._acquire(root, match, prompt, keeps)
         if layers:
             cache[:] = layers
-        last_medium = prompt.spans[-1].end if prompt.spans else 0
-        stops = (last_medium,) if keeps and num_tokens < last_medium < len(prompt.ids) - 1 else ()
+        last_medium, end = prompt.spans[-1].end if prompt.spans else 0, len(prompt.ids) - 1
+        stops = tuple(stop for stop in sorted({last_medium, end}) if keeps and num_tokens < stop <= end)
         return Lease(root, match, stops, keeps, disk_tokens=num_tokens if num_tokens == restored else 0)
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
@@ -138,7 +138,7 @@ class PrefixCache:
 
     def lease(self, tenant: str = "") -> Lease:
         """For storing what was not begun here: nothing is held, so there is no end to it."""
-        return Lease(self._root(tenant), Match((), 0, Miss("first_use", 0)), ())
+        return Lease(self._root(tenant), Match((), 0, Miss("first_use", 0)))
 
     def end(self, lease: Lease) -> None:
         """The row is gone: its blocks may be evicted."""

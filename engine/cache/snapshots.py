@@ -1,8 +1,8 @@
 """Whole-row snapshots for families whose KV cannot be cut: sliding windows forget tokens, state-space layers have none.
 
 A snapshot is a copy of a row's cache at one point of its prompt; it serves prompts that begin with exactly those
-tokens. Taken at the end of the last medium (another question about the same picture), at the end of the prompt (the
-same again) and at the end of the turn (the next turn). Engine thread only.
+tokens. Taken at the end of the last medium (another question about the same picture), before the prompt's last token
+(the same again) and at the end of the turn (the next turn). Engine thread only.
 """
 
 from __future__ import annotations

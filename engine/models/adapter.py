@@ -22,6 +22,7 @@ from engine.cache.features import FeatureStore
 from engine.errors import BadRequest
 from engine.models.breathe import breathe
 from engine.models.families import GROUPED_SCORES, Family
+from engine.models.head import narrow
 from engine.models.remaining import media_from
 from engine.models.tower import RememberingTower, Use
 from engine.rates import Rates
@@ -148,6 +149,15 @@ class Features:
         return out
 
 
+def _ended(crops: Any, num_tiles: int) -> mx.array:
+    """deepseek_vl_v2's tiles by picture, (1, pictures, 2) ints, as (1, num_tiles, 2) with zeros behind the last.
+
+    mlx-vlm looks for them there, past the array's end, and by what it finds in memory some pictures are not seen.
+    """
+    crops = mx.array(crops)
+    return mx.pad(crops, [(0, 0), (0, max(0, num_tiles - crops.shape[1])), (0, 0)])
+
+
 class Adapter:
     """A model behind the one convention. `model` is mlx-lm's or mlx-vlm's; vision says which."""
 
@@ -164,6 +174,8 @@ class Adapter:
         self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
+        narrow(self._lm)
+        self._is_narrow = False  # until a chunk shows it
 
     def remember(self, store: FeatureStore) -> bool:
         """Keep vision features in this store from now on. False when the family's tower cannot be asked by picture."""
@@ -256,6 +268,8 @@ class Adapter:
         num_tokens = len(ids)
         ids = inputs.pop("input_ids", ids)
         pixels, mask = inputs.pop("pixel_values", None), inputs.pop("attention_mask", None)
+        if "images_spatial_crop" in inputs and pixels is not None:
+            inputs["images_spatial_crop"] = _ended(inputs["images_spatial_crop"], pixels.shape[1])
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
         arrays = {name: value for name, value in found.to_dict().items() if value is not None}
         if any(name in arrays for name in _UNBATCHABLE):
@@ -283,27 +297,39 @@ class Adapter:
         return self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
 
     def prefill(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> None:
-        """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns.
-
-        A prompt that must be read as a whole (Family.whole_prompt) takes the span of all tokens but the last. That one
-        is read too, for the others to see it, and forgotten again: the batch feeds it as its first step.
-        """
+        """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
         start, end = span
-        if self._whole_prompt:
-            assert (start, end) == (0, len(ids) - 1)
-            end += 1
+        with self.rates.prefill.measured(end - start):
+            self._read(ids, span, cache, features)  # its logits are never evaluated
+            mx.eval([layer.state for layer in cache])
+        mx.clear_cache()
+
+    def finish(self, ids: Sequence[int], start: int, cache: list[Any], features: Features | None) -> mx.array:
+        """Compute the KV of the prompt's rest, from token `start`, into `cache`, and the logits of what follows it,
+        (1, vocabulary); both evaluated. A prompt that must be read whole (Family.whole_prompt) has all of it here."""
+        end = len(ids)
+        if not (self._is_narrow or self._whole_prompt) and end - start > 1:
+            self.prefill(ids, (start, end - 1), cache, features)
+            start = end - 1
+        with self.rates.prefill.measured(end - start):
+            logits = self._read(ids, (start, end), cache, features)[:, -1]
+            mx.eval(logits, [layer.state for layer in cache])
+        mx.clear_cache()
+        return logits
+
+    def _read(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> mx.array:
+        """Prompt tokens [start, end) into `cache` -> logits (1, 1, vocabulary), or (1, tokens, vocabulary) where the
+        head could not be narrowed; nothing evaluated."""
+        start, end = span
         arguments: dict[str, Any] = {}
         if features is not None:
             arguments = features.window(start, end)
         elif self._mrope:
             arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
-        with self.rates.prefill.measured(end - start):
-            self._forward(mx.array([list(ids[start:end])]), cache, arguments)
-            mx.eval([layer.state for layer in cache])
-        if self._whole_prompt:
-            for layer in cache:
-                layer.trim(1)
-        mx.clear_cache()
+        logits = self._forward(mx.array([list(ids[start:end])]), cache, arguments)
+        if end - start > 1:
+            self._is_narrow = logits.shape[1] == 1
+        return logits
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""

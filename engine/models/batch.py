@@ -1,7 +1,8 @@
 """The rows that decode together. The only file that names mlx-lm's BatchGenerator; engine thread only.
 
-Rows come in with their prompt already computed except its last token, which the batcher feeds as the first step: all
-rows, text or pictures, are then the same to it. It samples each row with the row's own sampler and key.
+Rows come in with their prompt computed and the logits behind it. Their first token is drawn at once, before the batcher
+has them: it hands a token out only when it has begun the next, which on a CPU is one step later. From then on all rows,
+text or pictures, are the same to it. Each is sampled with its own sampler and key.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 from mlx_lm.generate import BatchGenerator, StopSequences
 
 from engine.models.adapter import Adapter
 from engine.sampling import LogitsProcessor, Sampler
+
+NO_ROW = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length".
 
-    kv: the finished row's KV, this token's included; None while it goes on.
+    row: its number, NO_ROW for one that ended with its first token. kv: the KV of a row that ended later, this token's
+    included; None while it goes on.
     logprobs: (vocabulary,) log-probabilities that it was chosen from.
     """
 
@@ -33,10 +39,12 @@ class Token:
 
 @dataclass(slots=True)
 class Decode:
-    """What a row brings along. prompt: token ids; cache: KV of all of them but the last; max_tokens >= 1."""
+    """What a row brings along. prompt: token ids; cache: their KV; logits: (1, vocabulary), of what follows them;
+    max_tokens >= 1."""
 
     prompt: list[int]
     cache: list[Any]
+    logits: mx.array
     sampler: Sampler
     max_tokens: int
     processors: list[LogitsProcessor] = field(default_factory=list)
@@ -46,44 +54,51 @@ class Batch:
     """Continuous batch: rows join and leave between steps."""
 
     def __init__(self, adapter: Adapter, stop_ids: Collection[int], completion_batch_size: int) -> None:
-        self._stop = StopSequences([[int(i)] for i in sorted(stop_ids)])
+        self._stop_ids = frozenset(int(i) for i in stop_ids)
+        self._stop = StopSequences([[i] for i in sorted(self._stop_ids)])
         model: Any = adapter
-        # Rows arrive one token short of their prompt: all that came since the last step take their first step together.
+        # Rows bring one token that the model has not read: all that came since the last step read theirs together.
         self._generator = BatchGenerator(
             model, completion_batch_size=completion_batch_size, prefill_batch_size=completion_batch_size
         )
         self._rows: set[int] = set()
-        self._silent: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, decode: Decode) -> int:
-        """Let a row join at the next step; returns the row's number."""
+    def add(self, decode: Decode) -> Token:
+        """Draw a row's first token; unless it is the last, the row joins at the next step."""
+        token, logprobs = self._first(decode)
+        finish = "stop" if token in self._stop_ids else "length" if decode.max_tokens == 1 else None
+        if finish:
+            return Token(NO_ROW, token, finish, logprobs=logprobs)
         (row,) = self._generator.insert(
-            [decode.prompt[-1:]],
-            max_tokens=[decode.max_tokens],
+            [[token]],
+            max_tokens=[decode.max_tokens - 1],
             caches=[decode.cache],
-            all_tokens=[decode.prompt[:-1]],
+            all_tokens=[decode.prompt],
             samplers=[decode.sampler],
             logits_processors=[decode.processors],
             stop_sequences=[self._stop],
         )
         self._rows.add(row)
-        self._silent.add(row)
-        return row
+        return Token(row, token, None, logprobs=logprobs)
 
-    @property
-    def is_speaking(self) -> bool:
-        """Whether a row has had a token."""
-        return len(self._rows) > len(self._silent)
+    def _first(self, decode: Decode) -> tuple[int, mx.array]:
+        """As the batcher draws: a token, and the log-probabilities (vocabulary,) that it was chosen from."""
+        logits = decode.logits
+        for process in decode.processors:
+            logits = process(mx.array(decode.prompt), logits)
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        token = decode.sampler(logprobs)
+        mx.eval(token, logprobs)
+        return int(np.array(token).item()), logprobs[0]
 
     def step(self) -> list[Token]:
         """One token for every row that joined before this step; finished rows leave by themselves."""
         _, responses = self._generator.next()
         tokens = [Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs) for r in responses]
         self._rows -= {t.row for t in tokens if t.finish}
-        self._silent -= {t.row for t in tokens}
         return tokens
 
     def remove(self, row: int) -> list[Any]:
@@ -91,7 +106,6 @@ class Batch:
         if row not in self._rows:
             return []
         self._rows.discard(row)
-        self._silent.discard(row)
         kv, _ = self._generator.remove([row], return_prompt_caches=True)[row]
         return list(kv)
 

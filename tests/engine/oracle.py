@@ -31,6 +31,19 @@ Sampler = Callable[[mx.array], mx.array]
 TIE = {"float32": 0.002, "bfloat16": 0.25, "4bit": 0.25}
 
 
+def _end_tiles(model: Any) -> None:
+    """Zeros behind the last picture's tiles: as installed, the stock library reads on past the end of the array, and
+    sees the picture or not by what lies there."""
+    read = model.get_input_embeddings
+
+    def ended(*args: Any, images_spatial_crop: Any = None, **settings: Any) -> Any:
+        if images_spatial_crop is not None:
+            images_spatial_crop = mx.pad(mx.array(images_spatial_crop), ((0, 0), (0, 64), (0, 0)))
+        return read(*args, images_spatial_crop=images_spatial_crop, **settings)
+
+    model.get_input_embeddings = ended
+
+
 @dataclass
 class Oracle:
     """A checkpoint as the stock library loads it. processor is None for a text model."""
@@ -48,6 +61,8 @@ class Oracle:
             if family(model.config.model_type).no_padding:
                 # As installed, the stock library cannot show this family a picture at all.
                 processor.image_processor = WithoutPadding(processor.image_processor)
+            if model.config.model_type == "deepseek_vl_v2":
+                _end_tiles(model)
             if not hasattr(processor, "tokenizer"):
                 # The same: a bare tokenizer with an image processor, which its generator does not expect.
                 processor.tokenizer = processor

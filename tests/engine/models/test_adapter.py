@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from tests.pictures import picture
 TinyModel = Callable[..., Path]
 WHOLE = [name for name in VISION if family_row(name).whole_prompt]
 RUNNABLE = [name for name in VISION if name not in WHOLE]
-UNDECIDED = ["deepseek_vl_v2"]  # random weights: nearly every choice of experts is a near tie, in the stock library too
 WORDS = "A question that is long enough to be cut in several places by the smallest of the chunks."
 
 
@@ -37,7 +37,7 @@ def load(folder: Path) -> registry.Loaded:
 
 
 def greedy(loaded: registry.Loaded, pieces: list[Piece], chunk_tokens: int, count: int = 6) -> list[int]:
-    """An answer by the adapter alone: prefill in chunks of a size, then single steps; no batcher."""
+    """An answer by the adapter alone: the prompt in chunks of a size, then single steps; no batcher."""
     request = chat(*pieces)
     media = tuple(
         load_media(p, MediaLimits(), FrameSampling()) for m in request.messages for p in m.parts if p.kind != "text"
@@ -45,20 +45,21 @@ def greedy(loaded: registry.Loaded, pieces: list[Piece], chunk_tokens: int, coun
     prompt = build(loaded, request, media)
     cache = loaded.adapter.make_cache()
     features = loaded.adapter.embed(prompt, cache)
-    last = len(prompt.ids) - 1
-    for start in range(0, last, chunk_tokens):
-        loaded.adapter.prefill(prompt.ids, (start, min(start + chunk_tokens, last)), cache, features)
-    tokens = [prompt.ids[-1]]
-    for _ in range(count):
+    *chunks, rest = range(0, len(prompt.ids), chunk_tokens)
+    for start in chunks:
+        loaded.adapter.prefill(prompt.ids, (start, start + chunk_tokens), cache, features)
+    logits = loaded.adapter.finish(prompt.ids, rest, cache, features)
+    tokens = [int(logits[0].argmax().item())]
+    while len(tokens) < count:
         logits = loaded.adapter(mx.array([[tokens[-1]]]), cache)
         tokens.append(int(logits[0, -1].argmax().item()))
-    return tokens[1:]
+    return tokens
 
 
 # -- the stock library's answer, however the prompt is cut -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [*(name for name in VISION if name not in UNDECIDED), *TEXT])
+@pytest.mark.parametrize("family", [*VISION, *TEXT])
 def test_any_chunking_gives_the_stock_answer(tiny_model: TinyModel, family: str, clip_path: Path) -> None:
     """Chunks that cut pictures too, where the family allows chunks. float32: exactly the tokens of stream_generate."""
     folder, sees = tiny_model(family), FAMILIES[family].vision
@@ -104,24 +105,36 @@ def test_phi3_v_gives_the_stock_answer(tmp_path: Path) -> None:
     assert answers[1] != answers[2], "the picture does not matter"
 
 
-@pytest.mark.parametrize("family", UNDECIDED)
-def test_a_family_without_a_verdict_runs_and_sees(tiny_model: TinyModel, family: str) -> None:
-    """Nothing is claimed of its tokens but that text alone gives the stock ones, and that the picture matters."""
-    loaded = load(tiny_model(family))
-    expected = Oracle.load(tiny_model(family), vision=True).greedy(chat("What?").messages, 6)
-    assert greedy(loaded, ["What?"], 2048)[: len(expected)] == expected
-    first, second = (greedy(loaded, [picture(colour), "What?"], 2048) for colour in ("red", "blue"))
-    assert len(first) == len(second) == 6
-    assert first != second
+def test_deepseek_vl2_sees_whatever_lies_behind_its_tiles(tiny_model: TinyModel) -> None:
+    """Contract and twin: mlx-vlm reads one entry past the tiles, which it must find to be zero."""
+    loaded = load(tiny_model("deepseek_vl_v2"))
+    request = chat(picture("red"), "What?")
+    media = tuple(load_media(p, MediaLimits(), FrameSampling()) for p in request.messages[0].parts if p.kind != "text")
+    prompt = build(loaded, request, media)
+    crops, pixels = prompt.inputs["images_spatial_crop"], prompt.inputs["pixel_values"]
+    assert crops.shape[1] < pixels.shape[1]
+    ended = adapter_module._ended(crops, pixels.shape[1])
+    assert ended.tolist()[0][crops.shape[1] :] == [[0, 0]] * (pixels.shape[1] - crops.shape[1])
+
+    def embedded(behind: list[int]) -> mx.array:
+        rest = [behind] * (pixels.shape[1] - crops.shape[1])
+        one = prompt.inputs | {"images_spatial_crop": mx.concatenate([mx.array(crops), mx.array([rest])], axis=1)}
+        made = loaded.adapter.embed(replace(prompt, inputs=one), loaded.adapter.make_cache())
+        assert made is not None
+        return made._arrays["inputs_embeds"]
+
+    seen = loaded.adapter.embed(prompt, loaded.adapter.make_cache())
+    assert seen is not None and mx.allclose(seen._arrays["inputs_embeds"], embedded([0, 0]))
+    assert not mx.allclose(embedded([-3, 1]), embedded([0, 0])), "what lies there decides"
 
 
 def test_sabotage_a_bidirectional_prompt_without_its_last_token_is_seen(tiny_model: TinyModel) -> None:
-    """Twin of paligemma's whole prompt: computed as other families' prompts are, its tokens are others."""
+    """Twin of paligemma's whole prompt: computed in chunks, its tokens are others."""
     loaded, oracle = load(tiny_model("paligemma")), Oracle.load(tiny_model("paligemma"), vision=True)
     expected = oracle.greedy(chat("Text only").messages, 6)
-    assert greedy(loaded, ["Text only"], 2048)[: len(expected)] == expected
-    loaded.adapter._whole_prompt = False
-    assert greedy(loaded, ["Text only"], 2048)[: len(expected)] != expected
+    num_tokens = len(build(loaded, chat("Text only"), ()).ids)
+    assert greedy(loaded, ["Text only"], num_tokens)[: len(expected)] == expected
+    assert greedy(loaded, ["Text only"], num_tokens - 1)[: len(expected)] != expected
     assert greedy(loaded, ["Text only"], 7)[: len(expected)] != expected
 
 

@@ -35,7 +35,7 @@ NO_CACHE = CacheConfig(enabled=False)
 LONG = "A prompt that is long enough to be cut in several chunks, so that others join between two of them. " * 2
 WANTED = ["qwen3_vl", "qwen2_5_vl", "idefics3", "gemma3", "gemma4", "pixtral"]
 EXTRA = ["qwen2_vl", "qwen3_5", "smolvlm", "llava", "idefics2", "llava_onevision", "llava_next", "molmo"]
-EXTRA += ["multi_modality"]
+EXTRA += ["multi_modality", "deepseek_vl_v2"]
 TEXT = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"]
 MATRIX = [(family, dtype) for family in WANTED + TEXT for dtype in ("float32", "bfloat16", "4bit")]
 MATRIX += [(family, "float32") for family in EXTRA]

@@ -1,0 +1,53 @@
+"""head: the logits behind a chunk are its last token's, whole or narrow; every family but Molmo's is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from engine.config import EngineConfig, ModelSpec
+from engine.models import adapter, head, registry
+from tests.families import FAMILIES
+
+TinyModel = Callable[..., Path]
+IDS = [5, 9, 7, 3, 8, 4, 6]
+WIDE = ["molmo"]  # its head has a name of its own, so its last token is read apart
+
+
+def load(folder: Path) -> registry.Loaded:
+    return registry.load(EngineConfig(model=ModelSpec(str(folder))))
+
+
+def last(loaded: registry.Loaded, chunks: int) -> mx.array:
+    """The logits behind IDS, (1, vocabulary), the rest of it read after so many chunks of two."""
+    cache = loaded.adapter.make_cache()
+    for i in range(chunks):
+        loaded.adapter.prefill(IDS, (2 * i, 2 * i + 2), cache, None)
+    return loaded.adapter.finish(IDS, 2 * chunks, cache, None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "4bit"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_narrow_head_gives_the_logits_of_the_last_token(
+    tiny_model: TinyModel, family: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(tiny_model(family, dtype))
+    narrow = [last(loaded, chunks) for chunks in ((0,) if loaded.family.whole_prompt else (1, 0, 3))]
+    assert loaded.adapter._is_narrow == (family not in WIDE)
+    monkeypatch.setattr(adapter, "narrow", lambda language_model: None)
+    stock = load(tiny_model(family, dtype))
+    expected = last(stock, 0)
+    assert not stock.adapter._is_narrow
+    assert all(logits.shape == expected.shape == (1, expected.shape[1]) for logits in narrow)
+    assert all(mx.allclose(logits, expected, atol=2e-3 if dtype == "float32" else 0.1) for logits in narrow)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_sabotage_the_wrong_token_is_seen(tiny_model: TinyModel, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twin: the head sees the first token of the chunk, be it one of its own or the embeddings."""
+    expected = last(load(tiny_model(family)), 1)
+    monkeypatch.setattr(head, "_last", lambda x: x[:, :1])
+    assert not mx.allclose(last(load(tiny_model(family)), 1), expected, atol=0.1)
