@@ -76,7 +76,7 @@ class Batch:
             [[token]],
             max_tokens=[decode.max_tokens - 1],
             caches=[decode.cache],
-            all_tokens=[decode.prompt],
+            all_tokens=[[*decode.prompt]],  # it adds to them
             samplers=[decode.sampler],
             logits_processors=[decode.processors],
             stop_sequences=[self._stop],

@@ -125,10 +125,10 @@ class Lab:
             self.witness.seen.pop(endless.id, None)
 
     async def all_begun(self) -> None:
-        """Wait until every answer that is asked for right now has its first token, or is over."""
+        """Wait until every answer that is asked for right now has a token of the batch's, the second, or is over."""
         await asyncio.sleep(0)  # tasks that were just made have asked by then
-        witness = self.witness
-        await self._until(lambda: all(id in witness.seen for id in list(witness.followed)))
+        seen, followed = self.witness.seen, self.witness.followed
+        await self._until(lambda: all(id in seen and len(seen[id].turns) >= 2 for id in list(followed)))
 
     async def quiet(self) -> None:
         """Wait until the engine holds no request."""

@@ -233,14 +233,15 @@ async def test_penalties_and_bias_hold_in_a_batch(engine_for: EngineFor, tiny_mo
 
 
 async def test_the_snapshot_counts_what_happened(tiny_model: TinyModel) -> None:
-    engine = Engine(EngineConfig(model=ModelSpec(str(tiny_model("llama"))), cache=NO_CACHE, max_model_len=512))
+    engine = Engine(EngineConfig(model=ModelSpec(str(tiny_model("llama"))), cache=NO_CACHE, max_model_len=4096))
     engine.start()
     try:
         answers = [await ask(engine, chat(f"Request {i}", max_tokens=5)) for i in range(3)]
-        await leave(engine, chat("I leave", max_tokens=400, id="gone"), "decode")
+        # Long enough not to end by itself, however late a busy machine brings the news that it was left.
+        await leave(engine, chat("I leave", max_tokens=4000, id="gone"), "decode")
         await counted(engine, 1)
         with pytest.raises(EngineError):
-            await ask(engine, chat("word " * 600))
+            await ask(engine, chat("word " * 5000))
         totals = (await settled(engine)).totals
     finally:
         engine.stop()
