@@ -68,7 +68,7 @@ class Preflights:
     def _look(self, command: PreflightCommand) -> Preflight:
         started = perf_counter()
         request = media_first(command.request) if self._config.media_first else command.request
-        built = prompt.build(self._loaded, request, command.media)
+        built = prompt.build(self._loaded, request, command.media, need_pixels=False)
         prompt_ms = (perf_counter() - started) * 1e3
         cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
         spans = zip(built.spans, built.receipts, strict=False)

@@ -17,32 +17,34 @@ from PIL import Image
 
 from engine.checks import media_parts
 from engine.errors import BadMedia, BadRequest
+from engine.grids import known
 from engine.media import Media
 from engine.models.expand import expanded
 from engine.models.registry import Loaded
 from engine.receipts import measure, shared
-from engine.sizing import left_alone, sized
+from engine.sizing import left_alone, outlined, sized
 from engine.sounds import check_sounds, sounds
 from engine.spans import Prompt, cache_ids, locate
 from engine.types import MediaReceipt, Message, Part, Request
 
 
-def build(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pixels: bool = True) -> Prompt:
     """Turn a request into token ids and model inputs. media: one entry per media part, in the order of the parts.
 
+    need_pixels: False where it may do without, for its KV may be there (Prompt.has_pixels).
     Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
     """
-    built = _build(loaded, request, media)
+    built = _build(loaded, request, media, need_pixels)
     return replace(built, cache_ids=[]) if loaded.family.whole_prompt else built
 
 
-def _build(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+def _build(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
     if request.prompt is not None:
         return _raw(loaded, request.prompt)
     _refuse_reserved(loaded, request.messages)
     if loaded.processor is None:
         return _text(loaded, request)
-    return _multimodal(loaded, request, media)
+    return _multimodal(loaded, request, media, need_pixels)
 
 
 def _raw(loaded: Loaded, prompt: str | tuple[int, ...]) -> Prompt:
@@ -95,11 +97,17 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
     return bool(tokenizer.has_thinking) and text.rstrip().endswith(tokenizer.think_start)
 
 
-def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> Prompt:
+def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
     started = perf_counter()
-    media = sized(loaded.processor, loaded.video_settings, media_parts(request), media)
+    settings = loaded.processor, loaded.video_settings, media_parts(request)
+    outlines = media if need_pixels else sized(*settings, media, outlined)
+    grids = None if need_pixels else loaded.grids.find(request.tenant, outlines)
+    media = outlines if grids else sized(*settings, media)
     check_sounds(loaded, media_parts(request), media)
-    text, ids, inputs = _process(loaded, request, media)
+    with known(loaded.processor, grids):
+        text, ids, inputs = _process(loaded, request, media)
+    if loaded.family.packed:
+        loaded.grids.note(request.tenant, media, inputs)
     resize_ms = (perf_counter() - started) * 1e3
     receipts = shared(_receipts(loaded, request, media, (ids, inputs)), media, resize_ms)
     placeholders = [_placeholder(loaded, medium) for medium in media]
@@ -111,6 +119,7 @@ def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> P
         inputs=inputs,
         receipts=receipts,
         contents=tuple(medium.content for medium in media),
+        has_pixels=grids is None,
         starts_in_reasoning=_opens_reasoning(loaded.tokenizer, text),
     )
 

@@ -79,14 +79,16 @@ class Opener:
         if self._config.media_first:
             request = media_first(request)
         self._check_bias(request)
-        built = prompt.build(loaded, request, sequence.media)
-        sequence.media = ()
+        media, sequence.media = sequence.media, ()
+        built = prompt.build(loaded, request, media, need_pixels=not request.reuse)
         sequence.num_prompt = len(built.ids)
         max_tokens = self._max_tokens(built, request)
         cache = loaded.adapter.make_cache()
         lease = self._prefix.begin(built, cache, request)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         try:
+            if not (built.has_pixels or built.has_media_before(sequence.num_prefilled)):
+                built = prompt.build(loaded, request, media)
             with self._prefix.features.serving(request.tenant, request.reuse):
                 features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
                 encoding = features.encoding if features else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from engine.media import Media
-from engine.media.medium import refuse
+from engine.media.medium import Pixels, refuse
 from engine.types import Part
 
 _NO_LIMIT = 2**62
@@ -59,13 +59,36 @@ class Budget:
         return width, height
 
 
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """(..., H, W, 3) uint8 at (width, height), bicubic as in the processors that would do it."""
+    *ahead, height, width, channels = pixels.shape
+    if (width, height) == size:
+        return pixels
+    frames = pixels.reshape(-1, height, width, channels)
+    out = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
+    return out.reshape(*ahead, size[1], size[0], channels)
+
+
+def outlined(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """The shape of `resized`, all black and without memory of its own."""
+    return np.broadcast_to(np.uint8(0), (*pixels.shape[:-3], size[1], size[0], pixels.shape[-1]))
+
+
+Resize = Callable[[Pixels, tuple[int, int]], Pixels]
+
+
 def sized(
-    processor: Any, settings: dict[str, Any], parts: Sequence[Part], media: tuple[Media, ...]
+    processor: Any,
+    settings: dict[str, Any],
+    parts: Sequence[Part],
+    media: tuple[Media, ...],
+    resize: Resize = resized,
 ) -> tuple[Media, ...]:
     """The media at the size the model shall see, those that have a budget of their own; the others as they are.
 
     processor: of mlx-vlm or transformers. settings: the checkpoint's video_preprocessor_config.json. parts: whose media
-    they are. Raises BadMedia for a budget that is too small.
+    they are. resize: `resized`, or `outlined` where the size is all that is wanted. Raises BadMedia for a budget that
+    is too small.
     """
     out = list(media)
     for kind, name in (("image", "image_processor"), ("video", "video_processor")):
@@ -75,11 +98,13 @@ def sized(
         if (inner and per_frame) or any(asked.values()):
             # All of a kind: the processor is told once for all of them to leave the size as it is.
             for i in mine if inner else [i for i in mine if asked[i]]:
-                out[i] = _sized(parts[i], media[i], _budget(media[i], inner, per_frame), asked[i])
+                size = _size(parts[i], media[i], _budget(media[i], inner, per_frame), asked[i])
+                out[i] = replace(media[i], pixels=resize(media[i].pixels, size), is_sized=True)
     return tuple(out)
 
 
-def _sized(part: Part, medium: Media, own: Budget, asked: int | None) -> Media:
+def _size(part: Part, medium: Media, own: Budget, asked: int | None) -> tuple[int, int]:
+    """(width, height)"""
     height, width = medium.pixels.shape[-3:-1]
     count = _count(medium)
     budget = own.within(asked)
@@ -89,7 +114,7 @@ def _sized(part: Part, medium: Media, own: Budget, asked: int | None) -> Media:
     num_pixels = count * size[0] * size[1]
     if asked and num_pixels > asked:
         raise refuse(part, f"{asked:,} pixels are too few; the least that this model can read of it is {num_pixels:,}")
-    return replace(medium, pixels=resized(medium.pixels, size), is_sized=True)
+    return size
 
 
 def _budget(medium: Media, own: Budget | None, per_frame: tuple[int, int] | None) -> Budget:
@@ -129,16 +154,6 @@ def _own(processor: Any) -> Budget | None:
         return None
     patch, merge, least, most = numbers
     return Budget(patch * merge, least, most)
-
-
-def resized(pixels: np.ndarray[Any, np.dtype[np.uint8]], size: tuple[int, int]) -> Any:
-    """(..., H, W, 3) uint8 at (width, height), bicubic as in the processors that would do it."""
-    *ahead, height, width, channels = pixels.shape
-    if (width, height) == size:
-        return pixels
-    frames = pixels.reshape(-1, height, width, channels)
-    out = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
-    return out.reshape(*ahead, size[1], size[0], channels)
 
 
 def pngs(medium: Media, size: tuple[int, int]) -> tuple[bytes, ...]:

@@ -35,7 +35,8 @@ class Prompt:
     ids: token ids with placeholders expanded. cache_ids: the same length, see engine.spans. spans: one per medium, or
     none when the processor does not tell them apart. contents: what each medium's cache id is made from. inputs: the
     processor's other arrays, empty for text.
-    starts_in_reasoning: the template has opened the think block already.
+    has_pixels: inputs hold all that the model reads; else only where its media lie (engine.grids). starts_in_reasoning:
+    the template has opened the think block already.
     """
 
     ids: list[int]
@@ -44,7 +45,12 @@ class Prompt:
     inputs: dict[str, Any] = field(default_factory=dict)
     receipts: tuple[MediaReceipt, ...] = ()
     contents: tuple[str, ...] = ()
+    has_pixels: bool = True
     starts_in_reasoning: bool = False
+
+    def has_media_before(self, first: int) -> bool:
+        """Whether there are media and all end at or before token `first`: of them nothing is left to read."""
+        return bool(self.spans) and self.spans[-1].end <= first
 
 
 def locate(ids: Sequence[int], placeholders: Sequence[int], tokens: Sequence[int]) -> tuple[Span, ...]:

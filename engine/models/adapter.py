@@ -218,15 +218,16 @@ class Adapter:
             cache[-1].deltas = [features.rope_delta]
             ms = (perf_counter() - started) * 1e3
             features.encoding = Encoding(ms, None if uses is None else tuple(uses))
-            if uses is None and not (prompt.spans and first >= prompt.spans[-1].end):
+            if uses is None and not prompt.has_media_before(first):
                 self.rates.encode.add(sum(receipt.tokens for receipt in prompt.receipts), ms)
         return features
 
     def _features(self, prompt: Prompt, first: int) -> Features | None:
         if not prompt.inputs:
             return None
-        if prompt.spans and first >= prompt.spans[-1].end:
+        if prompt.has_media_before(first):
             return self._positions_only(prompt, first)
+        assert prompt.has_pixels, "media that are to be read came without pixels"
         kept = media_from(prompt, first) if first else None
         if kept is None:
             first, kept = 0, prompt.inputs

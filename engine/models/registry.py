@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mlx.utils import tree_flatten
 from engine.assets import asset
 from engine.config import DEMO, EngineConfig, ModelSpec
 from engine.errors import BadRequest, ModelNotFound, Unavailable
+from engine.grids import Grids
 from engine.models.adapter import Adapter
 from engine.models.families import Family, family
 from engine.types import ModelCard, Sampling
@@ -36,7 +37,7 @@ _DEFAULT_CONTEXT = 4096
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
-    video_settings: the checkpoint's video_preprocessor_config.json, {} without one."""
+    video_settings: the checkpoint's video_preprocessor_config.json, {} without one. grids: of media it has read."""
 
     card: ModelCard
     fingerprint: str
@@ -49,6 +50,7 @@ class Loaded:
     special_ids: frozenset[int]
     sampling: Sampling
     video_settings: dict[str, Any]
+    grids: Grids = field(default_factory=Grids)
 
     @property
     def num_ids(self) -> int:

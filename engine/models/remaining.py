@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.grids import NAMES
 from engine.spans import Prompt
-
-# (patches, grids) per kind of medium, as Qwen-style processors name them: patches of all media in one array (sum of
-# t*h*w, dim), one grid (t, h, w) per medium.
-_PACKED = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}
 
 
 def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
@@ -19,12 +16,12 @@ def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
 
     Families that pack patches by grid can be cut; others encode all their pictures again.
     """
-    known = {name for names in _PACKED.values() for name in names} | {"attention_mask"}
-    is_packed = any(grids in prompt.inputs for _, grids in _PACKED.values())
+    known = {name for names in NAMES.values() for name in names} | {"attention_mask"}
+    is_packed = any(grids in prompt.inputs for _, grids in NAMES.values())
     if not is_packed or not prompt.spans or set(prompt.inputs) - known:
         return None
     out: dict[str, Any] = {}
-    for kind, (patches, grids) in _PACKED.items():
+    for kind, (patches, grids) in NAMES.items():
         if grids not in prompt.inputs:
             continue
         starts = [s.start for s, r in zip(prompt.spans, prompt.receipts, strict=True) if r.kind == kind]
