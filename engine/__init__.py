@@ -13,9 +13,9 @@ worker                       the body of the engine thread
 scheduler                    who waits, who is prefilled next, who decodes (pure)
 prompt spans order receipts  request + media -> token ids; where each medium lies; what the processor made of it
 preflight rates fit          what a request would cost; how fast this engine is; what to cut so that it fits
-sizing                       how large the model sees a medium where a budget of pixels says so
+sizing grids                 how large the model sees a medium where a budget of pixels says so; prompts without pixels
 detokenize sampling          token ids -> text; sampling settings -> sampler
-models/                      registry, families table, adapter, batch, vision tower; cpu: attention on a Linux CPU
+models/                      registry, families table, adapter, batch, head, vision tower; cpu: Linux only
 cache/                       blocks, snapshots, vision features
 media/                       fetch and decode pictures and clips into numpy
 api/                         the OpenAI routes

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.media import Media
+from engine.spans import Prompt
 from engine.types import Kind
 
 Grid = tuple[int, int, int]
@@ -38,18 +39,22 @@ class Grids:
     def __init__(self) -> None:
         self._held: OrderedDict[tuple[str, Kind, str], Grid] = OrderedDict()
 
-    def note(self, tenant: str, media: tuple[Media, ...], inputs: Mapping[str, Any]) -> None:
+    def note(self, tenant: str, prompt: Prompt) -> None:
         """Remember the grids of a prompt's media, where the processor gave one to each."""
+        media = list(zip(prompt.receipts, prompt.contents, strict=True))
         for kind, (_, grids) in NAMES.items():
-            mine = [medium for medium in media if medium.kind == kind]
-            rows = np.array(inputs.get(grids, [])).reshape(-1, 3).tolist()
+            mine = [content for receipt, content in media if receipt.kind == kind]
+            rows = np.array(prompt.inputs.get(grids, [])).reshape(-1, 3).tolist()
             if len(rows) == len(mine):
-                for medium, (t, h, w) in zip(mine, rows, strict=True):
-                    key = (tenant, kind, medium.content)
+                for content, (t, h, w) in zip(mine, rows, strict=True):
+                    key = (tenant, kind, content)
                     self._held[key] = (t, h, w)
                     self._held.move_to_end(key)
         while len(self._held) > _MAX_GRIDS:
             self._held.popitem(last=False)
+
+    def clear(self) -> None:
+        self._held.clear()
 
     def find(self, tenant: str, media: tuple[Media, ...]) -> dict[Kind, list[Grid]] | None:
         """The grids of all these media, by kind and in their order; None when one of them is not known."""

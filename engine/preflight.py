@@ -66,11 +66,15 @@ class Preflights:
                 reply.set_exception(error)
 
     def _look(self, command: PreflightCommand) -> Preflight:
-        started = perf_counter()
         request = media_first(command.request) if self._config.media_first else command.request
+        started = perf_counter()
         built = prompt.build(self._loaded, request, command.media, need_pixels=False)
         prompt_ms = (perf_counter() - started) * 1e3
         cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
+        if not (built.has_pixels or built.has_media_before(cached)):
+            # The request will have them processed.
+            built = prompt.build(self._loaded, request, command.media)
+            prompt_ms = (perf_counter() - started) * 1e3
         spans = zip(built.spans, built.receipts, strict=False)
         # Without spans nothing is known of which medium is reused: all are encoded.
         known = sum(receipt.tokens for span, receipt in spans if span.end <= cached)

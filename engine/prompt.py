@@ -31,7 +31,8 @@ from engine.types import MediaReceipt, Message, Part, Request
 def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pixels: bool = True) -> Prompt:
     """Turn a request into token ids and model inputs. media: one entry per media part, in the order of the parts.
 
-    need_pixels: False where it may do without, for its KV may be there (Prompt.has_pixels).
+    need_pixels: False where it may do without those of media whose grids are known (Prompt.has_pixels): for such as
+    their KV is there. One whose media turn out to be read is built again.
     Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
     """
     built = _build(loaded, request, media, need_pixels)
@@ -106,8 +107,6 @@ def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     check_sounds(loaded, media_parts(request), media)
     with known(loaded.processor, grids):
         text, ids, inputs = _process(loaded, request, media)
-    if loaded.family.packed:
-        loaded.grids.note(request.tenant, media, inputs)
     resize_ms = (perf_counter() - started) * 1e3
     receipts = shared(_receipts(loaded, request, media, (ids, inputs)), media, resize_ms)
     placeholders = [_placeholder(loaded, medium) for medium in media]

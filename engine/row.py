@@ -80,7 +80,7 @@ class Opener:
             request = media_first(request)
         self._check_bias(request)
         media, sequence.media = sequence.media, ()
-        built = prompt.build(loaded, request, media, need_pixels=not request.reuse)
+        built = prompt.build(loaded, request, media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         max_tokens = self._max_tokens(built, request)
         cache = loaded.adapter.make_cache()
@@ -88,7 +88,12 @@ class Opener:
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         try:
             if not (built.has_pixels or built.has_media_before(sequence.num_prefilled)):
-                built = prompt.build(loaded, request, media)
+                whole = prompt.build(loaded, request, media)
+                assert whole.ids == built.ids, "a medium had another grid before"
+                built = whole
+            if lease and loaded.family.packed:
+                loaded.grids.note(request.tenant, built)
+            media = ()  # the tower needs the memory
             with self._prefix.features.serving(request.tenant, request.reuse):
                 features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
                 encoding = features.encoding if features else None

@@ -35,7 +35,7 @@ class Tally:
         self._totals = replace(self._totals, **{name: getattr(self._totals, name) + n for name, n in more.items()})
 
     def stepped(self, num_tokens: int) -> None:
-        """A decode step gave this many tokens."""
+        """So many tokens came at once: of a decode step, or a prompt's first."""
         self._recent.append((time.perf_counter(), num_tokens))
 
     def record(self, sequence: Sequence, done: Done, error: str | None = None) -> None:

@@ -179,8 +179,8 @@ class MediaReceipt:
 
     frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
     features: what of it came from the feature cache; None for families whose features are not kept, and before it is
-    encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), encode_ms the
-    vision tower's (by tokens).
+    encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), next to
+    nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
     """
 

@@ -159,6 +159,8 @@ class Worker:
         if command.action == "features":
             return self._prefix.features.infos()
         done = self._prefix.apply(command.action, command.key)
+        if command.action == "clear":
+            self._loaded.grids.clear()
         self._show(force=True)  # before the answer: who gets it looks at the snapshot next
         return done
 
@@ -196,13 +198,15 @@ class Worker:
             end = min(start + num_tokens, end - 1 if self._scheduler.is_full else end)
         stops = [stop for stop in (row.lease and row.lease.stops) or () if start < stop <= end]
         end = min([end, *stops])
-        if end == sequence.num_prompt:
-            self._join(sequence)
-        elif start < end:
+        if start < end < sequence.num_prompt:
             self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)
             sequence.num_prefilled = end
         if end in stops:
             self._keep(row, row.prompt.cache_ids[:end], row.cache)
+            if end == sequence.num_prompt - 1 and not self._scheduler.is_full:
+                end = sequence.num_prompt
+        if end == sequence.num_prompt:
+            self._join(sequence)
         self._since_step += end - start
 
     def _join(self, sequence: Sequence) -> None:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 STOP_S = 5.0
 """How long the engine's end may wait for what is still to be written."""
 
-_FORMAT = 1
+_FORMAT = 2
 _FEATURES = "features"
 _SNAPSHOTS = "snapshots"
 _IDS = "ids"

@@ -14,8 +14,6 @@ from mlx import nn
 _NAMES = ("lm_head", "embed_tokens")
 """What mlx-lm and mlx-vlm call the head; embeddings are one, too, where weights are tied."""
 
-_EMBEDDINGS = (nn.Embedding, nn.QuantizedEmbedding)
-
 
 def _last(x: mx.array) -> mx.array:
     """(rows, tokens, width) -> (rows, 1, width)."""
@@ -33,7 +31,7 @@ class LastToken:
 
     def __call__(self, x: mx.array) -> mx.array:
         """Token ids (rows, tokens) -> embeddings of all; or hidden (rows, tokens, width) -> logits (rows, 1, vocab)."""
-        return self._layer(x if isinstance(self._layer, _EMBEDDINGS) else _last(x))
+        return self._layer(_last(x) if x.ndim == 3 else x)
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Hidden (rows, tokens, width) -> logits (rows, 1, vocabulary)."""
@@ -47,4 +45,4 @@ def narrow(language_model: nn.Module) -> None:
         for name in _NAMES:
             layer = module.get(name)
             if isinstance(layer, nn.Module):
-                setattr(module, name, LastToken(layer))
+                module[name] = LastToken(layer)

@@ -34,7 +34,10 @@ def load(folder: Path) -> registry.Loaded:
 
 
 def built(loaded: registry.Loaded, request: Request, *, need_pixels: bool = False) -> Prompt:
-    return build(loaded, request, media_of(request), need_pixels=need_pixels)
+    """As the engine does it: what was built is noted."""
+    found = build(loaded, request, media_of(request), need_pixels=need_pixels)
+    loaded.grids.note(request.tenant, found)
+    return found
 
 
 def stamped(found: Prompt) -> Prompt:
@@ -107,9 +110,9 @@ def test_a_processor_that_fails_is_left_as_it_was(tiny_model: TinyModel, monkeyp
     assert loaded.processor.image_processor is own
 
 
-async def answers(engine: Any, monkeypatch: pytest.MonkeyPatch, clip: Path) -> list[tuple[str, int, bool]]:
-    """(text, cached tokens, whether pixels were processed) of: new, new question, KV gone, features gone as well,
-    without reuse; of a clip and of a picture."""
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For every prompt that is built: whether pixels were processed."""
     process, calls = prompt._process, []
 
     def watched(loaded: Any, request: Any, media: Any) -> Any:
@@ -118,6 +121,12 @@ async def answers(engine: Any, monkeypatch: pytest.MonkeyPatch, clip: Path) -> l
         return out
 
     monkeypatch.setattr(prompt, "_process", watched)
+    return calls
+
+
+async def answers(engine: Any, reads: list[bool], clip: Path) -> list[tuple[str, bool, bool]]:
+    """(text, whether KV was reused, whether pixels were processed) of: a new medium, another question, the same when
+    the cache was cleared, and without reuse; of a picture and of a clip."""
     out = []
     for shown in (RED, clip):
         await engine.clear_cache()
@@ -125,21 +134,42 @@ async def answers(engine: Any, monkeypatch: pytest.MonkeyPatch, clip: Path) -> l
             if question == "clear":
                 await engine.clear_cache()
                 continue
-            calls.clear()
+            reads.clear()
             done = await ask(engine, chat(shown, question, **more))
-            out.append((done.text, done.done.usage.cached_tokens > 16, any(calls)))
+            out.append((done.text, done.done.usage.cached_tokens > 16, any(reads)))
     return out
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
 async def test_pixels_are_processed_where_their_kv_is_not_there(
-    tiny_model: TinyModel, engine_for: EngineFor, clip_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+    tiny_model: TinyModel, engine_for: EngineFor, clip_path: Path, reads: list[bool], family: str
 ) -> None:
     engine = await engine_for(tiny_model(family), cache=CacheConfig(block_tokens=16))
-    found = await answers(engine, monkeypatch, clip_path)
+    found = await answers(engine, reads, clip_path)
     assert [(hit, read) for _, hit, read in found] == [(False, True), (True, False), (False, True), (False, True)] * 2
     for first, warm, again, cold in (found[:4], found[4:]):
         assert warm[0] == again[0] == cold[0] != first[0]
+
+
+async def test_what_was_forgotten_was_not_read(tiny_model: TinyModel, engine_for: EngineFor, reads: list[bool]) -> None:
+    """No prompt is built twice where nothing can be reused, and a look reads what its request would have to read."""
+    cold = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False))
+    reads.clear()
+    for _ in range(2):
+        await ask(cold, chat(RED, "What?"))
+    assert reads == [True, True]
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=16))
+    await engine.clear_cache()
+    reads.clear()
+    for request in (chat(RED, "What?"), chat(RED, "What?")):
+        await engine.preflight(request)
+    await ask(engine, chat(RED, "What?"))
+    assert reads == [True, True, True]
+    await engine.preflight(chat(RED, "Another?"))
+    assert reads == [True, True, True, False]
+    await engine.clear_cache()
+    await ask(engine, chat(RED, "What?"))
+    assert reads == [True, True, True, False, True]
 
 
 def test_sabotage_of_whose_grid_it_is_is_seen(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
