@@ -12,7 +12,6 @@ what they sent themselves, and of others only sizes: no text, no pictures, no ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from engine.config import ServerConfig
@@ -74,10 +73,3 @@ def visible_block(block: BlockInfo, who: Caller) -> BlockInfo:
 def visible_features(unit: FeatureInfo, who: Caller) -> FeatureInfo:
     """A unit of features as `who` may see it: of others only sizes, uses and ages."""
     return unit if who.sees(unit.tenant) else replace(unit, key="", media=(), tenant=None)
-
-
-def visible_media(records: Iterable[Record], blocks: Iterable[BlockInfo], who: Caller) -> frozenset[str]:
-    """sha256 of the pictures and clips that `who` may look at, of those that these requests and blocks hold."""
-    sent = (receipt.sha256 for record in records if who.sees(record.tenant) for receipt in record.done.media)
-    held = (sha256 for block in blocks if who.sees(block.tenant) for sha256 in block.media)
-    return frozenset((*sent, *held))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.config import ServerConfig
-from engine.privacy import Caller, caller, visible_block, visible_features, visible_media, visible_record
+from engine.privacy import Caller, caller, visible_block, visible_features, visible_record
 from engine.types import BlockInfo, CacheTrace, Done, FeatureInfo, MediaReceipt, Portion, Record, Timing, Usage
 
 SEVERAL = (("alice", "sk-a"), ("bob", "sk-b"), ("carol", "sk-c"))
@@ -62,7 +62,6 @@ def test_one_sees_all_of_what_is_ones_own(who: Caller, salt: str) -> None:
     mine = who.tenant(salt)
     assert visible_record(record(mine), who) == record(mine)
     assert visible_block(block(mine), who) == block(mine)
-    assert visible_media([record(mine)], [], who) == visible_media([], [block(mine)], who) == {"f00d"}
 
 
 def test_the_operator_sees_everything() -> None:
@@ -91,7 +90,6 @@ def test_of_others_only_sizes(who: Caller, tenant: str) -> None:
     )
     hidden = visible_block(block(tenant), who)
     assert hidden == BlockInfo("", "", 64, 64, 4096, 1, 2, True, 3.0, 1.0)
-    assert visible_media([record(tenant)], [block(tenant)], who) == frozenset()
     told = repr((seen, hidden))
     assert not [word for word in ("secret", "word", "f00d", "page-1", "req-1", "aa", "bob") if word in told]
 
