@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -224,12 +225,13 @@ class Worker:
                 processors=self._processors(sequence),
             )
         )
-        row.features = None
         row.batch_row = token.row
         if token.row != NO_ROW:
             self._by_row[token.row] = sequence
         self._scheduler.ready(sequence)
         self._hand_out([(sequence, token)])
+        # Dozens of MB for a clip, and read for the last time: the self-test looks at them at the first token.
+        row.features, row.prompt = None, replace(row.prompt, inputs={})
 
     def _processors(self, sequence: Sequence) -> list[sampling.LogitsProcessor]:
         found = sampling.make_processors(sequence.row.sampling)

@@ -16,6 +16,7 @@ from engine.types import Request
 from engine.worker import Worker
 from tests.conftest import EngineFor
 from tests.engine.drive import GREEDY, Tape, ask, chat
+from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
 PROMPT = tuple(range(20, 60))
@@ -95,6 +96,22 @@ async def test_sabotage_of_what_is_stored_is_seen(
     monkeypatch.setattr(Worker, "_keep", lambda self, row, ids, kv: keep(self, row, [*ids, *row.answer], kv))
     with pytest.raises(AssertionError):
         await check_stored(engine, cold, tape, most=len(PROMPT))
+
+
+async def test_pixels_are_let_go_when_the_prompt_is_read(
+    tiny_model: TinyModel, engine_for: EngineFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    emit = Worker._emit
+
+    def noted(self: Worker, sequence: Any, token: Any) -> None:
+        held.append("pixel_values" in sequence.row.prompt.inputs)
+        emit(self, sequence, token)
+
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=COLD)
+    monkeypatch.setattr(Worker, "_emit", noted)
+    await ask(engine, chat(picture("red"), "What?", max_tokens=4))
+    assert held == [True, False, False, False]
 
 
 async def order(engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
