@@ -88,8 +88,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     prompts: list[Any] = []
     build = engine.prompt.build
 
-    def spy(loaded: Any, request: Request, media: Any) -> Any:
-        prompt = build(loaded, request, media)
+    def spy(loaded: Any, request: Request, media: Any, **settings: Any) -> Any:
+        prompt = build(loaded, request, media, **settings)
         if request.source == "chat" and media:
             prompts.append(prompt)
         return prompt
@@ -132,6 +132,8 @@ def test_the_sheet_is_what_the_processor_receives_and_the_answer_is_about_it(
     for label, value in settings.items():
         me.set(label, value)
     frames = me.frames()
+    # Of a clip whose KV is there nothing is processed.
+    assert httpx.post(f"{workbench_url}/v1/cache/clear", timeout=60).is_success
     assert "right" in me.ask().lower()
     assert me.page.get_by_role("tab", name="Chat").get_attribute("aria-selected") == "true"
     assert me.me.asked.last.inner_text().strip() == QUESTION
