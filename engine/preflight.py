@@ -71,7 +71,7 @@ class Preflights:
         built = prompt.build(self._loaded, request, command.media, need_pixels=False)
         prompt_ms = (perf_counter() - started) * 1e3
         cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
-        if not (built.has_pixels or built.has_media_before(cached)):
+        if built.lacks_pixels(cached):
             # The request will have them processed.
             built = prompt.build(self._loaded, request, command.media)
             prompt_ms = (perf_counter() - started) * 1e3

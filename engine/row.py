@@ -87,7 +87,7 @@ class Opener:
         lease = self._prefix.begin(built, cache, request)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         try:
-            if not (built.has_pixels or built.has_media_before(sequence.num_prefilled)):
+            if built.lacks_pixels(sequence.num_prefilled):
                 whole = prompt.build(loaded, request, media)
                 assert whole.ids == built.ids, "a medium had another grid before"
                 built = whole

@@ -52,6 +52,10 @@ class Prompt:
         """Whether there are media and all end at or before token `first`: of them nothing is left to read."""
         return bool(self.spans) and self.spans[-1].end <= first
 
+    def lacks_pixels(self, first: int) -> bool:
+        """Whether media must be read behind the `first` tokens, whose KV is there, and it came without their pixels."""
+        return not self.has_pixels and not self.has_media_before(first)
+
 
 def locate(ids: Sequence[int], placeholders: Sequence[int], tokens: Sequence[int]) -> tuple[Span, ...]:
     """The span of each medium, from its placeholder id and token count (one per medium, in the prompt's order).

@@ -150,7 +150,7 @@ class Features:
 
 
 def _ended(crops: Any, num_tiles: int) -> mx.array:
-    """deepseek_vl_v2's tiles by picture, (1, pictures, 2) ints, as (1, num_tiles, 2) with zeros behind the last.
+    """Tiles by picture (Family.open_tiles), (1, pictures, 2) ints, as (1, num_tiles, 2) with zeros behind the last.
 
     mlx-vlm looks for them there, past the array's end, and by what it finds in memory some pictures are not seen.
     """
@@ -167,7 +167,7 @@ class Adapter:
         self._packed = family.packed
         self._sounds_apart = family.sounds_apart
         self._whole_prompt = family.whole_prompt
-        self._is_tiled = vision and getattr(model.config, "model_type", "") == "deepseek_vl_v2"
+        self._open_tiles = family.open_tiles
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
@@ -270,7 +270,7 @@ class Adapter:
         num_tokens = len(ids)
         ids = inputs.pop("input_ids", ids)
         pixels, mask = inputs.pop("pixel_values", None), inputs.pop("attention_mask", None)
-        if self._is_tiled and pixels is not None:
+        if self._open_tiles and pixels is not None:
             inputs["images_spatial_crop"] = _ended(inputs["images_spatial_crop"], pixels.shape[1])
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
         arrays = {name: value for name, value in found.to_dict().items() if value is not None}

@@ -23,6 +23,7 @@ class Family:
     encoded in a pass of their own then.
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
     pair of frames.
+    open_tiles: mlx-vlm reads on past the end of the tiles by picture; zeros must lie there.
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
     marker: text that stands for a picture in the prompt without being its placeholder, so that no user may write it.
@@ -45,6 +46,7 @@ class Family:
     sounds_apart: bool = False
     one_kind: bool = False
     packed: bool = False
+    open_tiles: bool = False
     no_padding: bool = False
     image_token: str | int = ""
     marker: str = ""
@@ -86,7 +88,9 @@ FAMILIES: dict[str, Family] = {
     "multi_modality": Family(
         "DeepSeek-VL, Janus", images_per_prompt=1, expands="fixed", marker="<image>", note="reads pictures, draws none"
     ),
-    "deepseek_vl_v2": Family("DeepSeek-VL2", note="mlx-vlm alone misses some pictures: it reads past an array's end"),
+    "deepseek_vl_v2": Family(
+        "DeepSeek-VL2", open_tiles=True, note="mlx-vlm alone misses some pictures: it reads past an array's end"
+    ),
     "phi3_v": Family("Phi-3-Vision, Phi-3.5-Vision", images_per_prompt=1, image_token=-1),
     "gemma3n": Family("Gemma 3n", snapshots=True, tested=False, note=_EARS),
     "minicpmo": Family("MiniCPM-o", tested=False, note=_EARS),

@@ -10,6 +10,23 @@ from tests.engine.drive import Tape
 
 
 @pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every step of every batch while the test runs."""
+    from engine.models.batch import Batch
+
+    rows: list[int] = []
+    step = Batch.step
+
+    def counted(batch: Batch) -> Any:
+        tokens = step(batch)
+        rows.append(len(tokens))
+        return tokens
+
+    monkeypatch.setattr(Batch, "step", counted)
+    return rows
+
+
+@pytest.fixture
 def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
     """Records every token of every engine while the test runs."""
     from engine.worker import Worker

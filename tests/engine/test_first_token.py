@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from engine.config import CacheConfig
-from engine.models.batch import Batch
 from engine.scheduler import Scheduler
 from engine.types import Request
 from engine.worker import Worker
@@ -27,21 +26,6 @@ FAMILIES = ["llama", "qwen3_vl", "gemma3", "qwen3_5"]
 
 def raw(*ids: int, max_tokens: int, id: str, **more: Any) -> Request:
     return Request(prompt=ids, sampling=GREEDY, max_tokens=max_tokens, id=id, **more)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of every step of every batch."""
-    rows: list[int] = []
-    step = Batch.step
-
-    def counted(self: Batch) -> Any:
-        tokens = step(self)
-        rows.append(len(tokens))
-        return tokens
-
-    monkeypatch.setattr(Batch, "step", counted)
-    return rows
 
 
 @pytest.mark.parametrize("family", FAMILIES)

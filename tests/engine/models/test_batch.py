@@ -19,7 +19,6 @@ from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.models import cpu
 from engine.models.adapter import Adapter, RowState
-from engine.models.batch import Batch, Token
 from engine.models.families import FAMILIES as ROWS
 from engine.models.families import Family
 from engine.types import Request
@@ -130,19 +129,8 @@ class Lab:
 
 
 @pytest.fixture
-def lab(
-    engine_for: EngineFor, tiny_model: TinyModel, tape: Tape, clip_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Lab:
-    rows: list[int] = []
-    step = Batch.step
-
-    def count(self: Batch) -> list[Token]:
-        tokens = step(self)
-        rows.append(len(tokens))
-        return tokens
-
-    monkeypatch.setattr(Batch, "step", count)
-    return Lab(engine_for, tiny_model, tape, clip_path, rows)
+def lab(engine_for: EngineFor, tiny_model: TinyModel, tape: Tape, clip_path: Path, steps: list[int]) -> Lab:
+    return Lab(engine_for, tiny_model, tape, clip_path, steps)
 
 
 async def check(lab: Lab, family: str, dtype: str) -> None:
