@@ -2,10 +2,10 @@
 
 vllm-mlx serve demo            the /v1 routes of one model, without the page
 vllm-mlx --model org/name      the same
-vllm-mlx families              what runs, and what each family takes, as a table (engine.models.listing)
-vllm-mlx selftest org/name     is it right on this machine (engine.selftest)
-vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.eval)
-vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.bench)
+vllm-mlx families              what runs, and what each family takes, as a table (engine.models.families_table)
+vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
+vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
+vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.measure.bench)
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["add_engine_arguments", "add_server_arguments", "bench", "engine_config", "main", "secured", "server_config"]
 
 
-COMMANDS = {"selftest": "engine.selftest.command", "eval": "engine.eval.command", "families": "engine.models.listing"}
+COMMANDS = {
+    "selftest": "engine.measure.selftest.command",
+    "eval": "engine.measure.eval.command",
+    "families": "engine.models.families_table",
+}
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
 
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def bench(argv: Sequence[str] | None = None) -> int:
     """vllm-mlx-bench. Returns the exit status."""
-    from engine.bench import command
+    from engine.measure.bench import command
 
     args = command.parse(argv)
     return _ending(lambda: command.run(args))

@@ -55,7 +55,7 @@ class CacheConfig:
     """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
     snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames. With a
     disk_folder, what memory has no room for goes there, and is found again after a restart. verify_share of the hits
-    are replayed cold when nothing else runs (engine.replay)."""
+    are replayed cold when nothing else runs (engine.runtime.replay)."""
 
     enabled: bool = True
     block_tokens: int = 64
@@ -89,7 +89,7 @@ class EngineConfig:
     max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
     rows decode together. max_queue: requests that may wait beyond that before 429.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
-    media_first: a question before its picture is read after it (engine.order).
+    media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
     """
 
@@ -113,7 +113,7 @@ class EngineConfig:
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """How the port is opened. api_keys maps a name to its secret; empty means no key is asked for; of several, the
-    first is the operator's (engine.privacy).
+    first is the operator's (engine.access.visibility).
 
     open_access: the stated exception (a public Space): no key and no login even though not on loopback.
     allowed_hosts: names under which a loopback server is reached besides its own, e.g. through a reverse proxy.

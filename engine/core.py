@@ -19,13 +19,14 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from engine import device, fit
-from engine.checks import check
+from engine import device
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Unavailable
-from engine.loading import Loader
-from engine.replay import Replayer, as_replay
-from engine.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit, Watch
+from engine.media.loader import Loader
+from engine.runtime import fit
+from engine.runtime.checks import check
+from engine.runtime.replay import Replayer, as_replay
+from engine.runtime.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit, Watch
 from engine.types import (
     BlockInfo,
     Done,
@@ -225,7 +226,7 @@ class Engine:
         """Ask a request again, warm and cold, and compare: does the cache change its answer? Greedy, up to 64 tokens.
 
         One of the last 16 requests with a hit; media are fetched again. Who calls this has checked that the asker may
-        see the request (engine.privacy). Raises ModelNotFound for any other id, Conflict when a medium's content has
+        see the request (engine.access). Raises ModelNotFound for any other id, Conflict when a medium's content has
         changed, and what stream raises.
         """
         return await self._replayer.replay(request_id)
@@ -276,7 +277,7 @@ class Engine:
             from transformers.utils import logging as transformers_logging
 
             from engine.models import cpu, registry
-            from engine.worker import Worker
+            from engine.runtime.worker import Worker
 
             cpu.use()
 

@@ -18,8 +18,8 @@ import pytest
 
 from engine import arguments, cli
 from engine.api.server import listen
-from engine.bench import command
 from engine.config import EngineConfig, ServerConfig
+from engine.measure.bench import command
 from tests.endless import endless_request
 
 OPTIONS = """

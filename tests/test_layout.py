@@ -16,28 +16,27 @@ ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = {"pyproject.toml", "README.md", "engine", "workbench", "tests", "assets"}
 
 MLX_FILES = (
-    "engine/worker.py",
-    "engine/row.py",
-    "engine/tally.py",
-    "engine/prompt.py",
-    "engine/detokenize.py",
-    "engine/sampling.py",
+    "engine/runtime/worker.py",
+    "engine/runtime/admission.py",
+    "engine/runtime/stats.py",
+    "engine/runtime/detokenizer.py",
+    "engine/prompt/*.py",
     "engine/models/*.py",
     "engine/cache/*.py",
     "engine/core.py",  # inside the engine thread's function only: test_core_imports_mlx_in_its_thread
-    "engine/selftest/witness.py",  # called by the engine thread
-    "engine/selftest/stock.py",  # the same
-    "engine/bench/hardware.py",  # asks MLX what the GPU is, and computes nothing
-    "engine/bench/peers.py",  # the libraries by themselves, while the engine's thread is idle
+    "engine/measure/selftest/witness.py",  # called by the engine thread
+    "engine/measure/selftest/stock.py",  # the same
+    "engine/measure/bench/hardware.py",  # asks MLX what the GPU is, and computes nothing
+    "engine/measure/bench/peers.py",  # the libraries by themselves, while the engine's thread is idle
 )
 THREAD_MAKERS = {"Thread", "ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor"}
 THREAD_MAKERS |= {"threading.Timer", "multiprocessing.Process", "run_in_threadpool", "start_new_thread"}
 THREAD_FILES = {
     "engine/core.py",
     "workbench/app.py",
-    "engine/cache/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
-    "engine/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
-    "workbench/bench.py",  # kept runs are files of megabytes, and looking at the machine takes a second
+    "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+    "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
+    "workbench/bench/runs.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
 
 
@@ -88,6 +87,46 @@ def test_1_the_engine_knows_nothing_of_the_workbench() -> None:
 def test_1_no_relative_imports() -> None:
     """Absolute names only, so that the other laws see where an import leads."""
     assert not [path for path, tree in sources().items() for name, _ in imports(tree) if name.startswith(".")]
+
+
+def package(module: str) -> str:
+    """The unit of the tree that a module belongs to: engine.cache.disk.tier -> engine.cache, engine.core -> itself."""
+    return ".".join(module.split(".")[:2])
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which packages (or single files beside them) import which others, wherever the import stands."""
+    out: dict[str, set[str]] = {}
+    for path, tree in sources().items():
+        module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        if "." not in module:
+            continue  # engine and workbench themselves: the front doors
+        for name, _ in imports(tree):
+            if name.startswith(("engine.", "workbench.")) and package(name) != package(module):
+                out.setdefault(package(module), set()).add(package(name))
+    return out
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Some way from a node back to itself, [] where there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node in done:
+            return []
+        found = next((ring for after in sorted(graph.get(node, ())) if (ring := visit(after, [*way, node]))), [])
+        done.add(node)
+        return found
+
+    return next((ring for node in sorted(graph) if (ring := visit(node, []))), [])
+
+
+def test_1_no_cycle_between_packages() -> None:
+    graph = arrows()
+    assert cycle(graph) == []
+    assert cycle(graph | {"engine.types": {"engine.core"}}), "the law sees nothing"
 
 
 def test_2_mlx_is_imported_only_where_the_engine_thread_runs() -> None:
@@ -180,8 +219,8 @@ def test_5_importing_starts_nothing() -> None:
     """In a process of its own: no thread, no MLX, no Gradio, no web framework, and the environment is as it was."""
     code = (
         "import os, sys, threading; before = dict(os.environ); "
-        "import engine, engine.cli, engine.arguments, engine.bench.command, engine.selftest.command; "
-        "import engine.eval.command, workbench.app; "
+        "import engine, engine.cli, engine.arguments, engine.measure.bench.command, engine.measure.selftest.command; "
+        "import engine.measure.eval.command, workbench.app; "
         "assert dict(os.environ) == before, 'environment'; "
         "assert threading.active_count() == 1, 'threads'; "
         "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "

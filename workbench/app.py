@@ -166,7 +166,10 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     import gradio as gr
 
     from workbench import header
-    from workbench.tabs import bench, cache, chat, video
+    from workbench.bench import tab as bench
+    from workbench.cache import tab as cache
+    from workbench.chat import tab as chat
+    from workbench.video import tab as video
 
     shared = _shared(config)
     with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:

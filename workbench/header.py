@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.types import ModelCard, Snapshot
+from workbench.words import count, size
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -57,24 +58,6 @@ def _details(card: ModelCard) -> str:
         f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
         f"{card.context_tokens:,} tokens of context · takes {takes}"
     )
-
-
-def size(num_bytes: float) -> str:
-    """Bytes -> "412 MB", "1.9 GB": powers of 1024, three figures at most."""
-    for unit in ("B", "KB", "MB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.1f} GB" if num_bytes < 10 else f"{num_bytes:.0f} GB"
-
-
-def count(number: float) -> str:
-    """1_234_567 -> "1.2 M"."""
-    for unit in ("", " K", " M"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} B"
 
 
 def build(engine: Engine, history: History) -> None:

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from engine.types import Snapshot
-from workbench.header import count, size
+from workbench.words import count, size
 
 Json = dict[str, Any]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.access.visibility import Caller, caller
 from engine.config import ServerConfig
 from engine.errors import BadMedia
-from engine.privacy import Caller, caller
 from workbench.history import History
 from workbench.samples import NUM_CARDS, Sample
 

@@ -6,10 +6,27 @@ from pathlib import Path
 
 import gradio as gr
 
-STATIC = Path(__file__).parent / "static"
+FOLDER = Path(__file__).parent
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-STYLES = ("workbench.css", "tabs.css", "cache.css", "receipts.css", "cost.css", "video.css", "bench.css")
-SCRIPTS = ("workbench.js", "draw.js", "cache.js", "receipts.js", "cost.js", "video.js", "plot.js", "bench.js")
+STYLES = (
+    "static/workbench.css",
+    "static/tabs.css",
+    "cache/cache.css",
+    "chat/receipts.css",
+    "chat/cost.css",
+    "video/video.css",
+    "bench/bench.css",
+)
+SCRIPTS = (
+    "static/workbench.js",
+    "static/draw.js",
+    "cache/cache.js",
+    "chat/receipts.js",
+    "chat/cost.js",
+    "video/video.js",
+    "bench/plot.js",
+    "bench/bench.js",
+)
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -73,8 +90,8 @@ def login_message() -> str:
 
 
 def style() -> str:
-    return "".join(f"<style>{(STATIC / name).read_text(encoding='utf-8')}</style>" for name in STYLES)
+    return "".join(f"<style>{(FOLDER / name).read_text(encoding='utf-8')}</style>" for name in STYLES)
 
 
 def script(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")
+    return (FOLDER / name).read_text(encoding="utf-8")

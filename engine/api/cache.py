@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 
+from engine.access.visibility import Caller, visible_features
 from engine.api.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
-from engine.privacy import Caller, visible_features
 from engine.types import BlockInfo, CacheStats, FeatureInfo, Replay
 
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """/v1/cache: for everybody how much is held and saved, and what they sent of it; for the operator all of it, and
-    changing it. See engine.privacy."""
+    changing it. See engine.access.visibility."""
     router = APIRouter(prefix="/v1/cache", route_class=guarded_route(config))
 
     @router.get("/stats")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from engine.access.visibility import Caller
 from engine.api.parts import check_stretch, read_part
 from engine.api.schemas import (
     MAX_STOP_CHARS,
@@ -20,7 +21,6 @@ from engine.api.schemas import (
 )
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.privacy import Caller
 from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}

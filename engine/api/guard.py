@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine.access.visibility import caller
 from engine.api.failures import error_response, failure
 from engine.config import ServerConfig
 from engine.errors import BadRequest, EngineError, TooLarge, Unauthorized
-from engine.privacy import caller
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 CLIENT_CLOSED = 499

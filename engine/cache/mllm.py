@@ -32,11 +32,11 @@ from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig, MediaLimits
 from engine.errors import BadRequest
-from engine.media import load_media
 from engine.media.image import to_rgb
+from engine.media.load import load_media
 from engine.media.medium import content_sha256
-from engine.spans import Prompt, Span, media_id
 from engine.types import FrameSampling, MediaReceipt, Part, Request
+from engine.types.prompt import Prompt, Span, media_id
 
 Picture = str | Path | Image.Image | np.ndarray[Any, Any]
 """A path, a URL (http, https, data), a PIL image, or uint8 RGB (height, width, 3)."""

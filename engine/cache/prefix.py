@@ -14,13 +14,13 @@ from typing import Any
 
 from engine.cache import tensors
 from engine.cache.blocks import Block, BlockPool, Match, Miss
-from engine.cache.disk import DiskStore
+from engine.cache.disk.store import DiskStore
+from engine.cache.disk.tier import DiskTier, software
 from engine.cache.features import FeatureStore
 from engine.cache.snapshots import SnapshotStore
-from engine.cache.tier import DiskTier, software
 from engine.config import CacheConfig
-from engine.spans import MEDIUM, Prompt, media_id
 from engine.types import BlockInfo, CacheStats, DiskStats, Request
+from engine.types.prompt import MEDIUM, Prompt, media_id
 
 _MAX_CONTENTS = 4096
 _MAX_TENANTS = 4096

@@ -16,7 +16,7 @@ from mlx_lm.models.cache import KVCache as TextKV
 from mlx_vlm.models import cache as vision_layers
 from mlx_vlm.models.cache import KVCache as VisionKV
 
-from engine.models.adapter import RowState
+from engine.cache.row_state import RowState
 
 # Both libraries have a class of their own, with the same inside.
 _PLAIN = (TextKV, VisionKV)

@@ -5,8 +5,3 @@
 The bytes decide the format, never the type it was declared with. What cannot be shown to a model is a `BadMedia` that
 names the part and says why, in plain words; nothing is dropped or shrunk in silence.
 """
-
-from engine.media.load import load_media
-from engine.media.medium import Media
-
-__all__ = ["Media", "load_media"]

@@ -11,9 +11,10 @@ from PIL import Image
 from engine.config import MediaLimits
 from engine.media.frames import Clip
 from engine.media.image import decoding, open_checked, to_rgb
-from engine.media.medium import Media, refuse
+from engine.media.medium import refuse
 from engine.media.video import CLIP_PIXELS, Taken, as_media, choose
 from engine.types import FrameSampling, Part
+from engine.types.media import Media
 
 UNSET_MS = 100
 """Browsers show frames without a duration for a tenth of a second."""

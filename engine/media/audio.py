@@ -13,9 +13,10 @@ import miniaudio
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media.medium import Media, Samples, content_sha256, no_pixels, refuse
+from engine.media.medium import content_sha256, refuse
 from engine.media.sniff import sniff
 from engine.types import Part
+from engine.types.media import Media, Samples, no_pixels
 
 PIECE_FRAMES = 1 << 18
 UNKNOWN_SIZE = 0xFFFF_FF00

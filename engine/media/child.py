@@ -28,8 +28,9 @@ import numpy as np
 
 from engine.config import MediaLimits
 from engine.errors import BadMedia
-from engine.media.medium import Media, refuse
+from engine.media.medium import refuse
 from engine.types import FrameSampling, Part
+from engine.types.media import Media
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from engine.config import MediaLimits
 from engine.media.fetch import read_part
 from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
-from engine.media.medium import Media, refuse
+from engine.media.medium import refuse
 from engine.media.video import CLIP_PIXELS, Taken, as_media, choose
 from engine.types import FrameSampling, Part
+from engine.types.media import Media
 
 
 def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media:

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from engine.config import MediaLimits
-from engine.media.medium import Media, content_sha256, refuse
+from engine.media.medium import content_sha256, refuse
 from engine.types import Part
+from engine.types.media import Media
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 """Only these decoders are ever run: Pillow knows others that start programs or are seldom tested."""

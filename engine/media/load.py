@@ -12,10 +12,11 @@ from engine.media.audio import decode_sound
 from engine.media.fetch import read_part
 from engine.media.frame_list import load_frames
 from engine.media.image import decode_image
-from engine.media.medium import Media, refuse
+from engine.media.medium import refuse
 from engine.media.moving import decode_moving
 from engine.media.sniff import WORDS, mismatch, sniff
 from engine.types import FrameSampling, Part
+from engine.types.media import Media
 
 UNREAD = ("HEIC", "HEIF")
 ClipDecoder = Callable[[Part, bytes, MediaLimits, FrameSampling], Media]

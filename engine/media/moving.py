@@ -5,10 +5,11 @@ from __future__ import annotations
 from engine.config import MediaLimits
 from engine.media.animation import decode_animation
 from engine.media.image import animation_frames
-from engine.media.medium import Media, refuse
+from engine.media.medium import refuse
 from engine.media.sniff import mismatch, sniff
 from engine.media.video import decode_clip
 from engine.types import FrameSampling, Part
+from engine.types.media import Media
 
 
 def decode_moving(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:

@@ -20,8 +20,9 @@ import numpy as np
 
 from engine.config import MediaLimits
 from engine.media.frames import PAIR, Clip, choose_frames
-from engine.media.medium import Media, content_sha256, refuse
+from engine.media.medium import content_sha256, refuse
 from engine.types import FrameSampling, Part
+from engine.types.media import Media
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

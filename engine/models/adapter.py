@@ -19,63 +19,20 @@ import mlx.core as mx
 import numpy as np
 
 from engine.cache.features import FeatureStore
+from engine.cache.row_state import RowState
 from engine.errors import BadRequest
-from engine.models.breathe import breathe
 from engine.models.families import GROUPED_SCORES, Family
 from engine.models.head import narrow
-from engine.models.remaining import media_from
-from engine.models.tower import RememberingTower, Use
-from engine.rates import Rates
-from engine.spans import Prompt, runs
+from engine.models.interleave import breathe
+from engine.models.rates import Rates
+from engine.models.remaining_media import media_from
+from engine.models.vision_tower import RememberingTower, Use
+from engine.types.prompt import Prompt, runs
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
 _PER_TOKEN = ("inputs_embeds", "visual_pos_masks", "per_layer_inputs")
 # State that a decode step would need again and the batch cannot carry.
 _UNBATCHABLE = ("cross_attention_states", "decoder_inputs_embeds")
-
-
-class RowState:
-    """M-RoPE deltas of a batch's rows, (rows,) ints; behaves as a cache layer for mlx-lm's batcher and holds no KV."""
-
-    nbytes = 0
-
-    def __init__(self, deltas: Sequence[int] = (0,)) -> None:
-        self.deltas = list(deltas)
-
-    @property
-    def state(self) -> list[mx.array]:
-        return []
-
-    @classmethod
-    def merge(cls, caches: Sequence[RowState]) -> RowState:
-        return cls([delta for cache in caches for delta in cache.deltas])
-
-    def filter(self, keep: Any) -> None:
-        self.deltas = [self.deltas[int(i)] for i in keep]
-
-    def extend(self, other: RowState) -> None:
-        self.deltas = self.deltas + other.deltas
-
-    def extract(self, index: int) -> RowState:
-        return RowState(self.deltas[index : index + 1])
-
-    def prepare(self, **_: Any) -> None:
-        """Right padding of a co-prefill: rows are prefilled alone here, nothing to do."""
-
-    def finalize(self) -> None:
-        """The end of a co-prefill: nothing to do."""
-
-    def size(self) -> int:
-        return 0
-
-    def empty(self) -> bool:
-        return False
-
-    def is_trimmable(self) -> bool:
-        return True
-
-    def trim(self, n: int) -> int:
-        return n
 
 
 class GroupedMask:

@@ -16,7 +16,7 @@ import numpy as np
 from mlx_lm.generate import BatchGenerator, StopSequences
 
 from engine.models.adapter import Adapter
-from engine.sampling import LogitsProcessor, Sampler
+from engine.models.sampling import LogitsProcessor, Sampler
 
 NO_ROW = -1
 

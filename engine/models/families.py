@@ -1,7 +1,7 @@
 """The families table: what each model_type can take and how it runs. One row each; pure data.
 
 A model_type without a row is tried as a plain causal model that batches; text families need a row only if they differ.
-For people: engine.models.listing.
+For people: engine.models.families_table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Family:
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
     marker: text that stands for a picture in the prompt without being its placeholder, so that no user may write it.
     expands: how the model itself makes one placeholder into many ("fixed": config's num_image_tokens; "tiles": a block
-    for each tile, then as many of newlines), so that the prompt's ids must follow (engine.models.expand).
+    for each tile, then as many of newlines), so that the prompt's ids must follow (engine.prompt.expand).
     whole_prompt: every token of the prompt sees every other, also those behind it: the prompt is computed in one pass,
     and nothing of it can serve another prompt.
     snapshots: its KV cannot be cut in blocks (sliding windows, state-space layers); told here for people, at run time

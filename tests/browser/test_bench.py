@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.bench import store
+from engine.measure.bench import store
 from tests.browser.test_looks import LOOKS
 from tests.pages import Person
 

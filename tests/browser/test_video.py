@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import engine.prompt
+import engine.prompt.build
 from engine.assets import asset
 from engine.types import FrameSampling, Message, Part, Request, Sampling
 from tests.engine.drive import ask
-from tests.engine.test_preflight import unpatched
+from tests.engine.runtime.test_preflight import unpatched
 from tests.pages import Person
 from tests.pictures import PAPER, data_url, picture, write_clip
 
@@ -86,7 +86,7 @@ class Video:
 def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every prompt with media that the engine's thread builds for the chat from now on."""
     prompts: list[Any] = []
-    build = engine.prompt.build
+    build = engine.prompt.build.build
 
     def spy(loaded: Any, request: Request, media: Any, **settings: Any) -> Any:
         prompt = build(loaded, request, media, **settings)
@@ -94,7 +94,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             prompts.append(prompt)
         return prompt
 
-    monkeypatch.setattr(engine.prompt, "build", spy)
+    monkeypatch.setattr(engine.prompt.build, "build", spy)
     return prompts
 
 

@@ -29,7 +29,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
     """Records every token of every engine while the test runs."""
-    from engine.worker import Worker
+    from engine.runtime.worker import Worker
 
     recorded, emit = Tape(), Worker._emit
 

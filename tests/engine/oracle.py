@@ -22,10 +22,11 @@ import mlx.core as mx
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media import Media, load_media
+from engine.media.load import load_media
 from engine.models.families import family
 from engine.models.registry import WithoutPadding
 from engine.types import FrameSampling, Message
+from engine.types.media import Media
 
 Sampler = Callable[[mx.array], mx.array]
 TIE = {"float32": 0.002, "bfloat16": 0.25, "4bit": 0.25}

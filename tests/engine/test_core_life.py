@@ -107,17 +107,17 @@ async def test_stop_while_media_are_read_does_not_leave_the_reader_waiting(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is between the media pool and the inbox; nobody would ever answer it."""
-    import engine.media
+    from engine.media import load as load_module
 
     reading, go_on = threading.Event(), threading.Event()
-    load = engine.media.load_media
+    load = load_module.load_media
 
     def slow(*args: Any) -> Any:
         reading.set()
         go_on.wait(10)
         return load(*args)
 
-    monkeypatch.setattr(engine.media, "load_media", slow)
+    monkeypatch.setattr(load_module, "load_media", slow)
     stopping = Engine(config(tiny_model("qwen3_vl")))
     stopping.start()
     await stopping.ready()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.types import DeviceInfo, ModelCard, Running, Snapshot
-from workbench import header
+from workbench import header, words
 
 DEVICE = DeviceInfo("macOS 26.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
 CARD = ModelCard("demo", "/models/demo", "qwen3_vl", "float32", 2_280_000, 9_120_000, 4096, vision=True, video=True)
@@ -40,8 +40,8 @@ def test_states_without_a_model(state, words):
 
 
 @pytest.mark.parametrize(
-    ("num_bytes", "words"),
+    ("num_bytes", "text"),
     [(0, "0 B"), (2048, "2 KB"), (9_120_000, "9 MB"), (1.9 * 2**30, "1.9 GB"), (64 * 2**30, "64 GB")],
 )
-def test_size(num_bytes, words):
-    assert header.size(num_bytes) == words
+def test_size(num_bytes, text):
+    assert words.size(num_bytes) == text

@@ -236,7 +236,7 @@ class Towers:
     """Counts what the encoder itself is given: patches per call."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from engine.models.tower import RememberingTower
+        from engine.models.vision_tower import RememberingTower
 
         self.calls: list[int] = []
         encode = RememberingTower._encode
@@ -286,7 +286,7 @@ async def test_features_are_bounded_by_bytes(tiny_model: Any, engine_for: Any):
 async def test_frames_are_encoded_in_calls_of_a_bounded_size(
     tiny_model: Any, engine_for: Any, clip_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from engine.models import tower
+    from engine.models import vision_tower as tower
 
     monkeypatch.setattr(tower, "MAX_PATCHES", 1)
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, max_feature_bytes=1 << 27))

@@ -15,9 +15,9 @@ import pytest
 from fastapi import FastAPI, Response
 from PIL import Image
 
-from engine import spans
 from engine.config import CacheConfig, MediaLimits
 from engine.types import Done, Message, Part, Request
+from engine.types import prompt as spans
 from tests.engine.drive import GREEDY, ask, part
 from tests.pictures import data_url, encode, picture
 
@@ -89,7 +89,7 @@ async def test_sabotage_a_key_without_order_is_seen(engine_for: Any, tmp_path: P
     """Every placeholder stands for the set of all pictures, as where file hashes are sorted before they are joined."""
     cache_ids = spans.cache_ids
     monkeypatch.setattr(
-        "engine.prompt.cache_ids",
+        "engine.prompt.build.cache_ids",
         lambda ids, placeholders, _spans, contents: cache_ids(ids, placeholders, (), sorted(contents)),
     )
     engine = await engine_for("demo", cache=CacheConfig(block_tokens=8))

@@ -11,7 +11,7 @@ from mlx_lm.models.cache import RotatingKVCache
 from mlx_vlm.models.cache import KVCache as VisionKV
 
 from engine.cache import tensors
-from engine.models.adapter import RowState
+from engine.cache.row_state import RowState
 
 LAYERS = 2
 

@@ -12,13 +12,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from engine.cache.row_state import RowState
 from engine.config import EngineConfig, MediaLimits, ModelSpec
-from engine.media import load_media
+from engine.media.load import load_media
 from engine.models import adapter as adapter_module
 from engine.models import registry
-from engine.models.adapter import Features, GroupedMask, RowState
+from engine.models.adapter import Features, GroupedMask
 from engine.models.families import family as family_row
-from engine.prompt import build
+from engine.prompt.build import build
 from engine.types import FrameSampling
 from tests import tiny
 from tests.engine.drive import Piece, chat

@@ -15,10 +15,11 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from engine.cache.row_state import RowState
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.models import cpu
-from engine.models.adapter import Adapter, RowState
+from engine.models.adapter import Adapter
 from engine.models.families import FAMILIES as ROWS
 from engine.models.families import Family
 from engine.types import Request
@@ -233,7 +234,7 @@ def forget_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def swap_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine import prompt
+    from engine.prompt import build as prompt
 
     pictures = prompt._pictures
     monkeypatch.setattr(prompt, "_pictures", lambda loaded, media: pictures(loaded, media)[::-1])
@@ -241,7 +242,7 @@ def swap_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shift_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip's frames come one late."""
-    from engine import prompt
+    from engine.prompt import build as prompt
 
     clips = prompt._clips
     monkeypatch.setattr(

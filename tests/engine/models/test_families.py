@@ -14,7 +14,7 @@ from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.models.families import FAMILIES as ROWS
 from engine.models.families import family
-from engine.models.listing import markdown, table
+from engine.models.families_table import markdown, table
 from tests.conftest import ROOT
 from tests.families import FAMILIES, SLOW, VISION
 

@@ -1,0 +1,52 @@
+"""What a row needs beside its KV while it decodes, in the shape of a cache layer. Engine thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+
+class RowState:
+    """M-RoPE deltas of a batch's rows, (rows,) ints; behaves as a cache layer for mlx-lm's batcher and holds no KV."""
+
+    nbytes = 0
+
+    def __init__(self, deltas: Sequence[int] = (0,)) -> None:
+        self.deltas = list(deltas)
+
+    @property
+    def state(self) -> list[mx.array]:
+        return []
+
+    @classmethod
+    def merge(cls, caches: Sequence[RowState]) -> RowState:
+        return cls([delta for cache in caches for delta in cache.deltas])
+
+    def filter(self, keep: Any) -> None:
+        self.deltas = [self.deltas[int(i)] for i in keep]
+
+    def extend(self, other: RowState) -> None:
+        self.deltas = self.deltas + other.deltas
+
+    def extract(self, index: int) -> RowState:
+        return RowState(self.deltas[index : index + 1])
+
+    def prepare(self, **_: Any) -> None:
+        """Right padding of a co-prefill: rows are prefilled alone here, nothing to do."""
+
+    def finalize(self) -> None:
+        """The end of a co-prefill: nothing to do."""
+
+    def size(self) -> int:
+        return 0
+
+    def empty(self) -> bool:
+        return False
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def trim(self, n: int) -> int:
+        return n

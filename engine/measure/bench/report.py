@@ -1,0 +1,211 @@
+"""A result as plain text for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from engine.measure.bench.plan import Fact
+from engine.measure.bench.result import LESS_IS_BETTER, Compared, MiB, Point, Result, is_noisy
+from engine.measure.bench.stats import Numbers
+
+NAMES = {
+    "ttft": "TTFT",
+    "tpot": "TPOT",
+    "itl": "ITL",
+    "e2e": "end to end",
+    "generation_tps": "decode tok/s",
+    "prompt_tps": "prompt tok/s",
+    "total_tps": "total tok/s",
+    "requests_per_s": "requests/s",
+    "cpu": "CPU to first text",
+    "memory": "memory",
+}
+COLUMNS = ("ttft", "tpot", "itl", "e2e")
+RATES = ("generation_tps", "prompt_tps", "total_tps", "requests_per_s")
+PEERS = "peers"
+
+
+def table(result: Result) -> str:
+    """Everything a person wants to read of a result."""
+    parts = [
+        _latencies(result.points),
+        _rates(result.points),
+        *([_compared(result.compared)] if result.compared else []),
+        *([_side_by_side(result)] if PEERS in result.suites else []),
+        *([_facts(result.facts)] if result.facts else []),
+        *([_roofline(result)] if result.roofline else []),
+        *([memory] if (memory := _memory(result)) else []),
+        _canary(result),
+        _notes(result),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def rows_to_text(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:
+    """Columns as wide as they need to be; the first `left` of them to the left, numbers to the right."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _latencies(points: Sequence[Point]) -> str:
+    """Milliseconds: median and the tail of each latency."""
+    head = ["case", "target", "n"]
+    for name in COLUMNS:
+        head += [f"{NAMES[name]} ms", "p95", "p99"]
+    rows = []
+    for point in points:
+        row = [_marked(point), point.target, str(len(point.samples))]
+        for name in COLUMNS:
+            numbers = point.metric(name)
+            row += [_number(numbers.median), _number(numbers.p95), _number(numbers.p99)] if numbers else ["-"] * 3
+        rows.append(row)
+    return rows_to_text(head, rows) + "\n(medians; * noisy: more than 15 % spread from round to round)"
+
+
+def _rates(points: Sequence[Point]) -> str:
+    head = ["case", "target", *(NAMES[name] for name in RATES), "prompt tok", "cached", "answer tok", "seen", "right"]
+    rows = []
+    for point in points:
+        samples = point.samples
+        of = max(len(samples), 1)
+        told = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
+        seen = samples[0].seen if samples and samples[0].seen else ()
+        judged = [sample.right for sample in samples if sample.right is not None]
+        rows.append(
+            [
+                _marked(point),
+                point.target,
+                *(_median(point.metric(name)) for name in RATES),
+                _number(sum(sample.prompt_tokens for sample in samples) / of),
+                _number(sum(told) / len(told)) if told else "-",
+                _number(sum(sample.completion_tokens for sample in samples) / of),
+                " ".join(f"{one.px[0]}x{one.px[1]}/{one.tokens}" for one in seen) or "-",
+                f"{sum(judged)}/{len(judged)}" if judged else "-",
+            ]
+        )
+    return (
+        rows_to_text(head, rows)
+        + "\n(medians; tokens per answer; seen: pixels/tokens of the media as the model got them)"
+    )
+
+
+def compared_row(one: Compared) -> list[str]:
+    """Cells of one ratio: what, metric, case, ratio, interval, goal."""
+    kind = "at most" if one.at_most else "at least"
+    goal = "" if one.goal is None else f"{'reached' if one.reached else 'MISSED'}, goal {kind} {one.goal:g}"
+    interval = "" if one.ratio.low is None else f"{one.ratio.low:.3g} to {one.ratio.high:.3g}"
+    better = "less is better" if one.goal is None and one.metric in LESS_IS_BETTER else ""
+    return [
+        one.title,
+        NAMES[one.metric],
+        one.case,
+        f"{one.ratio.value:.3g}",
+        interval,
+        str(one.ratio.pairs),
+        goal or better,
+    ]
+
+
+def _compared(found: Sequence[Compared]) -> str:
+    head = ["ratio", "metric", "case or target", "value", "95 % interval", "pairs", ""]
+    return rows_to_text(head, (compared_row(one) for one in found), left=3)
+
+
+def _side_by_side(result: Result) -> str:
+    """The suite `peers`: a row for each case and metric, a column for each peer."""
+    cases = {point.case.name for point in result.points if point.case.suite == PEERS}
+    found = {(one.case, one.metric, one.under): one for one in result.compared if one.case in cases}
+    peers = dict.fromkeys(under for _, _, under in found)
+    rows = []
+    for case, metric in dict.fromkeys((case, metric) for case, metric, _ in found):
+        ratios = [found.get((case, metric, peer)) for peer in peers]
+        cells = [f"{one.good}{'' if one.reached else ' !'}" if one else "-" for one in ratios]
+        rows.append([case, NAMES[metric], *cells])
+    said = "times as good as they: above 1 is better for tokens per second and for times and bytes; ! goal not reached"
+    return rows_to_text(["case", "metric", *peers], rows) + f"\n({said})"
+
+
+def _facts(found: Sequence[tuple[str, Fact]]) -> str:
+    lines = []
+    for target, fact in found:
+        line = f"{fact.title} ({target}): {_number(fact.value)} {fact.unit}"
+        if fact.goal is not None:
+            kind = "at most" if fact.at_most else "at least"
+            line += f" ({'reached' if fact.reached else 'MISSED'}, goal {kind} {fact.goal:g})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _roofline(result: Result) -> str:
+    found = result.roofline
+    limit = f"{found['bandwidth_gbs']:.0f} GB/s ({found['source']}) allow {_number(found['limit_tps'])} tok/s"
+    size = f"{found['bytes_per_token'] / MiB:.0f} MiB"
+    return f"roofline: each token reads {size}; {limit}; measured {_number(found['decode_tps'])}: {found['share']:.0%}"
+
+
+def _memory(result: Result) -> str:
+    """The most that was seen of each kind while it ran."""
+    if not result.loads:
+        return ""
+    kinds: dict[str, list[int | None]] = {
+        "process": [load.process_bytes for load in result.loads],
+        "MLX peak": [load.mlx_peak_bytes for load in result.loads],
+        "MLX active": [load.mlx_active_bytes for load in result.loads],
+        "MLX cache": [load.mlx_cache_bytes for load in result.loads],
+        "system in use": [*(load.used_bytes for load in result.loads)],
+        "swap": [*(load.swap_bytes for load in result.loads)],
+    }
+    said = [
+        f"{name} {max(known) / MiB:,.0f} MiB"
+        for name, found in kinds.items()
+        if (known := [n for n in found if n is not None])
+    ]
+    cpu = [load.cpu_percent for load in result.loads[1:]] or [0.0]
+    return (
+        f"most memory: {', '.join(said)}; CPU {sum(cpu) / len(cpu):.0f} % on average, load {result.loads[-1].load:.1f}"
+    )
+
+
+def _canary(result: Result) -> str:
+    """One line when all is well, else a line for every check that failed."""
+    failed = [(point, check) for point in result.points for check in point.canary.failed]
+    lines = [f"CANARY: {point.case.name} of {point.target}: {check.name}: {check.said}" for point, check in failed]
+    if lines:
+        return "\n".join([*lines, "These numbers are not to be believed."])
+    checks = [check for point in result.points for check in point.canary.checks]
+    known = sum(check.ok is True for check in checks)
+    if not checks:
+        return "canary: nothing to check"
+    unknown = dict.fromkeys(f"{check.name}: {check.said}" for check in checks if check.ok is None)
+    return "\n".join(
+        [f"canary: {known} of {len(checks)} checks passed, none failed", *(f"  not known: {said}" for said in unknown)]
+    )
+
+
+def _notes(result: Result) -> str:
+    errors = [f"{point.case.name} of {point.target}: {error}" for point in result.points for error in point.errors]
+    others = [f"{point.case.name} of {point.target}: {said}" for point in result.points for said in point.noise]
+    notes = [f"note: {note}" for note in (*result.notes, *others)] + [f"error: {error}" for error in errors]
+    return "\n".join([*notes, *(["stopped before the end; this is what was measured"] if result.stopped else [])])
+
+
+def _marked(point: Point) -> str:
+    return f"{point.case.name}{' *' if is_noisy(point) else ''}"
+
+
+def _median(numbers: Numbers | None) -> str:
+    return _number(numbers.median) if numbers else "-"
+
+
+def _number(value: float) -> str:
+    """Three digits that count."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

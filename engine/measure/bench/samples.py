@@ -1,0 +1,137 @@
+"""One timed answer, and the stopwatch that makes it: the clock of the reader, the same for every target. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from engine.measure.bench.questions import Question
+from engine.types import MediaReceipt
+
+Logprobs = tuple[tuple[int, float], ...]
+AT_ONCE_S = 0.0002
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a target says it saw of a medium: tokens, (width, height) in pixels, frames (0 for a picture)."""
+
+    kind: str
+    tokens: int
+    px: tuple[int, int]
+    frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer. Seconds of the reader's clock.
+
+    started_s: on time.perf_counter. ttft_s: question to first text. itl_s: between two pieces of text. cached_tokens
+    and seen: None where the target does not tell; num_media: how many were sent; feature_hits: vision encoder
+    runs avoided while it was answered. cpu_s: processor time of this process up to the first text, None where
+    the answer came from another process. right: whether the expected word was said. others: requests of others that
+    were served meanwhile. logprobs: (token id, log-probability) of the first token's likeliest, where asked for.
+    process_bytes: resident memory at its end of the server process that answered; None where it is not known, or is
+    this process, which the benchmark is in too.
+    """
+
+    target: str
+    started_s: float
+    ttft_s: float
+    e2e_s: float
+    itl_s: tuple[float, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    text_sha256: str
+    cached_tokens: int | None = None
+    seen: tuple[Seen, ...] | None = None
+    reason: str = ""
+    cpu_s: float | None = None
+    right: bool | None = None
+    claim: str = ""
+    num_media: int = 0
+    feature_hits: int = 0
+    others: int = 0
+    logprobs: Logprobs = ()
+    process_bytes: int | None = None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean time per output token after the first; None where there was no second."""
+        if self.completion_tokens < 2 or self.e2e_s <= self.ttft_s:
+            return None
+        return (self.e2e_s - self.ttft_s) / (self.completion_tokens - 1)
+
+    @property
+    def came_at_once(self) -> bool:
+        """Whether its pieces arrived together, as from a server that sends late: nothing decodes so fast."""
+        return len(self.itl_s) >= 3 and median(self.itl_s) < AT_ONCE_S
+
+    @property
+    def generation_tps(self) -> float | None:
+        return None if self.tpot_s is None else 1 / self.tpot_s
+
+    @property
+    def prompt_tps(self) -> float | None:
+        """Prompt tokens that were computed, per second up to the first text."""
+        computed = self.prompt_tokens - (self.cached_tokens or 0)
+        return computed / self.ttft_s if self.ttft_s > 0 and computed > 0 else None
+
+    def gap_s(self, start_s: float, end_s: float) -> float:
+        """The longest time without text that touches [start_s, end_s] of time.perf_counter; 0 if none does."""
+        longest, before = 0.0, self.started_s + self.ttft_s
+        for gap in self.itl_s:
+            if before + gap >= start_s and before <= end_s:
+                longest = max(longest, gap)
+            before += gap
+        return longest
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Started with the question; `note` every piece of text, which costs a clock reading and two list entries.
+
+    on_first: called at the first piece.
+    """
+
+    on_first: Callable[[], object] | None = None
+    started_s: float = field(default_factory=time.perf_counter)
+    cpu_started_s: float = field(default_factory=time.process_time)
+    cpu_s: float = 0.0
+    times_s: list[float] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.times_s.append(time.perf_counter())
+        if not self.pieces:
+            self.cpu_s = time.process_time() - self.cpu_started_s
+            if self.on_first:
+                self.on_first()
+        self.pieces.append(text)
+
+    def sample(self, target: str, question: Question, prompt_tokens: int, completion_tokens: int) -> Sample:
+        """What was noted; the end is now."""
+        ended_s = time.perf_counter()
+        times_s = self.times_s or [ended_s]
+        text = "".join(self.pieces)
+        return Sample(
+            target=target,
+            started_s=self.started_s,
+            ttft_s=times_s[0] - self.started_s,
+            e2e_s=ended_s - self.started_s,
+            itl_s=tuple(b - a for a, b in pairwise(times_s)),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            text_sha256=hashlib.sha256(text.encode()).hexdigest(),
+            right=question.is_right(text),
+            claim=question.claim,
+            num_media=len(question.media),
+        )
+
+
+def seen_of(receipts: Sequence[MediaReceipt]) -> tuple[Seen, ...]:
+    return tuple(Seen(r.kind, r.tokens, r.seen_px, len(r.frames)) for r in receipts)

@@ -1,0 +1,117 @@
+"""The suite `concurrency`: many streams at once, and what a long prompt does to one that runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+from engine.measure.bench.plan import Ask, Case, Contrast, Fact, Group, Proof, Round, Settings, Step, Taken
+from engine.measure.bench.questions import SHOWN, Question, blank, colour, png, scene, words
+
+STREAMS = (1, 2, 4, 8, 16, 32)
+QUICK_STREAMS = (1, 4, 16)
+ARRIVALS_PER_S = 16.0
+SIZE = (448, 448)
+PROMPT_TOKENS = 128
+LONG_TOKENS = 4000
+CHUNK_TOKENS = 512
+"""The engine's default --prefill-step-size; a gap is told in chunks of it."""
+
+RUNNING_TOKENS = 192
+HEAD_START_S = 0.1
+GOALS = {16: 3.5}
+
+
+def groups(settings: Settings) -> Sequence[Group]:
+    return (_many(settings), _beside_a_long_one(settings))
+
+
+def _many(settings: Settings) -> Group:
+    """All numbers of streams in each round, so that their ratios are of one time."""
+    counts = QUICK_STREAMS if settings.quick else STREAMS
+    every = {
+        count: Case("concurrency", f"{count} stream{'s' * (count > 1)}", (("streams", count),)) for count in counts
+    }
+    cases = {count: case for count, case in every.items() if not settings.only or case.name in settings.only} or every
+
+    def question(seed: object) -> Question:
+        return Question(
+            SHOWN, min(settings.max_tokens, 64), media=(png(scene(SIZE, seed)),), expect=colour(seed), claim="cold"
+        )
+
+    def ask(number: int, count: int, stream: int, at_s: float) -> Ask:
+        """Every second one brings a picture, where the model sees."""
+        seed = (settings.seed, "streams", number, count, stream)
+        text = words(seed, settings.words_of(PROMPT_TOKENS))
+        media = (png(scene(SIZE, seed)),) if settings.pictures and stream % 2 else ()
+        asked = Question(text, settings.max_tokens, media=media, temperature=settings.temperature, claim="cold")
+        return Ask(asked, cases[count], at_s)
+
+    def step(number: int, count: int) -> Step:
+        times = arrivals(count, (settings.seed, number, count))
+        return tuple(ask(number, count, stream, at_s) for stream, at_s in enumerate(times))
+
+    def make(number: int) -> Round:
+        return tuple(step(number, count) for count in cases)
+
+    def prove() -> Sequence[Proof]:
+        if not settings.pictures:
+            return ()
+        shown = question((settings.seed, "streams", "proof"))
+        blanked = replace(shown, media=(png(blank(SIZE)),), expect="")
+        return tuple(Proof(case, shown, blanked) for count, case in cases.items() if count > 1)[:1]
+
+    contrasts = tuple(
+        Contrast(f"throughput: {count} streams / 1", "total_tps", case, cases[1], GOALS.get(count))
+        for count, case in cases.items()
+        if count > 1 and 1 in cases
+    )
+    return Group(tuple(cases.values()), make, prove, contrasts)
+
+
+def arrivals(count: int, seed: object) -> list[float]:
+    """When `count` questions come, in seconds: a Poisson process of ARRIVALS_PER_S, the first at 0."""
+    choose, times = random.Random(f"arrivals/{seed}"), [0.0]
+    while len(times) < count:
+        times.append(times[-1] + choose.expovariate(ARRIVALS_PER_S))
+    return times
+
+
+def _beside_a_long_one(settings: Settings) -> Group:
+    """A stream runs; a long prompt arrives."""
+    running = Case("concurrency", f"a stream beside a {LONG_TOKENS:,}-token prompt")
+    long = Case("concurrency", f"a {LONG_TOKENS:,}-token prompt beside a stream")
+
+    def make(number: int) -> Round:
+        seed = (settings.seed, "long", number)
+        first = Question(words((*seed, 1), 16), RUNNING_TOKENS, min_tokens=RUNNING_TOKENS, claim="cold")
+        second = Question(words((*seed, 2), settings.words_of(LONG_TOKENS)), 8, claim="cold")
+        return ((Ask(first, running), Ask(second, long, HEAD_START_S, after_first=True)),)
+
+    def facts(taken: Sequence[Taken]) -> Sequence[Fact]:
+        gaps = [gap for one in taken for gap in gaps_of(one, running, long)]
+        if not gaps:
+            return ()
+        title = f"longest gap of a running stream while a {LONG_TOKENS:,}-token prompt arrives"
+        return (
+            Fact(title, max(gap for gap, _ in gaps) * 1e3, "ms"),
+            Fact(f"{title} (median of rounds)", median(chunks for _, chunks in gaps), "chunks", goal=2.0, at_most=True),
+        )
+
+    return Group((running, long), make, facts=facts)
+
+
+def gaps_of(taken: Taken, running: Case, long: Case) -> list[tuple[float, float]]:
+    """(longest gap in seconds, the same in chunks of the long prompt) while the long prompt was read.
+
+    A chunk takes the long prompt's time to first token over its number of chunks: decoding between chunks included, as
+    a running stream sees it.
+    """
+    found = []
+    for stream, prompt in zip(taken.of(running), taken.of(long), strict=True):
+        num_chunks = max(1, -(-prompt.prompt_tokens // CHUNK_TOKENS))
+        gap_s = stream.gap_s(prompt.started_s, prompt.started_s + prompt.ttft_s)
+        found.append((gap_s, gap_s / (prompt.ttft_s / num_chunks)))
+    return found

@@ -1,0 +1,126 @@
+"""The suites by name: text, pictures and clips here; the module reuse has `cache`, streams `concurrency`, versus
+`peers` and `startup`. Each is a function of the settings and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from engine.measure.bench import clips, reuse, streams, versus
+from engine.measure.bench.plan import Ask, Case, Group, Proof, Round, Settings, Suite
+from engine.measure.bench.questions import CLIP_QUESTION, SHOWN, Question, Size, blank, colour, png, scene, words
+
+RESOLUTIONS: tuple[Size, ...] = (
+    *((224, 224), (336, 336), (448, 448), (512, 512), (672, 672)),
+    *((768, 768), (896, 896), (1024, 1024), (1280, 720), (1920, 1080)),
+)
+QUICK_RESOLUTIONS: tuple[Size, ...] = ((224, 224), (448, 448), (768, 768), (1024, 1024))
+
+CLIPS: tuple[tuple[int, float], ...] = (
+    *((2, 0.5), (4, 1.0), (6, 1.0), (8, 2.0), (12, 2.0), (16, 2.0), (24, 4.0), (32, 4.0), (64, 4.0)),
+)
+"""(frames, frames per second) that the model is given."""
+
+QUICK_CLIPS: tuple[tuple[int, float], ...] = ((4, 1.0), (8, 2.0), (16, 2.0))
+QUICK_TOKENS = 64
+
+
+def text_groups(settings: Settings) -> Sequence[Group]:
+    """Prompts of words."""
+    case = Case("text", f"{settings.prompt_words} words", (("words", settings.prompt_words),))
+
+    def make(number: int) -> Round:
+        seed = (settings.seed, "text", number)
+        question = Question(
+            words(seed, settings.prompt_words),
+            _max_tokens(settings),
+            temperature=settings.temperature,
+            seed=settings.seed + number,
+            claim="cold",
+        )
+        return ((Ask(question, case),),)
+
+    return (Group((case,), make),)
+
+
+def image_groups(settings: Settings) -> Sequence[Group]:
+    """A picture at each resolution."""
+    return [_image_group(settings, size) for size in (QUICK_RESOLUTIONS if settings.quick else RESOLUTIONS)]
+
+
+def _image_group(settings: Settings, size: Size) -> Group:
+    width, height = size
+    case = Case("image", f"{width}x{height}", (("width", width), ("height", height), ("pixels", width * height)))
+
+    def question(seed: object) -> Question:
+        return Question(
+            SHOWN, _max_tokens(settings), media=(png(scene(size, seed)),), expect=colour(seed), claim="cold"
+        )
+
+    def make(number: int) -> Round:
+        asked = replace(
+            question((settings.seed, size, number)), temperature=settings.temperature, seed=settings.seed + number
+        )
+        return ((Ask(asked, case),),)
+
+    def prove() -> Sequence[Proof]:
+        shown = question((settings.seed, size, "proof"))
+        return (Proof(case, shown, replace(shown, media=(png(blank(size)),), expect="")),)
+
+    return Group((case,), make, prove)
+
+
+def video_groups(settings: Settings) -> Sequence[Group]:
+    """A clip at each number of frames: the first frames / fps seconds of it."""
+    return [_video_group(settings, *clip) for clip in (QUICK_CLIPS if settings.quick else CLIPS)]
+
+
+def _video_group(settings: Settings, frames: int, fps: float) -> Group:
+    case = Case("video", f"{frames} frames @ {fps:g} fps", (("frames", frames), ("fps", fps)))
+    path = settings.video or clips.default_clip()
+    asked = Question(
+        SHOWN if settings.video is None else CLIP_QUESTION,
+        _max_tokens(settings),
+        fps=fps,
+        max_frames=frames,
+        expect="red" if settings.video is None else "",
+        claim="cold",
+    )
+
+    def make(number: int) -> Round:
+        medium = clips.cut(path, frames / fps, (settings.seed, frames, fps, number))
+        question = replace(asked, media=(medium,), temperature=settings.temperature, seed=settings.seed + number)
+        return ((Ask(question, case),),)
+
+    def prove() -> Sequence[Proof]:
+        shown = replace(asked, media=(clips.cut(path, frames / fps, (settings.seed, frames, fps, "proof")),))
+        return (Proof(case, shown, replace(shown, media=(clips.blanked(path, frames / fps),), expect="")),)
+
+    return Group((case,), make, prove)
+
+
+def startup_groups(settings: Settings) -> Sequence[Group]:
+    """How long a process takes to be of use."""
+    return (versus.start_up(settings, "startup"),)
+
+
+def _max_tokens(settings: Settings) -> int:
+    return min(settings.max_tokens, QUICK_TOKENS) if settings.quick else settings.max_tokens
+
+
+SUITES = MappingProxyType(
+    {
+        suite.name: suite
+        for suite in (
+            Suite("text", "Text", "text", text_groups),
+            Suite("image", "Pictures by resolution", "image", image_groups),
+            Suite("video", "Clips by frames", "video", video_groups),
+            Suite("cache", "What the prefix cache saves", "text", reuse.groups, sized=True),
+            Suite("concurrency", "Many streams", "text", streams.groups, sized=True),
+            Suite("peers", "Side by side with other programs", "text", versus.groups, servers=True),
+            Suite("startup", "Process start to first token", "text", startup_groups, servers=True),
+        )
+    }
+)

@@ -1,0 +1,144 @@
+"""Who is asked. Every target takes the same Question and is timed by the same stopwatch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
+
+from engine.core import Engine
+from engine.measure.bench.questions import Question
+from engine.measure.bench.samples import Sample, Seen, Stopwatch, seen_of
+from engine.types import Delta, Done, Event, FrameSampling, Message, Part, Request, Sampling
+
+SOURCE = "bench"
+"""Request.source of what a benchmark asks; everything else is somebody else's."""
+
+SETTLED_S = 0.02
+
+OnFirst = Callable[[], object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Memory and counters of the process that answers, in bytes; None where it does not tell.
+
+    kv_bytes: KV held for later prompts. feature_hits: vision encoder runs avoided so far. num_requests: asked of it
+    since its start. num_others: requests of others that run now.
+    """
+
+    process_bytes: int | None = None
+    mlx_active_bytes: int | None = None
+    mlx_peak_bytes: int | None = None
+    mlx_cache_bytes: int | None = None
+    kv_bytes: int | None = None
+    feature_hits: int | None = None
+    num_requests: int | None = None
+    num_others: int = 0
+
+
+class Target(Protocol):
+    """Who can be asked."""
+
+    name: str
+    """In tables and files."""
+
+    in_process: bool
+    """Whether it answers in this process, else over HTTP. Only targets of one kind are held against each other."""
+
+    @property
+    def model_path(self) -> str:
+        """The checkpoint's folder, "" where it is not known."""
+
+    async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
+        """Ask, read to the end, and time it; on_first is called at the first text. Raises EngineError."""
+
+    def glance(self) -> Status:
+        """What of its status can be known at no cost to anybody."""
+
+    async def status(self) -> Status:
+        """What it holds now."""
+
+    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+        """What the processor by itself makes of the question's media; None where that cannot be asked."""
+
+    async def close(self) -> None:
+        """Let go of what was opened for it."""
+
+
+class EngineTarget:
+    """The engine of this process, without HTTP."""
+
+    in_process = True
+
+    def __init__(self, engine: Engine, name: str = "engine") -> None:
+        self.name = name
+        self._engine = engine
+
+    @property
+    def model_path(self) -> str:
+        card = self._engine.snapshot().model
+        return card.path if card else ""
+
+    async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
+        request = engine_request(question)
+        watch = Stopwatch(on_first)
+        async with aclosing(cast(AsyncGenerator[Event, None], self._engine.stream(request))) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    watch.note(event.text)
+                else:
+                    done: Done = event
+        sample = watch.sample(self.name, question, done.usage.prompt_tokens, done.usage.completion_tokens)
+        return replace(
+            sample,
+            cached_tokens=done.usage.cached_tokens,
+            seen=seen_of(done.media),
+            reason=done.trace.reason if done.trace else "",
+            cpu_s=watch.cpu_s,
+            feature_hits=sum(receipt.features.hits for receipt in done.media if receipt.features),
+            logprobs=done.first_logprobs,
+        )
+
+    async def status(self) -> Status:
+        # What an answer leaves in the cache is stored after its reader has the last of it.
+        await asyncio.sleep(SETTLED_S)
+        return self.glance()
+
+    def glance(self) -> Status:
+        snapshot = self._engine.snapshot()
+        return Status(
+            process_bytes=snapshot.process_bytes,
+            mlx_active_bytes=snapshot.active_bytes,
+            mlx_peak_bytes=snapshot.peak_bytes,
+            mlx_cache_bytes=snapshot.cache_bytes,
+            kv_bytes=snapshot.cache.kv_bytes + snapshot.cache.snapshot_bytes,
+            feature_hits=snapshot.cache.feature_hits,
+            num_requests=snapshot.totals.requests,
+            num_others=sum(held.source != SOURCE for held in snapshot.running),
+        )
+
+    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+        return seen_of((await self._engine.preflight(engine_request(question))).media)
+
+    async def close(self) -> None:
+        """The engine is its owner's."""
+
+
+def engine_request(question: Question) -> Request:
+    """The question as the engine takes it."""
+    media = tuple(Part(medium.kind, url=medium.url, param=medium.kind) for medium in question.media)
+    messages: tuple[Message, ...] = (Message("user", (*media, Part("text", text=question.text, param="text"))),)
+    if question.system:
+        messages = (Message("system", (Part("text", text=question.system, param="system"),)), *messages)
+    return Request(
+        messages=messages,
+        sampling=Sampling(temperature=question.temperature, seed=question.seed),
+        max_tokens=question.max_tokens,
+        min_tokens=question.min_tokens,
+        first_logprobs=question.logprobs,
+        frames=FrameSampling(fps=question.fps, max_frames=question.max_frames),
+        source=SOURCE,
+    )

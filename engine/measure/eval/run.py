@@ -1,0 +1,169 @@
+"""Many questions at once. Every answer is kept as it comes in, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.errors import BadRequest, EngineError, Unavailable
+from engine.measure.eval import gsm8k
+from engine.measure.eval.gsm8k import Question
+from engine.measure.eval.sources import Asked, Source
+
+SAVE_S = 1.0
+"""The file is written at most so often, and at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a result depends on: two results with other settings are not one run. questions: their digest."""
+
+    source: str
+    questions: str
+    num_shots: int
+    max_tokens: int
+    temperature: float
+    benchmark: str = "gsm8k"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question's outcome. index: which question. number: the last one in the text, None where there is none.
+
+    error: why there is no answer; such a question is asked again by the next run.
+    """
+
+    index: int
+    text: str = ""
+    number: str | None = None
+    expected: str = ""
+    is_right: bool = False
+    completion_tokens: int = 0
+    finish_reason: str = ""
+    error: str | None = None
+
+
+@dataclass
+class Results:
+    """Answers by question, and the file they are kept in, if any."""
+
+    settings: Settings
+    file: Path | None = None
+    answers: dict[int, Answer] = field(default_factory=dict)
+    saved_s: float = 0.0
+
+    def load(self) -> int:
+        """Take over what the file holds already; how many answers. Raises BadRequest: another run's file, or none."""
+        if self.file is None or not self.file.exists():
+            return 0
+        try:
+            raw = json.loads(self.file.read_text(encoding="utf-8"))
+            theirs = Settings(**raw["settings"])
+            found = [Answer(**answer) for answer in raw["answers"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadRequest(f"--output: {self.file} is not a result of this command; name another.") from error
+        if theirs != self.settings:
+            mine, other = asdict(self.settings), asdict(theirs)
+            names = ", ".join(f"{n} ({other[n]}, now {mine[n]})" for n in mine if mine[n] != other[n])
+            raise BadRequest(f"--output: {self.file} holds a run with another {names}; name another file.")
+        self.answers = {answer.index: answer for answer in found if answer.error is None}
+        return len(self.answers)
+
+    def add(self, answer: Answer) -> None:
+        self.answers[answer.index] = answer
+        if time.monotonic() - self.saved_s > SAVE_S:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file anew, whole or not at all."""
+        if self.file is None:
+            return
+        ranked = [asdict(self.answers[i]) for i in sorted(self.answers)]
+        content = {
+            "settings": asdict(self.settings),
+            "summary": summary(list(self.answers.values())),
+            "answers": ranked,
+        }
+        draft = self.file.with_name(self.file.name + ".part")
+        draft.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(draft, self.file)
+        self.saved_s = time.monotonic()
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Shares and counts. accuracy: right answers over questions asked, failures among them; None without any.
+
+    stderr: sqrt(p (1 - p) / n), the standard error of a share.
+    """
+    count = len(answers)
+    right = sum(answer.is_right for answer in answers)
+    share = right / count if count else None
+    return {
+        "questions": count,
+        "right": right,
+        "accuracy": share,
+        "stderr": math.sqrt(share * (1 - share) / count) if share is not None else None,
+        "no_number": sum(answer.number is None and answer.error is None for answer in answers),
+        "cut_off": sum(answer.finish_reason == "length" for answer in answers),
+        "failed": sum(answer.error is not None for answer in answers),
+        "completion_tokens": sum(answer.completion_tokens for answer in answers),
+    }
+
+
+async def evaluate(
+    source: Source,
+    questions: Sequence[Question],
+    results: Results,
+    concurrency: int,
+    told: Callable[[Results], None],
+) -> None:
+    """Ask the questions that have no answer yet, `concurrency` at a time. told: called after every answer.
+
+    What was answered is saved however this ends. Raises Unavailable when nobody answers any more.
+    """
+    shots = gsm8k.shots(results.settings.num_shots)
+    open_ = iter([i for i in range(len(questions)) if i not in results.answers])
+
+    async def work() -> None:
+        for index in open_:
+            results.add(await _answer(source, questions[index], index, shots, results.settings))
+            told(results)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work())
+    except* EngineError as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        results.save()
+
+
+async def _answer(
+    source: Source, question: Question, index: int, shots: Sequence[Question], settings: Settings
+) -> Answer:
+    text = gsm8k.prompt(question.question, shots)
+    expected = str(question.number)
+    try:
+        said = await source.ask(Asked(text, settings.max_tokens, settings.temperature, gsm8k.STOP))
+    except Unavailable:
+        raise
+    except EngineError as error:
+        return Answer(index, expected=expected, error=error.message)
+    number = gsm8k.last_number(said.text)
+    return Answer(
+        index=index,
+        text=said.text,
+        number=None if number is None else str(number),
+        expected=expected,
+        is_right=gsm8k.is_right(said.text, question),
+        completion_tokens=said.completion_tokens,
+        finish_reason=said.finish_reason,
+    )

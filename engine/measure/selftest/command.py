@@ -1,0 +1,69 @@
+"""vllm-mlx selftest: arguments, and the way from them to the table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.arguments import add_engine_arguments, engine_config, file_to_write
+
+if TYPE_CHECKING:
+    from engine.measure.selftest.judge import Row
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of vllm-mlx selftest."""
+    made = argparse.ArgumentParser(
+        prog="vllm-mlx selftest",
+        usage="%(prog)s [MODEL] [--image FILE] [options]",
+        description="Prove on this machine, with this model and these options, that answers are right: warm = cold, "
+        "batched = alone, a picture counts, receipts are true. Ends with status 1 when something fails.",
+    )
+    made.add_argument("tested", nargs="?", metavar="MODEL", help="the same as --model")
+    made.add_argument("--image", metavar="FILE", type=Path, help="test with this picture in place of the drawn one")
+    made.add_argument(
+        "--json", metavar="FILE", type=file_to_write, help="write the table, machine and settings as JSON"
+    )
+    add_engine_arguments(made)
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """Test and print. Returns the exit status. Raises EngineError: no such model, picture that cannot be read."""
+    if args.tested is not None:
+        args.model = args.tested
+    try:
+        return asyncio.run(_run(args))
+    except KeyboardInterrupt:
+        print("stopped before the end: nothing is proven")
+        return 1
+
+
+async def _run(args: argparse.Namespace) -> int:
+    from engine import device
+    from engine.core import Engine
+    from engine.measure.selftest import checks, drawn, report
+    from engine.measure.selftest.lab import Lab
+    from engine.measure.selftest.witness import Witness
+
+    picture = drawn.opened(args.image) if args.image else drawn.circle()
+    config, machine, witness = engine_config(args), device.describe(), Witness()
+    engine = Engine(config, witness)
+    engine.start()
+    try:
+        card = await engine.ready()
+        print(report.head(card, machine), flush=True)
+        rows: list[Row] = []
+        async for row in checks.rows(Lab(engine, witness, card, picture)):
+            rows.append(row)
+            print(report.line(row), flush=True)
+    finally:
+        engine.stop()
+    print("\n" + report.ending(rows, card, machine))
+    if args.json:
+        found = report.to_json(rows, card, machine, config)
+        args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+    return int(report.failed(rows))

@@ -1,0 +1,48 @@
+"""The sounds of a request as its family's processor wants them: its rate, whole tokens, nothing cut off in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.media.medium import refuse
+from engine.models.registry import Loaded
+from engine.types import Part
+from engine.types.media import Media, Samples
+
+DEFAULT_HZ = 16_000
+
+
+def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) -> None:
+    """Raise BadMedia for a sound of which the processor would lose the end. parts, media: one each per medium."""
+    limits = (loaded.family.max_sound_s, getattr(_extractor(loaded), "chunk_length", None))
+    most_s = min((float(limit) for limit in limits if limit), default=None)
+    for part, medium in zip(parts, media, strict=True):
+        if medium.kind == "audio" and most_s is not None and medium.duration_s > most_s:
+            why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {most_s:g} s"
+            raise refuse(part, f"{why}, so send a shorter piece")
+
+
+def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:
+    """Each sound as (N,) float32 at the processor's rate, with silence up to a whole token.
+
+    Without that silence gemma4's processor counts one token more than its tower has features, and mlx-vlm fills it with
+    the first feature again.
+    """
+    if not any(medium.kind == "audio" for medium in media):
+        return []
+    from mlx_audio.resample import resample_audio_array  # brings scipy, which takes seconds to import
+
+    hz = int(getattr(_extractor(loaded), "sampling_rate", DEFAULT_HZ))
+    token_samples = hz * int(getattr(loaded.processor, "audio_ms_per_token", 1)) // 1000
+    heard = [resample_audio_array(m.samples, m.sample_hz, hz) for m in media if m.kind == "audio"]
+    return [_whole_tokens(samples, token_samples) for samples in heard]
+
+
+def _extractor(loaded: Loaded) -> object:
+    return getattr(loaded.processor, "feature_extractor", None)
+
+
+def _whole_tokens(samples: Samples, token_samples: int) -> Samples:
+    return np.pad(samples, (0, -len(samples) % token_samples))

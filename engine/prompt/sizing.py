@@ -1,0 +1,159 @@
+"""How large the model sees a medium, where a budget of pixels says so. Numpy and Pillow, no MLX; engine thread.
+
+Processors have a budget of their own and are left alone with it, but for two cases: the checkpoint's
+video_preprocessor_config.json may state a budget for each frame (`frame_shortest_edge`, `frame_longest_edge`: least and
+most pixels per frame), since the processor's own is one for all frames of a clip together; and a request may ask for a
+smaller one. Then the pixels are resized here and the processor is told to take them as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.media.medium import refuse
+from engine.media.resize import resized
+from engine.types import Part
+from engine.types.media import Media, Pixels
+
+_NO_LIMIT = 2**62
+
+LOW_PIXELS = 512 * 512
+LOW_SHARE = 4
+"""detail "low": OpenAI's 512 x 512 pixels, and at most a quarter of what this model would read; "high" and "auto" leave
+it to the model's own budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Sides are multiples of factor_px; all frames together hold least to most pixels."""
+
+    factor_px: int
+    least: int
+    most: int
+
+    def within(self, asked: int | None) -> Budget:
+        """The smaller of this budget and the one asked for."""
+        most = min(self.most, asked or self.most)
+        return replace(self, least=min(self.least, most), most=most)
+
+    def fit(self, size: tuple[int, int], count: int = 1) -> tuple[int, int]:
+        """(width, height) that `count` frames of this size get; a side never falls below one factor.
+
+        transformers' smart_resize: rounded to the factor, then scaled into the budget, proportions kept.
+        """
+        factor, total = self.factor_px, count * size[0] * size[1]
+        width, height = (max(factor, round(side / factor) * factor) for side in size)
+        if count * width * height > self.most:
+            scale = math.sqrt(self.most / total)
+            width, height = (max(factor, math.floor(side * scale / factor) * factor) for side in size)
+        elif count * width * height < self.least:
+            scale = math.sqrt(self.least / total)
+            width, height = (math.ceil(side * scale / factor) * factor for side in size)
+        return width, height
+
+
+Resize = Callable[[Pixels, tuple[int, int]], Pixels]
+
+
+def sized(
+    processor: Any,
+    settings: dict[str, Any],
+    parts: Sequence[Part],
+    media: tuple[Media, ...],
+    resize: Resize = resized,
+) -> tuple[Media, ...]:
+    """The media at the size the model shall see, those that have a budget of their own; the others as they are.
+
+    processor: of mlx-vlm or transformers. settings: the checkpoint's video_preprocessor_config.json. parts: whose media
+    they are. resize: `resized`, or `outlined` where the size is all that is wanted. Raises BadMedia for a budget that
+    is too small.
+    """
+    out = list(media)
+    for kind, name in (("image", "image_processor"), ("video", "video_processor")):
+        mine = [i for i, medium in enumerate(media) if medium.kind == kind]
+        inner, per_frame = _own(getattr(processor, name, None)), _per_frame(settings) if kind == "video" else None
+        asked = {i: _asked(parts[i], media[i], inner) for i in mine}
+        if (inner and per_frame) or any(asked.values()):
+            # All of a kind: the processor is told once for all of them to leave the size as it is.
+            for i in mine if inner else [i for i in mine if asked[i]]:
+                size = _size(parts[i], media[i], _budget(media[i], inner, per_frame), asked[i])
+                out[i] = replace(media[i], pixels=resize(media[i].pixels, size), is_sized=True)
+    return tuple(out)
+
+
+def _size(part: Part, medium: Media, own: Budget, asked: int | None) -> tuple[int, int]:
+    """(width, height)"""
+    height, width = medium.pixels.shape[-3:-1]
+    count = _count(medium)
+    budget = own.within(asked)
+    size = budget.fit((width, height), count)
+    if asked and count * size[0] * size[1] > asked:  # the least of it, rounded up, is too much
+        size = replace(budget, least=0).fit((width, height), count)
+    num_pixels = count * size[0] * size[1]
+    if asked and num_pixels > asked:
+        raise refuse(part, f"{asked:,} pixels are too few; the least that this model can read of it is {num_pixels:,}")
+    return size
+
+
+def _budget(medium: Media, own: Budget | None, per_frame: tuple[int, int] | None) -> Budget:
+    if own is None:
+        return Budget(1, 0, _NO_LIMIT)
+    if per_frame is None:
+        return own
+    return replace(own, least=_count(medium) * per_frame[0], most=_count(medium) * per_frame[1])
+
+
+def _count(medium: Media) -> int:
+    """Frames that the model reads; in pairs, so that an odd one counts twice."""
+    return len(medium.frames) + len(medium.frames) % 2 if medium.kind == "video" else 1
+
+
+def _asked(part: Part, medium: Media, own: Budget | None) -> int | None:
+    """Most pixels the client wants, None where it leaves that to the model."""
+    if medium.kind == "video":
+        return medium.max_pixels
+    low = None
+    if part.detail == "low":
+        low = max(own.least, min(LOW_PIXELS, own.most // LOW_SHARE)) if own else LOW_PIXELS
+    return min((n for n in (part.max_pixels, low) if n), default=None)
+
+
+def _per_frame(settings: dict[str, Any]) -> tuple[int, int] | None:
+    """Least and most pixels of one frame, if the checkpoint says so."""
+    most = settings.get("frame_longest_edge")
+    return (int(settings.get("frame_shortest_edge") or 0), int(most)) if most else None
+
+
+def _own(processor: Any) -> Budget | None:
+    """A processor's own budget; None for families whose sizes do not follow from one."""
+    names = ("patch_size", "merge_size", "min_pixels", "max_pixels")
+    numbers = [number for name in names if isinstance(number := getattr(processor, name, None), int)]
+    if len(numbers) < len(names):
+        return None
+    patch, merge, least, most = numbers
+    return Budget(patch * merge, least, most)
+
+
+@contextmanager
+def left_alone(processor: Any, media: tuple[Media, ...]) -> Iterator[None]:
+    """For one prompt: the processor takes media that are sized already as they are."""
+    with ExitStack() as stack:
+        for kind, name in (("image", "image_processor"), ("video", "video_processor")):
+            inner = getattr(processor, name, None)
+            if _own(inner) is not None and any(medium.is_sized for medium in media if medium.kind == kind):
+                stack.enter_context(_unlimited(inner))
+        yield
+
+
+@contextmanager
+def _unlimited(processor: Any) -> Iterator[None]:
+    least, most = processor.min_pixels, processor.max_pixels
+    processor.min_pixels, processor.max_pixels = 1, _NO_LIMIT
+    try:
+        yield
+    finally:
+        processor.min_pixels, processor.max_pixels = least, most

@@ -1,0 +1,51 @@
+"""What can be said about a request before anything is fetched or computed. Pure; any thread."""
+
+from __future__ import annotations
+
+from engine.config import MediaLimits
+from engine.errors import BadRequest
+from engine.types import ModelCard, Request, Sampling
+
+# Setting -> lowest and highest value.
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, float("inf")),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "top_k": (0, float("inf")),
+}
+
+
+def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
+    """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
+    _check_sampling(request.sampling)
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
+    if request.min_tokens < 0 or (request.max_tokens is not None and request.min_tokens > request.max_tokens):
+        raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
+    takes = {"image": card.vision, "video": card.video, "audio": card.audio}
+    count = {"image": 0, "video": 0, "audio": 0}
+    for part in request.media_parts:
+        if not takes[part.kind]:
+            raise BadRequest(
+                f"{part.param}: {card.id} cannot take {part.kind} input.", param=part.param, code="unsupported_media"
+            )
+        count[part.kind] += 1
+    most = {
+        "image": (card.images_per_prompt, limits.max_images),
+        "video": (limits.max_videos,),
+        "audio": (card.audios_per_prompt, limits.max_audios),
+    }
+    for kind, both in most.items():
+        limit = min((n for n in both if n is not None), default=None)
+        if limit is not None and count[kind] > limit:
+            sent = f"{count[kind]} {kind}s were" if count[kind] > 1 else f"1 {kind} was"
+            raise BadRequest(f"{sent} sent; the limit is {limit} per prompt.", param="messages")
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    for name, (low, high) in _RANGES.items():
+        value = getattr(sampling, name)
+        if value is None or (low <= value <= high and not (name == "top_p" and value == 0)):
+            continue
+        limits = f"between {low:g} and {high:g}" if high < float("inf") else f"at least {low:g}"
+        raise BadRequest(f"{name} must be {limits}, not {value:g}.", param=name)

@@ -1,0 +1,88 @@
+"""What a request would cost, before it is sent: its prompt is built and looked up, nothing more. Engine thread only.
+
+No prefill, no vision tower, no counter moves, nothing is stored or touched. Between two steps of the engine one
+preflight is answered, so that they never hold up who decodes by more than one processor call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from time import perf_counter
+
+from engine.cache.prefix import PrefixCache
+from engine.config import EngineConfig
+from engine.errors import Busy, EngineError, Internal
+from engine.models.registry import Loaded
+from engine.prompt import build as prompt
+from engine.prompt.media_first import media_first
+from engine.runtime.scheduler import PreflightCommand
+from engine.types import Preflight
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 32
+
+
+class Preflights:
+    """Those that wait, and the answer to each."""
+
+    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._prefix = prefix
+        self._waiting: deque[PreflightCommand] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, command: PreflightCommand) -> None:
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting.reply.cancelled())
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(command)
+        elif command.reply.set_running_or_notify_cancel():
+            command.reply.set_exception(Busy(f"{MAX_WAITING} preflights are waiting. Try again in a moment."))
+
+    def turn(self) -> None:
+        """Answer the oldest that somebody still waits for."""
+        while self._waiting:
+            command = self._waiting.popleft()
+            if not command.reply.set_running_or_notify_cancel():
+                continue
+            try:
+                command.reply.set_result(self._look(command))
+            except EngineError as e:
+                command.reply.set_exception(e)
+            except Exception:
+                log.exception("a preflight failed")
+                command.reply.set_exception(Internal("The prompt could not be built; the server's log has the cause."))
+            return
+
+    def close(self, error: EngineError) -> None:
+        """Nothing will be answered any more."""
+        while self._waiting:
+            reply = self._waiting.popleft().reply
+            if reply.set_running_or_notify_cancel():
+                reply.set_exception(error)
+
+    def _look(self, command: PreflightCommand) -> Preflight:
+        request = media_first(command.request) if self._config.media_first else command.request
+        started = perf_counter()
+        built = prompt.build(self._loaded, request, command.media, need_pixels=False)
+        prompt_ms = (perf_counter() - started) * 1e3
+        cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
+        if built.lacks_pixels(cached):
+            # The request will have them processed.
+            built = prompt.build(self._loaded, request, command.media)
+            prompt_ms = (perf_counter() - started) * 1e3
+        spans = zip(built.spans, built.receipts, strict=False)
+        # Without spans nothing is known of which medium is reused: all are encoded.
+        known = sum(receipt.tokens for span, receipt in spans if span.end <= cached)
+        media_tokens = sum(receipt.tokens for receipt in built.receipts) - known
+        return Preflight(
+            tokens=tuple(built.ids),
+            context_tokens=self._loaded.card.context_tokens,
+            media=built.receipts,
+            cached_tokens=cached,
+            ttft_ms=self._loaded.adapter.rates.ttft_ms(prompt_ms, len(built.ids) - cached, media_tokens),
+        )

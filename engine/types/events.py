@@ -1,0 +1,223 @@
+"""What comes out of a stream: Deltas, then exactly one Done with usage, timing, receipts and the cache trace.
+
+Frozen values in pure Python: no MLX, no numpy, safe in every thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.types.request import Kind
+
+Channel = Literal["text", "reasoning"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of answer text. Valid UTF-8; no special tokens, no part of a stop string. num_tokens it took."""
+
+    text: str
+    channel: Channel = "text"
+    num_tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds on the engine's clock, from the moment the request was accepted.
+
+    ttft_ms is time to first token (queue + media + prefill), tpot_ms the mean time per output token after the first.
+    """
+
+    media_ms: float = 0.0
+    queue_ms: float = 0.0
+    prefill_ms: float = 0.0
+    ttft_ms: float = 0.0
+    decode_ms: float = 0.0
+    total_ms: float = 0.0
+    completion_tokens: int = 0
+    prompt_tokens: int = 0
+
+    @property
+    def tpot_ms(self) -> float:
+        return self.decode_ms / (self.completion_tokens - 1) if self.completion_tokens > 1 else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        """Generation tokens per second after the first token; 0 when there was only one."""
+        return 1000.0 / self.tpot_ms if self.tpot_ms > 0 else 0.0
+
+    @property
+    def prefill_tps(self) -> float:
+        return self.prompt_tokens * 1000.0 / self.prefill_ms if self.prefill_ms > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReceipt:
+    """What happened to one medium. Sizes are (width, height) in pixels. sha256 is over the decoded pixels.
+
+    frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
+    features: what of it came from the feature cache; None for families whose features are not kept, and before it is
+    encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), next to
+    nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
+    duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
+    """
+
+    kind: Kind
+    num_bytes: int
+    decoded_px: tuple[int, int]
+    seen_px: tuple[int, int]
+    tokens: int
+    sha256: str
+    frames: tuple[tuple[int, float], ...] = ()
+    duration_s: float = 0.0
+    fetch_ms: float = 0.0
+    decode_ms: float = 0.0
+    resize_ms: float = 0.0
+    encode_ms: float = 0.0
+    features: FeatureUse | None = None
+
+    @property
+    def frame_tokens(self) -> float:
+        """Tokens that one frame of a clip costs (a pair shares its own); all tokens of a picture."""
+        return self.tokens / max(1, len(self.frames))
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureUse:
+    """Pictures, or pairs of frames of a clip, whose features were in the cache (hits) or had to be encoded (misses).
+
+    Both are 0 when the medium's KV was reused, so that no features were needed.
+    """
+
+    hits: int = 0
+    misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a request would cost, before it is sent. Nothing is prefilled, encoded, stored or counted for it.
+
+    tokens: the prompt's token ids, placeholders expanded. left: context tokens left for an answer; negative when the
+    prompt does not fit. cached_tokens: how many the prefix cache would reuse right now. ttft_ms: time to first token
+    that this engine's own measured rates promise, without queue, fetch and decode; None until it has measured some.
+    pictures: per medium, a PNG of every frame (or of the picture) at the size the model sees; () unless asked for.
+    """
+
+    tokens: tuple[int, ...]
+    context_tokens: int
+    media: tuple[MediaReceipt, ...] = ()
+    cached_tokens: int = 0
+    ttft_ms: float | None = None
+    pictures: tuple[tuple[bytes, ...], ...] = ()
+
+    @property
+    def left(self) -> int:
+        return self.context_tokens - len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTrace:
+    """What happened to one prompt's tokens: [0, reused) were not computed, the rest was. Of these, the last disk_tokens
+    came from the cache's folder, those before them from memory.
+
+    media_first: a question was moved behind its media, so that another question can reuse them.
+    reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
+    share last, and what the stored prompts go on with instead), "evicted" (evicted_s seconds ago), "inside_media",
+    "complete" (only what must be computed was), "between_snapshots" (this family is stored as snapshots, and the
+    prompts part ways between two), "not_cacheable" (this prompt's media carry no key), "off" (no cache in this server),
+    "cold" (the request asked for it: Request.reuse).
+    """
+
+    reused_tokens: int
+    computed_tokens: int
+    reason: str
+    before: str = ""
+    here: str = ""
+    other: str = ""
+    evicted_s: float = 0.0
+    media_first: bool = False
+    disk_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request.
+    token_ids: the answer's tokens, a stop token included. margins: of a replay, for each token by how much its
+    log-probability was above the second best one's. forced_logprobs: of a forced answer, the log-probability of each
+    of its tokens.
+    """
+
+    finish_reason: FinishReason
+    usage: Usage
+    timing: Timing
+    media: tuple[MediaReceipt, ...] = ()
+    trace: CacheTrace | None = None
+    first_logprobs: tuple[tuple[int, float], ...] = ()
+    token_ids: tuple[int, ...] = ()
+    margins: tuple[float, ...] = ()
+    forced_logprobs: tuple[float, ...] = ()
+
+
+Event = Delta | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A request asked again twice, greedily: warm, with what the cache holds for it, and cold, computed in full.
+
+    warm_tokens, cold_tokens: token ids of both answers; *_text and *_ttft_ms (time to first token) belong to them.
+    reused_tokens: prompt tokens that the warm run was served from the cache.
+    margins: (warm, cold) for each token, by how much its log-probability was above the second best one's; rounding: at
+    or below this, right computations may disagree about the best (a prompt computed in other chunks is summed in
+    another order).
+    """
+
+    request_id: str
+    warm_tokens: tuple[int, ...]
+    cold_tokens: tuple[int, ...]
+    warm_text: str
+    cold_text: str
+    warm_ttft_ms: float
+    cold_ttft_ms: float
+    prompt_tokens: int
+    reused_tokens: int
+    margins: tuple[tuple[float, float], ...] = ()
+    rounding: float = 0.0
+
+    @property
+    def equal(self) -> bool:
+        return self.warm_tokens == self.cold_tokens
+
+    @property
+    def first_difference(self) -> int | None:
+        """Index of the first token that differs, or that only one answer has; None when they are equal."""
+        if self.equal:
+            return None
+        pairs = zip(self.warm_tokens, self.cold_tokens, strict=False)
+        shorter = min(len(self.warm_tokens), len(self.cold_tokens))
+        return next((i for i, (warm, cold) in enumerate(pairs) if warm != cold), shorter)
+
+    @property
+    def verdict(self) -> Literal["equal", "near_tie", "different", "nothing_reused"]:
+        """near_tie: they part at a token where both runs found two as likely, within rounding. nothing_reused: what
+        was reused has been evicted since, so both runs were cold."""
+        if not self.reused_tokens:
+            return "nothing_reused"
+        at = self.first_difference
+        if at is None:
+            return "equal"
+        is_tie = at < len(self.margins) and max(self.margins[at]) <= self.rounding
+        return "near_tie" if is_tie else "different"

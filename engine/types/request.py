@@ -1,0 +1,122 @@
+"""What goes in: Request ── Message ── Part, how it is sampled, and which frames of a clip are taken.
+
+Frozen values in pure Python: no MLX, no numpy, safe in every thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+Kind = Literal["text", "image", "video", "audio"]
+Detail = Literal["auto", "low", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A reference inside a message; never pixels.
+
+    kind "text" carries `text`. A medium carries exactly one of:
+      url    a `data:` or `http(s):` URL, as the client sent it
+      path   a file that this process may read: the caller has checked it (upload folder, --media-root)
+      parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
+    detail and max_pixels say how large the model shall see a picture at most (engine.prompt.sizing); frames how this
+    clip is sampled, where that differs from the request's.
+    param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
+    """
+
+    kind: Kind
+    text: str = ""
+    url: str | None = None
+    path: str | None = None
+    parts: tuple[Part, ...] = ()
+    detail: Detail = "auto"
+    max_pixels: int | None = None
+    frames: FrameSampling | None = None
+    param: str = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. None means: the server's default, else the model's generation config.
+
+    temperature 0 is greedy. seed gives the request its own random key: same seed, same tokens, in any batch.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSampling:
+    """Which frames of a clip the model gets. Times in seconds of the clip; None means the default.
+
+    max_pixels: of all frames together; the smaller of it and the model's own budget counts. list_fps: the rate at which
+    a list of frames was taken. indices: these frames of the source, ascending, whatever the other fields would choose.
+    """
+
+    fps: float | None = None
+    max_frames: int | None = None
+    min_frames: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    max_pixels: int | None = None
+    list_fps: float | None = None
+    indices: tuple[int, ...] | None = None
+
+    def over(self, default: FrameSampling) -> FrameSampling:
+        """These settings; where they say nothing, the default's."""
+        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return replace(default, **{name: value for name, value in said.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
+
+    max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
+    not fit is an error, never clamped in silence.
+    min_tokens: the answer may not end before so many. first_logprobs: how many of the first token's log-probabilities,
+    the likeliest first, come with Done. forced: token ids of an answer that is given whatever the model would say; Done
+    then tells how likely each was (Engine.likelihood).
+    source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id. A "replay"
+    (engine.runtime.replay) is neither listed nor counted as a query, stores nothing, and tells the margins of its
+    tokens.
+    tenant: prompts of two tenants never share cached work, nor can one feel by the time taken what the other sent; see
+    engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, snapshots, features).
+    """
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    frames: FrameSampling = field(default_factory=FrameSampling)
+    template_kwargs: tuple[tuple[str, Any], ...] = ()
+    first_logprobs: int = 0
+    forced: tuple[int, ...] = ()
+    id: str = ""
+    source: str = "api"
+    session: str | None = None
+    tenant: str = ""
+    reuse: bool = True
+
+    @property
+    def media_parts(self) -> list[Part]:
+        """The media of all messages, in the order in which they were sent."""
+        return [part for message in self.messages for part in message.parts if part.kind != "text"]

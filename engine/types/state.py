@@ -1,0 +1,257 @@
+"""The frozen picture of the engine that the tabs, /health, /metrics and /v1/models read.
+
+Replaced as a whole by the engine thread; safe in every thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.types.events import Done
+
+Stage = Literal["waiting", "prefill", "decode", "finished"]
+State = Literal["starting", "loading", "ready", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What this machine is. memory_bytes is physical memory; blas is the library behind CPU matrix products."""
+
+    os: str
+    chip: str
+    mlx_device: str
+    memory_bytes: int
+    num_cores: int
+    blas: str
+    mlx_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A loaded model: what it is and what it can take."""
+
+    id: str
+    path: str
+    model_type: str
+    dtype: str
+    num_params: int
+    num_bytes: int
+    context_tokens: int
+    vision: bool = False
+    video: bool = False
+    native_video: bool = False
+    audio: bool = False
+    images_per_prompt: int | None = None
+    audios_per_prompt: int | None = None
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One request the scheduler holds, as the tabs see it."""
+
+    id: str
+    stage: Stage
+    prompt_tokens: int
+    prefilled_tokens: int
+    completion_tokens: int
+    age_ms: float
+    source: str
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request that has ended, as the tabs list it. Nothing of what users wrote but the few words of the trace.
+
+    done comes without its token_ids. tenant: the request's, see engine.access.visibility.
+    spans: (start, end) token spans of the prompt, one per receipt of done.media, or () when they are not known.
+    error is the code of the error that ended it, None when done says how it ended. finished_s is in seconds since 1970.
+    """
+
+    id: str
+    source: str
+    session: str | None
+    finished_s: float
+    done: Done
+    spans: tuple[tuple[int, int], ...] = ()
+    error: str | None = None
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """One stored block of KV, as the Cache tab shows it. key: its hash in hex; parent: that of the block before it.
+
+    tokens [start, start + num_tokens) of its prompt; text: those tokens as text, media as their placeholders; media:
+    sha256 of the pictures and clips in it, media_hits: prompts that reused each of them whole since the cache was
+    cleared. refs: running rows served from it. Ages in seconds. tenant: whose prompts it serves; None when that is
+    forgotten, see engine.access.visibility.
+    """
+
+    key: str
+    parent: str
+    start: int
+    num_tokens: int
+    num_bytes: int
+    refs: int
+    hits: int
+    pinned: bool
+    age_s: float
+    idle_s: float
+    text: str = ""
+    media: tuple[str, ...] = ()
+    tenant: str | None = None
+    media_hits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What of a medium is meant: all of a picture, or some frames of a clip, by their place among its num_frames."""
+
+    sha256: str
+    frames: tuple[int, ...] = ()
+    num_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """One stored unit of vision features: what the encoder reads as one, a picture or a pair of frames.
+
+    media: what it is of, by the prompts that had it: several media may share a unit. hits: how often it spared a run of
+    the encoder. Ages in seconds. key, in hex, is made from pixels and tenant; tenant: see engine.access.visibility.
+    """
+
+    key: str
+    num_bytes: int
+    hits: int
+    pinned: bool
+    age_s: float
+    idle_s: float
+    media: tuple[Portion, ...] = ()
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counters since the engine started. cut_off: those of the finished that ended at their length limit."""
+
+    requests: int = 0
+    finished: int = 0
+    cut_off: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStats:
+    """The cache's folder. num_bytes and files count every model's; blocks, features and snapshots only this one's.
+
+    hits: files read back. dropped: what was not written because the writer had too much to do, or it was too large.
+    faults: files that could not be written, or were not as they were written. pending: files still being written.
+    """
+
+    enabled: bool = False
+    num_bytes: int = 0
+    max_bytes: int = 0
+    files: int = 0
+    blocks: int = 0
+    features: int = 0
+    snapshots: int = 0
+    pending: int = 0
+    hits: int = 0
+    writes: int = 0
+    dropped: int = 0
+    faults: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Prefix reuse since the start, and what is held now. Names of the counters as in /v1/cache/stats.
+
+    image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused. media_reused: pictures and
+    clips that were not encoded, for their KV was there; feature_hits: pictures and pairs of frames whose features were.
+    kv_layer_bytes: kv_bytes by layer. cache_verified: hits that
+    were replayed cold and compared; cache_mismatches: those of them whose answers differed.
+    """
+
+    enabled: bool = False
+    total_queries: int = 0
+    hits: int = 0
+    misses: int = 0
+    tokens_saved: int = 0
+    tokens_seen: int = 0
+    image_hits: int = 0
+    video_hits: int = 0
+    blocks: int = 0
+    blocks_in_use: int = 0
+    blocks_pinned: int = 0
+    block_tokens: int = 64
+    max_blocks: int = 0
+    kv_bytes: int = 0
+    max_bytes: int = 0
+    stored: int = 0
+    shared: int = 0
+    copied_on_write: int = 0
+    evictions: int = 0
+    snapshots: int = 0
+    snapshot_bytes: int = 0
+    features: int = 0
+    features_pinned: int = 0
+    feature_bytes: int = 0
+    max_feature_bytes: int = 0
+    feature_hits: int = 0
+    feature_misses: int = 0
+    media_reused: int = 0
+    kv_layer_bytes: tuple[int, ...] = ()
+    cache_verified: int = 0
+    cache_mismatches: int = 0
+    disk: DiskStats = field(default_factory=DiskStats)
+
+    @property
+    def encoder_runs_avoided(self) -> int:
+        """Vision encoder runs that reuse saved."""
+        return self.media_reused + self.feature_hits
+
+    @property
+    def hit_rate(self) -> float:
+        """Prompts that reused something over all prompts."""
+        return self.hits / self.total_queries if self.total_queries else 0.0
+
+    @property
+    def token_hit_rate(self) -> float:
+        """Prompt tokens reused over prompt tokens seen."""
+        return self.tokens_saved / self.tokens_seen if self.tokens_seen else 0.0
+
+    @property
+    def memory_used_mb(self) -> float:
+        """MiB of KV, snapshots and vision features held in memory."""
+        return (self.kv_bytes + self.snapshot_bytes + self.feature_bytes) / 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
+
+    recent: the requests that ended last, newest first.
+
+    Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
+    """
+
+    state: State
+    device: DeviceInfo
+    model: ModelCard | None = None
+    error: str | None = None
+    running: tuple[Running, ...] = ()
+    totals: Totals = field(default_factory=Totals)
+    cache: CacheStats = field(default_factory=CacheStats)
+    recent: tuple[Record, ...] = ()
+    active_bytes: int = 0
+    cache_bytes: int = 0
+    peak_bytes: int = 0
+    process_bytes: int = 0
+    decode_tps: float = 0.0

@@ -1,0 +1,111 @@
+"""privacy: whose cache a request belongs to, and that of others only sizes are seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.access.visibility import Caller, caller, visible_block, visible_features, visible_record
+from engine.config import ServerConfig
+from engine.types import BlockInfo, CacheTrace, Done, FeatureInfo, MediaReceipt, Portion, Record, Timing, Usage
+
+SEVERAL = (("alice", "sk-a"), ("bob", "sk-b"), ("carol", "sk-c"))
+RECEIPT = MediaReceipt("video", 900, (64, 48), (56, 56), 12, "f00d", frames=((0, 0.0), (4, 1.0)))
+TRACE = CacheTrace(4, 6, "diverged", before="my", here="secret", other="word")
+
+
+def record(tenant: str) -> Record:
+    done = Done("stop", Usage(10, 3, 4), Timing(ttft_ms=5.0), (RECEIPT,), TRACE, ((7, -0.1),), (7, 8))
+    return Record("req-1", "chat", "page-1", 1.0, done, ((1, 5),), None, tenant)
+
+
+def block(tenant: str | None) -> BlockInfo:
+    return BlockInfo("aa", "bb", 64, 64, 4096, 1, 2, True, 3.0, 1.0, "my secret", ("f00d",), tenant)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "session", "expected"),
+    [
+        (ServerConfig(), "", "page", Caller("", operator=True)),
+        (ServerConfig(api_keys=SEVERAL[:1]), "alice", "page", Caller("", operator=True)),
+        (ServerConfig(host="0.0.0.0", api_keys=SEVERAL[:1]), "alice", "page", Caller("", operator=True)),
+        (ServerConfig(api_keys=SEVERAL), "alice", "page", Caller("alice", operator=True)),
+        (ServerConfig(api_keys=SEVERAL), "bob", "page", Caller("bob", operator=False)),
+        (ServerConfig(open_access=True), "", "page", Caller("page", operator=False)),
+        (ServerConfig(host="0.0.0.0", open_access=True), "", "", Caller("", operator=False)),
+        (ServerConfig(host="0.0.0.0"), "", "page", Caller("page", operator=False)),
+    ],
+)
+def test_who_asks(config: ServerConfig, name: str, session: str, expected: Caller) -> None:
+    assert caller(config, name, session) == expected
+
+
+def test_tenants_by_name_and_salt() -> None:
+    """Names and salts cannot be put together so that two tenants become one; the salt itself is not kept."""
+    alice, bob = Caller("alice"), Caller("bob", operator=False)
+    tenants = [Caller().tenant(), Caller().tenant("x"), alice.tenant(), alice.tenant("x"), bob.tenant("x")]
+    assert len({*tenants, alice.tenant("y"), Caller("alicex").tenant()}) == len(tenants) + 2
+    assert alice.tenant("x") == Caller("alice", operator=False).tenant("x")
+    assert "pa55word" not in alice.tenant("pa55word") and len(alice.tenant("long" * 9999)) < 100
+
+
+def test_a_visitor_cannot_pass_for_another_by_the_name_of_the_page() -> None:
+    space = ServerConfig(open_access=True)
+    forged, victim = caller(space, session="victim\0x"), caller(space, session="victim")
+    assert not victim.sees(forged.tenant()) and not forged.sees(victim.tenant("x"))
+
+
+@pytest.mark.parametrize("who", [Caller(), Caller("bob", operator=False), Caller("bob", operator=True)])
+@pytest.mark.parametrize("salt", ["", "x"])
+def test_one_sees_all_of_what_is_ones_own(who: Caller, salt: str) -> None:
+    mine = who.tenant(salt)
+    assert visible_record(record(mine), who) == record(mine)
+    assert visible_block(block(mine), who) == block(mine)
+
+
+def test_the_operator_sees_everything() -> None:
+    alice = caller(ServerConfig(api_keys=SEVERAL), "alice")
+    assert visible_record(record("bob"), alice) == record("bob")
+    assert visible_block(block(None), alice) == block(None)
+
+
+@pytest.mark.parametrize("who", [Caller("carol", operator=False), Caller("", operator=False)])
+@pytest.mark.parametrize("tenant", ["bob", "bob\0x", ""])
+def test_of_others_only_sizes(who: Caller, tenant: str) -> None:
+    """Every field is looked at, so that one that is added later is decided about."""
+    seen = visible_record(record(tenant), who)
+    assert seen == replace(
+        record(tenant),
+        id="",
+        session=None,
+        tenant="",
+        done=replace(
+            record(tenant).done,
+            media=(replace(RECEIPT, sha256="", frames=()),),
+            trace=CacheTrace(4, 6, "diverged"),
+            first_logprobs=(),
+            token_ids=(),
+        ),
+    )
+    hidden = visible_block(block(tenant), who)
+    assert hidden == BlockInfo("", "", 64, 64, 4096, 1, 2, True, 3.0, 1.0)
+    told = repr((seen, hidden))
+    assert not [word for word in ("secret", "word", "f00d", "page-1", "req-1", "aa", "bob") if word in told]
+
+
+def test_of_others_features_only_sizes() -> None:
+    unit = FeatureInfo("aa", 4096, 2, True, 3.0, 1.0, (Portion("f00d", (0, 1), 8),), "bob")
+    assert visible_features(unit, Caller()) == visible_features(unit, Caller("bob", operator=False)) == unit
+    hidden = visible_features(unit, Caller("carol", operator=False))
+    assert hidden == FeatureInfo("", 4096, 2, True, 3.0, 1.0)
+
+
+def test_whose_it_was_is_forgotten() -> None:
+    assert visible_block(block(None), Caller("bob", operator=False)).text == ""
+
+
+def test_sabotage_a_rule_that_lets_everybody_in_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Caller, "sees", lambda self, tenant: True)
+    with pytest.raises(AssertionError):
+        test_of_others_only_sizes(Caller("carol", operator=False), "bob")

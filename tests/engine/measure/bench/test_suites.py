@@ -1,0 +1,155 @@
+"""What the suites ask: repeatable, all different, of the size that was asked for; and what their numbers come to."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from engine.errors import BadMedia
+from engine.measure.bench import clips, reuse, streams
+from engine.measure.bench.plan import Ask, Case, Settings, Taken
+from engine.measure.bench.questions import COLOURS, Medium, colour, mark, png, scene, words
+from engine.measure.bench.result import Result
+from engine.measure.bench.run import WARM_UP, Run
+from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
+from engine.measure.bench.targets import EngineTarget, Status
+from engine.types import FrameSampling
+from tests.engine.measure.bench.made import sample
+
+SETTINGS = Settings(seed=7)
+
+
+def asks(suite: str, settings: Settings = SETTINGS, number: int = 0) -> list[Ask]:
+    groups = SUITES[suite].groups(settings)
+    return [ask for group in groups for step in group.make(number) for ask in step]
+
+
+def test_what_the_issue_names() -> None:
+    assert len(RESOLUTIONS) == 10 and RESOLUTIONS[0] == (224, 224) and RESOLUTIONS[-1] == (1920, 1080)
+    assert len(QUICK_RESOLUTIONS) == 4 and set(QUICK_RESOLUTIONS) <= set(RESOLUTIONS)
+    assert len(CLIPS) == 9 and (CLIPS[0], CLIPS[-2], CLIPS[-1]) == ((2, 0.5), (32, 4.0), (64, 4.0))
+    assert len(QUICK_CLIPS) == 3 and set(QUICK_CLIPS) <= set(CLIPS)
+    assert streams.STREAMS == (1, 2, 4, 8, 16, 32)
+    assert set(SUITES) == {"text", "image", "video", "cache", "concurrency", "peers", "startup"}
+
+
+@pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "peers", "startup"])
+def test_rounds_repeat_and_differ(suite: str) -> None:
+    """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
+    settings = Settings(seed=7, quick=True)
+    first, again = asks(suite, settings), asks(suite, settings)
+    assert [ask.question for ask in first] == [ask.question for ask in again]
+    for other in (asks(suite, settings, 1), asks(suite, settings, WARM_UP), asks(suite, Settings(seed=8, quick=True))):
+        beginnings = [_beginning(ask) for ask in first]
+        assert set(beginnings).isdisjoint(_beginning(ask) for ask in other)
+
+
+def _beginning(ask: Ask) -> Any:
+    question = ask.question
+    if question.system:
+        return question.system.split()[0]
+    return question.media[0].data if question.media else question.text.split()[0]
+
+
+def test_pictures() -> None:
+    picture = scene((64, 48), "a")
+    assert picture.size == (64, 48) and picture.getpixel((32, 24)) == COLOURS[colour("a")]
+    (ask,) = [ask for ask in asks("image") if ask.case and ask.case.name == "1280x720"]
+    assert Image.open(io.BytesIO(ask.question.media[0].data)).size == (1280, 720)
+    assert ask.question.media[0].url.startswith("data:image/png;base64,") and ask.question.expect in COLOURS
+    marks = {png(mark(Image.new("RGB", (64, 64)), seed)).data for seed in range(50)}
+    assert len(marks) == 50
+    assert len(words("x", 37).split()) == 37 and words("x", 5) != words("y", 5)
+
+
+def _decoded(medium: Medium, frames: FrameSampling) -> Any:
+    from engine.config import MediaLimits
+    from engine.media.load import load_media
+    from engine.types import Part
+
+    return load_media(Part("video", url=medium.url), MediaLimits(), frames)
+
+
+def test_clips_have_the_frames_that_were_asked_for(tmp_path: Path) -> None:
+    first = clips.cut(clips.default_clip(), 4.0, "a")
+    again, other = clips.cut(clips.default_clip(), 4.0, "a"), clips.cut(clips.default_clip(), 4.0, "b")
+    sampling = FrameSampling(fps=2.0, max_frames=8)
+    media = [_decoded(medium, sampling) for medium in (first, again, other)]
+    assert {len(one.frames) for one in media} == {8} and media[0].duration_s == pytest.approx(4.0, abs=0.2)
+    assert media[0].sha256 == media[1].sha256 != media[2].sha256
+    grey = _decoded(clips.blanked(clips.default_clip(), 4.0), sampling)
+    assert grey.pixels.shape == media[0].pixels.shape and int(grey.pixels.std()) < 3 < int(media[0].pixels.std())
+    longest = _decoded(clips.cut(clips.default_clip(), 16.0, "a"), FrameSampling(fps=4.0, max_frames=64))
+    assert len(longest.frames) == 64
+    (tmp_path / "no.mp4").write_bytes(b"no clip")
+    with pytest.raises(BadMedia, match=r"no\.mp4"):
+        clips.cut(tmp_path / "no.mp4", 1.0, "a")
+
+
+def test_arrivals_are_poisson() -> None:
+    """The first at once; the mean gap is 1 / rate, its deviation too."""
+    times = streams.arrivals(4000, "seed")
+    gaps = [b - a for a, b in pairwise(times)]
+    mean = sum(gaps) / len(gaps)
+    deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
+    assert times[0] == 0 and mean == pytest.approx(1 / streams.ARRIVALS_PER_S, rel=0.08)
+    assert deviation == pytest.approx(mean, rel=0.1)
+
+
+def test_a_gap_is_told_in_chunks() -> None:
+    """Pieces at 0.1, 0.2, 0.3, 0.9, 1.0 and 6.0 s; from 0.2 to 0.95 s a prompt of 10 chunks is read: a gap of 8."""
+    running, long = Case("concurrency", "running"), Case("concurrency", "long")
+    stream = replace(sample(0.1), itl_s=(0.1, 0.1, 0.6, 0.1, 5.0))
+    prompt = sample(0.75, started_s=0.2, prompt_tokens=10 * streams.CHUNK_TOKENS)
+    taken = Taken(((running, stream), (long, prompt)), Status(), ())
+    ((gap_s, chunks),) = streams.gaps_of(taken, running, long)
+    assert gap_s == pytest.approx(0.6) and chunks == pytest.approx(8.0), "the 5 s after the prompt do not count"
+
+
+def test_memory_saved() -> None:
+    """The first user's KV is 100, nine more add 2 each: 118 instead of 1,000."""
+    held = [Status(kv_bytes=50 + n) for n in (100, *(100 + 2 * user for user in range(1, 10)))]
+    assert reuse.kv_saved(Taken((), Status(kv_bytes=50), tuple(held))) == pytest.approx(1 - 118 / 1000)
+    assert reuse.kv_saved(Taken((), Status(), (Status(),))) is None
+    assert reuse.kv_saved(Taken((), Status(kv_bytes=50), (Status(kv_bytes=40), Status(kv_bytes=60)))) is None
+
+
+async def measured(engine: Any, suite: str, only: Sequence[str], **settings: Any) -> Result:
+    await engine.ready()
+    asked = Settings(prompts=1, warmup=0, quick=True, temperature=0.0, only=tuple(only), **settings)
+    run = Run([SUITES[suite]], [EngineTarget(engine)], asked)
+    async for _ in run.events():
+        pass
+    return run.result()
+
+
+async def test_the_cache_suite_on_the_demo_model(demo_engine: Any) -> None:
+    """Labels hold, the system prompt is stored once, and a repeat is faster than what it repeats."""
+    only = ("2,000-token system prompt, first user", "1024x1024 picture, cold", "clip of 64 frames, cold")
+    result = await measured(demo_engine, "cache", only)
+    assert result.canary is True and all(point.canary.ok for point in result.points)
+    tokens = [sample.prompt_tokens for point in result.points[:1] for sample in point.samples]
+    assert all(abs(count - 2040) < 200 for count in tokens), tokens
+    by_title = {one.title: one.ratio.value for one in result.compared}
+    assert by_title["first token, 2,000-token system prompt: first user / the next"] > 2
+    assert by_title["first token: clip of 64 frames, cold / exact repeat"] > 1.2
+    ((_, saved),) = result.facts
+    assert saved.unit == "%" and 60 < saved.value < 75, "four users can save at most three quarters"
+
+
+async def test_concurrency_on_the_demo_model(demo_engine: Any) -> None:
+    result = await measured(demo_engine, "concurrency", ("1 stream", "4 streams"), max_tokens=8)
+    one, four = result.points
+    assert (len(one.samples), len(four.samples)) == (1, 4) and result.canary is True
+    assert {sample.num_media for sample in four.samples} == {0, 1}, "text and pictures"
+    started = sorted(sample.started_s for sample in four.samples)
+    assert started[-1] - started[0] < max(sample.started_s + sample.e2e_s for sample in four.samples) - started[0]
+    (ratio,) = result.compared
+    assert ratio.metric == "total_tps" and (ratio.over, ratio.under) == ("4 streams", "1 stream")

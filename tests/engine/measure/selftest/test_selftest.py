@@ -1,0 +1,235 @@
+"""vllm-mlx selftest on real engines: all ticks where the engine is right, and a fault in its row where it is broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from engine import cli
+from engine.cache import tensors
+from engine.cache.prefix import PrefixCache
+from engine.cache.row_state import RowState
+from engine.config import EngineConfig, ModelSpec
+from engine.core import Engine
+from engine.measure.selftest import checks, drawn
+from engine.measure.selftest.judge import Row
+from engine.measure.selftest.lab import Lab
+from engine.measure.selftest.witness import Witness
+from engine.models import sampling
+from engine.models.adapter import Adapter
+from engine.models.batch import Batch
+from engine.prompt import build as prompt
+from tests.pictures import encode, picture
+
+TinyModel = Callable[..., Path]
+PICTURE_ROWS = {name for name in checks.CHECKS if "picture" in name or "clip" in name}
+
+
+@asynccontextmanager
+async def opened(source: Path | str, **settings: Any) -> AsyncIterator[Lab]:
+    """A laboratory on an engine of its own: its witness has to be there from the start."""
+    witness = Witness()
+    engine = Engine(EngineConfig(model=ModelSpec(str(source)), **settings), witness)
+    engine.start()
+    try:
+        yield Lab(engine, witness, await engine.ready(), drawn.circle())
+    finally:
+        engine.stop()
+
+
+async def rows(source: Path | str, **settings: Any) -> dict[str, Row]:
+    async with opened(source, **settings) as lab:
+        found = [row async for row in checks.rows(lab)]
+        assert not lab.witness.seen and not lab.witness.followed, "records are kept of requests that are long gone"
+    assert [row.name for row in found] == list(checks.CHECKS)
+    return {row.name: row for row in found}
+
+
+def outcomes(found: dict[str, Row]) -> dict[str, set[str]]:
+    said: dict[str, set[str]] = {}
+    for row in found.values():
+        said.setdefault(row.outcome, set()).add(row.name)
+    return said
+
+
+def test_the_demo_model_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a photograph's aspect and format: a JPEG that is wider than high."""
+    (tmp_path / "mine.jpg").write_bytes(encode(picture("green", "triangle", (160, 90)), "JPEG"))
+    out = tmp_path / "selftest.json"
+    status = cli.main(["selftest", "demo", "--image", str(tmp_path / "mine.jpg"), "--json", str(out)])
+    said, written = capsys.readouterr().out, json.loads(out.read_text())
+    assert status == 0 and written["passed"], said
+    assert said.count("✓") == len(written["rows"]) == len(checks.CHECKS), said
+    assert {"mlx", "mlx-lm", "mlx-vlm", "python"} <= set(written["versions"]) and "11 passed." in said
+    assert written["machine"]["chip"] in said and written["settings"]["model"]["source"] == "demo"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_a_vision_model(tiny_model: TinyModel, dtype: str) -> None:
+    found = outcomes(await rows(tiny_model("qwen3_vl", dtype)))
+    assert "fault" not in found and "n/a" not in found, found
+
+
+async def test_a_text_model_skips_the_pictures_in_words(tiny_model: TinyModel) -> None:
+    found = await rows(tiny_model("qwen3"))
+    assert outcomes(found) == {"ok": set(checks.CHECKS) - PICTURE_ROWS, "n/a": PICTURE_ROWS}
+    assert all("takes no" in found[name].detail for name in PICTURE_ROWS)
+
+
+async def test_a_family_that_is_kept_in_snapshots_says_so(tiny_model: TinyModel) -> None:
+    found = await rows(tiny_model("gemma3"))
+    shared = "warm = cold: the same beginning"
+    assert outcomes(found) == {"ok": set(checks.CHECKS) - {shared}, "n/a": {shared}}
+    assert "snapshots" in found[shared].detail and "snapshot" in found["warm = cold: the same text"].detail
+
+
+async def test_what_the_options_switch_off_is_not_ticked(tiny_model: TinyModel) -> None:
+    base = EngineConfig()
+    found = await rows(tiny_model("qwen3"), cache=replace(base.cache, enabled=False), max_num_seqs=1)
+    assert outcomes(found) == {
+        "ok": {"cancelled = never started"},
+        "n/a": set(checks.CHECKS) - {"cancelled = never started"},
+    }
+
+
+# -- sabotage: the matching row fails ----------------------------------------------------------------------------------
+
+
+def unsalted_hash(patch: pytest.MonkeyPatch) -> None:
+    """Every picture has the key of every other."""
+    real = prompt.cache_ids
+    patch.setattr(
+        prompt, "cache_ids", lambda ids, marks, spans, contents: real(ids, marks, spans, ["x"] * len(contents))
+    )
+
+
+def shifted_frames(patch: pytest.MonkeyPatch) -> None:
+    """A clip's frames come one late."""
+    real = prompt._clips
+    patch.setattr(
+        prompt, "_clips", lambda loaded, media: [replace(c, pixels=c.pixels[[0, *range(len(c.pixels) - 1)]])
+                                                 for c in real(loaded, media)]
+    )  # fmt: skip
+
+
+def shared_sampler(patch: pytest.MonkeyPatch) -> None:
+    """The first request's sampler rules the whole batch until it drains."""
+    real, held = Batch.add, []
+
+    def add(self: Batch, decode: Any) -> int:
+        if not len(self):
+            held.clear()
+        held.append(decode.sampler)
+        return real(self, replace(decode, sampler=held[0]))
+
+    patch.setattr(Batch, "add", add)
+
+
+def shared_key(patch: pytest.MonkeyPatch) -> None:
+    """All requests draw from one random key."""
+    real, held = sampling.make_sampler, []
+
+    def make(settings: Any, forced: Any = ()) -> Any:
+        if not settings.temperature:
+            return real(settings, forced)
+        held.append(real(settings))
+        return held[0]
+
+    patch.setattr(sampling, "make_sampler", make)
+
+
+def blind_tower(patch: pytest.MonkeyPatch) -> None:
+    """The picture never reaches the model: its placeholders are read as any token."""
+    patch.setattr(Adapter, "embed", lambda self, prompt, cache, first=0: None)
+
+
+def swapped_rows(patch: pytest.MonkeyPatch) -> None:
+    real = Adapter.__call__
+    patch.setattr(Adapter, "__call__", lambda self, ids, cache: real(self, ids, cache)[::-1])
+
+
+def mixed_deltas(patch: pytest.MonkeyPatch) -> None:
+    """A row that leaves takes another row's M-RoPE delta with it."""
+
+    def filtered(self: RowState, keep: Any) -> None:
+        self.deltas = self.deltas[: len(list(keep))]
+
+    patch.setattr(RowState, "filter", filtered)
+
+
+def wrong_blocks(patch: pytest.MonkeyPatch) -> None:
+    """What is reused are the keys of one token with the values of the next."""
+    real = tensors.join
+
+    def join(parts: Any, cache: Any) -> None:
+        rolled = [([(mx.roll(keys, 1, axis=2), values) for keys, values in payload], n) for payload, n in parts]
+        real(rolled, cache)
+
+    patch.setattr(tensors, "join", join)
+
+
+def wrong_count(patch: pytest.MonkeyPatch) -> None:
+    """Receipts count a token that is not there."""
+    real = prompt._receipts
+    patch.setattr(prompt, "_receipts", lambda *a: tuple(replace(r, tokens=r.tokens + 1) for r in real(*a)))
+
+
+def held_blocks(patch: pytest.MonkeyPatch) -> None:
+    """Who is cancelled does not give its blocks back."""
+    patch.setattr(PrefixCache, "end", lambda self, lease: None)
+
+
+TWINS = [
+    ("demo", unsalted_hash, "warm = cold: another picture is another"),
+    ("qwen3_vl", unsalted_hash, "warm = cold: another picture is another"),
+    ("gemma3", unsalted_hash, "warm = cold: another picture is another"),
+    ("qwen3_vl", wrong_blocks, "warm = cold: the same text"),
+    ("qwen3_vl", wrong_blocks, "warm = cold: the same picture, another question"),
+    ("qwen3", wrong_blocks, "warm = cold: the same beginning"),
+    ("qwen3", swapped_rows, "batched = alone: text"),
+    ("qwen3", shared_sampler, "batched = alone: seeded sampling"),
+    ("qwen3", shared_key, "batched = alone: seeded sampling"),
+    ("qwen3_vl", mixed_deltas, "batched = alone: a picture beside text"),
+    ("demo", blind_tower, "a picture changes the answer"),
+    ("qwen3_vl", blind_tower, "a picture changes the answer"),
+    ("gemma3", blind_tower, "a picture changes the answer"),
+    ("qwen3_vl", wrong_count, "receipt = processor: a picture"),
+    ("demo", shifted_frames, "receipt = processor: a clip's frames"),
+    ("qwen3", held_blocks, "cancelled = never started"),
+]
+
+
+@pytest.mark.parametrize(("family", "sabotage", "name"), TWINS, ids=lambda value: getattr(value, "__name__", value))
+async def test_sabotage_is_seen(
+    tiny_model: TinyModel,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    name: str,
+) -> None:
+    sabotage(monkeypatch)
+    async with opened("demo" if family == "demo" else tiny_model(family)) as lab:
+        await lab.ask(lab.short("Hello."))
+        outcome, said = await checks.CHECKS[name](lab)
+    assert outcome == "fault", said
+
+
+async def test_a_request_that_fails_is_a_fault_of_its_row(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the rows after it are asked all the same."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no clips today")
+
+    monkeypatch.setattr(prompt, "_metadata", broken)
+    found = await rows(tiny_model("qwen3_vl"))
+    assert {name for name, row in found.items() if row.outcome == "fault"} == {"receipt = processor: a clip's frames"}
+    assert found["cancelled = never started"].outcome == "ok"

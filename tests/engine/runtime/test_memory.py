@@ -1,0 +1,44 @@
+"""memory: what is left beside the weights is shared; a batch counts as rows times its longest. Pure Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config import CacheConfig
+from engine.runtime.memory import GROWTH_TOKENS, padded_tokens, share
+
+GIB = 1024**3
+
+
+def test_stored_kv_gets_what_was_asked_for_where_there_is_room() -> None:
+    budget = share(64 * GIB, 0.5, 12 * GIB, 4 * GIB, token_bytes=1024)
+    assert (budget.stored_bytes, budget.row_bytes) == (4 * GIB, 16 * GIB)
+    assert budget.row_tokens == 16 * GIB // 1024
+
+
+def test_stored_kv_and_features_are_cut_alike_to_what_they_may_have() -> None:
+    asked = CacheConfig(max_bytes=3 * GIB, max_feature_bytes=GIB)
+    assert asked.within(8 * GIB) == asked
+    cut = asked.within(GIB)
+    assert cut.total_bytes <= GIB
+    assert (cut.max_bytes, cut.max_feature_bytes) == (3 * GIB // 4, GIB // 4)
+
+
+def test_running_rows_keep_half_of_a_small_rest() -> None:
+    budget = share(16 * GIB, 0.5, 6 * GIB, 4 * GIB, token_bytes=1024)
+    assert (budget.stored_bytes, budget.row_bytes) == (GIB, GIB)
+
+
+def test_weights_that_fill_the_memory_leave_nothing() -> None:
+    assert share(8 * GIB, 0.9, 9 * GIB, GIB, token_bytes=1).row_tokens == 0
+
+
+def test_an_unknown_size_of_a_token_is_no_limit() -> None:
+    assert share(8 * GIB, 0.9, GIB, GIB, token_bytes=0).row_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tokens"), [((), 0), ((10,), 10 + GROWTH_TOKENS), ((10, 1000, 1), 3 * (1000 + GROWTH_TOKENS))]
+)
+def test_a_batch_is_padded_to_its_longest_row(lengths: tuple[int, ...], tokens: int) -> None:
+    assert padded_tokens(lengths) == tokens

@@ -1,0 +1,171 @@
+"""scheduler: first in, first out; prompts take turns; a cancelled sequence leaves no trace. Pure Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import Busy
+from engine.runtime.scheduler import Scheduler, Sequence
+from engine.types import Request
+
+
+def sequence(name: str) -> Sequence:
+    return Sequence(id=name, request=Request(), post=lambda _: None, accepted_s=0.0, submitted_s=0.0)
+
+
+def filled(*names: str, max_num_seqs: int = 4, max_queue: int = 8) -> Scheduler:
+    scheduler = Scheduler(max_num_seqs, max_queue, chunk_tokens=16)
+    for name in names:
+        scheduler.submit(sequence(name))
+    return scheduler
+
+
+def admit_all(scheduler: Scheduler) -> list[str]:
+    out = []
+    while (admitted := scheduler.admit()) is not None:
+        out.append(admitted.id)
+    return out
+
+
+def test_admission_is_first_in_first_out_up_to_the_room() -> None:
+    scheduler = filled("a", "b", "c", max_num_seqs=2)
+    assert admit_all(scheduler) == ["a", "b"]
+    assert [s.stage for s in scheduler] == ["prefill", "prefill", "waiting"]
+    scheduler.remove(scheduler.find("a"))  # type: ignore[arg-type]
+    assert admit_all(scheduler) == ["c"]
+
+
+def test_rows_that_decode_take_room_too() -> None:
+    scheduler = filled("a", "b", max_num_seqs=1)
+    first = scheduler.admit()
+    assert first is not None
+    scheduler.ready(first)
+    assert first.stage == "decode"
+    assert scheduler.admit() is None
+
+
+def test_half_read_prompts_are_bounded() -> None:
+    names = [str(i) for i in range(20)]
+    scheduler = filled(*names, max_num_seqs=100, max_queue=100)
+    assert admit_all(scheduler) == names[: scheduler.prefill_batch_size]
+
+
+def test_a_full_queue_refuses_and_stays_as_it_was() -> None:
+    scheduler = filled("a", "b", max_queue=2)
+    with pytest.raises(Busy) as caught:
+        scheduler.submit(sequence("c"))
+    assert caught.value.status == 429
+    assert [s.id for s in scheduler] == ["a", "b"]
+    scheduler.admit()
+    scheduler.submit(sequence("c"))
+
+
+def test_prompts_take_turns() -> None:
+    scheduler = filled("a", "b", "c")
+    admit_all(scheduler)
+    turns = [scheduler.next_prefill() for _ in range(6)]
+    assert [turn[0].id for turn in turns if turn] == ["a", "b", "c", "a", "b", "c"]
+    assert all(turn and turn[1] == 16 for turn in turns)
+
+
+def test_a_prompt_alone_is_read_in_large_pieces() -> None:
+    scheduler = filled("a")
+    admit_all(scheduler)
+    turn = scheduler.next_prefill()
+    assert turn is not None
+    assert turn[1] > 16
+    scheduler.submit(sequence("b"))
+    turn = scheduler.next_prefill()
+    assert turn is not None
+    assert turn[1] == 16, "somebody waits: small pieces from now on"
+
+
+def test_nothing_to_prefill() -> None:
+    assert filled("a").next_prefill() is None
+
+
+@pytest.mark.parametrize("stage", ["waiting", "prefill", "decode"])
+def test_remove_at_any_stage_leaves_no_trace(stage: str) -> None:
+    scheduler = filled("a", "b")
+    target = scheduler.find("a")
+    assert target is not None
+    if stage != "waiting":
+        scheduler.admit()
+    if stage == "decode":
+        scheduler.ready(target)
+    assert target.stage == stage
+    scheduler.remove(target)
+    assert target.stage == "finished"
+    assert scheduler.find("a") is None
+    assert [s.id for s in scheduler] == ["b"]
+    assert len(scheduler) == 1
+    scheduler.remove(target)
+    assert len(scheduler) == 1, "removing twice is harmless"
+
+
+def test_turns_go_on_when_one_leaves() -> None:
+    scheduler = filled("a", "b", "c")
+    admit_all(scheduler)
+    scheduler.next_prefill()
+    gone = scheduler.find("b")
+    assert gone is not None
+    scheduler.remove(gone)
+    turns = [scheduler.next_prefill() for _ in range(4)]
+    assert [turn[0].id for turn in turns if turn] == ["c", "a", "c", "a"]
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def opened(scheduler: Scheduler, name: str, num_prompt: int) -> Sequence:
+    """A sequence whose prompt has been built, as the engine thread leaves it."""
+    found = scheduler.find(name)
+    assert found is not None
+    found.num_prompt, found.row = num_prompt, object()
+    return found
+
+
+def in_memory(max_row_tokens: int | None, **prompts: int) -> tuple[Scheduler, list[Sequence]]:
+    scheduler = filled(*prompts)
+    scheduler.max_row_tokens = max_row_tokens
+    admit_all(scheduler)
+    return scheduler, [opened(scheduler, name, tokens) for name, tokens in prompts.items()]
+
+
+def test_a_prompt_that_does_not_fit_beside_the_others_waits_until_they_are_gone() -> None:
+    scheduler, (a, b) = in_memory(2000, a=1000, b=900)
+    assert scheduler.grant(a)
+    assert not scheduler.grant(b), "two rows of 1,000 and room to answer are more than 2,000"
+    assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"a"}  # type: ignore[index]
+    scheduler.remove(a)
+    assert scheduler.next_prefill()[0] is b  # type: ignore[index]
+
+
+def test_padding_counts_a_short_row_beside_a_long_one_is_as_long() -> None:
+    scheduler, (a, b) = in_memory(2000, a=1000, b=10)
+    assert scheduler.grant(a)
+    assert not scheduler.grant(b)
+
+
+def test_a_row_alone_always_goes_and_without_a_limit_all_do() -> None:
+    scheduler, (a,) = in_memory(0, a=1000)
+    assert scheduler.grant(a)
+    scheduler, rows = in_memory(None, a=10_000, b=10_000)
+    assert all(scheduler.grant(row) for row in rows)
+
+
+def test_nothing_is_opened_behind_a_prompt_that_waits_for_memory() -> None:
+    scheduler, (a, _) = in_memory(1500, a=1000, b=900)
+    scheduler.submit(sequence("c"))
+    scheduler.admit()
+    assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"a"}  # type: ignore[index]
+    scheduler.remove(a)
+    assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"b", "c"}  # type: ignore[index]
+
+
+def test_what_was_granted_stays_granted() -> None:
+    scheduler, (a, b) = in_memory(3000, a=1000, b=100)
+    assert scheduler.grant(a)
+    assert scheduler.grant(b)
+    a.num_generated = 5000
+    assert scheduler.grant(b)

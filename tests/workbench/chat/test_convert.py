@@ -1,0 +1,146 @@
+"""workbench.chat.convert: entries <-> requests and displayed messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.types import Done, Part, Request, Sampling, Timing, Usage
+from workbench.chat import convert
+from workbench.chat.convert import Entry, Settings
+
+PICTURE = Entry("user", "image", path="/up/cat.png")
+QUESTION = Entry("user", "text", "What is it?")
+ANSWER = Entry("assistant", "text", "A cat.")
+NOTE = Entry("assistant", "note", "12 tokens in")
+CHAT = (PICTURE, QUESTION, ANSWER, NOTE)
+
+
+def test_media_come_before_the_words_and_keep_their_order():
+    entries = convert.user_entries("Compare", ["/up/a.png", "/up/b.MP4", "/up/c.jpg"])
+    assert [(e.kind, e.path) for e in entries] == [
+        ("image", "/up/a.png"),
+        ("video", "/up/b.MP4"),
+        ("image", "/up/c.jpg"),
+        ("text", None),
+    ]
+
+
+def test_blank_text_is_no_entry():
+    assert convert.user_entries(" \n", []) == ()
+    assert convert.user_entries(" \n", ["/up/a.png"]) == (Entry("user", "image", path="/up/a.png"),)
+
+
+def test_raw_text_is_sent_as_typed():
+    code = "    def f():\n        return 1\n"
+    request = convert.to_request(convert.user_entries(code, []), Settings())
+    assert request.messages[0].parts == (Part("text", code, param="message"),)
+
+
+def test_neighbours_of_one_role_become_one_message_and_display_only_entries_are_left_out():
+    thought = Entry("assistant", "reasoning", "hm")
+    failed = Entry("assistant", "error", "no")
+    request = convert.to_request((PICTURE, QUESTION, thought, ANSWER, NOTE, QUESTION, failed), Settings(), "tab-1")
+    assert [(m.role, [p.kind for p in m.parts]) for m in request.messages] == [
+        ("user", ["image", "text"]),
+        ("assistant", ["text"]),
+        ("user", ["text"]),
+    ]
+    assert request.messages[0].parts[0].path == "/up/cat.png"
+    assert (request.source, request.session) == ("chat", "tab-1")
+
+
+def test_a_question_asked_again_after_a_failure_joins_the_first_one():
+    failed = Entry("assistant", "error", "no")
+    request = convert.to_request((PICTURE, failed, QUESTION), Settings())
+    assert [(m.role, [p.kind for p in m.parts]) for m in request.messages] == [("user", ["image", "text"])]
+
+
+def test_settings_reach_the_request():
+    settings = Settings(system="Be brief.", sampling=Sampling(temperature=0.0, seed=3), max_tokens=7)
+    request = convert.to_request((QUESTION,), settings)
+    assert request.messages[0].role == "system"
+    assert request.messages[0].parts[0].text == "Be brief."
+    assert (request.sampling.temperature, request.sampling.seed, request.max_tokens) == (0.0, 3, 7)
+    assert [m.role for m in convert.to_request((QUESTION,), Settings(system="  ")).messages] == ["user"]
+
+
+def test_one_displayed_message_per_entry_in_the_same_order():
+    shown = convert.to_chatbot(CHAT)
+    assert len(shown) == len(CHAT)
+    assert shown[0]["content"] == {"path": "/up/cat.png", "alt_text": "cat.png"}
+    assert shown[2] == {"role": "assistant", "content": "A cat."}
+
+
+def test_a_file_name_in_an_error_cannot_become_markup():
+    shown = convert.to_chatbot([Entry("assistant", "error", "<img src=x onerror=alert(1)>.png\n\nis **no** picture")])
+    assert "<img" not in shown[0]["content"]
+    assert "\n" not in shown[0]["content"]  # a blank line would end the HTML block and start Markdown
+
+
+def test_note_says_what_the_api_says():
+    timing = Timing(ttft_ms=212.4, decode_ms=980.0, completion_tokens=50, prompt_tokens=1204)
+    done = Done("stop", Usage(1204, 50), timing)
+    assert convert.note(done) == "1,204 tokens in · 50 out · first token 212 ms · 50.0 tokens/s"
+
+
+@pytest.mark.parametrize(("reason", "words"), [("length", "length limit reached"), ("cancelled", "stopped")])
+def test_note_says_why_an_answer_ended_early(reason, words):
+    timing = Timing(ttft_ms=1500.0, decode_ms=0.0, completion_tokens=1, prompt_tokens=9)
+    note = convert.note(Done(reason, Usage(9, 1, cached_tokens=4), timing))
+    assert note == f"9 tokens in (4 from cache) · 1 out · first token 1.50 s · {words}"
+
+
+def test_what_came_from_the_cache_leads_to_the_strip_of_its_request():
+    words = "1,204 tokens in (1,100 from cache) · 50 out"
+    asked = Request(id='chat-1"><b>')
+    (shown,) = convert.to_chatbot([Entry("assistant", "note", words, request=asked)])
+    link = '(<a href="#strip-chat-1&quot;&gt;&lt;b&gt;">1,100 from cache</a>)'
+    assert link in shown["content"] and shown["content"].count("<a ") == 1
+    assert "<a " not in convert.to_chatbot([Entry("assistant", "note", words)])[0]["content"]
+    assert "<a " not in convert.to_chatbot([Entry("assistant", "note", "9 tokens in", request=asked)])[0]["content"]
+
+
+def test_stopped_note():
+    assert convert.stopped_note(37) == "37 out · stopped"
+    assert convert.stopped_note(0) == "stopped before the first token"
+
+
+def test_retry_keeps_the_question_and_drops_the_answer():
+    assert convert.before_answer(CHAT, 1) == (PICTURE, QUESTION)
+    assert convert.before_answer(CHAT, 3) == (PICTURE, QUESTION)
+
+
+def test_edit_keeps_the_picture():
+    assert convert.edited(CHAT, 1, "What colour?") == (PICTURE, Entry("user", "text", "What colour?"))
+    assert convert.edited(CHAT, 0, "text for a picture") == (PICTURE,)
+
+
+def test_undo_gives_the_last_turn_back():
+    longer = (*CHAT, PICTURE, QUESTION, ANSWER, NOTE)
+    assert convert.undone(longer, 5) == (CHAT, "What is it?", ["/up/cat.png"])
+    assert convert.undone(CHAT, 1) == ((), "What is it?", ["/up/cat.png"])
+
+
+@pytest.mark.parametrize("index", [-1, -100])
+def test_an_index_that_means_nothing_is_refused(index):
+    with pytest.raises(IndexError):
+        convert.edited(CHAT, index, "x")
+
+
+def test_an_index_beyond_the_end_is_the_last_question():
+    assert convert.before_answer(CHAT, 99) == (PICTURE, QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("a.WAV", "audio"),
+        ("a.mp3", "audio"),
+        ("a.ogg", "audio"),
+        ("a.ogv", "video"),
+        ("a.mp4", "video"),
+        ("a", "image"),
+    ],
+)
+def test_a_file_is_sent_as_what_its_name_says(path: str, kind: str) -> None:
+    assert [entry.kind for entry in convert.user_entries("", [path])] == [kind]

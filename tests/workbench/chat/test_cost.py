@@ -1,0 +1,65 @@
+"""workbench.chat.cost: what a message would cost, in words; and how a fitted file is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.types import FrameSampling, MediaReceipt, Message, Part, Preflight, Request
+from workbench.chat.convert import Entry, Settings, fitted_entries, to_request, user_entries
+from workbench.chat.cost import line
+
+PICTURE = MediaReceipt("image", 1, (9, 9), (9, 9), 1_024, "ab")
+CLIP = replace(PICTURE, kind="video", tokens=3_000, frames=((0, 0.0), (9, 1.0)))
+
+
+def found(num_tokens: int, *media: MediaReceipt, context: int = 8_192, ttft_ms: float | None = None) -> Preflight:
+    return Preflight(tuple(range(num_tokens)), context, media, ttft_ms=ttft_ms)
+
+
+def test_a_picture_is_told_by_its_tokens_and_what_is_left():
+    told = line(Request(), found(1_024, PICTURE, ttft_ms=480.0), 1)
+    assert told["words"] == "picture 1,024 tokens · 7,168 left"
+    assert told["more"] == "first token in about 480 ms"
+    assert (told["state"], told["can_fit"]) == ("fits", False)
+
+
+def test_of_a_longer_chat_only_the_new_media_are_named():
+    assert line(Request(), found(6_000, CLIP, PICTURE), 1)["words"] == "picture 1,024 tokens · 2,192 left"
+    assert line(Request(), found(6_000, CLIP, PICTURE), 2)["words"] == "1 clip, 1 picture 4,024 tokens · 2,192 left"
+    assert line(Request(), found(6_000, CLIP, PICTURE), 0)["words"] == "6,000 tokens · 2,192 left"
+
+
+def test_it_says_before_sending_that_it_does_not_fit():
+    told = line(Request(), found(9_000, PICTURE, ttft_ms=480.0), 1)
+    assert told["state"] == "over"
+    assert not told["more"], "what is refused has no first token"
+    assert told["can_fit"]
+    assert "does not fit: 9,000 tokens in a context of 8,192" in told["words"]
+    asked = line(Request(max_tokens=500), found(8_000, PICTURE), 1)
+    assert asked["state"] == "over"
+    assert "192 left, but 500 are asked for" in asked["words"]
+    assert not line(Request(), found(9_000), 0)["can_fit"], "words alone cannot be made smaller"
+
+
+def test_little_room_for_an_answer_is_told_too():
+    told = line(Request(), found(8_000, PICTURE), 1)
+    assert (told["state"], told["can_fit"]) == ("tight", True)
+
+
+def test_a_fitted_file_is_sent_as_it_was_fitted():
+    entries = (*user_entries("What?", ["/up/a.png", "/up/b.mp4"]), Entry("assistant", "note", "9 out"))
+    request = to_request(entries, Settings())
+    small = [
+        replace(part, max_pixels=64, frames=FrameSampling(max_frames=2)) if part.kind != "text" else part
+        for part in request.messages[0].parts
+    ]
+    fitted = fitted_entries(entries, replace(request, messages=(Message("user", tuple(small)),)))
+    assert to_request(fitted, Settings()).messages[0].parts == tuple(small)
+    by_path = {entry.path: entry.part for entry in fitted if entry.path and entry.part}
+    assert user_entries("What?", ["/up/a.png", "/up/b.mp4"], by_path) == fitted[:3]
+    assert user_entries("", ["/up/c.png"], by_path) == (Entry("user", "image", path="/up/c.png"),)
+
+
+def test_a_file_nobody_fitted_is_sent_as_it_comes():
+    request = to_request(user_entries("", ["/up/a.png"]), Settings())
+    assert request.messages[0].parts == (Part("image", path="/up/a.png", param="a.png"),)

@@ -1,0 +1,68 @@
+"""workbench.chat.receipts: what became of each medium, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.types import FeatureUse, MediaReceipt, Request
+from workbench.chat import receipts
+from workbench.chat.convert import Entry, to_chatbot
+from workbench.chat.session import Session
+
+PICTURE = MediaReceipt(
+    "image", 12_288, (640, 480), (128, 96), 12, "ab" * 32, (), 0, 0.25, 3.5, 2.0, 6.5, FeatureUse(misses=1)
+)
+CLIP = MediaReceipt(
+    "video", 900, (320, 240), (64, 48), 1_036, "cd" * 32, ((0, 0.0), (14, 0.583333)), 3, 1, 1, 1, 0, FeatureUse(1, 2)
+)
+
+
+def test_one_medium_is_told_on_the_line():
+    assert receipts.summary([PICTURE]) == "picture 640 × 480 → 128 × 96 seen · 12 tokens · encoded · 12 ms"
+    assert receipts.summary([CLIP]) == (
+        "clip 320 × 240 → 64 × 48 seen · 2 frames, 0 s to 0.58 s · 1,036 tokens · 1 of 3 parts reused · 3.0 ms"
+    )
+
+
+def test_several_media_are_summed_up():
+    assert receipts.summary([PICTURE, CLIP, PICTURE]) == "2 pictures, 1 clip · 1,060 tokens"
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [(None, ""), (FeatureUse(), "reused"), (FeatureUse(3, 0), "reused"), (FeatureUse(0, 3), "encoded")],
+)
+def test_whether_it_was_looked_at_anew(use, words):
+    assert receipts.reuse_of(replace(PICTURE, features=use)) == words
+
+
+def test_a_size_that_is_not_known_is_not_told():
+    assert receipts.sizes(replace(PICTURE, seen_px=(0, 0))) == "640 × 480"
+
+
+def test_a_sound_has_a_length_and_no_picture():
+    sound = MediaReceipt("audio", 900, (0, 0), (0, 0), 25, "ef" * 32, duration_s=1.25)
+    assert receipts.summary([sound]) == "sound 1.25 s · 25 tokens · 0.0 ms"
+    assert "<span>" not in receipts.to_html("chat-1", [sound])
+
+
+def test_the_receipt_stands_above_the_note_and_only_with_media():
+    note = Entry("assistant", "note", "9 out", request=Request(id='chat-1"'), media=(PICTURE, CLIP))
+    shown = to_chatbot([note])[0]["content"]
+    assert shown.startswith('<details class="receipt" id="chat-1&quot;">')
+    assert shown.index("</details>") < shown.index("note-note")
+    assert shown.count("<span></span>") == 3, "a place for each picture and frame"
+    assert "\n" not in shown, "Markdown would end the HTML at an empty line"
+    assert "details" not in to_chatbot([replace(note, media=())])[0]["content"]
+
+
+def test_only_the_chat_that_asked_knows_its_requests():
+    mine, other = Session(), Session()
+    request = Request(id="chat-1")
+    mine.entries = (Entry("assistant", "note", "9 out", request=request),)
+    assert mine.asked("chat-1") is request
+    assert other.asked("chat-1") is None
+    mine.clear()
+    assert mine.asked("chat-1") is None

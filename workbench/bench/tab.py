@@ -1,0 +1,262 @@
+"""The benchmark tab: start a suite on the model of this process, watch it, keep it, hold runs against each other.
+
+Parts draw themselves from plain values (bench/bench.js, bench/plot.js; with textContent only), filled once a second
+while the tab is shown; what did not change is not sent. The run is the process's, not a page's: workbench.bench.runs.
+It takes the whole machine, so only operators start one (engine.access.visibility); visitors read why not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from engine.errors import EngineError
+from engine.measure.bench import compare
+from engine.measure.bench.store import Store
+from engine.types import Snapshot
+from workbench.bench import results
+from workbench.bench.charts import charts
+from workbench.bench.live import Live, Shown
+from workbench.bench.runs import MEASURED, Bench, cannot, settings_of
+from workbench.drawn import QUIET, changed, drawn_parts, while_shown
+from workbench.shared import Shared
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+Json = dict[str, Any]
+
+NAME = "Benchmark"
+PARTS = ("panel", "charts", "tables", "runs", "file")
+WORDS = {
+    "text": ("Text", "Prompts of words, one after the other"),
+    "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
+    "video": ("Clips", "A clip at 2 to 64 frames; quick: 4, 8 and 16"),
+    "cache": ("Cache", "What the prefix cache saves: first ask against the next"),
+    "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16"),
+}
+NOT_YOURS = (
+    "A benchmark takes the whole machine, so only whoever runs this server may start one. On a machine of your own: "
+    "vllm-mlx-chat, or vllm-mlx-bench on the command line."
+)
+
+
+def build(engine: Engine, shared: Shared, store: Store | None = None) -> BenchTab:
+    """Lay out the tab inside the Tab context of the caller, who then calls `follow`."""
+    return BenchTab(engine, shared, Bench(engine, store))
+
+
+@dataclass
+class View:
+    """What one page has before it. sent: digests of the parts it got last. chosen: kept runs that are shown beside the
+    last one. without: the last run that is not to be shown, by its start. file: what the page is given to save
+    with the next parts."""
+
+    sent: dict[str, str] = field(default_factory=dict)
+    chosen: list[str] = field(default_factory=list)
+    without: float | None = None
+    file: Json = field(default_factory=dict)
+
+
+class BenchTab:
+    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+
+    def __init__(self, engine: Engine, shared: Shared, bench: Bench) -> None:
+        self._engine = engine
+        self._shared = shared
+        self.bench = bench
+        self.view = gr.State(View())  # Gradio copies it for each page that opens
+        with gr.Column(elem_id="bench"):
+            self.parts = drawn_parts("Bench", PARTS)
+        for part in self.parts[:4]:
+            part.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
+
+    def follow(self, tabs: gr.Tabs) -> None:
+        """Run the clock while this one of the tabs is shown."""
+        while_shown(tabs, self.tick, self.shown, self.view, self.parts)
+
+    async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
+        """A tab was chosen. Inputs: view. Outputs: clock, parts."""
+        if chosen.value != NAME:
+            return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
+        if self._shared.caller(page).operator:
+            await self.bench.refresh()
+            if not self.bench.running:
+                self.bench.look_soon()
+        return [gr.Timer(active=True), *await self.tick(view, page)]
+
+    async def tick(self, view: View, page: gr.Request) -> list[Any]:
+        """What changed since it was last sent. Inputs: view. Outputs: parts."""
+        if not self._shared.caller(page).operator:
+            values: tuple[Json, ...] = ({"operator": False, "note": NOT_YOURS}, {}, {}, {})
+        else:
+            runs = await self._shown(view)
+            values = (
+                self._panel(self._engine.snapshot()),
+                {"charts": charts(runs), "title": " / ".join(run.name for run in runs), "machine": self._machine(runs)},
+                await self._tables(runs),
+                self._runs(view),
+            )
+        file, view.file = view.file, {}
+        parts = [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=False)]
+        return [*parts, file or gr.skip()]
+
+    async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+        """A button was pressed. Inputs: view. Outputs: parts. The event says `action` and may say anything."""
+        if self._shared.caller(page).operator:
+            try:
+                await self._act(view, event)
+            except EngineError as error:
+                gr.Warning(error.message)
+        return await self.tick(view, page)
+
+    async def _act(self, view: View, event: gr.EventData) -> None:
+        action, name = str(getattr(event, "action", "")), str(getattr(event, "name", ""))
+        if action == "run":
+            self.bench.start(str(getattr(event, "suite", "")), settings_of(self._engine.snapshot().model, event))
+            view.without = None
+        elif action == "stop":
+            self.bench.stop()
+        elif action == "keep":
+            await self.bench.keep(name.strip())
+        elif action == "delete":
+            await self.bench.delete(name)
+        elif action == "show":
+            self._show(view, name, bool(getattr(event, "on", False)))
+        elif action == "export":
+            suffix = str(getattr(event, "suffix", ""))
+            text = await self.bench.file(name, suffix)
+            view.file = {
+                "name": f"{name or suggested(self.bench.live)}{suffix}",
+                "text": text,
+                "turn": time.monotonic(),
+            }
+
+    def _show(self, view: View, name: str, on: bool) -> None:
+        live = self.bench.live
+        if live and name == live.kept:
+            view.without = None if on else live.began_s
+        elif on and name not in view.chosen:
+            view.chosen.append(name)
+        elif not on and name in view.chosen:
+            view.chosen.remove(name)
+
+    async def _shown(self, view: View) -> list[Shown]:
+        """The runs on the page: those chosen, in their order, then the last one."""
+        held, live = {entry.name for entry in self.bench.entries}, self.bench.live
+        view.chosen = [name for name in view.chosen if name in held]
+        runs = [await self.bench.load(name) for name in view.chosen if not (live and name == live.kept)]
+        if live and view.without != live.began_s:
+            runs.append(live.shown())
+        return runs
+
+    def _panel(self, snapshot: Snapshot) -> Json:
+        live, bench, card = self.bench.live, self.bench, snapshot.model
+        facts = live.facts if live and live.facts else bench.facts
+        return {
+            "operator": True,
+            "note": "" if snapshot.state == "ready" else "The model is not ready.",
+            "suites": [
+                {"key": name, "name": WORDS[name][0], "words": WORDS[name][1], "cannot": cannot(name, card)}
+                for name in MEASURED
+            ],
+            "run": _going(live) if live and bench.running else None,
+            "end": _ended(live) if live and not bench.running else None,
+            "noise": _noise(live) if live else [],
+            "machine": results.machine(facts),
+            "roofline": results.roofline(facts, live.roofline if live else {}),
+        }
+
+    def _machine(self, runs: list[Shown]) -> str:
+        """What a picture of the charts says under its title."""
+        facts = runs[0].whole if runs and runs[0].whole else self.bench.facts
+        return " · ".join(results.machine(facts))
+
+    async def _tables(self, runs: list[Shown]) -> Json:
+        ended = [run for run in runs if run.whole]
+        base = ended[0] if len(ended) > 1 else None
+        compared = [
+            {
+                "key": f"{base.name} {run.name}",
+                "name": f"{run.name} over {base.name}",
+                **results.ratio_table(await self.bench.ratios(base, run)),
+                "caution": ", ".join(compare.differing(base.whole or {}, run.whole or {})),
+            }
+            for run in ended[1:]
+            if base
+        ]
+        measured = [{"key": run.key, "name": run.name, "facts": results.facts(run.whole)} for run in ended if run.whole]
+        return {
+            "tables": results.tables(runs),
+            "compared": compared,
+            "facts": [one for one in measured if one["facts"]],
+        }
+
+    def _runs(self, view: View) -> Json:
+        live = self.bench.live
+        kept = [
+            {
+                "key": entry.name,
+                "name": entry.name,
+                "words": results.entry(entry),
+                "canary": entry.canary,
+                "on": view.without != live.began_s if live and entry.name == live.kept else entry.name in view.chosen,
+            }
+            for entry in self.bench.entries
+        ]
+        return {
+            "runs": kept,
+            "last": bool(live and not live.kept and live.whole),
+            "on": bool(live and view.without != live.began_s),
+        }
+
+
+def _going(live: Live) -> Json:
+    """Progress of a run."""
+    return {
+        "words": results.asked_for(live),
+        "now": live.asked or "reading its first prompt",
+        "done": live.done,
+        "of": live.of,
+        "left": results.left(live.left_s(time.monotonic())),
+    }
+
+
+def _ended(live: Live) -> Json:
+    """What became of a run."""
+    result = live.result
+    if result is None:
+        return {
+            "words": live.error or "It was stopped before anything was measured.",
+            "bad": bool(live.error),
+            "keep": False,
+            "kept": live.kept,
+            "suggested": "",
+        }
+    words = "Stopped. What was measured until then is here." if result.stopped else "Done."
+    if result.canary is False:
+        words = "A check of the canary failed: these numbers are not to be believed. The table says which."
+    return {
+        "words": f"{results.asked_for(live)}: {words[0].lower()}{words[1:]}",
+        "bad": result.canary is False,
+        "keep": any(point.samples for point in result.points),
+        "kept": live.kept,
+        "suggested": suggested(live),
+    }
+
+
+def suggested(live: Live | None) -> str:
+    """A name for a run."""
+    if live is None or live.result is None:
+        return "run"
+    when = datetime.fromisoformat(live.result.started).astimezone(UTC)
+    return f"{live.suite} {when:%Y-%m-%d %H.%M.%S}"
+
+
+def _noise(live: Live) -> list[str]:
+    """What makes the numbers of this run worth less, each thing once."""
+    return list(dict.fromkeys(noise.said for noise in live.noise if noise.what != "spread"))

@@ -1,0 +1,1 @@
+"""The Cache tab: what is stored, what each prompt reused, and why not more."""

@@ -1,0 +1,281 @@
+"""The cache tab: what was reused, what is held, and why a prompt was not reused further.
+
+Four HTML components draw themselves from plain values (cache/cache.js, with textContent only: the values hold words
+of prompts, and Gradio's own templates would run `${...}` in them as script). A clock fills them once a second while
+the tab is shown; what did not change is not sent. Who is at a page decides what it gets and may do: engine.access.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import gradio as gr
+
+from engine.access.visibility import Caller
+from engine.api.cache import stats_json
+from engine.errors import EngineError
+from engine.models.families import family
+from engine.types import BlockInfo, CacheStats, FeatureInfo, Snapshot
+from workbench.cache import grid
+from workbench.cache.strips import strips, verdict
+from workbench.drawn import QUIET, changed, drawn_parts, while_shown
+from workbench.miniatures import Miniatures
+from workbench.shared import Shared
+from workbench.words import plural, size
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+Json = dict[str, Any]
+
+NAME = "Cache"
+PARTS = ("totals", "strips", "blocks", "charts")
+CHANGES = {"pin": "pin", "unpin": "unpin", "drop": "drop"}
+FEATURE_CHANGES: dict[str, Literal["pin", "unpin", "drop"]] = {
+    "pin_features": "pin",
+    "unpin_features": "unpin",
+    "drop_features": "drop",
+}
+MAX_FRAMES = 64
+"""Shown of a clip; more would fill the screen."""
+HELD_FAST = "A running request or a pin holds this, or something that continues it. Unpin it first, or wait."
+
+
+def build(engine: Engine, shared: Shared) -> CacheTab:
+    """Lay out the tab inside the Tab context of the caller, who then calls `follow`."""
+    return CacheTab(engine, shared)
+
+
+@dataclass
+class View:
+    """What one page has before it. sent: digests of the parts it got last. block: the details that are open.
+
+    verdicts: what the truth lamp said, by request.
+    """
+
+    sent: dict[str, str] = field(default_factory=dict)
+    block: Json | None = None
+    verdicts: dict[str, Json] = field(default_factory=dict)
+
+
+class CacheTab:
+    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+
+    def __init__(self, engine: Engine, shared: Shared) -> None:
+        self._engine = engine
+        self._shared = shared
+        self._miniatures = Miniatures(engine.thumbnail)
+        self._layout: tuple[CacheStats, list[BlockInfo], list[FeatureInfo]] = (CacheStats(), [], [])
+        self.view = gr.State(View())  # Gradio copies it for each page that opens
+        with gr.Column(elem_id="cache"):
+            self.parts = drawn_parts("Cache", PARTS)
+        _, drawn_strips, drawn_blocks, _ = self.parts
+        drawn_strips.submit(self.check, self.view, self.parts, trigger_mode="multiple", **QUIET)
+        drawn_blocks.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
+
+    def follow(self, tabs: gr.Tabs) -> None:
+        """Run the clock while this one of the tabs is shown."""
+        while_shown(tabs, self.tick, self.shown, self.view, self.parts)
+
+    async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
+        """A tab was chosen. Inputs: view. Outputs: clock, parts."""
+        if chosen.value != NAME:
+            return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
+        return [gr.Timer(active=True), *await self.tick(view, page)]
+
+    async def tick(self, view: View, page: gr.Request) -> list[Any]:
+        """What changed since it was last sent. Inputs: view. Outputs: parts."""
+        who, snapshot = self._shared.caller(page), self._engine.snapshot()
+        values = (
+            totals(snapshot, self._engine.config.cache.verify_share > 0),
+            self._strips(snapshot, view, who),
+            await self._blocks(snapshot, view, who),
+            {"charts": self._shared.history.charts(snapshot, time.monotonic())},
+        )
+        return [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=True)]
+
+    def _strips(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
+        lanes = strips(snapshot.recent, who, view.verdicts)
+        shown = [segment["medium"] for lane in lanes for segment in lane["segments"] if segment["medium"]]
+        return {"lanes": lanes, "pictures": self._miniatures.urls(shown), "note": why_nothing(snapshot)}
+
+    async def _blocks(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
+        stats, (held, units) = snapshot.cache, await self._held(snapshot)
+        if view.block is not None and all(block.key != view.block["key"] for block in held):
+            view.block = None  # evicted meanwhile
+        pictures = grid.media(
+            [block for block in held if who.sees(block.tenant)], [unit for unit in units if who.sees(unit.tenant)]
+        )
+        clips = {one["medium"]: min(MAX_FRAMES, len(one["frames"])) for one in pictures if one["frames"]}
+        return {
+            "operator": who.operator,
+            "cells": grid.cells(held, stats.block_tokens, who),
+            "free": max(0, stats.max_blocks - len(held)),
+            "held": pictures,
+            "pictures": self._miniatures.urls(picture["medium"] for picture in pictures),
+            "sheets": {medium: self._miniatures.sheet(medium, num_frames) for medium, num_frames in clips.items()},
+            "note": family_note(snapshot),
+            "open": view.block,
+        }
+
+    async def _held(self, snapshot: Snapshot) -> tuple[list[BlockInfo], list[FeatureInfo]]:
+        """What is held, asked for when the counters say that something changed: it costs the engine thread time."""
+        if snapshot.state != "ready":
+            return [], []
+        if self._layout[0] != snapshot.cache:
+            blocks, units = await self._engine.blocks(with_text=False), await self._engine.features()
+            self._layout = snapshot.cache, blocks, units
+        return self._layout[1:]
+
+    async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+        """A button of a block or a picture was pressed. Inputs: view. Outputs: parts.
+
+        The event says `action` and `key`: of a block, or the content hash of a picture. Both may be anything.
+        """
+        action, key = str(getattr(event, "action", "")), str(getattr(event, "key", ""))
+        try:
+            view.block = await self._acted(action, key, view.block, self._shared.caller(page))
+        except EngineError as error:
+            gr.Warning(error.message)
+        return await self.tick(view, page)
+
+    async def _acted(self, action: str, key: str, opened: Json | None, who: Caller) -> Json | None:
+        """Do it, as far as they may. Returns the details to show from now on."""
+        if action == "open":
+            return await self._details(key, who)
+        if action == "clear" and who.operator:
+            await self._engine.clear_cache()
+        elif action in FEATURE_CHANGES and who.operator:
+            for unit in await self._engine.features():
+                if any(portion.sha256 == key for portion in unit.media):
+                    await self._engine.change_features(FEATURE_CHANGES[action], unit.key)
+            return opened
+        elif action in CHANGES and who.operator:
+            held = await self._engine.blocks(with_text=False)
+            keys = [block.key for block in held if key in (block.key, *block.media)]
+            refused = [one for one in keys if not await self._change(action, one)]
+            if opened is None and not refused:
+                return None
+            return await self._details(opened["key"] if opened else refused[0], who, HELD_FAST if refused else "")
+        return None
+
+    async def _change(self, action: str, key: str) -> bool:
+        """Whether it is now as wished: a block that went with another has been dropped too."""
+        done = await self._engine.change_block(action, key)  # type: ignore[arg-type]
+        return done or await self._engine.block(key) is None
+
+    async def _details(self, key: str, who: Caller, notice: str = "") -> Json | None:
+        block = await self._engine.block(key)
+        if block is None or not who.sees(block.tenant):
+            return None
+        return {**grid.details(block), "pictures": self._miniatures.urls(block.media), "notice": notice}
+
+    async def check(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+        """Compute a request again without the cache, and compare. Inputs: view. Outputs: parts."""
+        key, who = str(getattr(event, "request", "")), self._shared.caller(page)
+        mine = {record.id for record in self._engine.snapshot().recent if who.sees(record.tenant)}
+        if key in mine:
+            try:
+                view.verdicts[key] = verdict(await self._engine.replay(key))
+            except EngineError as error:
+                view.verdicts[key] = {"lamp": "unknown", "words": error.message, "sides": []}
+        return await self.tick(view, page)
+
+
+def totals(snapshot: Snapshot, verifies: bool = False) -> Json:
+    """The headline numbers: those of /v1/cache/stats in words. verifies: a share of the hits is checked. Pure."""
+    stats = stats_json(snapshot.cache)
+    disk = stats["disk"]
+    tiles = [
+        {
+            "key": "reused",
+            "name": "Tokens reused",
+            "number": f"{100 * stats['token_hit_rate']:.0f} %",
+            "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} prompt tokens were not computed again",
+        },
+        {
+            "key": "prompts",
+            "name": "Prompts",
+            "number": f"{stats['total_queries']:,}",
+            "words": f"{stats['hits']:,} began like a stored one · {stats['image_hits']:,} reused a picture, "
+            f"{stats['video_hits']:,} a clip",
+        },
+        {
+            "key": "kept",
+            "name": "Prompts kept",
+            "number": size(stats["bytes"]["kv"] + stats["bytes"]["snapshots"]),
+            "words": f"{_kept(stats)} · at most {size(stats['limits']['bytes'])}",
+        },
+        {
+            "key": "features",
+            "name": "Pictures kept",
+            "number": size(stats["bytes"]["features"]),
+            "words": f"{stats['features']:,} pictures or pairs of frames, as the encoder left them · "
+            f"it was spared {plural(stats['encoder_runs_avoided'], 'run')} · "
+            f"at most {size(stats['limits']['feature_bytes'])}",
+        },
+    ]
+    if verifies or stats["cache_verified"]:
+        wrong = stats["cache_mismatches"]
+        tiles.append(
+            {
+                "key": "verified",
+                "name": "Checked",
+                "number": f"{stats['cache_verified']:,}",
+                "words": f"reuses computed again without the cache · {wrong:,} gave another answer",
+            }
+        )
+    if disk["enabled"]:
+        tiles.append(
+            {
+                "key": "disk",
+                "name": "On disk",
+                "number": size(disk["num_bytes"]),
+                "words": f"{disk['files']:,} files · at most {size(disk['max_bytes'])} · {disk['hits']:,} read back",
+            }
+        )
+    return {"tiles": tiles, "note": why_nothing(snapshot)}
+
+
+def _kept(stats: Json) -> str:
+    words = f"{stats['blocks']:,} of {stats['limits']['blocks']:,} blocks"
+    return plural(stats["snapshots"], "snapshot") if stats["snapshots"] else words
+
+
+def why_nothing(snapshot: Snapshot) -> str:
+    """Why there is nothing to see, if there is a reason."""
+    if snapshot.state in ("starting", "loading"):
+        return "The model is still loading."
+    if snapshot.state != "ready":
+        return "The engine does not run."
+    if not snapshot.cache.enabled:
+        return "The cache is switched off on this server, so every prompt is computed from its first token."
+    return ""
+
+
+def family_note(snapshot: Snapshot) -> str:
+    """What this model's family cannot do, and what is done instead; "" where it keeps blocks. Pure."""
+    stats = snapshot.cache
+    row = family(snapshot.model.model_type if snapshot.model else "")
+    if not stats.enabled:
+        return ""
+    if row.whole_prompt:
+        return (
+            "Prompts of this family cannot be kept: every token sees all that follow it, so none of what was computed "
+            "serves another prompt. Each is computed from its first token."
+        )
+    notes = []
+    if row.snapshots or stats.snapshots:
+        held = plural(stats.snapshots, "snapshot")
+        notes.append(
+            "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were after their "
+            f"last picture and at the end of a turn: {held}, {size(stats.snapshot_bytes)}."
+        )
+    if snapshot.model is not None and snapshot.model.vision and not row.packed:
+        notes.append(
+            "Features are not kept apart from prompts: this family's encoder gets all pictures of a prompt as one, and "
+            "the frames of a clip too. Where a prompt is gone, or a clip is sampled otherwise, all are encoded again."
+        )
+    return " ".join(notes)

@@ -1,0 +1,202 @@
+"""Entries of a chat <-> engine requests and displayed messages. Pure: no Gradio, no MLX, no clock, no files opened.
+
+    composer {"text", "files"} ──> entries ──> Request.messages     what is sent
+                                      └──────> Chatbot messages     what is shown
+
+One entry is one displayed message, in the same order: the index that the page reports for edit, retry and undo is an
+index into the entries. The entries hold the raw text; what the page displays is never read back, because Gradio's
+Chatbot rewrites indentation.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import Any, Literal
+
+from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, Part, Request, Sampling
+from workbench.chat import receipts
+from workbench.words import milliseconds
+
+EntryKind = Literal["text", "image", "video", "audio", "reasoning", "note", "busy", "error"]
+SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio")
+
+STRIP = "#strip-"
+"""Where a link to a request's strip in the Cache tab leads; cache/cache.js follows it."""
+
+_FROM_CACHE = re.compile(r"[\d,]+ from cache")
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One displayed message. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
+
+    part: how a medium is sent, where it is not sent as it comes. A note carries the request that it is about, and what
+    became of each of its media.
+    """
+
+    role: Literal["user", "assistant"]
+    kind: EntryKind
+    text: str = ""
+    path: str | None = None
+    part: Part | None = None
+    request: Request | None = None
+    media: tuple[MediaReceipt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does."""
+
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    frames: FrameSampling = field(default_factory=FrameSampling)
+
+
+Entries = tuple[Entry, ...]
+
+
+def media_kind(path: str) -> Kind:
+    """What a file is sent as. The bytes decide whether that is true; the engine looks at them."""
+    suffix = PurePath(path).suffix.lower()
+    if suffix in AUDIO_SUFFIXES:
+        return "audio"
+    return "video" if suffix in VIDEO_SUFFIXES else "image"
+
+
+def user_entries(text: str, paths: Sequence[str], fitted: Mapping[str, Part] | None = None) -> Entries:
+    """What the composer held, media first: models are trained to see before they are asked.
+
+    fitted: by path, how a file is sent that was made smaller to fit.
+    """
+    media = tuple(Entry("user", media_kind(path), path=path, part=(fitted or {}).get(path)) for path in paths)
+    return media + ((Entry("user", "text", text),) if text.strip() else ())
+
+
+def to_request(entries: Sequence[Entry], settings: Settings, session: str | None = None, tenant: str = "") -> Request:
+    """Entries -> Request: neighbours of one role become one message, display-only entries are left out."""
+    messages: list[Message] = []
+    if settings.system.strip():
+        messages.append(Message("system", (Part("text", settings.system),)))
+    for entry in entries:
+        part = _part(entry)
+        if part is None:
+            continue
+        if messages and messages[-1].role == entry.role:
+            messages[-1] = Message(entry.role, (*messages[-1].parts, part))
+        else:
+            messages.append(Message(entry.role, (part,)))
+    return Request(
+        messages=tuple(messages),
+        sampling=settings.sampling,
+        max_tokens=settings.max_tokens,
+        frames=settings.frames,
+        source="chat",
+        session=session,
+        tenant=tenant,
+    )
+
+
+def _part(entry: Entry) -> Part | None:
+    if entry.kind == "text":
+        return Part("text", entry.text, param="message") if entry.text else None
+    if entry.part is not None:
+        return entry.part
+    if entry.kind in SENT:
+        return Part(entry.kind, path=entry.path, param=PurePath(entry.path or "").name)  # type: ignore[arg-type]
+    return None
+
+
+def fitted_entries(entries: Sequence[Entry], request: Request) -> Entries:
+    """The entries, each medium sent as this request sends it; the request was made from these entries."""
+    parts = iter([part for message in request.messages for part in message.parts if part.kind != "text"])
+    return tuple(replace(entry, part=next(parts)) if _is_medium(entry) else entry for entry in entries)
+
+
+def _is_medium(entry: Entry) -> bool:
+    return entry.kind in SENT and entry.kind != "text"
+
+
+def to_chatbot(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Entries -> what gr.Chatbot takes: one message per entry, each with one content part."""
+    return [_shown(entry) for entry in entries]
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    if entry.path is not None:
+        return {"role": entry.role, "content": {"path": entry.path, "alt_text": PurePath(entry.path).name}}
+    if entry.kind == "reasoning":
+        return {"role": entry.role, "content": entry.text, "metadata": {"title": "Reasoning"}}
+    if entry.kind in ("note", "busy", "error"):
+        words = html.escape(" ".join(entry.text.split()))
+        if entry.request:
+            link = f"{STRIP}{html.escape(entry.request.id)}"
+            words = _FROM_CACHE.sub(lambda found: f'<a href="{link}">{found[0]}</a>', words)
+        receipt = receipts.to_html(entry.request.id, entry.media) if entry.request else ""
+        return {"role": entry.role, "content": f'{receipt}<div class="note note-{entry.kind}">{words}</div>'}
+    return {"role": entry.role, "content": entry.text}
+
+
+def note(done: Done) -> str:
+    """The quiet line under an answer: the same usage and timing that the API reports for this request."""
+    usage, timing = done.usage, done.timing
+    tokens_in = f"{usage.prompt_tokens:,} tokens in"
+    if usage.cached_tokens:
+        tokens_in += f" ({usage.cached_tokens:,} from cache)"
+    words = [tokens_in, f"{usage.completion_tokens:,} out", f"first token {milliseconds(timing.ttft_ms)}"]
+    if timing.decode_tps:
+        words.append(f"{rate(timing.decode_tps)} tokens/s")
+    if done.finish_reason == "length":
+        words.append("length limit reached")
+    if done.finish_reason == "cancelled":
+        words.append("stopped")
+    return " · ".join(words)
+
+
+def stopped_note(num_tokens: int) -> str:
+    """The quiet line of an answer that was stopped: a closed stream sends no Done, so only what was read is known."""
+    return f"{num_tokens:,} out · stopped" if num_tokens else "stopped before the first token"
+
+
+def rate(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:.1f}" if tokens_per_s < 100 else f"{tokens_per_s:,.0f}"
+
+
+def before_answer(entries: Entries, index: int) -> Entries:
+    """Retry: everything up to and with the user's message at `index`."""
+    return entries[: _user_index(entries, index) + 1]
+
+
+def edited(entries: Entries, index: int, text: str) -> Entries:
+    """Edit: the user's text at `index` replaced, its pictures kept, everything after it gone."""
+    index = _user_index(entries, index)
+    if entries[index].kind != "text":
+        return entries[: index + 1]
+    return (*entries[:index], Entry("user", "text", text))
+
+
+def undone(entries: Entries, index: int) -> tuple[Entries, str, list[str]]:
+    """Undo: entries without the user's last turn, and that turn's text and paths, to go back into the composer."""
+    index = _user_index(entries, index)
+    start = index
+    while start and entries[start - 1].role == "user":
+        start -= 1
+    turn = entries[start : index + 1]
+    text = "\n".join(entry.text for entry in turn if entry.kind == "text")
+    return entries[:start], text, [entry.path for entry in turn if entry.path is not None]
+
+
+def _user_index(entries: Entries, index: int) -> int:
+    """`index` comes from the page, so it may be anything: the nearest user entry at or before it, else IndexError."""
+    for i in range(min(index, len(entries) - 1), -1, -1):
+        if entries[i].role == "user":
+            return i
+    raise IndexError(index)

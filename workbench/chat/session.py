@@ -1,0 +1,140 @@
+"""What one browser tab holds, and the reading of one answer. Event loop only; no Gradio, no MLX.
+
+    Engine.stream ──(task, at the engine's speed)──> Answer's buffer ──(15 times a second)──> the page
+
+The page never pulls tokens from the engine: a page update costs far more than a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from engine.errors import EngineError, Internal
+from engine.types import Delta, Done, Event, Part, Preflight, Request
+from workbench.chat.convert import Entries, Entry, note, stopped_note
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+SAMPLE_HZ = 15.0
+FULL_RATE_CHARS_PER_S = 20_000
+"""What a slow page can draw: beyond this many characters in a second, samples come less often, at least each second."""
+
+BEAT_S = 0.25
+"""Longest time between two samples: a page that is gone is noticed at the next one, and the waiting time is shown."""
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One browser tab: its entries and the answer being written, if any. Never shared between tabs."""
+
+    def __init__(self) -> None:
+        self.entries: Entries = ()
+        self.answer: Answer | None = None
+        self.fitted: dict[str, Part] = {}  # files in the composer that were made smaller to fit, by path
+        self.look: asyncio.Task[Preflight] | None = None
+
+    def stop(self) -> None:
+        if self.answer is not None:
+            self.answer.stop()
+
+    def asked(self, request_id: str) -> Request | None:
+        """The request of an answer that is still in the chat."""
+        requests = (entry.request for entry in self.entries if entry.request is not None)
+        return next((request for request in requests if request.id == request_id), None)
+
+    def clear(self) -> None:
+        self.stop()
+        self.entries, self.answer, self.fitted = (), None, {}
+
+
+class Answer:
+    """One answer being written: a task reads the stream into this buffer until it ends, fails or is stopped."""
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self.request = dataclasses.replace(request, id=f"chat-{uuid.uuid4().hex}")
+        self.done: Done | None = None
+        self.error: EngineError | None = None
+        self.num_tokens = 0
+        self._engine = engine
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._started_s = time.monotonic()
+        self._ended = asyncio.Event()
+        self._task = asyncio.create_task(self._read())
+
+    def stop(self) -> None:
+        """Close the stream, which is cancelling in the engine. What was read stays."""
+        self._task.cancel()
+
+    async def samples(self) -> AsyncIterator[Entries]:
+        """What to show now: when something new was read, at most SAMPLE_HZ times a second; last, the whole answer."""
+        seen, shown_s = -1, 0.0
+        while not self._ended.is_set():
+            now_s = time.monotonic()
+            if self.num_tokens != seen or now_s - shown_s >= BEAT_S:
+                seen, shown_s = self.num_tokens, now_s
+                yield self._written() or (self._waiting(),)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), self._period_s())
+        yield (*self._written(), self._note())
+
+    def _period_s(self) -> float:
+        """Time to the next sample. A page draws the whole answer anew, so a long one is shown less often."""
+        num_chars = sum(map(len, self._text)) + sum(map(len, self._reasoning))
+        return min(1.0, max(1 / SAMPLE_HZ, num_chars / FULL_RATE_CHARS_PER_S))
+
+    async def _read(self) -> None:
+        try:
+            await self._engine.ready()
+            async with contextlib.aclosing(self._engine.stream(self.request)) as events:
+                async for event in events:
+                    self._take(event)
+        except EngineError as error:
+            self.error = error
+        except Exception:
+            log.exception("an answer failed")
+            self.error = Internal("Something went wrong inside the workbench; its log has the details.")
+        finally:
+            self._ended.set()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Delta):
+            self.num_tokens += event.num_tokens
+            (self._reasoning if event.channel == "reasoning" else self._text).append(event.text)
+        else:
+            self.done = event
+
+    def _written(self) -> Entries:
+        both = (("reasoning", self._reasoning), ("text", self._text))
+        return tuple(Entry("assistant", kind, "".join(pieces)) for kind, pieces in both if any(pieces))  # type: ignore[arg-type]
+
+    def _note(self) -> Entry:
+        if self.error is not None:
+            return Entry("assistant", "error", self.error.message)
+        if self.done is None:
+            return Entry("assistant", "note", stopped_note(self.num_tokens))
+        return Entry("assistant", "note", note(self.done), request=self.request, media=self.done.media)
+
+    def _waiting(self) -> Entry:
+        """What happens before the first token, from the engine's snapshot."""
+        snapshot = self._engine.snapshot()
+        mine = next((row for row in snapshot.running if row.id == self.request.id), None)
+        if snapshot.state in ("starting", "loading"):
+            words = "Loading the model"
+        elif mine is not None and mine.stage == "waiting":
+            words = "Waiting for its turn"
+        elif mine is not None and 0 < mine.prefilled_tokens < mine.prompt_tokens:
+            words = f"Reading the prompt · {mine.prefilled_tokens:,} of {mine.prompt_tokens:,} tokens"
+        else:
+            words = "Reading the prompt"
+        waited_s = time.monotonic() - self._started_s
+        return Entry("assistant", "busy", words if waited_s < 1 else f"{words} · {waited_s:.0f} s")

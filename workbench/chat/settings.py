@@ -1,0 +1,130 @@
+"""The side bar: system prompt, sampling, frames. An empty field leaves the choice to the server and the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from engine.config import EngineConfig
+from engine.errors import BadRequest
+from engine.types import FrameSampling, Sampling
+from workbench.chat.convert import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One number of the side bar. low and high are the least and the most that are taken; above: low itself is not."""
+
+    label: str
+    kind: type[int] | type[float] = float
+    low: float = 0.0
+    high: float | None = None
+    above: bool = False
+
+    def parse(self, text: str | None) -> Any:
+        """The number in `text`; empty is None. Raises ValueError with words for a person."""
+        if text is None or not text.strip():
+            return None
+        try:
+            value = self.kind(text.strip().replace(",", "."))
+        except ValueError:
+            raise ValueError(self._wrong(text)) from None
+        too_low = value <= self.low if self.above else value < self.low
+        if too_low or not math.isfinite(value) or (self.high is not None and value > self.high):
+            raise ValueError(self._wrong(text))
+        return value
+
+    def _wrong(self, text: str) -> str:
+        wanted = "a whole number" if self.kind is int else "a number"
+        limits = f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+        if self.high is not None:
+            limits += f" and at most {self.high:g}"
+        return f'{self.label} must be {wanted}, {limits}; "{text.strip()}" is not.'
+
+
+FIELDS = {
+    "temperature": Field("Temperature"),
+    "max_tokens": Field("Max tokens", int, low=1),
+    "top_p": Field("Top p", high=1, above=True),
+    "top_k": Field("Top k", int),
+    "min_p": Field("Min p", high=1),
+    "seed": Field("Seed", int, high=2**63 - 1),
+    "fps": Field("Frames per second", above=True),
+    "max_frames": Field("Max frames", int, low=1),
+}
+"""In the order and pairs in which they stand."""
+
+
+class SettingsPanel:
+    """The components of the side bar, and how their values become Settings."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.system: gr.Textbox
+        self.numbers: dict[str, gr.Textbox] = {}
+        names = iter(FIELDS)
+        with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
+            gr.Markdown("### Settings")
+            self.system = gr.Textbox(
+                label="System prompt", lines=3, max_lines=12, placeholder="How the model should behave. Optional."
+            )
+            for title, num_rows in (("Sampling", 3), ("Video", 1)):
+                gr.Markdown(f"#### {title}", elem_classes="group")
+                for _ in range(num_rows):
+                    with gr.Row():
+                        for name in (next(names), next(names)):
+                            self.numbers[name] = _number(name, _default(config, name))
+            gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
+
+    @property
+    def components(self) -> set[Any]:
+        return {self.system, *self.numbers.values()}
+
+    def read(self, values: Mapping[Any, Any]) -> Settings:
+        """Values by component, as Gradio hands them to a callback with a set of inputs -> Settings.
+
+        Raises BadRequest.
+        """
+        return settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
+
+
+def settings(numbers: Mapping[str, str | None], system: str = "") -> Settings:
+    """The fields' text by name -> Settings; empty is None. Pure. Raises BadRequest."""
+
+    chosen: dict[str, Any] = {}
+    for name, field in FIELDS.items():
+        try:
+            chosen[name] = field.parse(numbers.get(name))
+        except ValueError as error:
+            raise BadRequest(str(error), param=name) from None
+    frames = FrameSampling(fps=chosen.pop("fps"), max_frames=chosen.pop("max_frames"))
+    max_tokens = chosen.pop("max_tokens")
+    return Settings(system=system, sampling=Sampling(**chosen), max_tokens=max_tokens, frames=frames)
+
+
+def _default(config: EngineConfig, name: str) -> float | None:
+    """The server's own default of a field, if it has one."""
+    for holder in (config, config.sampling, config.frames):
+        if hasattr(holder, name):
+            default: float | None = getattr(holder, name)
+            return default
+    return None
+
+
+def _number(name: str, default: float | None) -> gr.Textbox:
+    """A number field that starts empty and says what empty means.
+
+    Not gr.Number: that shows and sends 0 when it is empty, which asks for something nobody asked for.
+    """
+    unset = "random" if name == "seed" else "model's own"
+    return gr.Textbox(
+        label=FIELDS[name].label,
+        placeholder=unset if default is None else f"{default:g}",
+        max_lines=1,
+        min_width=100,
+        elem_classes="number",
+        html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
+    )

@@ -1,0 +1,291 @@
+"""The chat tab: conversation, composer, example cards, and what each of their buttons does.
+
+Every action is two steps. The first changes the session's entries and answers at once, outside the queue; the second,
+`answer`, streams. A last step, `rest`, settles chat and composer, whatever happened before it. Sending has a step
+before these, in the page itself (chat/send.js): one's own message appears however busy the machine is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from engine.errors import EngineError
+from workbench import theme
+from workbench.chat.convert import (
+    AUDIO_SUFFIXES,
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Entry,
+    before_answer,
+    edited,
+    to_chatbot,
+    to_request,
+    undone,
+    user_entries,
+)
+from workbench.chat.cost import CostLine
+from workbench.chat.session import Answer, Session
+from workbench.chat.settings import SettingsPanel
+from workbench.miniatures import data_urls
+from workbench.shared import Shared
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+EMPTY = """
+<div class="welcome"><h2>Show it something</h2>
+<p>Drop pictures or clips anywhere on this page, paste them, or just ask.<br>Everything stays on this machine.</p></div>
+"""
+FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+STREAMED: dict[str, Any] = {
+    "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
+    "trigger_mode": "multiple",  # a retry may start before the answer it replaces has wound down
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+
+
+def build(engine: Engine, shared: Shared) -> ChatTab:
+    """Lay out the tab inside the Blocks context of the caller."""
+    return ChatTab(engine, shared)
+
+
+class ChatTab:
+    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+
+    def __init__(self, engine: Engine, shared: Shared) -> None:
+        self._engine = engine
+        self._shared = shared
+        self.session = gr.State(Session())  # Gradio copies it for each page that opens
+        self.settings = SettingsPanel(engine.config)
+        with gr.Column(elem_id="stage"):
+            self.chat = _chatbot(shared)
+            self.composer = _composer()
+            self.cost = CostLine(engine, shared, self)
+            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # what was sent, on its way
+            self.seen = _seen()
+        self._wire()
+
+    def _wire(self) -> None:
+        shown = [self.chat, self.composer]
+        inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
+        typed = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **AT_ONCE)
+        self.then_answer(typed.then(self.send, [self.session, self.outbox], shown, **AT_ONCE))
+        self.then_answer(self.chat.example_select(self.send_sample, self.session, shown, **AT_ONCE))
+        self.then_answer(self.chat.retry(self.retry, self.session, shown, **AT_ONCE))
+        self.then_answer(self.chat.edit(self.edit, self.session, shown, **AT_ONCE))
+        self.chat.undo(self.undo, self.session, shown, **AT_ONCE)
+        self.chat.clear(self.clear, self.session, shown, **AT_ONCE)
+        self.composer.stop(self.stop, self.session, None, **AT_ONCE)
+        self.cost.wire()
+        self.seen.submit(self.show_seen, self.session, self.seen, trigger_mode="multiple", **AT_ONCE)
+
+    def then_answer(self, action: Any) -> None:
+        """What follows every event that puts a message into the chat."""
+        inputs = {self.session, *self.settings.components}
+        streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
+        streamed.then(self.rest, self.session, [self.chat, self.composer], **AT_ONCE)
+
+    async def offer_sound(self) -> Any:
+        """On opening the page, once the model is there: sound files and the microphone, if it hears.
+
+        Inputs: none. Outputs: composer.
+        """
+        try:
+            card = await self._engine.ready()
+        except EngineError:
+            return gr.skip()  # the header says why there is no model
+        if not card.audio:
+            return gr.skip()
+        return gr.MultimodalTextbox(
+            file_types=[*FILE_TYPES, "audio", *AUDIO_SUFFIXES],
+            sources=["upload", "microphone"],
+            placeholder="Ask, or drop pictures, clips and sounds",
+        )
+
+    async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
+        """The message joins the chat. Inputs: session, outbox. Outputs: chat, composer.
+
+        The page sends an empty message while an answer is being written; the words then stay in the composer.
+        """
+        if session.answer is not None or value is None:
+            return gr.skip(), gr.skip()
+        try:
+            paths = [self._shared.uploaded(path) for path in value["files"]]
+        except EngineError as error:
+            gr.Warning(error.message)
+            return to_chatbot(session.entries), _idle()
+        entries = user_entries(value["text"], paths, session.fitted)
+        session.fitted = {}
+        return said(session, entries)
+
+    async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
+        """An example card was chosen. Inputs: session. Outputs: chat, composer.
+
+        Only the card's number is taken from the page; its files are the ones this process put there.
+        """
+        if session.answer is not None or not 0 <= _index(data) < len(self._shared.cards):
+            return gr.skip(), gr.skip()
+        sample = self._shared.cards[_index(data)]
+        return said(session, user_entries(sample.text, sample.paths))
+
+    async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
+        """Answer the same message again. Inputs: session. Outputs: chat, composer."""
+        if not session.entries:
+            return _forgotten()
+        return _rewound(session, before_answer(session.entries, _index(data)))
+
+    async def edit(self, session: Session, data: gr.EditData) -> tuple[Any, Any]:
+        """Answer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
+        if not session.entries:
+            return _forgotten()
+        return _rewound(session, edited(session.entries, _index(data), str(data.value)))
+
+    async def undo(self, session: Session, data: gr.UndoData) -> tuple[Any, Any]:
+        """Take the last message back into the composer. Inputs: session. Outputs: chat, composer."""
+        if not session.entries:
+            return _forgotten()
+        entries, text, paths = undone(session.entries, _index(data))
+        session.clear()
+        session.entries = entries
+        return to_chatbot(entries), _idle(value={"text": text, "files": paths})
+
+    async def clear(self, session: Session) -> tuple[Any, Any]:
+        """A new chat. Inputs: session. Outputs: chat, composer."""
+        session.clear()
+        return [], _idle()
+
+    async def stop(self, session: Session) -> None:
+        """End the answer; what was written stays. Inputs: session. Outputs: none."""
+        session.stop()
+
+    async def show_seen(self, session: Session, event: gr.EventData) -> dict[str, Any]:
+        """A receipt was opened: what the model saw. Inputs: session. Outputs: seen."""
+        key = str(event.receipt)
+        request = session.asked(key)
+        if request is None:
+            return {"receipt": key, "error": "This chat is no longer in the server's memory."}
+        try:
+            found = await self._engine.preflight(request, pictures=True)
+        except EngineError as error:
+            return {"receipt": key, "error": error.message}
+        return {"receipt": key, "media": [await data_urls(frames) for frames in found.pictures]}
+
+    async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
+        """Stream the answer to the last message. Inputs: session, settings. Outputs: chat.
+
+        A page that was closed ends this at the next sample, and with it the engine's work.
+        """
+        session: Session = values[self.session]
+        asked = session.entries
+        if session.answer is not None or not asked or asked[-1].role != "user":
+            return
+        try:
+            request = to_request(
+                asked, self.settings.read(values), page.session_hash, self._shared.caller(page).tenant()
+            )
+        except EngineError as error:
+            session.entries = (*asked, Entry("assistant", "error", error.message))
+            yield to_chatbot(session.entries)
+            return
+        answer = session.answer = Answer(self._engine, request)
+        try:
+            async for written in answer.samples():
+                if session.answer is not answer:
+                    return  # cleared, undone or asked again meanwhile
+                session.entries = asked + written
+                yield to_chatbot(session.entries)
+        finally:
+            answer.stop()
+            if session.answer is answer:
+                session.answer = None
+                session.entries = tuple(entry for entry in session.entries if entry.kind != "busy")
+
+    async def rest(self, session: Session) -> tuple[Any, Any]:
+        """The chat and the composer as they now are. Inputs: session. Outputs: chat, composer.
+
+        The chat too: the last sample of an answer may reach the page after the click that cleared it.
+        """
+        if session.answer is not None:
+            return gr.skip(), _busy()
+        return to_chatbot(session.entries), _idle()
+
+
+def _chatbot(shared: Shared) -> gr.Chatbot:
+    return gr.Chatbot(
+        elem_id="chat",
+        show_label=False,
+        scale=1,
+        height=None,
+        layout="bubble",
+        group_consecutive_messages=False,  # else editing a message with a picture fails in the page
+        editable="user",
+        buttons=["copy"],
+        feedback_options=None,
+        placeholder=EMPTY,
+        examples=[{"text": sample.text, "files": list(sample.paths)} for sample in shared.cards],
+    )
+
+
+def _seen() -> gr.HTML:
+    """Shows nothing itself: it asks for the pictures of a receipt, and fills them in (chat/receipts.js)."""
+    return gr.HTML(
+        None,
+        html_template="<i></i>",
+        js_on_load="workbenchReceipts.seen(element, props, watch, trigger)",
+        apply_default_css=False,
+        elem_id="seen",
+    )
+
+
+def _composer() -> gr.MultimodalTextbox:
+    return gr.MultimodalTextbox(
+        elem_id="composer",
+        show_label=False,
+        container=False,
+        placeholder="Ask, or drop pictures and clips",
+        file_count="multiple",
+        file_types=[*FILE_TYPES],
+        sources=["upload"],
+        autofocus=True,
+        lines=1,
+        max_lines=8,
+        max_plain_text_length=10_000_000,  # a long paste stays text instead of becoming a file that nobody reads
+    )
+
+
+def _idle(**changes: Any) -> gr.MultimodalTextbox:
+    return gr.MultimodalTextbox(submit_btn=True, stop_btn=False, **changes)
+
+
+def _busy(**changes: Any) -> gr.MultimodalTextbox:
+    return gr.MultimodalTextbox(submit_btn=False, stop_btn=True, **changes)
+
+
+def said(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    """A message joins the chat: what chat and composer show until it is answered."""
+    if not entries:
+        return gr.skip(), gr.skip()
+    session.entries += entries
+    return to_chatbot(session.entries), _busy()
+
+
+def _rewound(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    session.clear()
+    session.entries = entries
+    return to_chatbot(entries), _busy()
+
+
+def _forgotten() -> tuple[Any, Any]:
+    gr.Warning("This chat is no longer in the server's memory. Start a new one.")
+    return [], _idle()
+
+
+def _index(data: Any) -> int:
+    """The entry a page event is about; pages send a number, or a list that starts with it."""
+    index = data.index
+    return int(index[0] if isinstance(index, list | tuple) else index)

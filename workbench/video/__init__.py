@@ -1,0 +1,1 @@
+"""The Video tab: which frames of a clip the model gets."""

@@ -1,0 +1,50 @@
+"""Numbers as people read them: one formatter for each kind of figure, for every tab. Pure."""
+
+from __future__ import annotations
+
+from engine.types import Kind
+
+NAMES: dict[Kind, str] = {"image": "picture", "video": "clip", "audio": "sound"}
+
+
+def size(num_bytes: float) -> str:
+    """Bytes -> "412 MB", "1.9 GB": powers of 1024, three figures at most."""
+    for unit in ("B", "KB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GB" if num_bytes < 10 else f"{num_bytes:.0f} GB"
+
+
+def count(number: float) -> str:
+    """1_234_567 -> "1.2 M"."""
+    for unit in ("", " K", " M"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} B"
+
+
+def seconds(time_s: float) -> str:
+    return f"{time_s:.2f}".rstrip("0").rstrip(".") + " s"
+
+
+def milliseconds(ms: float) -> str:
+    """Two figures below 10 ms: most steps of a small picture are there."""
+    if ms < 1000:
+        return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+    return f"{ms / 1000:.2f} s"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def ago(seconds: float) -> str:
+    """ "just now", "12 s ago", "5 min ago", "3 h ago"."""
+    if seconds < 1:
+        return "just now"
+    for unit, length in (("s", 1.0), ("min", 60.0)):
+        if seconds < 120 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds / 3600:.0f} h ago"
