@@ -26,7 +26,16 @@ from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.checks import check
 from engine.runtime.replay import Replayer, as_replay
-from engine.runtime.scheduler import CacheCommand, Cancel, Command, PreflightCommand, Sequence, Stop, Submit, Watch
+from engine.runtime.scheduler import (
+    CacheCommand,
+    Cancel,
+    Command,
+    PreflightCommand,
+    Sequence,
+    Stop,
+    Submit,
+    TokenObserver,
+)
 from engine.types import (
     BlockInfo,
     Done,
@@ -54,7 +63,7 @@ class Engine:
     watch: looks on from the engine thread, for the self-test.
     """
 
-    def __init__(self, config: EngineConfig, watch: Watch | None = None) -> None:
+    def __init__(self, config: EngineConfig, watch: TokenObserver | None = None) -> None:
         self.config = config
         self._watch = watch
         self._inbox: SimpleQueue[Command] = SimpleQueue()

@@ -24,8 +24,8 @@ MLX_FILES = (
     "engine/models/*.py",
     "engine/cache/*.py",
     "engine/core.py",  # inside the engine thread's function only: test_core_imports_mlx_in_its_thread
-    "engine/measure/selftest/witness.py",  # called by the engine thread
-    "engine/measure/selftest/stock.py",  # the same
+    "engine/measure/selftest/observer.py",  # called by the engine thread
+    "engine/measure/selftest/reference.py",  # the same
     "engine/measure/bench/hardware.py",  # asks MLX what the GPU is, and computes nothing
     "engine/measure/bench/peers.py",  # the libraries by themselves, while the engine's thread is idle
 )
@@ -259,3 +259,26 @@ def test_7_the_visible_top_level() -> None:
 def test_names_that_say_nothing(word: str) -> None:
     """Not a law but a habit worth keeping: such a file gathers whatever has no home."""
     assert not [path for path in sources() if word in Path(path).stem.split("_")]
+
+
+def named_types() -> dict[str, list[str]]:
+    """Every class and type alias of the product, private ones apart, and the files that define it."""
+    out: dict[str, list[str]] = {}
+    for path, tree in sources().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [t.id for t in node.targets if isinstance(t, ast.Name) and t.id != t.id.upper()]
+            else:
+                continue
+            for name in names:
+                if name[0].isupper():
+                    out.setdefault(name, []).append(path)
+    return out
+
+
+def test_one_name_means_one_thing() -> None:
+    """No two classes or type aliases share a name: whoever reads `Settings` must not ask which."""
+    assert len(named_types()) > 150, "the law sees nothing"
+    assert {name: paths for name, paths in named_types().items() if len(paths) > 1} == {}

@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-Json = dict[str, Any]
+from engine.types import Json
+
 Callback = Callable[..., Any]
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -6,12 +6,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
-from engine.types import Snapshot
+from engine.types import Json, Snapshot
 from workbench.words import count, size
-
-Json = dict[str, Any]
 
 WINDOW_S = 300.0
 PERIOD_S = 0.9
@@ -33,7 +30,7 @@ MEMORY_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MemorySample:
     """Sizes in bytes. kv: blocks and snapshots. rest: in use for nothing of these, such as running rows' own KV. pool:
     freed, and kept by MLX for its next arrays. token_hit_rate: a share, since the start, as in /v1/cache/stats."""
 
@@ -47,11 +44,11 @@ class Sample:
     tokens_saved: int
 
 
-def sample(snapshot: Snapshot, now_s: float) -> Sample:
+def sample(snapshot: Snapshot, now_s: float) -> MemorySample:
     stats = snapshot.cache
     weights = snapshot.model.num_bytes if snapshot.model else 0
     kv = stats.kv_bytes + stats.snapshot_bytes
-    return Sample(
+    return MemorySample(
         at_s=now_s,
         weights=weights,
         kv=kv,
@@ -67,7 +64,7 @@ def sample(snapshot: Snapshot, now_s: float) -> Sample:
 class History:
     """Samples of the last WINDOW_S seconds, as far as a page was open. Shared by all pages."""
 
-    _samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=int(WINDOW_S)))
+    _samples: deque[MemorySample] = field(default_factory=lambda: deque(maxlen=int(WINDOW_S)))
 
     def add(self, snapshot: Snapshot, now_s: float) -> None:
         if self._samples and now_s - self._samples[-1].at_s < PERIOD_S:

@@ -14,14 +14,14 @@ NUM_CARDS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ExampleCard:
     """One card: the words that are sent and the files that go with them."""
 
     text: str
     paths: tuple[str, ...]
 
 
-def load(source: Path, into: Path) -> tuple[Sample, ...]:
+def load(source: Path, into: Path) -> tuple[ExampleCard, ...]:
     """Read the cards of `source`, copying their files `into` a folder that the page may serve from.
 
     Each time into a new folder below it: Gradio deletes the files of an app that ends, and pages may share one folder.
@@ -31,7 +31,7 @@ def load(source: Path, into: Path) -> tuple[Sample, ...]:
     cards = json.loads((source / "samples.json").read_text(encoding="utf-8"))
     into.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=into))
-    return tuple(Sample(card["text"], tuple(_copied(source, folder, card.get("files", ())))) for card in cards)
+    return tuple(ExampleCard(card["text"], tuple(_copied(source, folder, card.get("files", ())))) for card in cards)
 
 
 def _copied(source: Path, into: Path, names: Sequence[str]) -> list[str]:

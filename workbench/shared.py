@@ -10,7 +10,7 @@ from engine.access.visibility import Caller, caller
 from engine.config import ServerConfig
 from engine.errors import BadMedia
 from workbench.history import History
-from workbench.samples import NUM_CARDS, Sample
+from workbench.samples import NUM_CARDS, ExampleCard
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -23,7 +23,7 @@ class Shared:
     """
 
     uploads: Path
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[ExampleCard, ...] = ()
     server: ServerConfig = field(default_factory=ServerConfig)
     history: History = field(default_factory=History)
 
@@ -32,7 +32,7 @@ class Shared:
         return caller(self.server, page.username or "", page.session_hash or "")
 
     @property
-    def cards(self) -> tuple[Sample, ...]:
+    def cards(self) -> tuple[ExampleCard, ...]:
         """The examples of an empty chat."""
         return self.samples[:NUM_CARDS]
 

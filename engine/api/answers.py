@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from engine.types import CacheTrace, Delta, Done, MediaReceipt, Preflight
-
-Json = dict[str, Any]
+from engine.types import CacheTrace, Delta, Done, Json, MediaReceipt, Preflight
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Envelope:
         }
 
 
-class Answer(Protocol):
+class AnswerFormat(Protocol):
     """How the events of one request are said in JSON."""
 
     @property

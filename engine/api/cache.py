@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 
@@ -12,9 +12,7 @@ from engine.api.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
-from engine.types import BlockInfo, CacheStats, FeatureInfo, Replay
-
-Json = dict[str, Any]
+from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Replay
 
 
 def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:

@@ -13,8 +13,8 @@ from engine.api.parts import check_stretch, read_part
 from engine.api.schemas import (
     MAX_STOP_CHARS,
     MAX_STOPS,
-    Asked,
     ChatRequest,
+    GenerationBody,
     TextRequest,
     TokenizeRequest,
     refuse_unsupported,
@@ -125,7 +125,7 @@ def _need_a_question(messages: tuple[Message, ...]) -> None:
         raise BadRequest("messages: there is no user message with text or media in it.", param="messages")
 
 
-def _sampling(body: Asked) -> Sampling:
+def _sampling(body: GenerationBody) -> Sampling:
     return Sampling(
         temperature=body.temperature,
         top_p=body.top_p,
@@ -146,7 +146,7 @@ def _template_kwargs(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(given.items()))
 
 
-def _salt(body: Asked) -> str:
+def _salt(body: GenerationBody) -> str:
     """vLLM's cache_salt: whoever knows it shares, nobody else."""
     if body.cache_salt == "":
         raise BadRequest("cache_salt: it must not be empty.", param="cache_salt")

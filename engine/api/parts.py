@@ -31,7 +31,7 @@ MEDIA_TYPES: dict[str, Kind] = {
     "audio": "audio",
     "input_audio": "audio",
 }
-Settings = TypeVar("Settings", bound=BaseModel)
+FrameSettings = TypeVar("FrameSettings", bound=BaseModel)
 PART_TYPES = ("text", *MEDIA_TYPES)
 DETAILS: dict[Any, Detail] = {None: "auto", "auto": "auto", "low": "low", "high": "high", "original": "high"}
 FRAMES_URL = "data:video/jpeg;base64,"
@@ -165,7 +165,7 @@ def check_stretch(
         raise BadRequest(f"{where}: {least} is more than {prefix}max_frames, {most}.", param=where)
 
 
-def _settings(kind: type[Settings], fields: dict[str, Any], param: str) -> Settings:
+def _settings(kind: type[FrameSettings], fields: dict[str, Any], param: str) -> FrameSettings:
     """The settings among a part's fields. Raises BadRequest with the part's place."""
     try:
         return kind.model_validate({name: fields[name] for name in kind.model_fields if name in fields})

@@ -11,11 +11,11 @@ from typing import Any, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from engine.api.answers import Answer, ChatAnswer, Envelope, TextAnswer, preflight_json
+from engine.api.answers import AnswerFormat, ChatAnswer, Envelope, TextAnswer, preflight_json
 from engine.api.cards import check_model, fingerprint, health_json, model_json
 from engine.api.convert import chat_request, text_request, tokenize_request
 from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.schemas import Asked, ChatRequest, TextRequest, TokenizeRequest
+from engine.api.schemas import ChatRequest, GenerationBody, TextRequest, TokenizeRequest
 from engine.api.sse import EventStream, check_finished, chunks, open_stream, read_all, unless_gone
 from engine.config import ServerConfig
 from engine.core import Engine
@@ -44,7 +44,7 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """The OpenAI routes."""
     router = APIRouter(prefix="/v1", route_class=guarded_route(config))
 
-    async def envelope_of(body: Asked, http: Request) -> Envelope:
+    async def envelope_of(body: GenerationBody, http: Request) -> Envelope:
         return replace(await _envelope(engine, body, http), operator=http.state.caller.operator)
 
     @router.post("/chat/completions")
@@ -93,14 +93,16 @@ async def _ready(engine: Engine) -> ModelCard:
         raise Unavailable("The model is still loading; ask again in a moment.") from None
 
 
-async def _envelope(engine: Engine, body: Asked, http: Request) -> Envelope:
+async def _envelope(engine: Engine, body: GenerationBody, http: Request) -> Envelope:
     """Names an answer, once it is known that its model is here."""
     card = await _ready(engine)
     check_model(body.model, engine.config.model, card)
     return Envelope(http.state.request_id, int(time.time()), card.id, fingerprint(engine.snapshot()))
 
 
-async def _answer(engine: Engine, request: Generation, answer: Answer, body: Asked, http: Request) -> Response:
+async def _answer(
+    engine: Engine, request: Generation, answer: AnswerFormat, body: GenerationBody, http: Request
+) -> Response:
     """Run a request and say its events in the shape of `answer`, streamed or whole."""
     events = cast(AsyncGenerator[Event, None], engine.stream(request))
     if body.stream:

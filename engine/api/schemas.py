@@ -27,7 +27,7 @@ class StreamOptions(BaseModel):
     include_usage: StrictBool | None = None
 
 
-class Asked(BaseModel):
+class GenerationBody(BaseModel):
     """What both kinds of completion take. None, or leaving a field out, means the server's default."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -65,7 +65,7 @@ class Asked(BaseModel):
     stream_options: StreamOptions | None = None
 
 
-class ChatRequest(Asked):
+class ChatRequest(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: list[dict[str, Any]]
@@ -86,7 +86,7 @@ class TokenizeRequest(ChatRequest):
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]] | None = None
 
 
-class TextRequest(Asked):
+class TextRequest(GenerationBody):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
@@ -142,7 +142,7 @@ UNSUPPORTED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-def refuse_unsupported(asked: Asked) -> None:
+def refuse_unsupported(asked: GenerationBody) -> None:
     """Raise BadRequest for the first field that asks for what this server does not do."""
     given: Mapping[str, Any] = {**(asked.model_extra or {}), "n": asked.n}
     for name, is_asked_for, why in UNSUPPORTED:

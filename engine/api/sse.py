@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from engine.api.answers import Answer
+from engine.api.answers import AnswerFormat
 from engine.api.failures import failure
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event
@@ -83,7 +83,7 @@ async def open_stream(events: AsyncGenerator[Event, None], receive: Receive) -> 
     return opening if begun else None
 
 
-async def chunks(opening: Opening, answer: Answer, *, include_usage: bool) -> AsyncIterator[str]:
+async def chunks(opening: Opening, answer: AnswerFormat, *, include_usage: bool) -> AsyncIterator[str]:
     """The whole body of a streamed answer. An error on the way is its last event. Closes the stream."""
     try:
         async for text in _successful(opening, answer, include_usage=include_usage):
@@ -96,7 +96,7 @@ async def chunks(opening: Opening, answer: Answer, *, include_usage: bool) -> As
         await opening.close()
 
 
-async def _successful(opening: Opening, answer: Answer, *, include_usage: bool) -> AsyncIterator[str]:
+async def _successful(opening: Opening, answer: AnswerFormat, *, include_usage: bool) -> AsyncIterator[str]:
     if first := answer.opening():
         yield _data(first)
     while not opening.first.done():

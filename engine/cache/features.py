@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.types import FeatureInfo, Portion
+from engine.types import FeatureInfo, MediaPart
 
 _MAX_PORTIONS = 32
 
 
 @dataclass(slots=True)
-class Unit:
+class FeatureUnit:
     """A payload that is held. portions: the media it is of by sha256, the one named last at the end."""
 
     payload: Any
@@ -35,13 +35,13 @@ class Unit:
     last_use_s: float
     hits: int = 0
     pinned: bool = False
-    portions: dict[str, Portion] = field(default_factory=dict)
+    portions: dict[str, MediaPart] = field(default_factory=dict)
 
-    def add(self, new: Portion) -> None:
+    def add(self, new: MediaPart) -> None:
         """A medium may have the same unit at several places."""
         old = self.portions.pop(new.sha256, new)
         frames = tuple(sorted({*old.frames, *new.frames}))
-        self.portions[new.sha256] = Portion(new.sha256, frames, new.num_frames)
+        self.portions[new.sha256] = MediaPart(new.sha256, frames, new.num_frames)
         if len(self.portions) > _MAX_PORTIONS:
             self.portions.pop(next(iter(self.portions)))
 
@@ -61,13 +61,13 @@ class FeatureStore:
     evicted: Callable[[bytes, Any], None] | None = None
     below: Callable[[bytes], tuple[Any, int] | None] | None = None
     clock: Callable[[], float] = time.monotonic
-    _held: OrderedDict[bytes, Unit] = field(default_factory=OrderedDict)
+    _held: OrderedDict[bytes, FeatureUnit] = field(default_factory=OrderedDict)
     _pinned_bytes: int = 0
     _tenant: str = ""
     _reuse: bool = True
 
     @contextmanager
-    def serving(self, tenant: str, reuse: bool = True) -> Iterator[None]:
+    def tenant_scope(self, tenant: str, reuse: bool = True) -> Iterator[None]:
         """For whom get, put and belong are called inside; without reuse nothing is found, kept or counted."""
         before, (self._tenant, self._reuse) = (self._tenant, self._reuse), (tenant, reuse)
         try:
@@ -111,7 +111,7 @@ class FeatureStore:
         if self._reuse:
             self._put(self._own(key), payload, num_bytes)
 
-    def belong(self, keys: Sequence[bytes], sha256: str, num_frames: int = 0) -> None:
+    def attribute(self, keys: Sequence[bytes], sha256: str, num_frames: int = 0) -> None:
         """The units of one medium, in order: of a clip each is of as many of its frames as any other."""
         if not self._reuse:
             return
@@ -119,7 +119,7 @@ class FeatureStore:
         for place, key in enumerate(keys):
             frames = range(place * each, min((place + 1) * each, num_frames))
             if (unit := self._held.get(self._own(key))) is not None:
-                unit.add(Portion(sha256, tuple(frames), num_frames))
+                unit.add(MediaPart(sha256, tuple(frames), num_frames))
 
     def _put(self, key: bytes, payload: Any, num_bytes: int) -> None:
         old = self._held.get(key)
@@ -127,7 +127,7 @@ class FeatureStore:
         if pinned + num_bytes > self.max_bytes:
             return
         now = self.clock()
-        unit = Unit(payload, num_bytes, self._tenant, now, now)
+        unit = FeatureUnit(payload, num_bytes, self._tenant, now, now)
         if old is not None:
             unit.hits, unit.pinned, unit.portions, unit.created_s = old.hits, old.pinned, old.portions, old.created_s
             self._remove(key)

@@ -25,10 +25,10 @@ from engine.types.prompt import MEDIUM, Prompt, media_id
 _MAX_CONTENTS = 4096
 _MAX_TENANTS = 4096
 
-Decode = Callable[[Sequence[int]], str]
+DecodeIds = Callable[[Sequence[int]], str]
 
 
-def words(cache_ids: Iterable[int], decode: Decode) -> str:
+def decode_ids(cache_ids: Iterable[int], decode: DecodeIds) -> str:
     """Cache ids as text: each run of a medium's ids becomes one MEDIUM."""
     runs = groupby(cache_ids, key=lambda i: i if i < 0 else 0)
     return "".join(MEDIUM if i < 0 else decode(list(run)) for i, run in runs)
@@ -144,14 +144,14 @@ class PrefixCache:
         """The row is gone: its blocks may be evicted."""
         self.pool.release(lease.match)
 
-    def blocks(self, decode: Decode | None) -> list[BlockInfo]:
+    def blocks(self, decode: DecodeIds | None) -> list[BlockInfo]:
         """Every stored block, oldest first. decode turns plain token ids into text; without it there is no text."""
         roots: dict[bytes, bytes] = {}
         for block in self.pool:  # parents come first
             roots[block.hash] = roots.get(block.parent, block.parent)
         return [self._info(block, decode, roots[block.hash]) for block in self.pool]
 
-    def block(self, key: bytes, decode: Decode) -> BlockInfo | None:
+    def block(self, key: bytes, decode: DecodeIds) -> BlockInfo | None:
         """One stored block with its text."""
         block = self.pool.get(key)
         if block is None:
@@ -161,7 +161,7 @@ class PrefixCache:
             first = parent
         return self._info(block, decode, first.parent)
 
-    def _info(self, block: Block, decode: Decode | None, root: bytes) -> BlockInfo:
+    def _info(self, block: Block, decode: DecodeIds | None, root: bytes) -> BlockInfo:
         now = self.pool.clock()
         media = tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents))
         return BlockInfo(
@@ -175,7 +175,7 @@ class PrefixCache:
             pinned=block.pinned,
             age_s=now - block.created_s,
             idle_s=now - block.last_use_s,
-            text=words(block.ids, decode) if decode else "",
+            text=decode_ids(block.ids, decode) if decode else "",
             media=media,
             media_hits=tuple(self._reuses[root, sha256] for sha256 in media),
             tenant=self._tenants.get(root),

@@ -86,17 +86,17 @@ def layer_bytes(payload: Payload) -> list[int]:
     return [keys.nbytes + values.nbytes for keys, values in payload]
 
 
-def named(payload: Payload) -> dict[str, mx.array]:
+def to_arrays(payload: Payload) -> dict[str, mx.array]:
     """A payload's arrays by name, as a file keeps them."""
     return {f"{i}.{part}": array for i, pair in enumerate(payload) for part, array in zip(_PARTS, pair, strict=True)}
 
 
-def unnamed(arrays: Mapping[str, mx.array]) -> Payload:
+def from_arrays(arrays: Mapping[str, mx.array]) -> Payload:
     """The payload of which these are the arrays. Raises KeyError when one is missing."""
     return [(arrays[f"{i}.keys"], arrays[f"{i}.values"]) for i in range(len(arrays) // len(_PARTS))]
 
 
-def described(layers: Sequence[Any]) -> tuple[dict[str, mx.array], str] | None:
+def serialize(layers: Sequence[Any]) -> tuple[dict[str, mx.array], str] | None:
     """A row's layers as named arrays, and everything else about them as JSON; None when they hold more than that."""
     arrays: dict[str, mx.array] = {}
     said: list[Any] = []
@@ -111,8 +111,8 @@ def described(layers: Sequence[Any]) -> tuple[dict[str, mx.array], str] | None:
     return arrays, json.dumps(said)
 
 
-def made_again(arrays: Mapping[str, mx.array], said: str) -> list[Any]:
-    """The layers that `described` told of. They take the arrays over."""
+def deserialize(arrays: Mapping[str, mx.array], said: str) -> list[Any]:
+    """The layers that `serialize` told of. They take the arrays over."""
     layers: list[Any] = []
     for entry in json.loads(said):
         if not entry or not isinstance(entry[0], str):

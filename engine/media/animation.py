@@ -12,7 +12,7 @@ from engine.config import MediaLimits
 from engine.media.frames import Clip
 from engine.media.image import decoding, open_checked, to_rgb
 from engine.media.medium import refuse
-from engine.media.video import CLIP_PIXELS, Taken, as_media, choose
+from engine.media.video import CLIP_PIXELS, SampledFrames, as_media, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 
@@ -33,7 +33,7 @@ def decode_animation(part: Part, data: bytes, limits: MediaLimits, frames: Frame
             raise refuse(part, f"{len(indices)} frames of {width} x {height} pixels are too many; ask for fewer frames")
         pixels = np.stack([_frame(part, image, index) for index in indices])
     picked = tuple((index, starts_s[index]) for index in indices)
-    return as_media(clip, Taken(pixels, picked, (width, height)), len(data))
+    return as_media(clip, SampledFrames(pixels, picked, (width, height)), len(data))
 
 
 def _frame_times(part: Part, image: Image.Image, deadline: float) -> list[float]:

@@ -12,7 +12,7 @@ from engine.media.fetch import read_part
 from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
 from engine.media.medium import refuse
-from engine.media.video import CLIP_PIXELS, Taken, as_media, choose
+from engine.media.video import CLIP_PIXELS, SampledFrames, as_media, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 
@@ -32,7 +32,7 @@ def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media
         fetch_ms += (fetched - started) * 1e3
         decode_ms += (time.perf_counter() - fetched) * 1e3
         _check_size(part.parts[index], pictures[index], pictures[indices[0]], (len(indices), limits))
-    taken = Taken(
+    taken = SampledFrames(
         np.stack([pictures[index].pixels for index in indices]),
         tuple((index, round(index / clip.fps, 6)) for index in indices),
         pictures[indices[0]].decoded_px,

@@ -21,7 +21,7 @@ def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return out.reshape(*ahead, size[1], size[0], channels)
 
 
-def outlined(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def pixel_stub(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """The shape of `resized`, all black and without memory of its own."""
     return np.broadcast_to(np.uint8(0), (*pixels.shape[:-3], size[1], size[0], pixels.shape[-1]))
 

@@ -22,9 +22,7 @@ from engine.config import MediaLimits
 from engine.media.frames import PAIR, Clip, choose_frames
 from engine.media.medium import content_sha256, refuse
 from engine.types import FrameSampling, Part
-from engine.types.media import Media
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+from engine.types.media import Media, Pixels
 
 GRAB_AHEAD = 32
 """Up to this many frames are passed over by decoding on; a seek would decode from the last key frame anyway."""
@@ -90,7 +88,7 @@ def _around(times_s: list[float], time_s: float) -> range:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Taken:
+class SampledFrames:
     """Frames read from a clip: pixels (T, H, W, 3), their (index, time in s), and the size they were decoded at."""
 
     pixels: Pixels
@@ -98,12 +96,12 @@ class Taken:
     decoded_px: tuple[int, int]
 
 
-def _is_regular(clip: Clip, taken: Taken) -> bool:
+def _is_regular(clip: Clip, taken: SampledFrames) -> bool:
     """Whether every frame lies where an even rate puts it. Some containers begin a frame or two late."""
     return all(abs(time_s * clip.fps - index) < OFF_FRAMES for index, time_s in taken.frames)
 
 
-def as_media(clip: Clip, taken: Taken, num_bytes: int) -> Media:
+def as_media(clip: Clip, taken: SampledFrames, num_bytes: int) -> Media:
     return Media(
         kind="video",
         pixels=taken.pixels,
@@ -158,7 +156,7 @@ class ClipReader:
             raise refuse(self._part, f"the clip has no frames that can be decoded (codec {self.codec()})")
         return Clip(num_frames, fps, width, height)
 
-    def take(self, indices: tuple[int, ...]) -> Taken | None:
+    def take(self, indices: tuple[int, ...]) -> SampledFrames | None:
         """Read these frames, ascending. None where one is missing: the container promised more than it has."""
         pixels: Pixels | None = None
         frames: list[tuple[int, float]] = []
@@ -178,7 +176,7 @@ class ClipReader:
                 pixels = np.empty((len(indices), *self._kept_size(size, len(indices)), 3), np.uint8)
             pixels[slot] = _fit(frame, pixels.shape[1:3])
             frames.append((index, time_s))
-        return Taken(pixels, tuple(frames), size) if pixels is not None else None
+        return SampledFrames(pixels, tuple(frames), size) if pixels is not None else None
 
     def count_frames(self) -> int:
         return len(self.all_times() or ())

@@ -22,11 +22,11 @@ from engine.cache.features import FeatureStore
 from engine.cache.row_state import RowState
 from engine.errors import BadRequest
 from engine.models.families import GROUPED_SCORES, Family
-from engine.models.head import narrow
-from engine.models.interleave import breathe
+from engine.models.head import use_last_token_head
+from engine.models.interleave import interleave
 from engine.models.rates import Rates
 from engine.models.remaining_media import media_from
-from engine.models.vision_tower import RememberingTower, Use
+from engine.models.vision_tower import CachedVisionTower, Use
 from engine.types.prompt import Prompt, runs
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
@@ -132,24 +132,24 @@ class Adapter:
         self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
-        narrow(self._lm)
-        self._is_narrow = False  # until a chunk shows it
+        use_last_token_head(self._lm)
+        self._has_last_token_head = False  # until a chunk shows it
 
-    def remember(self, store: FeatureStore) -> bool:
+    def cache_vision_features(self, store: FeatureStore) -> bool:
         """Keep vision features in this store from now on. False when the family's tower cannot be asked by picture."""
         if not (self.vision and self._packed and hasattr(self.model, "vision_tower")):
             return False
-        self.model.vision_tower = RememberingTower(self.model.vision_tower, store, self.rates.encode)
+        self.model.vision_tower = CachedVisionTower(self.model.vision_tower, store, self.rates.encode)
         return True
 
-    def breathe(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
+    def interleave(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
         """Call `step` between two layers of the encoders while rows_wait(). Returns how many layers do.
 
         Call once, and before `remember`, which hides the tower.
         """
         if not self.vision or self._lm is self.model:
             return 0
-        return breathe(self.model, self._lm, rows_wait, step)
+        return interleave(self.model, self._lm, rows_wait, step)
 
     def make_cache(self) -> list[Any]:
         """Empty KV layers for one row, plus its RowState as the last entry."""
@@ -167,7 +167,7 @@ class Adapter:
         Raises BadRequest when the family needs state that a shared batch cannot carry.
         """
         tower = getattr(self.model, "vision_tower", None)
-        uses = tower.uses if isinstance(tower, RememberingTower) else None
+        uses = tower.uses if isinstance(tower, CachedVisionTower) else None
         if uses:
             uses.clear()
         started = perf_counter()
@@ -267,7 +267,7 @@ class Adapter:
         """Compute the KV of the prompt's rest, from token `start`, into `cache`, and the logits of what follows it,
         (1, vocabulary); both evaluated. A prompt that must be read whole (Family.whole_prompt) has all of it here."""
         end = len(ids)
-        if not (self._is_narrow or self._whole_prompt) and end - start > 1:
+        if not (self._has_last_token_head or self._whole_prompt) and end - start > 1:
             self.prefill(ids, (start, end - 1), cache, features)
             start = end - 1
         with self.rates.prefill.measured(end - start):
@@ -287,7 +287,7 @@ class Adapter:
             arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
         logits = self._forward(mx.array([list(ids[start:end])]), cache, arguments)
         if end - start > 1:
-            self._is_narrow = logits.shape[1] == 1
+            self._has_last_token_head = logits.shape[1] == 1
         return logits
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:

@@ -38,7 +38,7 @@ class Token:
 
 
 @dataclass(slots=True)
-class Decode:
+class NewRow:
     """What a row brings along. prompt: token ids; cache: their KV; logits: (1, vocabulary), of what follows them;
     max_tokens >= 1."""
 
@@ -66,7 +66,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, decode: Decode) -> Token:
+    def add(self, decode: NewRow) -> Token:
         """Draw a row's first token; unless it is the last, the row joins at the next step."""
         token, logprobs = self._first(decode)
         finish = "stop" if token in self._stop_ids else "length" if decode.max_tokens == 1 else None
@@ -84,7 +84,7 @@ class Batch:
         self._rows.add(row)
         return Token(row, token, None, logprobs=logprobs)
 
-    def _first(self, decode: Decode) -> tuple[int, mx.array]:
+    def _first(self, decode: NewRow) -> tuple[int, mx.array]:
         """As the batcher draws: a token, and the log-probabilities (vocabulary,) that it was chosen from."""
         logits = decode.logits
         for process in decode.processors:

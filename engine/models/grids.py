@@ -85,7 +85,7 @@ class _Known:
 
 
 @contextmanager
-def known(processor: Any, found: Mapping[Kind, list[Grid]] | None) -> Iterator[None]:
+def with_known_grids(processor: Any, found: Mapping[Kind, list[Grid]] | None) -> Iterator[None]:
     """For one prompt: the processor takes the grids that were found and reads no pixels."""
     with ExitStack() as stack:
         for kind, grids in (found or {}).items():

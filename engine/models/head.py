@@ -20,7 +20,7 @@ def _last(x: mx.array) -> mx.array:
     return x[:, -1:]
 
 
-class LastToken:
+class LastTokenHead:
     """Stands in for a head, or for embeddings used as one: other attributes are the layer's own."""
 
     def __init__(self, layer: Any) -> None:
@@ -38,11 +38,11 @@ class LastToken:
         return self._layer.as_linear(_last(x))
 
 
-def narrow(language_model: nn.Module) -> None:
+def use_last_token_head(language_model: nn.Module) -> None:
     """Let its head see the last token only, where it has one of the usual name. Call it once; the layers it hides are
     no longer among the model's parameters."""
     for module in language_model.modules():
         for name in _NAMES:
             layer = module.get(name)
             if isinstance(layer, nn.Module):
-                module[name] = LastToken(layer)
+                module[name] = LastTokenHead(layer)

@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlx import nn
 
 
-class BreathingLayer:
+class InterleavedLayer:
     """Stands in for a layer of an encoder: same call, same result, other attributes are the layer's own."""
 
     def __init__(self, layer: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> None:
@@ -33,14 +33,14 @@ class BreathingLayer:
         return out
 
 
-def breathe(model: Any, language_model: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
+def interleave(model: Any, language_model: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
     """Let every stack of layers outside the language model call `step` between two layers while rows_wait().
 
     Returns how many layers do.
     """
     count = 0
     for stack in _stacks(model, language_model):
-        stack[:] = [BreathingLayer(layer, rows_wait, step) for layer in stack]
+        stack[:] = [InterleavedLayer(layer, rows_wait, step) for layer in stack]
         count += len(stack)
     return count
 

@@ -41,7 +41,7 @@ class SeededSampler:
         return mx.random.categorical(logprobs / self._temperature, key=key)
 
 
-class NotBefore:
+class MinTokensProcessor:
     """A logits processor that forbids the end of the answer for the first min_tokens tokens."""
 
     def __init__(self, min_tokens: int, stop_ids: Collection[int]) -> None:

@@ -22,7 +22,7 @@ from engine.types import FeatureUse
 MAX_PATCHES = 16_384
 """Patches per call of the encoder: one large picture, or some dozens of frames; never one giant device call."""
 
-Unit = list[mx.array]
+UnitFeatures = list[mx.array]
 """Features of one unit: the tower's output (tokens, hidden), then its deepstack layers, if the family has any."""
 
 
@@ -35,7 +35,7 @@ class Use:
     keys: tuple[bytes, ...] = ()
 
 
-class RememberingTower:
+class CachedVisionTower:
     """Stands in for model.vision_tower: same call, same result, other attributes are the tower's own.
 
     uses: one entry per medium of the calls since it was last emptied, in their order.
@@ -56,7 +56,7 @@ class RememberingTower:
         ends = [0, *accumulate(t * h * w for t, h, w in grid)]
         spans = list(pairwise(ends))
         keys = [_key(patches[start:end], shape) for (start, end), shape in zip(spans, grid, strict=True)]
-        units: dict[bytes, Unit] = {key: found for key in keys if (found := self._store.get(key)) is not None}
+        units: dict[bytes, UnitFeatures] = {key: found for key in keys if (found := self._store.get(key)) is not None}
         new = {key: i for i, key in enumerate(keys) if key not in units}
         started = perf_counter()
         for call in _calls(list(new.values()), spans):
@@ -71,7 +71,7 @@ class RememberingTower:
         return layers[0] if not self._has_deepstack else (layers[0], layers[1:])
 
     def _count(
-        self, sizes: list[int], keys: list[bytes], encoded: tuple[set[bytes], dict[bytes, Unit]], ms: float
+        self, sizes: list[int], keys: list[bytes], encoded: tuple[set[bytes], dict[bytes, UnitFeatures]], ms: float
     ) -> None:
         """Note what each medium used. sizes: units of each; encoded: keys of the new units, and all units by key."""
         new, units = encoded
@@ -89,7 +89,9 @@ class RememberingTower:
     def _has_deepstack(self) -> bool:
         return hasattr(self._tower, "deepstack_merger_list")
 
-    def _encode(self, units: list[tuple[mx.array, tuple[int, int, int]]], options: dict[str, Any]) -> list[Unit]:
+    def _encode(
+        self, units: list[tuple[mx.array, tuple[int, int, int]]], options: dict[str, Any]
+    ) -> list[UnitFeatures]:
         """Run the tower over some units at once and part its output again, evaluated."""
         out = self._tower(mx.concatenate([p for p, _ in units]), mx.array([shape for _, shape in units]), **options)
         layers = [out[0], *out[1]] if self._has_deepstack else [out]

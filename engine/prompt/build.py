@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import BadMedia, BadRequest
-from engine.media.resize import outlined
-from engine.models.grids import known
+from engine.media.resize import pixel_stub
+from engine.models.grids import with_known_grids
 from engine.models.registry import Loaded
 from engine.prompt.audio import check_sounds, sounds
 from engine.prompt.cache_ids import cache_ids, locate
 from engine.prompt.expand import expanded
 from engine.prompt.receipts import measure, shared
-from engine.prompt.sizing import left_alone, sized
+from engine.prompt.sizing import sized, without_resize
 from engine.types import MediaReceipt, Message, Part, Request
 from engine.types.media import Media
 from engine.types.prompt import Prompt
@@ -102,11 +102,11 @@ def _opens_reasoning(tokenizer: Any, text: str) -> bool:
 def _multimodal(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
     started = perf_counter()
     settings = loaded.processor, loaded.video_settings, request.media_parts
-    outlines = media if need_pixels else sized(*settings, media, outlined)
+    outlines = media if need_pixels else sized(*settings, media, pixel_stub)
     grids = None if need_pixels else loaded.grids.find(request.tenant, outlines)
     media = outlines if grids else sized(*settings, media)
     check_sounds(loaded, request.media_parts, media)
-    with known(loaded.processor, grids):
+    with with_known_grids(loaded.processor, grids):
         text, ids, inputs = _process(loaded, request, media)
     resize_ms = (perf_counter() - started) * 1e3
     receipts = shared(_receipts(loaded, request, media, (ids, inputs)), media, resize_ms)
@@ -139,7 +139,7 @@ def _process(loaded: Loaded, request: Request, media: tuple[Media, ...]) -> tupl
     text = _template(lambda: _render(loaded, messages, dict(request.template_kwargs)))
     pictures, clips = _pictures(loaded, media), _clips(loaded, media)
     try:
-        with left_alone(loaded.processor, media), _true_times(loaded.processor, clips):
+        with without_resize(loaded.processor, media), _true_times(loaded.processor, clips):
             inputs = prepare_inputs(
                 loaded.processor,
                 images=pictures or None,

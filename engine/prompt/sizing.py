@@ -28,14 +28,14 @@ it to the model's own budget."""
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class PixelBudget:
     """Sides are multiples of factor_px; all frames together hold least to most pixels."""
 
     factor_px: int
     least: int
     most: int
 
-    def within(self, asked: int | None) -> Budget:
+    def within(self, asked: int | None) -> PixelBudget:
         """The smaller of this budget and the one asked for."""
         most = min(self.most, asked or self.most)
         return replace(self, least=min(self.least, most), most=most)
@@ -69,7 +69,7 @@ def sized(
     """The media at the size the model shall see, those that have a budget of their own; the others as they are.
 
     processor: of mlx-vlm or transformers. settings: the checkpoint's video_preprocessor_config.json. parts: whose media
-    they are. resize: `resized`, or `outlined` where the size is all that is wanted. Raises BadMedia for a budget that
+    they are. resize: `resized`, or `pixel_stub` where the size is all that is wanted. Raises BadMedia for a budget that
     is too small.
     """
     out = list(media)
@@ -85,7 +85,7 @@ def sized(
     return tuple(out)
 
 
-def _size(part: Part, medium: Media, own: Budget, asked: int | None) -> tuple[int, int]:
+def _size(part: Part, medium: Media, own: PixelBudget, asked: int | None) -> tuple[int, int]:
     """(width, height)"""
     height, width = medium.pixels.shape[-3:-1]
     count = _count(medium)
@@ -99,9 +99,9 @@ def _size(part: Part, medium: Media, own: Budget, asked: int | None) -> tuple[in
     return size
 
 
-def _budget(medium: Media, own: Budget | None, per_frame: tuple[int, int] | None) -> Budget:
+def _budget(medium: Media, own: PixelBudget | None, per_frame: tuple[int, int] | None) -> PixelBudget:
     if own is None:
-        return Budget(1, 0, _NO_LIMIT)
+        return PixelBudget(1, 0, _NO_LIMIT)
     if per_frame is None:
         return own
     return replace(own, least=_count(medium) * per_frame[0], most=_count(medium) * per_frame[1])
@@ -112,7 +112,7 @@ def _count(medium: Media) -> int:
     return len(medium.frames) + len(medium.frames) % 2 if medium.kind == "video" else 1
 
 
-def _asked(part: Part, medium: Media, own: Budget | None) -> int | None:
+def _asked(part: Part, medium: Media, own: PixelBudget | None) -> int | None:
     """Most pixels the client wants, None where it leaves that to the model."""
     if medium.kind == "video":
         return medium.max_pixels
@@ -128,18 +128,18 @@ def _per_frame(settings: dict[str, Any]) -> tuple[int, int] | None:
     return (int(settings.get("frame_shortest_edge") or 0), int(most)) if most else None
 
 
-def _own(processor: Any) -> Budget | None:
+def _own(processor: Any) -> PixelBudget | None:
     """A processor's own budget; None for families whose sizes do not follow from one."""
     names = ("patch_size", "merge_size", "min_pixels", "max_pixels")
     numbers = [number for name in names if isinstance(number := getattr(processor, name, None), int)]
     if len(numbers) < len(names):
         return None
     patch, merge, least, most = numbers
-    return Budget(patch * merge, least, most)
+    return PixelBudget(patch * merge, least, most)
 
 
 @contextmanager
-def left_alone(processor: Any, media: tuple[Media, ...]) -> Iterator[None]:
+def without_resize(processor: Any, media: tuple[Media, ...]) -> Iterator[None]:
     """For one prompt: the processor takes media that are sized already as they are."""
     with ExitStack() as stack:
         for kind, name in (("image", "image_processor"), ("video", "video_processor")):

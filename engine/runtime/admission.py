@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.cache.prefix import Lease, PrefixCache, words
+from engine.cache.prefix import Lease, PrefixCache, decode_ids
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
@@ -67,7 +67,7 @@ class Opener:
         request = Request(messages=(Message("user", (Part("image"), Part("text", text="?"))),), reuse=False)
         try:
             built = prompt.build(self._loaded, request, (medium,))
-            with self._prefix.features.serving("", False):
+            with self._prefix.features.tenant_scope("", False):
                 self._loaded.adapter.embed(built, self._loaded.adapter.make_cache())
         except Exception:  # a family that takes no such picture says so to the first who sends one
             log.info("no warm-up with a picture", exc_info=True)
@@ -94,11 +94,11 @@ class Opener:
             if lease and loaded.family.packed:
                 loaded.grids.note(request.tenant, built)
             media = ()  # the tower needs the memory
-            with self._prefix.features.serving(request.tenant, request.reuse):
+            with self._prefix.features.tenant_scope(request.tenant, request.reuse):
                 features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
                 encoding = features.encoding if features else None
                 for receipt, use in zip(built.receipts, used(built, sequence.num_prefilled, encoding), strict=True):
-                    self._prefix.features.belong(use.keys, receipt.sha256, len(receipt.frames))
+                    self._prefix.features.attribute(use.keys, receipt.sha256, len(receipt.frames))
         except BaseException:
             if lease:
                 self._prefix.end(lease)
@@ -190,14 +190,14 @@ class Opener:
             reused_tokens=at,
             computed_tokens=len(row.prompt.ids) - at,
             reason=match.miss.reason,
-            before=words(ids[max(0, at - 8) : at], self.words),
-            here=words(ids[at : at + 8], self.words),
-            other="" if other is None else "<other media>" if other < 0 else self.words([other]),
+            before=decode_ids(ids[max(0, at - 8) : at], self.decode),
+            here=decode_ids(ids[at : at + 8], self.decode),
+            other="" if other is None else "<other media>" if other < 0 else self.decode([other]),
             evicted_s=match.miss.evicted_s,
             media_first=row.media_first,
             disk_tokens=row.lease.disk_tokens,
         )
 
-    def words(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """Plain token ids as text."""
         return str(self._loaded.tokenizer.decode(list(ids)))

@@ -16,7 +16,7 @@ GROWTH_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class MemoryBudget:
     """Bytes for stored KV and for rows. row_tokens: the rows' bytes in tokens, None when a token's size is unknown."""
 
     stored_bytes: int
@@ -24,12 +24,12 @@ class Budget:
     row_tokens: int | None
 
 
-def share(device_bytes: int, utilization: float, model_bytes: int, stored_bytes: int, token_bytes: int) -> Budget:
+def share(device_bytes: int, utilization: float, model_bytes: int, stored_bytes: int, token_bytes: int) -> MemoryBudget:
     """utilization: share of the device's memory that may be used, 0 to 1. token_bytes: KV of one token of one row."""
     rest = max(0, int(device_bytes * utilization) - model_bytes)
     stored = min(stored_bytes, rest // 2)
     rows = rest - stored
-    return Budget(stored, rows, rows // token_bytes if token_bytes else None)
+    return MemoryBudget(stored, rows, rows // token_bytes if token_bytes else None)
 
 
 def padded_tokens(lengths: Sequence[int]) -> int:

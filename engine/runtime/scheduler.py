@@ -96,7 +96,7 @@ class Stop:
 
 Command = Submit | Cancel | CacheCommand | PreflightCommand | Stop
 
-Watch = Callable[[Any, Sequence, Any], None]
+TokenObserver = Callable[[Any, Sequence, Any], None]
 """Looks on from the engine thread (engine.measure.selftest): (Loaded, sequence, models.batch.Token) at every token,
 before the reader gets it. It must not raise."""
 

@@ -20,7 +20,7 @@ _RATE_WINDOW_S = 3.0
 _MAX_RECORDS = 50
 
 
-class Tally:
+class EngineStats:
     """Written by the engine thread; what it publishes is frozen and read anywhere."""
 
     def __init__(self, card: ModelCard, publish: Callable[[Snapshot], None]) -> None:

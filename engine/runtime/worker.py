@@ -18,7 +18,7 @@ from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import Busy, EngineError, Internal, Unavailable
 from engine.models import probe, sampling
-from engine.models.batch import NO_ROW, Batch, Decode, Token
+from engine.models.batch import NO_ROW, Batch, NewRow, Token
 from engine.models.registry import Loaded
 from engine.runtime import memory
 from engine.runtime.admission import Opener, Row
@@ -32,9 +32,9 @@ from engine.runtime.scheduler import (
     Sequence,
     Stop,
     Submit,
-    Watch,
+    TokenObserver,
 )
-from engine.runtime.stats import Tally
+from engine.runtime.stats import EngineStats
 from engine.types import Delta, FinishReason, Snapshot
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Worker:
         loaded: Loaded,
         inbox: SimpleQueue[Command],
         publish: Callable[[Snapshot], None],
-        watch: Watch | None = None,
+        watch: TokenObserver | None = None,
     ) -> None:
         self._config = config
         self._watch = watch
@@ -75,14 +75,14 @@ class Worker:
             max_row_tokens=budget.row_tokens,
         )
         self._prefix = PrefixCache(stored, scope=loaded.fingerprint)
-        loaded.adapter.breathe(lambda: len(self._batch) > 0, self._step_in_between)
+        loaded.adapter.interleave(lambda: len(self._batch) > 0, self._step_in_between)
         if config.cache.features:
-            loaded.adapter.remember(self._prefix.features)
+            loaded.adapter.cache_vision_features(self._prefix.features)
         self._batch = self._new_batch()
         self._by_row: dict[int, Sequence] = {}
         self._opener = Opener(config, loaded, self._prefix)
         self._preflights = Preflights(config, loaded, self._prefix)
-        self._tally = Tally(loaded.card, publish)
+        self._tally = EngineStats(loaded.card, publish)
         self._stepped_s = self._step_s = 0.0
         self._since_step = 0
         self._opener.warm_up()
@@ -164,9 +164,9 @@ class Worker:
 
     def _on_cache(self, command: CacheCommand) -> Any:
         if command.action in ("blocks", "sizes"):
-            return self._prefix.blocks(self._opener.words if command.action == "blocks" else None)
+            return self._prefix.blocks(self._opener.decode if command.action == "blocks" else None)
         if command.action == "block":
-            return self._prefix.block(command.key, self._opener.words)
+            return self._prefix.block(command.key, self._opener.decode)
         if command.action == "features":
             return self._prefix.features.infos()
         done = self._prefix.apply(command.action, command.key)
@@ -226,7 +226,7 @@ class Worker:
         logits = self._loaded.adapter.finish(row.prompt.ids, sequence.num_prefilled, row.cache, row.features)
         sequence.num_prefilled = sequence.num_prompt
         token = self._batch.add(
-            Decode(
+            NewRow(
                 prompt=row.prompt.ids,
                 cache=row.cache,
                 logits=logits,
@@ -246,7 +246,7 @@ class Worker:
     def _processors(self, sequence: Sequence) -> list[sampling.LogitsProcessor]:
         found = sampling.make_processors(sequence.row.sampling)
         if sequence.request.min_tokens:
-            found.append(sampling.NotBefore(sequence.request.min_tokens, self._loaded.stop_ids))
+            found.append(sampling.MinTokensProcessor(sequence.request.min_tokens, self._loaded.stop_ids))
         return found
 
     # decode
@@ -377,7 +377,7 @@ class Worker:
 
     # state
 
-    def _memory(self) -> memory.Budget:
+    def _memory(self) -> memory.MemoryBudget:
         """How the memory beside the weights is shared; said in the log where it is less than was asked for."""
         cache, model_bytes = self._config.cache, self._loaded.card.num_bytes
         asked = cache.total_bytes

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+Json = dict[str, Any]
+"""A JSON object."""
+
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["text", "image", "video", "audio"]
 Detail = Literal["auto", "low", "high"]

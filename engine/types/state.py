@@ -107,7 +107,7 @@ class BlockInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class MediaPart:
     """What of a medium is meant: all of a picture, or some frames of a clip, by their place among its num_frames."""
 
     sha256: str
@@ -129,7 +129,7 @@ class FeatureInfo:
     pinned: bool
     age_s: float
     idle_s: float
-    media: tuple[Portion, ...] = ()
+    media: tuple[MediaPart, ...] = ()
     tenant: str | None = None
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.types import Json
 from workbench.bench.live import Shown
-
-Json = dict[str, Any]
 
 MAX_MOMENTS = 240
 """Points in a chart over time; of what falls together the largest is drawn, so that no peak is lost."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from engine.measure.bench.about import roofline
 from engine.measure.bench.compare import samples_of
 from engine.measure.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Case, Settings
+from engine.measure.bench.plan import BenchSettings, Case
 from engine.measure.bench.result import UNITS, Point, Result, round_values
 from engine.measure.bench.samples import Sample
-
-Json = dict[str, Any]
+from engine.types import Json
 
 EACH = ("ttft", "generation_tps")
 """Metrics that are drawn answer by answer where a suite has one case only."""
@@ -49,7 +47,7 @@ class Live:
 
     suite: str
     title: str
-    settings: Settings
+    settings: BenchSettings
     began_s: float
     facts: Json = field(default_factory=dict)
     kept: str = ""

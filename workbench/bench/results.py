@@ -6,17 +6,15 @@ Every number is one of Result.json(), in three figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from engine.measure.bench.report import NAMES
 from engine.measure.bench.result import LESS_IS_BETTER, UNITS
 from engine.measure.bench.stats import Ratio
-from engine.measure.bench.store import Entry
+from engine.measure.bench.store import StoredRun
+from engine.types import Json
 from workbench.bench.charts import mark
 from workbench.bench.live import Live, Shown
 from workbench.words import size
-
-Json = dict[str, Any]
 
 COLUMNS = ("ttft", "tpot", "itl", "e2e", "generation_tps", "prompt_tps", "total_tps")
 WITH_TAIL = ("ttft", "itl")
@@ -137,7 +135,7 @@ def _fact(title: str, value: str, reached: bool | None, goal: str) -> Json:
     return {"title": title, "value": value, "lamp": {True: "good", False: "missed", None: ""}[reached], "goal": goal}
 
 
-def entry(one: Entry) -> str:
+def entry(one: StoredRun) -> str:
     """What the list says of a kept run, beside its name."""
     when = one.started.replace("T", " ")[:16]
     stopped = ["stopped early"] if one.stopped else []

@@ -16,9 +16,9 @@ from engine.errors import BadRequest, EngineError, Unavailable
 from engine.measure.bench import compare, files
 from engine.measure.bench.about import about
 from engine.measure.bench.events import Finished
-from engine.measure.bench.plan import Settings
+from engine.measure.bench.plan import BenchSettings
 from engine.measure.bench.run import Run
-from engine.measure.bench.store import Entry, Store
+from engine.measure.bench.store import Store, StoredRun
 from engine.measure.bench.suites import SUITES
 from engine.measure.bench.targets import EngineTarget
 from workbench.bench.live import Json, Live, Shown, kept
@@ -42,7 +42,7 @@ class Bench:
         self._engine = engine
         self._store = store or Store()
         self.live: Live | None = None
-        self.entries: tuple[Entry, ...] = ()
+        self.entries: tuple[StoredRun, ...] = ()
         self.facts: Json = {}
         self._run: Run | None = None
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +55,7 @@ class Bench:
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def start(self, suite: str, settings: Settings) -> None:
+    def start(self, suite: str, settings: BenchSettings) -> None:
         """Begin. Raises BadRequest when one runs already or the model cannot do it, Unavailable without a model."""
         if self.running:
             raise BadRequest("A benchmark runs already; stop it first, or wait.")
@@ -176,9 +176,9 @@ def cannot(suite: str, card: ModelCard | None) -> str:
     return f"{card.id} takes no {'pictures' if needs == 'image' else 'clips'}."
 
 
-def settings_of(card: ModelCard | None, event: Any) -> Settings:
+def settings_of(card: ModelCard | None, event: Any) -> BenchSettings:
     """What a page asked for, from anything it may have sent. Raises BadRequest."""
-    return Settings(
+    return BenchSettings(
         prompts=_number(event, "prompts", 1, 100),
         max_tokens=_number(event, "max_tokens", 1, 4096),
         quick=bool(getattr(event, "quick", False)),

@@ -17,7 +17,7 @@ import gradio as gr
 from engine.errors import EngineError
 from engine.measure.bench import compare
 from engine.measure.bench.store import Store
-from engine.types import Snapshot
+from engine.types import Json, Snapshot
 from workbench.bench import results
 from workbench.bench.charts import charts
 from workbench.bench.live import Live, Shown
@@ -28,7 +28,6 @@ from workbench.shared import Shared
 if TYPE_CHECKING:
     from engine.core import Engine
 
-Json = dict[str, Any]
 
 NAME = "Benchmark"
 PARTS = ("panel", "charts", "tables", "runs", "file")
@@ -51,7 +50,7 @@ def build(engine: Engine, shared: Shared, store: Store | None = None) -> BenchTa
 
 
 @dataclass
-class View:
+class BenchView:
     """What one page has before it. sent: digests of the parts it got last. chosen: kept runs that are shown beside the
     last one. without: the last run that is not to be shown, by its start. file: what the page is given to save
     with the next parts."""
@@ -69,7 +68,7 @@ class BenchTab:
         self._engine = engine
         self._shared = shared
         self.bench = bench
-        self.view = gr.State(View())  # Gradio copies it for each page that opens
+        self.view = gr.State(BenchView())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="bench"):
             self.parts = drawn_parts("Bench", PARTS)
         for part in self.parts[:4]:
@@ -79,7 +78,7 @@ class BenchTab:
         """Run the clock while this one of the tabs is shown."""
         while_shown(tabs, self.tick, self.shown, self.view, self.parts)
 
-    async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
+    async def shown(self, view: BenchView, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
         """A tab was chosen. Inputs: view. Outputs: clock, parts."""
         if chosen.value != NAME:
             return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
@@ -89,7 +88,7 @@ class BenchTab:
                 self.bench.look_soon()
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
-    async def tick(self, view: View, page: gr.Request) -> list[Any]:
+    async def tick(self, view: BenchView, page: gr.Request) -> list[Any]:
         """What changed since it was last sent. Inputs: view. Outputs: parts."""
         if not self._shared.caller(page).operator:
             values: tuple[Json, ...] = ({"operator": False, "note": NOT_YOURS}, {}, {}, {})
@@ -105,7 +104,7 @@ class BenchTab:
         parts = [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=False)]
         return [*parts, file or gr.skip()]
 
-    async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+    async def act(self, view: BenchView, page: gr.Request, event: gr.EventData) -> list[Any]:
         """A button was pressed. Inputs: view. Outputs: parts. The event says `action` and may say anything."""
         if self._shared.caller(page).operator:
             try:
@@ -114,7 +113,7 @@ class BenchTab:
                 gr.Warning(error.message)
         return await self.tick(view, page)
 
-    async def _act(self, view: View, event: gr.EventData) -> None:
+    async def _act(self, view: BenchView, event: gr.EventData) -> None:
         action, name = str(getattr(event, "action", "")), str(getattr(event, "name", ""))
         if action == "run":
             self.bench.start(str(getattr(event, "suite", "")), settings_of(self._engine.snapshot().model, event))
@@ -136,7 +135,7 @@ class BenchTab:
                 "turn": time.monotonic(),
             }
 
-    def _show(self, view: View, name: str, on: bool) -> None:
+    def _show(self, view: BenchView, name: str, on: bool) -> None:
         live = self.bench.live
         if live and name == live.kept:
             view.without = None if on else live.began_s
@@ -145,7 +144,7 @@ class BenchTab:
         elif not on and name in view.chosen:
             view.chosen.remove(name)
 
-    async def _shown(self, view: View) -> list[Shown]:
+    async def _shown(self, view: BenchView) -> list[Shown]:
         """The runs on the page: those chosen, in their order, then the last one."""
         held, live = {entry.name for entry in self.bench.entries}, self.bench.live
         view.chosen = [name for name in view.chosen if name in held]
@@ -196,7 +195,7 @@ class BenchTab:
             "facts": [one for one in measured if one["facts"]],
         }
 
-    def _runs(self, view: View) -> Json:
+    def _runs(self, view: BenchView) -> Json:
         live = self.bench.live
         kept = [
             {

@@ -11,14 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from engine.access.visibility import Caller
-from engine.types import CacheTrace, MediaReceipt, Record, Replay
+from engine.types import CacheTrace, Json, MediaReceipt, Record, Replay
 from engine.types.prompt import MEDIUM
 from workbench.words import milliseconds
-
-Json = dict[str, Any]
 
 REPLAY = "replay"
 """Request.source of what the truth lamp computes again: nobody sent it."""

@@ -17,7 +17,7 @@ from engine.access.visibility import Caller
 from engine.api.cache import stats_json
 from engine.errors import EngineError
 from engine.models.families import family
-from engine.types import BlockInfo, CacheStats, FeatureInfo, Snapshot
+from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Snapshot
 from workbench.cache import grid
 from workbench.cache.strips import strips, verdict
 from workbench.drawn import QUIET, changed, drawn_parts, while_shown
@@ -28,7 +28,6 @@ from workbench.words import plural, size
 if TYPE_CHECKING:
     from engine.core import Engine
 
-Json = dict[str, Any]
 
 NAME = "Cache"
 PARTS = ("totals", "strips", "blocks", "charts")
@@ -49,7 +48,7 @@ def build(engine: Engine, shared: Shared) -> CacheTab:
 
 
 @dataclass
-class View:
+class CacheView:
     """What one page has before it. sent: digests of the parts it got last. block: the details that are open.
 
     verdicts: what the truth lamp said, by request.
@@ -68,7 +67,7 @@ class CacheTab:
         self._shared = shared
         self._miniatures = Miniatures(engine.thumbnail)
         self._layout: tuple[CacheStats, list[BlockInfo], list[FeatureInfo]] = (CacheStats(), [], [])
-        self.view = gr.State(View())  # Gradio copies it for each page that opens
+        self.view = gr.State(CacheView())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="cache"):
             self.parts = drawn_parts("Cache", PARTS)
         _, drawn_strips, drawn_blocks, _ = self.parts
@@ -79,13 +78,13 @@ class CacheTab:
         """Run the clock while this one of the tabs is shown."""
         while_shown(tabs, self.tick, self.shown, self.view, self.parts)
 
-    async def shown(self, view: View, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
+    async def shown(self, view: CacheView, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
         """A tab was chosen. Inputs: view. Outputs: clock, parts."""
         if chosen.value != NAME:
             return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
-    async def tick(self, view: View, page: gr.Request) -> list[Any]:
+    async def tick(self, view: CacheView, page: gr.Request) -> list[Any]:
         """What changed since it was last sent. Inputs: view. Outputs: parts."""
         who, snapshot = self._shared.caller(page), self._engine.snapshot()
         values = (
@@ -96,12 +95,12 @@ class CacheTab:
         )
         return [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=True)]
 
-    def _strips(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
+    def _strips(self, snapshot: Snapshot, view: CacheView, who: Caller) -> Json:
         lanes = strips(snapshot.recent, who, view.verdicts)
         shown = [segment["medium"] for lane in lanes for segment in lane["segments"] if segment["medium"]]
         return {"lanes": lanes, "pictures": self._miniatures.urls(shown), "note": why_nothing(snapshot)}
 
-    async def _blocks(self, snapshot: Snapshot, view: View, who: Caller) -> Json:
+    async def _blocks(self, snapshot: Snapshot, view: CacheView, who: Caller) -> Json:
         stats, (held, units) = snapshot.cache, await self._held(snapshot)
         if view.block is not None and all(block.key != view.block["key"] for block in held):
             view.block = None  # evicted meanwhile
@@ -129,7 +128,7 @@ class CacheTab:
             self._layout = snapshot.cache, blocks, units
         return self._layout[1:]
 
-    async def act(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+    async def act(self, view: CacheView, page: gr.Request, event: gr.EventData) -> list[Any]:
         """A button of a block or a picture was pressed. Inputs: view. Outputs: parts.
 
         The event says `action` and `key`: of a block, or the content hash of a picture. Both may be anything.
@@ -172,7 +171,7 @@ class CacheTab:
             return None
         return {**grid.details(block), "pictures": self._miniatures.urls(block.media), "notice": notice}
 
-    async def check(self, view: View, page: gr.Request, event: gr.EventData) -> list[Any]:
+    async def check(self, view: CacheView, page: gr.Request, event: gr.EventData) -> list[Any]:
         """Compute a request again without the cache, and compare. Inputs: view. Outputs: parts."""
         key, who = str(getattr(event, "request", "")), self._shared.caller(page)
         mine = {record.id for record in self._engine.snapshot().recent if who.sees(record.tenant)}

@@ -35,7 +35,7 @@ AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aa
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ChatEntry:
     """One displayed message. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
 
     part: how a medium is sent, where it is not sent as it comes. A note carries the request that it is about, and what
@@ -52,7 +52,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ChatSettings:
     """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does."""
 
     system: str = ""
@@ -61,7 +61,7 @@ class Settings:
     frames: FrameSampling = field(default_factory=FrameSampling)
 
 
-Entries = tuple[Entry, ...]
+Entries = tuple[ChatEntry, ...]
 
 
 def media_kind(path: str) -> Kind:
@@ -77,11 +77,13 @@ def user_entries(text: str, paths: Sequence[str], fitted: Mapping[str, Part] | N
 
     fitted: by path, how a file is sent that was made smaller to fit.
     """
-    media = tuple(Entry("user", media_kind(path), path=path, part=(fitted or {}).get(path)) for path in paths)
-    return media + ((Entry("user", "text", text),) if text.strip() else ())
+    media = tuple(ChatEntry("user", media_kind(path), path=path, part=(fitted or {}).get(path)) for path in paths)
+    return media + ((ChatEntry("user", "text", text),) if text.strip() else ())
 
 
-def to_request(entries: Sequence[Entry], settings: Settings, session: str | None = None, tenant: str = "") -> Request:
+def to_request(
+    entries: Sequence[ChatEntry], settings: ChatSettings, session: str | None = None, tenant: str = ""
+) -> Request:
     """Entries -> Request: neighbours of one role become one message, display-only entries are left out."""
     messages: list[Message] = []
     if settings.system.strip():
@@ -105,7 +107,7 @@ def to_request(entries: Sequence[Entry], settings: Settings, session: str | None
     )
 
 
-def _part(entry: Entry) -> Part | None:
+def _part(entry: ChatEntry) -> Part | None:
     if entry.kind == "text":
         return Part("text", entry.text, param="message") if entry.text else None
     if entry.part is not None:
@@ -115,22 +117,22 @@ def _part(entry: Entry) -> Part | None:
     return None
 
 
-def fitted_entries(entries: Sequence[Entry], request: Request) -> Entries:
+def fitted_entries(entries: Sequence[ChatEntry], request: Request) -> Entries:
     """The entries, each medium sent as this request sends it; the request was made from these entries."""
     parts = iter([part for message in request.messages for part in message.parts if part.kind != "text"])
     return tuple(replace(entry, part=next(parts)) if _is_medium(entry) else entry for entry in entries)
 
 
-def _is_medium(entry: Entry) -> bool:
+def _is_medium(entry: ChatEntry) -> bool:
     return entry.kind in SENT and entry.kind != "text"
 
 
-def to_chatbot(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def to_chatbot(entries: Sequence[ChatEntry]) -> list[dict[str, Any]]:
     """Entries -> what gr.Chatbot takes: one message per entry, each with one content part."""
     return [_shown(entry) for entry in entries]
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
+def _shown(entry: ChatEntry) -> dict[str, Any]:
     if entry.path is not None:
         return {"role": entry.role, "content": {"path": entry.path, "alt_text": PurePath(entry.path).name}}
     if entry.kind == "reasoning":
@@ -180,7 +182,7 @@ def edited(entries: Entries, index: int, text: str) -> Entries:
     index = _user_index(entries, index)
     if entries[index].kind != "text":
         return entries[: index + 1]
-    return (*entries[:index], Entry("user", "text", text))
+    return (*entries[:index], ChatEntry("user", "text", text))
 
 
 def undone(entries: Entries, index: int) -> tuple[Entries, str, list[str]]:

@@ -14,7 +14,7 @@ import gradio as gr
 
 from engine.errors import EngineError
 from engine.runtime import fit
-from engine.types import Preflight, Request
+from engine.types import Json, Preflight, Request
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
 from workbench.shared import Shared
 from workbench.words import NAMES, milliseconds, plural
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.chat.tab import ChatTab
 
-Json = dict[str, Any]
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 CHANGED = "(...values) => { window.workbenchCost?.changed(); return []; }"
 TOO_LONG = "It does not fit even with smaller media: shorten the text, or start a new chat."

@@ -1,6 +1,6 @@
 """What one browser tab holds, and the reading of one answer. Event loop only; no Gradio, no MLX.
 
-    Engine.stream ──(task, at the engine's speed)──> Answer's buffer ──(15 times a second)──> the page
+    Engine.stream ──(task, at the engine's speed)──> LiveAnswer's buffer ──(15 times a second)──> the page
 
 The page never pulls tokens from the engine: a page update costs far more than a token.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event, Part, Preflight, Request
-from workbench.chat.convert import Entries, Entry, note, stopped_note
+from workbench.chat.convert import ChatEntry, Entries, note, stopped_note
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -38,7 +38,7 @@ class Session:
 
     def __init__(self) -> None:
         self.entries: Entries = ()
-        self.answer: Answer | None = None
+        self.answer: LiveAnswer | None = None
         self.fitted: dict[str, Part] = {}  # files in the composer that were made smaller to fit, by path
         self.look: asyncio.Task[Preflight] | None = None
 
@@ -56,7 +56,7 @@ class Session:
         self.entries, self.answer, self.fitted = (), None, {}
 
 
-class Answer:
+class LiveAnswer:
     """One answer being written: a task reads the stream into this buffer until it ends, fails or is stopped."""
 
     def __init__(self, engine: Engine, request: Request) -> None:
@@ -115,16 +115,16 @@ class Answer:
 
     def _written(self) -> Entries:
         both = (("reasoning", self._reasoning), ("text", self._text))
-        return tuple(Entry("assistant", kind, "".join(pieces)) for kind, pieces in both if any(pieces))  # type: ignore[arg-type]
+        return tuple(ChatEntry("assistant", kind, "".join(pieces)) for kind, pieces in both if any(pieces))  # type: ignore[arg-type]
 
-    def _note(self) -> Entry:
+    def _note(self) -> ChatEntry:
         if self.error is not None:
-            return Entry("assistant", "error", self.error.message)
+            return ChatEntry("assistant", "error", self.error.message)
         if self.done is None:
-            return Entry("assistant", "note", stopped_note(self.num_tokens))
-        return Entry("assistant", "note", note(self.done), request=self.request, media=self.done.media)
+            return ChatEntry("assistant", "note", stopped_note(self.num_tokens))
+        return ChatEntry("assistant", "note", note(self.done), request=self.request, media=self.done.media)
 
-    def _waiting(self) -> Entry:
+    def _waiting(self) -> ChatEntry:
         """What happens before the first token, from the engine's snapshot."""
         snapshot = self._engine.snapshot()
         mine = next((row for row in snapshot.running if row.id == self.request.id), None)
@@ -137,4 +137,4 @@ class Answer:
         else:
             words = "Reading the prompt"
         waited_s = time.monotonic() - self._started_s
-        return Entry("assistant", "busy", words if waited_s < 1 else f"{words} · {waited_s:.0f} s")
+        return ChatEntry("assistant", "busy", words if waited_s < 1 else f"{words} · {waited_s:.0f} s")

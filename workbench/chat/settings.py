@@ -12,7 +12,7 @@ import gradio as gr
 from engine.config import EngineConfig
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Sampling
-from workbench.chat.convert import Settings
+from workbench.chat.convert import ChatSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ FIELDS = {
 
 
 class SettingsPanel:
-    """The components of the side bar, and how their values become Settings."""
+    """The components of the side bar, and how their values become ChatSettings."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
-        with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
-            gr.Markdown("### Settings")
+        with gr.Sidebar(label="ChatSettings", open=False, position="right", width=340, elem_id="settings"):
+            gr.Markdown("### ChatSettings")
             self.system = gr.Textbox(
                 label="System prompt", lines=3, max_lines=12, placeholder="How the model should behave. Optional."
             )
@@ -83,16 +83,16 @@ class SettingsPanel:
     def components(self) -> set[Any]:
         return {self.system, *self.numbers.values()}
 
-    def read(self, values: Mapping[Any, Any]) -> Settings:
-        """Values by component, as Gradio hands them to a callback with a set of inputs -> Settings.
+    def read(self, values: Mapping[Any, Any]) -> ChatSettings:
+        """Values by component, as Gradio hands them to a callback with a set of inputs -> ChatSettings.
 
         Raises BadRequest.
         """
         return settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
 
 
-def settings(numbers: Mapping[str, str | None], system: str = "") -> Settings:
-    """The fields' text by name -> Settings; empty is None. Pure. Raises BadRequest."""
+def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSettings:
+    """The fields' text by name -> ChatSettings; empty is None. Pure. Raises BadRequest."""
 
     chosen: dict[str, Any] = {}
     for name, field in FIELDS.items():
@@ -102,7 +102,7 @@ def settings(numbers: Mapping[str, str | None], system: str = "") -> Settings:
             raise BadRequest(str(error), param=name) from None
     frames = FrameSampling(fps=chosen.pop("fps"), max_frames=chosen.pop("max_frames"))
     max_tokens = chosen.pop("max_tokens")
-    return Settings(system=system, sampling=Sampling(**chosen), max_tokens=max_tokens, frames=frames)
+    return ChatSettings(system=system, sampling=Sampling(**chosen), max_tokens=max_tokens, frames=frames)
 
 
 def _default(config: EngineConfig, name: str) -> float | None:

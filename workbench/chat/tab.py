@@ -18,7 +18,7 @@ from workbench.chat.convert import (
     AUDIO_SUFFIXES,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    Entry,
+    ChatEntry,
     before_answer,
     edited,
     to_chatbot,
@@ -27,7 +27,7 @@ from workbench.chat.convert import (
     user_entries,
 )
 from workbench.chat.cost import CostLine
-from workbench.chat.session import Answer, Session
+from workbench.chat.session import LiveAnswer, Session
 from workbench.chat.settings import SettingsPanel
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
@@ -134,13 +134,13 @@ class ChatTab:
         return said(session, user_entries(sample.text, sample.paths))
 
     async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
-        """Answer the same message again. Inputs: session. Outputs: chat, composer."""
+        """LiveAnswer the same message again. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         return _rewound(session, before_answer(session.entries, _index(data)))
 
     async def edit(self, session: Session, data: gr.EditData) -> tuple[Any, Any]:
-        """Answer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
+        """LiveAnswer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         return _rewound(session, edited(session.entries, _index(data), str(data.value)))
@@ -189,10 +189,10 @@ class ChatTab:
                 asked, self.settings.read(values), page.session_hash, self._shared.caller(page).tenant()
             )
         except EngineError as error:
-            session.entries = (*asked, Entry("assistant", "error", error.message))
+            session.entries = (*asked, ChatEntry("assistant", "error", error.message))
             yield to_chatbot(session.entries)
             return
-        answer = session.answer = Answer(self._engine, request)
+        answer = session.answer = LiveAnswer(self._engine, request)
         try:
             async for written in answer.samples():
                 if session.answer is not answer:

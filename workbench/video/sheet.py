@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BadRequest
-from engine.types import FrameSampling, MediaReceipt, Preflight
+from engine.types import FrameSampling, Json, MediaReceipt, Preflight
 from workbench.chat.settings import FIELDS, Field
 from workbench.words import milliseconds, plural, seconds
 
-Json = dict[str, Any]
 Thumb = np.ndarray[Any, np.dtype[np.int16]]
 
 ASKED = {

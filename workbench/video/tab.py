@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.errors import BadRequest, EngineError
-from engine.types import Delta, Done, FrameSampling, Message, Part, Preflight, Request, Sampling
-from workbench.chat.convert import VIDEO_SUFFIXES, Entry, note
+from engine.types import Delta, Done, FrameSampling, Json, Message, Part, Preflight, Request, Sampling
+from workbench.chat.convert import VIDEO_SUFFIXES, ChatEntry, note
 from workbench.chat.session import Session
 from workbench.chat.tab import said
 from workbench.drawn import QUIET, drawn
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.chat.tab import ChatTab
 
-Json = dict[str, Any]
 
 NAME = "Video"
 QUESTION = "What happens in this video?"
@@ -89,8 +88,8 @@ class VideoTab:
         if session.answer is not None:
             gr.Warning("The chat is still answering. Ask again when it is done.")
             return gr.skip(), gr.skip(), gr.skip()
-        clip = Entry("user", "video", path=part.path, part=part)
-        return *said(session, (clip, Entry("user", "text", question))), gr.Tabs(selected="chat")
+        clip = ChatEntry("user", "video", path=part.path, part=part)
+        return *said(session, (clip, ChatEntry("user", "text", question))), gr.Tabs(selected="chat")
 
     # -- what the page may ask
 

@@ -96,7 +96,7 @@ class DiskTier:
         for common, key in self._candidates(parent, run):
             if common <= have:
                 return None
-            found = self._load(parent.hex(), key, lambda arrays, facts: (tensors.unnamed(arrays), _ids(facts)))
+            found = self._load(parent.hex(), key, lambda arrays, facts: (tensors.from_arrays(arrays), _ids(facts)))
             if found is None:
                 continue
             payload, ids = found
@@ -163,13 +163,13 @@ class DiskTier:
 
     def _save_one(self, block: Block) -> bool:
         facts = {"ids": ",".join(map(str, block.ids))}
-        return self._store.save(block.parent.hex(), block.hash.hex(), tensors.named(block.payload), facts)
+        return self._store.save(block.parent.hex(), block.hash.hex(), tensors.to_arrays(block.payload), facts)
 
     def _save_features(self, key: bytes, unit: Any) -> bool:
         return self._store.save(_FEATURES, key.hex(), {str(i): array for i, array in enumerate(unit)}, {})
 
     def _save_snapshot(self, key: bytes, snapshot: RowSnapshot) -> bool:
-        said = tensors.described(snapshot.cache)
+        said = tensors.serialize(snapshot.cache)
         if said is None:
             return True  # a kind of layer that only memory can keep
         arrays, layers = said
@@ -239,7 +239,7 @@ def _ids(facts: Mapping[str, str]) -> tuple[int, ...]:
 def _snapshot(arrays: dict[str, mx.array], facts: dict[str, str]) -> tuple[list[int], list[Any]]:
     """The cache ids and layers of a snapshot's file."""
     ids: Any = arrays.pop(_IDS).tolist()
-    return ids, tensors.made_again(arrays, facts["layers"])
+    return ids, tensors.deserialize(arrays, facts["layers"])
 
 
 def _num_tokens(facts: Mapping[str, str]) -> int:

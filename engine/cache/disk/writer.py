@@ -1,6 +1,6 @@
 """The thread that writes to the cache's folder, so that a slow disk holds up nobody. Knows files, not MLX.
 
-    engine thread ── jobs, at most max_bytes of them ──> writer thread ── one Result each ──> engine thread
+    engine thread ── jobs, at most max_bytes of them ──> writer thread ── one WriteResult each ──> engine thread
 
 The bytes of a job are views of arrays that belong to the engine thread. The writer lets go of the views before it
 reports; who gave the job keeps the arrays until then.
@@ -32,7 +32,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class WriteResult:
     """What became of one file that was to be written."""
 
     path: Path
@@ -49,7 +49,7 @@ class Writer:
         self._number = 0
         self._pending_bytes = 0
         self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
-        self._results: SimpleQueue[Result] = SimpleQueue()
+        self._results: SimpleQueue[WriteResult] = SimpleQueue()
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
         self._thread.start()
@@ -59,7 +59,7 @@ class Writer:
         return not self._pending_bytes or self._pending_bytes + num_bytes <= self._max_bytes
 
     def write(self, job: Job) -> int:
-        """Queue a file. Returns the number that its Result will carry."""
+        """Queue a file. Returns the number that its WriteResult will carry."""
         self._number += 1
         self._pending_bytes += job.num_bytes
         self._jobs.put((self._number, job))
@@ -69,7 +69,7 @@ class Writer:
         """Queue a deletion, behind every write that was queued before it."""
         self._jobs.put((0, Job(path, {}, {}, 0)))
 
-    def results(self, wait_s: float = 0.0) -> Iterator[Result]:
+    def results(self, wait_s: float = 0.0) -> Iterator[WriteResult]:
         """What was done since the last call. Waits up to wait_s seconds for the first."""
         while True:
             try:
@@ -97,7 +97,7 @@ class Writer:
             if error and not failing:
                 log.warning("the disk cache cannot write %s: %s", job.path.parent, error)
             failing = bool(error)
-            self._results.put(Result(job.path, number, job.num_bytes, written=not error))
+            self._results.put(WriteResult(job.path, number, job.num_bytes, written=not error))
 
 
 def _write(job: Job) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from engine.errors import EngineError
 from engine.measure.bench.plan import Proof
 from engine.measure.bench.result import Canary, Check
-from engine.measure.bench.samples import Logprobs, Sample, Seen
+from engine.measure.bench.samples import Logprobs, Sample, SeenMedia
 from engine.measure.bench.targets import Target
 
 FILE = "canary.json"
@@ -43,7 +43,7 @@ class Proven:
     again: Sample
     blanked: Sample
     bare: Sample | None = None
-    predicted: tuple[Seen, ...] | None = None
+    predicted: tuple[SeenMedia, ...] | None = None
     must_answer: bool = False
 
 
@@ -112,7 +112,7 @@ def _sizes(samples: Sequence[Sample], proven: Proven) -> Check:
     return Check("sizes", True, f"{say_seen(proven.predicted)}, as predicted")
 
 
-def say_seen(seen: Sequence[Seen] | None) -> str:
+def say_seen(seen: Sequence[SeenMedia] | None) -> str:
     """ "64x48 in 12 tokens" for each medium."""
     return ", ".join(f"{one.px[0]}x{one.px[1]} in {one.tokens} tokens" for one in seen or ()) or "nothing"
 

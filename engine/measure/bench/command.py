@@ -19,7 +19,7 @@ from engine.errors import BadRequest
 
 if TYPE_CHECKING:
     from engine.core import Engine
-    from engine.measure.bench.plan import Settings, Suite
+    from engine.measure.bench.plan import BenchSettings, Suite
     from engine.measure.bench.result import Result
     from engine.measure.bench.targets import Target
 
@@ -176,9 +176,9 @@ def _suites(args: argparse.Namespace, pictures: bool) -> list[Suite]:
     return [SUITES[name] for name in dict.fromkeys(names or ["image" if pictures else "text"])]
 
 
-def _settings(args: argparse.Namespace, pictures: bool) -> Settings:
+def _settings(args: argparse.Namespace, pictures: bool) -> BenchSettings:
     from engine.measure.bench.clips import fetched
-    from engine.measure.bench.plan import Settings
+    from engine.measure.bench.plan import BenchSettings
 
     if args.video_url and args.video_path:
         raise BadRequest("--video-url and --video-path name two clips; give one.", param="video_path")
@@ -187,7 +187,7 @@ def _settings(args: argparse.Namespace, pictures: bool) -> Settings:
         raise BadRequest(f"--video-path: there is no file {str(video)!r}.", param="video_path")
     if args.video_url:
         video = fetched(args.video_url, engine_config(args).media)
-    return Settings(
+    return BenchSettings(
         prompts=args.prompts,
         max_tokens=args.max_tokens,
         temperature=args.temperature,

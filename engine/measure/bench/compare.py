@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.measure.bench.report import NAMES, rows_to_text
 from engine.measure.bench.result import LESS_IS_BETTER, round_values
-from engine.measure.bench.samples import Sample, Seen
+from engine.measure.bench.samples import Sample, SeenMedia
 from engine.measure.bench.stats import Ratio, unpaired_ratio
 
 METRICS = ("ttft", "tpot", "e2e", "total_tps")
@@ -59,7 +59,9 @@ def samples_of(point: dict[str, Any]) -> list[list[Sample]]:
 
 def _sample(raw: dict[str, Any]) -> Sample:
     seen = raw["seen"]
-    again = None if seen is None else tuple(Seen(s["kind"], s["tokens"], tuple(s["px"]), s["frames"]) for s in seen)
+    again = (
+        None if seen is None else tuple(SeenMedia(s["kind"], s["tokens"], tuple(s["px"]), s["frames"]) for s in seen)
+    )
     return Sample(**{**raw, "itl_s": tuple(raw["itl_s"]), "seen": again, "logprobs": ()})
 
 

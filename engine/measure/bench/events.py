@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Case, Settings
+from engine.measure.bench.plan import BenchSettings, Case
 from engine.measure.bench.result import Point, Result
 from engine.measure.bench.samples import Sample
 
@@ -18,7 +18,7 @@ class Started:
     cases: tuple[Case, ...]
     targets: tuple[str, ...]
     num_answers: int
-    settings: Settings
+    settings: BenchSettings
 
 
 @dataclass(frozen=True, slots=True)

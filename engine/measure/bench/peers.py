@@ -13,7 +13,7 @@ from typing import Any
 from engine import device
 from engine.errors import BadRequest
 from engine.measure.bench.questions import Question
-from engine.measure.bench.samples import Sample, Seen, Stopwatch
+from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
 
 
@@ -29,7 +29,7 @@ class Library:
     async def status(self) -> Status:
         return Status()
 
-    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+    async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         return None
 
     async def close(self) -> None:

@@ -26,7 +26,7 @@ CACHE_OFF = "cache off"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BenchSettings:
     """How a suite is run. prompts: rounds that count; warmup: rounds before them that do not.
 
     seed: other questions; a run draws one where none is given, so that a server that still runs has not seen them.
@@ -114,7 +114,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Measured:
     """One measured round of one target: its samples with their cases, and the target before it and after each step."""
 
     samples: tuple[tuple[Case, Sample], ...]
@@ -139,7 +139,7 @@ class Group:
     make: Callable[[int], Round]
     prove: Callable[[], Sequence[Proof]] = tuple
     contrasts: tuple[Contrast, ...] = ()
-    facts: Callable[[Sequence[Taken]], Sequence[Fact]] = field(default=lambda taken: ())
+    facts: Callable[[Sequence[Measured]], Sequence[Fact]] = field(default=lambda taken: ())
     beside: str = ""
     limits: tuple[tuple[str, float], ...] = ()
     even: tuple[str, ...] = ()
@@ -149,12 +149,12 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class Suite:
     """needs: what a model must take. servers: only for servers that the run starts itself. sized: it asks for
-    lengths in tokens, so the run measures Settings.tokens_per_word first."""
+    lengths in tokens, so the run measures BenchSettings.tokens_per_word first."""
 
     name: str
     title: str
     needs: Needs
-    groups: Callable[[Settings], Sequence[Group]]
+    groups: Callable[[BenchSettings], Sequence[Group]]
     servers: bool = False
     sized: bool = False
 

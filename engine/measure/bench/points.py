@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from engine.measure.bench.canary import Proven, judge
-from engine.measure.bench.plan import Case, Fact, Group, Taken
+from engine.measure.bench.plan import Case, Fact, Group, Measured
 from engine.measure.bench.result import LESS_IS_BETTER, Compared, Point, is_noisy
 from engine.measure.bench.stats import NOISY, Ratio, paired_ratio
 
@@ -17,7 +17,7 @@ EVEN, EVEN_TO_A_LIBRARY = 1.0, 0.97
 Rivals = Sequence[tuple[str, str, bool]]
 """Whom is held against whom, by name; and whether both answer in this process."""
 
-Taking = Sequence[Taken | None]
+Taking = Sequence[Measured | None]
 """A target's rounds of a group; None for one that failed."""
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-Size = tuple[int, int]
+PictureSize = tuple[int, int]
 Claim = Literal["cold", "warm", ""]
 
 WORDS = (
@@ -94,7 +94,7 @@ def colour(seed: object) -> str:
     return random.Random(f"colour/{seed}").choice(list(COLOURS))
 
 
-def scene(size_px: Size, seed: object) -> Image.Image:
+def scene(size_px: PictureSize, seed: object) -> Image.Image:
     """A coloured circle on paper, with a mark of its own. size_px: (width, height)."""
     width, height = size_px
     image = Image.new("RGB", size_px, (PAPER, PAPER, PAPER))
@@ -114,7 +114,7 @@ def mark(image: Image.Image, seed: object) -> Image.Image:
     return image
 
 
-def blank(size_px: Size) -> Image.Image:
+def blank(size_px: PictureSize) -> Image.Image:
     """Nothing but grey."""
     return Image.new("RGB", size_px, (128, 128, 128))
 

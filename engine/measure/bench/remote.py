@@ -12,7 +12,7 @@ import psutil
 
 from engine.errors import BadRequest, Unavailable
 from engine.measure.bench.questions import Question
-from engine.measure.bench.samples import Sample, Seen, Stopwatch
+from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
 
 ANSWER_S = 600.0
@@ -132,7 +132,7 @@ class HttpTarget:
             feature_hits=cache.get("feature_hits"),
         )
 
-    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+    async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         """From this project's /v1/tokenize; other servers' does not say what becomes of media."""
         names = ("model", "messages", "video_fps", "video_max_frames")
         body = {k: v for k, v in http_body(question, self._model or "default").items() if k in names}
@@ -177,12 +177,12 @@ def _feature_hits(media: Any) -> int:
     return sum((entry.get("features") or {}).get("hits", 0) for entry in entries if isinstance(entry, dict))
 
 
-def seen_json(media: Any) -> tuple[Seen, ...] | None:
+def seen_json(media: Any) -> tuple[SeenMedia, ...] | None:
     """usage.media of this project's servers; None where a server has no such thing."""
     if not isinstance(media, list):
         return None
     return tuple(
-        Seen(str(m["kind"]), int(m["tokens"]), (int(m["seen"][0]), int(m["seen"][1])), len(m.get("frames") or ()))
+        SeenMedia(str(m["kind"]), int(m["tokens"]), (int(m["seen"][0]), int(m["seen"][1])), len(m.get("frames") or ()))
         for m in media
     )
 

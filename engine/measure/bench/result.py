@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Case, Fact, Settings
+from engine.measure.bench.plan import BenchSettings, Case, Fact
 from engine.measure.bench.samples import Sample
 from engine.measure.bench.stats import NOISY, Numbers, Ratio, numbers, reached, spread
 
@@ -157,7 +157,7 @@ class Result:
 
     suites: tuple[str, ...]
     started: str
-    settings: Settings
+    settings: BenchSettings
     targets: tuple[str, ...]
     machine: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)

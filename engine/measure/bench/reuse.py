@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.measure.bench import clips
-from engine.measure.bench.plan import CACHE_OFF, Ask, Case, Contrast, Fact, Group, Proof, Round, Settings, Taken
+from engine.measure.bench.plan import CACHE_OFF, Ask, BenchSettings, Case, Contrast, Fact, Group, Measured, Proof, Round
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
     OTHER_QUESTION,
@@ -30,7 +30,7 @@ MISS_LIMITS = (("cpu", 1.03), ("ttft", 1.03))
 DECODED_TOKENS = 64
 
 
-def groups(settings: Settings) -> Sequence[Group]:
+def groups(settings: BenchSettings) -> Sequence[Group]:
     """Users first: what they store must not push anything out before it is counted."""
     found = [_users(settings)]
     if settings.pictures:
@@ -38,7 +38,7 @@ def groups(settings: Settings) -> Sequence[Group]:
     return [*found, *_misses(settings)]
 
 
-def _users(settings: Settings) -> Group:
+def _users(settings: BenchSettings) -> Group:
     """Users with one long system prompt, each with a question of their own, one after the other."""
     num_users = QUICK_USERS if settings.quick else USERS
     label = f"{SYSTEM_TOKENS:,}-token system prompt"
@@ -59,7 +59,7 @@ def _users(settings: Settings) -> Group:
         ]
         return tuple((Ask(question, others if user else first),) for user, question in enumerate(asked))
 
-    def facts(taken: Sequence[Taken]) -> Sequence[Fact]:
+    def facts(taken: Sequence[Measured]) -> Sequence[Fact]:
         saved = [share for one in taken if (share := kv_saved(one)) is not None]
         if not saved:
             return ()
@@ -71,7 +71,7 @@ def _users(settings: Settings) -> Group:
     return Group((first, others), make, contrasts=(faster,), facts=facts)
 
 
-def kv_saved(taken: Taken) -> float | None:
+def kv_saved(taken: Measured) -> float | None:
     """1 - what all users' KV takes over what it would take if each had their own, as the first has. None if unknown."""
     held = [status.kv_bytes for status in (taken.before, *taken.after_steps)]
     if any(num_bytes is None for num_bytes in held):
@@ -80,7 +80,7 @@ def kv_saved(taken: Taken) -> float | None:
     return 1 - (last - before) / ((first - before) * len(taken.after_steps)) if first > before else None
 
 
-def _picture(settings: Settings) -> Group:
+def _picture(settings: BenchSettings) -> Group:
     """One picture: cold, then with another question, then exactly as at first."""
     side = f"{SIZE[0]}x{SIZE[1]} picture"
     cold, other, same = (
@@ -118,7 +118,7 @@ def _picture(settings: Settings) -> Group:
     return Group((cold, other, same), make, prove, contrasts)
 
 
-def _clip(settings: Settings) -> Group:
+def _clip(settings: BenchSettings) -> Group:
     """One clip, and the same request again."""
     path = settings.video or clips.default_clip()
     cold, same = (Case("cache", f"clip of {FRAMES} frames, {name}") for name in ("cold", "exact repeat"))
@@ -140,7 +140,7 @@ def _clip(settings: Settings) -> Group:
     return Group((cold, same), make, contrasts=(faster,))
 
 
-def _misses(settings: Settings) -> list[Group]:
+def _misses(settings: BenchSettings) -> list[Group]:
     """Prompts that nothing is known of, with the cache and, in turns, on an engine without."""
     text = Case("cache", f"miss, text of {MISS_TOKENS} tokens")
     picture = Case("cache", "miss, picture of 448x448")

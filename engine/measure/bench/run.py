@@ -26,7 +26,7 @@ from engine.measure.bench import canary, load
 from engine.measure.bench.about import roofline
 from engine.measure.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.measure.bench.load import EVERY_S, Load
-from engine.measure.bench.plan import Ask, Case, Group, Round, Settings, Step, Suite, Taken, chosen
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Measured, Round, Step, Suite, chosen
 from engine.measure.bench.points import compared, facts_of, points_of
 from engine.measure.bench.questions import Question, words
 from engine.measure.bench.result import Result, is_noisy
@@ -51,7 +51,7 @@ class Run:
         self,
         suites: Sequence[Suite],
         targets: Sequence[Target],
-        settings: Settings,
+        settings: BenchSettings,
         about: dict[str, Any] | None = None,
     ) -> None:
         settings = replace(settings, seed=settings.seed or secrets.randbelow(SEEDS) + 1)
@@ -183,7 +183,7 @@ class Run:
 
     async def _group(self, group: Group) -> None:
         targets = self._asked(group)
-        taken: dict[str, list[Taken | None]] = {target.name: [] for target in targets}
+        taken: dict[str, list[Measured | None]] = {target.name: [] for target in targets}
         errors: dict[str, list[str]] = {target.name: [] for target in targets}
         try:
             for number in range(-self.settings.warmup, self.settings.prompts):
@@ -199,7 +199,7 @@ class Run:
         self._settle(group, taken, errors, proofs)
 
     async def _turn(
-        self, target: Target, made: Round, counts: bool, taken: list[Taken | None], errors: list[str]
+        self, target: Target, made: Round, counts: bool, taken: list[Measured | None], errors: list[str]
     ) -> None:
         """One round of one target; one that fails is noted, and the target is not asked in this group again."""
         if errors:
@@ -226,7 +226,7 @@ class Run:
             if others:
                 self._note("traffic", f"{others} requests of others came meanwhile")
             marked = tuple((case, replace(sample, others=others)) for case, sample in pairs)
-            taken.append(Taken(marked, before, tuple(after)))
+            taken.append(Measured(marked, before, tuple(after)))
 
     async def _together(self, target: Target, step: Step, counts: bool) -> list[Sample]:
         """All asks of a step at once, each at its time. When one fails the others are ended."""
@@ -266,7 +266,7 @@ class Run:
     def _settle(
         self,
         group: Group,
-        taken: dict[str, list[Taken | None]],
+        taken: dict[str, list[Measured | None]],
         errors: dict[str, list[str]],
         proven: dict[tuple[str, Case], canary.Proven | str],
     ) -> None:

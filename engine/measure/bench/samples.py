@@ -17,7 +17,7 @@ AT_ONCE_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenMedia:
     """What a target says it saw of a medium: tokens, (width, height) in pixels, frames (0 for a picture)."""
 
     kind: str
@@ -48,7 +48,7 @@ class Sample:
     completion_tokens: int
     text_sha256: str
     cached_tokens: int | None = None
-    seen: tuple[Seen, ...] | None = None
+    seen: tuple[SeenMedia, ...] | None = None
     reason: str = ""
     cpu_s: float | None = None
     right: bool | None = None
@@ -133,5 +133,5 @@ class Stopwatch:
         )
 
 
-def seen_of(receipts: Sequence[MediaReceipt]) -> tuple[Seen, ...]:
-    return tuple(Seen(r.kind, r.tokens, r.seen_px, len(r.frames)) for r in receipts)
+def seen_of(receipts: Sequence[MediaReceipt]) -> tuple[SeenMedia, ...]:
+    return tuple(SeenMedia(r.kind, r.tokens, r.seen_px, len(r.frames)) for r in receipts)

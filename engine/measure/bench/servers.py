@@ -19,7 +19,7 @@ from engine import device
 from engine.errors import BadRequest, Unavailable
 from engine.measure.bench.questions import Question
 from engine.measure.bench.remote import HttpTarget, Server
-from engine.measure.bench.samples import Sample, Seen
+from engine.measure.bench.samples import Sample, SeenMedia
 from engine.measure.bench.targets import OnFirst, Status
 
 START_S = 300.0
@@ -208,7 +208,7 @@ class FreshTarget:
     async def status(self) -> Status:
         return self._status
 
-    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+    async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         return None
 
     async def close(self) -> None:

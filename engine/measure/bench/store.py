@@ -22,7 +22,7 @@ MAX_NAME_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredRun:
     """A kept run in the list. started: ISO time in UTC. canary: None when nothing could be checked."""
 
     name: str
@@ -72,7 +72,7 @@ class Store:
         except OSError as e:
             raise BadRequest(f"The run cannot be kept in {self._folder}: {e.strerror}.", param="name") from e
 
-    def list(self) -> tuple[Entry, ...]:
+    def list(self) -> tuple[StoredRun, ...]:
         """Every kept run, the newest first; files that are none are passed over."""
         found = []
         for file in self._folder.glob("*.json"):
@@ -101,8 +101,8 @@ class Store:
         return self._folder / f"{quote(name, safe='')}.json"
 
 
-def _entry(name: str, run: dict[str, Any]) -> Entry:
-    return Entry(
+def _entry(name: str, run: dict[str, Any]) -> StoredRun:
+    return StoredRun(
         name=name,
         started=str(run.get("started", "")),
         suites=tuple(run.get("suites", ())),
@@ -115,7 +115,7 @@ def _entry(name: str, run: dict[str, Any]) -> Entry:
     )
 
 
-def table(entries: tuple[Entry, ...]) -> str:
+def table(entries: tuple[StoredRun, ...]) -> str:
     """The list for a terminal."""
     from engine.measure.bench.report import rows_to_text
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from engine.measure.bench.plan import Ask, Case, Contrast, Fact, Group, Proof, Round, Settings, Step, Taken
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Contrast, Fact, Group, Measured, Proof, Round, Step
 from engine.measure.bench.questions import SHOWN, Question, blank, colour, png, scene, words
 
 STREAMS = (1, 2, 4, 8, 16, 32)
@@ -24,11 +24,11 @@ HEAD_START_S = 0.1
 GOALS = {16: 3.5}
 
 
-def groups(settings: Settings) -> Sequence[Group]:
+def groups(settings: BenchSettings) -> Sequence[Group]:
     return (_many(settings), _beside_a_long_one(settings))
 
 
-def _many(settings: Settings) -> Group:
+def _many(settings: BenchSettings) -> Group:
     """All numbers of streams in each round, so that their ratios are of one time."""
     counts = QUICK_STREAMS if settings.quick else STREAMS
     every = {
@@ -79,7 +79,7 @@ def arrivals(count: int, seed: object) -> list[float]:
     return times
 
 
-def _beside_a_long_one(settings: Settings) -> Group:
+def _beside_a_long_one(settings: BenchSettings) -> Group:
     """A stream runs; a long prompt arrives."""
     running = Case("concurrency", f"a stream beside a {LONG_TOKENS:,}-token prompt")
     long = Case("concurrency", f"a {LONG_TOKENS:,}-token prompt beside a stream")
@@ -90,7 +90,7 @@ def _beside_a_long_one(settings: Settings) -> Group:
         second = Question(words((*seed, 2), settings.words_of(LONG_TOKENS)), 8, claim="cold")
         return ((Ask(first, running), Ask(second, long, HEAD_START_S, after_first=True)),)
 
-    def facts(taken: Sequence[Taken]) -> Sequence[Fact]:
+    def facts(taken: Sequence[Measured]) -> Sequence[Fact]:
         gaps = [gap for one in taken for gap in gaps_of(one, running, long)]
         if not gaps:
             return ()
@@ -103,7 +103,7 @@ def _beside_a_long_one(settings: Settings) -> Group:
     return Group((running, long), make, facts=facts)
 
 
-def gaps_of(taken: Taken, running: Case, long: Case) -> list[tuple[float, float]]:
+def gaps_of(taken: Measured, running: Case, long: Case) -> list[tuple[float, float]]:
     """(longest gap in seconds, the same in chunks of the long prompt) while the long prompt was read.
 
     A chunk takes the long prompt's time to first token over its number of chunks: decoding between chunks included, as

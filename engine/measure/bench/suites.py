@@ -9,14 +9,14 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from engine.measure.bench import clips, reuse, streams, versus
-from engine.measure.bench.plan import Ask, Case, Group, Proof, Round, Settings, Suite
-from engine.measure.bench.questions import CLIP_QUESTION, SHOWN, Question, Size, blank, colour, png, scene, words
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Proof, Round, Suite
+from engine.measure.bench.questions import CLIP_QUESTION, SHOWN, PictureSize, Question, blank, colour, png, scene, words
 
-RESOLUTIONS: tuple[Size, ...] = (
+RESOLUTIONS: tuple[PictureSize, ...] = (
     *((224, 224), (336, 336), (448, 448), (512, 512), (672, 672)),
     *((768, 768), (896, 896), (1024, 1024), (1280, 720), (1920, 1080)),
 )
-QUICK_RESOLUTIONS: tuple[Size, ...] = ((224, 224), (448, 448), (768, 768), (1024, 1024))
+QUICK_RESOLUTIONS: tuple[PictureSize, ...] = ((224, 224), (448, 448), (768, 768), (1024, 1024))
 
 CLIPS: tuple[tuple[int, float], ...] = (
     *((2, 0.5), (4, 1.0), (6, 1.0), (8, 2.0), (12, 2.0), (16, 2.0), (24, 4.0), (32, 4.0), (64, 4.0)),
@@ -27,7 +27,7 @@ QUICK_CLIPS: tuple[tuple[int, float], ...] = ((4, 1.0), (8, 2.0), (16, 2.0))
 QUICK_TOKENS = 64
 
 
-def text_groups(settings: Settings) -> Sequence[Group]:
+def text_groups(settings: BenchSettings) -> Sequence[Group]:
     """Prompts of words."""
     case = Case("text", f"{settings.prompt_words} words", (("words", settings.prompt_words),))
 
@@ -45,12 +45,12 @@ def text_groups(settings: Settings) -> Sequence[Group]:
     return (Group((case,), make),)
 
 
-def image_groups(settings: Settings) -> Sequence[Group]:
+def image_groups(settings: BenchSettings) -> Sequence[Group]:
     """A picture at each resolution."""
     return [_image_group(settings, size) for size in (QUICK_RESOLUTIONS if settings.quick else RESOLUTIONS)]
 
 
-def _image_group(settings: Settings, size: Size) -> Group:
+def _image_group(settings: BenchSettings, size: PictureSize) -> Group:
     width, height = size
     case = Case("image", f"{width}x{height}", (("width", width), ("height", height), ("pixels", width * height)))
 
@@ -72,12 +72,12 @@ def _image_group(settings: Settings, size: Size) -> Group:
     return Group((case,), make, prove)
 
 
-def video_groups(settings: Settings) -> Sequence[Group]:
+def video_groups(settings: BenchSettings) -> Sequence[Group]:
     """A clip at each number of frames: the first frames / fps seconds of it."""
     return [_video_group(settings, *clip) for clip in (QUICK_CLIPS if settings.quick else CLIPS)]
 
 
-def _video_group(settings: Settings, frames: int, fps: float) -> Group:
+def _video_group(settings: BenchSettings, frames: int, fps: float) -> Group:
     case = Case("video", f"{frames} frames @ {fps:g} fps", (("frames", frames), ("fps", fps)))
     path = settings.video or clips.default_clip()
     asked = Question(
@@ -101,12 +101,12 @@ def _video_group(settings: Settings, frames: int, fps: float) -> Group:
     return Group((case,), make, prove)
 
 
-def startup_groups(settings: Settings) -> Sequence[Group]:
+def startup_groups(settings: BenchSettings) -> Sequence[Group]:
     """How long a process takes to be of use."""
     return (versus.start_up(settings, "startup"),)
 
 
-def _max_tokens(settings: Settings) -> int:
+def _max_tokens(settings: BenchSettings) -> int:
     return min(settings.max_tokens, QUICK_TOKENS) if settings.quick else settings.max_tokens
 
 

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from engine.core import Engine
 from engine.measure.bench.questions import Question
-from engine.measure.bench.samples import Sample, Seen, Stopwatch, seen_of
+from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
 from engine.types import Delta, Done, Event, FrameSampling, Message, Part, Request, Sampling
 
 SOURCE = "bench"
@@ -61,7 +61,7 @@ class Target(Protocol):
     async def status(self) -> Status:
         """What it holds now."""
 
-    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+    async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         """What the processor by itself makes of the question's media; None where that cannot be asked."""
 
     async def close(self) -> None:
@@ -120,7 +120,7 @@ class EngineTarget:
             num_others=sum(held.source != SOURCE for held in snapshot.running),
         )
 
-    async def predict(self, question: Question) -> tuple[Seen, ...] | None:
+    async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         return seen_of((await self._engine.preflight(engine_request(question))).media)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.measure.bench import clips
-from engine.measure.bench.plan import Ask, Case, Group, Proof, Round, Settings
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Proof, Round
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
     OTHER_QUESTION,
@@ -31,7 +31,7 @@ FRAMES, FPS = 8, 2.0
 SHORT_TOKENS = 8
 
 
-def groups(settings: Settings) -> Sequence[Group]:
+def groups(settings: BenchSettings) -> Sequence[Group]:
     """Memory is looked at where there is the most of it: with many streams."""
     found = [_one_stream(settings)]
     if settings.pictures:
@@ -42,7 +42,7 @@ def groups(settings: Settings) -> Sequence[Group]:
     return [*found, start_up(settings, "peers")]
 
 
-def start_up(settings: Settings, suite: str) -> Group:
+def start_up(settings: BenchSettings, suite: str) -> Group:
     """One short question to a process that has just been started; its time to first token begins with the process."""
     case = Case(suite, "process start to first token")
 
@@ -53,7 +53,7 @@ def start_up(settings: Settings, suite: str) -> Group:
     return Group((case,), make, servers=True, even=("ttft",))
 
 
-def _one_stream(settings: Settings) -> Group:
+def _one_stream(settings: BenchSettings) -> Group:
     case = Case("peers", f"one stream, text of {PROMPT_WORDS} words")
 
     def make(number: int) -> Round:
@@ -64,7 +64,7 @@ def _one_stream(settings: Settings) -> Group:
     return Group((case,), make, even=("generation_tps", "ttft"))
 
 
-def _picture(settings: Settings) -> Group:
+def _picture(settings: BenchSettings) -> Group:
     """A picture nobody has seen, then the same with another question."""
     cold, warm = (Case("peers", f"a picture of {SIZE[0]}x{SIZE[1]}, {name}") for name in ("new", "asked about again"))
 
@@ -83,7 +83,7 @@ def _picture(settings: Settings) -> Group:
     return Group((cold, warm), make, prove, even=("ttft",))
 
 
-def _clip(settings: Settings) -> Group:
+def _clip(settings: BenchSettings) -> Group:
     case = Case("peers", f"a clip of {FRAMES} frames, new")
     path = settings.video or clips.default_clip()
     asked = Question(CLIP_QUESTION, SHORT_TOKENS, fps=FPS, max_frames=FRAMES, claim="cold")
@@ -99,7 +99,7 @@ def _clip(settings: Settings) -> Group:
     return Group((case,), make, prove, even=("ttft",))
 
 
-def _streams(settings: Settings, name: str, *, pictures: bool) -> Group:
+def _streams(settings: BenchSettings, name: str, *, pictures: bool) -> Group:
     """All at once."""
     case = Case("peers", name, (("streams", STREAMS),))
 
@@ -116,5 +116,5 @@ def _streams(settings: Settings, name: str, *, pictures: bool) -> Group:
     return Group((case,), make, servers=True, even=("total_tps", "memory") if last else ("total_tps",))
 
 
-def _settled(question: Question, settings: Settings, number: int) -> Question:
+def _settled(question: Question, settings: BenchSettings, number: int) -> Question:
     return replace(question, temperature=settings.temperature, seed=settings.seed + number)

@@ -14,7 +14,7 @@ from engine.arguments import add_engine_arguments, engine_config, file_to_write
 from engine.config import DEMO
 
 if TYPE_CHECKING:
-    from engine.measure.eval.gsm8k import Question
+    from engine.measure.eval.gsm8k import Problem
     from engine.measure.eval.run import Results
     from engine.measure.eval.sources import Source
 
@@ -65,11 +65,11 @@ def run(args: argparse.Namespace) -> None:
 
 async def _run(args: argparse.Namespace) -> None:
     from engine.measure.eval import gsm8k
-    from engine.measure.eval.run import Results, Settings, evaluate
+    from engine.measure.eval.run import EvalSettings, Results, evaluate
 
     questions = _questions(args)
     async with _source(args) as source:
-        settings = Settings(
+        settings = EvalSettings(
             source=source.name,
             questions=gsm8k.digest(questions),
             num_shots=args.num_shots,
@@ -86,7 +86,7 @@ async def _run(args: argparse.Namespace) -> None:
             print(f"\n{source.name}: {_said(results)}")
 
 
-def _questions(args: argparse.Namespace) -> list[Question]:
+def _questions(args: argparse.Namespace) -> list[Problem]:
     from engine.errors import BadRequest
     from engine.measure.eval import gsm8k
 

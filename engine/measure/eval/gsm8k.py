@@ -1,6 +1,6 @@
 """GSM8K (Cobbe et al., 2021, https://arxiv.org/abs/2110.14168): school sums in words, each with one number as answer.
 
-The prompt is the usual one: five worked examples, "Question: ... Answer:", and then the question. An answer is right
+The prompt is the usual one: five worked examples, "Problem: ... Answer:", and then the question. An answer is right
 when the last number in it equals the number behind the solution's "####". Pure, but for reading files.
 """
 
@@ -18,14 +18,14 @@ from typing import Any
 from engine.assets import asset
 from engine.errors import BadRequest, Unavailable
 
-STOP = "Question:"
+STOP = "Problem:"
 """A model that goes on with a question of its own is stopped there."""
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?|(?<![\w.])[-−]?\$?\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Problem:
     """answer: the worked solution, which ends in "#### number"."""
 
     question: str
@@ -50,28 +50,28 @@ def last_number(text: str) -> Decimal | None:
     return Decimal(digits)
 
 
-def is_right(answer: str, question: Question) -> bool:
+def is_right(answer: str, question: Problem) -> bool:
     """Exact match on the last number."""
     return last_number(answer) == question.number
 
 
-def prompt(question: str, shots: Sequence[Question]) -> str:
+def prompt(question: str, shots: Sequence[Problem]) -> str:
     """The worked examples, then the question."""
-    worked = "".join(f"Question: {shot.question}\nAnswer: {shot.answer}\n\n" for shot in shots)
-    return f"{worked}Question: {question}\nAnswer:"
+    worked = "".join(f"Problem: {shot.question}\nAnswer: {shot.answer}\n\n" for shot in shots)
+    return f"{worked}Problem: {question}\nAnswer:"
 
 
-def shots(count: int) -> list[Question]:
+def shots(count: int) -> list[Problem]:
     """The first examples of GSM8K's training set, at most five."""
     return read(asset("gsm8k") / "shots.jsonl")[:count]
 
 
-def sample() -> list[Question]:
+def sample() -> list[Problem]:
     """Twenty questions written for this project."""
     return read(asset("gsm8k") / "sample.jsonl")
 
 
-def read(file: Path) -> list[Question]:
+def read(file: Path) -> list[Problem]:
     """Questions of a JSONL file in GSM8K's own format. Raises BadRequest, with the line that is wrong."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -80,11 +80,11 @@ def read(file: Path) -> list[Question]:
     return [parse(line, f"{file}, line {i}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
-def parse(line: str, where: str) -> Question:
+def parse(line: str, where: str) -> Problem:
     """One line of JSON: {"question": ..., "answer": "... #### 72"}."""
     try:
         raw: Any = json.loads(line)
-        found = Question(raw["question"], raw["answer"])
+        found = Problem(raw["question"], raw["answer"])
         ending = found.answer.rpartition("####")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadRequest(f"{where}: it must be JSON with the texts question and answer.", param="file") from None
@@ -93,7 +93,7 @@ def parse(line: str, where: str) -> Question:
     return found
 
 
-def download() -> list[Question]:
+def download() -> list[Problem]:
     """GSM8K's test questions through the `datasets` library. Raises Unavailable: not installed, not online."""
     try:
         from datasets import load_dataset
@@ -106,9 +106,9 @@ def download() -> list[Question]:
         raise Unavailable(
             f"GSM8K could not be downloaded ({''.join(why)[:200]}). Give --file questions.jsonl or --sample."
         ) from error
-    return [Question(row["question"], row["answer"]) for row in found]
+    return [Problem(row["question"], row["answer"]) for row in found]
 
 
-def digest(questions: Sequence[Question]) -> str:
+def digest(questions: Sequence[Problem]) -> str:
     """Which questions these are."""
     return hashlib.sha256(repr([(q.question, q.answer) for q in questions]).encode()).hexdigest()[:16]

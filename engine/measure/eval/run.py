@@ -14,15 +14,15 @@ from typing import Any
 
 from engine.errors import BadRequest, EngineError, Unavailable
 from engine.measure.eval import gsm8k
-from engine.measure.eval.gsm8k import Question
-from engine.measure.eval.sources import Asked, Source
+from engine.measure.eval.gsm8k import Problem
+from engine.measure.eval.sources import Reply, Source
 
 SAVE_S = 1.0
 """The file is written at most so often, and at the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EvalSettings:
     """What a result depends on: two results with other settings are not one run. questions: their digest."""
 
     source: str
@@ -34,7 +34,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GradedAnswer:
     """One question's outcome. index: which question. number: the last one in the text, None where there is none.
 
     error: why there is no answer; such a question is asked again by the next run.
@@ -54,9 +54,9 @@ class Answer:
 class Results:
     """Answers by question, and the file they are kept in, if any."""
 
-    settings: Settings
+    settings: EvalSettings
     file: Path | None = None
-    answers: dict[int, Answer] = field(default_factory=dict)
+    answers: dict[int, GradedAnswer] = field(default_factory=dict)
     saved_s: float = 0.0
 
     def load(self) -> int:
@@ -65,8 +65,8 @@ class Results:
             return 0
         try:
             raw = json.loads(self.file.read_text(encoding="utf-8"))
-            theirs = Settings(**raw["settings"])
-            found = [Answer(**answer) for answer in raw["answers"]]
+            theirs = EvalSettings(**raw["settings"])
+            found = [GradedAnswer(**answer) for answer in raw["answers"]]
         except (ValueError, KeyError, TypeError) as error:
             raise BadRequest(f"--output: {self.file} is not a result of this command; name another.") from error
         if theirs != self.settings:
@@ -76,7 +76,7 @@ class Results:
         self.answers = {answer.index: answer for answer in found if answer.error is None}
         return len(self.answers)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: GradedAnswer) -> None:
         self.answers[answer.index] = answer
         if time.monotonic() - self.saved_s > SAVE_S:
             self.save()
@@ -97,7 +97,7 @@ class Results:
         self.saved_s = time.monotonic()
 
 
-def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+def summary(answers: Sequence[GradedAnswer]) -> dict[str, Any]:
     """Shares and counts. accuracy: right answers over questions asked, failures among them; None without any.
 
     stderr: sqrt(p (1 - p) / n), the standard error of a share.
@@ -119,7 +119,7 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
 
 async def evaluate(
     source: Source,
-    questions: Sequence[Question],
+    questions: Sequence[Problem],
     results: Results,
     concurrency: int,
     told: Callable[[Results], None],
@@ -147,18 +147,18 @@ async def evaluate(
 
 
 async def _answer(
-    source: Source, question: Question, index: int, shots: Sequence[Question], settings: Settings
-) -> Answer:
+    source: Source, question: Problem, index: int, shots: Sequence[Problem], settings: EvalSettings
+) -> GradedAnswer:
     text = gsm8k.prompt(question.question, shots)
     expected = str(question.number)
     try:
-        said = await source.ask(Asked(text, settings.max_tokens, settings.temperature, gsm8k.STOP))
+        said = await source.ask(Reply(text, settings.max_tokens, settings.temperature, gsm8k.STOP))
     except Unavailable:
         raise
     except EngineError as error:
-        return Answer(index, expected=expected, error=error.message)
+        return GradedAnswer(index, expected=expected, error=error.message)
     number = gsm8k.last_number(said.text)
-    return Answer(
+    return GradedAnswer(
         index=index,
         text=said.text,
         number=None if number is None else str(number),

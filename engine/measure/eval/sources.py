@@ -20,7 +20,7 @@ BUSY = (429, 503)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Reply:
     """One prompt, as a user's message. temperature 0 is greedy."""
 
     text: str
@@ -43,7 +43,7 @@ class Source(Protocol):
     def name(self) -> str:
         """What is asked, as it is kept with the results."""
 
-    async def ask(self, asked: Asked) -> Said:
+    async def ask(self, asked: Reply) -> Said:
         """The whole answer. Raises Unavailable when nobody answers, another EngineError when this is refused."""
 
 
@@ -54,7 +54,7 @@ class EngineSource:
         self._engine = engine
         self.name = name
 
-    async def ask(self, asked: Asked) -> Said:
+    async def ask(self, asked: Reply) -> Said:
         request = Request(
             messages=(Message("user", (Part("text", text=asked.text),)),),
             sampling=Sampling(temperature=asked.temperature),
@@ -97,7 +97,7 @@ class HttpSource:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def ask(self, asked: Asked) -> Said:
+    async def ask(self, asked: Reply) -> Said:
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": asked.text}],

@@ -2,8 +2,8 @@
 
 drawn      the test's own pictures and clips, of which every pixel is known
 witness    looks on from the engine thread: tokens, log-probabilities, what the model was given
-stock      what the model's own processor makes of the same pictures
-lab        asks the engine, alone or several at once
+reference      what the model's own processor makes of the same pictures
+harness        asks the engine, alone or several at once
 judge      two runs -> equal, a near tie, or a fault (pure)
 checks     the rows of the table
 report     rows -> a table with the sentence to file, and JSON

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine.arguments import add_engine_arguments, engine_config, file_to_write
 
 if TYPE_CHECKING:
-    from engine.measure.selftest.judge import Row
+    from engine.measure.selftest.judge import CheckRow
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,19 +45,19 @@ def run(args: argparse.Namespace) -> int:
 async def _run(args: argparse.Namespace) -> int:
     from engine import device
     from engine.core import Engine
-    from engine.measure.selftest import checks, drawn, report
-    from engine.measure.selftest.lab import Lab
-    from engine.measure.selftest.witness import Witness
+    from engine.measure.selftest import checks, fixtures, report
+    from engine.measure.selftest.harness import Harness
+    from engine.measure.selftest.observer import Observer
 
-    picture = drawn.opened(args.image) if args.image else drawn.circle()
-    config, machine, witness = engine_config(args), device.describe(), Witness()
+    picture = fixtures.opened(args.image) if args.image else fixtures.circle()
+    config, machine, witness = engine_config(args), device.describe(), Observer()
     engine = Engine(config, witness)
     engine.start()
     try:
         card = await engine.ready()
         print(report.head(card, machine), flush=True)
-        rows: list[Row] = []
-        async for row in checks.rows(Lab(engine, witness, card, picture)):
+        rows: list[CheckRow] = []
+        async for row in checks.rows(Harness(engine, witness, card, picture)):
             rows.append(row)
             print(report.line(row), flush=True)
     finally:

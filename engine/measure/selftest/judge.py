@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 Outcome = Literal["ok", "tie", "fault", "n/a"]
-Logprobs = np.ndarray[Any, np.dtype[np.float32]]
+StepLogprobs = np.ndarray[Any, np.dtype[np.float32]]
 
 NOISE = {"float32": 0.01, "float16": 0.1}
 """In nats, by ModelCard.dtype."""
@@ -25,7 +25,7 @@ HALF_NOISE = 0.25
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """A line of the table."""
 
     name: str
@@ -34,14 +34,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Run:
+class ObservedRun:
     """An answer: its tokens, and the log-probabilities (vocab,) each was chosen from, float32.
 
     drawn: for a sampled answer, whether each token is what its own seeded sampler draws from its own logprobs.
     """
 
     tokens: Sequence[int]
-    logprobs: Sequence[Logprobs]
+    logprobs: Sequence[StepLogprobs]
     drawn: bool | None = None
 
 
@@ -53,7 +53,7 @@ def noise(dtype: str, mlx_device: str) -> float:
     return NOISE.get("float16" if dtype == "float32" and mlx_device != "CPU" else dtype, HALF_NOISE)
 
 
-def same(one: Run, other: Run, within: float) -> tuple[Outcome, str]:
+def same(one: ObservedRun, other: ObservedRun, within: float) -> tuple[Outcome, str]:
     """Whether two runs are one answer: equal token for token, or parted at a near tie."""
     if False in (one.drawn, other.drawn):
         return "fault", "a token is not what the request's own seed draws"
@@ -68,7 +68,7 @@ def same(one: Run, other: Run, within: float) -> tuple[Outcome, str]:
     return ("tie" if gap <= within else "fault"), said
 
 
-def _gap(one: Run, other: Run, at: int) -> float:
+def _gap(one: ObservedRun, other: ObservedRun, at: int) -> float:
     """How far apart the two tokens are at the step where the runs part: greedy, in each run's own eyes; sampled, where
     the better one need not be taken, how far the runs disagree about either."""
     a, b = one.tokens[at], other.tokens[at]
@@ -78,7 +78,7 @@ def _gap(one: Run, other: Run, at: int) -> float:
     return float(max(abs(mine[a] - yours[a]), abs(mine[b] - yours[b])))
 
 
-def apart(one: Run, other: Run) -> float:
+def apart(one: ObservedRun, other: ObservedRun) -> float:
     """The largest difference between the first tokens' log-probabilities, in nats."""
     return float(np.abs(one.logprobs[0] - other.logprobs[0]).max())
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.config import EngineConfig
-from engine.measure.selftest.judge import Row
+from engine.measure.selftest.judge import CheckRow
 from engine.types import DeviceInfo, ModelCard
 
 MARKS = {"ok": "✓", "tie": "≈", "fault": "✗", "n/a": "–"}
@@ -38,18 +38,18 @@ def head(card: ModelCard, device: DeviceInfo) -> str:
     )
 
 
-def line(row: Row) -> str:
+def line(row: CheckRow) -> str:
     """A row of the table. A row that cannot be asked says so in words."""
     detail = f"not applicable: {row.detail}" if row.outcome == "n/a" else row.detail
     return f"{MARKS[row.outcome]} {row.name:<49} {detail}"
 
 
-def failed(rows: Sequence[Row]) -> bool:
+def failed(rows: Sequence[CheckRow]) -> bool:
     """Whether any row is a fault; a near tie is none."""
     return any(row.outcome == "fault" for row in rows)
 
 
-def ending(rows: Sequence[Row], card: ModelCard, device: DeviceInfo) -> str:
+def ending(rows: Sequence[CheckRow], card: ModelCard, device: DeviceInfo) -> str:
     """What it comes to, and what to do about it."""
     count = {outcome: sum(row.outcome == outcome for row in rows) for outcome in MARKS}
     said = [f"{count['ok']} passed"]
@@ -71,7 +71,7 @@ def ending(rows: Sequence[Row], card: ModelCard, device: DeviceInfo) -> str:
     )
 
 
-def to_json(rows: Sequence[Row], card: ModelCard, device: DeviceInfo, config: EngineConfig) -> dict[str, Any]:
+def to_json(rows: Sequence[CheckRow], card: ModelCard, device: DeviceInfo, config: EngineConfig) -> dict[str, Any]:
     """Everything that the table says, and the settings."""
     return {
         "passed": not failed(rows),

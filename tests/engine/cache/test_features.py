@@ -12,7 +12,7 @@ import pytest
 from engine.cache.features import FeatureStore
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
-from engine.types import FeatureInfo, FrameSampling, Portion
+from engine.types import FeatureInfo, FrameSampling, MediaPart
 from tests.engine.drive import ask, chat, settled
 from tests.pictures import numbered_frames, picture, write_clip
 
@@ -101,14 +101,18 @@ def test_sizes_add_up_after_anything(broken: bool, monkeypatch: pytest.MonkeyPat
 
 def test_a_unit_of_several_media_says_so_for_each_and_the_oldest_are_forgotten() -> None:
     store = filled(100, b"a", b"b", b"c")
-    store.belong([b"a", b"b"], "clip", 4)
-    store.belong([b"b", b"a", b"b"], "longer", 6)
-    store.belong([b"b"], "picture")
+    store.attribute([b"a", b"b"], "clip", 4)
+    store.attribute([b"b", b"a", b"b"], "longer", 6)
+    store.attribute([b"b"], "picture")
     held = {unit.key: unit.media for unit in store.infos()}
-    assert held[b"a".hex()] == (Portion("clip", (0, 1), 4), Portion("longer", (2, 3), 6))
-    assert held[b"b".hex()] == (Portion("clip", (2, 3), 4), Portion("longer", (0, 1, 4, 5), 6), Portion("picture"))
+    assert held[b"a".hex()] == (MediaPart("clip", (0, 1), 4), MediaPart("longer", (2, 3), 6))
+    assert held[b"b".hex()] == (
+        MediaPart("clip", (2, 3), 4),
+        MediaPart("longer", (0, 1, 4, 5), 6),
+        MediaPart("picture"),
+    )
     for number in range(40):
-        store.belong([b"c"], f"{number}")
+        store.attribute([b"c"], f"{number}")
     assert [portion.sha256 for portion in store.infos()[2].media] == [f"{number}" for number in range(8, 40)]
 
 

@@ -236,16 +236,16 @@ class Towers:
     """Counts what the encoder itself is given: patches per call."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from engine.models.vision_tower import RememberingTower
+        from engine.models.vision_tower import CachedVisionTower
 
         self.calls: list[int] = []
-        encode = RememberingTower._encode
+        encode = CachedVisionTower._encode
 
         def counting(tower: Any, units: Any, options: Any) -> Any:
             self.calls.append(len(units))
             return encode(tower, units, options)
 
-        monkeypatch.setattr(RememberingTower, "_encode", counting)
+        monkeypatch.setattr(CachedVisionTower, "_encode", counting)
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen2_vl", "qwen3_5"])

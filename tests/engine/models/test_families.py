@@ -37,7 +37,7 @@ def test_the_row_is_what_the_model_is(tiny_model: TinyModel, name: str) -> None:
     loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model(name)))))
     row, tiny = family(name), FAMILIES[name]
     assert tensors.is_plain(loaded.adapter.make_cache()) == (not row.snapshots)
-    assert loaded.adapter.remember(FeatureStore(1)) == row.packed
+    assert loaded.adapter.cache_vision_features(FeatureStore(1)) == row.packed
     assert row.images_per_prompt == tiny.max_images
     assert row.native_video == (tiny.video is not None)
     assert loaded.card.audio == (row.audios_per_prompt != 0) == (tiny.audio is not None)

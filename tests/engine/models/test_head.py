@@ -1,4 +1,4 @@
-"""head: the logits behind a chunk are its last token's, whole or narrow; every family but Molmo's is narrow."""
+"""head: the logits behind a chunk are its last token's, however it is cut; all heads but Molmo's are replaced."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_a_narrow_head_gives_the_logits_of_the_last_token(
     tiny_model: TinyModel, family: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load(tiny_model(family, dtype))
-    narrow = [last(loaded, chunks) for chunks in ((0,) if loaded.family.whole_prompt else (1, 0, 3))]
-    assert loaded.adapter._is_narrow == (family not in WIDE)
-    monkeypatch.setattr(adapter, "narrow", lambda language_model: None)
+    last_only = [last(loaded, chunks) for chunks in ((0,) if loaded.family.whole_prompt else (1, 0, 3))]
+    assert loaded.adapter._has_last_token_head == (family not in WIDE)
+    monkeypatch.setattr(adapter, "use_last_token_head", lambda language_model: None)
     stock = load(tiny_model(family, dtype))
     expected = last(stock, 0)
-    assert not stock.adapter._is_narrow
-    assert all(logits.shape == expected.shape == (1, expected.shape[1]) for logits in narrow)
-    assert all(mx.allclose(logits, expected, atol=2e-3 if dtype == "float32" else 0.1) for logits in narrow)
+    assert not stock.adapter._has_last_token_head
+    assert all(logits.shape == expected.shape == (1, expected.shape[1]) for logits in last_only)
+    assert all(mx.allclose(logits, expected, atol=2e-3 if dtype == "float32" else 0.1) for logits in last_only)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from engine.models.sampling import NotBefore, likeliest, make_processors, make_sampler, resolve
+from engine.models.sampling import MinTokensProcessor, likeliest, make_processors, make_sampler, resolve
 from engine.types import Sampling
 
 VOCAB = 50
@@ -134,7 +134,7 @@ def test_bias_and_penalties_move_the_right_logits() -> None:
 
 
 def test_the_end_is_forbidden_for_so_many_tokens() -> None:
-    not_before, row = NotBefore(2, {3, 7}), logprobs()
+    not_before, row = MinTokensProcessor(2, {3, 7}), logprobs()
     for _ in range(2):
         held = not_before(mx.array([]), row)
         assert [held[0, i].item() for i in (3, 7)] == [-float("inf")] * 2

@@ -15,7 +15,7 @@ from engine.errors import BadMedia
 from engine.media.load import load_media
 from engine.models import registry
 from engine.prompt.build import build
-from engine.prompt.sizing import Budget
+from engine.prompt.sizing import PixelBudget
 from engine.types import FrameSampling, Request
 from engine.types.prompt import Prompt
 from tests.engine.drive import ask, chat
@@ -53,7 +53,7 @@ def built(loaded: registry.Loaded, request: Request, *sampling: FrameSampling) -
 def test_sizes_are_those_of_the_stock_processor(size: tuple[int, int], least: int, most: int) -> None:
     from mlx_vlm.models.qwen3_vl.processing_qwen3_vl import _smart_resize_image, _smart_resize_video
 
-    budget = Budget(32, least, most)
+    budget = PixelBudget(32, least, most)
     height, width = _smart_resize_image(size[1], size[0], 32, least, most)
     assert budget.fit(size) == (width, height)
     height, width = _smart_resize_video(8, size[1], size[0], 2, 32, least, most)
@@ -61,9 +61,9 @@ def test_sizes_are_those_of_the_stock_processor(size: tuple[int, int], least: in
 
 
 def test_a_smaller_budget_wins_a_larger_does_not() -> None:
-    own = Budget(32, 9216, 16384)
+    own = PixelBudget(32, 9216, 16384)
     assert own.within(None) == own.within(10**9) == own
-    assert own.within(4096) == Budget(32, 4096, 4096)
+    assert own.within(4096) == PixelBudget(32, 4096, 4096)
 
 
 @pytest.mark.parametrize("frames", [4, 16, 64])

@@ -12,7 +12,7 @@ import pytest
 from engine.config import CacheConfig
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
-from engine.models.interleave import BreathingLayer
+from engine.models.interleave import InterleavedLayer
 from engine.runtime import worker
 from engine.runtime.scheduler import Scheduler
 from tests.engine.drive import ask, chat, settled
@@ -174,13 +174,13 @@ async def test_sabotage_a_gap_without_end(
 @pytest.fixture
 def layers(monkeypatch: pytest.MonkeyPatch, log: Log) -> Log:
     """The log gets a number for each layer of an encoder, too; gaps count in layers, not in seconds."""
-    call = BreathingLayer.__call__
+    call = InterleavedLayer.__call__
 
     def logged(layer: Any, *args: Any, **settings: Any) -> Any:
         log.events.append(0)
         return call(layer, *args, **settings)
 
-    monkeypatch.setattr(BreathingLayer, "__call__", logged)
+    monkeypatch.setattr(InterleavedLayer, "__call__", logged)
     monkeypatch.setattr(worker, "_MAX_GAP_S", 0.0)
     monkeypatch.setattr(worker, "_MAX_GAP_STEPS", 0.0)
     return log

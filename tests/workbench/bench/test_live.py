@@ -9,7 +9,7 @@ import pytest
 
 from engine.measure.bench.events import Finished, Progress, Started
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Case, Settings
+from engine.measure.bench.plan import BenchSettings, Case
 from engine.measure.bench.result import UNITS, Point
 from engine.measure.bench.run import Run
 from tests.engine.measure.bench.made import Noted, sample, words_suite
@@ -17,7 +17,7 @@ from workbench.bench import live as lives
 from workbench.bench.live import SO_FAR, Live, kept, row_of, so_far
 
 ONE, TWO = Case("text", "one"), Case("text", "two")
-SETTINGS = Settings(prompts=3, warmup=1, seed=7)
+SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
 
 
 async def told(*cases: Case) -> tuple[Live, list[Any], Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from engine.measure.bench.result import Canary, Check, Point
 from engine.measure.bench.stats import Ratio
-from engine.measure.bench.store import Entry
+from engine.measure.bench.store import StoredRun
 from tests.engine.measure.bench.made import CASE, sample
 from workbench.bench import results
 from workbench.bench.live import Shown, row_of
@@ -75,5 +75,5 @@ def test_time_left_is_not_more_exact_than_it_is():
 
 
 def test_a_kept_run_in_the_list():
-    one = Entry("before", "2026-01-02T03:04:05+00:00", ("image",), ("engine",), "demo", "M4", 4, True, True)
+    one = StoredRun("before", "2026-01-02T03:04:05+00:00", ("image",), ("engine",), "demo", "M4", 4, True, True)
     assert results.entry(one) == "2026-01-02 03:04 · image · demo · M4 · stopped early"

@@ -21,7 +21,7 @@ from tests.workbench.cache.test_tab import LOOPBACK, SPACE, TWO_KEYS
 from workbench.bench import tab as bench
 from workbench.bench.results import digits
 from workbench.bench.runs import Bench, cannot
-from workbench.bench.tab import PARTS, BenchTab, View
+from workbench.bench.tab import PARTS, BenchTab, BenchView
 from workbench.shared import Shared
 
 SMALL = {"quick": True, "prompts": 1, "max_tokens": 4}
@@ -33,7 +33,7 @@ class Page:
 
     def __init__(self, tab: BenchTab, session: str = "page-1", username: str | None = None) -> None:
         self.tab, self._request = tab, gr.Request(session_hash=session, username=username)
-        self.view = View()
+        self.view = BenchView()
         self.has: dict[str, Any] = {}
         self.sent: list[str] = []
         self.warned: list[str] = []

@@ -22,7 +22,7 @@ from engine.types import CacheStats, DeviceInfo, DiskStats, Snapshot
 from tests import pictures
 from tests.engine.drive import ask, chat, settled
 from workbench.cache import tab as cache
-from workbench.cache.tab import PARTS, CacheTab, View, totals
+from workbench.cache.tab import PARTS, CacheTab, CacheView, totals
 from workbench.shared import Shared
 from workbench.words import size
 
@@ -36,7 +36,7 @@ class Page:
 
     def __init__(self, tab: CacheTab, session: str = "page-1", username: str | None = None) -> None:
         self._tab, self._request = tab, gr.Request(session_hash=session, username=username)
-        self.view = View()
+        self.view = CacheView()
         self.has: dict[str, Any] = {}
         self.sent: list[str] = []
 

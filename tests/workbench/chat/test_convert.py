@@ -6,12 +6,12 @@ import pytest
 
 from engine.types import Done, Part, Request, Sampling, Timing, Usage
 from workbench.chat import convert
-from workbench.chat.convert import Entry, Settings
+from workbench.chat.convert import ChatEntry, ChatSettings
 
-PICTURE = Entry("user", "image", path="/up/cat.png")
-QUESTION = Entry("user", "text", "What is it?")
-ANSWER = Entry("assistant", "text", "A cat.")
-NOTE = Entry("assistant", "note", "12 tokens in")
+PICTURE = ChatEntry("user", "image", path="/up/cat.png")
+QUESTION = ChatEntry("user", "text", "What is it?")
+ANSWER = ChatEntry("assistant", "text", "A cat.")
+NOTE = ChatEntry("assistant", "note", "12 tokens in")
 CHAT = (PICTURE, QUESTION, ANSWER, NOTE)
 
 
@@ -27,19 +27,19 @@ def test_media_come_before_the_words_and_keep_their_order():
 
 def test_blank_text_is_no_entry():
     assert convert.user_entries(" \n", []) == ()
-    assert convert.user_entries(" \n", ["/up/a.png"]) == (Entry("user", "image", path="/up/a.png"),)
+    assert convert.user_entries(" \n", ["/up/a.png"]) == (ChatEntry("user", "image", path="/up/a.png"),)
 
 
 def test_raw_text_is_sent_as_typed():
     code = "    def f():\n        return 1\n"
-    request = convert.to_request(convert.user_entries(code, []), Settings())
+    request = convert.to_request(convert.user_entries(code, []), ChatSettings())
     assert request.messages[0].parts == (Part("text", code, param="message"),)
 
 
 def test_neighbours_of_one_role_become_one_message_and_display_only_entries_are_left_out():
-    thought = Entry("assistant", "reasoning", "hm")
-    failed = Entry("assistant", "error", "no")
-    request = convert.to_request((PICTURE, QUESTION, thought, ANSWER, NOTE, QUESTION, failed), Settings(), "tab-1")
+    thought = ChatEntry("assistant", "reasoning", "hm")
+    failed = ChatEntry("assistant", "error", "no")
+    request = convert.to_request((PICTURE, QUESTION, thought, ANSWER, NOTE, QUESTION, failed), ChatSettings(), "tab-1")
     assert [(m.role, [p.kind for p in m.parts]) for m in request.messages] == [
         ("user", ["image", "text"]),
         ("assistant", ["text"]),
@@ -50,18 +50,18 @@ def test_neighbours_of_one_role_become_one_message_and_display_only_entries_are_
 
 
 def test_a_question_asked_again_after_a_failure_joins_the_first_one():
-    failed = Entry("assistant", "error", "no")
-    request = convert.to_request((PICTURE, failed, QUESTION), Settings())
+    failed = ChatEntry("assistant", "error", "no")
+    request = convert.to_request((PICTURE, failed, QUESTION), ChatSettings())
     assert [(m.role, [p.kind for p in m.parts]) for m in request.messages] == [("user", ["image", "text"])]
 
 
 def test_settings_reach_the_request():
-    settings = Settings(system="Be brief.", sampling=Sampling(temperature=0.0, seed=3), max_tokens=7)
+    settings = ChatSettings(system="Be brief.", sampling=Sampling(temperature=0.0, seed=3), max_tokens=7)
     request = convert.to_request((QUESTION,), settings)
     assert request.messages[0].role == "system"
     assert request.messages[0].parts[0].text == "Be brief."
     assert (request.sampling.temperature, request.sampling.seed, request.max_tokens) == (0.0, 3, 7)
-    assert [m.role for m in convert.to_request((QUESTION,), Settings(system="  ")).messages] == ["user"]
+    assert [m.role for m in convert.to_request((QUESTION,), ChatSettings(system="  ")).messages] == ["user"]
 
 
 def test_one_displayed_message_per_entry_in_the_same_order():
@@ -72,7 +72,9 @@ def test_one_displayed_message_per_entry_in_the_same_order():
 
 
 def test_a_file_name_in_an_error_cannot_become_markup():
-    shown = convert.to_chatbot([Entry("assistant", "error", "<img src=x onerror=alert(1)>.png\n\nis **no** picture")])
+    shown = convert.to_chatbot(
+        [ChatEntry("assistant", "error", "<img src=x onerror=alert(1)>.png\n\nis **no** picture")]
+    )
     assert "<img" not in shown[0]["content"]
     assert "\n" not in shown[0]["content"]  # a blank line would end the HTML block and start Markdown
 
@@ -93,11 +95,11 @@ def test_note_says_why_an_answer_ended_early(reason, words):
 def test_what_came_from_the_cache_leads_to_the_strip_of_its_request():
     words = "1,204 tokens in (1,100 from cache) · 50 out"
     asked = Request(id='chat-1"><b>')
-    (shown,) = convert.to_chatbot([Entry("assistant", "note", words, request=asked)])
+    (shown,) = convert.to_chatbot([ChatEntry("assistant", "note", words, request=asked)])
     link = '(<a href="#strip-chat-1&quot;&gt;&lt;b&gt;">1,100 from cache</a>)'
     assert link in shown["content"] and shown["content"].count("<a ") == 1
-    assert "<a " not in convert.to_chatbot([Entry("assistant", "note", words)])[0]["content"]
-    assert "<a " not in convert.to_chatbot([Entry("assistant", "note", "9 tokens in", request=asked)])[0]["content"]
+    assert "<a " not in convert.to_chatbot([ChatEntry("assistant", "note", words)])[0]["content"]
+    assert "<a " not in convert.to_chatbot([ChatEntry("assistant", "note", "9 tokens in", request=asked)])[0]["content"]
 
 
 def test_stopped_note():
@@ -111,7 +113,7 @@ def test_retry_keeps_the_question_and_drops_the_answer():
 
 
 def test_edit_keeps_the_picture():
-    assert convert.edited(CHAT, 1, "What colour?") == (PICTURE, Entry("user", "text", "What colour?"))
+    assert convert.edited(CHAT, 1, "What colour?") == (PICTURE, ChatEntry("user", "text", "What colour?"))
     assert convert.edited(CHAT, 0, "text for a picture") == (PICTURE,)
 
 

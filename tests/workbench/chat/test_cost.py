@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.types import FrameSampling, MediaReceipt, Message, Part, Preflight, Request
-from workbench.chat.convert import Entry, Settings, fitted_entries, to_request, user_entries
+from workbench.chat.convert import ChatEntry, ChatSettings, fitted_entries, to_request, user_entries
 from workbench.chat.cost import line
 
 PICTURE = MediaReceipt("image", 1, (9, 9), (9, 9), 1_024, "ab")
@@ -47,19 +47,19 @@ def test_little_room_for_an_answer_is_told_too():
 
 
 def test_a_fitted_file_is_sent_as_it_was_fitted():
-    entries = (*user_entries("What?", ["/up/a.png", "/up/b.mp4"]), Entry("assistant", "note", "9 out"))
-    request = to_request(entries, Settings())
+    entries = (*user_entries("What?", ["/up/a.png", "/up/b.mp4"]), ChatEntry("assistant", "note", "9 out"))
+    request = to_request(entries, ChatSettings())
     small = [
         replace(part, max_pixels=64, frames=FrameSampling(max_frames=2)) if part.kind != "text" else part
         for part in request.messages[0].parts
     ]
     fitted = fitted_entries(entries, replace(request, messages=(Message("user", tuple(small)),)))
-    assert to_request(fitted, Settings()).messages[0].parts == tuple(small)
+    assert to_request(fitted, ChatSettings()).messages[0].parts == tuple(small)
     by_path = {entry.path: entry.part for entry in fitted if entry.path and entry.part}
     assert user_entries("What?", ["/up/a.png", "/up/b.mp4"], by_path) == fitted[:3]
-    assert user_entries("", ["/up/c.png"], by_path) == (Entry("user", "image", path="/up/c.png"),)
+    assert user_entries("", ["/up/c.png"], by_path) == (ChatEntry("user", "image", path="/up/c.png"),)
 
 
 def test_a_file_nobody_fitted_is_sent_as_it_comes():
-    request = to_request(user_entries("", ["/up/a.png"]), Settings())
+    request = to_request(user_entries("", ["/up/a.png"]), ChatSettings())
     assert request.messages[0].parts == (Part("image", path="/up/a.png", param="a.png"),)

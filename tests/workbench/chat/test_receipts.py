@@ -8,7 +8,7 @@ import pytest
 
 from engine.types import FeatureUse, MediaReceipt, Request
 from workbench.chat import receipts
-from workbench.chat.convert import Entry, to_chatbot
+from workbench.chat.convert import ChatEntry, to_chatbot
 from workbench.chat.session import Session
 
 PICTURE = MediaReceipt(
@@ -49,7 +49,7 @@ def test_a_sound_has_a_length_and_no_picture():
 
 
 def test_the_receipt_stands_above_the_note_and_only_with_media():
-    note = Entry("assistant", "note", "9 out", request=Request(id='chat-1"'), media=(PICTURE, CLIP))
+    note = ChatEntry("assistant", "note", "9 out", request=Request(id='chat-1"'), media=(PICTURE, CLIP))
     shown = to_chatbot([note])[0]["content"]
     assert shown.startswith('<details class="receipt" id="chat-1&quot;">')
     assert shown.index("</details>") < shown.index("note-note")
@@ -61,7 +61,7 @@ def test_the_receipt_stands_above_the_note_and_only_with_media():
 def test_only_the_chat_that_asked_knows_its_requests():
     mine, other = Session(), Session()
     request = Request(id="chat-1")
-    mine.entries = (Entry("assistant", "note", "9 out", request=request),)
+    mine.entries = (ChatEntry("assistant", "note", "9 out", request=request),)
     assert mine.asked("chat-1") is request
     assert other.asked("chat-1") is None
     mine.clear()

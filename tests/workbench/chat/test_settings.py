@@ -1,4 +1,4 @@
-"""workbench.chat.settings: text fields -> Settings."""
+"""workbench.chat.settings: text fields -> ChatSettings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Sampling
-from workbench.chat.convert import Settings
+from workbench.chat.convert import ChatSettings
 from workbench.chat.settings import FIELDS, settings
 
 
 def test_empty_fields_choose_nothing():
-    assert settings(dict.fromkeys(FIELDS, "")) == settings(dict.fromkeys(FIELDS)) == settings({}) == Settings()
+    assert settings(dict.fromkeys(FIELDS, "")) == settings(dict.fromkeys(FIELDS)) == settings({}) == ChatSettings()
 
 
 def test_every_field_reaches_its_place():
@@ -26,7 +26,7 @@ def test_every_field_reaches_its_place():
         "max_frames": "8",
     }
     assert set(numbers) == set(FIELDS)
-    assert settings(numbers, "Be brief.") == Settings(
+    assert settings(numbers, "Be brief.") == ChatSettings(
         system="Be brief.",
         sampling=Sampling(temperature=0.0, top_p=0.9, top_k=40, min_p=0.05, seed=7),
         max_tokens=64,
@@ -58,4 +58,4 @@ def test_what_cannot_be_is_refused_by_name(name, text):
 
 @pytest.mark.parametrize(("name", "text"), [("temperature", "0"), ("top_p", "1"), ("top_k", "0"), ("min_p", "0")])
 def test_the_ends_of_the_ranges_are_in(name, text):
-    assert settings({name: text}) == Settings(sampling=Sampling(**{name: float(text)}))
+    assert settings({name: text}) == ChatSettings(sampling=Sampling(**{name: float(text)}))

@@ -114,7 +114,7 @@ async def test_the_question_alone_reads_the_picture_from_disk(tiny_model: Any, t
 
 async def test_features_alone(tiny_model: Any, tmp_path: Path, cold: list[str], monkeypatch: Any) -> None:
     """Without KV the encoder is still not asked again."""
-    from engine.models.vision_tower import RememberingTower
+    from engine.models.vision_tower import CachedVisionTower
 
     model = tiny_model("qwen3_vl")
     await session(model, on_disk(tmp_path, enabled=False), REQUESTS)
@@ -122,7 +122,7 @@ async def test_features_alone(tiny_model: Any, tmp_path: Path, cold: list[str], 
     def refused(*_: Any) -> None:
         raise AssertionError("the encoder ran")
 
-    monkeypatch.setattr(RememberingTower, "_encode", refused)
+    monkeypatch.setattr(CachedVisionTower, "_encode", refused)
     assert texts(await session(model, on_disk(tmp_path, enabled=False), REQUESTS)) == cold
 
 

@@ -16,21 +16,21 @@ from engine.assets import asset
 from engine.config import EngineConfig
 from engine.core import Engine
 from engine.measure.bench.canary import Proven, distance, is_warm, judge, knows_shapes
-from engine.measure.bench.plan import Ask, Case, Group, Settings, Suite
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Suite
 from engine.measure.bench.questions import Question
 from engine.measure.bench.remote import HttpTarget
 from engine.measure.bench.result import Canary
 from engine.measure.bench.run import Run
-from engine.measure.bench.samples import Sample, Seen
+from engine.measure.bench.samples import Sample, SeenMedia
 from engine.measure.bench.suites import SUITES
 from engine.measure.bench.targets import EngineTarget, Target
 from tests.engine.measure.bench.made import sample
 
-QUICK = Settings(prompts=1, warmup=0, temperature=0.0, max_tokens=8, quick=True)
+QUICK = BenchSettings(prompts=1, warmup=0, temperature=0.0, max_tokens=8, quick=True)
 SMALL = replace(QUICK, only=("224x224",))
 
 
-async def canary_of(target: Target, suite: str = "image", settings: Settings = SMALL) -> Canary:
+async def canary_of(target: Target, suite: str = "image", settings: BenchSettings = SMALL) -> Canary:
     run = Run([SUITES[suite]], [target], settings)
     async for _ in run.events():
         pass
@@ -146,7 +146,7 @@ def repeated(claims: tuple[str, str]) -> Suite:
 async def test_a_wrong_label_is_caught(demo_engine: Any, claims: tuple[str, str], believed: list[bool]) -> None:
     await demo_engine.ready()
     await demo_engine.clear_cache()
-    run = Run([repeated(claims)], [EngineTarget(demo_engine)], Settings(prompts=2, warmup=0))
+    run = Run([repeated(claims)], [EngineTarget(demo_engine)], BenchSettings(prompts=2, warmup=0))
     async for _ in run.events():
         pass
     assert [point.canary.ok for point in run.result().points] == believed
@@ -161,7 +161,7 @@ async def test_a_seed_that_was_asked_before_is_not_cold(demo_engine: Any) -> Non
 
 
 def proven(**changes: Any) -> Proven:
-    shown = sample(num_media=1, seen=(Seen("image", 9, (48, 48)),), logprobs=((1, -0.1), (2, -3.0)), right=True)
+    shown = sample(num_media=1, seen=(SeenMedia("image", 9, (48, 48)),), logprobs=((1, -0.1), (2, -3.0)), right=True)
     made = Proven(shown, shown, replace(shown, logprobs=((1, -2.0), (2, -0.5))), predicted=shown.seen, must_answer=True)
     return replace(made, **changes)
 
@@ -175,8 +175,8 @@ def test_each_check_by_itself() -> None:
     seeing = good.shown
     assert judge([seeing], good).ok is True
     assert told("seen", [replace(seeing, seen=())], good) is False, "a receipt is missing"
-    assert told("seen", [replace(seeing, seen=(Seen("image", 0, (48, 48)),))], good) is False, "it left no token"
-    assert told("sizes", [replace(seeing, seen=(Seen("image", 9, (32, 48)),))], good) is False
+    assert told("seen", [replace(seeing, seen=(SeenMedia("image", 0, (48, 48)),))], good) is False, "it left no token"
+    assert told("sizes", [replace(seeing, seen=(SeenMedia("image", 9, (32, 48)),))], good) is False
     assert told("sizes", [seeing], replace(good, predicted=None)) is None
     assert told("answers", [seeing], replace(good, shown=replace(seeing, right=False))) is False
     assert told("answers", [seeing], replace(good, shown=replace(seeing, right=False), must_answer=False)) is None
@@ -206,7 +206,7 @@ def test_without_receipts_the_length_of_the_prompt_tells() -> None:
 def test_warm_and_cold() -> None:
     text = sample(prompt_tokens=100, cached_tokens=60)
     assert is_warm(text) and not is_warm(replace(text, cached_tokens=12))
-    picture = sample(prompt_tokens=100, cached_tokens=12, seen=(Seen("image", 80, (1, 1)),), num_media=1)
+    picture = sample(prompt_tokens=100, cached_tokens=12, seen=(SeenMedia("image", 80, (1, 1)),), num_media=1)
     assert not is_warm(picture) and is_warm(replace(picture, cached_tokens=85))
     assert is_warm(replace(picture, feature_hits=1)), "the encoder did not run"
     assert told("cache", [replace(text, claim="cold", cached_tokens=None)], None) is None

@@ -13,7 +13,7 @@ import pytest
 from engine.errors import BadRequest
 from engine.measure.bench.events import Finished, Noise, Progress, Started
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Ask, Case, Group, Settings, Suite
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Suite
 from engine.measure.bench.points import noise_of
 from engine.measure.bench.questions import Question
 from engine.measure.bench.report import table
@@ -21,7 +21,7 @@ from engine.measure.bench.result import Point
 from engine.measure.bench.run import Run
 from tests.engine.measure.bench.made import Noted, sample, words_suite
 
-SETTINGS = Settings(prompts=3, warmup=1, seed=7)
+SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
 ONE, TWO = Case("text", "one"), Case("text", "two")
 
 
@@ -99,7 +99,7 @@ async def test_nothing_measured_is_an_error() -> None:
     with pytest.raises(BadRequest, match="a cannot"):
         await events_of(Run([words_suite(ONE)], [bad], SETTINGS))
     with pytest.raises(BadRequest, match="There are: one"):
-        Run([words_suite(ONE)], [bad], Settings(only=("three",)))
+        Run([words_suite(ONE)], [bad], BenchSettings(only=("three",)))
 
 
 async def test_noise_is_marked() -> None:
@@ -198,6 +198,6 @@ async def test_a_group_beside_a_target_of_its_own() -> None:
 
 async def test_each_run_draws_questions_of_its_own() -> None:
     """A server that still runs must not know them from the run before."""
-    first, second = (Run([words_suite(ONE)], [Noted("a", [])], Settings()) for _ in range(2))
+    first, second = (Run([words_suite(ONE)], [Noted("a", [])], BenchSettings()) for _ in range(2))
     assert first.settings.seed != second.settings.seed
-    assert Run([words_suite(ONE)], [Noted("a", [])], Settings(seed=5)).settings.seed == 5
+    assert Run([words_suite(ONE)], [Noted("a", [])], BenchSettings(seed=5)).settings.seed == 5

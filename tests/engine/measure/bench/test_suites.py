@@ -14,7 +14,7 @@ from PIL import Image
 
 from engine.errors import BadMedia
 from engine.measure.bench import clips, reuse, streams
-from engine.measure.bench.plan import Ask, Case, Settings, Taken
+from engine.measure.bench.plan import Ask, BenchSettings, Case, Measured
 from engine.measure.bench.questions import COLOURS, Medium, colour, mark, png, scene, words
 from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
@@ -23,10 +23,10 @@ from engine.measure.bench.targets import EngineTarget, Status
 from engine.types import FrameSampling
 from tests.engine.measure.bench.made import sample
 
-SETTINGS = Settings(seed=7)
+SETTINGS = BenchSettings(seed=7)
 
 
-def asks(suite: str, settings: Settings = SETTINGS, number: int = 0) -> list[Ask]:
+def asks(suite: str, settings: BenchSettings = SETTINGS, number: int = 0) -> list[Ask]:
     groups = SUITES[suite].groups(settings)
     return [ask for group in groups for step in group.make(number) for ask in step]
 
@@ -43,10 +43,14 @@ def test_what_the_issue_names() -> None:
 @pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "peers", "startup"])
 def test_rounds_repeat_and_differ(suite: str) -> None:
     """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
-    settings = Settings(seed=7, quick=True)
+    settings = BenchSettings(seed=7, quick=True)
     first, again = asks(suite, settings), asks(suite, settings)
     assert [ask.question for ask in first] == [ask.question for ask in again]
-    for other in (asks(suite, settings, 1), asks(suite, settings, WARM_UP), asks(suite, Settings(seed=8, quick=True))):
+    for other in (
+        asks(suite, settings, 1),
+        asks(suite, settings, WARM_UP),
+        asks(suite, BenchSettings(seed=8, quick=True)),
+    ):
         beginnings = [_beginning(ask) for ask in first]
         assert set(beginnings).isdisjoint(_beginning(ask) for ask in other)
 
@@ -108,7 +112,7 @@ def test_a_gap_is_told_in_chunks() -> None:
     running, long = Case("concurrency", "running"), Case("concurrency", "long")
     stream = replace(sample(0.1), itl_s=(0.1, 0.1, 0.6, 0.1, 5.0))
     prompt = sample(0.75, started_s=0.2, prompt_tokens=10 * streams.CHUNK_TOKENS)
-    taken = Taken(((running, stream), (long, prompt)), Status(), ())
+    taken = Measured(((running, stream), (long, prompt)), Status(), ())
     ((gap_s, chunks),) = streams.gaps_of(taken, running, long)
     assert gap_s == pytest.approx(0.6) and chunks == pytest.approx(8.0), "the 5 s after the prompt do not count"
 
@@ -116,14 +120,14 @@ def test_a_gap_is_told_in_chunks() -> None:
 def test_memory_saved() -> None:
     """The first user's KV is 100, nine more add 2 each: 118 instead of 1,000."""
     held = [Status(kv_bytes=50 + n) for n in (100, *(100 + 2 * user for user in range(1, 10)))]
-    assert reuse.kv_saved(Taken((), Status(kv_bytes=50), tuple(held))) == pytest.approx(1 - 118 / 1000)
-    assert reuse.kv_saved(Taken((), Status(), (Status(),))) is None
-    assert reuse.kv_saved(Taken((), Status(kv_bytes=50), (Status(kv_bytes=40), Status(kv_bytes=60)))) is None
+    assert reuse.kv_saved(Measured((), Status(kv_bytes=50), tuple(held))) == pytest.approx(1 - 118 / 1000)
+    assert reuse.kv_saved(Measured((), Status(), (Status(),))) is None
+    assert reuse.kv_saved(Measured((), Status(kv_bytes=50), (Status(kv_bytes=40), Status(kv_bytes=60)))) is None
 
 
 async def measured(engine: Any, suite: str, only: Sequence[str], **settings: Any) -> Result:
     await engine.ready()
-    asked = Settings(prompts=1, warmup=0, quick=True, temperature=0.0, only=tuple(only), **settings)
+    asked = BenchSettings(prompts=1, warmup=0, quick=True, temperature=0.0, only=tuple(only), **settings)
     run = Run([SUITES[suite]], [EngineTarget(engine)], asked)
     async for _ in run.events():
         pass

@@ -24,11 +24,11 @@ from starlette.routing import Route
 from engine import cli
 from engine.errors import BadRequest, Unavailable
 from engine.measure.eval import gsm8k
-from engine.measure.eval.run import Answer, Results, Settings, evaluate, summary
+from engine.measure.eval.run import EvalSettings, GradedAnswer, Results, evaluate, summary
 from engine.measure.eval.sources import EngineSource, HttpSource
 
 ROOT = Path(__file__).resolve().parents[4]
-SETTINGS = Settings("someone", "digest", 5, 64, 0.0)
+SETTINGS = EvalSettings("someone", "digest", 5, 64, 0.0)
 SAMPLE = gsm8k.sample()
 
 
@@ -153,10 +153,10 @@ async def test_a_run_goes_on_where_it_was_stopped(serve: Callable[..., Any], tmp
 
 def test_another_runs_file_is_not_touched(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    Results(SETTINGS, file, {0: Answer(0, "2", "2", "2", True)}).save()
+    Results(SETTINGS, file, {0: GradedAnswer(0, "2", "2", "2", True)}).save()
     before = file.read_text()
     with pytest.raises(BadRequest, match=r"max_tokens \(64, now 32\)"):
-        Results(Settings("someone", "digest", 5, 32, 0.0), file).load()
+        Results(EvalSettings("someone", "digest", 5, 32, 0.0), file).load()
     file.with_name("notes.json").write_text('{"mine": 1}')
     with pytest.raises(BadRequest, match="not a result"):
         Results(SETTINGS, file.with_name("notes.json")).load()

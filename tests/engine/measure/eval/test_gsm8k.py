@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import BadRequest
 from engine.measure.eval import gsm8k
-from engine.measure.eval.gsm8k import Question
+from engine.measure.eval.gsm8k import Problem
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_last_number(text: str, number: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "I do not know.", "a b, c.", "$ , ."])
 def test_no_number(text: str) -> None:
-    assert gsm8k.last_number(text) is None and not gsm8k.is_right(text, Question("q", "#### 0"))
+    assert gsm8k.last_number(text) is None and not gsm8k.is_right(text, Problem("q", "#### 0"))
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_no_number(text: str) -> None:
     [("so 72", True), ("#### 72.00", True), ("$72", True), ("72, or rather 73", False), ("720", False), ("7.2", False)],
 )
 def test_exact_match(text: str, right: bool) -> None:
-    assert gsm8k.is_right(text, Question("How many?", "48 + 24 = <<48+24=72>>72\n#### 72")) is right
+    assert gsm8k.is_right(text, Problem("How many?", "48 + 24 = <<48+24=72>>72\n#### 72")) is right
 
 
 def test_the_prompt_is_five_examples_and_the_question() -> None:
     text = gsm8k.prompt("How many?", gsm8k.shots(5))
-    assert text.startswith("Question: Natalia sold clips") and text.endswith("\n\nQuestion: How many?\nAnswer:")
-    assert text.count("Question: ") == text.count("Answer:") == 6 and text.count("####") == 5
-    assert gsm8k.prompt("How many?", gsm8k.shots(0)) == "Question: How many?\nAnswer:"
+    assert text.startswith("Problem: Natalia sold clips") and text.endswith("\n\nQuestion: How many?\nAnswer:")
+    assert text.count("Problem: ") == text.count("Answer:") == 6 and text.count("####") == 5
+    assert gsm8k.prompt("How many?", gsm8k.shots(0)) == "Problem: How many?\nAnswer:"
 
 
 def test_what_ships_adds_up() -> None:

@@ -9,19 +9,19 @@ import pytest
 
 from engine.config import EngineConfig
 from engine.measure.selftest import judge, report
-from engine.measure.selftest.judge import Row, Run
+from engine.measure.selftest.judge import CheckRow, ObservedRun
 from engine.types import DeviceInfo, ModelCard
 
 CARD = ModelCard("m", "/m", "llama", "bfloat16", 1_000_000, 2, 4096)
 MACHINE = DeviceInfo("macOS 27.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
 
 
-def run(*tokens: int, best: float = 0.0, second: float = -5.0, drawn: bool | None = None) -> Run:
+def run(*tokens: int, best: float = 0.0, second: float = -5.0, drawn: bool | None = None) -> ObservedRun:
     """Each step gives its token `best` and every other `second`."""
     logprobs = [np.full(8, second, np.float32) for _ in tokens]
     for step, token in zip(logprobs, tokens, strict=True):
         step[token] = best
-    return Run(tokens, logprobs, drawn)
+    return ObservedRun(tokens, logprobs, drawn)
 
 
 def test_equal_tokens_are_one_answer() -> None:
@@ -48,9 +48,9 @@ def test_an_answer_that_ends_early_is_a_fault() -> None:
 def test_a_sampled_answer_may_take_the_lesser_token_but_only_by_its_own_seed() -> None:
     one, other = run(1, 2, drawn=True), run(1, 3, drawn=True)
     assert judge.same(one, other, 0.25)[0] == "fault", "the runs held other tokens likely"
-    near = Run((1, 3), one.logprobs, True)
+    near = ObservedRun((1, 3), one.logprobs, True)
     assert judge.same(one, near, 0.25)[0] == "tie"
-    assert judge.same(one, Run((1, 2), one.logprobs, False), 0.25)[0] == "fault"
+    assert judge.same(one, ObservedRun((1, 2), one.logprobs, False), 0.25)[0] == "fault"
 
 
 def test_noise_goes_by_dtype_and_device() -> None:
@@ -64,7 +64,7 @@ def test_first_logits_apart() -> None:
 
 
 def test_a_near_tie_is_neither_a_tick_nor_a_fault_and_the_rest_is_never_ticked() -> None:
-    rows = [Row("a", "ok", ""), Row("b", "tie", "near"), Row("c", "n/a", "this model takes no pictures")]
+    rows = [CheckRow("a", "ok", ""), CheckRow("b", "tie", "near"), CheckRow("c", "n/a", "this model takes no pictures")]
     assert not report.failed(rows)
     lines = [report.line(row) for row in rows]
     assert [line[0] for line in lines] == ["✓", "≈", "–"] and "not applicable: this model takes no pictures" in lines[2]
@@ -73,7 +73,7 @@ def test_a_near_tie_is_neither_a_tick_nor_a_fault_and_the_rest_is_never_ticked()
 
 
 def test_a_fault_says_what_to_file() -> None:
-    rows = [Row("batched = alone: text", "fault", "token 3 differs")]
+    rows = [CheckRow("batched = alone: text", "fault", "token 3 differs")]
     assert report.failed(rows) and not report.to_json(rows, CARD, MACHINE, EngineConfig())["passed"]
     said = report.ending(rows, CARD, MACHINE)
     for fact in (

@@ -18,10 +18,10 @@ from engine.cache.prefix import PrefixCache
 from engine.cache.row_state import RowState
 from engine.config import EngineConfig, ModelSpec
 from engine.core import Engine
-from engine.measure.selftest import checks, drawn
-from engine.measure.selftest.judge import Row
-from engine.measure.selftest.lab import Lab
-from engine.measure.selftest.witness import Witness
+from engine.measure.selftest import checks, fixtures
+from engine.measure.selftest.harness import Harness
+from engine.measure.selftest.judge import CheckRow
+from engine.measure.selftest.observer import Observer
 from engine.models import sampling
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
@@ -33,26 +33,28 @@ PICTURE_ROWS = {name for name in checks.CHECKS if "picture" in name or "clip" in
 
 
 @asynccontextmanager
-async def opened(source: Path | str, **settings: Any) -> AsyncIterator[Lab]:
+async def opened(source: Path | str, **settings: Any) -> AsyncIterator[Harness]:
     """A laboratory on an engine of its own: its witness has to be there from the start."""
-    witness = Witness()
+    witness = Observer()
     engine = Engine(EngineConfig(model=ModelSpec(str(source)), **settings), witness)
     engine.start()
     try:
-        yield Lab(engine, witness, await engine.ready(), drawn.circle())
+        yield Harness(engine, witness, await engine.ready(), fixtures.circle())
     finally:
         engine.stop()
 
 
-async def rows(source: Path | str, **settings: Any) -> dict[str, Row]:
-    async with opened(source, **settings) as lab:
-        found = [row async for row in checks.rows(lab)]
-        assert not lab.witness.seen and not lab.witness.followed, "records are kept of requests that are long gone"
+async def rows(source: Path | str, **settings: Any) -> dict[str, CheckRow]:
+    async with opened(source, **settings) as harness:
+        found = [row async for row in checks.rows(harness)]
+        assert not harness.witness.seen and not harness.witness.followed, (
+            "records are kept of requests that are long gone"
+        )
     assert [row.name for row in found] == list(checks.CHECKS)
     return {row.name: row for row in found}
 
 
-def outcomes(found: dict[str, Row]) -> dict[str, set[str]]:
+def outcomes(found: dict[str, CheckRow]) -> dict[str, set[str]]:
     said: dict[str, set[str]] = {}
     for row in found.values():
         said.setdefault(row.outcome, set()).add(row.name)
@@ -215,9 +217,9 @@ async def test_sabotage_is_seen(
     name: str,
 ) -> None:
     sabotage(monkeypatch)
-    async with opened("demo" if family == "demo" else tiny_model(family)) as lab:
-        await lab.ask(lab.short("Hello."))
-        outcome, said = await checks.CHECKS[name](lab)
+    async with opened("demo" if family == "demo" else tiny_model(family)) as harness:
+        await harness.ask(harness.short("Hello."))
+        outcome, said = await checks.CHECKS[name](harness)
     assert outcome == "fault", said
 
 

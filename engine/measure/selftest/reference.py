@@ -1,5 +1,5 @@
-"""What the model's own processor makes of a drawn picture or clip, by the stock library's path and none of the engine's
-media code. Engine thread only."""
+"""What the model's own processor makes of a drawn picture or clip: the library's own path, without the engine's media
+code. Engine thread only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.measure.selftest.drawn import CLIP_FPS, Drawn
+from engine.measure.selftest.fixtures import CLIP_FPS, Drawn
 from engine.models.registry import Loaded
 
 PIXEL_WORDS = ("pixel", "grid", "sizes")
@@ -21,7 +21,7 @@ Arrays = dict[str, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Stock:
+class Reference:
     """tokens: placeholders in the prompt. seen_px: (width, height) of one picture or frame, (0, 0) where not known."""
 
     tokens: int
@@ -29,7 +29,7 @@ class Stock:
     arrays: Arrays
 
 
-def read(loaded: Loaded, drawn: Drawn, indices: Sequence[int]) -> Stock:
+def read(loaded: Loaded, drawn: Drawn, indices: Sequence[int]) -> Reference:
     """Show the processor a picture, or these frames of a clip."""
     from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
@@ -48,7 +48,7 @@ def read(loaded: Loaded, drawn: Drawn, indices: Sequence[int]) -> Stock:
     ids = np.array(inputs["input_ids"]).reshape(-1).tolist()
     placeholders = loaded.placeholder_ids()
     placeholder = placeholders.get("video" if native else "image", placeholders.get("image"))
-    return Stock(ids.count(placeholder), _seen_px(loaded, inputs), arrays(inputs))
+    return Reference(ids.count(placeholder), _seen_px(loaded, inputs), arrays(inputs))
 
 
 def arrays(inputs: Mapping[str, Any]) -> Arrays:

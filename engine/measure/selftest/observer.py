@@ -10,10 +10,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from engine.measure.selftest import stock
-from engine.measure.selftest.drawn import Drawn
-from engine.measure.selftest.judge import Logprobs, Run
-from engine.measure.selftest.stock import Arrays, Stock
+from engine.measure.selftest import reference
+from engine.measure.selftest.fixtures import Drawn
+from engine.measure.selftest.judge import ObservedRun, StepLogprobs
+from engine.measure.selftest.reference import Arrays, Reference
 from engine.models import sampling
 from engine.models.registry import Loaded
 from engine.runtime.scheduler import Sequence
@@ -23,29 +23,29 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Seen:
+class Observation:
     """One request: tokens and their log-probabilities, the spans of its media, the arrays the model was given.
 
-    turns: the place of each token among all tokens of all requests. stock: what the processor makes of `drawn` alone;
-    trouble: why that is not known.
+    turns: the place of each token among all tokens of all requests. reference: what the processor makes of `drawn`
+    alone; trouble: why that is not known.
     """
 
     tokens: list[int] = field(default_factory=list)
-    logprobs: list[Logprobs] = field(default_factory=list)
+    logprobs: list[StepLogprobs] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     spans: tuple[Span, ...] = ()
     arrays: Arrays = field(default_factory=dict)
-    stock: Stock | None = None
+    reference: Reference | None = None
     trouble: str = ""
     drawn: bool | None = None
     sampler: Any = None
 
-    def run(self) -> Run:
-        return Run(tuple(self.tokens), tuple(self.logprobs), self.drawn)
+    def run(self) -> ObservedRun:
+        return ObservedRun(tuple(self.tokens), tuple(self.logprobs), self.drawn)
 
 
 @dataclass
-class Witness:
+class Observer:
     """Called by the worker at every token. loaded: the model, once it has given a token.
 
     followed: requests whose log-probabilities are kept. shown: what a followed request shows to the model, where its
@@ -55,13 +55,13 @@ class Witness:
     loaded: Loaded | None = None
     followed: set[str] = field(default_factory=set)
     shown: dict[str, Drawn] = field(default_factory=dict)
-    seen: dict[str, Seen] = field(default_factory=dict)
+    seen: dict[str, Observation] = field(default_factory=dict)
     num_tokens: int = 0
 
     def __call__(self, loaded: Loaded, sequence: Sequence, token: Any) -> None:
         self.loaded = loaded
         self.num_tokens += 1
-        seen = self.seen.setdefault(sequence.id, Seen())
+        seen = self.seen.setdefault(sequence.id, Observation())
         seen.turns.append(self.num_tokens)
         if sequence.id not in self.followed:
             return
@@ -73,7 +73,7 @@ class Witness:
             drawn = int(seen.sampler(token.logprobs[None]).item())
             seen.drawn = seen.drawn is not False and drawn == token.token
 
-    def _open(self, loaded: Loaded, sequence: Sequence, seen: Seen) -> None:
+    def _open(self, loaded: Loaded, sequence: Sequence, seen: Observation) -> None:
         """At the first token: the prompt's media, and a sampler of the request's own to draw beside the batch's."""
         row = sequence.row
         seen.spans = row.prompt.spans
@@ -82,9 +82,9 @@ class Witness:
         drawn = self.shown.get(sequence.id)
         if drawn is None:
             return
-        seen.arrays = stock.arrays(row.prompt.inputs)
+        seen.arrays = reference.arrays(row.prompt.inputs)
         try:
-            seen.stock = stock.read(loaded, drawn, [index for index, _ in row.prompt.receipts[0].frames])
+            seen.reference = reference.read(loaded, drawn, [index for index, _ in row.prompt.receipts[0].frames])
         except Exception as error:
             log.debug("the processor alone failed", exc_info=True)
             seen.trouble = f"{type(error).__name__}: {error}"

@@ -11,9 +11,9 @@ from typing import cast
 
 from engine.core import Engine
 from engine.errors import Internal
-from engine.measure.selftest.drawn import Drawn
-from engine.measure.selftest.judge import Run, noise
-from engine.measure.selftest.witness import Seen, Witness
+from engine.measure.selftest.fixtures import Drawn
+from engine.measure.selftest.judge import ObservedRun, noise
+from engine.measure.selftest.observer import Observation, Observer
 from engine.types import Done, Event, Message, ModelCard, Part, Request, Sampling
 
 ANSWER_TOKENS = 24
@@ -29,14 +29,14 @@ WORDS = ("river", "stone", "lamp", "green", "seven", "window", "paper", "cloud",
 
 
 @dataclass(frozen=True)
-class Taken:
+class HarnessAnswer:
     """One answer: how the engine says it ended, and what the witness saw."""
 
     done: Done
-    seen: Seen
+    seen: Observation
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ObservedRun:
         return self.seen.run()
 
     @property
@@ -44,10 +44,10 @@ class Taken:
         return self.done.usage.cached_tokens
 
 
-class Lab:
+class Harness:
     """One engine, its witness and the pictures of the test."""
 
-    def __init__(self, engine: Engine, witness: Witness, card: ModelCard, picture: Drawn) -> None:
+    def __init__(self, engine: Engine, witness: Observer, card: ModelCard, picture: Drawn) -> None:
         self.engine = engine
         self.witness = witness
         self.card = card
@@ -83,11 +83,11 @@ class Lab:
         await self.quiet()
         await self.engine.clear_cache()
 
-    async def cold(self, request: Request, shown: Drawn | None = None) -> Taken:
+    async def cold(self, request: Request, shown: Drawn | None = None) -> HarnessAnswer:
         await self.forget()
         return await self.ask(request, shown)
 
-    async def ask(self, request: Request, shown: Drawn | None = None) -> Taken:
+    async def ask(self, request: Request, shown: Drawn | None = None) -> HarnessAnswer:
         """The whole answer. shown: hold the arrays of this picture or clip against the processor's own."""
         request = replace(request, id=secrets.token_hex(8))
         self.witness.followed.add(request.id)
@@ -98,11 +98,11 @@ class Lab:
         finally:
             self.witness.followed.discard(request.id)
             self.witness.shown.pop(request.id, None)
-            seen = self.witness.seen.pop(request.id, Seen())
-        return Taken(done, seen)
+            seen = self.witness.seen.pop(request.id, Observation())
+        return HarnessAnswer(done, seen)
 
     @asynccontextmanager
-    async def neighbour(self, request: Request) -> AsyncIterator[Callable[[], Seen]]:
+    async def neighbour(self, request: Request) -> AsyncIterator[Callable[[], Observation]]:
         """Keep a row decoding beside what is asked meanwhile, then cancel it. It never ends by itself: the tokens that
         would end it are forbidden. Yields once it decodes; the callable says what was seen of it so far."""
         loaded = self.witness.loaded
@@ -113,7 +113,7 @@ class Lab:
             sampling=replace(request.sampling, logit_bias=bias),
             max_tokens=min(NEIGHBOUR_TOKENS, self.card.context_tokens // 2),
         )
-        seen = self.witness.seen.setdefault(endless.id, Seen())
+        seen = self.witness.seen.setdefault(endless.id, Observation())
         reading = asyncio.create_task(self._drain(endless))
         try:
             await self._until(lambda: len(seen.turns) >= 2 or reading.done())
