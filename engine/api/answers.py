@@ -170,4 +170,5 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "resize_ms": round(receipt.resize_ms, 3),
         "encode_ms": round(receipt.encode_ms, 3),
         "features": asdict(receipt.features) if receipt.features else None,
+        "notes": list(receipt.notes),
     }

@@ -18,7 +18,7 @@ from engine.media.sniff import WORDS, mismatch, sniff
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 
-UNREAD = ("HEIC", "HEIF")
+UNREAD = ("JPEG XL", "Photoshop")
 ClipDecoder = Callable[[Part, bytes, MediaLimits, FrameSampling], Media]
 Known = Callable[[Hashable, Callable[[], Media]], Media]
 

@@ -319,6 +319,7 @@ def _receipts(
                 duration_s=medium.duration_s,
                 fetch_ms=medium.fetch_ms,
                 decode_ms=medium.decode_ms,
+                notes=medium.notes,
             )
         )
     return tuple(out)

@@ -73,6 +73,7 @@ class MediaReceipt:
     encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), next to
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
+    notes: what a person should know about how it was read, e.g. "first of 12 frames".
     """
 
     kind: Kind
@@ -88,6 +89,7 @@ class MediaReceipt:
     resize_ms: float = 0.0
     encode_ms: float = 0.0
     features: FeatureUse | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def frame_tokens(self) -> float:

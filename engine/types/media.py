@@ -33,6 +33,7 @@ class Media:
     frames: (index in the source, time in seconds) of each frame; empty for a picture.
     source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture. A sound has a duration too.
     max_pixels: of a clip, all that its frames may have together if the request says so (FrameSampling.max_pixels).
+    notes: sentences about how it was read that a person should know, e.g. "first of 12 frames".
     is_sized: the pixels were brought to the size the model shall see (engine.prompt.sizing); sha256 stays the source's.
     """
 
@@ -50,6 +51,7 @@ class Media:
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
     max_pixels: int | None = None
+    notes: tuple[str, ...] = ()
     is_sized: bool = False
 
     @property

@@ -49,6 +49,7 @@ def line(receipt: MediaReceipt) -> str:
     words.append(f"{receipt.tokens:,} tokens")
     if reuse := reuse_of(receipt):
         words.append(reuse)
+    words += [html.escape(note) for note in receipt.notes]
     words.append(milliseconds(receipt.fetch_ms + receipt.decode_ms + receipt.resize_ms + receipt.encode_ms))
     return " · ".join(words)
 
