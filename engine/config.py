@@ -31,6 +31,7 @@ class MediaLimits:
     max_waiting: media of all requests that may wait to be fetched and decoded, before 429.
     media_root: folder under which API requests may name local files; None refuses all of them.
     allow_private_urls: fetch from private, loopback and link-local addresses too.
+    allowed_media_domains: the only hosts that media are fetched from, redirects included; () allows all.
     """
 
     max_bytes: int = 64 * 1024 * 1024
@@ -48,6 +49,7 @@ class MediaLimits:
     max_waiting: int = 1024
     media_root: Path | None = None
     allow_private_urls: bool = False
+    allowed_media_domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
