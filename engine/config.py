@@ -28,6 +28,7 @@ class MediaLimits:
     """What one medium and one request may cost, checked before the cost is paid.
 
     decode_memory_bytes: address space of the process that decodes clips. max_request_bytes: all media of a request.
+    max_pages: of one document.
     max_waiting: media of all requests that may wait to be fetched and decoded, before 429.
     media_root: folder under which API requests may name local files; None refuses all of them.
     allow_private_urls: fetch from private, loopback and link-local addresses too.
@@ -39,6 +40,7 @@ class MediaLimits:
     max_seconds: float = 4 * 3600.0
     max_sound_s: float = 1800.0
     max_frames: int = 768
+    max_pages: int = 100
     max_images: int | None = None
     max_videos: int | None = None
     max_audios: int | None = None

@@ -49,8 +49,15 @@ RIFF: dict[bytes, tuple[Kind, str]] = {
 }
 
 
+PDF = "a PDF document"
+SVG = "an SVG drawing"
+OTHER_SIGNATURES = (
+    (b"%PDF-", PDF),
+    (b"PK\x03\x04", "a ZIP archive (Office documents are such)"),
+    (b"\x1f\x8b", "packed data (gzip)"),
+)
 HTML = "an HTML page"
-WORDS: dict[str, str] = {"image": "picture", "video": "clip", "audio": "sound"}
+WORDS: dict[str, str] = {"image": "picture", "video": "clip", "audio": "sound", "document": "document"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +115,25 @@ def _what_else(head: bytes) -> str:
     """A name for what is no medium, so that the message can say what was sent instead."""
     if not head:
         return "empty"
-    if head.startswith(b"%PDF"):
-        return "a PDF document"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for signature, name in OTHER_SIGNATURES:
+        if head.startswith(signature):
+            return name
+    if b"%PDF-" in head[:1024] and not _is_text(head):  # some writers put a few bytes before it
+        return PDF
+    return _markup(head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()) or (
+        "plain text" if _is_text(head) else "data of an unknown format"
+    )
+
+
+def _markup(text: bytes) -> str:
+    """text: in small letters. "" for what is none."""
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return HTML
-    if text.startswith(b"<"):
-        is_drawing = text.startswith(b"<svg") or b"<svg" in text
-        return "an SVG drawing" if is_drawing else HTML if b"<html" in text else "an XML text"
-    if text.startswith(b"\x1f\x8b"):
-        return "packed data (gzip)"
-    return "plain text" if _is_text(head) else "data of an unknown format"
+    if not text.startswith(b"<"):
+        return ""
+    if b"<svg" in text:
+        return SVG
+    return HTML if b"<html" in text else "an XML text"
 
 
 def _is_text(head: bytes) -> bool:
@@ -131,11 +146,17 @@ def _is_text(head: bytes) -> bool:
         return False
 
 
+ADVICE = {
+    SVG: "; draw it as a PNG picture and send that",
+    PDF: '; send it as {"type": "file", "file": {"file_data": ...}}',
+}
+
+
 def mismatch(wanted: Kind, found: Format) -> str:
     """Why these bytes are not what the part says they are, and what to do."""
     word = WORDS[wanted]
     if found.kind is None:
-        advice = "; draw it as a PNG picture and send that" if found.name == "an SVG drawing" else ""
+        advice = ADVICE.get(found.name, "")
         return f"this is not a {word}: the bytes are {found.name}{advice}"
     if wanted == "image" and found.kind == "video":
         return f"this is a clip ({found.name}), not a picture; send it as video_url"

@@ -21,8 +21,8 @@ from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, Part,
 from workbench.chat import receipts
 from workbench.words import milliseconds
 
-EntryKind = Literal["text", "image", "video", "audio", "reasoning", "note", "busy", "error"]
-SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio")
+EntryKind = Literal["text", "image", "video", "audio", "document", "reasoning", "note", "busy", "error"]
+SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio", "document")
 
 STRIP = "#strip-"
 """Where a link to a request's strip in the Cache tab leads; cache/cache.js follows it."""
