@@ -106,7 +106,7 @@ def _stream(head: bytes) -> Format | None:
         () if _is_text(head) else (188, 192, 204)
     ):  # as broadcast; with a time before each (cameras); with a checksum behind
         for first in range(min(packet_bytes, len(head))):
-            syncs = head[first::packet_bytes]
+            syncs = head[first::packet_bytes] if head[first] == 0x47 else b""
             # A recording may be cut anywhere; the fewer packets there are, the less may stand before the first.
             if (len(syncs) > 4 or (first in (0, 4) and len(syncs) > 1)) and set(syncs) == {0x47}:
                 return Format("video", "MPEG-TS")
