@@ -20,10 +20,12 @@ MAX_PROFILE_BYTES = 16 * 1024**2
 
 @dataclass(frozen=True, slots=True)
 class CleanPng:
-    """data: a PNG of the chunks that make the picture. profile: its ICC profile, b"" without one."""
+    """data: a PNG of the chunks that make the picture. profile: its ICC profile, b"" without one. codes: of primaries
+    and transfer, where it has such (engine.media.cicp)."""
 
     data: bytes
     profile: bytes
+    codes: tuple[int, int] | None
     notes: tuple[str, ...]
 
 
@@ -44,6 +46,7 @@ def cleaned(data: bytes) -> CleanPng:
     """The file without comments, damaged unimportant chunks and its colour profile, which is handed out beside it."""
     profile = b""
     notes: list[str] = []
+    codes = None
     kept: list[Chunk] = []
     for chunk in _chunks(data):
         if not chunk.is_sound and not chunk.is_needed:
@@ -51,20 +54,18 @@ def cleaned(data: bytes) -> CleanPng:
             notes.append(f"a chunk that is not needed ({name}) has a wrong checksum and was left out")
         elif chunk.name == b"iCCP":
             profile = _profile(chunk.body)
+        elif chunk.name == b"cICP" and len(chunk.body) == 4:
+            codes = (chunk.body[0], chunk.body[1])
         elif chunk.name not in TEXT:
             if chunk.name == b"IDAT" and not chunk.is_sound:
                 notes.append("a checksum of its pixels is wrong")
             kept.append(chunk)
-            continue
-        if chunk.name in ANIMATION:
-            return _still(data, profile, notes)
-    return CleanPng(SIGNATURE + b"".join(chunk.whole for chunk in kept), profile, tuple(dict.fromkeys(notes)))
-
-
-def _still(data: bytes, profile: bytes, notes: list[str]) -> CleanPng:
-    """Without an animation that is damaged: its chunks count on each other."""
-    whole = [c.whole for c in _chunks(data) if c.is_needed or (c.is_sound and c.name in (b"tRNS", b"gAMA", b"eXIf"))]
-    return CleanPng(SIGNATURE + b"".join(whole), profile, (*dict.fromkeys(notes), "its animation is damaged"))
+    if any(not chunk.is_sound for chunk in _chunks(data) if chunk.name in ANIMATION):
+        # Its chunks count on each other.
+        kept = [chunk for chunk in kept if chunk.name not in ANIMATION]
+        notes.append("its animation is damaged")
+    whole = SIGNATURE + b"".join(chunk.whole for chunk in kept)
+    return CleanPng(whole, profile, codes, tuple(dict.fromkeys(notes)))
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:

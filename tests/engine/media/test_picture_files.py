@@ -316,6 +316,46 @@ def test_the_values_above_are_not_what_is_stored() -> None:
     )
 
 
+def srgb_curve(colour: tuple[int, int, int]) -> np.ndarray:
+    """Bytes -> light, IEC 61966-2-1."""
+    stored = np.array(colour) / 255
+    return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+
+
+BT_2020 = np.array([[0.67348, 0.16567, 0.12505], [0.27904, 0.67534, 0.04562], [-0.00193, 0.02998, 0.79686]])
+
+
+@pytest.mark.parametrize(("code", "primaries"), [(12, icc.DISPLAY_P3), (9, BT_2020), (1, icc.SRGB), (2, icc.SRGB)])
+@pytest.mark.parametrize("colour", [(200, 100, 50), (30, 180, 90), (128, 128, 128)])
+def test_colours_by_code_number(code: int, primaries: np.ndarray, colour: tuple[int, int, int]) -> None:
+    expected = icc.encoded(primaries @ srgb_curve(colour))
+    in_png = read(png(chunk(b"cICP", bytes((code, 13, 0, 1))), colour=colour)).pixels[0, 0]
+    assert np.abs(in_png.astype(int) - expected).max() <= 2
+    for whole in (saved(flat(colour), "AVIF", quality=100, subsampling="4:4:4"), heic(flat(colour), chroma=444)):
+        data = with_codes(whole, code, 13)
+        assert np.abs(read(data).pixels[8, 8].astype(int) - expected).max() <= 6
+
+
+def with_codes(data: bytes, primaries: int, transfer: int) -> bytes:
+    at = data.index(b"colrnclx") + 8
+    return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+
+
+def test_hdr_is_said() -> None:
+    note = "its brightness is HDR (PQ) and was read as if it were not"
+    assert read(with_codes(saved(flat((9, 9, 9)), "AVIF"), 9, 16)).notes == (note,)
+    assert read(png(chunk(b"cICP", bytes((9, 16, 0, 1))))).notes == (note,)
+
+
+@pytest.mark.parametrize(("gamma", "stored", "seen"), [(1.0, 128, 188), (0.45455, 128, 128), (1 / 1.8, 128, 147)])
+def test_gamma_of_a_png(gamma: float, stored: int, seen: int) -> None:
+    """Half of the light is 188 in sRGB; with the exponent 1.8 it is (128/255)^1.8 = 0.289 of it, which is 147."""
+    body = struct.pack(">I", round(gamma * 100_000))
+    assert abs(int(read(png(chunk(b"gAMA", body), colour=(stored,) * 3)).pixels[0, 0, 0]) - seen) <= 2
+    both = png(chunk(b"gAMA", body), chunk(b"sRGB", b"\0"), colour=(stored,) * 3)
+    assert read(both).pixels[0, 0, 0] == stored, "that it is sRGB says more"
+
+
 def test_srgb_by_any_name_changes_nothing() -> None:
     """So that a picture has one hash with and without its profile."""
     from PIL import ImageCms
