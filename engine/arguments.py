@@ -108,6 +108,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         stream_interval=args.stream_interval,
         media_first=args.media_first,
         max_queue=args.max_queue,
+        max_waiting_media_bytes=args.max_waiting_media_mb * 1024**2,
     )
 
 
@@ -196,7 +197,11 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--completion-batch-size": (DEFAULTS.completion_batch_size, "answers decoded together"),
         "--prefill-step-size": (DEFAULTS.prefill_chunk_tokens, "prompt tokens computed at a time while others decode"),
         "--stream-interval": (DEFAULTS.stream_interval, "tokens handed out together"),
-        "--max-queue": (DEFAULTS.max_queue, "requests that may wait before 429"),
+        "--max-queue": (DEFAULTS.max_queue, "requests that may wait beyond those worked on, before 429"),
+        "--max-waiting-media-mb": (
+            DEFAULTS.max_waiting_media_bytes // 1024**2,
+            "MiB of decoded media of all requests that have not begun to answer, before 429",
+        ),
     }
     _add_numbers(group, numbers)
     group.add_argument(

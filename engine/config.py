@@ -27,6 +27,8 @@ class ModelSpec:
 class MediaLimits:
     """What one medium and one request may cost, checked before the cost is paid.
 
+    fetch_timeout_s, decode_timeout_s: of one medium, from the moment its work begins. queue_timeout_s: how long it may
+    wait for that moment, before 429.
     decode_memory_bytes: address space of the process that decodes clips. max_request_bytes: all media of a request.
     max_pages: of one document.
     max_waiting: media of all requests that may wait to be fetched and decoded, before 429.
@@ -46,6 +48,7 @@ class MediaLimits:
     max_audios: int | None = None
     fetch_timeout_s: float = 20.0
     decode_timeout_s: float = 60.0
+    queue_timeout_s: float = 120.0
     decode_memory_bytes: int = 6 * 1024**3
     max_request_bytes: int = 512 * 1024 * 1024
     max_waiting: int = 1024
@@ -91,7 +94,8 @@ class EngineConfig:
     max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
     max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
-    rows decode together. max_queue: requests that may wait beyond that before 429.
+    rows decode together. max_queue: requests that may wait beyond that before 429, those whose media are still being
+    read included. max_waiting_media_bytes: decoded media of all requests that have not begun to answer, before 429.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
@@ -112,6 +116,7 @@ class EngineConfig:
     stream_interval: int = 1
     media_first: bool = True
     max_queue: int = 256
+    max_waiting_media_bytes: int = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)

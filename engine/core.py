@@ -1,6 +1,7 @@
 """Engine: the one object that the chat tab, the /v1 routes and the bench command hold. Safe from any event loop.
 
-It makes the engine thread (all MLX lives there) and the media pool (bytes and numpy only), and nothing else does.
+It makes the engine thread (all MLX lives there) and the pools that fetch and decode media (bytes and numpy only), and
+nothing else does.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from engine.runtime.scheduler import (
     Submit,
     TokenObserver,
 )
+from engine.runtime.tickets import Places, TicketOffice
 from engine.types import (
     BlockInfo,
     Done,
@@ -51,6 +53,9 @@ from engine.types import (
 log = logging.getLogger(__name__)
 
 _LOADING_GRACE_S = 15.0
+_DECODE_THREADS = 2
+_FETCH_THREADS = 32
+"""They wait for the network and are only made when they are needed."""
 _COLLECTING = gc.get_threshold()
 _LOADING_OBJECTS = 200_000
 
@@ -72,7 +77,12 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._replayer = Replayer(self.stream, self.snapshot, self._count_replay, config.cache.verify_share)
-        self._media = Loader(config, ThreadPoolExecutor(max_workers=2, thread_name_prefix="media"))
+        self._tickets = TicketOffice(Places.of(config))
+        self._media = Loader(
+            config,
+            decoding=ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode"),
+            fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+        )
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -106,41 +116,47 @@ class Engine:
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
-        Raises EngineError, before the first event or between events.
+        A server that is too full says so before anything is fetched. Raises EngineError, before the first event or
+        between events.
         """
         accepted_s = time.perf_counter()
         card = await self.ready()
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
-        media = await self._media.load(request)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        sequence = Sequence(
-            id=request.id,
-            request=request,
-            post=_poster(events),
-            accepted_s=accepted_s,
-            submitted_s=time.perf_counter(),
-            media=media,
-        )
-        self._inbox.put(Submit(sequence))
-        if self._closed:
-            self._refuse_rest()
-        finished = False
-        try:
-            while not finished:
-                event = await events.get()
-                finished = isinstance(event, Done | EngineError)
-                if isinstance(event, EngineError):
-                    raise event
-                if isinstance(event, Done):
-                    self._replayer.keep(request, event)
-                yield event
-        finally:
-            if not finished:
-                self._inbox.put(Cancel(request.id))
+        with self._tickets.take(self._media.expected_sizes(request)) as ticket:
+            media = await self._media.load(request, ticket)
+            sequence = Sequence(
+                id=request.id,
+                request=request,
+                post=_poster(events),
+                accepted_s=accepted_s,
+                submitted_s=time.perf_counter(),
+                media=media,
+            )
+            del media  # the engine thread lets them go once its prompt is read
+            self._inbox.put(Submit(sequence))
+            if self._closed:
+                self._refuse_rest()
+            finished = False
+            try:
+                while not finished:
+                    event = await events.get()
+                    ticket.release_media()
+                    finished = isinstance(event, Done | EngineError)
+                    if finished:
+                        ticket.release()  # before the reader learns of it: who comes next finds the place free
+                    if isinstance(event, EngineError):
+                        raise event
+                    if isinstance(event, Done):
+                        self._replayer.keep(request, event)
+                    yield event
+            finally:
+                if not finished:
+                    self._inbox.put(Cancel(request.id))
 
     def thumbnail(self, sha256: str, frame: int | None = None) -> bytes | None:
         """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a
@@ -155,11 +171,12 @@ class Engine:
         """
         card = await self.ready()
         check(request, card, self.config.media)
-        media = await self._media.load(request, is_look=True)
-        found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
-        if not pictures:
-            return found
-        return replace(found, pictures=await self._media.as_seen(media, found.media))
+        with self._tickets.take(self._media.expected_sizes(request), is_preflight=True) as ticket:
+            media = await self._media.load(request, ticket, is_look=True)
+            found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
+            if not pictures:
+                return found
+            return replace(found, pictures=await self._media.as_seen(request, media, found.media))
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
@@ -206,9 +223,11 @@ class Engine:
         return None if raw is None else await self._ask_cache("block", raw)
 
     async def clear_cache(self) -> None:
-        """Forget every block that no running request uses and nobody pinned, and the decoded media."""
+        """Forget every block that no running request uses and nobody pinned, the decoded media, their small pictures,
+        and the requests that could be replayed."""
         await self._ask_cache("clear")
         self._media.forget()
+        self._replayer.forget()
 
     async def change_block(self, action: Literal["pin", "unpin", "drop"], key: str) -> bool:
         """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.

@@ -12,7 +12,7 @@ from time import perf_counter
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import Busy, EngineError, Internal
+from engine.errors import EngineError, Internal
 from engine.models.registry import Loaded
 from engine.prompt import build as prompt
 from engine.prompt.media_first import media_first
@@ -20,8 +20,6 @@ from engine.runtime.scheduler import PreflightCommand
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
-
-MAX_WAITING = 32
 
 
 class Preflights:
@@ -37,11 +35,8 @@ class Preflights:
         return len(self._waiting)
 
     def add(self, command: PreflightCommand) -> None:
-        self._waiting = deque(waiting for waiting in self._waiting if not waiting.reply.cancelled())
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(command)
-        elif command.reply.set_running_or_notify_cancel():
-            command.reply.set_exception(Busy(f"{MAX_WAITING} preflights are waiting. Try again in a moment."))
+        """How many may wait is bounded at the door (engine.runtime.tickets)."""
+        self._waiting.append(command)
 
     def turn(self) -> None:
         """Answer the oldest that somebody still waits for."""

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine.errors import Busy, EngineError
+from engine.errors import EngineError
 from engine.runtime.memory import padded_tokens
 from engine.types import Event, Request, Stage
 
@@ -111,7 +111,6 @@ class Scheduler:
     """
 
     max_num_seqs: int
-    max_queue: int
     chunk_tokens: int
     prefill_batch_size: int = 8
     completion_batch_size: int = 32
@@ -130,9 +129,7 @@ class Scheduler:
         return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence. Raises Busy when max_queue sequences wait already."""
-        if len(self.waiting) >= self.max_queue:
-            raise Busy(f"The queue is full: {self.max_queue} requests are waiting. Try again in a moment.")
+        """Queue a sequence. How many may wait is bounded at the door (engine.runtime.tickets)."""
         self.waiting.append(sequence)
 
     def admit(self) -> Sequence | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import Busy, EngineError, Internal, Unavailable
+from engine.errors import EngineError, Internal, Unavailable
 from engine.models import probe, sampling
 from engine.models.batch import NO_ROW, Batch, NewRow, Token
 from engine.models.registry import Loaded
@@ -68,7 +68,6 @@ class Worker:
         stored = config.cache.within(budget.stored_bytes)
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
-            max_queue=config.max_queue,
             chunk_tokens=config.prefill_chunk_tokens,
             prefill_batch_size=config.prefill_batch_size,
             completion_batch_size=self._max_rows,
@@ -136,11 +135,7 @@ class Worker:
 
     def _submit(self, sequence: Sequence) -> None:
         self._tally.count(requests=1)
-        try:
-            self._scheduler.submit(sequence)
-        except Busy as e:
-            self._tally.count(failed=1)
-            sequence.post(e)
+        self._scheduler.submit(sequence)
 
     def _cancel(self, request_id: str) -> None:
         sequence = self._scheduler.find(request_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import Busy
 from engine.runtime.scheduler import Scheduler, Sequence
 from engine.types import Request
 
@@ -13,8 +12,8 @@ def sequence(name: str) -> Sequence:
     return Sequence(id=name, request=Request(), post=lambda _: None, accepted_s=0.0, submitted_s=0.0)
 
 
-def filled(*names: str, max_num_seqs: int = 4, max_queue: int = 8) -> Scheduler:
-    scheduler = Scheduler(max_num_seqs, max_queue, chunk_tokens=16)
+def filled(*names: str, max_num_seqs: int = 4) -> Scheduler:
+    scheduler = Scheduler(max_num_seqs, chunk_tokens=16)
     for name in names:
         scheduler.submit(sequence(name))
     return scheduler
@@ -46,18 +45,8 @@ def test_rows_that_decode_take_room_too() -> None:
 
 def test_half_read_prompts_are_bounded() -> None:
     names = [str(i) for i in range(20)]
-    scheduler = filled(*names, max_num_seqs=100, max_queue=100)
+    scheduler = filled(*names, max_num_seqs=100)
     assert admit_all(scheduler) == names[: scheduler.prefill_batch_size]
-
-
-def test_a_full_queue_refuses_and_stays_as_it_was() -> None:
-    scheduler = filled("a", "b", max_queue=2)
-    with pytest.raises(Busy) as caught:
-        scheduler.submit(sequence("c"))
-    assert caught.value.status == 429
-    assert [s.id for s in scheduler] == ["a", "b"]
-    scheduler.admit()
-    scheduler.submit(sequence("c"))
 
 
 def test_prompts_take_turns() -> None:
