@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine import device
 from engine.config import EngineConfig
@@ -37,7 +37,7 @@ from engine.runtime.scheduler import (
     Submit,
     TokenObserver,
 )
-from engine.runtime.tickets import Places, TicketOffice
+from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import (
     BlockInfo,
     Done,
@@ -49,6 +49,9 @@ from engine.types import (
     Request,
     Snapshot,
 )
+
+if TYPE_CHECKING:
+    from engine.types.media import Media
 
 log = logging.getLogger(__name__)
 
@@ -128,10 +131,10 @@ class Engine:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         with self._tickets.take(self._media.expected_sizes(request)) as ticket:
-            media = await self._media.load(request, ticket)
+            loaded, media = await self._load(request, card, ticket)
             sequence = Sequence(
                 id=request.id,
-                request=request,
+                request=loaded,
                 post=_poster(events),
                 accepted_s=accepted_s,
                 submitted_s=time.perf_counter(),
@@ -158,6 +161,25 @@ class Engine:
                 if not finished:
                     self._inbox.put(Cancel(request.id))
 
+    async def _load(
+        self, request: Request, card: ModelCard, ticket: Ticket, *, is_look: bool = False
+    ) -> tuple[Request, tuple[Media, ...]]:
+        """The media, and the request as it is then: documents have become pictures and texts, pictures that move clips.
+
+        What a document becomes is counted against the limits as if it had been sent so.
+        """
+        from engine.media.document import with_kinds
+
+        opened = await self._media.open_documents(request, ticket)
+        if opened is not request:
+            check(opened, card, self.config.media)
+            ticket.expect(self._media.expected_sizes(opened))
+        media = await self._media.load(opened, ticket, is_look=is_look, takes_clips=card.video)
+        loaded = with_kinds(opened, media)
+        if loaded is not opened:
+            check(loaded, card, self.config.media)
+        return loaded, media
+
     def thumbnail(self, sha256: str, frame: int | None = None) -> bytes | None:
         """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a
         clip, by its place among those the model was shown, from 0. None when forgotten, and for any other frame."""
@@ -172,8 +194,8 @@ class Engine:
         card = await self.ready()
         check(request, card, self.config.media)
         with self._tickets.take(self._media.expected_sizes(request), is_preflight=True) as ticket:
-            media = await self._media.load(request, ticket, is_look=True)
-            found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
+            loaded, media = await self._load(request, card, ticket, is_look=True)
+            found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply))
             if not pictures:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))

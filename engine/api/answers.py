@@ -158,6 +158,7 @@ def receipt_json(receipt: MediaReceipt) -> Json:
     """What happened to one medium. Sizes are [width, height] in pixels, times and duration in seconds."""
     return {
         "kind": receipt.kind,
+        "param": receipt.param,
         "bytes": receipt.num_bytes,
         "decoded": list(receipt.decoded_px),
         "seen": list(receipt.seen_px),

@@ -7,14 +7,18 @@ Everything behind this sees pictures and texts as if they had been sent so: limi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from engine.config import MediaLimits
 from engine.media.medium import data_url, refuse
 from engine.media.pdf import DocumentPages, Wanted, render_apart
 from engine.media.sniff import PDF, WORDS, sniff
-from engine.types import PageChoice, Part
+from engine.types import PageChoice, Part, Request
+
+if TYPE_CHECKING:
+    from engine.types.media import Media
 
 PAGE_PIXELS = 2_200_000
 """Of a page where the request names no number: A4 at 150 dots per inch, where small print can be read. The model's own
@@ -49,6 +53,29 @@ def document_parts(part: Part, data: bytes, limits: MediaLimits, render: Rendere
         why = f"this is a {WORDS[found.kind]} ({found.name}); send it as {found.kind}_url"
         raise refuse(part, why)
     raise refuse(part, f"{found.name} is not read; send a PDF, or text in UTF-8")
+
+
+def with_documents(request: Request, opened: Sequence[tuple[Part, ...]]) -> Request:
+    """The request with each document replaced by its parts, in order."""
+    in_order = iter(opened)
+    messages = []
+    for message in request.messages:
+        parts = [next(in_order) if part.kind == "document" else (part,) for part in message.parts]
+        messages.append(replace(message, parts=tuple(part for group in parts for part in group)))
+    return replace(request, messages=tuple(messages))
+
+
+def with_kinds(request: Request, media: Sequence[Media]) -> Request:
+    """The request with its media called what they turned out to be: a picture that moves is a clip. The same object
+    where nothing is other than it was called."""
+    if all(part.kind == medium.kind for part, medium in zip(request.media_parts, media, strict=True)):
+        return request
+    in_order = iter(media)
+    messages = tuple(
+        replace(m, parts=tuple(p if p.kind == "text" else replace(p, kind=next(in_order).kind) for p in m.parts))
+        for m in request.messages
+    )
+    return replace(request, messages=messages)
 
 
 def _of_pages(part: Part, choice: PageChoice, document: DocumentPages) -> Iterator[Part]:

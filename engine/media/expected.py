@@ -13,8 +13,8 @@ from engine.errors import BadMedia
 from engine.types import Kind, Part
 
 MIB = 1024**2
-USUAL_BYTES: dict[Kind, int] = {"image": 16 * MIB, "video": 128 * MIB, "audio": 16 * MIB}
-"""A picture of 5.6 megapixels; 48 frames of 1280 x 720; four minutes of sound."""
+USUAL_BYTES: dict[Kind, int] = {"image": 16 * MIB, "video": 128 * MIB, "audio": 16 * MIB, "document": 16 * MIB}
+"""A picture of 5.6 megapixels; 48 frames of 1280 x 720; four minutes of sound; a document until its pages are known."""
 
 HEADS = (4096, 65536)
 """Characters of a data: URL that are looked at for the header: of JPEGs from a camera it comes late."""

@@ -74,7 +74,7 @@ def read_data_url(part: Part, url: str, limits: MediaLimits) -> bytes:
     header, comma, payload = url.partition(",")
     if not comma:
         raise refuse(part, "the data: URL has no comma between its type and its data")
-    if not header.lower().endswith(";base64"):
+    if header.lower().rpartition(";")[2].strip() != "base64":
         data = unquote_to_bytes(payload)
         _check_size(part, len(data), limits)
         return data

@@ -43,6 +43,9 @@ tested. Its registry is passed by, so that HEIC needs no entry in it, and its er
 MANY = {"GIF": "frames", "WebP": "frames", "PNG": "frames", "AVIF": "frames", "TIFF": "pages", "HEIC": "pictures"}
 """What a file of more than one picture has more of."""
 
+ANIMATION_MARKS = {"GIF": b"", "WebP": b"ANIM", "PNG": b"acTL", "AVIF": b"avis"}
+"""Without these bytes it is a still, and need not be opened to tell."""
+
 BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
     *(RuntimeError, AssertionError, struct.error, zlib.error, ImageCms.PyCMSError),
@@ -91,10 +94,11 @@ def decode_image(part: Part, data: bytes, limits: MediaLimits) -> Media:
 
 def animation_frames(part: Part, data: bytes, limits: MediaLimits) -> int:
     """How many frames an animated picture has; 1 for a still, and for a file of pages."""
+    mark = ANIMATION_MARKS.get(sniff(data).name)
+    if mark is None or mark not in data:
+        return 1
     with decoding(part, "picture"):
-        picture = open_picture(part, data, limits)
-        is_moving = MANY.get(picture.name) == "frames"
-        return int(getattr(picture.image, "n_frames", 1)) if is_moving else 1
+        return int(getattr(open_picture(part, data, limits).image, "n_frames", 1))
 
 
 def open_checked(part: Part, data: bytes, limits: MediaLimits) -> Image.Image:

@@ -10,6 +10,7 @@ clock starts when its work starts: what it waited for others is never held again
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
 from concurrent.futures import Executor
@@ -38,6 +39,11 @@ DECODED_BYTES = 128 * 1024**2
 """Decoded media that are kept for the next question about them."""
 
 MAX_DECODED = 1024
+
+DOCUMENT_BYTES = 64 * 1024**2
+"""Pages of documents, as files of pictures, that are kept for the next question about them."""
+
+MAX_DOCUMENTS = 256
 
 FETCHES_PER_CALLER = 8
 """Addresses of one caller that are read at once: a few slow ones must not take every thread from the others."""
@@ -69,6 +75,7 @@ class _Load:
     request: Request
     room: Room
     is_look: bool
+    takes_clips: bool = False
     fetched_bytes: int = 0
 
 
@@ -90,6 +97,9 @@ class Loader:
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
         self._decoded: BoundedCache[Hashable, Media] = BoundedCache(MAX_DECODED, DECODED_BYTES, _num_bytes)
+        self._documents: BoundedCache[Hashable, tuple[Part, ...]] = BoundedCache(
+            MAX_DOCUMENTS, DOCUMENT_BYTES, lambda parts: sum(len(part.url or part.text) for part in parts)
+        )
         self._closed = False
         self.thumbnails = Thumbnails()
 
@@ -97,13 +107,44 @@ class Loader:
         """What the request's media will take decoded, as far as that is known before they are fetched."""
         return [expected_size(part, self._limits) for part in request.media_parts]
 
-    async def load(self, request: Request, room: Room, *, is_look: bool = False) -> tuple[Media, ...]:
+    async def open_documents(self, request: Request, room: Room) -> Request:
+        """The request with pictures and texts in place of its documents (engine.media.document). Raises as load."""
+        from engine.media.document import with_documents
+
+        parts = [(index, part) for index, part in enumerate(request.media_parts) if part.kind == "document"]
+        if not parts:
+            return request
+        if self._closed:
+            raise Unavailable("The engine was stopped.")
+        load = _Load(request, room, is_look=True)
+        async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
+            return with_documents(request, [await task for task in tasks])
+
+    async def _open_document(self, load: _Load, index: int, part: Part) -> tuple[Part, ...]:
+        contents = await self._fetch(load, index, part, FrameSampling())
+        return await self._run(self._decoding, load, part, partial(self._read_document, load, part, contents))
+
+    def _read_document(self, load: _Load, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
+        """In a thread of the pool: the parts that this content was last turned into, or is now."""
+        from engine.media.document import document_parts
+        from engine.media.fetch import read_content
+
+        data = (contents.get(part) or read_content(part, self._limits)).data
+        work = partial(document_parts, part, data, self._limits)
+        if not load.request.reuse:
+            return work()
+        key = (load.request.tenant, hashlib.sha256(data).digest(), replace(part, url=None, path=None))
+        return self._documents.get_or_make(key, work)
+
+    async def load(
+        self, request: Request, room: Room, *, is_look: bool = False, takes_clips: bool = False
+    ) -> tuple[Media, ...]:
         """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
 
         What the tenant's last requests and looks had decoded from the same bytes is taken as it is, unless the request
         reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded where its
         header says them; it may raise. is_look: for a preflight, which comes again with every word that is typed:
-        nothing is kept for the tabs.
+        nothing is kept for the tabs. takes_clips: whether the model does; then pictures that move become clips.
         """
         parts = request.media_parts
         if not parts:
@@ -111,7 +152,7 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         self._check_number(len(parts), room)
-        load = _Load(request, room, is_look)
+        load = _Load(request, room, is_look, takes_clips)
         media: list[Media] = []
         try:
             async with _at_once(self._load_part(load, index, part) for index, part in enumerate(parts)) as tasks:
@@ -143,6 +184,7 @@ class Loader:
     def forget(self) -> None:
         """Keep nothing of what was decoded, nor the small pictures of it."""
         self._decoded.clear()
+        self._documents.clear()
         self.thumbnails.clear()
 
     def close(self) -> None:
@@ -232,6 +274,7 @@ class Loader:
             check=reserve,
             decode_clip=self._decode_clip,
             known=partial(self._known, request.tenant) if request.reuse else decode_anew,
+            takes_clips=load.takes_clips,
         )
         medium = load_media(part, self._limits, frames, steps)
         if not load.is_look:

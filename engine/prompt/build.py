@@ -320,6 +320,7 @@ def _receipts(
                 fetch_ms=medium.fetch_ms,
                 decode_ms=medium.decode_ms,
                 notes=medium.notes,
+                param=part.param,
             )
         )
     return tuple(out)

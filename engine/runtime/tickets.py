@@ -59,6 +59,10 @@ class Ticket:
         ticket is then to be released."""
         self.office.resize(self, index, MediaSize(num_bytes, is_exact=True))
 
+    def expect(self, sizes: Sequence[MediaSize]) -> None:
+        """The request's media are other ones now: a document has become its pages. Raises as `reserve`."""
+        self.office.replace_sizes(self, sizes)
+
     def release_media(self) -> None:
         """The media are gone from memory; the place is kept."""
         self.office.give_back(self, keeps_place=True)
@@ -114,6 +118,13 @@ class TicketOffice:
         with self._lock:
             if ticket.is_open:
                 ticket.sizes[index] = size
+                self._hold(ticket)
+
+    def replace_sizes(self, ticket: Ticket, sizes: Sequence[MediaSize]) -> None:
+        """See Ticket.expect."""
+        with self._lock:
+            if ticket.is_open:
+                ticket.sizes = list(sizes)
                 self._hold(ticket)
 
     def give_back(self, ticket: Ticket, *, keeps_place: bool) -> None:

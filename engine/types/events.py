@@ -68,6 +68,7 @@ class Timing:
 class MediaReceipt:
     """What happened to one medium. Sizes are (width, height) in pixels. sha256 is over the decoded pixels.
 
+    param: the part it came from; all pages of a document have the same.
     frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
     features: what of it came from the feature cache; None for families whose features are not kept, and before it is
     encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), next to
@@ -90,6 +91,7 @@ class MediaReceipt:
     encode_ms: float = 0.0
     features: FeatureUse | None = None
     notes: tuple[str, ...] = ()
+    param: str = ""
 
     @property
     def frame_tokens(self) -> float:
