@@ -80,12 +80,10 @@ def load_media(part: Part, limits: MediaLimits, frames: FrameSampling, steps: St
         kind = "video" if is_clip else part.kind
         content = (kind, hashlib.sha256(source.data).digest(), frames if is_clip else None)
 
-        def decode() -> Media:
-            if is_clip and source.data:
-                return steps.decode_clip(part, source.data, limits, frames)
-            return _decode(part, source.data, limits)
+        def decode_clip() -> Media:
+            return steps.decode_clip(part, source.data, limits, frames)
 
-        media = steps.known(content, decode)
+        media = steps.known(content, lambda: _decode(part, source.data, limits, decode_clip if is_clip else None))
         media = replace(media, fetch_ms=source.fetch_ms, decode_ms=(time.perf_counter() - started) * 1000)
     if part.label:
         media = replace(media, notes=(part.label, *media.notes))
@@ -112,12 +110,15 @@ def _max_pixels(part: Part, clip: Media, frames: FrameSampling) -> int | None:
     return min(part.max_pixels * len(clip.frames), frames.max_pixels or part.max_pixels * len(clip.frames))
 
 
-def _decode(part: Part, data: bytes, limits: MediaLimits) -> Media:
+def _decode(part: Part, data: bytes, limits: MediaLimits, decode_clip: Callable[[], Media] | None) -> Media:
+    """decode_clip: for what goes in as a clip."""
     if not data:
         raise refuse(part, f"the {WORDS[part.kind]} is empty (0 bytes)")
     found = sniff(data)
     if found.name in UNREAD:
         raise refuse(part, f"{found.name} files are not read; send a JPEG, PNG or WebP picture")
+    if decode_clip is not None:
+        return decode_clip()
     if part.kind == "image" and found.kind == "image":
         return decode_image(part, data, limits)
     if part.kind == "audio" and found.kind == "audio":

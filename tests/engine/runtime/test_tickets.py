@@ -126,6 +126,21 @@ def test_a_guess_is_corrected_both_ways() -> None:
     door.take(known(100))
 
 
+def test_media_that_become_others_are_counted_anew() -> None:
+    """A document is one medium that is guessed, then as many pages as it has."""
+    desk = office(max_media_bytes=100)
+    ticket = desk.take(guessed(50))
+    ticket.expect(known(20, 30, 40))
+    with pytest.raises(Busy):
+        desk.take(known(11))
+    ticket.reserve(2, 10)
+    desk.take(known(40)).release()
+    with pytest.raises(TooLarge):
+        ticket.expect(known(60, 60))
+    ticket.release()
+    desk.take(known(100))
+
+
 def test_a_guess_alone_refuses_nobody_for_ever() -> None:
     door = office()
     ticket = door.take(guessed(80, 80))
