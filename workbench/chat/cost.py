@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from itertools import takewhile
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -103,15 +102,13 @@ class CostLine:
 
 def num_receipts(draft: Entries, found: Preflight) -> int:
     """How many of the last receipts are of the message being written: of a document, one for each page."""
-    count = 0
+    params = [receipt.param for receipt in found.media]
     for entry in (entry for entry in reversed(draft) if entry.path is not None):
-        if entry.kind == "document":
-            name = PurePath(entry.path or "").name
-            before = reversed(found.media[: len(found.media) - count])
-            count += sum(1 for _ in takewhile(lambda receipt: receipt.param == name, before))
-        else:
-            count += 1
-    return count
+        if entry.kind != "document":
+            del params[-1:]
+        while entry.kind == "document" and params and params[-1] == PurePath(entry.path or "").name:
+            del params[-1]
+    return len(found.media) - len(params)
 
 
 def line(request: Request, found: Preflight, num_media: int) -> Json:

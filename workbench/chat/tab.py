@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 EMPTY = """
 <div class="welcome"><h2>Show it something</h2>
-<p>Drop pictures, clips or documents anywhere on this page, paste them, or just ask.<br>Everything stays on this machine.</p></div>
+<p>Drop pictures, clips or documents anywhere on this page, paste them, or just ask.<br>
+Everything stays on this machine.</p></div>
 """
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
