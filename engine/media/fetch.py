@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 import time
@@ -15,9 +14,9 @@ from engine.config import MediaLimits
 from engine.media.medium import refuse, say_bytes
 from engine.types import Part
 
-WHITESPACE = re.compile(r"\s+")
+WHITESPACE = b" \t\r\n\f\v"
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-URLSAFE = str.maketrans("-_", "+/")
+URLSAFE = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,12 @@ def read_data_url(part: Part, url: str, limits: MediaLimits) -> bytes:
         return data
     if "%" in payload:
         payload = unquote_to_bytes(payload).decode("latin-1")
-    text = WHITESPACE.sub("", payload).translate(URLSAFE).rstrip("=")
-    _check_size(part, len(text) * 3 // 4, limits)
+    # Bytes, not text: a screenshot has a million characters, and a chat sends dozens of them anew with every question.
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+        digits = payload.encode("ascii").translate(URLSAFE, WHITESPACE).rstrip(b"=")
+        _check_size(part, len(digits) * 3 // 4, limits)
+        return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
+    except ValueError as error:  # what both raise
         raise refuse(part, "the data: URL is not valid base64") from error
 
 
