@@ -127,7 +127,8 @@ class Engine:
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        with self._tickets.take(self._media.expected_sizes(request)) as ticket:
+        with self._tickets.take() as ticket:
+            ticket.expect(self._media.expected_sizes(request))
             media = await self._media.load(request, ticket)
             sequence = Sequence(
                 id=request.id,
@@ -171,7 +172,8 @@ class Engine:
         """
         card = await self.ready()
         check(request, card, self.config.media)
-        with self._tickets.take(self._media.expected_sizes(request), is_preflight=True) as ticket:
+        with self._tickets.take(is_preflight=True) as ticket:
+            ticket.expect(self._media.expected_sizes(request))
             media = await self._media.load(request, ticket, is_look=True)
             found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
             if not pictures:

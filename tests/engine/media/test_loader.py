@@ -21,7 +21,6 @@ from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable
 from engine.media import load
 from engine.media import loader as loading
-from engine.media.expected import MediaSize
 from engine.media.loader import Loader
 from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import FrameSampling, Message, Part, Request
@@ -43,7 +42,7 @@ def loader(decoding: ThreadPoolExecutor | None = None, **limits: Any) -> Loader:
 
 def room(max_media_bytes: int = 1 << 40) -> Ticket:
     """A ticket for a request of any number of media."""
-    return TicketOffice(Places(1, 0, max_media_bytes)).take([MediaSize(0)] * 400)
+    return TicketOffice(Places(1, 0, max_media_bytes)).take()
 
 
 async def media_of(made: Loader, request: Request, **more: Any) -> tuple[Media, ...]:
