@@ -105,7 +105,8 @@ async def _successful(opening: Opening, answer: AnswerFormat, *, include_usage: 
             yield KEEPALIVE
     event = opening.first.result()
     while isinstance(event, Delta):
-        yield _data(answer.piece(event))
+        if event.text:
+            yield _data(answer.piece(event))
         event = await anext(opening.events)
     done = check_finished(event)
     yield _data(answer.ending(done))

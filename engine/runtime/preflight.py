@@ -16,7 +16,7 @@ from engine.errors import Busy, EngineError, Internal
 from engine.models.registry import Loaded
 from engine.prompt import build as prompt
 from engine.prompt.media_first import media_first
-from engine.runtime.scheduler import PreflightCommand
+from engine.runtime.commands import PreflightCommand
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
