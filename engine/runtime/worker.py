@@ -24,6 +24,7 @@ from engine.runtime import memory
 from engine.runtime.admission import Opener, Row
 from engine.runtime.preflight import Preflights
 from engine.runtime.scheduler import (
+    CacheAction,
     CacheCommand,
     Cancel,
     Command,
@@ -169,7 +170,19 @@ class Worker:
             return self._prefix.block(command.key, self._opener.decode)
         if command.action == "features":
             return self._prefix.features.infos()
-        done = self._prefix.apply(command.action, command.key)
+        prefix, key = self._prefix, command.key
+        actions: dict[CacheAction, Callable[[], bool | None]] = {
+            "clear": prefix.clear,
+            "pin": lambda: prefix.pin_block(key, True),
+            "unpin": lambda: prefix.pin_block(key, False),
+            "drop": lambda: prefix.drop_block(key),
+            "pin_features": lambda: prefix.pin_features(key, True),
+            "unpin_features": lambda: prefix.pin_features(key, False),
+            "drop_features": lambda: prefix.drop_features(key),
+            "verified": lambda: prefix.count_replay(mismatch=False),
+            "mismatch": lambda: prefix.count_replay(mismatch=True),
+        }
+        done = actions[command.action]()
         if command.action == "clear":
             self._loaded.grids.clear()
         self._show(force=True)  # before the answer: who gets it looks at the snapshot next
