@@ -163,7 +163,7 @@ class MLLMPrefixCacheManager:
 
     def clear(self) -> None:
         """Forget everything; the counters go on."""
-        self._cache.apply("clear", b"")
+        self._cache.clear()
 
     def _most_tokens(self) -> int:
         """No stored prompt is longer."""
