@@ -46,12 +46,6 @@ async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T | Non
         await _cancel(task, gone)
 
 
-async def read_all(events: AsyncGenerator[Event, None]) -> list[Event]:
-    """Every event of a stream; closes it, whatever happens."""
-    async with aclosing(events):
-        return [event async for event in events]
-
-
 class Opening:
     """A stream whose first event is asked for, but perhaps not there yet."""
 

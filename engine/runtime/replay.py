@@ -44,7 +44,8 @@ class _Kept:
 class Replayer:
     """Remembers the last requests with a hit and replays them: one by name, or a share of all when nothing else runs.
 
-    complete and snapshot are the engine's; report is told of each comparison, True for a mismatch. share of hits: 0 to 1.
+    complete and snapshot are the engine's; report is told of each comparison, True for a mismatch. share of hits: 0 to
+    1.
     """
 
     def __init__(

@@ -322,7 +322,7 @@ class Worker:
         self.show(force=True)
 
     def _deltas(self, choice: Choice, token: Token) -> list[Delta]:
-        """The text that this token settles; at the end of the choice all that is left, the last Delta with the reason."""
+        """The text that this token settles; at the end of the choice all that is left."""
         generated = self._generated(choice, token)
         deltas = choice.detokenizer.skip(generated) if token.finish == "stop" else choice.detokenizer.add(generated)
         if choice.detokenizer.stopped:

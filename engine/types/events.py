@@ -186,10 +186,12 @@ Event = Delta | Done
 
 @dataclass(frozen=True, slots=True)
 class CompletedChoice:
-    """One whole answer. reasoning: what the model thought before it, "" for models that do not."""
+    """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
+    in which they were written."""
 
     text: str
     reasoning: str
+    raw: str
     tokens: tuple[GeneratedToken, ...]
     finish_reason: FinishReason
 
@@ -233,7 +235,13 @@ def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
 
     tokens = tuple(token for delta in deltas for token in delta.tokens)
     reasons = [delta.finish_reason for delta in deltas if delta.finish_reason]
-    return CompletedChoice(joined("text"), joined("reasoning"), tokens, reasons[-1] if reasons else done.finish_reason)
+    return CompletedChoice(
+        text=joined("text"),
+        reasoning=joined("reasoning"),
+        raw="".join(delta.text for delta in deltas),
+        tokens=tokens,
+        finish_reason=reasons[-1] if reasons else done.finish_reason,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,9 @@ class Request:
     min_tokens: the answer may not end before so many. logprobs: each token comes with its log-probability and with so
     many of the likeliest tokens at its place; None: without any. n: answers drawn from the one prompt, each with its
     own random numbers. forced: token ids of an answer that is given whatever the model would say (Engine.likelihood).
-    id is a label that may repeat: what the engine goes by is its own. source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id. A "replay"
-    (engine.runtime.replay) is neither listed nor counted as a query, and stores nothing.
+    id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
+    "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
+    counted as a query, and stores nothing.
     tenant: prompts of two tenants never share cached work, nor can one feel by the time taken what the other sent; see
     engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, snapshots, features).
     """

@@ -211,7 +211,7 @@ def test_which_frame_mattered_is_the_likelihood_without_it(person, workbench_url
 
     async def expected() -> list[float]:
         every = [index for index, _, _ in frames]
-        ids = (await ask(demo_engine, request(every))).done.token_ids
+        ids = (await ask(demo_engine, request(every))).token_ids
         rests = [every[:start] + every[start + 2 :] for start in range(0, len(every), 2)]
         whole, *parts = [sum(await demo_engine.likelihood(request(indices), ids)) for indices in (every, *rests)]
         return [whole - part for part in parts]
