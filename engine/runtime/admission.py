@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,17 @@ from engine.cache.prefix import Lease, PrefixCache, decode_ids
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
-from engine.models.adapter import Features
+from engine.models.adapter import Encoding, Features
 from engine.models.batch import NO_ROW
 from engine.models.registry import Loaded
 from engine.prompt import build as prompt
 from engine.prompt.media_first import media_first
-from engine.prompt.receipts import encoded, largest, used
+from engine.prompt.receipts import largest, receipts, uses
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.scheduler import Sequence
 from engine.types import CacheTrace, Delta, Done, FinishReason, Message, Part, Request, Sampling, Timing, Usage
 from engine.types.media import Media
-from engine.types.prompt import Prompt
+from engine.types.prompt import OTHER_MEDIA, Prompt
 
 log = logging.getLogger(__name__)
 DEFAULT_TEMPERATURE = 0.7
@@ -39,6 +39,7 @@ class Row:
     reuse: bool
     media_first: bool
     features: Features | None
+    encoding: Encoding | None
     cache: list[Any]
     detokenizer: Detokenizer
     sampling: Sampling
@@ -97,18 +98,19 @@ class Opener:
             with self._prefix.features.tenant_scope(request.tenant, request.reuse):
                 features = loaded.adapter.embed(built, cache, sequence.num_prefilled)
                 encoding = features.encoding if features else None
-                for receipt, use in zip(built.receipts, used(built, sequence.num_prefilled, encoding), strict=True):
-                    self._prefix.features.attribute(use.keys, receipt.sha256, len(receipt.frames))
+                for placed, use in uses(built, sequence.num_prefilled, encoding):
+                    self._prefix.features.attribute(use.keys, placed.media.sha256, len(placed.media.frames))
         except BaseException:
             if lease:
                 self._prefix.end(lease)
             raise
         return Row(
-            prompt=replace(built, receipts=encoded(built, sequence.num_prefilled, encoding)),
+            prompt=built,
             lease=lease,
             reuse=request.reuse,
             media_first=request is not sequence.request,
             features=features,
+            encoding=encoding,
             cache=cache,
             detokenizer=self._detokenizer(built, request),
             sampling=sampling.resolve(
@@ -138,8 +140,7 @@ class Opener:
         if left < 1:
             over = f"{num_prompt - context + 1} too many for an answer of one token"
             raise ContextOverflow(
-                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
-                + largest(built.receipts, request.media_parts),
+                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}." + largest(built),
                 param="messages",
             )
         if asked is not None and asked > left:
@@ -170,7 +171,7 @@ class Opener:
             reason,
             Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached),
             timing,
-            row.prompt.receipts if row else (),
+            receipts(row.prompt, sequence.num_cached, row.encoding) if row else (),
             self._trace(row) if row else None,
             row.first_logprobs if row else (),
             tuple(row.answer) if row else (),
@@ -192,7 +193,7 @@ class Opener:
             reason=match.miss.reason,
             before=decode_ids(ids[max(0, at - 8) : at], self.decode),
             here=decode_ids(ids[at : at + 8], self.decode),
-            other="" if other is None else "<other media>" if other < 0 else self.decode([other]),
+            other="" if other is None else OTHER_MEDIA if other < 0 else self.decode([other]),
             evicted_s=match.miss.evicted_s,
             media_first=row.media_first,
             disk_tokens=row.lease.disk_tokens,

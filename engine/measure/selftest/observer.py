@@ -84,7 +84,7 @@ class Observer:
             return
         seen.arrays = reference.arrays(row.prompt.inputs)
         try:
-            seen.reference = reference.read(loaded, drawn, [index for index, _ in row.prompt.receipts[0].frames])
+            seen.reference = reference.read(loaded, drawn, [index for index, _ in row.prompt.media[0].media.frames])
         except Exception as error:
             log.debug("the processor alone failed", exc_info=True)
             seen.trouble = f"{type(error).__name__}: {error}"
