@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -16,11 +15,10 @@ from engine.cache.prefix import Lease, PrefixCache
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
-from engine.models.adapter import Features
 from engine.models.registry import Loaded
 from engine.prompt import build as prompt
 from engine.prompt.media_first import media_first
-from engine.prompt.receipts import encoded, largest, used
+from engine.prompt.receipts import largest, uses
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.sequence import Choice, Sequence
 from engine.types import Message, Part, Request, Sampling
@@ -73,13 +71,12 @@ class Admission:
             if lease and loaded.family.packed:
                 loaded.grids.note(request.tenant, built)
             media = ()  # the tower needs the memory
-            sequence.embeddings = self._embed(built, cache, sequence)
+            self._embed(built, cache, sequence)
         except BaseException:
             if lease:
                 self._prefix.end(lease)
             raise
-        encoding = sequence.embeddings.encoding if sequence.embeddings else None
-        sequence.prompt = replace(built, receipts=encoded(built, sequence.num_prefilled, encoding))
+        sequence.prompt = built
         sequence.media_first = request is not sequence.request
         sequence.sampling = self._sampling(request)
         self._hold(sequence, lease, cache)
@@ -90,15 +87,15 @@ class Admission:
         sequence.lease, sequence.cache = lease, cache
         sequence.stops = (lease.stops or ()) if lease else ()
 
-    def _embed(self, built: Prompt, cache: list[object], sequence: Sequence) -> Features | None:
+    def _embed(self, built: Prompt, cache: list[object], sequence: Sequence) -> None:
         """Run the encoders over the media whose KV is not there, and say in the store whose features those are."""
         features = self._prefix.features
         with features.tenant_scope(sequence.request.tenant, sequence.request.reuse):
             embeddings = self._loaded.adapter.embed(built, cache, sequence.num_prefilled)
             encoding = embeddings.encoding if embeddings else None
-            for receipt, use in zip(built.receipts, used(built, sequence.num_prefilled, encoding), strict=True):
-                features.attribute(use.keys, receipt.sha256, len(receipt.frames))
-        return embeddings
+            for placed, use in uses(built, sequence.num_prefilled, encoding):
+                features.attribute(use.keys, placed.media.sha256, len(placed.media.frames))
+        sequence.embeddings, sequence.encoding = embeddings, encoding
 
     def _sampling(self, request: Request) -> Sampling:
         default = Sampling(temperature=DEFAULT_TEMPERATURE)
@@ -125,8 +122,7 @@ class Admission:
         if left < 1:
             over = f"{num_prompt - context + 1} too many for an answer of one token"
             raise ContextOverflow(
-                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
-                + largest(built.receipts, request.media_parts),
+                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}." + largest(built),
                 param="messages",
             )
         if asked is not None and asked > left:

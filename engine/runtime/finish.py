@@ -7,10 +7,11 @@ from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
 from engine.cache.prefix import decode_ids
+from engine.prompt.receipts import receipts
 from engine.runtime.sequence import Sequence
 from engine.types import CacheTrace, Done, FinishReason, Timing, Usage
+from engine.types.prompt import OTHER_MEDIA
 
-OTHER_MEDIA = "<other media>"
 _SHOWN_TOKENS = 8
 
 
@@ -30,7 +31,7 @@ def done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None) -> 
         prompt_tokens=sequence.num_prompt,
     )
     usage = Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached)
-    return Done(reason, usage, timing, sequence.prompt.receipts, trace)
+    return Done(reason, usage, timing, receipts(sequence.prompt, sequence.num_cached, sequence.encoding), trace)
 
 
 def trace(sequence: Sequence, cache_enabled: bool, decode: Callable[[Tokens[int]], str]) -> CacheTrace | None:

@@ -16,7 +16,7 @@ from engine.types.prompt import Prompt
 
 if TYPE_CHECKING:
     from engine.cache.prefix import Lease
-    from engine.models.adapter import Features
+    from engine.models.adapter import Encoding, Features
     from engine.runtime.detokenizer import Detokenizer
 
 
@@ -44,9 +44,10 @@ class Sequence:
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
     Times in seconds of time.perf_counter. granted: there is memory for its KV.
 
-    From admission on (engine.runtime.admission): prompt; lease, what it holds of the prefix cache; embeddings, of a
-    prompt with media; cache, the KV layers of its one prefill; stops, token positions at which prefill pauses for a
-    snapshot; sampling and max_tokens as they were resolved; choices, one for each of Request.n answers.
+    From admission on (engine.runtime.admission): prompt; lease, what it holds of the prefix cache; embeddings of a
+    prompt with media, and encoding, what the encoders did for them; cache, the KV layers of its one prefill; stops,
+    token positions at which prefill pauses for a snapshot; sampling and max_tokens as they were resolved; choices, one
+    for each of Request.n answers.
     """
 
     request: Request
@@ -65,6 +66,7 @@ class Sequence:
     prompt: Prompt = field(default_factory=lambda: Prompt([], []))
     lease: Lease | None = None
     embeddings: Features | None = None
+    encoding: Encoding | None = None
     cache: list[Any] = field(default_factory=list)
     stops: tuple[int, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)

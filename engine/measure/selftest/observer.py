@@ -84,7 +84,9 @@ class Observer:
             return
         seen.arrays = reference.arrays(sequence.prompt.inputs)
         try:
-            seen.reference = reference.read(loaded, drawn, [index for index, _ in sequence.prompt.receipts[0].frames])
+            seen.reference = reference.read(
+                loaded, drawn, [index for index, _ in sequence.prompt.media[0].media.frames]
+            )
         except Exception as error:
             log.debug("the processor alone failed", exc_info=True)
             seen.trouble = f"{type(error).__name__}: {error}"

@@ -48,7 +48,11 @@ class Fault:
 
 def fault(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Callable[..., bool] | None = None) -> Fault:
     out = Fault(getattr(owner, name), when or (lambda *_, **__: True))
-    monkeypatch.setattr(owner, name, lambda *args, **settings: out(*args, **settings))
+
+    def call(*args: Any, **settings: Any) -> Any:  # a function, so that it is bound like the method it stands for
+        return out(*args, **settings)
+
+    monkeypatch.setattr(owner, name, call)
     return out
 
 
@@ -284,7 +288,9 @@ async def test_who_only_waits_is_served_after_a_failed_turn(
 ) -> None:
     with serving(tiny_model("llama"), max_num_seqs=1) as engine:
         whole = (await ask(engine, chat("I wait.", max_tokens=10))).text
-        failing = fault(monkeypatch, Scheduler, "plan", lambda scheduler: bool(scheduler.waiting and scheduler.decoding))
+        failing = fault(
+            monkeypatch, Scheduler, "plan", lambda scheduler: bool(scheduler.waiting and scheduler.decoding)
+        )
         failing.left = 1
         running, waiting = await outcomes(
             ask(engine, chat("I run.", max_tokens=300)), ask(engine, chat("I wait.", max_tokens=10), delay_s=0.05)
