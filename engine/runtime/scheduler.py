@@ -49,7 +49,7 @@ class DecodeStep:
     """One token for every row of the batch."""
 
 
-Step = OpenPrompt | PrefillChunk | DecodeStep
+Plan = OpenPrompt | PrefillChunk | DecodeStep
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Scheduler:
         num_rows = self.num_rows
         return num_rows > 0 and num_rows + sequence.request.n > self.completion_batch_size
 
-    def plan(self) -> Step | None:
+    def plan(self) -> Plan | None:
         """What to do next, None when there is nothing. The caller executes it and says what came of it
         (`opened`, `prefilled`, `joined`, `stepped`) before it asks for more."""
         if self.step_is_due():
