@@ -95,9 +95,7 @@ def test_the_receipt_of_every_request_is_right(person, workbench_url, demo_engin
             assert page["reuse"] == ("reused" if not use["misses"] else "encoded" if not use["hits"] else page["reuse"])
     assert said(rows[0])["reuse"] == "reused", "the follow-up did not look again"
     assert me.page.locator("#chat .receipt[open]").count() == 3, "what was opened stays open"
-    with pytest.raises(
-        AssertionError, match="the page says another"
-    ):  # twin: the other's receipt
+    with pytest.raises(AssertionError, match="the page says another"):  # twin: the other's receipt
         agrees(rows[0], told[1])
 
 

@@ -82,7 +82,8 @@ class Rows:
     def of(cls, engine: Any) -> Rows:
         gc.collect()
         (held,) = [w for w in gc.get_objects() if isinstance(w, worker.Worker) and w._stats is stats_of(engine)]
-        return cls(len(held._batch), len(held._by_row), held._batch.kv_bytes(), engine.snapshot().active_bytes)
+        rows = held._rows
+        return cls(len(rows), len(rows._choices), rows._batch.kv_bytes(), engine.snapshot().active_bytes)
 
 
 def stats_of(engine: Any) -> Any:
