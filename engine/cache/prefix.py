@@ -181,41 +181,47 @@ class PrefixCache:
             tenant=self._tenants.get(root),
         )
 
-    def apply(self, action: str, key: bytes) -> bool | None:
-        """Clear the pool, count a replay, or pin, unpin or drop one block, or unit of features ("pin_features"); False
-        when there is no such thing, or a pin or a row holds what is to be dropped."""
-        if action in ("verified", "mismatch"):
-            self._verified += 1
-            self._mismatches += action == "mismatch"
-            return None
-        if action == "clear":
-            self.pool.clear()
-            self.snapshots.clear()
-            self.features.clear()
-            self._reuses.clear()
-            if self._disk:
-                self._disk.clear()
-            return None
-        if action.endswith("_features"):
-            return self._change_features(action.removesuffix("_features"), key)
-        if action == "drop":
-            return self._drop(key)
-        return self.pool.pin(key, pinned=action == "pin")
+    def clear(self) -> None:
+        """Forget every block, snapshot and unit of features that no running row uses and nobody pinned, on disk too."""
+        self.pool.clear()
+        self.snapshots.clear()
+        self.features.clear()
+        self._reuses.clear()
+        if self._disk:
+            self._disk.clear()
 
-    def _drop(self, key: bytes) -> bool:
+    def pin_block(self, key: bytes, pinned: bool) -> bool:
+        """Keep a block and all before it from eviction, or no longer. Returns False when it is not stored."""
+        return self.pool.pin(key, pinned)
+
+    def drop_block(self, key: bytes) -> bool:
+        """Forget a block and all that continue from it, on disk too.
+
+        Returns False when it is not stored, or a pin or a row holds a part of it.
+        """
         block = self.pool.get(key)
-        dropped = self.pool.drop(key)
-        if dropped and block is not None and self._disk:
+        if block is None or not self.pool.drop(key):
+            return False
+        if self._disk:
             self._disk.drop(block)
-        return dropped
+        return True
 
-    def _change_features(self, action: str, key: bytes) -> bool:
-        if action != "drop":
-            return self.features.pin(key, pinned=action == "pin")
-        dropped = self.features.drop(key)
-        if dropped and self._disk:
+    def pin_features(self, key: bytes, pinned: bool) -> bool:
+        """Keep a unit of features from eviction, or no longer. Returns False when it is not stored."""
+        return self.features.pin(key, pinned=pinned)
+
+    def drop_features(self, key: bytes) -> bool:
+        """Forget a unit of features, on disk too. Returns False when it is not stored, or pinned."""
+        if not self.features.drop(key):
+            return False
+        if self._disk:
             self._disk.drop_features(key)
-        return dropped
+        return True
+
+    def count_replay(self, mismatch: bool) -> None:
+        """A hit was asked again without the cache. mismatch: the answers differed."""
+        self._verified += 1
+        self._mismatches += mismatch
 
     def idle(self) -> None:
         """The engine has nothing to do: use the moment. Returns within some 20 ms."""
@@ -292,20 +298,19 @@ class PrefixCache:
         self.pool.acquire(match, len(prompt.ids) if counts else 0)
         if not counts:
             return
-        pairs = zip(prompt.spans, prompt.receipts, strict=False)
-        whole = [receipt for span, receipt in pairs if span.end <= match.num_tokens]
-        self._reuses.update((root, receipt.sha256) for receipt in whole)
+        whole = [placed.media for placed in prompt.media if placed.ends_by(match.num_tokens)]
+        self._reuses.update((root, medium.sha256) for medium in whole)
         while len(self._reuses) > _MAX_CONTENTS:
             self._reuses.pop(next(iter(self._reuses)))
         self.pool.counters.media_reused += len(whole)
-        kinds = {receipt.kind for receipt in whole}
+        kinds = {medium.kind for medium in whole}
         self.pool.counters.image_hits += "image" in kinds
         self.pool.counters.video_hits += "video" in kinds
 
     def _remember(self, prompt: Prompt) -> None:
         """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
-        for receipt, content in zip(prompt.receipts, prompt.contents, strict=True):
-            self._contents[media_id(content)] = receipt.sha256
+        for placed in prompt.media:
+            self._contents[media_id(placed.content)] = placed.media.sha256
         while len(self._contents) > _MAX_CONTENTS:
             self._contents.popitem(last=False)
 

@@ -6,6 +6,7 @@ of their kind until they are there.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from engine.config import MediaLimits
@@ -16,8 +17,9 @@ MIB = 1024**2
 USUAL_BYTES: dict[Kind, int] = {"image": 16 * MIB, "video": 128 * MIB, "audio": 16 * MIB, "document": 16 * MIB}
 """A picture of 5.6 megapixels; 48 frames of 1280 x 720; four minutes of sound; a document until its pages are known."""
 
-HEADS = (4096, 65536)
-"""Characters of a data: URL that are looked at for the header: of JPEGs from a camera it comes late."""
+HEADS: dict[str, tuple[int, ...]] = {"PNG": (4096,), "GIF": (4096,), "BMP": (4096,), "JPEG": (4096, 65536)}
+"""Formats that can be opened by their beginning, and how many characters of a data: URL that may take: the header of
+JPEGs from a camera comes late."""
 
 
 class MediaSize(NamedTuple):
@@ -31,18 +33,18 @@ def expected_size(part: Part, limits: MediaLimits) -> MediaSize:
     """Of a part as it was sent; only a picture's data: URL is looked into. Any thread."""
     # Here and below: numpy and Pillow take a moment that every start would wait for.
     from engine.media.fetch import is_data_url, read_data_url
+    from engine.media.sniff import sniff
 
     url = (part.url or "").strip()
     if part.kind == "image" and is_data_url(url):
         start = url.find(",") + 1
-        for num_chars in HEADS:
-            try:
+        with suppress(BadMedia):
+            format_name = sniff(read_data_url(part, url[: start + 64], limits)).name
+            for num_chars in HEADS.get(format_name, ()):
                 head = read_data_url(part, url[: start + num_chars], limits)
-            except BadMedia:
-                break
-            if (size := picture_size(part, head, limits)) is not None:
-                return size
-    return MediaSize(USUAL_BYTES.get(part.kind, 0))
+                if (size := picture_size(part, head, limits)) is not None:
+                    return size
+    return MediaSize(USUAL_BYTES[part.kind])
 
 
 def picture_size(part: Part, data: bytes, limits: MediaLimits) -> MediaSize | None:

@@ -1,7 +1,7 @@
 """The ticket office: who may come in, decided before anything is fetched, decoded or computed. Pure, any thread.
 
-    Engine.stream ── take ──> a place, and room for decoded media ── reserve: what they turned out to be ──> release
-                      └─ 429 with an estimate of when to come back   └─ 429 where that is too much
+    Engine.stream ── take ──> a place ── expect ──> room for decoded media ── reserve: what they came to ──> release
+                      └─ 429, with an estimate of when to come back, wherever there is too little
 
 Requests come from any event loop and media are measured in pool threads, so a lock guards the books.
 """
@@ -50,18 +50,19 @@ class Ticket:
 
     office: TicketOffice
     is_preflight: bool
-    sizes: list[MediaSize]
+    sizes: dict[int, MediaSize] = field(default_factory=dict)
     held_bytes: int = 0
-    is_open: bool = field(default=True)
+    is_open: bool = True
+    is_refused: bool = False
+
+    def expect(self, sizes: Sequence[MediaSize]) -> None:
+        """What the request's media will take, as far as is known before they are fetched. Raises as `reserve`."""
+        self.office.reserve(self, dict(enumerate(sizes)))
 
     def reserve(self, index: int, num_bytes: int) -> None:
         """The bytes of the request's index-th medium are known now. Raises Busy or TooLarge where they do not fit; the
         ticket is then to be released."""
-        self.office.resize(self, index, MediaSize(num_bytes, is_exact=True))
-
-    def expect(self, sizes: Sequence[MediaSize]) -> None:
-        """The request's media are other ones now: a document has become its pages. Raises as `reserve`."""
-        self.office.replace_sizes(self, sizes)
+        self.office.reserve(self, {index: MediaSize(num_bytes, is_exact=True)})
 
     def release_media(self) -> None:
         """The media are gone from memory; the place is kept."""
@@ -95,15 +96,10 @@ class TicketOffice:
         self._endings_s: deque[float] = deque()
         self._busy_since_s = 0.0
 
-    def take(self, sizes: Sequence[MediaSize] = (), *, is_preflight: bool = False) -> Ticket:
-        """A ticket for a request whose media have these sizes, as far as is known before they are fetched.
-
-        Raises Busy when no place is free or the media of others leave no room, TooLarge for media that never fit.
-        """
+    def take(self, *, is_preflight: bool = False) -> Ticket:
+        """A place. Raises Busy when none is free."""
         with self._lock:
             self._check_places(is_preflight)
-            ticket = Ticket(self, is_preflight, list(sizes))
-            self._hold(ticket)
             if is_preflight:
                 self._num_preflights += 1
             else:
@@ -111,20 +107,13 @@ class TicketOffice:
                     self._busy_since_s = self._clock()
                     self._endings_s.clear()
                 self._num_requests += 1
-            return ticket
+            return Ticket(self, is_preflight)
 
-    def resize(self, ticket: Ticket, index: int, size: MediaSize) -> None:
-        """See Ticket.reserve."""
+    def reserve(self, ticket: Ticket, sizes: dict[int, MediaSize]) -> None:
+        """See Ticket.expect and Ticket.reserve. sizes: of media, by their place in the request."""
         with self._lock:
             if ticket.is_open:
-                ticket.sizes[index] = size
-                self._hold(ticket)
-
-    def replace_sizes(self, ticket: Ticket, sizes: Sequence[MediaSize]) -> None:
-        """See Ticket.expect."""
-        with self._lock:
-            if ticket.is_open:
-                ticket.sizes = list(sizes)
+                ticket.sizes.update(sizes)
                 self._hold(ticket)
 
     def give_back(self, ticket: Ticket, *, keeps_place: bool) -> None:
@@ -133,7 +122,7 @@ class TicketOffice:
             if not ticket.is_open:
                 return
             self._held_bytes -= ticket.held_bytes
-            ticket.held_bytes, ticket.sizes = 0, [MediaSize(0)] * len(ticket.sizes)
+            ticket.held_bytes, ticket.sizes = 0, {}
             if keeps_place:
                 return
             ticket.is_open = False
@@ -141,7 +130,8 @@ class TicketOffice:
                 self._num_preflights -= 1
             else:
                 self._num_requests -= 1
-                self._endings_s.append(self._clock())
+                if not ticket.is_refused:  # those say nothing about how fast requests are answered
+                    self._endings_s.append(self._clock())
 
     def busy(self, message: str) -> Busy:
         """Busy with the seconds after which it makes sense to try again."""
@@ -160,15 +150,16 @@ class TicketOffice:
         turn out smaller."""
         from engine.media.medium import say_bytes  # numpy takes a moment that every start would wait for
 
+        ticket.is_refused = True  # unless it comes to the end
         limit = self._places.max_media_bytes
-        exact = sum(size.num_bytes for size in ticket.sizes if size.is_exact)
+        exact = sum(size.num_bytes for size in ticket.sizes.values() if size.is_exact)
         if exact > limit:
             raise TooLarge(
                 f"messages: decoded, this request's media have {say_bytes(exact)}; the server keeps at most "
                 f"{say_bytes(limit)} of decoded media (--max-waiting-media-mb). Send fewer or smaller ones.",
                 param="messages",
             )
-        needed = min(limit, sum(size.num_bytes for size in ticket.sizes))
+        needed = min(limit, sum(size.num_bytes for size in ticket.sizes.values()))
         others = self._held_bytes - ticket.held_bytes
         if needed > ticket.held_bytes and others + needed > limit:
             raise self._busy(
@@ -176,7 +167,7 @@ class TicketOffice:
                 f"need {say_bytes(needed)}."
             )
         self._held_bytes = others + needed
-        ticket.held_bytes = needed
+        ticket.held_bytes, ticket.is_refused = needed, False
 
     def _busy(self, message: str) -> Busy:
         retry_after_s = self._retry_after_s()

@@ -21,7 +21,7 @@ from engine.media.resize import pngs
 from engine.models import registry
 from engine.models.rates import Rate, Rates
 from engine.prompt.build import build
-from engine.runtime.scheduler import CacheCommand, PreflightCommand
+from engine.runtime.commands import ListBlocks, PreflightCommand
 from engine.runtime.tickets import MAX_PREFLIGHTS
 from engine.types import FrameSampling, Part, Preflight, Request
 from engine.types.media import Media
@@ -178,10 +178,10 @@ async def test_askers_who_have_gone_away_take_no_place_and_end_nothing(
     engine = await engine_for(tiny_model("llama"))
     gone: list[Future[Any]] = [Future() for _ in range(3 * MAX_PREFLIGHTS)]
     asks = [PreflightCommand(chat("Hi"), (), reply) for reply in gone[MAX_PREFLIGHTS:]]
-    looks = [CacheCommand("blocks", b"", reply) for reply in gone[:MAX_PREFLIGHTS]]
+    looks = [ListBlocks(True, reply) for reply in gone[:MAX_PREFLIGHTS]]
     assert all(reply.cancel() for reply in gone)
     for command in (*looks, *asks):
-        engine._inbox.put(command)
+        engine._runtime.tell(command)
     assert (await engine.preflight(chat("Hi"))).tokens
     assert isinstance(await engine.blocks(), list)
     waiting = [asyncio.ensure_future(engine.preflight(chat("Hi"))) for _ in range(MAX_PREFLIGHTS + 20)]

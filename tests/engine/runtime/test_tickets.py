@@ -16,7 +16,7 @@ from engine.core import Engine
 from engine.errors import BadMedia, Busy, EngineError, TooLarge
 from engine.media import fetch, load
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size
-from engine.runtime.tickets import MAX_PREFLIGHTS, MAX_RETRY_S, Places, TicketOffice
+from engine.runtime.tickets import MAX_PREFLIGHTS, MAX_RETRY_S, Places, Ticket, TicketOffice
 from engine.types import Done, Message, Part, Request
 from tests.conftest import EngineFor
 from tests.engine.drive import GREEDY, ask, chat, part
@@ -44,6 +44,17 @@ def guessed(*sizes: int) -> list[MediaSize]:
     return [MediaSize(size) for size in sizes]
 
 
+def ticket_for(door: TicketOffice, sizes: list[MediaSize], *, is_preflight: bool = False) -> Ticket:
+    """A ticket for a request with such media; a refused one is given back, as Engine.stream does."""
+    ticket = door.take(is_preflight=is_preflight)
+    try:
+        ticket.expect(sizes)
+    except EngineError:
+        ticket.release()
+        raise
+    return ticket
+
+
 # -- places ------------------------------------------------------------------------------------------------------------
 
 
@@ -62,11 +73,11 @@ def test_free_places_count_and_a_place_comes_back_once() -> None:
 
 def test_the_end_gives_it_back_however_it_comes() -> None:
     door = office(num_seqs=1, max_queue=0)
-    with suppress(KeyError), door.take(known(100)):
+    with suppress(KeyError), ticket_for(door, known(100)):
         raise KeyError
-    with door.take(known(100)):
+    with ticket_for(door, known(100)):
         pass
-    door.take(known(100))
+    ticket_for(door, known(100))
 
 
 def test_preflights_have_places_of_their_own() -> None:
@@ -90,30 +101,30 @@ def test_what_the_scheduler_works_on_at_once_counts() -> None:
 
 def test_bytes_of_all_together() -> None:
     door = office(num_seqs=9)
-    first = door.take(known(60))
+    first = ticket_for(door, known(60))
     door.take()  # a text has room anyway
     with pytest.raises(Busy, match="60 bytes of 100 bytes"):
-        door.take(known(41))
-    door.take(known(40)).release()
+        ticket_for(door, known(41))
+    ticket_for(door, known(40)).release()
     first.release_media()
-    door.take(known(100))
+    ticket_for(door, known(100))
 
 
 def test_a_refused_one_leaves_nothing_behind() -> None:
     door = office(num_seqs=9, max_queue=0)
-    first = door.take(known(60))
+    first = ticket_for(door, known(60))
     for _ in range(20):
         with pytest.raises(Busy):
-            door.take(known(60))
+            ticket_for(door, known(60))
     first.release()
-    door.take(known(100))
+    ticket_for(door, known(100))
 
 
 def test_a_guess_is_corrected_both_ways() -> None:
     door = office(num_seqs=9)
-    first = door.take(guessed(50, 10))
+    first = ticket_for(door, guessed(50, 10))
     first.reserve(0, 5)
-    second = door.take(known(85))
+    second = ticket_for(door, known(85))
     with pytest.raises(Busy, match="85 bytes of 100 bytes"):
         first.reserve(1, 11)
     second.release()
@@ -123,32 +134,17 @@ def test_a_guess_is_corrected_both_ways() -> None:
     assert (caught.value.status, caught.value.param) == (413, "messages")
     first.release()
     first.reserve(0, 1000)  # a thread that comes late books nothing
-    door.take(known(100))
-
-
-def test_media_that_become_others_are_counted_anew() -> None:
-    """A document is one medium that is guessed, then as many pages as it has."""
-    desk = office(max_media_bytes=100)
-    ticket = desk.take(guessed(50))
-    ticket.expect(known(20, 30, 40))
-    with pytest.raises(Busy):
-        desk.take(known(11))
-    ticket.reserve(2, 10)
-    desk.take(known(40)).release()
-    with pytest.raises(TooLarge):
-        ticket.expect(known(60, 60))
-    ticket.release()
-    desk.take(known(100))
+    ticket_for(door, known(100))
 
 
 def test_a_guess_alone_refuses_nobody_for_ever() -> None:
     door = office()
-    ticket = door.take(guessed(80, 80))
+    ticket = ticket_for(door, guessed(80, 80))
     ticket.reserve(0, 10)
     ticket.reserve(1, 10)
-    door.take(known(80))
+    ticket_for(door, known(80))
     with pytest.raises(TooLarge):
-        door.take(known(80, 21))
+        ticket_for(door, known(80, 21))
 
 
 def test_threads_lose_no_byte_and_no_place() -> None:
@@ -158,7 +154,7 @@ def test_threads_lose_no_byte_and_no_place() -> None:
 
     def work(number: int) -> None:
         for i in range(2000):
-            with suppress(Busy), door.take(guessed(number * 10)) as ticket:
+            with suppress(Busy), ticket_for(door, guessed(number * 10)) as ticket:
                 ticket.reserve(0, i % 60)
 
     try:
@@ -206,6 +202,17 @@ def test_it_grows_while_nothing_ends_and_is_bounded() -> None:
     assert waits == sorted(waits) and waits[0] == 1 and waits[3] > 60 and waits[-1] == MAX_RETRY_S
 
 
+def test_those_who_are_refused_say_nothing_about_the_rate() -> None:
+    clock = Clock()
+    door = office(9, 9, clock=clock)
+    ticket_for(door, known(100))
+    for _ in range(200):
+        clock.now_s += 0.1
+        with pytest.raises(Busy) as caught:
+            ticket_for(door, known(1))
+    assert caught.value.retry_after_s == 20, "nothing has ended for 20 s"
+
+
 def test_an_idle_hour_says_nothing_about_the_rate() -> None:
     clock = Clock()
     door = office(1, 0, clock=clock)
@@ -227,9 +234,9 @@ def test_a_picture_says_it_in_its_header(kind: str) -> None:
 
 
 def test_what_does_not_say_it_counts_as_a_usual_one() -> None:
-    limits = MediaLimits()
+    limits = MediaLimits(max_pixels=100 * 100)
     others = [Part("image", url="https://example.org/a.png"), Part("image", path="/a"), Part("image", url="data:,x")]
-    others += [Part("image", url="data:image/png;base64,%%%"), Part("image"), sent(picture(size=(9000, 8000)))]
+    others += [Part("image", url="data:image/png;base64,%%%"), Part("image"), sent(picture(size=(101, 100)))]
     assert {expected_size(other, limits) for other in others} == {(USUAL_BYTES["image"], False)}
     assert expected_size(part(b"RIFF"), limits) == (USUAL_BYTES["audio"], False)
     assert expected_size(Part("video", path="/a"), limits) == (USUAL_BYTES["video"], False)
@@ -255,8 +262,13 @@ async def test_an_idle_server_answers_as_many_as_it_works_on_and_queues_one(
     assert await asyncio.gather(*(ended(engine, request) for request in requests[:9])) == ["done"] * 9, "all came back"
 
 
+async def narrow(engine_for: EngineFor) -> Engine:
+    """One request at a time, and room for two pictures of 400 x 300 pixels."""
+    return await engine_for("demo", max_num_seqs=1, max_queue=0, max_waiting_media_bytes=2 * 400 * 300 * 3)
+
+
 async def test_a_place_comes_back_after_an_error_a_cancel_and_at_the_last_event(engine_for: EngineFor) -> None:
-    engine = await engine_for("demo", max_num_seqs=1, max_queue=0)
+    engine = await narrow(engine_for)
     long = chat(picture(), "Go on.", max_tokens=200)
     for _ in range(3):
         with pytest.raises(BadMedia):
@@ -282,10 +294,10 @@ async def test_too_full_is_429_before_anything_is_fetched(
 ) -> None:
     """And never a 400 about the medium; a text is answered meanwhile. Twin: one byte less and it is served."""
     num_bytes = 400 * 300 * 3
-    engine = await engine_for("demo", max_waiting_media_bytes=2 * num_bytes)
+    engine = await narrow(engine_for)
     read: list[Part] = []
     monkeypatch.setattr(fetch, "read_part", lambda part, limits: read.append(part))
-    with engine._tickets.take(known(num_bytes + 1)):
+    with ticket_for(engine._tickets, known(num_bytes + 1), is_preflight=True):
         for request in (
             chat(picture(size=(400, 300)), "?"),
             Request(messages=(Message("user", (Part("image", url="https://example.org/a.png"),)),)),
@@ -298,7 +310,7 @@ async def test_too_full_is_429_before_anything_is_fetched(
         assert (await ask(engine, chat("Hello", max_tokens=1))).done
     assert read == []
     monkeypatch.undo()
-    with engine._tickets.take(known(num_bytes)):
+    with ticket_for(engine._tickets, known(num_bytes), is_preflight=True):
         assert (await ask(engine, chat(picture(size=(400, 300)), "?", max_tokens=1))).done
     with pytest.raises(TooLarge, match="--max-waiting-media-mb"):
         await ask(engine, chat(*[picture(size=(400, 300))] * 3, "?", max_tokens=1))
@@ -308,7 +320,7 @@ async def test_a_file_is_measured_before_it_is_decoded(
     engine_for: EngineFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its size was a guess; the header is looked at in the pool, and refuses it there."""
-    engine = await engine_for("demo", max_waiting_media_bytes=20 * MIB)
+    engine = await narrow(engine_for)
     path = tmp_path / "large.png"
     path.write_bytes(encode(picture(size=(3000, 2500))))
     monkeypatch.setattr(load, "_decode", lambda *_: pytest.fail("it was decoded"))
@@ -318,12 +330,12 @@ async def test_a_file_is_measured_before_it_is_decoded(
 
 
 async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor) -> None:
-    engine = await engine_for("demo", max_waiting_media_bytes=2 * MIB)
-    stream = engine.stream(chat(picture(size=(600, 400)), "Go on.", max_tokens=50))
+    engine = await narrow(engine_for)
+    stream = engine.stream(chat(picture(size=(400, 300)), "Go on.", max_tokens=50))
     first = asyncio.ensure_future(anext(stream))
     while not engine._tickets._num_requests:
         await asyncio.sleep(0)
-    assert engine._tickets._held_bytes == 600 * 400 * 3
+    assert engine._tickets._held_bytes == 400 * 300 * 3
     await first
     assert (engine._tickets._held_bytes, engine._tickets._num_requests) == (0, 1)
     await stream.aclose()
