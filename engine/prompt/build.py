@@ -45,7 +45,7 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     media, grids = _sized(loaded, request, media, need_pixels)
     check_sounds(loaded, request.media_parts, media)
     text = render(loaded, request, media)
-    ids, inputs = process(loaded, text, media, grids)
+    ids, inputs = _process(loaded, request, text, media, grids)
     processor_ms = (perf_counter() - started_s) * 1e3
     measures = measure(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
     placed = locate(ids, _placed(loaded, request, media, measures))
@@ -70,6 +70,22 @@ def _sized(
         if grids := loaded.grids.find(request.tenant, stubs):
             return stubs, grids
     return sized(*settings, media), None
+
+
+def _process(
+    loaded: Loaded, request: Request, text: str, media: Sequence[Media], grids: KnownGrids | None
+) -> Processed:
+    """All media together. Raises BadMedia that names the one which the processor refuses by itself, too."""
+    try:
+        return process(loaded, text, media, grids)
+    except BadMedia as error:
+        alone = _processed_alone(loaded, request, media)
+        for i, part in enumerate(request.media_parts):
+            try:
+                alone(i)
+            except BadMedia as its_own:
+                raise BadMedia(f"{part.param}: {its_own.message}", param=part.param) from error
+        raise
 
 
 def _processed_alone(loaded: Loaded, request: Request, media: Sequence[Media]) -> Callable[[int], Processed]:
