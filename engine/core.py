@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import BadMedia, EngineError, Internal, Unavailable
+from engine.errors import BadMedia, EngineError, Internal, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.checks import check
@@ -135,21 +135,24 @@ class Engine:
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        with self._tickets.take() as ticket:
-            loaded, media = await self._load(request, card, ticket)
-            sequence = Sequence(
-                request=loaded,
-                post=_poster(events),
-                accepted_s=accepted_s,
-                media=media,
-                submitted_s=time.perf_counter(),
-            )
-            del media  # the engine thread lets them go once its prompt is read
+        post = _poster(events)
+
+        async def submit(*, need_pixels: bool) -> Sequence:
+            loaded, media = await self._load(request, card, ticket, need_pixels=need_pixels)
+            now_s = time.perf_counter()
+            sequence = Sequence(request=loaded, post=post, accepted_s=accepted_s, media=media, submitted_s=now_s)
             self._runtime.tell(Submit(sequence))
+            return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
+
+        with self._tickets.take() as ticket:
+            sequence = await submit(need_pixels=False)
             finished = False
             try:
                 while not finished:
                     event = await events.get()
+                    if isinstance(event, PixelsMissing):
+                        sequence = await submit(need_pixels=True)
+                        continue
                     ticket.release_media()
                     finished = isinstance(event, Done | EngineError)
                     if finished:
@@ -177,11 +180,12 @@ class Engine:
         raise Internal("An answer ended without its last event.")
 
     async def _load(
-        self, request: Request, card: ModelCard, ticket: Ticket, *, is_look: bool = False
+        self, request: Request, card: ModelCard, ticket: Ticket, *, is_look: bool = False, need_pixels: bool = False
     ) -> tuple[Request, tuple[Media, ...]]:
         """The media, and the request as it is then: documents have become pictures and texts, pictures that move clips.
 
-        What a document becomes is counted against the limits as if it had been sent so.
+        What a document becomes is counted against the limits as if it had been sent so. need_pixels: False where those
+        of media that were sent before may do without; then the engine thread may say PixelsMissing.
         """
         from engine.media.document import with_kinds
 
@@ -191,7 +195,13 @@ class Engine:
             check(opened, card, self.config.media)
             ticket.release_media()
             ticket.expect(self._media.expected_sizes(opened))
-        media = await self._media.load(opened, ticket, is_look=is_look, takes_clips=card.video)
+        media = await self._media.load(
+            opened,
+            ticket,
+            is_look=is_look,
+            takes_clips=card.video,
+            need_pixels=need_pixels or not card.keeps_grids,
+        )
         loaded = with_kinds(opened, media)
         if loaded is not opened:
             check(loaded, card, self.config.media)
@@ -211,8 +221,12 @@ class Engine:
         card = await self.ready()
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
-            loaded, media = await self._load(request, card, ticket, is_look=True)
-            found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply))
+            loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=pictures)
+            try:
+                found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply))
+            except PixelsMissing:
+                loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=True)
+                found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply))
             if not pictures:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))

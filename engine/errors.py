@@ -10,6 +10,7 @@
     ├── Conflict                      409    block_in_use
     ├── TooLarge                      413    request_too_large
     ├── Busy                          429    queue_full            (retry_after_s)
+    ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
     ├── Internal                      500    internal_error
     └── Unavailable                   503    model_not_ready / model_load_failed
 
@@ -105,6 +106,12 @@ class Busy(EngineError):
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class PixelsMissing(EngineError):
+    """Media that came as facts alone have to be read after all: the engine decodes them and asks again."""
+
+    code = "pixels_missing"
 
 
 class Internal(EngineError):

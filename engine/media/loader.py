@@ -40,6 +40,9 @@ DECODED_BYTES = 128 * 1024**2
 
 MAX_DECODED = 1024
 
+MAX_OUTLINES = 4096
+"""Media of which the facts are kept when their pixels are gone: some hundred bytes each."""
+
 DOCUMENT_BYTES = 64 * 1024**2
 """Pages of documents, as files of pictures, that are kept for the next question about them."""
 
@@ -76,6 +79,7 @@ class _Load:
     room: Room
     is_look: bool
     takes_clips: bool = False
+    need_pixels: bool = True
     fetched_bytes: int = 0
 
 
@@ -97,6 +101,7 @@ class Loader:
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
         self._decoded: BoundedCache[Hashable, Media] = BoundedCache(MAX_DECODED, DECODED_BYTES, _num_bytes)
+        self._outlines: BoundedCache[Hashable, Media] = BoundedCache(MAX_OUTLINES, MAX_OUTLINES, lambda _: 1)
         self._documents: BoundedCache[Hashable, tuple[Part, ...]] = BoundedCache(
             MAX_DOCUMENTS, DOCUMENT_BYTES, lambda parts: sum(len(part.url or part.text) for part in parts)
         )
@@ -137,7 +142,13 @@ class Loader:
         return self._documents.get_or_make(key, work)
 
     async def load(
-        self, request: Request, room: Room, *, is_look: bool = False, takes_clips: bool = False
+        self,
+        request: Request,
+        room: Room,
+        *,
+        is_look: bool = False,
+        takes_clips: bool = False,
+        need_pixels: bool = True,
     ) -> tuple[Media, ...]:
         """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
 
@@ -145,6 +156,7 @@ class Loader:
         reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded where its
         header says them; it may raise. is_look: for a preflight, which comes again with every word that is typed:
         nothing is kept for the tabs. takes_clips: whether the model does; then pictures that move become clips.
+        need_pixels: False where the facts alone may do of media that this tenant sent before: nothing is decoded then.
         """
         parts = request.media_parts
         if not parts:
@@ -152,7 +164,7 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         self._check_number(len(parts), room)
-        load = _Load(request, room, is_look, takes_clips)
+        load = _Load(request, room, is_look, takes_clips, need_pixels or not request.reuse)
         media: list[Media] = []
         try:
             async with _at_once(self._load_part(load, index, part) for index, part in enumerate(parts)) as tasks:
@@ -184,6 +196,7 @@ class Loader:
     def forget(self) -> None:
         """Keep nothing of what was decoded, nor the small pictures of it."""
         self._decoded.clear()
+        self._outlines.clear()
         self._documents.clear()
         self.thumbnails.clear()
 
@@ -264,6 +277,9 @@ class Loader:
         from engine.media.load import Steps, decode_anew, load_media
 
         part, request = load.request.media_parts[index], load.request
+        key = self._outline_key(load, part, frames, contents)
+        if (outline := self._outline(load, key)) is not None:
+            return outline
 
         def reserve(data: bytes) -> None:
             if part.kind == "image" and (size := picture_size(part, data, self._limits)) is not None:
@@ -277,9 +293,31 @@ class Loader:
             takes_clips=load.takes_clips,
         )
         medium = load_media(part, self._limits, frames, steps)
+        if key is not None and medium.kind != "audio":
+            self._outlines.put(key, replace(medium, fetch_ms=0.0, decode_ms=0.0).without_pixels())
         if not load.is_look:
             self._keep_thumbnail(request, medium)
         return medium
+
+    def _outline_key(
+        self, load: _Load, part: Part, frames: FrameSampling, contents: dict[Part, Content]
+    ) -> Hashable | None:
+        """What says that a part gives the same medium as before: where it is from, as it is there now, and how it is
+        read. None for what is never kept."""
+        from engine.media.fetch import fingerprint
+
+        if part.parts or not load.request.reuse:
+            return None
+        source = fingerprint(part, contents.get(part))
+        how = replace(part, url=None, path=None, param="")
+        return None if source is None else (load.request.tenant, source, how, frames, load.takes_clips)
+
+    def _outline(self, load: _Load, key: Hashable | None) -> Media | None:
+        """The facts of a medium, where these will do and nothing else needs its pixels: no small picture is missing."""
+        outline = None if load.need_pixels or key is None else self._outlines.get(key)
+        if outline is None or (not load.is_look and self.thumbnails.get(outline.sha256) is None):
+            return None
+        return outline
 
     def _known(self, tenant: str, content: Hashable, decode: Callable[[], Media]) -> Media:
         """In a thread of the pool: what this content was decoded to, and last asked for, among DECODED_BYTES."""
@@ -322,4 +360,6 @@ async def _at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterato
 
 
 def _num_bytes(medium: Media) -> int:
+    if not medium.has_pixels:
+        return 0
     return medium.pixels.nbytes + medium.samples.nbytes

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import BadMedia
+from engine.errors import BadMedia, PixelsMissing
 from engine.media.resize import pixel_stub
 from engine.models.registry import Loaded
 from engine.prompt.audio import check_sounds
@@ -33,7 +33,8 @@ def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pi
 
     need_pixels: False where it may do without those of media whose grids are known (Prompt.has_pixels): for such as
     their KV is there. One whose media turn out to be read is built again.
-    Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
+    Raises BadRequest (template, reserved tokens), BadMedia (a medium left no token), or PixelsMissing for media without
+    pixels that cannot do without them.
     """
     prompt = _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
     return replace(prompt, cache_ids=[]) if loaded.family.whole_prompt else prompt
@@ -69,6 +70,8 @@ def _sized(
         stubs = sized(*settings, media, pixel_stub)
         if grids := loaded.grids.find(request.tenant, stubs):
             return stubs, grids
+    if not all(medium.has_pixels for medium in media):
+        raise PixelsMissing("Media have to be read, and their pixels are not at hand.")
     return sized(*settings, media), None
 
 
