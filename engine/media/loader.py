@@ -83,6 +83,11 @@ class Loader:
         jobs = [self._pool.submit(pngs, m, receipt.seen_px) for m, receipt in zip(media, receipts, strict=True)]
         return tuple([await asyncio.wrap_future(job) for job in jobs])
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of all decoded media that are kept. Any thread."""
+        return sum(_num_bytes(medium) for medium in tuple(self._decoded.values()))
+
     def forget(self) -> None:
         """Keep nothing of what was decoded."""
         self._decoded.clear()
