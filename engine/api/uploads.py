@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.api.failures import error_response
@@ -38,6 +39,9 @@ class UploadGuard:
         try:
             if not upload.declares_too_much(scope):
                 await self._app(scope, upload.receive, upload.send)
+        except ClientDisconnect:
+            if upload.error is None:
+                raise
         finally:
             upload.release()
         if upload.error is not None and not upload.is_answered:

@@ -135,6 +135,7 @@ def test_all_uploads_together_have_a_bound(url: str) -> None:
 
     def fits() -> bool:
         body = b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}' + b" " * 800_000
-        return httpx.post(f"{url}/v1/chat/completions", content=body, timeout=60).status_code == 200
+        kind = {"Content-Type": "application/json"}
+        return httpx.post(f"{url}/v1/chat/completions", content=body, headers=kind, timeout=60).status_code == 200
 
     wait_for(fits, "room for another upload")
