@@ -140,6 +140,11 @@ class Loader:
         ]
         return tuple([await asyncio.wrap_future(job.result) for job in jobs])
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of all decoded media that are kept. Any thread."""
+        return sum(_num_bytes(medium) for medium in tuple(self._decoded.values()))
+
     def forget(self) -> None:
         """Keep nothing of what was decoded, nor the small pictures of it."""
         self._decoded.clear()
