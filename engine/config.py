@@ -126,6 +126,9 @@ class ServerConfig:
 
     open_access: the stated exception (a public Space): no key and no login even though not on loopback.
     allowed_hosts: names under which a loopback server is reached besides its own, e.g. through a reverse proxy.
+    max_upload_bytes: of one body; max_uploads_bytes: of all that are being read or answered. upload_stall_s: how long a
+    body may stall. max_connections: None is half of the files that the process may open.
+    exit_on_failure: end the process when the engine has ended for good.
     """
 
     host: str = "127.0.0.1"
@@ -133,6 +136,10 @@ class ServerConfig:
     api_keys: tuple[tuple[str, str], ...] = ()
     root_path: str = ""
     max_upload_bytes: int = 256 * 1024 * 1024
+    max_uploads_bytes: int = 1024 * 1024 * 1024
+    upload_stall_s: float = 20.0
+    max_connections: int | None = None
+    exit_on_failure: bool = False
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
 

@@ -113,6 +113,18 @@ class Engine:
             self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
+    def wait_imported(self) -> None:
+        """Import what reads media, and wait until the engine thread has imported the rest. Blocks.
+
+        Before the port answers: an import opens files, and connections may take all that this process may open.
+        """
+        from PIL import Image
+
+        from engine.media import child, load  # noqa: F401
+
+        Image.init()
+        self._runtime.imported.wait()
+
     async def ready(self) -> ModelCard:
         """Wait for the model. Raises Unavailable or ModelNotFound with the reason when it could not be loaded."""
         return await asyncio.shield(asyncio.wrap_future(self._loaded))
@@ -206,6 +218,10 @@ class Engine:
         if loaded is not opened:
             check(loaded, card, self.config.media)
         return loaded, media
+
+    def media_bytes(self) -> int:
+        """Decoded media that are kept for the next question about them, in bytes. Any thread."""
+        return self._media.kept_bytes
 
     def thumbnail(self, sha256: str, frame: int | None = None) -> bytes | None:
         """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a

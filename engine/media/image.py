@@ -33,11 +33,10 @@ READERS = {
     "BMP": "PIL.BmpImagePlugin.BmpImageFile",
     "TIFF": "PIL.TiffImagePlugin.TiffImageFile",
     "AVIF": "PIL.AvifImagePlugin.AvifImageFile",
-    "HEIC": "pillow_heif.HeifImageFile",
     "ICO": "PIL.IcoImagePlugin.IcoImageFile",
     "JPEG 2000": "PIL.Jpeg2KImagePlugin.Jpeg2KImageFile",
 }
-"""Only these decoders are ever run, by what the bytes are: Pillow knows others that start programs or are seldom
+"""Only these decoders and HEIC's are ever run, by what the bytes are: Pillow knows others that start programs or are seldom
 tested. Its registry is passed by, so that HEIC needs no entry in it, and its errors keep their reason."""
 
 MANY = {"GIF": "frames", "WebP": "frames", "PNG": "frames", "AVIF": "frames", "TIFF": "pages", "HEIC": "pictures"}
@@ -113,7 +112,7 @@ def open_picture(part: Part, data: bytes, limits: MediaLimits) -> OpenPicture:
         data = largest(data)
         name = "PNG" if sniff(data).name == "PNG" else name
     name = "HEIC" if name == "HEIF" else name
-    if name not in READERS:
+    if name not in (*READERS, "HEIC"):
         raise refuse(part, "the picture is damaged or of a format that is not read (send PNG, JPEG or WebP)")
     picture = _opened(name, data)
     width, height = picture.image.size
@@ -153,6 +152,10 @@ def _png_colours(png: CleanPng, image: Image.Image) -> tuple[bytes, str]:
 
 def _reader(name: str) -> Callable[[io.BytesIO], Image.Image]:
     """Imported when the first such file comes."""
+    if name == "HEIC":
+        from pillow_heif import HeifImageFile
+
+        return cast(Callable[[io.BytesIO], Image.Image], HeifImageFile)
     module, _, reader = READERS[name].rpartition(".")
     return cast(Callable[[io.BytesIO], Image.Image], getattr(importlib.import_module(module), reader))
 

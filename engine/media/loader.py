@@ -193,6 +193,11 @@ class Loader:
         ]
         return tuple([await asyncio.wrap_future(job.result) for job in jobs])
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of all decoded media and drawn pages that are kept. Any thread."""
+        return int(self._decoded.num_bytes + self._documents.num_bytes)
+
     def forget(self) -> None:
         """Keep nothing of what was decoded, nor the small pictures of it."""
         self._decoded.clear()
