@@ -36,8 +36,8 @@ READERS = {
     "ICO": "PIL.IcoImagePlugin.IcoImageFile",
     "JPEG 2000": "PIL.Jpeg2KImagePlugin.Jpeg2KImageFile",
 }
-"""Only these decoders and HEIC's are ever run, by what the bytes are: Pillow knows others that start programs or are seldom
-tested. Its registry is passed by, so that HEIC needs no entry in it, and its errors keep their reason."""
+"""Only these decoders and HEIC's are ever run, by what the bytes are: Pillow knows others that start programs or are
+seldom tested. Its registry is passed by, so that HEIC needs no entry in it, and its errors keep their reason."""
 
 MANY = {"GIF": "frames", "WebP": "frames", "PNG": "frames", "AVIF": "frames", "TIFF": "pages", "HEIC": "pictures"}
 """What a file of more than one picture has more of."""

@@ -38,12 +38,9 @@ SIGNATURES: tuple[tuple[bytes, Kind, str], ...] = (
     (b"FLV\x01", "video", "FLV"),
     (b"\x00\x00\x01\xba", "video", "MPEG"),
     (b"\x00\x00\x01\xb3", "video", "MPEG"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video", "WMV/ASF"),
-    (b"\x06\x0e\x2b\x34", "video", "MXF"),
-    (b"\x1f\x07\x00", "video", "DV"),
-    (b"DKIF", "video", "IVF"),
     (b"ID3", "audio", "MP3"),
     (b"fLaC", "audio", "FLAC"),
+    (b"OggS", "audio", "Ogg"),
 )
 RIFF: dict[bytes, tuple[Kind, str]] = {
     b"WEBP": ("image", "WebP"),
@@ -77,7 +74,7 @@ def sniff(data: bytes) -> Format:
     for signature, kind, name in SIGNATURES:
         if head.startswith(signature):
             return Format(kind, name)
-    return _container(head) or _ogg(head) or _stream(head) or Format(None, _what_else(head))
+    return _container(head) or _stream(head) or Format(None, _what_else(head))
 
 
 def _container(head: bytes) -> Format | None:
@@ -91,25 +88,10 @@ def _container(head: bytes) -> Format | None:
     return None
 
 
-def _ogg(head: bytes) -> Format | None:
-    """A clip if any of its streams is one: their first pages stand at the head of the file."""
-    if not head.startswith(b"OggS"):
-        return None
-    is_clip = any(codec in head for codec in (b"\x80theora", b"BBCD\0", b"OVP80"))
-    return Format("video", "Ogg video") if is_clip else Format("audio", "Ogg")
-
-
 def _stream(head: bytes) -> Format | None:
     """Formats without a header, known by their sync bytes."""
-    # A text of many Gs is none.
-    for packet_bytes in (
-        () if _is_text(head) else (188, 192, 204)
-    ):  # as broadcast; with a time before each (cameras); with a checksum behind
-        for first in range(min(packet_bytes, len(head))):
-            syncs = head[first::packet_bytes] if head[first] == 0x47 else b""
-            # A recording may be cut anywhere; the fewer packets there are, the less may stand before the first.
-            if (len(syncs) > 4 or (first in (0, 4) and len(syncs) > 1)) and set(syncs) == {0x47}:
-                return Format("video", "MPEG-TS")
+    if len(head) > 188 and head[0] == head[188] == 0x47:
+        return Format("video", "MPEG-TS")
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return Format("audio", "MP3" if head[1] & 0x06 else "AAC")  # the two bits of the MPEG layer; AAC has none
     return None

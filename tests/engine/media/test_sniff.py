@@ -40,13 +40,6 @@ def test_what_pillow_writes_is_known(name: str) -> None:
         (b"\xff\xfb\x90\x00", "audio", "MP3"),
         (b"\xff\xf1\x54\x40", "audio", "AAC"),
         (b"G" + bytes(187) + b"G", "video", "MPEG-TS"),
-        ((bytes(4) + b"G" + bytes(187)) * 3, "video", "MPEG-TS"),
-        (bytes(100) + (b"G" + bytes(187)) * 20, "video", "MPEG-TS"),
-        (bytes(100) + (b"G" + bytes(191)) * 20, "video", "MPEG-TS"),
-        (b"OggS" + bytes(24) + b"\x80theora" + b"OggS" + bytes(24) + b"\x01vorbis", "video", "Ogg video"),
-        (b"OggS" + bytes(24) + b"\x01vorbis", "audio", "Ogg"),
-        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa", "video", "WMV/ASF"),
-        (b"\x1f\x07\x00\xbf", "video", "DV"),
     ],
 )
 def test_containers(head: bytes, kind: str, name: str) -> None:
@@ -59,7 +52,6 @@ def test_containers(head: bytes, kind: str, name: str) -> None:
     [
         (b"", "empty"),
         (b"just some words", "plain text"),
-        (b"G" * 5000, "plain text"),
         ("käse ".encode() * 2000, "plain text"),
         (b"#EXTM3U\nfile:///etc/passwd\n", "plain text"),
         (b"%PDF-1.7", "a PDF document"),
