@@ -245,3 +245,18 @@ def test_a_file_that_was_not_uploaded(client: Client) -> None:
     with pytest.raises(openai.BadRequestError, match="cannot be uploaded") as caught:
         client.text("Hello", {"type": "file", "file": {"file_id": "file-abc"}})
     assert caught.value.param == "messages[0].content[1].file.file_id"
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_a_picture_in_a_message_of_another_role(client: Client, role: str) -> None:
+    """The demo model's template shows it, so it is counted, and has its receipt."""
+    picture = {"type": "image_url", "image_url": {"url": client.named("data", "circle.png")}}
+    first = {"role": role, "content": [{"type": "text", "text": "Look."}, picture]}
+    before = [] if role == "system" else [{"role": "user", "content": "Hello"}]
+    messages: Any = [*before, first, {"role": "user", "content": "What is in this image?"}]
+    answer = client.openai.chat.completions.create(
+        model="demo", messages=messages, max_completion_tokens=32, temperature=0
+    )
+    (receipt,) = answer.usage.media  # type: ignore[union-attr]
+    assert receipt["param"] == f"messages[{len(before)}].content[1].image_url.url" and receipt["tokens"] > 0
+    assert "red circle" in (answer.choices[0].message.content or "")
