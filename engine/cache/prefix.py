@@ -6,6 +6,7 @@ picture or none.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +14,21 @@ from itertools import groupby
 from typing import Any
 
 from engine.cache import tensors
-from engine.cache.blocks import Block, BlockPool, Match, Miss
+from engine.cache.blocks import BlockPool, Match, Miss
+from engine.cache.disk.restore import BlockRestore, Restore, SnapshotRestore
 from engine.cache.disk.store import DiskStore
 from engine.cache.disk.tier import DiskTier, software
 from engine.cache.features import FeatureStore
 from engine.cache.snapshots import SnapshotStore
+from engine.cache.table import Block
 from engine.config import CacheConfig
+from engine.errors import Internal
 from engine.types import BlockInfo, CacheStats, DiskStats, Request
 from engine.types.prompt import MEDIUM, Prompt, media_id
 
+log = logging.getLogger(__name__)
+
+_CHECKED_BLOCKS = 64
 _MAX_CONTENTS = 4096
 _MAX_TENANTS = 4096
 
@@ -63,34 +70,62 @@ class PrefixCache:
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
         self._verified = self._mismatches = 0
+        self._repaired = False
         self._disk: DiskTier | None = None
         if config.disk_folder is not None:
             store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
             self._disk = DiskTier(store, self.pool, self.features, self.snapshots)
 
-    def begin(self, prompt: Prompt, cache: list[Any], request: Request) -> Lease | None:
-        """Fill an empty row's cache with the longest prefix of the prompt that is stored for the request's tenant.
+    def restoring(self, prompt: Prompt, cache: list[Any], request: Request) -> Restore | None:
+        """Begin to read from disk what this prompt can use beyond what is in memory; to be called before `begin`.
 
-        A replay looks, but is neither counted nor stored: the statistics are of what users sent.
-        None when the cache is off, when the request wants no reuse, or when the prompt's media carry no key.
+        Returns None when there is nothing of use on disk. Otherwise call `turn` whenever the restore is `ready`, until
+        it returns True, then `begin` with it; or `close` it, when the request is gone.
         """
-        if not self._enabled or not request.reuse or not prompt.cache_ids:
+        if self._disk is None or not self._is_reusable(prompt, request):
             return None
-        self._remember(prompt)
-        root, keeps = self._root(request.tenant), request.source != "replay"
-        if not tensors.is_plain(cache):
-            return self._begin_from_snapshot(root, prompt, cache, keeps)
-        restored = self._disk.restore(root, prompt.cache_ids) if self._disk else frozenset()
+        root = self._chain(request.tenant)
+        if tensors.is_plain(cache):
+            return self._disk.restore_blocks(root, prompt.cache_ids)
+        return self._disk.restore_snapshot(root, prompt.cache_ids)
+
+    def begin(self, prompt: Prompt, cache: list[Any], request: Request, restore: Restore | None = None) -> Lease | None:
+        """Fill an empty row's cache with the longest prefix of the prompt that memory has for the request's tenant.
+
+        restore: what was read from disk for it; it is closed here. A replay looks, but is neither counted nor stored:
+        the statistics are of what users sent. Returns None when the cache is off, when the request wants no reuse, or
+        when the prompt's media carry no key. Raises what MLX raises where memory is short; nothing is held then.
+        """
+        try:
+            if not self._is_reusable(prompt, request):
+                return None
+            self._remember(prompt)
+            root, keeps = self._root(request.tenant), request.source != "replay"
+            if tensors.is_plain(cache):
+                return self._begin_from_blocks(root, prompt, cache, keeps, restore)
+            return self._begin_from_snapshot(root, prompt, cache, keeps, restore)
+        finally:
+            if restore is not None:
+                restore.close()
+
+    def _is_reusable(self, prompt: Prompt, request: Request) -> bool:
+        return self._enabled and request.reuse and bool(prompt.cache_ids)
+
+    def _begin_from_blocks(
+        self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool, restore: Restore | None
+    ) -> Lease:
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
-        self._acquire(root, match, prompt, keeps)
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
-        disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
+        # Not before: the copy above is where memory runs out, and a row that never begins must hold nothing.
+        self._acquire(root, match, prompt, keeps)
+        hashes = restore.hashes if isinstance(restore, BlockRestore) else ()
+        disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in hashes)
         return Lease(root, match, None, keeps, disk_tokens)
 
     def peek(self, prompt: Prompt, cache: list[Any], request: Request) -> int:
         """How many tokens `begin` would reuse from memory right now. Not a use: nothing is counted, held or touched."""
-        if not self._enabled or not request.reuse or not prompt.cache_ids:
+        if not self._is_reusable(prompt, request):
             return 0
         root = self._chain(request.tenant)
         if not tensors.is_plain(cache):
@@ -110,11 +145,15 @@ class PrefixCache:
             self._tenants.popitem(last=False)
         return root
 
-    def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool) -> Lease:
-        restored = self._disk.restore_snapshot(root, prompt.cache_ids) if self._disk else 0
+    def _begin_from_snapshot(
+        self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool, restore: Restore | None
+    ) -> Lease:
+        restored = 0
+        if isinstance(restore, SnapshotRestore) and restore.layers is not None:
+            restored = restore.num_tokens
+            self.snapshots.adopt(root, prompt.cache_ids[:restored], restore.layers)
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
-        match = Match((), num_tokens, miss)
-        self._acquire(root, match, prompt, keeps)
+        self._acquire(root, match := Match((), num_tokens, miss), prompt, keeps)
         if layers:
             cache[:] = layers
         last_medium, end = prompt.spans[-1].end if prompt.spans else 0, len(prompt.ids) - 1
@@ -122,9 +161,18 @@ class PrefixCache:
         return Lease(root, match, stops, keeps, disk_tokens=num_tokens if num_tokens == restored else 0)
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
-        """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more."""
+        """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more.
+
+        Where memory is too short for the copies, they are not kept, and the row goes on.
+        """
         if not lease.keeps:
             return
+        try:
+            self._store(lease, cache_ids, cache)
+        except (RuntimeError, MemoryError) as e:  # what MLX raises
+            log.warning("the KV of %d tokens is not kept for later prompts: %s", len(cache_ids), e)
+
+    def _store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
         if not tensors.is_plain(cache):
             self.snapshots.put(lease.root, cache_ids, cache)
             return
@@ -224,9 +272,29 @@ class PrefixCache:
         self._mismatches += mismatch
 
     def idle(self) -> None:
-        """The engine has nothing to do: use the moment. Returns within some 20 ms."""
+        """Use a moment in which no row runs. Returns within some 20 ms."""
+        self._check_blocks()
         if self._disk:
             self._disk.idle()
+
+    def _check_blocks(self) -> None:
+        """Look at some of the blocks; drop what is damaged, rather than serve it."""
+        try:
+            self.pool.check_integrity(_CHECKED_BLOCKS)
+            if self.pool.num_held:
+                raise Internal(f"cache integrity: {self.pool.num_held} blocks are held and no row runs")
+        except Exception as e:
+            num_dropped = self.pool.repair()
+            if not self._repaired:
+                log.error(
+                    "%s; %d blocks were dropped. This is a fault of the server: please report it.", e, num_dropped
+                )
+            self._repaired = True
+
+    def interleave(self, step: Callable[[], None]) -> None:
+        """Call `step` while features are read from disk, so that running rows go on."""
+        if self._disk:
+            self._disk.interleave(step)
 
     def close(self) -> None:
         """The engine stops: write to disk what memory holds, for a few seconds at most."""
@@ -248,7 +316,7 @@ class PrefixCache:
             image_hits=counters.image_hits,
             video_hits=counters.video_hits,
             blocks=len(blocks),
-            blocks_in_use=sum(b.refs > 0 for b in blocks),
+            blocks_in_use=pool.num_held,
             blocks_pinned=sum(b.pinned for b in blocks),
             block_tokens=pool.block_tokens,
             max_blocks=pool.max_blocks,

@@ -84,7 +84,10 @@ class Opener:
         sequence.num_prompt = len(built.ids)
         max_tokens = self._max_tokens(built, request)
         cache = loaded.adapter.make_cache()
-        lease = self._prefix.begin(built, cache, request)
+        restore = self._prefix.restoring(built, cache, request)
+        while restore is not None and not restore.turn():
+            time.sleep(0.001)
+        lease = self._prefix.begin(built, cache, request, restore)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         try:
             if built.lacks_pixels(sequence.num_prefilled):
