@@ -37,6 +37,7 @@ class Reader:
     def __init__(self) -> None:
         self._readings: dict[Path, Reading] = {}
         self._overdue: Future[Any] | None = None
+        self._current: Future[Any] | None = None  # the thread's, which may be of an earlier file than the overdue one
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         # A daemon: a disk that hangs must not keep the process from ending.
         threading.Thread(target=self._run, name="cache-reader", daemon=True).start()
@@ -63,7 +64,7 @@ class Reader:
 
     def give_up(self, future: Future[Any]) -> None:
         """The disk took too long over this: `is_stuck` until it has answered."""
-        self._overdue = future
+        self._overdue = self._current or future
 
     @property
     def is_stuck(self) -> bool:
@@ -85,7 +86,9 @@ class Reader:
             future, job = queued
             if not future.set_running_or_notify_cancel():
                 continue
+            self._current = future
             try:
                 future.set_result(job())
             except BaseException as e:  # whatever it is, the thread goes on: a file that cannot be read is a miss
                 future.set_exception(e)
+            self._current = None

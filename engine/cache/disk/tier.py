@@ -79,11 +79,11 @@ class DiskTier:
 
     def restore_blocks(self, root: bytes, ids: Sequence[int]) -> BlockRestore | None:
         """Begin to bring blocks into the pool beyond what is there. Returns None when the disk has none of use."""
-        return _unless_empty(BlockRestore(self._store, self._pool, root, ids))
+        return None if self._store.is_stuck else _unless_empty(BlockRestore(self._store, self._pool, root, ids))
 
     def restore_snapshot(self, root: bytes, ids: Sequence[int]) -> SnapshotRestore | None:
         """Begin to bring the longest snapshot that ids[:-1] begins with. Returns None when the disk has none of use."""
-        return _unless_empty(SnapshotRestore(self._store, self._snapshots, root, ids))
+        return None if self._store.is_stuck else _unless_empty(SnapshotRestore(self._store, self._snapshots, root, ids))
 
     # From memory to disk.
 
