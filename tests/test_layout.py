@@ -212,6 +212,36 @@ def _patches(tree: ast.Module) -> Iterator[int]:
                 yield node.lineno
 
 
+PROCESSOR_FILES = {
+    "engine/prompt/processor.py",  # for one prompt, and set back whatever happens
+    "engine/models/registry.py",  # once, as the model is loaded
+}
+
+
+def test_5_upstream_processors_are_changed_only_where_it_says() -> None:
+    """They are shared by all prompts: whoever sets an attribute on one must set it back."""
+    changed = {path for path, tree in sources().items() if any(_sets_on_a_processor(node) for node in ast.walk(tree))}
+    assert changed == PROCESSOR_FILES
+    for code in ("self.processor.size = 1", "image_processor.size += 1", "setattr(target, name, 1)", "del inner.a.b"):
+        assert _sets_on_a_processor(ast.parse(code).body[0]), f"the law does not see {code}"
+    assert not _sets_on_a_processor(ast.parse("self.processor = None").body[0])
+
+
+def _sets_on_a_processor(node: ast.AST) -> bool:
+    """An attribute set or deleted on what is called a processor (or inner), or by its name on anything."""
+    if isinstance(node, ast.Expr):
+        node = node.value
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr"):
+        return True
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    owners = [ast.unparse(target.value) for target in targets if isinstance(target, ast.Attribute)]
+    return any("processor" in owner or owner.startswith("inner") for owner in owners)
+
+
 def _names(node: ast.AST) -> list[ast.alias]:
     return node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
 

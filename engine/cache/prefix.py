@@ -366,20 +366,19 @@ class PrefixCache:
         self.pool.acquire(match, len(prompt.ids) if counts else 0)
         if not counts:
             return
-        pairs = zip(prompt.spans, prompt.receipts, strict=False)
-        whole = [receipt for span, receipt in pairs if span.end <= match.num_tokens]
-        self._reuses.update((root, receipt.sha256) for receipt in whole)
+        whole = [placed.media for placed in prompt.media if placed.ends_by(match.num_tokens)]
+        self._reuses.update((root, medium.sha256) for medium in whole)
         while len(self._reuses) > _MAX_CONTENTS:
             self._reuses.pop(next(iter(self._reuses)))
         self.pool.counters.media_reused += len(whole)
-        kinds = {receipt.kind for receipt in whole}
+        kinds = {medium.kind for medium in whole}
         self.pool.counters.image_hits += "image" in kinds
         self.pool.counters.video_hits += "video" in kinds
 
     def _remember(self, prompt: Prompt) -> None:
         """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
-        for receipt, content in zip(prompt.receipts, prompt.contents, strict=True):
-            self._contents[media_id(content)] = receipt.sha256
+        for placed in prompt.media:
+            self._contents[media_id(placed.content)] = placed.media.sha256
         while len(self._contents) > _MAX_CONTENTS:
             self._contents.popitem(last=False)
 

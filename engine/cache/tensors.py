@@ -6,6 +6,7 @@ paged attention. Copies cost a memory read and write; what they save is the mode
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -76,6 +77,26 @@ def bytes_per_token(cache: Sequence[Any]) -> int:
     """KV of one token of one row, over all layers that grow with the prompt. cache: a row's, with something in it."""
     layers = [layer for layer in cache if getattr(layer, "keys", None) is not None]
     return sum((layer.keys.nbytes + layer.values.nbytes) // layer.keys.shape[-2] for layer in layers)
+
+
+def fork(cache: Sequence[Any]) -> list[Any]:
+    """A row's layers once more, with arrays of their own: what is written to either is not seen by the other."""
+    return [_forked(layer) for layer in cache]
+
+
+def _forked(layer: Any) -> Any:
+    if isinstance(layer, RowState):
+        return RowState(layer.deltas)
+    out = copy.copy(layer)
+    for name, value in vars(layer).items():
+        setattr(out, name, _own(value))
+    return out
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, mx.array):
+        return mx.array(value)
+    return [_own(part) for part in value] if isinstance(value, list) else value
 
 
 def num_bytes(payload: Payload) -> int:

@@ -177,7 +177,7 @@ class Adapter:
             ms = (perf_counter() - started) * 1e3
             features.encoding = Encoding(ms, None if uses is None else tuple(uses))
             if uses is None and not prompt.has_media_before(first):
-                self.rates.encode.add(sum(receipt.tokens for receipt in prompt.receipts), ms)
+                self.rates.encode.add(sum(placed.tokens for placed in prompt.media), ms)
         return features
 
     def _features(self, prompt: Prompt, first: int) -> Features | None:

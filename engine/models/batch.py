@@ -15,22 +15,21 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.generate import BatchGenerator, StopSequences
 
+from engine.cache import tensors
 from engine.models.adapter import Adapter
 from engine.models.sampling import LogitsProcessor, Sampler
-
-NO_ROW = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length".
 
-    row: its number, NO_ROW for one that ended with its first token. kv: the KV of a row that ended later, this token's
+    row: its number, None for one that ended with its first token. kv: the KV of a row that ended later, this token's
     included; None while it goes on.
     logprobs: (vocabulary,) log-probabilities that it was chosen from.
     """
 
-    row: int
+    row: int | None
     token: int
     finish: str | None
     kv: list[Any] | None = None
@@ -71,7 +70,7 @@ class Batch:
         token, logprobs = self._first(decode)
         finish = "stop" if token in self._stop_ids else "length" if decode.max_tokens == 1 else None
         if finish:
-            return Token(NO_ROW, token, finish, logprobs=logprobs)
+            return Token(None, token, finish, logprobs=logprobs)
         (row,) = self._generator.insert(
             [[token]],
             max_tokens=[decode.max_tokens - 1],
@@ -83,6 +82,10 @@ class Batch:
         )
         self._rows.add(row)
         return Token(row, token, None, logprobs=logprobs)
+
+    def fork(self, cache: list[Any]) -> list[Any]:
+        """A prompt's KV once more, for another answer from the same prompt: neither sees what the other adds."""
+        return tensors.fork(cache)
 
     def _first(self, decode: NewRow) -> tuple[int, mx.array]:
         """As the batcher draws: a token, and the log-probabilities (vocabulary,) that it was chosen from."""

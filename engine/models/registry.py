@@ -59,6 +59,11 @@ class Loaded:
         text = self.config.get("text_config") or self.config
         return min(len(self.tokenizer), int(text.get("vocab_size") or len(self.tokenizer)))
 
+    @property
+    def chat_tokenizer(self) -> Any:
+        """What encodes a rendered chat: the processor's own, which may know more special tokens than the files say."""
+        return self.tokenizer if self.processor is None else getattr(self.processor, "tokenizer", self.processor)
+
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
         found = _placeholders(self.config)
@@ -144,7 +149,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
     tokenizer = _load_tokenizer(path, spec, stop_ids)
     stop_ids |= set(tokenizer.eos_token_ids)
     card = _card(path, raw, model, config, row if vision else None)
-    if _hears(raw, row, processor):
+    if _has_audio(raw, row, processor):
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
         card=card,
@@ -289,8 +294,8 @@ def _served_name(spec: ModelSpec, path: Path) -> str:
     return spec.name or (path.name if is_folder else spec.source)
 
 
-def _hears(raw: dict[str, Any], row: Family, processor: Any) -> bool:
-    """Whether this checkpoint has ears: some of a family that hears come without (gemma4's larger sizes)."""
+def _has_audio(raw: dict[str, Any], row: Family, processor: Any) -> bool:
+    """Whether this checkpoint takes sounds: some of such a family come without the encoder (gemma4's larger sizes)."""
     has_tower = bool(raw.get("audio_config") or raw.get("audio_processor"))
     return row.audios_per_prompt != 0 and has_tower and getattr(processor, "feature_extractor", None) is not None
 

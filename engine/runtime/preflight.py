@@ -16,7 +16,8 @@ from engine.errors import Busy, EngineError, Internal
 from engine.models.registry import Loaded
 from engine.prompt import build as prompt
 from engine.prompt.media_first import media_first
-from engine.runtime.scheduler import PreflightCommand
+from engine.prompt.receipts import receipts
+from engine.runtime.commands import PreflightCommand
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
@@ -75,14 +76,12 @@ class Preflights:
             # The request will have them processed.
             built = prompt.build(self._loaded, request, command.media)
             prompt_ms = (perf_counter() - started) * 1e3
-        spans = zip(built.spans, built.receipts, strict=False)
         # Without spans nothing is known of which medium is reused: all are encoded.
-        known = sum(receipt.tokens for span, receipt in spans if span.end <= cached)
-        media_tokens = sum(receipt.tokens for receipt in built.receipts) - known
+        media_tokens = sum(placed.tokens for placed in built.media if not placed.ends_by(cached))
         return Preflight(
             tokens=tuple(built.ids),
             context_tokens=self._loaded.card.context_tokens,
-            media=built.receipts,
+            media=receipts(built),
             cached_tokens=cached,
             ttft_ms=self._loaded.adapter.rates.ttft_ms(prompt_ms, len(built.ids) - cached, media_tokens),
         )

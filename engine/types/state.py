@@ -239,14 +239,14 @@ class CacheStats:
 class Snapshot:
     """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
 
-    recent: the requests that ended last, newest first.
+    models: those that are loaded. recent: the requests that ended last, newest first.
 
     Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
     """
 
     state: State
     device: DeviceInfo
-    model: ModelCard | None = None
+    models: tuple[ModelCard, ...] = ()
     error: str | None = None
     running: tuple[Running, ...] = ()
     totals: Totals = field(default_factory=Totals)
@@ -257,3 +257,8 @@ class Snapshot:
     peak_bytes: int = 0
     process_bytes: int = 0
     decode_tps: float = 0.0
+
+    @property
+    def model(self) -> ModelCard | None:
+        """The model that serves a request which names none; None while none is loaded."""
+        return self.models[0] if self.models else None

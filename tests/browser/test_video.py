@@ -116,7 +116,7 @@ def elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
 def same_as_processed(frames: Any, prompt: Any) -> None:
     """The sheet's frames are what the engine's processor received for this prompt, frame for frame."""
     seen = unpatched(prompt.inputs["pixel_values_videos"], prompt.inputs["video_grid_thw"])
-    assert [(index, time_s) for index, time_s, _ in frames] == list(prompt.receipts[-1].frames)
+    assert [(index, time_s) for index, time_s, _ in frames] == list(prompt.media[-1].media.frames)
     assert len(frames) == len(seen)
     for (_, _, shown), given in zip(frames, seen, strict=True):
         assert np.array_equal(shown, given)
@@ -211,7 +211,7 @@ def test_which_frame_mattered_is_the_likelihood_without_it(person, workbench_url
 
     async def expected() -> list[float]:
         every = [index for index, _, _ in frames]
-        ids = (await ask(demo_engine, request(every))).done.token_ids
+        ids = (await ask(demo_engine, request(every))).token_ids
         rests = [every[:start] + every[start + 2 :] for start in range(0, len(every), 2)]
         whole, *parts = [sum(await demo_engine.likelihood(request(indices), ids)) for indices in (every, *rests)]
         return [whole - part for part in parts]

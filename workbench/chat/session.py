@@ -108,7 +108,7 @@ class LiveAnswer:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Delta):
-            self.num_tokens += event.num_tokens
+            self.num_tokens += len(event.tokens)
             (self._reasoning if event.channel == "reasoning" else self._text).append(event.text)
         else:
             self.done = event

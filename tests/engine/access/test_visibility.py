@@ -84,8 +84,6 @@ def test_of_others_only_sizes(who: Caller, tenant: str) -> None:
             record(tenant).done,
             media=(replace(RECEIPT, sha256="", frames=()),),
             trace=CacheTrace(4, 6, "diverged"),
-            first_logprobs=(),
-            token_ids=(),
         ),
     )
     hidden = visible_block(block(tenant), who)

@@ -13,7 +13,6 @@ from engine.config import CacheConfig
 from engine.errors import BadMedia, Conflict, ModelNotFound
 from engine.runtime.replay import _MAX_KEPT, MAX_TOKENS
 from engine.types import CacheStats, Message, Part, Replay, Request, Sampling
-from engine.types import prompt as spans
 from tests.engine.drive import GREEDY, ask, chat, settled
 from tests.pictures import picture
 
@@ -177,7 +176,7 @@ async def test_sabotage_corrupted_kv_is_seen(demo_engine: Any, monkeypatch: pyte
 
 async def test_sabotage_another_pictures_kv_is_seen(engine_for: Any, monkeypatch: pytest.MonkeyPatch):
     """The wrong-picture hit of a cache that keys prompts by their text."""
-    monkeypatch.setattr(spans, "media_id", lambda content: -1)
+    monkeypatch.setattr("engine.prompt.cache_ids.media_id", lambda content: -1)
     engine = await engine_for("demo", cache=CacheConfig(block_tokens=8))
     await ask(engine, chat(RED, QUESTION))
     await ask(engine, chat(BLUE, QUESTION, id="lamp-6"))

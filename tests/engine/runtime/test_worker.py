@@ -20,6 +20,7 @@ from engine.core import Engine
 from engine.errors import EngineError
 from engine.models.batch import Batch
 from engine.runtime import worker
+from engine.runtime.stats import EngineStats
 from engine.types import Delta, Request, Running, Sampling
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, Tape, ask, chat, settled
@@ -80,8 +81,14 @@ class Rows:
     @classmethod
     def of(cls, engine: Any) -> Rows:
         gc.collect()
-        (held,) = [w for w in gc.get_objects() if isinstance(w, worker.Worker) and w._inbox is engine._inbox]
+        (held,) = [w for w in gc.get_objects() if isinstance(w, worker.Worker) and w._stats is stats_of(engine)]
         return cls(len(held._batch), len(held._by_row), held._batch.kv_bytes(), engine.snapshot().active_bytes)
+
+
+def stats_of(engine: Any) -> Any:
+    """The statistics that publish to this engine."""
+    (stats,) = [s for s in gc.get_objects() if isinstance(s, EngineStats) and s._publish == engine._publish]
+    return stats
 
 
 async def check_cancelled(engine: Any, stage: str) -> None:
@@ -141,7 +148,7 @@ async def test_sabotage_memory_that_stays_is_seen(tiny_model: TinyModel, monkeyp
     kept, forget = [], worker.Worker._forget
 
     def keep(self: worker.Worker, sequence: Any) -> None:
-        kept.append(sequence.row)
+        kept.append(sequence.cache)
         forget(self, sequence)
 
     monkeypatch.setattr(worker.Worker, "_forget", keep)
@@ -295,13 +302,18 @@ async def test_an_answer_may_be_kept_from_ending(demo_engine: Any) -> None:
     assert held.text.startswith(free.text)
 
 
-async def test_the_first_tokens_logprobs_come_with_done(demo_engine: Any) -> None:
-    """They are the first token's own, and another picture has others."""
-    red, blue, silent = [
-        await ask(demo_engine, chat(picture(colour), "What color is it?", first_logprobs=count))
-        for colour, count in (("red", 20), ("blue", 20), ("red", 0))
+async def test_tokens_come_with_their_logprobs(demo_engine: Any) -> None:
+    """Each its own and the likeliest at its place, where they were asked for; another picture has others."""
+    red, blue, own, silent = [
+        await ask(demo_engine, chat(picture(colour), "What color is it?", logprobs=count))
+        for colour, count in (("red", 20), ("blue", 20), ("red", 0), ("red", None))
     ]
-    assert len(red.done.first_logprobs) == 20 and silent.done.first_logprobs == ()
-    probabilities = [math.exp(logprob) for _, logprob in red.done.first_logprobs]
-    assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1 + 1e-3
-    assert red.done.first_logprobs != blue.done.first_logprobs
+    assert [len(token.top) for token in red.tokens] == [20] * len(red.tokens)
+    for token in red.tokens:
+        probabilities = [math.exp(logprob) for _, logprob in token.top]
+        assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) <= 1 + 1e-3
+        assert (token.id, token.logprob) == token.top[0], "greedy: the likeliest is what is said"
+    assert [(token.id, token.top) for token in own.tokens] == [(token.id, ()) for token in red.tokens]
+    assert [t.logprob for t in own.tokens] == pytest.approx([t.logprob for t in red.tokens], abs=1e-4)
+    assert all(token.logprob is None and token.top == () for token in silent.tokens)
+    assert red.tokens[0].top != blue.tokens[0].top
