@@ -10,7 +10,7 @@ from typing import Literal
 
 from engine.types.events import Done
 
-Stage = Literal["waiting", "prefill", "decode", "finished"]
+Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
 
 

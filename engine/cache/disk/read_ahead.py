@@ -9,7 +9,7 @@ from engine.cache.disk.checksummed import Contents
 from engine.cache.disk.reader import Reading
 from engine.cache.disk.store import DiskStore
 
-AHEAD_BYTES = 16 * 1024**2
+AHEAD_BYTES = 32 * 1024**2
 """Read and not received yet, or one file where that is larger."""
 
 Name = tuple[str, str]

@@ -28,8 +28,9 @@ from engine.cache.table import Block, block_hash
 
 log = logging.getLogger(__name__)
 
-TURN_BYTES = 8 * 1024**2
-"""What one turn hands in, or one block where that is larger: some milliseconds of copying."""
+TURN_BYTES = 32 * 1024**2
+TURN_BLOCKS = 8
+"""What one turn hands in at most, or one block where that is larger: some milliseconds of copying."""
 
 PATIENCE_S = 5.0
 """How long the disk may be silent before a prompt is computed instead."""
@@ -94,7 +95,7 @@ class BlockRestore(Restore):
         super().__init__(store)
         self._pool = pool
         self._held: list[Block] = []
-        self._share_bytes = 0
+        self._share_bytes = self._share_blocks = 0
         self._slots: list[Slot] = []
         self._plan(root, ids)
         self.hashes: set[bytes] = set()
@@ -140,8 +141,8 @@ class BlockRestore(Restore):
 
     def _bring(self, slot: Slot, files: ReadAhead) -> Generator[Future[Any] | None, None, bool]:
         """The next of the files. Returns whether memory has the block then."""
-        if self._share_bytes >= TURN_BYTES:
-            self._share_bytes = 0
+        if self._share_bytes >= TURN_BYTES or self._share_blocks >= TURN_BLOCKS:
+            self._share_bytes = self._share_blocks = 0
             yield None
         while self._pool.get(slot.hash) is None and files.first is not None and not files.first.contents.done():
             yield files.first.contents
@@ -169,6 +170,7 @@ class BlockRestore(Restore):
             return None
         mx.eval(payload)
         self._share_bytes += contents.num_bytes
+        self._share_blocks += 1
         return self._pool.put(slot, payload, tensors.num_bytes(payload))
 
     # The last block may be used in part: one of those behind the same parent, by the longest run of tokens.
