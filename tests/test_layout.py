@@ -17,7 +17,7 @@ TOP_LEVEL = {"pyproject.toml", "README.md", "engine", "workbench", "tests", "ass
 
 MLX_FILES = (
     "engine/runtime/worker.py",
-    "engine/runtime/admission.py",
+    "engine/runtime/thread.py",
     "engine/runtime/stats.py",
     "engine/runtime/detokenizer.py",
     "engine/prompt/*.py",

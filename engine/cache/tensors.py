@@ -88,8 +88,7 @@ def _forked(layer: Any) -> Any:
     if isinstance(layer, RowState):
         return RowState(layer.deltas)
     out = copy.copy(layer)
-    for name, value in vars(layer).items():
-        setattr(out, name, _own(value))
+    vars(out).update({name: _own(value) for name, value in vars(layer).items()})
     return out
 
 

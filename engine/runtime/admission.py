@@ -56,6 +56,7 @@ class Admission:
         sequence.started_s = time.perf_counter()
         request = self._ordered(sequence.request)
         self._check_bias(request)
+        self._check_choices(request)
         built = prompt.build(self._loaded, request, sequence.media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         sequence.max_tokens = self._max_tokens(built, request)
@@ -124,6 +125,13 @@ class Admission:
                 f"logit_bias: token id {wrong[0]} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.",
                 param="logit_bias",
             )
+
+    def _check_choices(self, request: Request) -> None:
+        max_rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
+        if not 1 <= request.n <= max_rows:
+            raise BadRequest(f"n must be between 1 and {max_rows}, not {request.n}.", param="n")
+        if request.logprobs is not None and request.logprobs < 0:
+            raise BadRequest(f"logprobs must be at least 0, not {request.logprobs}.", param="logprobs")
 
     def _max_tokens(self, built: Prompt, request: Request) -> int:
         """The completion's limit. A default is clamped to the context, an explicit number that does not fit refused."""

@@ -60,7 +60,7 @@ class DecodeStep:
     """One token for every row of the batch."""
 
 
-Step = OpenPrompt | RestorePrompt | PrefillChunk | DecodeStep
+Plan = OpenPrompt | RestorePrompt | PrefillChunk | DecodeStep
 
 
 @dataclass
@@ -119,10 +119,9 @@ class Scheduler:
         num_rows = self.num_rows
         return num_rows > 0 and num_rows + sequence.request.n > self.completion_batch_size
 
-    def plan(self) -> Step | None:
+    def plan(self) -> Plan | None:
         """What to do next, None when there is nothing. The caller executes it and says what came of it
-        (`opened`, `restoring`, `restored`, `prefilled`, `joined`,
-        `stepped`) before it asks for more."""
+        (`opened`, `restoring`, `restored`, `prefilled`, `joined`, `stepped`) before it asks for more."""
         if self.step_is_due():
             if self.decoding:
                 return DecodeStep()

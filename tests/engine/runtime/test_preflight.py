@@ -21,8 +21,8 @@ from engine.media.resize import pngs
 from engine.models import registry
 from engine.models.rates import Rate, Rates
 from engine.prompt.build import build
+from engine.runtime.commands import ListBlocks, PreflightCommand
 from engine.runtime.preflight import MAX_WAITING
-from engine.runtime.scheduler import CacheCommand, PreflightCommand
 from engine.types import FrameSampling, Part, Preflight, Request
 from engine.types.media import Media
 from tests.conftest import EngineFor
@@ -178,10 +178,10 @@ async def test_askers_who_have_gone_away_take_no_place_and_end_nothing(
     engine = await engine_for(tiny_model("llama"))
     gone: list[Future[Any]] = [Future() for _ in range(3 * MAX_WAITING)]
     asks = [PreflightCommand(chat("Hi"), (), reply) for reply in gone[MAX_WAITING:]]
-    looks = [CacheCommand("blocks", b"", reply) for reply in gone[:MAX_WAITING]]
+    looks = [ListBlocks(True, reply) for reply in gone[:MAX_WAITING]]
     assert all(reply.cancel() for reply in gone)
     for command in (*looks, *asks):
-        engine._inbox.put(command)
+        engine._runtime.tell(command)
     assert (await engine.preflight(chat("Hi"))).tokens
     assert isinstance(await engine.blocks(), list)
     waiting = [asyncio.ensure_future(engine.preflight(chat("Hi"))) for _ in range(MAX_WAITING + 20)]

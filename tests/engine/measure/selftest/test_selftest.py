@@ -141,7 +141,7 @@ def shared_key(patch: pytest.MonkeyPatch) -> None:
     """All requests draw from one random key."""
     real, held = sampling.make_sampler, []
 
-    def make(settings: Any, forced: Any = ()) -> Any:
+    def make(settings: Any, forced: Any = (), index: int = 0) -> Any:
         if not settings.temperature:
             return real(settings, forced)
         held.append(real(settings))
