@@ -261,7 +261,7 @@ class BlockPool(BlockTable):
         self._evicted_s.clear()
 
     def pin(self, key: bytes, pinned: bool = True) -> bool:
-        """Keep a block and all before it from eviction, or let them go again. False when it is not stored."""
+        """Keep a block and all before it from eviction, or no longer. Returns False when it is not stored."""
         block = self._blocks.get(key)
         if block is None:
             return False
@@ -274,7 +274,7 @@ class BlockPool(BlockTable):
         return True
 
     def drop(self, key: bytes) -> bool:
-        """Forget a block and all that continue from it. False when it is not stored, or something holds a part."""
+        """Forget a block and all that continue from it. Returns False when it is not stored, or a part is held."""
         block = self._blocks.get(key)
         if block is None:
             return False

@@ -7,10 +7,8 @@ picture or none.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import Any
 
 from engine.cache import tensors
@@ -19,26 +17,17 @@ from engine.cache.disk.restore import BlockRestore, Restore, SnapshotRestore
 from engine.cache.disk.store import DiskStore
 from engine.cache.disk.tier import DiskTier, software
 from engine.cache.features import FeatureStore
+from engine.cache.provenance import DecodeIds, Provenance
 from engine.cache.snapshots import SnapshotStore
 from engine.cache.table import Block
 from engine.config import CacheConfig
 from engine.errors import Internal
 from engine.types import BlockInfo, CacheStats, DiskStats, Request
-from engine.types.prompt import MEDIUM, Prompt, media_id
+from engine.types.prompt import Prompt
 
 log = logging.getLogger(__name__)
 
 _CHECKED_BLOCKS = 64
-_MAX_CONTENTS = 4096
-_MAX_TENANTS = 4096
-
-DecodeIds = Callable[[Sequence[int]], str]
-
-
-def decode_ids(cache_ids: Iterable[int], decode: DecodeIds) -> str:
-    """Cache ids as text: each run of a medium's ids becomes one MEDIUM."""
-    runs = groupby(cache_ids, key=lambda i: i if i < 0 else 0)
-    return "".join(MEDIUM if i < 0 else decode(list(run)) for i, run in runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +52,7 @@ class PrefixCache:
     def __init__(self, config: CacheConfig, scope: str) -> None:
         self._scope = scope
         self._enabled = config.enabled
-        self._contents: OrderedDict[int, str] = OrderedDict()
-        self._tenants: OrderedDict[bytes, str] = OrderedDict()
-        self._reuses: Counter[tuple[bytes, str]] = Counter()
+        self._provenance = Provenance()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
@@ -99,7 +86,7 @@ class PrefixCache:
         try:
             if not self._is_reusable(prompt, request):
                 return None
-            self._remember(prompt)
+            self._provenance.add_media(prompt)
             root, keeps = self._root(request.tenant), request.source != "replay"
             if tensors.is_plain(cache):
                 return self._begin_from_blocks(root, prompt, cache, keeps, restore)
@@ -139,10 +126,7 @@ class PrefixCache:
     def _root(self, tenant: str) -> bytes:
         """The same, and remembers whose it is."""
         root = self._chain(tenant)
-        self._tenants[root] = tenant
-        self._tenants.move_to_end(root)
-        if len(self._tenants) > _MAX_TENANTS:
-            self._tenants.popitem(last=False)
+        self._provenance.add_tenant(root, tenant)
         return root
 
     def _begin_from_snapshot(
@@ -197,7 +181,8 @@ class PrefixCache:
         roots: dict[bytes, bytes] = {}
         for block in self.pool:  # parents come first
             roots[block.hash] = roots.get(block.parent, block.parent)
-        return [self._info(block, decode, roots[block.hash]) for block in self.pool]
+        now_s = self.pool.clock()
+        return [self._provenance.describe(block, roots[block.hash], decode, now_s) for block in self.pool]
 
     def block(self, key: bytes, decode: DecodeIds) -> BlockInfo | None:
         """One stored block with its text."""
@@ -207,34 +192,14 @@ class PrefixCache:
         first = block
         while parent := self.pool.get(first.parent):
             first = parent
-        return self._info(block, decode, first.parent)
-
-    def _info(self, block: Block, decode: DecodeIds | None, root: bytes) -> BlockInfo:
-        now = self.pool.clock()
-        media = tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents))
-        return BlockInfo(
-            key=block.hash.hex(),
-            parent=block.parent.hex(),
-            start=block.start,
-            num_tokens=len(block.ids),
-            num_bytes=block.num_bytes,
-            refs=block.refs,
-            hits=block.hits,
-            pinned=block.pinned,
-            age_s=now - block.created_s,
-            idle_s=now - block.last_use_s,
-            text=decode_ids(block.ids, decode) if decode else "",
-            media=media,
-            media_hits=tuple(self._reuses[root, sha256] for sha256 in media),
-            tenant=self._tenants.get(root),
-        )
+        return self._provenance.describe(block, first.parent, decode, self.pool.clock())
 
     def clear(self) -> None:
         """Forget every block, snapshot and unit of features that no running row uses and nobody pinned, on disk too."""
         self.pool.clear()
         self.snapshots.clear()
         self.features.clear()
-        self._reuses.clear()
+        self._provenance.clear()
         if self._disk:
             self._disk.clear()
 
@@ -367,20 +332,11 @@ class PrefixCache:
         if not counts:
             return
         whole = [placed.media for placed in prompt.media if placed.ends_by(match.num_tokens)]
-        self._reuses.update((root, medium.sha256) for medium in whole)
-        while len(self._reuses) > _MAX_CONTENTS:
-            self._reuses.pop(next(iter(self._reuses)))
+        self._provenance.count_reuses(root, whole)
         self.pool.counters.media_reused += len(whole)
         kinds = {medium.kind for medium in whole}
         self.pool.counters.image_hits += "image" in kinds
         self.pool.counters.video_hits += "video" in kinds
-
-    def _remember(self, prompt: Prompt) -> None:
-        """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
-        for placed in prompt.media:
-            self._contents[media_id(placed.content)] = placed.media.sha256
-        while len(self._contents) > _MAX_CONTENTS:
-            self._contents.popitem(last=False)
 
     @staticmethod
     def _whole_media(match: Match, prompt: Prompt) -> Match:

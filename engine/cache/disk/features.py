@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
@@ -13,6 +14,8 @@ from engine.cache.disk.checksummed import Contents
 from engine.cache.disk.read_ahead import ReadAhead
 from engine.cache.disk.restore import PATIENCE_S
 from engine.cache.disk.store import DiskStore
+
+log = logging.getLogger(__name__)
 
 FEATURES = "features"
 _WAIT_S = 0.005
@@ -47,7 +50,10 @@ class FeatureReader:
             return None if contents is None else (_payload(contents), contents.num_bytes)
         except (KeyError, ValueError, TypeError):
             self._store.drop(*name)
-            return None
+        except (RuntimeError, MemoryError) as e:  # what MLX raises
+            log.warning("features could not be restored from disk; they are encoded instead: %s", e)
+            self._store.count_fault()
+        return None
 
     def _is_read(self) -> bool:
         """Wait for the next file; give up in the end."""

@@ -10,10 +10,12 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import RotatingKVCache
 
 from engine.cache import tensors
 from engine.cache.blocks import BlockPool
 from engine.cache.disk import checksummed, restore
+from engine.cache.disk import features as disk_features
 from engine.cache.disk.reader import Reader
 from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig
@@ -327,6 +329,168 @@ def test_a_row_without_cache_restores_nothing(cache: PrefixCache) -> None:
     assert cache.restoring(prompt([*IDS, 7]), filled(0), Request(reuse=False)) is None
     assert cache.restoring(prompt([*IDS, 7]), filled(0), Request(tenant="other")) is None
     assert cache.restoring(Prompt([1, 2], [], ()), filled(0), REQUEST) is None
+
+
+# Snapshots: one file, whose arrays are made in shares.
+
+
+def row(num_tokens: int) -> list[Any]:
+    return filled(num_tokens, RotatingKVCache)
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Iterator[PrefixCache]:
+    """After a restart: two snapshots on disk, after 20 tokens of IDS and after all 40."""
+    before = make(tmp_path)
+    for num_tokens in (20, 40):
+        before.store(before.lease(), IDS[:num_tokens], row(num_tokens))
+    before.close()
+    cache = make(tmp_path)
+    yield cache
+    cache.close()
+
+
+def begun(cache: PrefixCache, work: restore.Restore | None) -> Any:
+    """Begin a row from a snapshot. Its KV must be that of the tokens."""
+    layers = row(0)
+    lease = cache.begin(prompt([*IDS, 7]), layers, REQUEST, work)
+    assert lease is not None
+    if n := lease.match.num_tokens:
+        for layer, whole in zip(layers, row(n), strict=True):
+            assert layer.offset == n and mx.array_equal(layer.keys[..., :n, :], whole.keys[..., :n, :]), "other KV"
+    return lease
+
+
+def test_the_longest_snapshot_comes_back_in_turns(snapshots: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "TURN_BYTES", 1)
+    work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+    assert len(turns(work)) >= 4, "an array each turn"
+    assert snapshots.stats().snapshots == 0, "it is the restore's own before the row begins"
+    lease = begun(snapshots, work)
+    assert (lease.match.num_tokens, lease.disk_tokens) == (40, 40)
+    assert snapshots.stats().snapshots == 1
+    assert snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST) is None
+
+
+def test_a_snapshot_that_is_damaged_gives_way_to_a_shorter_one(snapshots: PrefixCache, tmp_path: Path) -> None:
+    largest = max(tmp_path.rglob("snapshots-*.safetensors"), key=lambda path: path.stat().st_size)
+    damage(largest)
+    work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+    turns(work)
+    assert begun(snapshots, work).disk_tokens == 20
+    assert snapshots.stats().disk.faults == 1
+
+
+@pytest.mark.parametrize("name", ["is_whole", "to_array"])
+def test_a_fault_while_a_snapshot_is_read_is_a_miss(
+    name: str, snapshots: PrefixCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(checksummed if name == "is_whole" else restore, name, Raises(RuntimeError("x")))
+        work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+        turns(work)
+    assert begun(snapshots, work).match.num_tokens == 0
+    assert snapshots.stats().disk.faults >= 1
+    check_nothing_is_held(snapshots)
+
+
+def test_a_snapshot_may_be_left_in_the_middle(snapshots: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "TURN_BYTES", 1)
+    for num_turns in range(4):
+        work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+        assert work is not None
+        for _ in range(num_turns):
+            until_ready(work)
+            work.turn()
+        work.close()
+        check_nothing_is_held(snapshots)
+
+
+# Features: read ahead of the tower, while running rows go on.
+
+KEYS = [bytes([i]) * 16 for i in range(6)]
+
+
+def unit(i: int) -> list[mx.array]:
+    return [mx.full((3, 4), i, dtype=mx.float32), mx.full((2,), i, dtype=mx.bfloat16)]
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Iterator[PrefixCache]:
+    """After a restart: six units of features on disk."""
+    before = make(tmp_path)
+    for i, key in enumerate(KEYS):
+        before.features.put(key, unit(i), 100)
+    before.close()
+    cache = make(tmp_path)
+    yield cache
+    cache.close()
+
+
+def same(payload: Any, i: int) -> bool:
+    return all(mx.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(payload, unit(i), strict=True))
+
+
+def test_features_are_read_off_the_engine_thread_while_rows_step(
+    features: PrefixCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, steps, read = set(), [0], checksummed.read
+
+    def slow(*args: Any) -> Any:
+        names.add(threading.current_thread().name)
+        time.sleep(0.02)
+        return read(*args)
+
+    def step() -> None:
+        steps[0] += 1
+
+    monkeypatch.setattr(checksummed, "read", slow)
+    features.interleave(step)
+    features.features.request(KEYS)
+    assert all(same(features.features.get(key), i) for i, key in enumerate(KEYS))
+    assert features.features.get(b"x" * 16) is None
+    assert names == {"cache-reader"} and steps[0] >= 6
+    check_nothing_is_held(features)
+
+
+def test_features_in_another_order_or_not_requested_come_too(features: PrefixCache) -> None:
+    assert same(features.features.get(KEYS[3]), 3)
+    features.features.request(KEYS)
+    assert same(features.features.get(KEYS[5]), 5) and same(features.features.get(KEYS[0]), 0)
+    features.features.request(KEYS)
+    features.features.request([])
+    check_nothing_is_held(features)
+
+
+def test_features_of_a_silent_disk_are_encoded(features: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, read = threading.Event(), checksummed.read
+    monkeypatch.setattr(checksummed, "read", lambda *args: disk.wait(30) and read(*args))
+    monkeypatch.setattr(disk_features, "PATIENCE_S", 0.1)
+    began = time.monotonic()
+    features.features.request(KEYS)
+    assert [features.features.get(key) for key in KEYS] == [None] * 6
+    assert time.monotonic() - began < 2, "it is waited for once, not for each unit"
+    disk.set()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "I/O"), MemoryError()], ids=repr)
+def test_features_that_cannot_be_read_are_encoded(
+    error: BaseException, features: PrefixCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(checksummed, "is_whole", Raises(error))
+        features.features.request(KEYS)
+        assert [features.features.get(key) for key in KEYS] == [None] * 6
+    assert features.stats().disk.faults == 6
+    check_nothing_is_held(features)
+
+
+def test_mlx_that_fails_on_features_is_a_miss(features: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(disk_features, "to_array", Raises(RuntimeError("[malloc] x")))
+        assert features.features.get(KEYS[0]) is None
+    assert features.stats().disk.faults == 1
+    assert same(features.features.get(KEYS[0]), 0)
 
 
 # Memory that runs out where a row begins.
