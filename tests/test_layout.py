@@ -313,3 +313,15 @@ def test_one_name_means_one_thing() -> None:
     """No two classes or type aliases share a name: whoever reads `Settings` must not ask which."""
     assert len(named_types()) > 150, "the law sees nothing"
     assert {name: paths for name, paths in named_types().items() if len(paths) > 1} == {}
+
+
+def test_a_twin_goes_red_for_its_own_reason() -> None:
+    """A sabotage that any failed assertion satisfies proves nothing: it names the message that it must see."""
+    wrong = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises"
+        if "AssertionError" in ast.unparse(node.args[0]) and not any(word.arg == "match" for word in node.keywords)
+    ]
+    assert wrong == []

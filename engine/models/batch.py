@@ -15,7 +15,6 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.generate import BatchGenerator, StopSequences
 
-from engine.cache import tensors
 from engine.models.adapter import Adapter
 from engine.models.sampling import LogitsProcessor, Sampler
 
@@ -82,10 +81,6 @@ class Batch:
         )
         self._rows.add(row)
         return Token(row, token, None, logprobs=logprobs)
-
-    def fork(self, cache: list[Any]) -> list[Any]:
-        """A prompt's KV once more, for another answer from the same prompt: neither sees what the other adds."""
-        return tensors.fork(cache)
 
     def _first(self, decode: NewRow) -> tuple[int, mx.array]:
         """As the batcher draws: a token, and the log-probabilities (vocabulary,) that it was chosen from."""

@@ -1,25 +1,23 @@
 """One model's turn on the engine thread: execute what the scheduler plans, hand tokens out, end requests.
 
-Everything here runs on the engine thread. After a failed step the batch is never used again: its rows end with an
-error, a new one is made, and everybody else goes on.
+Everything here runs on the engine thread.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
+from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import EngineError, Internal
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
-from engine.runtime import finish
+from engine.runtime import answer, finish
 from engine.runtime.admission import Admission
 from engine.runtime.commands import (
     Answered,
@@ -38,10 +36,11 @@ from engine.runtime.commands import (
 )
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
+from engine.runtime.rows import Rows
 from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
-from engine.types import CacheTrace, Delta, FinishReason, GeneratedToken
+from engine.types import CacheTrace, FinishReason
 
 log = logging.getLogger(__name__)
 
@@ -67,22 +66,24 @@ class Worker:
         self._config = config
         self._observer = observer
         self._loaded = loaded
-        self._max_rows = 1 if loaded.family.serial else config.completion_batch_size
+        max_rows = 1 if loaded.family.serial else config.completion_batch_size
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
             chunk_tokens=config.prefill_chunk_tokens,
             prefill_batch_size=config.prefill_batch_size,
-            completion_batch_size=self._max_rows,
+            completion_batch_size=max_rows,
             max_row_tokens=budget.row_tokens,
             whole_prompt=loaded.family.whole_prompt,
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
-        loaded.adapter.interleave(lambda: len(self._batch) > 0, self._step_in_between)
+        loaded.adapter.interleave(lambda: len(self._rows) > 0, self._step_in_between)
         self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
-        self._batch = self._new_batch()
-        self._by_row: dict[int, Choice] = {}
+        self._rows = Rows(
+            lambda: Batch(loaded.adapter, loaded.stop_ids, max_rows),
+            lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
+        )
         self._admission = Admission(config, loaded, self._prefix)
         self._preflights = Preflights(config, loaded, self._prefix)
         self._stats = stats
@@ -120,7 +121,7 @@ class Worker:
     def recover(self) -> None:
         """After a turn that failed in an unforeseen place: nothing it may have left half done is used again. Everyone
         who had a part in it gets an error; who only waits goes on waiting."""
-        self._drop_batch()
+        self._rows.drop()
         for sequence in [*self._scheduler.decoding, *self._scheduler.prefilling]:
             self._fail(sequence, Internal(_FAILED_STEP))
         self._scheduler.stepped()
@@ -130,7 +131,7 @@ class Worker:
         for sequence in list(self._scheduler):
             self._fail(sequence, error)
         self._preflights.close(error)
-        self._batch.close()
+        self._rows.close()
         self._prefix.close()
 
     # -- commands
@@ -257,20 +258,17 @@ class Worker:
         if sequence.request.min_tokens:
             processors.append(sampling.MinTokensProcessor(sequence.request.min_tokens, self._loaded.stop_ids))
         is_last = choice is sequence.choices[-1]
-        token = self._batch.add(
+        return self._rows.add(
+            choice,
             NewRow(
                 prompt=sequence.prompt.ids,
-                cache=sequence.cache if is_last else self._batch.fork(sequence.cache),
+                cache=sequence.cache if is_last else tensors.fork(sequence.cache),
                 logits=logits,
                 sampler=sampling.make_sampler(sequence.sampling, sequence.request.forced, choice.index),
                 max_tokens=sequence.max_tokens,
                 processors=processors,
-            )
+            ),
         )
-        choice.row = token.row
-        if token.row is not None:
-            self._by_row[token.row] = choice
-        return token
 
     # -- decoding
 
@@ -282,31 +280,23 @@ class Worker:
     def _decode_step(self) -> None:
         """One token for every row. Where that fails, the rows end with an error and a new batch takes their place."""
         self._scheduler.stepped()
-        if not len(self._batch):
+        if not len(self._rows):
             return
         began_s = time.perf_counter()
-        try:
-            tokens = self._batch.step()
-        except Exception:
-            log.exception("a decode step failed; its rows are dropped")
-            self._lose_rows()
-            return
+        tokens = self._rows.step()
         self._stepped_s = time.perf_counter()
         self._step_s = self._stepped_s - began_s
-        # A row that was taken out in this very step may still have a token here; nobody waits for it.
-        self._hand_out((self._by_row[t.row], t) for t in tokens if t.row is not None and t.row in self._by_row)
+        self._hand_out(tokens)
 
-    def _hand_out(self, tokens: Iterable[tuple[Choice, Token]]) -> None:
+    def _hand_out(self, tokens: list[tuple[Choice, Token]]) -> None:
         """Each token to its reader."""
-        num_tokens = 0
         for choice, token in tokens:
-            num_tokens += 1
             try:
                 self._emit(choice, token)
             except Exception:
                 log.exception("%s failed while answering", choice.sequence.id)
                 self._fail(choice.sequence, Internal("The server failed on this answer; its log has the cause."))
-        self._stats.stepped(num_tokens)
+        self._stats.stepped(len(tokens))
 
     def _emit(self, choice: Choice, token: Token) -> None:
         sequence = choice.sequence
@@ -314,62 +304,22 @@ class Worker:
             return
         if self._observer is not None:
             self._observer(self._loaded, choice, token)
-        choice.token_ids.append(token.token)
-        is_first = len(choice.token_ids) == 1
+        is_first = not choice.token_ids
         if not sequence.first_token_s:
             sequence.first_token_s = time.perf_counter()
-        deltas = self._deltas(choice, token)
-        self._post(choice, deltas)
+        answer.write(choice, token, self._config.stream_interval)
         ids = sequence.prompt.cache_ids
         if is_first and choice.index == 0 and sequence.lease and sequence.lease.stops is None:
             # Not before: what is kept for later prompts must not hold up this one's first token.
             self._store(sequence, ids, sequence.cache)
         if choice.finish_reason is None:
             return
-        kv = self._leave(choice, token.kv)
+        kv = self._rows.leave(choice, token.kv)
         if all(other.finish_reason for other in sequence.choices):
             self._finish(sequence)
         if not is_first:  # the model has not read that one
             self._store(sequence, ids + choice.token_ids, kv)
         self.show(force=True)
-
-    def _deltas(self, choice: Choice, token: Token) -> list[Delta]:
-        """The text that this token settles; at the end of the choice all that is left."""
-        generated = self._generated(choice, token)
-        deltas = choice.detokenizer.skip(generated) if token.finish == "stop" else choice.detokenizer.add(generated)
-        if choice.detokenizer.stopped:
-            choice.finish_reason = "stop"
-        elif token.finish is not None:
-            deltas += choice.detokenizer.finish()
-            choice.finish_reason = "stop" if token.finish == "stop" or choice.detokenizer.stopped else "length"
-        if choice.finish_reason is not None:
-            deltas += choice.detokenizer.rest()
-        return deltas
-
-    def _generated(self, choice: Choice, token: Token) -> GeneratedToken:
-        num_top = choice.sequence.request.logprobs
-        if num_top is None:
-            return GeneratedToken(token.token)
-        logprob, top = sampling.token_logprobs(token.logprobs, token.token, num_top)
-        return GeneratedToken(token.token, logprob, top)
-
-    def _post(self, choice: Choice, deltas: list[Delta]) -> None:
-        """Hand text out, every stream_interval tokens together; the first token never waits."""
-        choice.pending += deltas
-        num_tokens, is_last = len(choice.token_ids), choice.finish_reason is not None
-        if not is_last and num_tokens > 1 and num_tokens % self._config.stream_interval:
-            return
-        together = []
-        for channel, run in groupby(choice.pending, key=lambda delta: delta.channel):
-            pieces = list(run)
-            tokens = tuple(token for piece in pieces for token in piece.tokens)
-            together.append(Delta("".join(piece.text for piece in pieces), channel, tokens, choice.index))
-        if is_last:
-            last = together.pop() if together else Delta("", index=choice.index)
-            together.append(replace(last, finish_reason=choice.finish_reason))
-        choice.pending = []
-        for delta in together:
-            choice.sequence.post(delta)
 
     def _store(self, sequence: Sequence, cache_ids: list[int], kv: list[Any]) -> None:
         """Keep a row's KV for later prompts; kv holds at least the KV of these tokens."""
@@ -424,49 +374,12 @@ class Worker:
         self._scheduler.remove(sequence)
         try:
             for choice in sequence.choices:
-                self._leave(choice)
+                self._rows.leave(choice)
         finally:
             if sequence.restore is not None:
                 sequence.restore.close()
             if sequence.lease is not None:
                 self._prefix.end(sequence.lease)
 
-    def _leave(self, choice: Choice, kv: list[Any] | None = None) -> list[Any]:
-        """Take a choice's row out of the batch, unless it has left with its last token, and with this KV. Returns the
-        row's KV, [] where there is none."""
-        if choice.row is None:
-            return kv or []
-        row, choice.row = choice.row, None
-        self._by_row.pop(row, None)
-        if kv is not None:
-            return kv
-        try:
-            return self._batch.remove(row)
-        except Exception:
-            log.exception("a row could not be taken out of the batch; its other rows are dropped")
-            self._lose_rows()
-            return []
-
     def _trace(self, sequence: Sequence) -> CacheTrace | None:
         return finish.trace(sequence, self._config.cache.enabled, self._admission.decode)
-
-    def _lose_rows(self) -> None:
-        """The batch is broken: its rows end with an error."""
-        sequences = list(dict.fromkeys(choice.sequence for choice in self._by_row.values()))
-        self._drop_batch()
-        for sequence in sequences:
-            self._fail(sequence, Internal(_FAILED_STEP))
-
-    def _drop_batch(self) -> None:
-        """Never touch this batch again: its state is unknown. Its rows are gone."""
-        for choice in self._by_row.values():
-            choice.row = None
-        self._by_row.clear()
-        broken, self._batch = self._batch, self._new_batch()
-        try:
-            broken.close()
-        except Exception:
-            log.exception("the failed batch could not be closed")
-
-    def _new_batch(self) -> Batch:
-        return Batch(self._loaded.adapter, self._loaded.stop_ids, self._max_rows)

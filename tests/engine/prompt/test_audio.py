@@ -88,8 +88,8 @@ def check_each_is_heard_as_alone(loaded: registry.Loaded) -> None:
     together = heard(loaded, TONE, "and", HIGH, picture("red"), NOISE, "What?")
     for sound, got in zip((TONE, HIGH, NOISE), together, strict=True):
         (alone,) = heard(loaded, sound, "What?")
-        assert got.shape == alone.shape
-        assert np.allclose(got, alone, atol=1e-3)
+        same = got.shape == alone.shape and np.allclose(got, alone, atol=1e-3)
+        assert same, "a sound is heard differently in company"
 
 
 def test_several_sounds_are_heard_as_each_alone(loaded: registry.Loaded) -> None:
@@ -135,7 +135,7 @@ def test_sabotage_stock_mlx_vlm_hears_padding_in_place_of_the_next_sound(
 ) -> None:
     """Twin, and the reason: sounds of different lengths in one pass."""
     monkeypatch.setattr(loaded.adapter, "_sounds_apart", False)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="heard differently in company"):
         check_each_is_heard_as_alone(loaded)
 
 
@@ -145,7 +145,7 @@ def check_features_fill_the_tokens(loaded: registry.Loaded, samples: int) -> Non
     model = loaded.adapter.model
     mask = ~made.inputs["input_features_mask"].astype(mx.bool_)
     features, _ = model.audio_tower(made.inputs["input_features"], mask)
-    assert made.media[0].tokens <= features.shape[1]
+    assert made.media[0].tokens <= features.shape[1], "more tokens than features"
 
 
 @pytest.mark.parametrize("samples", [400, 640, 641, 15_999, 16_000])
@@ -157,7 +157,7 @@ def test_sabotage_a_sound_of_half_a_token_more_is_seen(
     loaded: registry.Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sounds_module, "_whole_tokens", lambda samples, _: samples)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="more tokens than features"):
         check_features_fill_the_tokens(loaded, 641)
 
 

@@ -49,7 +49,9 @@ def check(loaded: registry.Loaded, *media: Piece) -> None:
     alone = [receipts(built(loaded, medium, "x"))[0] for medium in media]
     prompt = built(loaded, *media, "x")
     for single, together in zip(alone, receipts(prompt), strict=True):
-        assert (together.tokens, together.seen_px, together.kind) == (single.tokens, single.seen_px, single.kind)
+        assert (together.tokens, together.seen_px, together.kind) == (single.tokens, single.seen_px, single.kind), (
+            "a medium counts differently in company"
+        )
         assert together.tokens > 0
         assert together.decoded_px == single.decoded_px
     assert sum(placed.tokens for placed in prompt.media) == num_placeholders(loaded, prompt)
@@ -84,7 +86,7 @@ def test_sabotage_sharing_evenly_is_seen(tiny_model: TinyModel, monkeypatch: pyt
         return [(share, size) for _, size in seen]
 
     monkeypatch.setattr(prompt, "measure", evenly)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="a medium counts differently in company"):
         check(loaded, *STILLS)
 
 

@@ -55,9 +55,9 @@ def text(deltas: list[Delta], channel: str = "text") -> str:
 
 
 def check_whole_characters(deltas: list[Delta]) -> None:
-    assert text(deltas) == TEXT
+    assert text(deltas) == TEXT, "characters are broken"
     for delta in deltas:
-        assert "\N{REPLACEMENT CHARACTER}" not in delta.text
+        assert "\N{REPLACEMENT CHARACTER}" not in delta.text, "characters are broken"
         delta.text.encode("utf-8")
 
 
@@ -82,7 +82,7 @@ def test_sabotage_token_by_token_decoding_breaks_characters(
 ) -> None:
     """Twin: decoding each token by itself is the classic fault."""
     naive = [Delta(loaded.tokenizer.decode([token])) for token in encode(TEXT)]
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="characters are broken"):
         check_whole_characters(naive)
 
 
@@ -123,7 +123,7 @@ def cut(answer: str, *stops: str) -> str:
 
 def check_stop(detokenizer: Detokenizer, ids: list[int], answer: str, *stops: str) -> None:
     deltas = run(detokenizer, ids)
-    assert text(deltas) == cut(answer, *stops)
+    assert text(deltas) == cut(answer, *stops), "a stop string is missed"
     assert detokenizer.stopped == any(s in answer for s in stops)
 
 
@@ -176,7 +176,7 @@ def test_sabotage_no_holding_back_is_seen(
         return [self._delta(piece.partition("stop here")[0], "normal")] if piece else []
 
     monkeypatch.setattr(Detokenizer, "_advance", piece_by_piece)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="a stop string is missed"):
         check_stop(make(stop=("stop here",)), encode(ANSWER), ANSWER, "stop here")
 
 

@@ -105,16 +105,17 @@ async def test_sabotage_a_failed_batch_that_is_used_again_is_seen(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twin: rows are taken out of the failed batch one by one, and nothing guards the turn: the requests hang."""
+    from engine.runtime.rows import Rows
     from engine.runtime.worker import Worker
 
-    def keep_using(self: Worker) -> None:
-        for choice in list(self._by_row.values()):
-            self._batch._generator.remove([choice.row], return_prompt_caches=True)[choice.row]
+    def keep_using(self: Rows) -> None:
+        for row in list(self._choices):
+            self._batch._generator.remove([row], return_prompt_caches=True)[row]
 
     with serving(tiny_model("llama")) as engine:
         whole = (await ask(engine, chat("I decode.", max_tokens=30))).text
         joining = fault(monkeypatch, PromptProcessingBatch, "generate")
-        monkeypatch.setattr(Worker, "_lose_rows", keep_using)
+        monkeypatch.setattr(Rows, "_lose", keep_using)
         monkeypatch.setattr(Worker, "recover", lambda self: None)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(10):

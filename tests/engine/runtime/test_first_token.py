@@ -55,7 +55,7 @@ async def check_stored(engine: Any, cold: Any, tape: Tape, *, most: int) -> None
         assert ended.done.finish_reason == name
         assert tape.tokens[name][:1] == tape.tokens["cold"]
         again = await ask(engine, raw(*longer, max_tokens=10, id=f"{name}-longer"))
-        assert tape.tokens[f"{name}-longer"] == tape.tokens["cold-longer"]
+        assert tape.tokens[f"{name}-longer"] == tape.tokens["cold-longer"], "what was stored is not what was computed"
         if len(tape.tokens[name]) == 1:  # some tokenizers' text is only sure with the next token
             assert again.done.usage.cached_tokens == most
 
@@ -82,7 +82,7 @@ async def test_sabotage_of_what_is_stored_is_seen(
         "_store",
         lambda self, s, ids, kv: keep(self, s, [*ids, *(i for c in s.choices for i in c.token_ids)], kv),
     )
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="what was stored is not what was computed"):
         await check_stored(engine, cold, tape, most=len(PROMPT))
 
 
