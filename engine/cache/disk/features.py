@@ -57,10 +57,10 @@ class FeatureReader:
 
     def _is_read(self) -> bool:
         """Wait for the next file; give up in the end."""
-        reading, until_s = self._files.first, time.monotonic() + PATIENCE_S
+        reading, since_s = self._files.first, time.monotonic()
         assert reading is not None
         while not reading.contents.done():
-            if time.monotonic() > until_s:
+            if self._store.silent_s(since_s) > PATIENCE_S:
                 self._store.give_up(reading.contents)
                 self._files.close()
                 return False

@@ -9,6 +9,7 @@ share one read.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._readings: dict[Path, Reading] = {}
+        self.answered_s = 0.0
+        """When the disk last answered anything, on time.monotonic."""
         self._overdue: Future[Any] | None = None
         self._current: Future[Any] | None = None  # the thread's, which may be of an earlier file than the overdue one
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -91,4 +94,4 @@ class Reader:
                 future.set_result(job())
             except BaseException as e:  # whatever it is, the thread goes on: a file that cannot be read is a miss
                 future.set_exception(e)
-            self._current = None
+            self._current, self.answered_s = None, time.monotonic()

@@ -49,13 +49,13 @@ class Restore:
         self._store = store
         self._steps = self._work()
         self._awaited: Future[Any] | None = None
-        self._late_s = 0.0
+        self._since_s = 0.0
         self.num_tokens = 0
 
     @property
     def ready(self) -> bool:
         """Whether a turn would do something; otherwise the disk is still being read."""
-        return self._awaited is None or self._awaited.done() or time.monotonic() > self._late_s
+        return self._awaited is None or self._awaited.done() or self._store.silent_s(self._since_s) > PATIENCE_S
 
     def turn(self) -> bool:
         """Hand in the next share of what was read. Returns True when nothing more is to come. Never raises."""
@@ -73,7 +73,7 @@ class Restore:
             log.exception("a prompt could not be restored from disk; it is computed instead")
             self._store.count_fault()
             return True
-        self._late_s = time.monotonic() + PATIENCE_S
+        self._since_s = time.monotonic()
         return False
 
     def close(self) -> None:

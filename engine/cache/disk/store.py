@@ -117,6 +117,10 @@ class DiskStore:
         """Whether the disk still owes an answer that nobody waits for any more, see `give_up`."""
         return self._reader.is_stuck
 
+    def silent_s(self, since_s: float) -> float:
+        """For how many seconds the disk has not answered anything, since since_s (time.monotonic) at the earliest."""
+        return time.monotonic() - max(since_s, self._reader.answered_s)
+
     def read(self, group: str, key: str) -> Reading | None:
         """Begin to read a file, off this thread. Every Reading wants one `receive` or `release`.
 

@@ -17,6 +17,7 @@ from engine.cache.blocks import BlockPool
 from engine.cache.disk import checksummed, restore
 from engine.cache.disk import features as disk_features
 from engine.cache.disk.reader import Reader
+from engine.cache.disk.store import DiskStore
 from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig
 from engine.types import Request
@@ -312,6 +313,30 @@ def test_a_disk_that_is_silent_is_given_up(cache: PrefixCache, monkeypatch: pyte
     while (again := cache.restoring(prompt([*IDS, 8]), filled(0), REQUEST)) is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sum(turns(again)) == 40, "until it answers"
+
+
+def test_a_slow_disk_that_answers_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten files of somebody else come first: longer than the patience, but the disk is never silent for so long."""
+    before = make(folder)
+    before.store(before.lease("other"), IDS, filled(len(IDS)))
+    before.close()
+    cache, read = make(folder), checksummed.read
+    monkeypatch.setattr(checksummed, "read", lambda *args: time.sleep(0.1) or read(*args))
+    monkeypatch.setattr(restore, "PATIENCE_S", 0.5)
+    other = cache.restoring(prompt([*IDS, 7]), filled(0), Request(tenant="other"))
+    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    assert other is not None and work is not None
+    other.turn()
+    assert sum(turns(work)) == 40, "it was given up"
+    other.close()
+    assert cache.stats().disk.faults == 0
+    cache.close()
+
+
+def test_sabotage_a_patience_that_ignores_answers_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DiskStore, "silent_s", lambda self, since_s: time.monotonic() - since_s)
+    with pytest.raises(AssertionError, match="given up"):
+        test_a_slow_disk_that_answers_is_waited_for(folder, monkeypatch)
 
 
 def test_clear_and_drop_reach_what_is_being_read(cache: PrefixCache, share: None) -> None:
