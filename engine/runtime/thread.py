@@ -32,6 +32,9 @@ MAX_FAILURES = 8
 """Turns that may fail one after the other before the thread gives up."""
 
 _IDLE_S = 1.0
+_DISK_S = 0.002
+"""How long to wait for a command while all that is left to do waits for the disk."""
+
 _RETURN_S = 10
 """While nothing runs memory is given back after a second, and so often from then on: media are decoded elsewhere."""
 
@@ -131,15 +134,16 @@ class EngineThread:
 
     def _serve(self, workers: list[Worker]) -> None:
         """Commands and turns until Stop. Raises what fails MAX_FAILURES times in a row."""
-        num_failures = 0
+        num_failures, is_busy = 0, True
         while True:
             worker = workers[0]
             try:
-                if not self._take_commands(workers):
+                if not self._take_commands(workers, is_busy):
                     return
+                is_busy = False
                 for worker in workers:
                     if worker.turn():
-                        num_failures = 0
+                        num_failures, is_busy = 0, True
             except Exception:
                 num_failures += 1
                 log.exception("a turn of the engine failed, %d in a row", num_failures)
@@ -147,13 +151,17 @@ class EngineThread:
                     raise
                 worker.recover()
 
-    def _take_commands(self, workers: list[Worker]) -> bool:
-        """Carry out what has come in; wait for something when there is no work. False on Stop."""
+    def _take_commands(self, workers: list[Worker], is_busy: bool) -> bool:
+        """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
+        (not is_busy). False on Stop."""
         num_idle_s = 0
         while True:
             idle = all(worker.is_idle for worker in workers)
             try:
-                command = self._inbox.get(timeout=_IDLE_S) if idle else self._inbox.get_nowait()
+                if idle or not is_busy:
+                    command = self._inbox.get(timeout=_IDLE_S if idle else _DISK_S)
+                else:
+                    command = self._inbox.get_nowait()
             except Empty:
                 if not idle:
                     return True
