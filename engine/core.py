@@ -15,14 +15,15 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Internal, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check
+from engine.runtime.checks import check, is_long_text
 from engine.runtime.commands import (
     Answered,
     Cancel,
@@ -56,6 +57,9 @@ from engine.types import (
     Snapshot,
 )
 
+if TYPE_CHECKING:
+    from engine.types.prompt import Prompt
+
 log = logging.getLogger(__name__)
 
 _LOADING_GRACE_S = 15.0
@@ -77,7 +81,8 @@ class Engine:
         self._snapshot = Snapshot(state="starting", device=device.describe())
         self._thread: threading.Thread | None = None
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
-        self._media = Loader(config, ThreadPoolExecutor(max_workers=2, thread_name_prefix="media"))
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="media")
+        self._media = Loader(config, self._pool)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -119,6 +124,7 @@ class Engine:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
         media = await self._media.load(request)
+        prompt = await self._prepare_text(request, must_fit=True)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
@@ -128,6 +134,7 @@ class Engine:
             accepted_s=accepted_s,
             submitted_s=time.perf_counter(),
             media=media,
+            prepared_prompt=prompt,
         )
         self._runtime.tell(Submit(sequence))
         finished = False
@@ -171,10 +178,33 @@ class Engine:
         card = await self.ready()
         check(request, card, self.config.media)
         media = await self._media.load(request, is_look=True)
-        found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
+        prompt = await self._prepare_text(request, must_fit=False)
+        found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply, prompt))
         if not pictures:
             return found
         return replace(found, pictures=await self._media.as_seen(media, found.media))
+
+    async def _prepare_text(self, request: Request, *, must_fit: bool) -> Prompt | None:
+        """The prompt of a long text, built in the media pool; None for what the engine's thread builds in no time.
+
+        must_fit: raise ContextOverflow at once where the length alone proves that it does not.
+        """
+        texts = self._runtime.texts
+        if texts is None or not is_long_text(request):
+            return None
+        build = partial(texts.build, request, must_fit=must_fit)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, build)
+        except EngineError:
+            raise
+        except (asyncio.CancelledError, Exception) as e:
+            # stop() cancels what waits in the pool; a task that is cancelled itself goes on being so.
+            if self._thread is None:
+                raise Unavailable("The engine was stopped.") from None
+            if isinstance(e, asyncio.CancelledError):
+                raise
+            log.exception("a long text failed")
+            raise Internal("The prompt could not be built; the server's log has the cause.") from e
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.

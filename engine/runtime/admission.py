@@ -60,7 +60,9 @@ class Admission:
         self._check_bias(request)
         self._check_choices(request)
         media, sequence.media = sequence.media, ()
-        built = prompt.build(loaded, request, media, need_pixels=False)
+        built, sequence.prepared_prompt = sequence.prepared_prompt, None
+        if built is None:
+            built = prompt.build(loaded, request, media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         sequence.max_tokens = self._max_tokens(built, request)
         cache = loaded.adapter.make_cache()
