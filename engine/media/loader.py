@@ -143,7 +143,7 @@ class Loader:
     @property
     def kept_bytes(self) -> int:
         """Of all decoded media that are kept. Any thread."""
-        return sum(_num_bytes(medium) for medium in tuple(self._decoded.values()))
+        return int(self._decoded.num_bytes)
 
     def forget(self) -> None:
         """Keep nothing of what was decoded, nor the small pictures of it."""

@@ -57,7 +57,9 @@ class Admission:
         request = self._ordered(sequence.request)
         self._check_bias(request)
         self._check_choices(request)
-        built = prompt.build(self._loaded, request, sequence.media, need_pixels=False)
+        built, sequence.prepared_prompt = sequence.prepared_prompt, None
+        if built is None:
+            built = prompt.build(self._loaded, request, sequence.media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         sequence.max_tokens = self._max_tokens(built, request)
         sequence.prompt, sequence.media_first = built, request is not sequence.request

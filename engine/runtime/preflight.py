@@ -65,7 +65,9 @@ class Preflights:
     def _look(self, command: PreflightCommand) -> Preflight:
         request = media_first(command.request) if self._config.media_first else command.request
         started = perf_counter()
-        built = prompt.build(self._loaded, request, command.media, need_pixels=False)
+        built = command.prompt
+        if built is None:
+            built = prompt.build(self._loaded, request, command.media, need_pixels=False)
         prompt_ms = (perf_counter() - started) * 1e3
         cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
         if built.lacks_pixels(cached):

@@ -24,6 +24,7 @@ from engine.runtime.commands import Command, Stop, TokenObserver, refuse
 from engine.types import ModelCard, Snapshot
 
 if TYPE_CHECKING:
+    from engine.prompt.text import TextPrompts
     from engine.runtime.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ class EngineThread:
     """What the one engine thread runs. core makes the thread itself, so that there is one place that does.
 
     publish takes each new Snapshot; failed is called once with the reason when the thread ends before Stop. Both are
-    called on the engine thread. loaded gets the card of the model, or the reason why there is none; imported is set
-    once the engine's modules are there, or will not be.
+    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts is there once
+    it has; imported is set once the engine's modules are there, or will not be.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class EngineThread:
         self._is_over = False
         self.loaded: Future[ModelCard] = Future()
         self.imported = threading.Event()
+        self.texts: TextPrompts | None = None
 
     def tell(self, command: Command) -> None:
         """Queue a command. Any thread. A command that comes too late is refused at once."""
@@ -109,6 +111,7 @@ class EngineThread:
             from transformers.utils import logging as transformers_logging
 
             from engine.models import cpu, probe, registry
+            from engine.prompt.text import TextPrompts
             from engine.runtime import memory
             from engine.runtime.stats import EngineStats
             from engine.runtime.worker import Worker
@@ -129,6 +132,7 @@ class EngineThread:
             )
         worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
         worker.show(force=True)
+        self.texts = TextPrompts(loaded)
         self.loaded.set_result(loaded.card)
         return worker
 
