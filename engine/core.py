@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
@@ -23,7 +24,7 @@ from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Internal, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check
+from engine.runtime.checks import check, is_long_text
 from engine.runtime.commands import (
     Answered,
     Cancel,
@@ -60,6 +61,7 @@ from engine.types import (
 
 if TYPE_CHECKING:
     from engine.types.media import Media
+    from engine.types.prompt import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +88,11 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._tickets = TicketOffice(Places.of(config))
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
+        # Clips decode in processes of their own, pictures and long texts here.
+        self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
         self._media = Loader(
             config,
-            decoding=ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode"),
+            decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
         )
 
@@ -151,8 +155,14 @@ class Engine:
 
         async def submit(*, need_pixels: bool) -> Sequence:
             loaded, media = await self._load(request, card, ticket, need_pixels=need_pixels)
-            now_s = time.perf_counter()
-            sequence = Sequence(request=loaded, post=post, accepted_s=accepted_s, media=media, submitted_s=now_s)
+            sequence = Sequence(
+                request=loaded,
+                post=post,
+                accepted_s=accepted_s,
+                media=media,
+                prepared_prompt=await self._prepare_text(loaded, must_fit=True),
+                submitted_s=time.perf_counter(),
+            )
             self._runtime.tell(Submit(sequence))
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
@@ -238,14 +248,37 @@ class Engine:
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
             loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=pictures)
+            prompt = await self._prepare_text(loaded, must_fit=False)
             try:
-                found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply))
+                found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             except PixelsMissing:
                 loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=True)
-                found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply))
+                found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             if not pictures:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))
+
+    async def _prepare_text(self, request: Request, *, must_fit: bool) -> Prompt | None:
+        """The prompt of a long text, built in the media pool; None for what the engine's thread builds in no time.
+
+        must_fit: raise ContextOverflow at once where the length alone proves that it does not.
+        """
+        texts = self._runtime.texts
+        if texts is None or not is_long_text(request):
+            return None
+        build = partial(texts.build, request, must_fit=must_fit)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, build)
+        except EngineError:
+            raise
+        except (asyncio.CancelledError, Exception) as e:
+            # stop() cancels what waits in the pool; a task that is cancelled itself goes on being so.
+            if self._thread is None:
+                raise Unavailable("The engine was stopped.") from None
+            if isinstance(e, asyncio.CancelledError):
+                raise
+            log.exception("a long text failed")
+            raise Internal("The prompt could not be built; the server's log has the cause.") from e
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.

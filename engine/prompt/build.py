@@ -36,8 +36,7 @@ def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pi
     Raises BadRequest (template, reserved tokens), BadMedia (a medium left no token), or PixelsMissing for media without
     pixels that cannot do without them.
     """
-    prompt = _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
-    return replace(prompt, cache_ids=[]) if loaded.family.whole_prompt else prompt
+    return _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
 
 
 def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
@@ -52,7 +51,7 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     placed = locate(ids, _placed(loaded, request, media, measures))
     return Prompt(
         ids=ids,
-        cache_ids=cache_ids(ids, placed, apart=not _is_padded(inputs)),
+        cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, apart=not _is_padded(inputs)),
         media=placed,
         inputs=inputs,
         processor_ms=processor_ms,

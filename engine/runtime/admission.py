@@ -50,21 +50,30 @@ class Admission:
         except Exception:  # a family that takes no such picture says so to the first who sends one
             log.info("no warm-up with a picture", exc_info=True)
 
-    def open(self, sequence: Sequence) -> None:
-        """Fill in all that a sequence has from admission on. Raises EngineError when the request cannot be served;
-        the sequence then holds nothing of the prefix cache."""
-        request, loaded = sequence.request, self._loaded
+    def prepare(self, sequence: Sequence) -> None:
+        """Build the prompt, check the limits and begin to read from disk what the prompt can use. Raises EngineError
+        when the request cannot be served."""
         sequence.started_s = time.perf_counter()
-        if self._config.media_first:
-            request = media_first(request)
+        request = self._ordered(sequence.request)
         self._check_bias(request)
         self._check_choices(request)
-        media, sequence.media = sequence.media, ()
-        built = prompt.build(loaded, request, media, need_pixels=False)
+        built, sequence.prepared_prompt = sequence.prepared_prompt, None
+        if built is None:
+            built = prompt.build(self._loaded, request, sequence.media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         sequence.max_tokens = self._max_tokens(built, request)
-        cache = loaded.adapter.make_cache()
-        lease = self._prefix.begin(built, cache, request)
+        sequence.prompt, sequence.media_first = built, request is not sequence.request
+        sequence.cache = self._loaded.adapter.make_cache()
+        sequence.restore = self._prefix.restoring(built, sequence.cache, request)
+
+    def open(self, sequence: Sequence) -> None:
+        """Fill in the rest of what a sequence has from admission on, when its restore is over. Raises EngineError when
+        the request cannot be served; the sequence then holds nothing of the prefix cache."""
+        request, loaded = self._ordered(sequence.request), self._loaded
+        built, cache = sequence.prompt, sequence.cache
+        media, sequence.media = sequence.media, ()
+        restore, sequence.restore = sequence.restore, None
+        lease = self._prefix.begin(built, cache, request, restore)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         try:
             if built.lacks_pixels(sequence.num_prefilled):
@@ -78,10 +87,13 @@ class Admission:
                 self._prefix.end(lease)
             raise
         sequence.prompt = built
-        sequence.media_first = request is not sequence.request
         sequence.sampling = self._sampling(request)
         self._hold(sequence, lease, cache)
         sequence.choices = [Choice(sequence, i, self._detokenizer(built, request)) for i in range(request.n)]
+
+    def _ordered(self, request: Request) -> Request:
+        """The request with its media where this server puts them."""
+        return media_first(request) if self._config.media_first else request
 
     @staticmethod
     def _hold(sequence: Sequence, lease: Lease | None, cache: list[object]) -> None:

@@ -24,6 +24,7 @@ from engine.runtime.commands import Command, Stop, TokenObserver, refuse
 from engine.types import ModelCard, Snapshot
 
 if TYPE_CHECKING:
+    from engine.prompt.text import TextPrompts
     from engine.runtime.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ MAX_FAILURES = 8
 """Turns that may fail one after the other before the thread gives up."""
 
 _IDLE_S = 1.0
+_DISK_S = 0.002
+"""How long to wait for a command while all that is left to do waits for the disk."""
+
 _RETURN_S = 10
 """While nothing runs memory is given back after a second, and so often from then on: media are decoded elsewhere."""
 
@@ -43,8 +47,8 @@ class EngineThread:
     """What the one engine thread runs. core makes the thread itself, so that there is one place that does.
 
     publish takes each new Snapshot; failed is called once with the reason when the thread ends before Stop. Both are
-    called on the engine thread. loaded gets the card of the model, or the reason why there is none; imported is set
-    once the engine's modules are there, or will not be.
+    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts is there once
+    it has; imported is set once the engine's modules are there, or will not be.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class EngineThread:
         self._is_over = False
         self.loaded: Future[ModelCard] = Future()
         self.imported = threading.Event()
+        self.texts: TextPrompts | None = None
 
     def tell(self, command: Command) -> None:
         """Queue a command. Any thread. A command that comes too late is refused at once."""
@@ -106,6 +111,7 @@ class EngineThread:
             from transformers.utils import logging as transformers_logging
 
             from engine.models import cpu, probe, registry
+            from engine.prompt.text import TextPrompts
             from engine.runtime import memory
             from engine.runtime.stats import EngineStats
             from engine.runtime.worker import Worker
@@ -126,20 +132,22 @@ class EngineThread:
             )
         worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
         worker.show(force=True)
+        self.texts = TextPrompts(loaded)
         self.loaded.set_result(loaded.card)
         return worker
 
     def _serve(self, workers: list[Worker]) -> None:
         """Commands and turns until Stop. Raises what fails MAX_FAILURES times in a row."""
-        num_failures = 0
+        num_failures, is_busy = 0, True
         while True:
             worker = workers[0]
             try:
-                if not self._take_commands(workers):
+                if not self._take_commands(workers, is_busy):
                     return
+                is_busy = False
                 for worker in workers:
                     if worker.turn():
-                        num_failures = 0
+                        num_failures, is_busy = 0, True
             except Exception:
                 num_failures += 1
                 log.exception("a turn of the engine failed, %d in a row", num_failures)
@@ -147,13 +155,17 @@ class EngineThread:
                     raise
                 worker.recover()
 
-    def _take_commands(self, workers: list[Worker]) -> bool:
-        """Carry out what has come in; wait for something when there is no work. False on Stop."""
+    def _take_commands(self, workers: list[Worker], is_busy: bool) -> bool:
+        """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
+        (not is_busy). False on Stop."""
         num_idle_s = 0
         while True:
             idle = all(worker.is_idle for worker in workers)
             try:
-                command = self._inbox.get(timeout=_IDLE_S) if idle else self._inbox.get_nowait()
+                if idle or not is_busy:
+                    command = self._inbox.get(timeout=_IDLE_S if idle else _DISK_S)
+                else:
+                    command = self._inbox.get_nowait()
             except Empty:
                 if not idle:
                     return True
