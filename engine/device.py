@@ -12,6 +12,7 @@ import ctypes
 import ctypes.util
 import importlib.metadata
 import importlib.util
+import logging
 import math
 import os
 import platform
@@ -22,17 +23,59 @@ from pathlib import Path
 
 from engine.types import DeviceInfo
 
+log = logging.getLogger(__name__)
+
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
-BLAS_HINT = (
+_BACKENDS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cpu")
+"""Packages that bring MLX's library on Linux. Each installs the same file, so that of two the last one counts."""
+_LIBRARY = "mlx/lib/libmlx.so"
+
+_NO_BLAS = (
     "No OpenBLAS found: MLX on the CPU will be slow. Install one with `apt install libopenblas0` "
     "or `pip install opencv-python`."
 )
 
 
+@lru_cache(maxsize=1)
+def _installed_backends() -> dict[str, str]:
+    """Name and version of each installed package of _BACKENDS."""
+    versions = {}
+    for name in _BACKENDS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _brought_the_library(name: str) -> bool:
+    """Whether the library that lies there is this package's, by the size that its list of files gives."""
+    files = [file for file in importlib.metadata.files(name) or () if file.as_posix() == _LIBRARY]
+    return any(Path(file.locate()).is_file() and Path(file.locate()).stat().st_size == file.size for file in files)
+
+
+def _backend() -> str:
+    """The package whose library MLX runs on Linux, "" where none is installed."""
+    installed = list(_installed_backends())
+    return next((name for name in installed if _brought_the_library(name)), installed[0] if installed else "")
+
+
 def _has_cuda_mlx() -> bool:
-    return any(importlib.util.find_spec(name) for name in ("mlx_cuda_13", "mlx_cuda_12", "mlx_cuda"))
+    return _backend().startswith("mlx-cuda")
+
+
+def hints() -> list[str]:
+    """What keeps MLX slow on this Linux machine and the command that mends it, one sentence each."""
+    found = [] if _has_cuda_mlx() or _load_blas() else [_NO_BLAS]
+    cuda = next((name for name in _installed_backends() if name.startswith("mlx-cuda")), None)
+    if cuda and not _has_cuda_mlx():
+        found.append(
+            f"{cuda} is installed, but mlx-cpu was installed over it, so MLX runs on the CPU. "
+            f"Run `pip install --force-reinstall --no-deps {cuda}=={_installed_backends()[cuda]}`."
+        )
+    return found
 
 
 def _blas_candidates() -> list[str]:
@@ -56,7 +99,14 @@ def prepare() -> str:
     """
     if sys.platform == "darwin":
         return "Accelerate"
+    _tell_hints()
     return Path(_load_blas()).name or "reference"
+
+
+@lru_cache(maxsize=1)
+def _tell_hints() -> None:
+    for hint in hints():
+        log.warning("%s", hint)
 
 
 def for_others() -> dict[str, str]:
@@ -148,4 +198,4 @@ def process_bytes() -> int:
     """Resident memory of this process in bytes."""
     import psutil
 
-    return psutil.Process().memory_info().rss
+    return int(psutil.Process().memory_info().rss)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_LEVEL = {"pyproject.toml", "README.md", "engine", "workbench", "tests", "assets"}
+TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", "engine", "workbench", "tests", "assets"}
 
 MLX_FILES = (
     "engine/runtime/worker.py",

@@ -142,7 +142,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
-    return gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         page,
         path="/",
@@ -159,6 +159,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         run_history=False,
         show_error=True,
     )
+    return mounted
 
 
 def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
@@ -172,7 +173,8 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     from workbench.video import tab as video
 
     shared = _shared(config)
-    with gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400)) as page:
+    page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
+    with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
