@@ -94,7 +94,7 @@ class Scheduler:
         return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence."""
+        """Queue a sequence. How many may wait is bounded at the door (engine.runtime.tickets)."""
         self.waiting.append(sequence)
 
     def admit(self) -> Sequence | None:

@@ -43,7 +43,8 @@ class Sequence:
     """A request that the engine holds. It is told from others by identity; its id is only the request's label.
 
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
-    Times in seconds of time.perf_counter. granted: there is memory for its KV.
+    Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
+    (engine.prompt.text). granted: there is memory for its KV.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the encoders did for them; cache,
@@ -56,6 +57,7 @@ class Sequence:
     accepted_s: float
     submitted_s: float
     media: tuple[Media, ...] = ()
+    prepared_prompt: Prompt | None = None
     stage: Stage = "waiting"
     num_prompt: int = 0
     num_cached: int = 0
