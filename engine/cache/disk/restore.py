@@ -38,7 +38,7 @@ PATIENCE_S = 5.0
 SNAPSHOTS = "snapshots"
 IDS = "ids"
 
-Steps = Generator[Future[Any] | None, None, None]
+RestoreTurns = Generator[Future[Any] | None, None, None]
 """Yields at the end of each turn what the next one waits for: a file that is being read, or nothing."""
 
 
@@ -80,7 +80,7 @@ class Restore:
         """Hold nothing any more: the row has begun, or the request is gone. May be called again."""
         self._steps.close()
 
-    def _work(self) -> Steps:
+    def _work(self) -> RestoreTurns:
         """The whole of it, in turns."""
         raise NotImplementedError
 
@@ -131,7 +131,7 @@ class BlockRestore(Restore):
         self._pool.let_go(self._held)
         self._held = []
 
-    def _work(self) -> Steps:
+    def _work(self) -> RestoreTurns:
         files = ReadAhead(self._store, map(_name, self._slots))
         try:
             for slot in self._slots:
@@ -189,7 +189,7 @@ class BlockRestore(Restore):
         group = self._end.parent.hex() if self._end else ""
         return [key for key in self._siblings() if self._store.facts(group, key) is None]
 
-    def _bring_part(self) -> Steps:
+    def _bring_part(self) -> RestoreTurns:
         if self._end is not None and (unknown := self._unknown()):
             group = self._end.parent.hex()
             headers = self._store.read_facts(group, unknown)
@@ -249,7 +249,7 @@ class SnapshotRestore(Restore):
         named = [(n, snapshot_key(self._root, self._ids[:n]).hex()) for n in lengths]
         return [(n, key) for n, key in named if self._store.has(SNAPSHOTS, key)]
 
-    def _work(self) -> Steps:
+    def _work(self) -> RestoreTurns:
         if unknown := self._unknown():
             headers = self._store.read_facts(SNAPSHOTS, unknown)
             while not headers.done():
