@@ -23,7 +23,8 @@ UNSET_MS = 100
 
 
 def open_animation(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> ChosenFrames:
-    """The chosen frames of an animated picture, decoded as they are asked for. Raises BadMedia: damaged, over a limit."""
+    """The chosen frames of an animated picture, decoded as they are asked for. Raises BadMedia: damaged, over a
+    limit."""
     deadline = time.monotonic() + limits.decode_timeout_s
     with decoding(part, "animation"):
         image = open_checked(part, data, limits)

@@ -126,8 +126,8 @@ def _ending(code: int) -> str:
 
 
 def _received(link: socket.socket, part: Part, limits: MediaLimits, deadline: float) -> Media:
-    """The child's answer. Raises BadMedia for a clip that it refuses; anything else that is wrong with it leaves the link
-    in the middle of a message."""
+    """The child's answer. Raises BadMedia for a clip that it refuses; anything else that is wrong with it leaves the
+    link in the middle of a message."""
     head = _facts(link, part, deadline)
     pixels = np.zeros(_checked_shape(head["shape"], limits), np.uint8)
     for frame in pixels:
@@ -137,7 +137,7 @@ def _received(link: socket.socket, part: Part, limits: MediaLimits, deadline: fl
             raise ValueError("a clip that ends early for no reason")
         if length != frame.nbytes:
             raise ValueError(f"a frame of {length} bytes instead of {frame.nbytes}")
-        _read_into(link, memoryview(frame).cast("B"), deadline)
+        _read_into(link, frame.data.cast("B"), deadline)
     return _medium(_facts(link, part, deadline), pixels)
 
 

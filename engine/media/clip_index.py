@@ -45,10 +45,10 @@ class ClipIndex:
     """Every frame that the clip shows, in that order.
 
     stamps: int64 (N,), ascending: the time stamps under which the decoder gives them out; is_counted: there are none that
-    one can trust, stamps are numbers of frames, and the decoder's output is counted. places: int64 (N,), the packet that
-    holds each, counted in decoding order. starts: int64 (K, 2), ascending: packets at which decoding can begin, and the
-    stamp from which on frames are right then. times_s, end_s: as in engine.media.frames.Clip. first: the first frame,
-    decoded; shape: how it is to be shown.
+    one can trust, stamps are numbers of frames, and the decoder's output is counted. places: int64 (N,), the packet
+    that holds each, counted in decoding order. starts: int64 (K, 2), ascending: packets at which decoding can begin,
+    and the stamp from which on frames are right then. times_s, end_s: as in engine.media.frames.Clip. first: the first
+    frame, decoded; shape: how it is to be shown.
     """
 
     stamps: Stamps

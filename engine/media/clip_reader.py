@@ -4,8 +4,8 @@
     chosen                        ^         ^
     decoded                   # # #       # #              two runs
 
-Nothing seeks: every container is read the same way, reading past costs next to nothing, and which frame came out is told
-by its time stamp, not by counting on a seek. Memory holds the file and the frames that the decoder holds.
+Nothing seeks: every container is read the same way, reading past costs next to nothing, and which frame came out is
+told by its time stamp, not by counting on a seek. Memory holds the file and the frames that the decoder holds.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from engine.media.medium import refuse
 from engine.types import Part
 
 SKIPS_UNREFERENCED = ("h264", "mpeg2video", "mpeg1video", "mpeg4")
-"""Codecs in which a frame that none refers to is marked so; it is decoded only where it is asked for. (HEVC's mark holds
-within one temporal layer only.)"""
+"""Codecs in which a frame that none refers to is marked so; it is decoded only where it is asked for. (HEVC's mark
+holds within one temporal layer only.)"""
 
 
 @dataclass(slots=True)
@@ -46,8 +46,9 @@ class ClipReader:
     def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """(index, decoded frame) of each that is wanted (ascending, each once).
 
-        One that cannot be decoded is looked for once more from the clip's beginning; if that fails too, the frame before
-        it, which a player would still show, is given under its own index. Raises BadMedia: too many of those, too slow.
+        One that cannot be decoded is looked for once more from the clip's beginning; if that fails too, the frame
+        before it, which a player would still show, is given under its own index. Raises BadMedia: too many of those,
+        too slow.
         """
         waiting, num_lost = list(wanted), 0
         for index, frame in self._decoded(wanted):

@@ -46,15 +46,15 @@ def by_name(name: str) -> Container:
 def is_transport_stream(head: bytes) -> bool:
     """Whether sync bytes follow each other at a packet's distance, wherever the stream was cut (ISO/IEC 13818-1)."""
     for size in TS_PACKETS:
-        for at in range(min(size, len(head) - TS_REPEATS * size)):
+        for at in range(min(size, len(head) - (TS_REPEATS - 1) * size)):
             if all(head[at + size * k] == 0x47 for k in range(TS_REPEATS)):
                 return True
     return False
 
 
 def is_cut_off(data: bytes, name: str) -> bool | None:
-    """Whether the container says that it has more than there is; None where only its duration could tell, and False where
-    that too is worked out from what there is."""
+    """Whether the container says that it has more than there is; None where only its duration could tell, and False
+    where that too is worked out from what there is."""
     if name in ("MP4", "MOV"):
         return _ends_inside_a_box(data)
     if name == "AVI":

@@ -1,8 +1,9 @@
 """Which frames of a clip the model gets, by the time they are shown. Pure arithmetic: every kind of clip uses this one
 sampler.
 
-What one asks for has one rule each: more frames or a higher rate than there is gives every frame once; one frame is that
-frame twice, since models read pairs; no number, zero, or less than zero is an error, and so is a stretch outside the clip.
+What one asks for has one rule each: more frames or a higher rate than there is gives every frame once; one frame is
+that frame twice, since models read pairs; no number, zero, or less than zero is an error, and so is a stretch outside
+the clip.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Clip:
 
 
 def choose_frames(clip: Clip, frames: FrameSampling, max_frames: int) -> tuple[int, ...]:
-    """Source indices, ascending, an even number of at least 2, spread evenly in time from the window's first frame to its
-    last, each once.
+    """Source indices, ascending, an even number of at least 2, spread evenly in time from the window's first frame to
+    its last, each once.
 
     clip.num_frames >= 1. The number is fps x window, raised to min_frames, cut to max_frames, and never more than the
     window has; one frame is given twice. Where a frame stands so long that two choices fall on it, it is taken once.

@@ -1,8 +1,8 @@
 """Wide and bright colours as an ordinary screen shows them: linear light, the screen's primaries, sRGB's curve.
 
-Sources: ITU-R BT.2100-2 (PQ and HLG), BT.2408 (203 cd/m2 is white), Reinhard et al. 2002, equation 4, on the brightest of
-the three channels (what is as bright as PEAK_NITS becomes white, hues stay). Matrices follow from the primaries' x and y
-(SMPTE RP 177).
+Sources: ITU-R BT.2100-2 (PQ and HLG), BT.2408 (203 cd/m2 is white), Reinhard et al. 2002, equation 4, on the brightest
+of the three channels (what is as bright as PEAK_NITS becomes white, hues stay). Matrices follow from the primaries' x
+and y (SMPTE RP 177).
 """
 
 from __future__ import annotations
