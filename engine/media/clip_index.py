@@ -44,11 +44,11 @@ Stamps = np.ndarray[Any, np.dtype[np.int64]]
 class ClipIndex:
     """Every frame that the clip shows, in that order.
 
-    stamps: int64 (N,), ascending: the time stamps under which the decoder gives them out; is_counted: there are none that
-    one can trust, stamps are numbers of frames, and the decoder's output is counted. places: int64 (N,), the packet
+    stamps: int64 (N,), ascending: the time stamps under which the decoder gives them out; is_counted: there are none
+    that one can trust, stamps are numbers of frames, and the decoder's output is counted. places: int64 (N,), the packet
     that holds each, counted in decoding order. starts: int64 (K, 2), ascending: packets at which decoding can begin,
     and the stamp from which on frames are right then. times_s, end_s: as in engine.media.frames.Clip. first: the first
-    frame, decoded; shape: how it is to be shown.
+    frame, decoded; shape: how it is to be shown. begins_s: the first frame's time on the container's own clock.
     """
 
     stamps: Stamps
@@ -57,6 +57,7 @@ class ClipIndex:
     starts: Stamps
     times_s: Times
     end_s: float
+    begins_s: float
     first: Any
     shape: Shape
 
@@ -170,11 +171,12 @@ def _counted(packets: _Packets, stream: Any, starts: list[tuple[int, int]]) -> C
     )
 
 
-def _times(stamps: Stamps, durations: Stamps, stream: Any) -> tuple[Times, float]:
-    """Seconds from the first frame, and the end of the last."""
+def _times(stamps: Stamps, durations: Stamps, stream: Any) -> tuple[Times, float, float]:
+    """Seconds from the first frame; the end of the last; the first's time on the container's clock."""
     unit_s = float(stream.time_base)
     times_s = (stamps - stamps[0]) * unit_s
-    return times_s, float(times_s[-1]) + (float(durations[-1]) * unit_s or _usual_gap_s(times_s, stream.average_rate))
+    last_s = float(durations[-1]) * unit_s or _usual_gap_s(times_s, stream.average_rate)
+    return times_s, float(times_s[-1]) + last_s, float(stamps[0]) * unit_s
 
 
 def _usual_gap_s(times_s: Times, rate: Any) -> float:
@@ -196,12 +198,13 @@ def _why_none(file: ClipFile, packets: _Packets) -> str:
 def _check_whole(part: Part, data: bytes, file: ClipFile, index: ClipIndex) -> None:
     """Refuse a clip of which much is missing: its container is longer than the file, or its other streams go on."""
     promised_s = _promised_s(file)
-    if promised_s is None or index.end_s >= promised_s * (1 - LOST_SHARE):
+    ends_s = index.end_s + max(0.0, index.begins_s)  # some count from the first frame, some from their clock's zero
+    if promised_s is None or ends_s >= promised_s * (1 - LOST_SHARE):
         return
     is_cut = is_cut_off(data, file.name)
     if is_cut is False or (is_cut is None and len(file.container.streams) > 1):
         return  # a header that is wrong, or a sound that outlasts the pictures
-    ends = f"it ends after frame {len(index.stamps)}, at {index.end_s:.3g} s of {promised_s:.3g} s"
+    ends = f"it ends after frame {len(index.stamps)}, at {ends_s:.3g} s of {promised_s:.3g} s"
     raise refuse(part, f"the clip is truncated or damaged: {ends}")
 
 
