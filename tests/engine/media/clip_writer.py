@@ -32,7 +32,8 @@ class Recipe:
     codec: dict[str, str] = field(default_factory=dict)
     aspect: Fraction | None = None
     colours: dict[str, int] = field(default_factory=dict)
-    """Of the encoder's context: colorspace, color_range, color_primaries, color_trc."""
+    """Of the encoder's context: colorspace, color_range, color_primaries, color_trc, field_order."""
+    display_matrix: tuple[int, ...] | None = None
 
     def but(self, **changes: Any) -> Recipe:
         return replace(self, **changes)
@@ -110,6 +111,8 @@ def _stream(file: Any, recipe: Recipe) -> Any:
     stream = file.add_stream(recipe.encoder, rate=recipe.rate or 25, options=recipe.codec)
     stream.width, stream.height = recipe.size
     stream.pix_fmt = recipe.pix_fmt
+    if recipe.display_matrix:
+        stream.set_display_matrix(recipe.display_matrix)
     context = stream.codec_context
     context.gop_size = recipe.gop
     if recipe.rate is None:
@@ -125,6 +128,4 @@ def _frame(picture: np.ndarray, recipe: Recipe) -> av.VideoFrame:
     """Converted by BT.601's matrix, in the range that the pixel format stands for."""
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
     full = recipe.pix_fmt.startswith("yuvj") or recipe.colours.get("color_range") == 2
-    return frame.reformat(
-        format=recipe.pix_fmt, dst_colorspace="ITU601", dst_color_range="JPEG" if full else "MPEG"
-    )
+    return frame.reformat(format=recipe.pix_fmt, dst_colorspace="ITU601", dst_color_range="JPEG" if full else "MPEG")

@@ -32,7 +32,12 @@ STAMPED = [
 @pytest.mark.parametrize("row", STAMPED, ids=" ".join)
 def test_uneven_rates(row: tuple[str, str]) -> None:
     data = write(RECIPES[row].but(times_s=UNEVEN, rate=None))
-    for reading in ({"fps": 1e308}, {"max_frames": 8}, {"start_s": 1.8, "end_s": 4.0, "fps": 10.0}, {"indices": (0, 59)}):
+    for reading in (
+        {"fps": 1e308},
+        {"max_frames": 8},
+        {"start_s": 1.8, "end_s": 4.0, "fps": 10.0},
+        {"indices": (0, 59)},
+    ):
         check(decode(data, **reading), UNEVEN)
     assert np.diff([time_s for _, time_s in decode(data, max_frames=8).frames]) == pytest.approx(5.8 / 7, abs=0.21)
 
@@ -124,7 +129,9 @@ def test_a_start_that_is_not_zero(container: str, codec: str) -> None:
     check(decode(data, start_s=1.0, end_s=2.0), EVEN)
 
 
-@pytest.mark.parametrize(("row", "size"), [(("MPEG-TS", "H.264"), 188), (("MPEG-TS", "MPEG-2"), 188), (("M2TS", "H.264"), 192)])
+@pytest.mark.parametrize(
+    ("row", "size"), [(("MPEG-TS", "H.264"), 188), (("MPEG-TS", "MPEG-2"), 188), (("M2TS", "H.264"), 192)]
+)
 @pytest.mark.parametrize("share", [0.1, 0.33, 0.6])
 def test_a_transport_stream_cut_anywhere(row: tuple[str, str], size: int, share: float) -> None:
     """It begins with the first frame that can be decoded, which is a key frame: a multiple of 12."""
