@@ -25,6 +25,7 @@ from engine.types import Part
 
 READ_BYTES = 1 << 18
 NO_FRAMES = Disposition.attached_pic | Disposition.timed_thumbnails
+ENCRYPTED = "the clip is encrypted (copy protection); only clips without it are read"
 ENCRYPTED_TAGS = ("encv", "drmi")
 DOLBY_TAGS = ("dvh1", "dvhe", "dav1", "dva1", "dvav")
 """Dolby Vision without a picture that other decoders understand."""
@@ -111,7 +112,7 @@ def _check_readable(part: Part, container: Any, stream: Any, data: bytes) -> Non
     tag = "" if stream.codec_context is None else str(stream.codec_context.codec_tag)
     has_key = any(key in stream.metadata or key in container.metadata for key in ENCRYPTED_KEYS)
     if tag in ENCRYPTED_TAGS or has_key or (container.format.name == "mpegts" and _is_scrambled(data)):
-        raise refuse(part, "the clip is encrypted (copy protection); only clips without it are read")
+        raise refuse(part, ENCRYPTED)
     if stream.codec_context is None:
         raise refuse(part, "the clip's codec is not known here; convert it to H.264 (MP4) and send that")
     if tag in DOLBY_TAGS:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from av.error import FFmpegError
 
-from engine.media.clip_file import ClipFile, TimeLimit, opened
+from engine.media.clip_file import ENCRYPTED, ClipFile, TimeLimit, opened
 from engine.media.containers import is_cut_off
 from engine.media.display import Shape, shape_of
 from engine.media.frames import Times
@@ -45,10 +45,11 @@ class ClipIndex:
     """Every frame that the clip shows, in that order.
 
     stamps: int64 (N,), ascending: the time stamps under which the decoder gives them out; is_counted: there are none
-    that one can trust, stamps are numbers of frames, and the decoder's output is counted. places: int64 (N,), the packet
-    that holds each, counted in decoding order. starts: int64 (K, 2), ascending: packets at which decoding can begin,
-    and the stamp from which on frames are right then. times_s, end_s: as in engine.media.frames.Clip. first: the first
-    frame, decoded; shape: how it is to be shown. begins_s: the first frame's time on the container's own clock.
+    that one can trust, stamps are numbers of frames, and the decoder's output is counted.
+    places: int64 (N,), the packet that holds each, counted in decoding order.
+    starts: int64 (K, 2), ascending: packets at which decoding can begin, and the stamp from which on frames are right.
+    times_s, end_s: as in engine.media.frames.Clip. begins_s: the first frame's time on the container's own clock.
+    first: the first frame, decoded. shape: how it is to be shown.
     """
 
     stamps: Stamps
@@ -83,7 +84,7 @@ def index_clip(part: Part, data: bytes, time_limit: TimeLimit) -> ClipIndex:
         is_avi = file.name == "AVI" and file.codec in STAMPLESS and file.stream.codec_context.has_b_frames > 0
         packets = _read(part, file, is_avi, time_limit)
         if packets.first is None:
-            raise refuse(part, _why_none(file, packets))
+            raise refuse(part, _why_none(data, file, packets))
         if is_avi:
             index = _counted(packets, file.stream, packets.starts)
         elif _is_stamped(packets):
@@ -99,6 +100,8 @@ def _read(part: Part, file: ClipFile, is_avi: bool, time_limit: TimeLimit) -> _P
     for place, packet in enumerate(file.packets()):
         if place % CHECK_PACKETS == 0:
             time_limit.check(part)
+        if packet.is_keyframe and packet.has_sidedata("encryption_info"):
+            raise refuse(part, ENCRYPTED)
         stamp = packet.dts if is_avi else packet.pts
         is_shown = not packet.is_discard and _is_visible(file.codec, packet)
         packets.rows.append((stamp, place, packet.duration or 0, is_shown))
@@ -186,8 +189,10 @@ def _usual_gap_s(times_s: Times, rate: Any) -> float:
     return 1 / float(rate) if rate else 0.04
 
 
-def _why_none(file: ClipFile, packets: _Packets) -> str:
+def _why_none(data: bytes, file: ClipFile, packets: _Packets) -> str:
     codec = file.codec
+    if is_cut_off(data, file.name):
+        return "the clip is truncated: it ends before its first frame"
     if not packets.rows:
         return "the clip has no frames"
     if not packets.starts:

@@ -51,7 +51,7 @@ CODECS = (
     ("WebP", "WebP"),
     ("AVIF", "AV1"),
 )
-"""(container, codec), as people call them. FFmpeg decodes more than that; what is not listed is tried and not promised."""
+"""(container, codec), as people call them. FFmpeg decodes more: what is not listed is tried, and not promised."""
 
 
 def codec_table() -> str:

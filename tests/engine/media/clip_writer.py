@@ -92,8 +92,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 
 
 def write(recipe: Recipe, pictures: Sequence[Any] | None = None, out: io.BytesIO | None = None) -> bytes:
-    """pictures: other frames than burnt ones: (H, W, 3) uint8 RGB, or av.VideoFrame as they are to be encoded. out: what
-    is written to, if it is to be another than usual."""
+    """pictures: other frames than burnt ones: (H, W, 3) uint8 RGB, or av.VideoFrame as they are to be encoded. out:
+    what is written to, if it is to be another than usual."""
     out = out or io.BytesIO()
     with av.open(out, "w", format=recipe.format, options=recipe.muxer) as file:
         stream = _stream(file, recipe)

@@ -165,8 +165,16 @@ def test_rgb_and_gray() -> None:
     assert np.abs(shown(stored, LOSSLESS, "gray", color_range=2)[:, 0] - [128, 16, 235, 0]).max() <= 2
 
 
-@pytest.mark.parametrize(("format", "encoder", "pix_fmt"), [("mov", "png", "rgba"), ("mov", "qtrle", "argb"),
-    ("mov", "prores_ks", "yuva444p10le"), ("webm", "libvpx-vp9", "yuva420p"), ("webm", "libvpx", "yuva420p")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("format", "encoder", "pix_fmt"),
+    [
+        ("mov", "png", "rgba"),
+        ("mov", "qtrle", "argb"),
+        ("mov", "prores_ks", "yuva444p10le"),
+        ("webm", "libvpx-vp9", "yuva420p"),
+        ("webm", "libvpx", "yuva420p"),
+    ],
+)
 def test_alpha_lies_on_white(format: str, encoder: str, pix_fmt: str) -> None:
     """As the pictures' does: red that half covers is pink, and what is not there is white."""
     rgba = np.zeros((48, 96, 4), np.uint8)
@@ -222,8 +230,15 @@ def test_pixels_that_are_not_square(row: tuple[str, str], aspect: Fraction) -> N
 
 
 @pytest.mark.parametrize("size", [(161, 65), (33, 129), (17, 17)])
-@pytest.mark.parametrize(("format", "encoder", "pix_fmt"), [("matroska", "ffv1", "yuv420p"), ("webm", "libvpx-vp9", "yuv420p"),
-    ("avi", "mjpeg", "yuvj420p"), ("mp4", "libx264", "yuv444p")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("format", "encoder", "pix_fmt"),
+    [
+        ("matroska", "ffv1", "yuv420p"),
+        ("webm", "libvpx-vp9", "yuv420p"),
+        ("avi", "mjpeg", "yuvj420p"),
+        ("mp4", "libx264", "yuv444p"),
+    ],
+)
 def test_odd_sizes(size: tuple[int, int], format: str, encoder: str, pix_fmt: str) -> None:
     width, height = size
     picture = np.zeros((height, width, 3), np.uint8)

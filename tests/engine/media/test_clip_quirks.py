@@ -199,7 +199,7 @@ def test_twin_frames_counted_by_packets_are_wrong(row: tuple[str, str], monkeypa
 
     monkeypatch.setattr(clip_index, "_ordered", unordered)
     monkeypatch.setattr(clip_index, "STAMPLESS", ())
-    with pytest.raises((AssertionError, BadMedia), match="is called|cannot be decoded"):
+    with pytest.raises((AssertionError, BadMedia), match=r"is called|cannot be decoded"):
         check(decode_moving(CLIP, write(RECIPES[row]), MediaLimits(), FrameSampling(fps=1e308)), EVEN)
 
 
