@@ -1,43 +1,54 @@
 """Engine: the one object that the chat tab, the /v1 routes and the bench command hold. Safe from any event loop.
 
-It makes the engine thread (all MLX lives there) and the media pool (bytes and numpy only), and nothing else does.
+It makes the engine thread (all MLX lives there) and the pools that fetch and decode media (bytes and numpy only), and
+nothing else does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import gc
 import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing
 from dataclasses import replace
-from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import BadMedia, EngineError, Unavailable
+from engine.errors import BadMedia, EngineError, Internal, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check
-from engine.runtime.replay import Replayer, as_replay
-from engine.runtime.scheduler import (
-    CacheCommand,
+from engine.runtime.checks import check, is_long_text
+from engine.runtime.commands import (
+    Answered,
     Cancel,
-    Command,
+    ChangeAction,
+    ChangeBlock,
+    ChangeFeatures,
+    ClearCache,
+    CountReplay,
+    GetBlock,
+    ListBlocks,
+    ListFeatures,
     PreflightCommand,
-    Sequence,
     Stop,
     Submit,
     TokenObserver,
 )
+from engine.runtime.replay import Replayer, as_replay
+from engine.runtime.sequence import Sequence
+from engine.runtime.thread import EngineThread
+from engine.runtime.tickets import Places, TicketOffice
 from engine.types import (
     BlockInfo,
+    Completion,
+    Delta,
     Done,
     Event,
     FeatureInfo,
@@ -48,11 +59,16 @@ from engine.types import (
     Snapshot,
 )
 
+if TYPE_CHECKING:
+    from engine.types.prompt import Prompt
+
 log = logging.getLogger(__name__)
 
 _LOADING_GRACE_S = 15.0
-_COLLECTING = gc.get_threshold()
-_LOADING_OBJECTS = 200_000
+_DECODE_THREADS = 2
+_FETCH_THREADS = 32
+"""They wait for the network and are only made when they are needed."""
+T = TypeVar("T")
 
 
 class Engine:
@@ -60,23 +76,28 @@ class Engine:
 
     start() returns at once and the model loads in the engine thread; ready() waits for it. stream() may be used by
     any number of tasks in any event loop; closing the iterator cancels the request. stop() ends the threads.
-    watch: looks on from the engine thread, for the self-test.
+    observer: called on the engine thread at every token, for the self-test.
     """
 
-    def __init__(self, config: EngineConfig, watch: TokenObserver | None = None) -> None:
+    def __init__(self, config: EngineConfig, observer: TokenObserver | None = None) -> None:
         self.config = config
-        self._watch = watch
-        self._inbox: SimpleQueue[Command] = SimpleQueue()
-        self._loaded: Future[ModelCard] = Future()
+        self._runtime = EngineThread(config, self._publish, self._fail, observer)
+        self._loaded = self._runtime.loaded
         self._snapshot = Snapshot(state="starting", device=device.describe())
         self._thread: threading.Thread | None = None
-        self._closed = False
-        self._replayer = Replayer(self.stream, self.snapshot, self._count_replay, config.cache.verify_share)
-        self._media = Loader(config, ThreadPoolExecutor(max_workers=2, thread_name_prefix="media"))
+        self._tickets = TicketOffice(Places.of(config))
+        self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
+        # Clips decode in processes of their own, pictures and long texts here.
+        self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
+        self._media = Loader(
+            config,
+            decoding=self._pool,
+            fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+        )
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._runtime.run, name="engine", daemon=True)
         self._snapshot = replace(self._snapshot, state="loading")
         self._thread.start()
         # A process that ends without stop() would kill the thread in the middle of MLX, and abort.
@@ -87,13 +108,25 @@ class Engine:
         not for a model that is still being fetched: that cannot be interrupted, and dies with the process."""
         if self._thread is not None:
             atexit.unregister(self.stop)
-            self._inbox.put(Stop())
+            self._runtime.tell(Stop())
             self._thread.join(None if self._loaded.done() else _LOADING_GRACE_S)
             self._thread = None
         self._media.close()
         if not self._loaded.done():
             self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
+
+    def wait_imported(self) -> None:
+        """Import what reads media, and wait until the engine thread has imported the rest. Blocks.
+
+        Before the port answers: an import opens files, and connections may take all that this process may open.
+        """
+        from PIL import Image
+
+        from engine.media import child, load  # noqa: F401
+
+        Image.init()
+        self._runtime.imported.wait()
 
     async def ready(self) -> ModelCard:
         """Wait for the model. Raises Unavailable or ModelNotFound with the reason when it could not be loaded."""
@@ -106,41 +139,61 @@ class Engine:
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
-        Raises EngineError, before the first event or between events.
+        A server that is too full says so before anything is fetched. Raises EngineError, before the first event or
+        between events.
         """
         accepted_s = time.perf_counter()
         card = await self.ready()
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
-        media = await self._media.load(request)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        sequence = Sequence(
-            id=request.id,
-            request=request,
-            post=_poster(events),
-            accepted_s=accepted_s,
-            submitted_s=time.perf_counter(),
-            media=media,
-        )
-        self._inbox.put(Submit(sequence))
-        if self._closed:
-            self._refuse_rest()
-        finished = False
-        try:
-            while not finished:
-                event = await events.get()
-                finished = isinstance(event, Done | EngineError)
-                if isinstance(event, EngineError):
-                    raise event
+        with self._tickets.take() as ticket:
+            ticket.expect(self._media.expected_sizes(request))
+            sequence = Sequence(
+                request=request,
+                post=_poster(events),
+                accepted_s=accepted_s,
+                media=await self._media.load(request, ticket),
+                prepared_prompt=await self._prepare_text(request, must_fit=True),
+                submitted_s=time.perf_counter(),
+            )
+            self._runtime.tell(Submit(sequence))
+            finished = False
+            try:
+                while not finished:
+                    event = await events.get()
+                    ticket.release_media()
+                    finished = isinstance(event, Done | EngineError)
+                    if finished:
+                        ticket.release()  # before the reader learns of it: who comes next finds the place free
+                    if isinstance(event, EngineError):
+                        raise event
+                    if isinstance(event, Done):
+                        self._replayer.keep(request, event)
+                    yield event
+            finally:
+                if not finished:
+                    self._runtime.tell(Cancel(sequence))
+
+    async def complete(self, request: Request) -> Completion:
+        """Run a request to its end and collect what stream() gives. Cancelled with the task that waits for it.
+
+        Raises EngineError.
+        """
+        deltas: list[Delta] = []
+        async with aclosing(self.stream(request)) as events:
+            async for event in events:
                 if isinstance(event, Done):
-                    self._replayer.keep(request, event)
-                yield event
-        finally:
-            if not finished:
-                self._inbox.put(Cancel(request.id))
+                    return Completion.of(deltas, event)
+                deltas.append(event)
+        raise Internal("An answer ended without its last event.")
+
+    def media_bytes(self) -> int:
+        """Decoded media that are kept for the next question about them, in bytes. Any thread."""
+        return self._media.kept_bytes
 
     def thumbnail(self, sha256: str, frame: int | None = None) -> bytes | None:
         """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a
@@ -155,11 +208,36 @@ class Engine:
         """
         card = await self.ready()
         check(request, card, self.config.media)
-        media = await self._media.load(request, is_look=True)
-        found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
-        if not pictures:
-            return found
-        return replace(found, pictures=await self._media.as_seen(media, found.media))
+        with self._tickets.take(is_preflight=True) as ticket:
+            ticket.expect(self._media.expected_sizes(request))
+            media = await self._media.load(request, ticket, is_look=True)
+            prompt = await self._prepare_text(request, must_fit=False)
+            found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply, prompt))
+            if not pictures:
+                return found
+            return replace(found, pictures=await self._media.as_seen(request, media, found.media))
+
+    async def _prepare_text(self, request: Request, *, must_fit: bool) -> Prompt | None:
+        """The prompt of a long text, built in the media pool; None for what the engine's thread builds in no time.
+
+        must_fit: raise ContextOverflow at once where the length alone proves that it does not.
+        """
+        texts = self._runtime.texts
+        if texts is None or not is_long_text(request):
+            return None
+        build = partial(texts.build, request, must_fit=must_fit)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, build)
+        except EngineError:
+            raise
+        except (asyncio.CancelledError, Exception) as e:
+            # stop() cancels what waits in the pool; a task that is cancelled itself goes on being so.
+            if self._thread is None:
+                raise Unavailable("The engine was stopped.") from None
+            if isinstance(e, asyncio.CancelledError):
+                raise
+            log.exception("a long text failed")
+            raise Internal("The prompt could not be built; the server's log has the cause.") from e
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
@@ -187,49 +265,49 @@ class Engine:
 
         Uses what is cached and leaves no trace, as a replay does. Raises EngineError.
         """
-        forced = replace(as_replay(request, len(answer)), forced=answer)
-        async for event in self.stream(forced):
-            if isinstance(event, Done):
-                return event.forced_logprobs
-        return ()
+        forced = replace(as_replay(request, len(answer)), forced=answer, logprobs=0)
+        completion = await self.complete(forced)
+        return tuple(token.logprob for token in completion.tokens if token.logprob is not None)
 
     async def blocks(self, *, with_text: bool = True) -> list[BlockInfo]:
         """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread.
 
         Text costs that thread time, block by block; who asks often asks without it.
         """
-        return list(await self._ask_cache("blocks" if with_text else "sizes"))
+        return await self._ask(lambda reply: ListBlocks(with_text, reply))
 
     async def block(self, key: str) -> BlockInfo | None:
         """One block with its text, or None when it is not stored (any more). key: BlockInfo.key."""
         raw = _raw_key(key)
-        return None if raw is None else await self._ask_cache("block", raw)
+        return None if raw is None else await self._ask(lambda reply: GetBlock(raw, reply))
 
     async def clear_cache(self) -> None:
-        """Forget every block that no running request uses and nobody pinned, and the decoded media."""
-        await self._ask_cache("clear")
+        """Forget every block that no running request uses and nobody pinned, the decoded media, their small pictures,
+        and the requests that could be replayed."""
+        await self._ask(ClearCache)
         self._media.forget()
+        self._replayer.forget()
 
-    async def change_block(self, action: Literal["pin", "unpin", "drop"], key: str) -> bool:
+    async def change_block(self, action: ChangeAction, key: str) -> bool:
         """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.
 
         False when there is no such block, or (drop) when a running request or a pin holds it.
         """
         raw = _raw_key(key)
-        return raw is not None and bool(await self._ask_cache(action, raw))
+        return raw is not None and await self._ask(lambda reply: ChangeBlock(action, raw, reply))
 
     async def features(self) -> list[FeatureInfo]:
         """Every unit of vision features that is held in memory, least recently used first. May wait for one step."""
-        return list(await self._ask_cache("features"))
+        return await self._ask(ListFeatures)
 
-    async def change_features(self, action: Literal["pin", "unpin", "drop"], key: str) -> bool:
+    async def change_features(self, action: ChangeAction, key: str) -> bool:
         """Pin, unpin or drop a unit of features. key: FeatureInfo.key. Where pinned units fill the room, new ones are
         not kept.
 
         False when there is no such unit, or (drop) when it is pinned.
         """
         raw = _raw_key(key)
-        return raw is not None and bool(await self._ask_cache(f"{action}_features", raw))
+        return raw is not None and await self._ask(lambda reply: ChangeFeatures(action, raw, reply))
 
     async def replay(self, request_id: str) -> Replay:
         """Ask a request again, warm and cold, and compare: does the cache change its answer? Greedy, up to 64 tokens.
@@ -241,91 +319,24 @@ class Engine:
         return await self._replayer.replay(request_id)
 
     async def _count_replay(self, mismatch: bool) -> None:
-        await self._ask_cache("mismatch" if mismatch else "verified")
+        await self._ask(lambda reply: CountReplay(mismatch, reply))
 
-    async def _ask_cache(self, action: Any, key: bytes = b"") -> Any:
-        await self.ready()
-        return await self._ask(lambda reply: CacheCommand(action, key, reply))
-
-    async def _ask(self, command: Callable[[Future[Any]], Command]) -> Any:
+    async def _ask(self, command: Callable[[Future[T]], Answered]) -> T:
         """What the engine thread replies to a command."""
-        reply: Future[Any] = Future()
-        self._inbox.put(command(reply))
-        if self._closed:
-            self._refuse_rest()
+        await self.ready()
+        reply: Future[T] = Future()
+        self._runtime.tell(command(reply))
         return await asyncio.wrap_future(reply)
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
-    def _run(self) -> None:
-        """The engine thread. MLX is imported here first, after the BLAS is in place."""
-        device.prepare()
-        import mlx.core as mx
-
-        error: EngineError | None = None
-        try:
-            self._serve()
-        except EngineError as e:
-            error = e
-        except Exception as e:
-            log.exception("the engine thread ended")
-            error = Unavailable(f"The engine ended: {e}", code="model_load_failed")
-        finally:
-            gc.collect()
-            mx.clear_cache()
-            # Without this a thread that used MLX aborts the process at exit.
-            mx.clear_streams()
-            self._closed = True
-            self._refuse_rest()
-        if error is not None:
-            self._give_up(error)
-
-    def _serve(self) -> None:
-        with _rarely_collecting():
-            from transformers.utils import logging as transformers_logging
-
-            from engine.models import cpu, registry
-            from engine.runtime.worker import Worker
-
-            cpu.use()
-
-            # It warns on every prompt about how mlx-vlm calls its processors.
-            transformers_logging.set_verbosity_error()
-            loaded = registry.load(self.config)
-            worker = Worker(self.config, loaded, self._inbox, self._publish, self._watch)
-        self._loaded.set_result(loaded.card)
-        worker.run()
-
-    def _refuse_rest(self) -> None:
-        """Answer what nobody will read any more. Called by the thread when it ends and by streams that come later."""
-        while True:
-            try:
-                command = self._inbox.get_nowait()
-            except Empty:
-                return
-            if isinstance(command, Submit):
-                command.sequence.post(Unavailable("The engine was stopped."))
-            elif isinstance(command, CacheCommand | PreflightCommand) and command.reply.set_running_or_notify_cancel():
-                command.reply.set_exception(Unavailable("The engine was stopped."))
-
-    def _give_up(self, error: EngineError) -> None:
+    def _fail(self, error: EngineError) -> None:
         """The model is not there and will not be: say so to everyone who waits or comes later."""
         self._snapshot = replace(self._snapshot, state="failed", error=error.message)
         if self._loaded.done():
             self._loaded = Future()
         self._loaded.set_exception(error)
-
-
-@contextmanager
-def _rarely_collecting() -> Iterator[None]:
-    """Imports and loading make objects by the hundred thousand and hardly any garbage: looking for it takes a tenth of
-    the time until the first answer."""
-    gc.set_threshold(_LOADING_OBJECTS, *_COLLECTING[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*_COLLECTING)
 
 
 def _raw_key(key: str) -> bytes | None:

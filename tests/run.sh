@@ -1,30 +1,43 @@
 #!/usr/bin/env bash
-# Install everything the tests need (a browser included) into .venv, then lint, type-check and run them.
-# Arguments go to pytest: `bash tests/run.sh -k chat`. PYTHON chooses the interpreter (3.11 or newer).
+# Installs everything the tests need (a browser and Node.js included), then lints, type-checks and runs them.
+# Arguments go to pytest: `bash tests/run.sh -k chat`.
+#   PYTHON=python3.13   the interpreter for .venv, 3.11 or newer
+#   CONSTRAINTS=        the newest versions that pyproject.toml allows, instead of those in tests/constraints.txt
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
+have() { command -v "$1" >/dev/null; }
+
 have_browser() {
-  command -v chromium || command -v chromium-browser || command -v google-chrome \
+  have chromium || have chromium-browser || have google-chrome \
     || [ -d "/Applications/Google Chrome.app" ] || [ -d "/Applications/Chromium.app" ]
 }
 
-# Linux: Debian's Chromium, and OpenBLAS for MLX on the CPU (opencv-python's own serves where it is missing).
-if ! have_browser >/dev/null && command -v apt-get >/dev/null; then
+# Linux: Debian's Chromium, OpenBLAS for MLX on the CPU (opencv-python's own serves where it is missing), Node.js, and
+# FFmpeg's program, which writes one clip (Theora) that the library's wheel cannot; its test is skipped without it.
+if have apt-get && ! { have_browser && have npm && have ffmpeg; }; then
   as_root apt-get update -qq
-  as_root apt-get install -y -qq chromium libopenblas0-pthread
+  have_browser || as_root apt-get install -y -qq chromium libopenblas0-pthread
+  have ffmpeg || as_root apt-get install -y -qq --no-install-recommends ffmpeg
+  have npm || as_root apt-get install -y -qq --no-install-recommends nodejs npm
 fi
+have npm || { echo "tests/run.sh: Node.js 18.18 or newer is missing; install it (on a Mac: brew install node)." >&2; exit 1; }
 
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+constraints="${CONSTRAINTS-tests/constraints.txt}"
 .venv/bin/python -m pip install --quiet --upgrade pip
-.venv/bin/python -m pip install --quiet --editable '.[dev]'
-have_browser >/dev/null || .venv/bin/playwright install chromium
+.venv/bin/python -m pip install --quiet --editable '.[dev]' ${constraints:+--constraint "$constraints"}
+have_browser || .venv/bin/playwright install chromium
+[ tests/page/node_modules/.package-lock.json -nt tests/page/package-lock.json ] \
+  || npm --prefix tests/page ci --silent --no-audit --no-fund
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+npm --prefix tests/page run --silent lint
+npm --prefix tests/page run --silent test
 
 # Two at a time, but for the browser's: a browser beside two engines on two cores keeps nobody's patience.
 if [ "$#" -gt 0 ]; then

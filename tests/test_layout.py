@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_LEVEL = {"pyproject.toml", "README.md", "engine", "workbench", "tests", "assets"}
+TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", "engine", "workbench", "tests", "assets"}
 
 MLX_FILES = (
     "engine/runtime/worker.py",
-    "engine/runtime/admission.py",
+    "engine/runtime/thread.py",
     "engine/runtime/stats.py",
     "engine/runtime/detokenizer.py",
     "engine/prompt/*.py",
@@ -35,6 +35,7 @@ THREAD_FILES = {
     "engine/core.py",
     "workbench/app.py",
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+    "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes
     "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
     "workbench/bench/runs.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
@@ -211,6 +212,36 @@ def _patches(tree: ast.Module) -> Iterator[int]:
                 yield node.lineno
 
 
+PROCESSOR_FILES = {
+    "engine/prompt/processor.py",  # for one prompt, and set back whatever happens
+    "engine/models/registry.py",  # once, as the model is loaded
+}
+
+
+def test_5_upstream_processors_are_changed_only_where_it_says() -> None:
+    """They are shared by all prompts: whoever sets an attribute on one must set it back."""
+    changed = {path for path, tree in sources().items() if any(_sets_on_a_processor(node) for node in ast.walk(tree))}
+    assert changed == PROCESSOR_FILES
+    for code in ("self.processor.size = 1", "image_processor.size += 1", "setattr(target, name, 1)", "del inner.a.b"):
+        assert _sets_on_a_processor(ast.parse(code).body[0]), f"the law does not see {code}"
+    assert not _sets_on_a_processor(ast.parse("self.processor = None").body[0])
+
+
+def _sets_on_a_processor(node: ast.AST) -> bool:
+    """An attribute set or deleted on what is called a processor (or inner), or by its name on anything."""
+    if isinstance(node, ast.Expr):
+        node = node.value
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr"):
+        return True
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    owners = [ast.unparse(target.value) for target in targets if isinstance(target, ast.Attribute)]
+    return any("processor" in owner or owner.startswith("inner") for owner in owners)
+
+
 def _names(node: ast.AST) -> list[ast.alias]:
     return node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
 
@@ -282,3 +313,15 @@ def test_one_name_means_one_thing() -> None:
     """No two classes or type aliases share a name: whoever reads `Settings` must not ask which."""
     assert len(named_types()) > 150, "the law sees nothing"
     assert {name: paths for name, paths in named_types().items() if len(paths) > 1} == {}
+
+
+def test_a_twin_goes_red_for_its_own_reason() -> None:
+    """A sabotage that any failed assertion satisfies proves nothing: it names the message that it must see."""
+    wrong = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises"
+        if "AssertionError" in ast.unparse(node.args[0]) and not any(word.arg == "match" for word in node.keywords)
+    ]
+    assert wrong == []

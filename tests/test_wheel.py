@@ -47,5 +47,13 @@ def test_the_commands_and_the_page_are_there(unpacked: Path):
     assert (unpacked / "engine" / "assets" / "icon.png").is_file()
 
 
+def test_the_licence_and_the_type_information_are_there(unpacked: Path):
+    (licence,) = unpacked.glob("mlx_workbench-*.dist-info/licenses/LICENSE")
+    assert licence.read_text() == (ROOT / "LICENSE").read_text()
+    assert [(unpacked / name / "py.typed").is_file() for name in ("engine", "workbench")] == [True, True]
+    (metadata,) = unpacked.glob("mlx_workbench-*.dist-info/METADATA")
+    assert "Project-URL: " in metadata.read_text()
+
+
 def test_nothing_else_is_shipped(unpacked: Path):
     assert {p.name for p in unpacked.iterdir() if not p.name.endswith(".dist-info")} == {"engine", "workbench"}

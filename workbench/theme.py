@@ -20,10 +20,13 @@ STYLES = (
 SCRIPTS = (
     "static/workbench.js",
     "static/draw.js",
+    "static/words.js",
     "cache/cache.js",
     "chat/receipts.js",
     "chat/cost.js",
+    "video/queue.js",
     "video/video.js",
+    "bench/scales.js",
     "bench/plot.js",
     "bench/bench.js",
 )

@@ -52,9 +52,6 @@ def visible_record(record: Record, who: Caller) -> Record:
         record.done,
         media=tuple(_sizes(receipt) for receipt in record.done.media),
         trace=replace(trace, before="", here="", other="") if trace else None,
-        first_logprobs=(),
-        token_ids=(),
-        margins=(),
     )
     return replace(record, id="", session=None, tenant="", done=done)
 

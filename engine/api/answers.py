@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from engine.types import CacheTrace, Delta, Done, Json, MediaReceipt, Preflight
+from engine.types import CacheTrace, Completion, Delta, Done, Json, MediaReceipt, Preflight
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class AnswerFormat(Protocol):
     def usage(self, done: Done) -> Json:
         """The chunk that only carries usage, sent when stream_options.include_usage asks for it."""
 
-    def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
+    def whole(self, completion: Completion) -> Json:
         """The answer in one object, for a request that does not stream."""
 
 
@@ -75,10 +74,11 @@ class ChatAnswer:
     def usage(self, done: Done) -> Json:
         return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done, self.envelope.operator)}
 
-    def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
-        message: Json = {"role": "assistant", "content": text_of(deltas, "text"), "refusal": None}
-        if reasoning := text_of(deltas, "reasoning"):
-            message["reasoning_content"] = reasoning
+    def whole(self, completion: Completion) -> Json:
+        first, done = completion.choices[0], completion.done
+        message: Json = {"role": "assistant", "content": first.text, "refusal": None}
+        if first.reasoning:
+            message["reasoning_content"] = first.reasoning
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.finish_reason}
         return {**self.envelope.wrap("chat.completion", [choice]), "usage": usage_json(done, self.envelope.operator)}
 
@@ -105,17 +105,16 @@ class TextAnswer:
     def usage(self, done: Done) -> Json:
         return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done, self.envelope.operator)}
 
-    def whole(self, deltas: Sequence[Delta], done: Done) -> Json:
-        text = "".join(delta.text for delta in deltas)
-        return {**self._object(text, done.finish_reason), "usage": usage_json(done, self.envelope.operator)}
+    def whole(self, completion: Completion) -> Json:
+        first, done = completion.choices[0], completion.done
+        return {
+            **self._object(first.raw, done.finish_reason),
+            "usage": usage_json(done, self.envelope.operator),
+        }
 
     def _object(self, text: str, reason: str | None) -> Json:
         choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
         return self.envelope.wrap("text_completion", [choice])
-
-
-def text_of(deltas: Sequence[Delta], channel: str) -> str:
-    return "".join(delta.text for delta in deltas if delta.channel == channel)
 
 
 def usage_json(done: Done, operator: bool = True) -> Json:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -16,11 +15,11 @@ from engine.api.cards import check_model, fingerprint, health_json, model_json
 from engine.api.convert import chat_request, text_request, tokenize_request
 from engine.api.guard import CLIENT_CLOSED, guarded_route
 from engine.api.schemas import ChatRequest, GenerationBody, TextRequest, TokenizeRequest
-from engine.api.sse import EventStream, check_finished, chunks, open_stream, read_all, unless_gone
+from engine.api.sse import EventStream, check_finished, chunks, open_stream, unless_gone
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import ModelNotFound, Unavailable
-from engine.types import Delta, Event, ModelCard
+from engine.types import ModelCard
 from engine.types import Request as Generation
 
 LOADING_WAIT_S = 30.0
@@ -35,7 +34,7 @@ def health_router(engine: Engine) -> APIRouter:
     async def health() -> Response:
         snapshot = engine.snapshot()
         status = 503 if snapshot.state in ("failed", "stopped") else 200
-        return JSONResponse(health_json(snapshot), status_code=status)
+        return JSONResponse(health_json(snapshot, engine.media_bytes()), status_code=status)
 
     return router
 
@@ -104,16 +103,14 @@ async def _answer(
     engine: Engine, request: Generation, answer: AnswerFormat, body: GenerationBody, http: Request
 ) -> Response:
     """Run a request and say its events in the shape of `answer`, streamed or whole."""
-    events = cast(AsyncGenerator[Event, None], engine.stream(request))
     if body.stream:
-        opening = await open_stream(events, http.receive)
+        opening = await open_stream(engine.stream(request), http.receive)
         if opening is None:
             return Response(status_code=CLIENT_CLOSED)
         usage = bool(body.stream_options and body.stream_options.include_usage)
         return EventStream(chunks(opening, answer, include_usage=usage))
-    read = await unless_gone(read_all(events), http.receive)
-    if read is None:
+    completion = await unless_gone(engine.complete(request), http.receive)
+    if completion is None:
         return Response(status_code=CLIENT_CLOSED)
-    done = check_finished(read[-1])
-    deltas = [event for event in read if isinstance(event, Delta)]
-    return JSONResponse(answer.whole(deltas, done))
+    check_finished(completion.done)
+    return JSONResponse(answer.whole(completion))

@@ -46,12 +46,6 @@ async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T | Non
         await _cancel(task, gone)
 
 
-async def read_all(events: AsyncGenerator[Event, None]) -> list[Event]:
-    """Every event of a stream; closes it, whatever happens."""
-    async with aclosing(events):
-        return [event async for event in events]
-
-
 class Opening:
     """A stream whose first event is asked for, but perhaps not there yet."""
 
@@ -105,7 +99,8 @@ async def _successful(opening: Opening, answer: AnswerFormat, *, include_usage: 
             yield KEEPALIVE
     event = opening.first.result()
     while isinstance(event, Delta):
-        yield _data(answer.piece(event))
+        if event.text:
+            yield _data(answer.piece(event))
         event = await anext(opening.events)
     done = check_finished(event)
     yield _data(answer.ending(done))

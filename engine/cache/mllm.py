@@ -35,8 +35,9 @@ from engine.errors import BadRequest
 from engine.media.image import to_rgb
 from engine.media.load import load_media
 from engine.media.medium import content_sha256
-from engine.types import FrameSampling, MediaReceipt, Part, Request
-from engine.types.prompt import Prompt, Span, media_id
+from engine.types import FrameSampling, Part, Request
+from engine.types.media import Media
+from engine.types.prompt import PlacedMedia, Prompt, Span, media_id
 
 Picture = str | Path | Image.Image | np.ndarray[Any, Any]
 """A path, a URL (http, https, data), a PIL image, or uint8 RGB (height, width, 3)."""
@@ -102,7 +103,7 @@ class MLLMPrefixCacheManager:
         """Keep a copy of a row's KV, and of its pictures' embeddings (an array, a list of arrays, or None).
 
         prompt: its token ids, of which kv_cache holds the first num_tokens; then other prompts share what they begin
-        with, token by token. Or a text, which is found again whole only: where its tokens part, nobody here knows.
+        with, token by token. Or a text, which is only reused whole, since its tokens are not known here.
         KV that cannot be cut (sliding windows, state-space layers) serves prompts that go on behind all of it.
         Raises BadRequest, and BadMedia for a picture that cannot be read.
         """
@@ -122,24 +123,22 @@ class MLLMPrefixCacheManager:
     def fetch(self, images: Sequence[Picture], prompt: str | Sequence[int]) -> tuple[MLLMPrefixCacheEntry | None, int]:
         """What is stored for these pictures and the longest beginning of this prompt, and that beginning's tokens.
 
-        Of token ids never the last one, which is computed to get logits; a text is found with all its tokens, so take
+        Of token ids never the last one, which is computed to get logits; a text is reused with all its tokens, so take
         its last one back (mlx_lm.models.cache.trim_prompt_cache). (None, 0) when nothing is known; (entry, 0) when only
         the pictures are. The entry's KV is a copy, for the caller to go on writing into.
         """
         pictures = self._pictures(images)
         ids = _whole(prompt, self._most_tokens() + 1) if isinstance(prompt, str) else list(prompt)
         kv_cache: list[Any] = [layer() for layer in self._layers] if self._is_cut else []
-        receipts = tuple(MediaReceipt("image", 0, size, size, 0, sha256) for sha256, size in pictures)
-        spans, contents = tuple(Span(0, 1) for _ in pictures), tuple(sha256 for sha256, _ in pictures)
-        asked = Prompt(ids, ids, spans, receipts=receipts, contents=contents)
-        lease = self._cache.begin(asked, kv_cache, Request(tenant=_tenant(pictures)))
-        found = lease.match.num_tokens if lease else 0
+        query = Prompt(ids, ids, tuple(_at_first_token(picture) for picture in pictures))
+        lease = self._cache.begin(query, kv_cache, Request(tenant=_tenant(pictures)))
+        num_tokens = lease.match.num_tokens if lease else 0
         if lease:
             self._cache.end(lease)
         embeddings = self._cache.features.get(_key(pictures)) if pictures else None
-        if not found and embeddings is None:
+        if not num_tokens and embeddings is None:
             return None, 0
-        return MLLMPrefixCacheEntry(kv_cache if found else None, found, embeddings), found
+        return MLLMPrefixCacheEntry(kv_cache if num_tokens else None, num_tokens, embeddings), num_tokens
 
     def get_stats(self) -> dict[str, Any]:
         """Counters since the start and what is held. A query is one fetch, a hit one that found KV."""
@@ -163,17 +162,17 @@ class MLLMPrefixCacheManager:
 
     def clear(self) -> None:
         """Forget everything; the counters go on."""
-        self._cache.apply("clear", b"")
+        self._cache.clear()
 
     def _most_tokens(self) -> int:
         """No stored prompt is longer."""
         pool = self._cache.pool
         return len(pool) * pool.block_tokens if self._is_cut else self._cache.snapshots.most_tokens
 
-    def _pictures(self, images: Sequence[Picture]) -> tuple[tuple[str, tuple[int, int]], ...]:
-        """(sha256 of the decoded pixels, (width, height)) of each, in order."""
+    def _pictures(self, images: Sequence[Picture]) -> tuple[Media, ...]:
+        """The facts of each, in order."""
         pixels = [self._decode(image, f"images[{i}]") for i, image in enumerate(images)]
-        return tuple((content_sha256(p), (p.shape[1], p.shape[0])) for p in pixels)
+        return tuple(Media("image", p, content_sha256(p), 0, (p.shape[1], p.shape[0])).without_pixels() for p in pixels)
 
     def _decode(self, image: Picture, param: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if isinstance(image, np.ndarray):
@@ -188,12 +187,17 @@ class MLLMPrefixCacheManager:
         return load_media(named, self._limits, FrameSampling()).pixels
 
 
-def _tenant(pictures: Sequence[tuple[str, tuple[int, int]]]) -> str:
+def _tenant(pictures: Sequence[Media]) -> str:
     """The pictures, in their order, are part of the root: chains of two sets of pictures never meet."""
-    return " ".join(sha256 for sha256, _ in pictures)
+    return " ".join(picture.sha256 for picture in pictures)
 
 
-def _key(pictures: Sequence[tuple[str, tuple[int, int]]]) -> bytes:
+def _at_first_token(picture: Media) -> PlacedMedia:
+    """A picture as far as it is known here: with the prompt's first token, all of it is reused."""
+    return PlacedMedia(Part("image"), picture, placeholder=-1, tokens=1, seen_px=picture.decoded_px, span=Span(0, 1))
+
+
+def _key(pictures: Sequence[Media]) -> bytes:
     return hashlib.blake2b(_tenant(pictures).encode(), digest_size=16).digest()
 
 

@@ -21,9 +21,8 @@ from engine.media.clip_index import LOST_SHARE, ClipIndex
 from engine.media.medium import refuse
 from engine.types import Part
 
-SKIPS_UNREFERENCED = ("h264", "mpeg2video", "mpeg1video", "mpeg4")
-"""Codecs in which a frame that none refers to is marked so; it is decoded only where it is asked for. (HEVC's mark
-holds within one temporal layer only.)"""
+MARKS_UNREFERENCED = ("h264", "mpeg2video", "mpeg1video", "mpeg4")
+"""Codecs in which a frame that no other looks at is marked so: it is decoded only where it is asked for."""
 
 
 @dataclass(slots=True)
@@ -70,10 +69,10 @@ class ClipReader:
         """Frames by index, ascending, those that are wanted among them unless they cannot be decoded."""
         stamps = {int(self._index.stamps[index]) for index in wanted}
         with opened(self._part, self._data) as file:
-            is_marked = file.codec in SKIPS_UNREFERENCED and not self._index.first.interlaced_frame
+            skips = _marks_unreferenced(file) and not (self._index.first.interlaced_frame or self._index.is_counted)
             packets = enumerate(file.packets())
             for run in self._runs(wanted):
-                yield from self._run(file, packets, run, stamps if is_marked else None)
+                yield from self._run(file, packets, run, stamps if skips else None)
 
     def _shown_at(self, wanted: int) -> tuple[int, Any]:
         """The frame, or the last one before it, with all that leads there decoded."""
@@ -116,7 +115,7 @@ class ClipReader:
             if place < run.start:
                 self._time_limit.check(self._part)
                 continue
-            if stamps is not None and not self._index.is_counted:
+            if stamps is not None:
                 file.decoder.skip_frame = "DEFAULT" if packet.pts in stamps else "NONREF"
             frames = self._output(file, packet)
             if place >= run.last:
@@ -143,3 +142,10 @@ class ClipReader:
             return None
         at = int(self._index.stamps.searchsorted(frame.pts))
         return at if at < len(self._index.stamps) and self._index.stamps[at] == frame.pts else None
+
+
+def _marks_unreferenced(file: ClipFile) -> bool:
+    """Of HEVC the mark holds within one temporal layer: there must be no second (ISO/IEC 14496-15, 8.3.3.1.2)."""
+    settings = file.decoder.extradata or b""
+    is_flat_hevc = file.codec == "hevc" and len(settings) > 21 and settings[0] == 1 and settings[21] >> 3 & 7 == 1
+    return is_flat_hevc or file.codec in MARKS_UNREFERENCED

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media.fetch import read_part
+from engine.media.fetch import ContentReader, read_content
 from engine.media.frames import CLIP_PIXELS, DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
 from engine.media.medium import refuse
@@ -20,19 +20,18 @@ MOST_LIST_FPS = 1000.0
 """Times are told to the millisecond."""
 
 
-def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media:
+def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling, read: ContentReader = read_content) -> Media:
     """All frames of the list (an odd last one twice), or as many as the limits take, evenly. Raises BadMedia."""
-    clip = _timed(part, frames.list_fps)
-    indices = _choose(part, clip, limits, frames)
+    clip = _as_clip(part, frames)
+    indices = chosen_indices(part, limits, frames)
     pictures: dict[int, Media] = {}
     fetch_ms = decode_ms = 0.0
     for index in sorted(set(indices)):
+        content = read(part.parts[index], limits)
         started = time.perf_counter()
-        data = read_part(part.parts[index], limits)
-        fetched = time.perf_counter()
-        pictures[index] = decode_image(part.parts[index], data, limits)
-        fetch_ms += (fetched - started) * 1e3
-        decode_ms += (time.perf_counter() - fetched) * 1e3
+        pictures[index] = decode_image(part.parts[index], content.data, limits)
+        fetch_ms += content.fetch_ms
+        decode_ms += (time.perf_counter() - started) * 1e3
         _check_size(part.parts[index], pictures[index], pictures[indices[0]], (len(indices), limits))
     taken = SampledFrames(
         np.stack([pictures[index].pixels for index in indices]),
@@ -43,18 +42,19 @@ def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media
     return replace(media, fetch_ms=fetch_ms, decode_ms=decode_ms)
 
 
-def _timed(part: Part, list_fps: float | None) -> Clip:
+def _as_clip(part: Part, frames: FrameSampling) -> Clip:
     """When the pictures are shown, at the list's rate. Raises BadMedia for one that is none."""
-    fps = DEFAULT_FPS if list_fps is None else list_fps
+    fps = DEFAULT_FPS if frames.list_fps is None else frames.list_fps
     if not 0 < fps <= MOST_LIST_FPS:
-        raise refuse(
-            part, f"the list's rate must be above 0 and at most {MOST_LIST_FPS:g} frames a second, not {fps:g}"
-        )
+        most = f"at most {MOST_LIST_FPS:g} frames a second"
+        raise refuse(part, f"the list's rate must be above 0 and {most}, not {fps:g}")
     return Clip.even(len(part.parts), fps)
 
 
-def _choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
-    """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less."""
+def chosen_indices(part: Part, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
+    """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less. Raises
+    BadMedia."""
+    clip = _as_clip(part, frames)
     asked = (frames.fps, frames.max_frames, frames.start_s, frames.end_s, frames.indices)
     fits = clip.num_frames <= min(DEFAULT_MAX_FRAMES, limits.max_frames) and clip.duration_s <= limits.max_seconds
     if fits and all(setting is None for setting in asked):

@@ -87,7 +87,7 @@ class Features:
 
     @property
     def num_tokens(self) -> int:
-        return self._first + self._arrays["inputs_embeds"].shape[1]
+        return self._first + int(self._arrays["inputs_embeds"].shape[1])
 
     def window(self, start: int, end: int) -> dict[str, Any]:
         """Keyword arguments for the tokens [start, end) of the prompt."""
@@ -177,7 +177,7 @@ class Adapter:
             ms = (perf_counter() - started) * 1e3
             features.encoding = Encoding(ms, None if uses is None else tuple(uses))
             if uses is None and not prompt.has_media_before(first):
-                self.rates.encode.add(sum(receipt.tokens for receipt in prompt.receipts), ms)
+                self.rates.encode.add(sum(placed.tokens for placed in prompt.media), ms)
         return features
 
     def _features(self, prompt: Prompt, first: int) -> Features | None:
@@ -253,7 +253,8 @@ class Adapter:
     def _rope_index(self, prompt: Prompt) -> tuple[mx.array, mx.array]:
         """M-RoPE positions (3, 1, tokens) and delta (1, 1) of the whole prompt; needs grids, not pixels."""
         grids = [prompt.inputs.get(name) for name in ("image_grid_thw", "video_grid_thw")]
-        return self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
+        positions, deltas = self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
+        return positions, deltas
 
     def prefill(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> None:
         """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
@@ -304,4 +305,5 @@ class Adapter:
         out = self._lm(ids, cache=layers, **arguments)
         if not self._grouped_scores:
             cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
-        return out.logits if hasattr(out, "logits") else out
+        logits: mx.array = out.logits if hasattr(out, "logits") else out
+        return logits

@@ -18,19 +18,17 @@ from mlx_lm.generate import BatchGenerator, StopSequences
 from engine.models.adapter import Adapter
 from engine.models.sampling import LogitsProcessor, Sampler
 
-NO_ROW = -1
-
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length".
 
-    row: its number, NO_ROW for one that ended with its first token. kv: the KV of a row that ended later, this token's
+    row: its number, None for one that ended with its first token. kv: the KV of a row that ended later, this token's
     included; None while it goes on.
     logprobs: (vocabulary,) log-probabilities that it was chosen from.
     """
 
-    row: int
+    row: int | None
     token: int
     finish: str | None
     kv: list[Any] | None = None
@@ -71,7 +69,7 @@ class Batch:
         token, logprobs = self._first(decode)
         finish = "stop" if token in self._stop_ids else "length" if decode.max_tokens == 1 else None
         if finish:
-            return Token(NO_ROW, token, finish, logprobs=logprobs)
+            return Token(None, token, finish, logprobs=logprobs)
         (row,) = self._generator.insert(
             [[token]],
             max_tokens=[decode.max_tokens - 1],

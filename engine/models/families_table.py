@@ -1,4 +1,4 @@
-"""The families table for people. Pure: `vllm-mlx families` prints it, the README holds it, a test keeps them equal."""
+"""The families table for people. Pure: `vllm-mlx families` prints it; a test keeps assets/docs/families.md equal."""
 
 from __future__ import annotations
 

@@ -8,12 +8,8 @@ patches by grid (Family.packed); of others nothing is noted, so nothing is found
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any
-
 import numpy as np
+from cachetools import LRUCache
 
 from engine.types import Kind
 from engine.types.media import Media
@@ -29,7 +25,6 @@ NAMES: dict[Kind, tuple[str, str]] = {
 """(patches, grids) per kind of medium, as Qwen-style processors name them: patches of all media in one array (sum of
 t*h*w, dim), one grid (t, h, w) per medium."""
 
-_PROCESSORS: dict[Kind, str] = {"image": "image_processor", "video": "video_processor"}
 _MAX_GRIDS = 4096
 
 
@@ -37,21 +32,16 @@ class Grids:
     """By tenant and content, least recently used first: one tenant's media are no quicker to read for another's."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[tuple[str, Kind, str], Grid] = OrderedDict()
+        self._held: LRUCache[tuple[str, Kind, str], Grid] = LRUCache(_MAX_GRIDS)
 
     def note(self, tenant: str, prompt: Prompt) -> None:
         """Remember the grids of a prompt's media, where the processor gave one to each."""
-        media = list(zip(prompt.receipts, prompt.contents, strict=True))
         for kind, (_, grids) in NAMES.items():
-            mine = [content for receipt, content in media if receipt.kind == kind]
+            contents = [placed.content for placed in prompt.media if placed.media.kind == kind]
             rows = np.array(prompt.inputs.get(grids, [])).reshape(-1, 3).tolist()
-            if len(rows) == len(mine):
-                for content, (t, h, w) in zip(mine, rows, strict=True):
-                    key = (tenant, kind, content)
-                    self._held[key] = (t, h, w)
-                    self._held.move_to_end(key)
-        while len(self._held) > _MAX_GRIDS:
-            self._held.popitem(last=False)
+            if len(rows) == len(contents):
+                for content, (t, h, w) in zip(contents, rows, strict=True):
+                    self._held[tenant, kind, content] = (t, h, w)
 
     def clear(self) -> None:
         self._held.clear()
@@ -63,32 +53,5 @@ class Grids:
             return None
         out: dict[Kind, list[Grid]] = {}
         for key in keys:
-            self._held.move_to_end(key)
             out.setdefault(key[1], []).append(self._held[key])
         return out
-
-
-class _Known:
-    """Stands in for an image or video processor: gives the grids it was given, and no patches."""
-
-    def __init__(self, inner: Any, kind: Kind, grids: list[Grid]) -> None:
-        self._inner = inner
-        self._kind = kind
-        self._grids = grids
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __call__(self, *_: Any, **__: Any) -> dict[str, Any]:
-        patches, grids = NAMES[self._kind]
-        return {patches: np.zeros((0, 1), np.float32), grids: np.array(self._grids, np.int64)}
-
-
-@contextmanager
-def with_known_grids(processor: Any, found: Mapping[Kind, list[Grid]] | None) -> Iterator[None]:
-    """For one prompt: the processor takes the grids that were found and reads no pixels."""
-    with ExitStack() as stack:
-        for kind, grids in (found or {}).items():
-            stack.callback(setattr, processor, _PROCESSORS[kind], getattr(processor, _PROCESSORS[kind]))
-            setattr(processor, _PROCESSORS[kind], _Known(getattr(processor, _PROCESSORS[kind]), kind, grids))
-        yield

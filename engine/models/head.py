@@ -31,11 +31,13 @@ class LastTokenHead:
 
     def __call__(self, x: mx.array) -> mx.array:
         """Token ids (rows, tokens) -> embeddings of all; or hidden (rows, tokens, width) -> logits (rows, 1, vocab)."""
-        return self._layer(_last(x) if x.ndim == 3 else x)
+        out: mx.array = self._layer(_last(x) if x.ndim == 3 else x)
+        return out
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Hidden (rows, tokens, width) -> logits (rows, 1, vocabulary)."""
-        return self._layer.as_linear(_last(x))
+        logits: mx.array = self._layer.as_linear(_last(x))
+        return logits
 
 
 def use_last_token_head(language_model: nn.Module) -> None:

@@ -144,7 +144,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
     tokenizer = _load_tokenizer(path, spec, stop_ids)
     stop_ids |= set(tokenizer.eos_token_ids)
     card = _card(path, raw, model, config, row if vision else None)
-    if _hears(raw, row, processor):
+    if _has_audio(raw, row, processor):
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
         card=card,
@@ -289,8 +289,8 @@ def _served_name(spec: ModelSpec, path: Path) -> str:
     return spec.name or (path.name if is_folder else spec.source)
 
 
-def _hears(raw: dict[str, Any], row: Family, processor: Any) -> bool:
-    """Whether this checkpoint has ears: some of a family that hears come without (gemma4's larger sizes)."""
+def _has_audio(raw: dict[str, Any], row: Family, processor: Any) -> bool:
+    """Whether this checkpoint takes sounds: some of such a family come without the encoder (gemma4's larger sizes)."""
     has_tower = bool(raw.get("audio_config") or raw.get("audio_processor"))
     return row.audios_per_prompt != 0 and has_tower and getattr(processor, "feature_extractor", None) is not None
 

@@ -24,7 +24,7 @@ def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
     for kind, (patches, grids) in NAMES.items():
         if grids not in prompt.inputs:
             continue
-        starts = [s.start for s, r in zip(prompt.spans, prompt.receipts, strict=True) if r.kind == kind]
+        starts = [placed.span.start for placed in prompt.media if placed.span and placed.media.kind == kind]
         skipped = sum(start < first for start in starts)
         if skipped == len(starts):
             continue

@@ -55,18 +55,16 @@ class MinTokensProcessor:
         return mx.put_along_axis(logits, self._stop_ids[None], mx.array(-mx.inf, logits.dtype), axis=-1)
 
 
-def likeliest(logprobs: mx.array | None, count: int) -> tuple[tuple[int, float], ...]:
-    """(token id, log-probability) of the `count` likeliest tokens, from (vocabulary,) log-probabilities."""
-    if logprobs is None or count < 1:
-        return ()
+def token_logprobs(logprobs: mx.array, token: int, num_top: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """From (vocabulary,) log-probabilities: the token's own, and (id, log-probability) of the num_top likeliest, the
+    likeliest first; of equal ones the lower id first."""
+    if num_top < 1:
+        return float(np.array(logprobs[token].astype(mx.float32))), ()
     values = np.array(logprobs.astype(mx.float32))
-    return tuple((int(i), float(values[i])) for i in np.argsort(-values, kind="stable")[:count])
-
-
-def margin(logprobs: mx.array) -> float:
-    """By how much the likeliest token is above the next, from (vocabulary,) log-probabilities."""
-    second, first = np.partition(np.array(logprobs.astype(mx.float32)), -2)[-2:]
-    return float(first - second)
+    best = np.argpartition(-values, min(num_top, len(values)) - 1)[:num_top] if num_top < len(values) else None
+    ids = np.arange(len(values)) if best is None else best
+    ranked = ids[np.lexsort((ids, -values[ids]))]
+    return float(values[token]), tuple((int(i), float(values[i])) for i in ranked)
 
 
 def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:
@@ -95,11 +93,18 @@ class Forced:
         return mx.array([token], mx.uint32)
 
 
-def make_sampler(sampling: Sampling, forced: Sequence[int] = ()) -> Sampler:
-    """A sampler for one request. temperature None or 0 is greedy; forced tokens are what is said in any case."""
+def make_sampler(sampling: Sampling, forced: Sequence[int] = (), index: int = 0) -> Sampler:
+    """A sampler for one answer. temperature None or 0 is greedy; forced tokens are what is said in any case.
+
+    index: of the answer among those of its request; each has random numbers of its own, the first those of the seed.
+    """
     if forced:
         return Forced(forced)
-    return SeededSampler(sampling) if sampling.temperature else greedy_sampler
+    if not sampling.temperature:
+        return greedy_sampler
+    if sampling.seed is not None:
+        sampling = replace(sampling, seed=sampling.seed + index)
+    return SeededSampler(sampling)
 
 
 def make_processors(sampling: Sampling) -> list[LogitsProcessor]:

@@ -7,7 +7,7 @@ if it is new, and put in place. Units that are new are encoded together, in call
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from time import perf_counter
 from typing import Any
@@ -28,9 +28,11 @@ UnitFeatures = list[mx.array]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one medium took from the store, its share of the encoder's milliseconds, and its units' keys in order."""
+    """What one medium took from the store, its share of the encoder's milliseconds, and its units' keys in order.
 
-    features: FeatureUse = field(default_factory=FeatureUse)
+    features: None where nothing is stored."""
+
+    features: FeatureUse | None = None
     ms: float = 0.0
     keys: tuple[bytes, ...] = ()
 
@@ -56,6 +58,7 @@ class CachedVisionTower:
         ends = [0, *accumulate(t * h * w for t, h, w in grid)]
         spans = list(pairwise(ends))
         keys = [_key(patches[start:end], shape) for (start, end), shape in zip(spans, grid, strict=True)]
+        self._store.request(keys)
         units: dict[bytes, UnitFeatures] = {key: found for key in keys if (found := self._store.get(key)) is not None}
         new = {key: i for i, key in enumerate(keys) if key not in units}
         started = perf_counter()
@@ -80,10 +83,10 @@ class CachedVisionTower:
         if total:
             self._rate.add(total, ms)
         for start, end in pairwise([0, *accumulate(sizes)]):
-            mine = keys[start:end]
-            misses = sum(key in new for key in mine)
-            share = sum(tokens.pop(key, 0) for key in mine) / total if total else 0.0
-            self.uses.append(Use(FeatureUse(len(mine) - misses, misses), ms * share, tuple(mine)))
+            units_of = keys[start:end]
+            misses = sum(key in new for key in units_of)
+            share = sum(tokens.pop(key, 0) for key in units_of) / total if total else 0.0
+            self.uses.append(Use(FeatureUse(len(units_of) - misses, misses), ms * share, tuple(units_of)))
 
     @property
     def _has_deepstack(self) -> bool:

@@ -17,10 +17,10 @@ DEFAULT_HZ = 16_000
 def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) -> None:
     """Raise BadMedia for a sound of which the processor would lose the end. parts, media: one each per medium."""
     limits = (loaded.family.max_sound_s, getattr(_extractor(loaded), "chunk_length", None))
-    most_s = min((float(limit) for limit in limits if limit), default=None)
+    max_s = min((float(limit) for limit in limits if limit), default=None)
     for part, medium in zip(parts, media, strict=True):
-        if medium.kind == "audio" and most_s is not None and medium.duration_s > most_s:
-            why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {most_s:g} s"
+        if medium.kind == "audio" and max_s is not None and medium.duration_s > max_s:
+            why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {max_s:g} s"
             raise refuse(part, f"{why}, so send a shorter piece")
 
 
@@ -36,8 +36,8 @@ def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:
 
     hz = int(getattr(_extractor(loaded), "sampling_rate", DEFAULT_HZ))
     token_samples = hz * int(getattr(loaded.processor, "audio_ms_per_token", 1)) // 1000
-    heard = [resample_audio_array(m.samples, m.sample_hz, hz) for m in media if m.kind == "audio"]
-    return [_whole_tokens(samples, token_samples) for samples in heard]
+    resampled = [resample_audio_array(m.samples, m.sample_hz, hz) for m in media if m.kind == "audio"]
+    return [_whole_tokens(samples, token_samples) for samples in resampled]
 
 
 def _extractor(loaded: Loaded) -> object:

@@ -8,45 +8,48 @@ Equal cache ids mean equal model input: token for token, and pixel for pixel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from engine.types.prompt import Span, media_id
+from engine.types.prompt import PlacedMedia, Span, media_id
 
 
-def locate(ids: Sequence[int], placeholders: Sequence[int], tokens: Sequence[int]) -> tuple[Span, ...]:
-    """The span of each medium, from its placeholder id and token count (one per medium, in the prompt's order).
+def locate(ids: Sequence[int], media: Sequence[PlacedMedia]) -> tuple[PlacedMedia, ...]:
+    """The media with the span of each, from its placeholder id and token count. media: in the prompt's order.
 
-    Returns () when the counts do not add up to the placeholders that are there: then nothing is known for sure.
+    Without spans when the counts do not add up to the placeholders that are there: then nothing is known for sure.
     """
-    positions = {p: [i for i, token in enumerate(ids) if token == p] for p in set(placeholders)}
-    if any(
-        len(found) != sum(n for p, n in zip(placeholders, tokens, strict=True) if p == kind)
-        for kind, found in positions.items()
-    ):
-        return ()
-    spans = []
-    for placeholder, count in zip(placeholders, tokens, strict=True):
-        mine, positions[placeholder] = positions[placeholder][:count], positions[placeholder][count:]
-        spans.append(Span(mine[0], mine[-1] + 1))
-    return tuple(spans)
+    counts: Counter[int] = Counter()
+    for placed in media:
+        counts[placed.placeholder] += placed.tokens
+    positions = {placeholder: [i for i, token in enumerate(ids) if token == placeholder] for placeholder in counts}
+    if any(len(positions[placeholder]) != count for placeholder, count in counts.items()):
+        return tuple(media)
+    remaining = {placeholder: iter(at) for placeholder, at in positions.items()}
+    out = []
+    for placed in media:
+        own = [next(remaining[placed.placeholder]) for _ in range(placed.tokens)]
+        out.append(replace(placed, span=Span(own[0], own[-1] + 1)))
+    return tuple(out)
 
 
-def cache_ids(
-    ids: Sequence[int], placeholders: Sequence[int], spans: Sequence[Span], contents: Sequence[str]
-) -> list[int]:
-    """ids with every placeholder replaced by a negative id of its medium's content (hex sha256 per medium).
+def cache_ids(ids: Sequence[int], media: Sequence[PlacedMedia], *, apart: bool = True) -> list[int]:
+    """ids with every placeholder replaced by a negative id of its medium's content.
 
-    Without spans every placeholder stands for all media together: nothing of them is shared by part, nothing wrongly.
+    Without spans, or where the model does not see the media apart from each other, every placeholder stands for all
+    media together: nothing of them is shared by part, nothing wrongly.
     Returns [] when there are media but no placeholder to carry them: such a prompt must not be cached.
     """
-    everything = media_id("".join(contents))
-    wanted = set(placeholders)
-    if contents and not any(token in wanted for token in ids):
+    placeholders = {placed.placeholder for placed in media}
+    if media and placeholders.isdisjoint(ids):
         return []
-    out = [everything if token in wanted else token for token in ids]
-    for placeholder, span, content in zip(placeholders, spans, contents, strict=False):
-        own = media_id(content)
-        for i in range(span.start, span.end):
-            if ids[i] == placeholder:
-                out[i] = own
+    together = media_id("".join(placed.content for placed in media))
+    out = [together if token in placeholders else token for token in ids]
+    for placed in media if apart else ():
+        if placed.span is not None:
+            own = media_id(placed.content)
+            for i in range(placed.span.start, placed.span.end):
+                if ids[i] == placed.placeholder:
+                    out[i] = own
     return out

@@ -1,16 +1,16 @@
 """How large the model sees a medium, where a budget of pixels says so. Numpy and Pillow, no MLX; engine thread.
 
 Processors have a budget of their own and are left alone with it, but for two cases: the checkpoint's
-video_preprocessor_config.json may state a budget for each frame (`frame_shortest_edge`, `frame_longest_edge`: least and
-most pixels per frame), since the processor's own is one for all frames of a clip together; and a request may ask for a
-smaller one. Then the pixels are resized here and the processor is told to take them as they are.
+video_preprocessor_config.json may state a budget for each frame (`frame_shortest_edge`, `frame_longest_edge`: minimum
+and maximum of pixels per frame), since the processor's own is one for all frames of a clip together; and a request may
+ask for a smaller one. Then the pixels are resized here and the processor takes them as they are
+(engine.prompt.processor).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.media.resize import resized
 from engine.types import Part
 from engine.types.media import Media, Pixels
 
-_NO_LIMIT = 2**62
+NO_LIMIT = 2**62
 
 LOW_PIXELS = 512 * 512
 LOW_SHARE = 4
@@ -29,16 +29,16 @@ it to the model's own budget."""
 
 @dataclass(frozen=True, slots=True)
 class PixelBudget:
-    """Sides are multiples of factor_px; all frames together hold least to most pixels."""
+    """Sides are multiples of factor_px; all frames together hold min_pixels to max_pixels."""
 
     factor_px: int
-    least: int
-    most: int
+    min_pixels: int
+    max_pixels: int
 
     def within(self, asked: int | None) -> PixelBudget:
         """The smaller of this budget and the one asked for."""
-        most = min(self.most, asked or self.most)
-        return replace(self, least=min(self.least, most), most=most)
+        maximum = min(self.max_pixels, asked or self.max_pixels)
+        return replace(self, min_pixels=min(self.min_pixels, maximum), max_pixels=maximum)
 
     def fit(self, size: tuple[int, int], count: int = 1) -> tuple[int, int]:
         """(width, height) that `count` frames of this size get; a side never falls below one factor.
@@ -47,11 +47,11 @@ class PixelBudget:
         """
         factor, total = self.factor_px, count * size[0] * size[1]
         width, height = (max(factor, round(side / factor) * factor) for side in size)
-        if count * width * height > self.most:
-            scale = math.sqrt(self.most / total)
+        if count * width * height > self.max_pixels:
+            scale = math.sqrt(self.max_pixels / total)
             width, height = (max(factor, math.floor(side * scale / factor) * factor) for side in size)
-        elif count * width * height < self.least:
-            scale = math.sqrt(self.least / total)
+        elif count * width * height < self.min_pixels:
+            scale = math.sqrt(self.min_pixels / total)
             width, height = (math.ceil(side * scale / factor) * factor for side in size)
         return width, height
 
@@ -74,12 +74,12 @@ def sized(
     """
     out = list(media)
     for kind, name in (("image", "image_processor"), ("video", "video_processor")):
-        mine = [i for i, medium in enumerate(media) if medium.kind == kind]
-        inner, per_frame = _own(getattr(processor, name, None)), _per_frame(settings) if kind == "video" else None
-        asked = {i: _asked(parts[i], media[i], inner) for i in mine}
+        of_kind = [i for i, medium in enumerate(media) if medium.kind == kind]
+        inner, per_frame = own_budget(getattr(processor, name, None)), _per_frame(settings) if kind == "video" else None
+        asked = {i: _asked(parts[i], media[i], inner) for i in of_kind}
         if (inner and per_frame) or any(asked.values()):
             # All of a kind: the processor is told once for all of them to leave the size as it is.
-            for i in mine if inner else [i for i in mine if asked[i]]:
+            for i in of_kind if inner else [i for i in of_kind if asked[i]]:
                 size = _size(parts[i], media[i], _budget(media[i], inner, per_frame), asked[i])
                 out[i] = replace(media[i], pixels=resize(media[i].pixels, size), is_sized=True)
     return tuple(out)
@@ -91,8 +91,8 @@ def _size(part: Part, medium: Media, own: PixelBudget, asked: int | None) -> tup
     count = _count(medium)
     budget = own.within(asked)
     size = budget.fit((width, height), count)
-    if asked and count * size[0] * size[1] > asked:  # the least of it, rounded up, is too much
-        size = replace(budget, least=0).fit((width, height), count)
+    if asked and count * size[0] * size[1] > asked:  # its minimum, rounded up, is too much
+        size = replace(budget, min_pixels=0).fit((width, height), count)
     num_pixels = count * size[0] * size[1]
     if asked and num_pixels > asked:
         raise refuse(part, f"{asked:,} pixels are too few; the least that this model can read of it is {num_pixels:,}")
@@ -101,10 +101,10 @@ def _size(part: Part, medium: Media, own: PixelBudget, asked: int | None) -> tup
 
 def _budget(medium: Media, own: PixelBudget | None, per_frame: tuple[int, int] | None) -> PixelBudget:
     if own is None:
-        return PixelBudget(1, 0, _NO_LIMIT)
+        return PixelBudget(1, 0, NO_LIMIT)
     if per_frame is None:
         return own
-    return replace(own, least=_count(medium) * per_frame[0], most=_count(medium) * per_frame[1])
+    return replace(own, min_pixels=_count(medium) * per_frame[0], max_pixels=_count(medium) * per_frame[1])
 
 
 def _count(medium: Media) -> int:
@@ -113,47 +113,26 @@ def _count(medium: Media) -> int:
 
 
 def _asked(part: Part, medium: Media, own: PixelBudget | None) -> int | None:
-    """Most pixels the client wants, None where it leaves that to the model."""
+    """The most pixels the client wants, None where it leaves that to the model."""
     if medium.kind == "video":
         return medium.max_pixels
     low = None
     if part.detail == "low":
-        low = max(own.least, min(LOW_PIXELS, own.most // LOW_SHARE)) if own else LOW_PIXELS
+        low = max(own.min_pixels, min(LOW_PIXELS, own.max_pixels // LOW_SHARE)) if own else LOW_PIXELS
     return min((n for n in (part.max_pixels, low) if n), default=None)
 
 
 def _per_frame(settings: dict[str, Any]) -> tuple[int, int] | None:
-    """Least and most pixels of one frame, if the checkpoint says so."""
-    most = settings.get("frame_longest_edge")
-    return (int(settings.get("frame_shortest_edge") or 0), int(most)) if most else None
+    """Minimum and maximum of pixels of one frame, if the checkpoint says so."""
+    maximum = settings.get("frame_longest_edge")
+    return (int(settings.get("frame_shortest_edge") or 0), int(maximum)) if maximum else None
 
 
-def _own(processor: Any) -> PixelBudget | None:
+def own_budget(processor: Any) -> PixelBudget | None:
     """A processor's own budget; None for families whose sizes do not follow from one."""
     names = ("patch_size", "merge_size", "min_pixels", "max_pixels")
     numbers = [number for name in names if isinstance(number := getattr(processor, name, None), int)]
     if len(numbers) < len(names):
         return None
-    patch, merge, least, most = numbers
-    return PixelBudget(patch * merge, least, most)
-
-
-@contextmanager
-def without_resize(processor: Any, media: tuple[Media, ...]) -> Iterator[None]:
-    """For one prompt: the processor takes media that are sized already as they are."""
-    with ExitStack() as stack:
-        for kind, name in (("image", "image_processor"), ("video", "video_processor")):
-            inner = getattr(processor, name, None)
-            if _own(inner) is not None and any(medium.is_sized for medium in media if medium.kind == kind):
-                stack.enter_context(_unlimited(inner))
-        yield
-
-
-@contextmanager
-def _unlimited(processor: Any) -> Iterator[None]:
-    least, most = processor.min_pixels, processor.max_pixels
-    processor.min_pixels, processor.max_pixels = 1, _NO_LIMIT
-    try:
-        yield
-    finally:
-        processor.min_pixels, processor.max_pixels = least, most
+    patch, merge, minimum, maximum = numbers
+    return PixelBudget(patch * merge, minimum, maximum)

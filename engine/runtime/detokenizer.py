@@ -10,7 +10,7 @@ from typing import Any
 
 from mlx_lm.generate import TextStateMachine
 
-from engine.types import Channel, Delta
+from engine.types import Channel, Delta, GeneratedToken
 
 _CHANNEL: dict[str, Channel] = {"normal": "text", "reasoning": "reasoning"}
 
@@ -48,16 +48,26 @@ class Detokenizer:
             _ = self._stream.last_segment  # reading it moves past that token's text
         self._special_ids = special_ids
         self._state = _state_machine(tokenizer, stop).make_state("reasoning" if reasoning else "normal")
-        self._num_tokens = 0
+        self._tokens: list[GeneratedToken] = []
         self.stopped = False
 
-    def add(self, token: int) -> list[Delta]:
-        """The new text that this token settles, one Delta per channel; often empty. Counts the token either way."""
-        self._num_tokens += 1
-        if token in self._special_ids:
+    def add(self, token: GeneratedToken) -> list[Delta]:
+        """The new text that this token settles, one Delta per channel; often empty. The token goes with the next text
+        either way."""
+        self._tokens.append(token)
+        if token.id in self._special_ids:
             return []
-        self._stream.add_token(token)
+        self._stream.add_token(token.id)
         return self._advance(self._stream.last_segment)
+
+    def skip(self, token: GeneratedToken) -> list[Delta]:
+        """A token without text: the one that ends the answer."""
+        self._tokens.append(token)
+        return []
+
+    def rest(self) -> list[Delta]:
+        """The tokens that no text came after, in a Delta without text."""
+        return [self._delta("", self._state[0] or "normal")] if self._tokens else []
 
     def finish(self) -> list[Delta]:
         """The rest, when the answer ended for another reason than a stop string."""
@@ -78,5 +88,5 @@ class Detokenizer:
         return [self._delta(piece, name) for name, piece in segments if piece and name is not None]
 
     def _delta(self, text: str, state: str) -> Delta:
-        num_tokens, self._num_tokens = self._num_tokens, 0
-        return Delta(text, _CHANNEL.get(state, "text"), num_tokens)
+        tokens, self._tokens = tuple(self._tokens), []
+        return Delta(text, _CHANNEL.get(state, "text"), tokens)

@@ -16,20 +16,33 @@ GROWTH_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
+class ModelMemory:
+    """What one model takes: num_bytes of weights, and token_bytes for the KV of one token of one row (0: not known)."""
+
+    num_bytes: int
+    token_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """Bytes for stored KV and for rows. row_tokens: the rows' bytes in tokens, None when a token's size is unknown."""
+    """One model's share. stored_bytes: for stored KV and features. row_tokens: KV tokens of its running rows, None when
+    a token's size is not known."""
 
     stored_bytes: int
-    row_bytes: int
     row_tokens: int | None
 
 
-def share(device_bytes: int, utilization: float, model_bytes: int, stored_bytes: int, token_bytes: int) -> MemoryBudget:
-    """utilization: share of the device's memory that may be used, 0 to 1. token_bytes: KV of one token of one row."""
-    rest = max(0, int(device_bytes * utilization) - model_bytes)
-    stored = min(stored_bytes, rest // 2)
-    rows = rest - stored
-    return MemoryBudget(stored, rows, rows // token_bytes if token_bytes else None)
+def share(
+    device_bytes: int, utilization: float, models: Sequence[ModelMemory], stored_bytes: int
+) -> tuple[MemoryBudget, ...]:
+    """A share for each model: they divide what the weights of all leave evenly.
+
+    utilization: share of the device's memory that may be used, 0 to 1. stored_bytes: what was asked for, all together.
+    """
+    rest = max(0, int(device_bytes * utilization) - sum(model.num_bytes for model in models))
+    stored = min(stored_bytes, rest // 2) // len(models)
+    rows = rest // len(models) - stored
+    return tuple(MemoryBudget(stored, rows // m.token_bytes if m.token_bytes else None) for m in models)
 
 
 def padded_tokens(lengths: Sequence[int]) -> int:

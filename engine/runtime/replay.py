@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from engine.bounded import BoundedCache
 from engine.errors import Conflict, EngineError, ModelNotFound
-from engine.types import Delta, Done, Event, Replay, Request, Sampling, Snapshot
+from engine.types import Completion, Done, Replay, Request, Sampling, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +45,23 @@ class _Kept:
 class Replayer:
     """Remembers the last requests with a hit and replays them: one by name, or a share of all when nothing else runs.
 
-    stream and snapshot are the engine's; report is told of each comparison, True for a mismatch. share of hits: 0 to 1.
+    complete and snapshot are the engine's; report is told of each comparison, True for a mismatch. share of hits: 0 to
+    1.
     """
 
     def __init__(
         self,
-        stream: Callable[[Request], AsyncIterator[Event]],
+        complete: Callable[[Request], Awaitable[Completion]],
         snapshot: Callable[[], Snapshot],
         report: Callable[[bool], Awaitable[None]],
         share: float = 0.0,
     ) -> None:
-        self._stream = stream
+        self._complete = complete
         self._snapshot = snapshot
         self._report = report
         self._share = share
         self._due = 0.0
-        self._kept: dict[str, _Kept] = {}
+        self._kept: BoundedCache[str, _Kept] = BoundedCache(_MAX_KEPT, _MAX_KEPT_BYTES, lambda kept: kept.num_bytes)
         self._waiting: deque[str] = deque(maxlen=_MAX_KEPT)
         self._task: asyncio.Task[None] | None = None
 
@@ -68,15 +70,18 @@ class Replayer:
         if not done.usage.cached_tokens or request.source == "replay":
             return
         kept = _Kept(request, _contents(done), done.usage.prompt_tokens, _num_bytes(request))
-        self._kept[request.id] = kept
-        while len(self._kept) > _MAX_KEPT or sum(k.num_bytes for k in tuple(self._kept.values())) > _MAX_KEPT_BYTES:
-            self._kept.pop(next(iter(self._kept)), None)
+        self._kept.put(request.id, kept)
         self._due += self._share
         if self._due >= 1.0:
             self._due -= 1.0
             self._waiting.append(request.id)
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._replay_waiting())
+
+    def forget(self) -> None:
+        """Keep no request: none of the last ones can be replayed any more."""
+        self._kept.clear()
+        self._waiting.clear()
 
     async def replay(self, request_id: str) -> Replay:
         """See Engine.replay."""
@@ -91,39 +96,34 @@ class Replayer:
         card = self._snapshot().model
         context = card.context_tokens if card else kept.prompt_tokens + MAX_TOKENS
         request = as_replay(kept.request, max(1, min(MAX_TOKENS, context - kept.prompt_tokens)))
-        warm_text, warm = await self._run(request, kept)
-        cold_text, cold = await self._run(replace(request, reuse=False), kept)
+        warm = await self._run(request, kept)
+        cold = await self._run(replace(request, reuse=False), kept)
         found = Replay(
             request_id=request_id,
             warm_tokens=warm.token_ids,
             cold_tokens=cold.token_ids,
-            warm_text=warm_text,
-            cold_text=cold_text,
-            warm_ttft_ms=warm.timing.ttft_ms,
-            cold_ttft_ms=cold.timing.ttft_ms,
-            prompt_tokens=cold.usage.prompt_tokens,
-            reused_tokens=warm.usage.cached_tokens,
-            margins=tuple(zip(warm.margins, cold.margins, strict=False)),
+            warm_text=warm.text,
+            cold_text=cold.text,
+            warm_ttft_ms=warm.done.timing.ttft_ms,
+            cold_ttft_ms=cold.done.timing.ttft_ms,
+            prompt_tokens=cold.done.usage.prompt_tokens,
+            reused_tokens=warm.done.usage.cached_tokens,
+            margins=tuple(zip(_margins(warm), _margins(cold), strict=False)),
             rounding=_ROUNDING.get(card.dtype if card else "", _COARSE_ROUNDING),
         )
         await self._tell(found)
         return found
 
-    async def _run(self, request: Request, kept: _Kept) -> tuple[str, Done]:
-        """The text and the end of one run. Raises Conflict when a medium is not what it was."""
-        text: list[str] = []
-        async for event in self._stream(request):
-            if isinstance(event, Delta):
-                text.append(event.text)
-            else:
-                done = event
-        if _contents(done) != kept.contents:
+    async def _run(self, request: Request, kept: _Kept) -> Completion:
+        """One run. Raises Conflict when a medium is not what it was."""
+        completion = await self._complete(request)
+        if _contents(completion.done) != kept.contents:
             raise Conflict(
                 "A picture or clip of this request has changed since: the same file or address now holds something "
                 "else, so the answers would not be about the same.",
                 code="media_changed",
             )
-        return "".join(text), done
+        return completion
 
     async def _tell(self, found: Replay) -> None:
         if found.verdict == "nothing_reused":
@@ -160,8 +160,14 @@ def as_replay(request: Request, max_tokens: int) -> Request:
         max_tokens=max_tokens,
         min_tokens=0,
         stop=(),
-        first_logprobs=0,
+        n=1,
+        logprobs=2,
     )
+
+
+def _margins(completion: Completion) -> list[float]:
+    """For each token, by how much the likeliest one's log-probability was above the second best one's."""
+    return [token.top[0][1] - token.top[1][1] for token in completion.tokens if len(token.top) > 1]
 
 
 def _contents(done: Done) -> tuple[str, ...]:

@@ -1,128 +1,92 @@
-"""Who waits, who is prefilled next, who decodes. Pure Python, no MLX; owned by the engine thread.
+"""Who waits, who is prefilled next, who decodes: what the next step of the engine does, as a plan. Pure Python.
 
-    submit ──> waiting ──admit──> prefill ──ready──> decode ──> finished
-                  └───────────── cancel, at any stage ─────────────┘
+    submit ──> waiting ──admit──> prefill ──joined──> decode ──> finished
+                  │              ↑     ↓                            │
+                  │             restoring, from disk                │
+                  └────────────── cancel, at any stage ─────────────┘
 
 Admission is first in, first out. Prompts in prefill take turns chunk by chunk, so a short prompt behind a long one
-starts after a chunk of it, not after all of it.
+starts after a chunk of it, not after all of it. Those that are restored take their turns among them.
+
+`plan` decides and computes nothing; the worker executes and decides nothing. A plan is made of counts of tokens and
+rows, never of the clock, so another process that holds the same sequences can execute the same plan.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
-from engine.errors import Busy, EngineError
 from engine.runtime.memory import padded_tokens
-from engine.types import Event, Request, Stage
+from engine.runtime.sequence import Sequence
 
-
-@dataclass(eq=False)
-class Sequence:
-    """A request that the scheduler holds. Times in seconds of time.perf_counter.
-
-    post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
-    row is the engine's own state for it (prompt, KV, detokenizer), opaque here. granted: there is memory for it.
-    """
-
-    id: str
-    request: Request
-    post: Callable[[Event | EngineError], None]
-    accepted_s: float
-    submitted_s: float
-    media: tuple[Any, ...] = ()
-    stage: Stage = "waiting"
-    num_prompt: int = 0
-    num_cached: int = 0
-    num_prefilled: int = 0
-    num_generated: int = 0
-    started_s: float = 0.0
-    first_token_s: float = 0.0
-    row: Any = None
-    granted: bool = False
-
-
-# What the engine thread can be told.
+_TURN_TOKENS = 16
+"""What a prompt's turn costs beside its tokens, in tokens: many prompts reused whole do not hold up steps for ever."""
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
+class OpenPrompt:
+    """Build the prompt of a sequence, look it up in the prefix cache, run the encoders; then compute its first chunk,
+    of at most num_tokens, which `chunk` plans once the prompt is known. Where a part of it is on disk, only its reading
+    begins in this turn."""
+
     sequence: Sequence
+    num_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
-    request_id: str
+class RestorePrompt:
+    """Hand in the next share of what was read from disk for a sequence. After the last one it is opened, see above."""
 
-
-CacheAction = Literal[
-    "blocks", "sizes", "block", "clear", "pin", "unpin", "drop",
-    "features", "pin_features", "unpin_features", "drop_features", "verified", "mismatch",
-]  # fmt: skip
+    sequence: Sequence
+    num_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class CacheCommand:
-    """Look at what the cache holds or change it, between two steps. key: of a block or of features; reply gets what
-    `action` returns.
+class PrefillChunk:
+    """Compute the KV of prompt tokens [start, end). keep: store a snapshot at `end`. join: compute the rest of the
+    prompt, too, draw the first token, and let the rows join the batch."""
 
-    "blocks" -> list[BlockInfo]; "sizes" -> the same without text, which costs the thread far less; "block" -> one
-    BlockInfo or None; "clear" -> None; "pin", "unpin", "drop" -> bool, False when there is no such block;
-    "features" -> list[FeatureInfo]; "pin_features", "unpin_features", "drop_features" -> bool, likewise;
-    "verified", "mismatch" -> None: counts a replay.
-    """
-
-    action: CacheAction
-    key: bytes
-    reply: Future[Any]
+    sequence: Sequence
+    start: int
+    end: int
+    keep: bool
+    join: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PreflightCommand:
-    """Say what a request would cost (engine.runtime.preflight). reply gets a Preflight without pictures."""
-
-    request: Request
-    media: tuple[Any, ...]
-    reply: Future[Any]
+class DecodeStep:
+    """One token for every row of the batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    pass
-
-
-Command = Submit | Cancel | CacheCommand | PreflightCommand | Stop
-
-TokenObserver = Callable[[Any, Sequence, Any], None]
-"""Looks on from the engine thread (engine.measure.selftest): (Loaded, sequence, models.batch.Token) at every token,
-before the reader gets it. It must not raise."""
+Plan = OpenPrompt | RestorePrompt | PrefillChunk | DecodeStep
 
 
 @dataclass
 class Scheduler:
-    """Queues of sequences, by the limits of EngineConfig.
+    """Queues of sequences, by the limits of EngineConfig. Engine thread only.
 
     Prompts are read ahead of a full batch by no more than prefill_batch_size: their KV waits in memory.
-    max_row_tokens: KV tokens, padding included, that fit in memory; None when that is not known. A prompt that does not
-    fit beside the others waits, and no other is opened meanwhile; one alone always goes.
+    whole_prompt: of this family a prompt is never cut. max_row_tokens: KV tokens, padding included, that fit in memory;
+    None when that is not known. A prompt that does not fit beside the others waits, and no other is opened meanwhile;
+    one alone always goes.
     """
 
     max_num_seqs: int
-    max_queue: int
     chunk_tokens: int
     prefill_batch_size: int = 8
     completion_batch_size: int = 32
     idle_chunk_tokens: int = 2048
     max_row_tokens: int | None = None
+    whole_prompt: bool = False
     waiting: deque[Sequence] = field(default_factory=deque)
     prefilling: deque[Sequence] = field(default_factory=deque)
-    decoding: dict[str, Sequence] = field(default_factory=dict)
+    decoding: list[Sequence] = field(default_factory=list)
+    tokens_since_step: int = 0
 
     def __iter__(self) -> Iterator[Sequence]:
-        yield from self.decoding.values()
+        yield from self.decoding
         yield from self.prefilling
         yield from self.waiting
 
@@ -130,16 +94,14 @@ class Scheduler:
         return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence. Raises Busy when max_queue sequences wait already."""
-        if len(self.waiting) >= self.max_queue:
-            raise Busy(f"The queue is full: {self.max_queue} requests are waiting. Try again in a moment.")
+        """Queue a sequence. How many may wait is bounded at the door (engine.runtime.tickets)."""
         self.waiting.append(sequence)
 
     def admit(self) -> Sequence | None:
         """Move the oldest waiting sequence to prefill if there is room, and return it."""
         ahead = len(self.decoding) + len(self.prefilling)
-        most = min(self.max_num_seqs, self.completion_batch_size + self.prefill_batch_size)
-        if not self.waiting or ahead >= most or len(self.prefilling) >= self.prefill_batch_size:
+        limit = min(self.max_num_seqs, self.completion_batch_size + self.prefill_batch_size)
+        if not self.waiting or ahead >= limit or len(self.prefilling) >= self.prefill_batch_size:
             return None
         sequence = self.waiting.popleft()
         sequence.stage = "prefill"
@@ -147,47 +109,110 @@ class Scheduler:
         return sequence
 
     @property
-    def is_full(self) -> bool:
-        """Whether no more rows may decode. A prompt is then read but for its last token: who has a first token must not
-        wait long for the second."""
-        return len(self.decoding) >= self.completion_batch_size
+    def num_rows(self) -> int:
+        """Answers that decode."""
+        return sum(len(sequence.row_tokens) for sequence in self.decoding)
+
+    def is_full(self, sequence: Sequence) -> bool:
+        """Whether the rows of this sequence may not decode yet. Its prompt is then read but for its last token: who
+        has a first token must not wait long for the second."""
+        num_rows = self.num_rows
+        return num_rows > 0 and num_rows + sequence.request.n > self.completion_batch_size
+
+    def plan(self) -> Plan | None:
+        """What to do next, None when there is nothing. The caller executes it and says what came of it
+        (`opened`, `restoring`, `restored`, `prefilled`, `joined`, `stepped`) before it asks for more."""
+        if self.step_is_due():
+            if self.decoding:
+                return DecodeStep()
+            self.stepped()
+        turn = self.next_prefill()
+        if turn is None:
+            return DecodeStep() if self.decoding else None
+        sequence, num_tokens = turn
+        if sequence.is_open:
+            return self.chunk(sequence, num_tokens)
+        return (OpenPrompt if sequence.restore is None else RestorePrompt)(sequence, num_tokens)
+
+    def step_is_due(self) -> bool:
+        """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together."""
+        return self.tokens_since_step >= max(1, self.chunk_tokens // 2)
 
     def next_prefill(self) -> tuple[Sequence, int] | None:
         """The sequence whose turn it is and the most tokens to compute for it now."""
         alone = len(self.prefilling) == 1 and not self.decoding and not self.waiting
-        held = any(s.row is not None and not self.grant(s) for s in self.prefilling)
+        held = any(s.is_open and not self.grant(s) for s in self.prefilling)
         for _ in range(len(self.prefilling)):
             self.prefilling.rotate(-1)
             sequence = self.prefilling[-1]
-            if self.is_full and sequence.num_prompt and sequence.num_prefilled >= sequence.num_prompt - 1:
+            if sequence.restore is not None and not sequence.restore.ready:
                 continue
-            if sequence.granted or (sequence.row is None and not held):
+            is_read = sequence.is_open and sequence.num_prefilled >= sequence.num_prompt - 1
+            if (self.whole_prompt or is_read) and self.is_full(sequence):
+                continue
+            if sequence.granted or (not sequence.is_open and not held):
                 return sequence, self.idle_chunk_tokens if alone else self.chunk_tokens
         return None
+
+    def chunk(self, sequence: Sequence, num_tokens: int) -> PrefillChunk | None:
+        """What is computed of an opened prompt in this turn, at most num_tokens; None while it waits for memory."""
+        if not self.grant(sequence):
+            return None
+        if self.decoding:
+            num_tokens -= self.tokens_since_step
+        start, num_prompt, is_full = sequence.num_prefilled, sequence.num_prompt, self.is_full(sequence)
+        end = num_prompt
+        if not self.whole_prompt:
+            end = min(start + max(1, num_tokens), num_prompt - 1 if is_full else num_prompt)
+        stops = [stop for stop in sequence.stops if start < stop <= end]
+        end = min([end, *stops])
+        keep = end in stops
+        join = end == num_prompt or (keep and end == num_prompt - 1 and not is_full)
+        return PrefillChunk(sequence, start, end, keep, join)
 
     def grant(self, sequence: Sequence) -> bool:
         """Whether an opened prompt may take its memory now. Once granted, it keeps it to its end."""
         if not sequence.granted:
-            others = [s.num_prompt + s.num_generated for s in (*self.decoding.values(), *self.prefilling) if s.granted]
-            needed = padded_tokens([*others, sequence.num_prompt])
+            granted = [s for s in (*self.decoding, *self.prefilling) if s.granted]
+            others = [num_tokens for s in granted for num_tokens in s.row_tokens]
+            needed = padded_tokens([*others, *sequence.row_tokens])
             sequence.granted = not others or self.max_row_tokens is None or needed <= self.max_row_tokens
         return sequence.granted
 
-    def ready(self, sequence: Sequence) -> None:
+    # What came of a step.
+
+    def opened(self) -> None:
+        """A prompt had its turn."""
+        self.tokens_since_step += _TURN_TOKENS
+
+    def restoring(self, sequence: Sequence) -> None:
+        """Its blocks are being read from disk."""
+        sequence.stage = "restoring"
+
+    def restored(self, sequence: Sequence, is_last: bool) -> None:
+        """A share of what is on disk is in memory: running rows take a step before the next share."""
+        self.tokens_since_step = max(self.tokens_since_step, self.chunk_tokens // 2)
+        if is_last:
+            sequence.stage = "prefill"
+
+    def prefilled(self, sequence: Sequence, end: int) -> None:
+        """Prompt tokens up to `end` are computed."""
+        self.tokens_since_step += end - sequence.num_prefilled
+        sequence.num_prefilled = end
+
+    def joined(self, sequence: Sequence) -> None:
         """Its prompt is computed: it decodes from now on."""
         self.prefilling.remove(sequence)
         sequence.stage = "decode"
-        self.decoding[sequence.id] = sequence
+        self.decoding.append(sequence)
+
+    def stepped(self) -> None:
+        """Every row got a token, or there was none."""
+        self.tokens_since_step = 0
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence, whatever its stage."""
-        if sequence.stage == "waiting":
-            self.waiting.remove(sequence)
-        elif sequence.stage == "prefill":
-            self.prefilling.remove(sequence)
-        elif sequence.stage == "decode":
-            del self.decoding[sequence.id]
+        """Forget a sequence, whatever its stage. Nothing happens to one that is not held."""
+        for queue in (self.waiting, self.prefilling, self.decoding):
+            if sequence in queue:
+                queue.remove(sequence)
         sequence.stage = "finished"
-
-    def find(self, request_id: str) -> Sequence | None:
-        return next((s for s in self if s.id == request_id), None)

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
 from engine import device
 from engine.cache.prefix import PrefixCache
-from engine.runtime.admission import Row
-from engine.runtime.scheduler import Scheduler, Sequence
+from engine.runtime.scheduler import Scheduler
+from engine.runtime.sequence import Sequence
 from engine.types import Done, ModelCard, Record, Running, Snapshot, Totals
+
+log = logging.getLogger(__name__)
 
 _PUBLISH_S = 0.1
 _RATE_WINDOW_S = 3.0
 _MAX_RECORDS = 50
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    card: ModelCard
+    scheduler: Scheduler
+    prefix: PrefixCache
+
+
 class EngineStats:
     """Written by the engine thread; what it publishes is frozen and read anywhere."""
 
-    def __init__(self, card: ModelCard, publish: Callable[[Snapshot], None]) -> None:
-        self._card = card
+    def __init__(self, publish: Callable[[Snapshot], None]) -> None:
         self._publish = publish
+        self._models: list[_Model] = []
         self._totals = Totals()
         self._records: deque[Record] = deque(maxlen=_MAX_RECORDS)
         self._recent: deque[tuple[float, int]] = deque()
         self._published_s = 0.0
+        self._process_bytes = 0
+
+    def add(self, card: ModelCard, scheduler: Scheduler, prefix: PrefixCache) -> None:
+        """A model that is served from now on."""
+        self._models.append(_Model(card, scheduler, prefix))
 
     def count(self, **more: int) -> None:
         self._totals = replace(self._totals, **{name: getattr(self._totals, name) + n for name, n in more.items()})
@@ -42,12 +57,10 @@ class EngineStats:
         """Add to the list of ended requests. A replay is nobody's request."""
         if sequence.request.source == "replay":
             return
-        row: Row | None = sequence.row
-        spans = tuple((span.start, span.end) for span in row.prompt.spans) if row else ()
         request = sequence.request
-        done = replace(done, token_ids=())
+        spans = tuple((span.start, span.end) for span in sequence.prompt.spans)
         self._records.appendleft(
-            Record(sequence.id, request.source, request.session, time.time(), done, spans, error, request.tenant)
+            Record(request.id, request.source, request.session, time.time(), done, spans, error, request.tenant)
         )
 
     def _decode_tps(self, now: float) -> float:
@@ -57,27 +70,33 @@ class EngineStats:
         span = now - self._recent[0][0] if self._recent else 0.0
         return sum(n for _, n in self._recent) / span if span > 0.2 else 0.0
 
-    def show(self, scheduler: Scheduler, prefix: PrefixCache, force: bool = False) -> None:
-        """Publish a snapshot, at most ten times a second unless forced."""
+    def show(self, force: bool = False) -> None:
+        """Publish a snapshot, at most ten times a second unless forced. What cannot be read of the machine just now
+        keeps no request from being served: the log says so, and the last snapshot stands."""
         now = time.perf_counter()
         if not force and now - self._published_s < _PUBLISH_S:
             return
         self._published_s = now
-        self._publish(
-            Snapshot(
-                state="ready",
-                device=device.describe(),
-                model=self._card,
-                running=tuple(_running(sequence, now) for sequence in scheduler),
-                totals=self._totals,
-                cache=prefix.stats(),
-                recent=tuple(self._records),
-                active_bytes=mx.get_active_memory(),
-                cache_bytes=mx.get_cache_memory(),
-                peak_bytes=mx.get_peak_memory(),
-                process_bytes=device.process_bytes(),
-                decode_tps=self._decode_tps(now),
-            )
+        try:
+            self._publish(self._snapshot(now))
+        except Exception:
+            log.exception("no snapshot could be made")
+
+    def _snapshot(self, now: float) -> Snapshot:
+        self._process_bytes = device.process_bytes() or self._process_bytes  # the last known
+        return Snapshot(
+            state="ready",
+            device=device.describe(),
+            models=tuple(model.card for model in self._models),
+            running=tuple(_running(sequence, now) for model in self._models for sequence in model.scheduler),
+            totals=self._totals,
+            cache=self._models[0].prefix.stats(),
+            recent=tuple(self._records),
+            active_bytes=mx.get_active_memory(),
+            cache_bytes=mx.get_cache_memory(),
+            peak_bytes=mx.get_peak_memory(),
+            process_bytes=self._process_bytes,
+            decode_tps=self._decode_tps(now),
         )
 
 

@@ -1,259 +1,276 @@
-"""The body of the one engine thread, which owns all MLX: take commands, admit, prefill a chunk, step the batch, emit.
+"""One model's turn on the engine thread: execute what the scheduler plans, hand tokens out, end requests.
 
-Everything here runs on that thread. Commands come in through one queue, events go out through each sequence's `post`,
-state goes out as one frozen Snapshot. No locks.
+Everything here runs on the engine thread.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import groupby
-from queue import Empty, SimpleQueue
 from typing import Any
 
+from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import Busy, EngineError, Internal, Unavailable
-from engine.models import probe, sampling
-from engine.models.batch import NO_ROW, Batch, NewRow, Token
+from engine.errors import EngineError, Internal
+from engine.models import sampling
+from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
-from engine.runtime import memory
-from engine.runtime.admission import Opener, Row
-from engine.runtime.preflight import Preflights
-from engine.runtime.scheduler import (
+from engine.runtime import answer, finish
+from engine.runtime.admission import Admission
+from engine.runtime.commands import (
+    Answered,
     CacheCommand,
     Cancel,
-    Command,
+    ChangeBlock,
+    ChangeFeatures,
+    ClearCache,
+    CountReplay,
+    GetBlock,
+    ListBlocks,
+    ListFeatures,
     PreflightCommand,
-    Scheduler,
-    Sequence,
-    Stop,
     Submit,
     TokenObserver,
 )
+from engine.runtime.memory import MemoryBudget
+from engine.runtime.preflight import Preflights
+from engine.runtime.rows import Rows
+from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
+from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
-from engine.types import Delta, FinishReason, Snapshot
+from engine.types import CacheTrace, FinishReason
 
 log = logging.getLogger(__name__)
-
-_IDLE_S = 1.0
-_TURN_TOKENS = 16
-"""What a prompt's turn costs beside its tokens, in tokens: many prompts reused whole do not hold up steps for ever."""
 
 _MAX_GAP_S = 0.05
 _MAX_GAP_STEPS = 1.0
 """For an encoder running rows wait no longer than this, or as long as so many of their steps take, and one layer."""
 
+_FAILED_PROMPT = "The model failed on this prompt; the server's log has the cause."
+_FAILED_STEP = "The model failed while answering; the server's log has the cause."
+
 
 class Worker:
-    """Runs one loaded model until Stop."""
+    """One loaded model, its prefix cache, its batch and the requests for it."""
 
     def __init__(
         self,
         config: EngineConfig,
         loaded: Loaded,
-        inbox: SimpleQueue[Command],
-        publish: Callable[[Snapshot], None],
-        watch: TokenObserver | None = None,
+        budget: MemoryBudget,
+        stats: EngineStats,
+        observer: TokenObserver | None = None,
     ) -> None:
         self._config = config
-        self._watch = watch
+        self._observer = observer
         self._loaded = loaded
-        self._inbox = inbox
-        self._max_rows = 1 if loaded.family.serial else config.completion_batch_size
-        budget = self._memory()
-        stored = config.cache.within(budget.stored_bytes)
+        max_rows = 1 if loaded.family.serial else config.completion_batch_size
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
-            max_queue=config.max_queue,
             chunk_tokens=config.prefill_chunk_tokens,
             prefill_batch_size=config.prefill_batch_size,
-            completion_batch_size=self._max_rows,
+            completion_batch_size=max_rows,
             max_row_tokens=budget.row_tokens,
+            whole_prompt=loaded.family.whole_prompt,
         )
-        self._prefix = PrefixCache(stored, scope=loaded.fingerprint)
-        loaded.adapter.interleave(lambda: len(self._batch) > 0, self._step_in_between)
+        self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
+        loaded.adapter.interleave(lambda: len(self._rows) > 0, self._step_in_between)
+        self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
-        self._batch = self._new_batch()
-        self._by_row: dict[int, Sequence] = {}
-        self._opener = Opener(config, loaded, self._prefix)
+        self._rows = Rows(
+            lambda: Batch(loaded.adapter, loaded.stop_ids, max_rows),
+            lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
+        )
+        self._admission = Admission(config, loaded, self._prefix)
         self._preflights = Preflights(config, loaded, self._prefix)
-        self._tally = EngineStats(loaded.card, publish)
+        self._stats = stats
+        stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
-        self._since_step = 0
-        self._opener.warm_up()
+        self._admission.warm_up()
 
-    def run(self) -> None:
-        """Serve until Stop comes. Sequences still held then end with an error."""
-        self._show(force=True)
-        try:
-            while self._take_commands():
-                if sequence := self._scheduler.admit():
-                    log.debug("%s admitted", sequence.id)
-                if not self._prefill_turn() or self._step_is_due():
-                    self._decode_step()
-                self._preflights.turn()
-                self._show()
-        finally:
-            for sequence in list(self._scheduler):
-                self._fail(sequence, Unavailable("The server is shutting down."))
-            self._preflights.close(Unavailable("The server is shutting down."))
-            self._batch.close()
-            self._prefix.close()
+    @property
+    def is_idle(self) -> bool:
+        return not len(self._scheduler) and not len(self._preflights)
 
-    def _show(self, force: bool = False) -> None:
+    def turn(self) -> bool:
+        """One step of the plan, and one preflight. A failure fails the requests it was about and no others. False when
+        there was nothing to do: nobody is here, or all wait for the disk."""
+        if sequence := self._scheduler.admit():
+            log.debug("%s admitted", sequence.id)
+        step = self._scheduler.plan()
+        if isinstance(step, DecodeStep):
+            self._decode_step()
+        elif step is not None:
+            self._prompt_step(step)
+        has_preflight = self._preflights.turn()
+        self.show()
+        return step is not None or has_preflight
+
+    def idle(self) -> None:
+        """Nothing to do: use the moment. Returns within some 20 ms."""
+        self._prefix.idle()
+        self.show(force=True)
+
+    def show(self, force: bool = False) -> None:
         """Publish a snapshot, at most ten times a second unless forced."""
-        self._tally.show(self._scheduler, self._prefix, force)
+        self._stats.show(force)
 
-    # commands
+    def recover(self) -> None:
+        """After a turn that failed in an unforeseen place: nothing it may have left half done is used again. Everyone
+        who had a part in it gets an error; who only waits goes on waiting."""
+        self._rows.drop()
+        for sequence in [*self._scheduler.decoding, *self._scheduler.prefilling]:
+            self._fail(sequence, Internal(_FAILED_STEP))
+        self._scheduler.stepped()
 
-    def _take_commands(self) -> bool:
-        """Handle what has come in; wait for something when there is no work. False on Stop."""
-        while True:
-            try:
-                idle = not len(self._scheduler) and not len(self._preflights)
-                command = self._inbox.get(timeout=_IDLE_S) if idle else self._inbox.get_nowait()
-            except Empty:
-                if not idle:
-                    return True
-                self._prefix.idle()
-                self._show(force=True)
-                continue
-            if isinstance(command, Stop):
-                return False
-            if isinstance(command, Submit):
-                self._submit(command.sequence)
-            elif isinstance(command, Cancel):
-                self._cancel(command.request_id)
-            elif isinstance(command, PreflightCommand):
+    def close(self, error: EngineError) -> None:
+        """End everything that is still held with this error, and let go of memory and files."""
+        for sequence in list(self._scheduler):
+            self._fail(sequence, error)
+        self._preflights.close(error)
+        self._rows.close()
+        self._prefix.close()
+
+    # -- commands
+
+    def handle(self, command: Submit | Cancel | Answered) -> None:
+        """Carry out a command."""
+        match command:
+            case Submit(sequence=sequence):
+                self._stats.count(requests=1)
+                self._scheduler.submit(sequence)
+            case Cancel(sequence=sequence):
+                self._cancel(sequence)
+            case PreflightCommand():
                 self._preflights.add(command)
-            elif command.reply.set_running_or_notify_cancel():
-                self._cache_command(command)
+            case _:
+                if command.reply.set_running_or_notify_cancel():
+                    self._cache_command(command)
 
-    def _submit(self, sequence: Sequence) -> None:
-        self._tally.count(requests=1)
-        try:
-            self._scheduler.submit(sequence)
-        except Busy as e:
-            self._tally.count(failed=1)
-            sequence.post(e)
-
-    def _cancel(self, request_id: str) -> None:
-        sequence = self._scheduler.find(request_id)
-        if sequence is None:
+    def _cancel(self, sequence: Sequence) -> None:
+        if sequence.stage == "finished":
             return
         self._forget(sequence)
-        self._tally.count(cancelled=1)
-        done = self._opener.done(sequence, "cancelled")
-        self._tally.record(sequence, done)
-        self._show(force=True)
+        self._stats.count(cancelled=1)
+        done = finish.done(sequence, "cancelled", self._trace(sequence))
+        self._stats.record(sequence, done)
+        self.show(force=True)
         sequence.post(done)
 
     def _cache_command(self, command: CacheCommand) -> None:
         try:
-            done = self._on_cache(command)
+            result = self._on_cache(command)
         except Exception:
-            log.exception("the cache failed on %r", command.action)
+            log.exception("the cache failed on %s", type(command).__name__)
             command.reply.set_exception(Internal("The cache could not do that; the server's log has the cause."))
         else:
-            command.reply.set_result(done)
+            command.reply.set_result(result)
 
     def _on_cache(self, command: CacheCommand) -> Any:
-        if command.action in ("blocks", "sizes"):
-            return self._prefix.blocks(self._opener.decode if command.action == "blocks" else None)
-        if command.action == "block":
-            return self._prefix.block(command.key, self._opener.decode)
-        if command.action == "features":
-            return self._prefix.features.infos()
-        done = self._prefix.apply(command.action, command.key)
-        if command.action == "clear":
-            self._loaded.grids.clear()
-        self._show(force=True)  # before the answer: who gets it looks at the snapshot next
-        return done
+        prefix = self._prefix
+        match command:
+            case ListBlocks(with_text=with_text):
+                return prefix.blocks(self._admission.decode if with_text else None)
+            case GetBlock(key=key):
+                return prefix.block(key, self._admission.decode)
+            case ListFeatures():
+                return prefix.features.infos()
+            case ClearCache():
+                prefix.clear()
+                self._loaded.grids.clear()
+                changed = None
+            case CountReplay(mismatch=mismatch):
+                prefix.count_replay(mismatch)
+                changed = None
+            case ChangeBlock(action=action, key=key):
+                changed = prefix.drop_block(key) if action == "drop" else prefix.pin_block(key, action == "pin")
+            case ChangeFeatures(action=action, key=key):
+                changed = prefix.drop_features(key) if action == "drop" else prefix.pin_features(key, action == "pin")
+        self.show(force=True)  # before the answer: who gets it looks at the snapshot next
+        return changed
 
-    # prefill
+    # -- prompts
 
-    def _prefill_turn(self) -> bool:
-        """Prompt work for the sequence whose turn it is: open it, if that is to be done, and compute one chunk, or what
-        is left of one since the last step. False when there was none."""
-        turn = self._scheduler.next_prefill()
-        if turn is None or (self._loaded.family.whole_prompt and self._scheduler.is_full):
-            return False
-        sequence, num_tokens = turn
-        if len(self._batch):
-            num_tokens -= self._since_step
-        self._since_step += _TURN_TOKENS
+    def _prompt_step(self, step: OpenPrompt | RestorePrompt | PrefillChunk) -> None:
+        """Prompt work for one sequence: open or restore it, where that is to be done, and compute one chunk."""
+        sequence = step.sequence
+        self._scheduler.opened()
         try:
-            if sequence.row is None:
-                sequence.row = self._opener.open(sequence)
-                if not self._scheduler.grant(sequence):
-                    log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
-                    return False
-            self._prefill(sequence, num_tokens)
-        except EngineError as e:
-            self._fail(sequence, e)
+            chunk = step if isinstance(step, PrefillChunk) else self._open(step)
+            if chunk is not None:
+                self._prefill(chunk)
+        except EngineError as error:
+            self._fail(sequence, error)
         except Exception:
             log.exception("%s failed in prefill", sequence.id)
-            self._fail(sequence, Internal("The model failed on this prompt; the server's log has the cause."))
-        return True
+            self._fail(sequence, Internal(_FAILED_PROMPT))
 
-    def _prefill(self, sequence: Sequence, num_tokens: int) -> None:
+    def _open(self, step: OpenPrompt | RestorePrompt) -> PrefillChunk | None:
+        """Its first chunk; None where it has to wait for memory, or more of it comes from disk."""
+        sequence = step.sequence
+        if isinstance(step, OpenPrompt):
+            self._admission.prepare(sequence)
+            if sequence.restore is not None:
+                self._scheduler.restoring(sequence)
+                return None
+        elif sequence.restore is not None:
+            is_last = sequence.restore.turn()
+            self._scheduler.restored(sequence, is_last)
+            if not is_last:
+                return None
+        self._admission.open(sequence)
+        chunk = self._scheduler.chunk(sequence, step.num_tokens)
+        if chunk is None:
+            log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
+        return chunk
+
+    def _prefill(self, chunk: PrefillChunk) -> None:
         """A chunk of the prompt; the last one gives the first token, too, so it waits for room in the batch."""
-        row: Row = sequence.row
-        start, end = sequence.num_prefilled, sequence.num_prompt
-        if not self._loaded.family.whole_prompt:
-            end = min(start + num_tokens, end - 1 if self._scheduler.is_full else end)
-        stops = [stop for stop in (row.lease and row.lease.stops) or () if start < stop <= end]
-        end = min([end, *stops])
-        if start < end < sequence.num_prompt:
-            self._loaded.adapter.prefill(row.prompt.ids, (start, end), row.cache, row.features)
-            sequence.num_prefilled = end
-        if end in stops:
-            self._keep(row, row.prompt.cache_ids[:end], row.cache)
-            if end == sequence.num_prompt - 1 and not self._scheduler.is_full:
-                end = sequence.num_prompt
-        if end == sequence.num_prompt:
+        sequence = chunk.sequence
+        if chunk.start < chunk.end < sequence.num_prompt:
+            span = (chunk.start, chunk.end)
+            self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
+            self._scheduler.prefilled(sequence, chunk.end)
+        if chunk.keep:
+            self._store(sequence, sequence.prompt.cache_ids[: chunk.end], sequence.cache)
+        if chunk.join:
             self._join(sequence)
-        self._since_step += end - start
 
     def _join(self, sequence: Sequence) -> None:
-        """The rest of the prompt, and the first token."""
-        row: Row = sequence.row
-        logits = self._loaded.adapter.finish(row.prompt.ids, sequence.num_prefilled, row.cache, row.features)
-        sequence.num_prefilled = sequence.num_prompt
-        token = self._batch.add(
-            NewRow(
-                prompt=row.prompt.ids,
-                cache=row.cache,
-                logits=logits,
-                sampler=sampling.make_sampler(row.sampling, sequence.request.forced),
-                max_tokens=row.max_tokens,
-                processors=self._processors(sequence),
-            )
-        )
-        row.batch_row = token.row
-        if token.row != NO_ROW:
-            self._by_row[token.row] = sequence
-        self._scheduler.ready(sequence)
-        self._hand_out([(sequence, token)])
-        # Dozens of MB for a clip, and read for the last time: the self-test looks at them at the first token.
-        row.features, row.prompt = None, replace(row.prompt, inputs={})
+        """The rest of the prompt and the first token of every choice; then they are rows of the batch."""
+        start = sequence.num_prefilled
+        logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
+        self._scheduler.prefilled(sequence, sequence.num_prompt)
+        rows = [(choice, self._add(choice, logits)) for choice in sequence.choices]
+        self._scheduler.joined(sequence)
+        self._hand_out(rows)
+        # Dozens of MB for a clip, and nobody reads them again: the self-test looks at them at the first token.
+        sequence.embeddings, sequence.cache = None, []
+        sequence.prompt = replace(sequence.prompt, inputs={})
 
-    def _processors(self, sequence: Sequence) -> list[sampling.LogitsProcessor]:
-        found = sampling.make_processors(sequence.row.sampling)
+    def _add(self, choice: Choice, logits: Any) -> Token:
+        """A choice's first token; unless it is its last, the choice is a row from now on."""
+        sequence = choice.sequence
+        processors = sampling.make_processors(sequence.sampling)
         if sequence.request.min_tokens:
-            found.append(sampling.MinTokensProcessor(sequence.request.min_tokens, self._loaded.stop_ids))
-        return found
+            processors.append(sampling.MinTokensProcessor(sequence.request.min_tokens, self._loaded.stop_ids))
+        is_last = choice is sequence.choices[-1]
+        return self._rows.add(
+            choice,
+            NewRow(
+                prompt=sequence.prompt.ids,
+                cache=sequence.cache if is_last else tensors.fork(sequence.cache),
+                logits=logits,
+                sampler=sampling.make_sampler(sequence.sampling, sequence.request.forced, choice.index),
+                max_tokens=sequence.max_tokens,
+                processors=processors,
+            ),
+        )
 
-    # decode
-
-    def _step_is_due(self) -> bool:
-        """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together."""
-        return self._since_step >= self._config.prefill_chunk_tokens // 2
+    # -- decoding
 
     def _step_in_between(self) -> None:
         """Called between two layers of an encoder run."""
@@ -261,94 +278,71 @@ class Worker:
             self._decode_step()
 
     def _decode_step(self) -> None:
-        self._since_step = 0
-        if not len(self._batch):
+        """One token for every row. Where that fails, the rows end with an error and a new batch takes their place."""
+        self._scheduler.stepped()
+        if not len(self._rows):
             return
         began_s = time.perf_counter()
-        try:
-            tokens = self._batch.step()
-        except Exception:
-            log.exception("a decode step failed; its rows are dropped")
-            for sequence in list(self._by_row.values()):
-                self._fail(sequence, Internal("The model failed while answering; the server's log has the cause."))
-            self._batch.close()
-            self._batch = self._new_batch()
-            return
+        tokens = self._rows.step()
         self._stepped_s = time.perf_counter()
         self._step_s = self._stepped_s - began_s
-        self._hand_out([(self._by_row[token.row], token) for token in tokens])
+        self._hand_out(tokens)
 
-    def _hand_out(self, tokens: list[tuple[Sequence, Token]]) -> None:
+    def _hand_out(self, tokens: list[tuple[Choice, Token]]) -> None:
         """Each token to its reader."""
-        self._tally.stepped(len(tokens))
-        for sequence, token in tokens:
+        for choice, token in tokens:
             try:
-                self._emit(sequence, token)
+                self._emit(choice, token)
             except Exception:
-                log.exception("%s failed while answering", sequence.id)
-                self._fail(sequence, Internal("The server failed on this answer; its log has the cause."))
+                log.exception("%s failed while answering", choice.sequence.id)
+                self._fail(choice.sequence, Internal("The server failed on this answer; its log has the cause."))
+        self._stats.stepped(len(tokens))
 
-    def _emit(self, sequence: Sequence, token: Token) -> None:
-        row: Row = sequence.row
-        if self._watch is not None:
-            self._watch(self._loaded, sequence, token)
-        row.answer.append(token.token)
-        sequence.num_generated += 1
-        if sequence.request.source == "replay":
-            row.margins.append(sampling.margin(token.logprobs))
-        if sequence.request.forced:
-            row.forced_logprobs.append(float(token.logprobs[token.token].item()))
-        if sequence.num_generated == 1:
-            sequence.first_token_s = time.perf_counter()
-            row.first_logprobs = sampling.likeliest(token.logprobs, sequence.request.first_logprobs)
-        deltas = row.detokenizer.add(token.token) if token.finish != "stop" else []
-        finish: FinishReason | None = "stop" if row.detokenizer.stopped else None
-        if finish is None and token.finish is not None:
-            deltas += row.detokenizer.finish()
-            finish = "stop" if token.finish == "stop" or row.detokenizer.stopped else "length"
-        self._post(sequence, deltas, at_once=finish is not None)
-        is_first, ids = sequence.num_generated == 1, row.prompt.cache_ids
-        if is_first and row.lease and row.lease.stops is None:
-            # Not before: what is kept for later prompts must not hold up this one's first token.
-            self._keep(row, ids, row.cache)
-        row.cache = []
-        if finish is not None:
-            kv = token.kv if token.kv is not None else self._batch.remove(row.batch_row)
-            self._finish(sequence, finish)
-            if not is_first:  # the model has not read that one
-                self._keep(row, ids + row.answer, kv)
-            self._show(force=True)
-
-    def _post(self, sequence: Sequence, deltas: list[Delta], at_once: bool) -> None:
-        """Hand text out, every stream_interval tokens together; the first token never waits."""
-        row: Row = sequence.row
-        row.pending += deltas
-        if not at_once and sequence.num_generated > 1 and sequence.num_generated % self._config.stream_interval:
+    def _emit(self, choice: Choice, token: Token) -> None:
+        sequence = choice.sequence
+        if sequence.stage == "finished":  # another choice of it has failed just now
             return
-        for channel, run in groupby(row.pending, key=lambda delta: delta.channel):
-            pieces = list(run)
-            sequence.post(Delta("".join(d.text for d in pieces), channel, sum(d.num_tokens for d in pieces)))
-        row.pending = []
+        if self._observer is not None:
+            self._observer(self._loaded, choice, token)
+        is_first = not choice.token_ids
+        if not sequence.first_token_s:
+            sequence.first_token_s = time.perf_counter()
+        answer.write(choice, token, self._config.stream_interval)
+        ids = sequence.prompt.cache_ids
+        if is_first and choice.index == 0 and sequence.lease and sequence.lease.stops is None:
+            # Not before: what is kept for later prompts must not hold up this one's first token.
+            self._store(sequence, ids, sequence.cache)
+        if choice.finish_reason is None:
+            return
+        kv = self._rows.leave(choice, token.kv)
+        if all(other.finish_reason for other in sequence.choices):
+            self._finish(sequence)
+        if not is_first:  # the model has not read that one
+            self._store(sequence, ids + choice.token_ids, kv)
+        self.show(force=True)
 
-    def _keep(self, row: Row, cache_ids: list[int], kv: list[Any]) -> None:
-        """Store a row's KV for later prompts; kv holds at least the KV of these tokens."""
-        if row.lease is not None:
-            self._prefix.store(row.lease, cache_ids, kv)
+    def _store(self, sequence: Sequence, cache_ids: list[int], kv: list[Any]) -> None:
+        """Keep a row's KV for later prompts; kv holds at least the KV of these tokens."""
+        if sequence.lease is not None:
+            self._prefix.store(sequence.lease, cache_ids, kv)
 
-    # endings
+    # -- endings
 
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+    def _finish(self, sequence: Sequence) -> None:
+        """Every choice has ended by itself."""
         self._forget(sequence)
-        self._tally.count(
+        reasons = [choice.finish_reason for choice in sequence.choices]
+        reason: FinishReason = reasons[0] or "stop"
+        self._stats.count(
             finished=1,
-            cut_off=int(reason == "length"),
+            cut_off=int("length" in reasons),
             prompt_tokens=sequence.num_prompt,
             completion_tokens=sequence.num_generated,
         )
-        done = self._opener.done(sequence, reason)
-        self._tally.record(sequence, done)
+        done = finish.done(sequence, reason, self._trace(sequence))
+        self._stats.record(sequence, done)
         # Before the reader learns that it is over: what it looks up next must have counted it.
-        self._show(force=True)
+        self.show(force=True)
         log.info(
             "%s %s prompt=%d reused=%d computed=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
             sequence.id, reason, sequence.num_prompt, sequence.num_cached, sequence.num_prompt - sequence.num_cached,
@@ -358,38 +352,34 @@ class Worker:
         sequence.post(done)
 
     def _fail(self, sequence: Sequence, error: EngineError) -> None:
-        self._forget(sequence)
-        self._tally.count(failed=1)
-        self._tally.record(sequence, self._opener.done(sequence, "cancelled"), error.code)
-        log.info("%s failed: %s", sequence.id, error.code)
-        self._show(force=True)
-        sequence.post(error)
+        """End a sequence with an error. The reader gets it whatever else fails here; nothing for one that has ended."""
+        if sequence.stage == "finished":
+            return
+        try:
+            self._forget(sequence)
+            self._stats.count(failed=1)
+            done = finish.done(sequence, "cancelled", self._trace(sequence))
+            self._stats.record(sequence, done, error.code)
+            log.info("%s failed: %s", sequence.id, error.code)
+            self.show(force=True)
+        except Exception:
+            log.exception("%s could not be put away in order", sequence.id)
+        finally:
+            sequence.stage = "finished"
+            sequence.post(error)
 
     def _forget(self, sequence: Sequence) -> None:
-        """Take a sequence out of the queues and the batch."""
-        row: Row | None = sequence.row
-        if row is not None and row.batch_row != NO_ROW:
-            self._batch.remove(row.batch_row)
-            self._by_row.pop(row.batch_row, None)
-        if row is not None and row.lease is not None:
-            self._prefix.end(row.lease)
+        """Take a sequence out of the queues and the batch, and give back what it holds of the prefix cache. Once for
+        each: it has ended from then on."""
         self._scheduler.remove(sequence)
+        try:
+            for choice in sequence.choices:
+                self._rows.leave(choice)
+        finally:
+            if sequence.restore is not None:
+                sequence.restore.close()
+            if sequence.lease is not None:
+                self._prefix.end(sequence.lease)
 
-    # state
-
-    def _memory(self) -> memory.MemoryBudget:
-        """How the memory beside the weights is shared; said in the log where it is less than was asked for."""
-        cache, model_bytes = self._config.cache, self._loaded.card.num_bytes
-        asked = cache.total_bytes
-        token_bytes = probe.token_bytes(self._loaded.adapter)
-        budget = memory.share(probe.device_bytes(), self._config.memory_utilization, model_bytes, asked, token_bytes)
-        if budget.stored_bytes < asked:
-            log.warning(
-                "memory is short: %d MiB for stored KV and features instead of %d",
-                budget.stored_bytes >> 20,
-                asked >> 20,
-            )
-        return budget
-
-    def _new_batch(self) -> Batch:
-        return Batch(self._loaded.adapter, self._loaded.stop_ids, self._max_rows)
+    def _trace(self, sequence: Sequence) -> CacheTrace | None:
+        return finish.trace(sequence, self._config.cache.enabled, self._admission.decode)

@@ -5,6 +5,7 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,12 +16,29 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """One token of an answer. logprob: its natural log-probability, None unless the request asked for it; top: the
+    likeliest tokens at its place as (id, log-probability), the likeliest first, as many as the request asked for."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of answer text. Valid UTF-8; no special tokens, no part of a stop string. num_tokens it took."""
+    """A piece of an answer. text: valid UTF-8; no special tokens, no part of a stop string; may be empty.
+
+    tokens: those that came since the last Delta of this choice; all Deltas of a choice together hold every token of
+    the answer, a stop token included. index: which of the request's n choices this belongs to.
+    finish_reason: set on the last Delta of a choice.
+    """
 
     text: str
     channel: Channel = "text"
-    num_tokens: int = 1
+    tokens: tuple[GeneratedToken, ...] = ()
+    index: int = 0
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,24 +172,76 @@ class CacheTrace:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last event of every stream that does not raise. first_logprobs: (token id, log-probability), see Request.
-    token_ids: the answer's tokens, a stop token included. margins: of a replay, for each token by how much its
-    log-probability was above the second best one's. forced_logprobs: of a forced answer, the log-probability of each
-    of its tokens.
-    """
+    """The last event of every stream that does not raise. finish_reason: that of the first choice."""
 
     finish_reason: FinishReason
     usage: Usage
     timing: Timing
     media: tuple[MediaReceipt, ...] = ()
     trace: CacheTrace | None = None
-    first_logprobs: tuple[tuple[int, float], ...] = ()
-    token_ids: tuple[int, ...] = ()
-    margins: tuple[float, ...] = ()
-    forced_logprobs: tuple[float, ...] = ()
 
 
 Event = Delta | Done
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedChoice:
+    """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
+    in which they were written."""
+
+    text: str
+    reasoning: str
+    raw: str
+    tokens: tuple[GeneratedToken, ...]
+    finish_reason: FinishReason
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The answer's tokens, a stop token included."""
+        return tuple(token.id for token in self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole stream, collected (Engine.complete): every choice by its index, and the last event."""
+
+    choices: tuple[CompletedChoice, ...]
+    done: Done
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].text
+
+    @property
+    def tokens(self) -> tuple[GeneratedToken, ...]:
+        return self.choices[0].tokens
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.choices[0].token_ids
+
+    @classmethod
+    def of(cls, deltas: Iterable[Delta], done: Done) -> Completion:
+        """Put a stream's events together. A choice that was cut off without a last Delta has the request's end."""
+        by_index: dict[int, list[Delta]] = {0: []}
+        for delta in deltas:
+            by_index.setdefault(delta.index, []).append(delta)
+        return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done)
+
+
+def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
+    def joined(channel: Channel) -> str:
+        return "".join(delta.text for delta in deltas if delta.channel == channel)
+
+    tokens = tuple(token for delta in deltas for token in delta.tokens)
+    reasons = [delta.finish_reason for delta in deltas if delta.finish_reason]
+    return CompletedChoice(
+        text=joined("text"),
+        reasoning=joined("reasoning"),
+        raw="".join(delta.text for delta in deltas),
+        tokens=tokens,
+        finish_reason=reasons[-1] if reasons else done.finish_reason,
+    )
 
 
 @dataclass(frozen=True, slots=True)

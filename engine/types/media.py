@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,3 +56,8 @@ class Media:
     def content(self) -> str:
         """What the prefix cache knows it by: the pixels, and the size they were brought to."""
         return f"{self.sha256} {self.pixels.shape}" if self.is_sized else self.sha256
+
+    def without_pixels(self) -> Media:
+        """The same with its memory given back: the shapes of pixels and samples stay, their values are zeros."""
+        pixels = np.broadcast_to(np.uint8(0), self.pixels.shape)
+        return replace(self, pixels=pixels, samples=np.broadcast_to(np.float32(0), self.samples.shape))

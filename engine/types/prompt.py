@@ -1,4 +1,4 @@
-"""The prompt as the model reads it: token ids, where each medium lies in them, and cache ids. Pure Python."""
+"""The prompt as the model reads it: token ids, where each medium lies in them, and cache ids. No MLX."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from engine.types import MediaReceipt
+from engine.types.media import Media
+from engine.types.request import Part
 
 MEDIUM = "▣"
 """Stands for a picture's or a clip's tokens where a prompt is shown as text."""
+
+OTHER_MEDIA = "<other media>"
+"""Stands for them where a cache trace says what another prompt went on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +26,59 @@ class Span:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedMedia:
+    """One medium of a prompt and its place there.
+
+    part: as the client sent it. media: its facts; pixels and samples have no memory of their own any more.
+    placeholder: the token id that stands for it. tokens: how many of those it has. seen_px: (width, height) that the
+    model sees, (0, 0) where unknown. span: None when the processor does not tell the media apart.
+    """
+
+    part: Part
+    media: Media
+    placeholder: int
+    tokens: int
+    seen_px: tuple[int, int]
+    span: Span | None = None
+
+    @property
+    def content(self) -> str:
+        """What its cache id is made from."""
+        return self.media.content
+
+    def ends_by(self, first: int) -> bool:
+        """Whether it is known to lie before token `first` as a whole."""
+        return self.span is not None and self.span.end <= first
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What the model reads.
 
-    ids: token ids with placeholders expanded. cache_ids: the same length, see engine.prompt.cache_ids. spans: one per
-    medium, or none when the processor does not tell them apart. contents: what each medium's cache id is made from.
-    inputs: the processor's other arrays, empty for text.
+    ids: token ids with placeholders expanded. cache_ids: the same length, see engine.prompt.cache_ids.
+    media: in the order in which they were sent, which is that of their spans; all have a span, or none has.
+    inputs: the processor's other arrays, empty for text. processor_ms: what resizing and processing all media took.
     has_pixels: inputs hold all that the model reads; else only where its media lie (engine.models.grids).
     starts_in_reasoning: the template has opened the think block already.
     """
 
     ids: list[int]
     cache_ids: list[int]
-    spans: tuple[Span, ...] = ()
+    media: tuple[PlacedMedia, ...] = ()
     inputs: dict[str, Any] = field(default_factory=dict)
-    receipts: tuple[MediaReceipt, ...] = ()
-    contents: tuple[str, ...] = ()
+    processor_ms: float = 0.0
     has_pixels: bool = True
     starts_in_reasoning: bool = False
 
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """One per medium, or () when they are not known."""
+        return tuple(placed.span for placed in self.media if placed.span is not None)
+
     def has_media_before(self, first: int) -> bool:
         """Whether there are media and all end at or before token `first`: of them nothing is left to read."""
-        return bool(self.spans) and self.spans[-1].end <= first
+        return bool(self.media) and self.media[-1].ends_by(first)
 
     def lacks_pixels(self, first: int) -> bool:
         """Whether media must be read behind the `first` tokens, whose KV is there, and it came without their pixels."""
@@ -53,12 +87,12 @@ class Prompt:
 
 def runs(ids: Sequence[int], placeholder: int) -> list[tuple[int, int]]:
     """[start, end) of each unbroken run of a placeholder."""
-    found = []
-    for is_mine, run in groupby(enumerate(ids), key=lambda pair: pair[1] == placeholder):
-        if is_mine:
+    out = []
+    for is_placeholder, run in groupby(enumerate(ids), key=lambda pair: pair[1] == placeholder):
+        if is_placeholder:
             positions = [position for position, _ in run]
-            found.append((positions[0], positions[-1] + 1))
-    return found
+            out.append((positions[0], positions[-1] + 1))
+    return out
 
 
 def media_id(content: str) -> int:

@@ -93,12 +93,12 @@ class Request:
 
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
     not fit is an error, never clamped in silence.
-    min_tokens: the answer may not end before so many. first_logprobs: how many of the first token's log-probabilities,
-    the likeliest first, come with Done. forced: token ids of an answer that is given whatever the model would say; Done
-    then tells how likely each was (Engine.likelihood).
-    source says who asks ("chat", "api", "bench"), for the tabs; session is an opaque owner id. A "replay"
-    (engine.runtime.replay) is neither listed nor counted as a query, stores nothing, and tells the margins of its
-    tokens.
+    min_tokens: the answer may not end before so many. logprobs: each token comes with its log-probability and with so
+    many of the likeliest tokens at its place; None: without any. n: answers drawn from the one prompt, each with its
+    own random numbers. forced: token ids of an answer that is given whatever the model would say (Engine.likelihood).
+    id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
+    "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
+    counted as a query, and stores nothing.
     tenant: prompts of two tenants never share cached work, nor can one feel by the time taken what the other sent; see
     engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, snapshots, features).
     """
@@ -111,7 +111,8 @@ class Request:
     stop: tuple[str, ...] = ()
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
-    first_logprobs: int = 0
+    logprobs: int | None = None
+    n: int = 1
     forced: tuple[int, ...] = ()
     id: str = ""
     source: str = "api"

@@ -10,7 +10,7 @@ from typing import Literal
 
 from engine.types.events import Done
 
-Stage = Literal["waiting", "prefill", "decode", "finished"]
+Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
 
 
@@ -152,6 +152,7 @@ class DiskStats:
 
     hits: files read back. dropped: what was not written because the writer had too much to do, or it was too large.
     faults: files that could not be written, or were not as they were written. pending: files still being written.
+    failing: the last file could not be written (a full disk, a read-only one); another attempt follows after a pause.
     """
 
     enabled: bool = False
@@ -167,6 +168,7 @@ class DiskStats:
     dropped: int = 0
     faults: int = 0
     evictions: int = 0
+    failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +239,14 @@ class CacheStats:
 class Snapshot:
     """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
 
-    recent: the requests that ended last, newest first.
+    models: those that are loaded. recent: the requests that ended last, newest first.
 
     Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
     """
 
     state: State
     device: DeviceInfo
-    model: ModelCard | None = None
+    models: tuple[ModelCard, ...] = ()
     error: str | None = None
     running: tuple[Running, ...] = ()
     totals: Totals = field(default_factory=Totals)
@@ -255,3 +257,8 @@ class Snapshot:
     peak_bytes: int = 0
     process_bytes: int = 0
     decode_tps: float = 0.0
+
+    @property
+    def model(self) -> ModelCard | None:
+        """The model that serves a request which names none; None while none is loaded."""
+        return self.models[0] if self.models else None

@@ -63,7 +63,7 @@ def agrees(row: dict[str, Any], told: dict[str, Any]) -> None:
     """The page's row says what the API says, to the figures that the page shows."""
     page = said(row)
     for name in ("kind", "decoded", "seen", "tokens"):
-        assert page[name] == told[name], name
+        assert page[name] == told[name], f"the page says another {name}"
     assert told["sha256"].startswith(page["sha256"])
     assert page["times"] == [pytest.approx(frame["time"], abs=0.005) for frame in told["frames"]]
     assert row["shown"] == [told["seen"]] * max(1, len(told["frames"]))
@@ -95,7 +95,7 @@ def test_the_receipt_of_every_request_is_right(person, workbench_url, demo_engin
             assert page["reuse"] == ("reused" if not use["misses"] else "encoded" if not use["hits"] else page["reuse"])
     assert said(rows[0])["reuse"] == "reused", "the follow-up did not look again"
     assert me.page.locator("#chat .receipt[open]").count() == 3, "what was opened stays open"
-    with pytest.raises(AssertionError):  # twin: the other medium's receipt is not taken for this one's
+    with pytest.raises(AssertionError, match="the page says another"):  # twin: the other's receipt
         agrees(rows[0], told[1])
 
 

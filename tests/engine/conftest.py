@@ -33,10 +33,11 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
 
     recorded, emit = Tape(), Worker._emit
 
-    def record(self: Worker, sequence: Any, token: Any) -> None:
-        recorded.prompts[sequence.id] = list(sequence.row.prompt.ids)
+    def record(self: Worker, choice: Any, token: Any) -> None:
+        sequence = choice.sequence
+        recorded.prompts[sequence.id] = list(sequence.prompt.ids)
         recorded.tokens[sequence.id].append(token.token)
-        emit(self, sequence, token)
+        emit(self, choice, token)
 
     monkeypatch.setattr(Worker, "_emit", record)
     return recorded

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from engine.types import Delta, Done, Message, Part, Request, Sampling
+from engine.types import Completion, Delta, Done, GeneratedToken, Message, Part, Request, Sampling
 from tests.pictures import data_url, encode
 
 GREEDY = Sampling(temperature=0.0)
@@ -44,6 +44,19 @@ class Answer:
     done: Done
     deltas: tuple[Delta, ...]
 
+    @property
+    def completion(self) -> Completion:
+        return Completion.of(self.deltas, self.done)
+
+    @property
+    def tokens(self) -> tuple[GeneratedToken, ...]:
+        """Those of the first choice."""
+        return self.completion.tokens
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.completion.token_ids
+
 
 async def ask(engine: Any, request: Request, delay_s: float = 0.0) -> Answer:
     """The whole answer. Checks what holds for every stream: deltas, then exactly one Done, last."""
@@ -55,7 +68,7 @@ async def ask(engine: Any, request: Request, delay_s: float = 0.0) -> Answer:
     *deltas, done = events
     assert isinstance(done, Done)
     assert all(isinstance(delta, Delta) for delta in deltas)
-    assert sum(delta.num_tokens for delta in deltas) <= done.usage.completion_tokens
+    assert sum(len(delta.tokens) for delta in deltas) == done.usage.completion_tokens
     return Answer("".join(delta.text for delta in deltas), done, tuple(deltas))
 
 

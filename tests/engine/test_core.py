@@ -49,7 +49,7 @@ async def test_usage_timing_and_ending_are_true(engine: Any, tape: Tape) -> None
     assert 0 < timing.ttft_ms <= timing.total_ms
     assert timing.prefill_ms > 0
     assert timing.total_ms >= timing.ttft_ms + timing.decode_ms - 0.001
-    assert sum(delta.num_tokens for delta in answer.deltas) == 9
+    assert sum(len(delta.tokens) for delta in answer.deltas) == 9
 
 
 async def test_the_text_is_what_the_tokens_say(engine: Any, tape: Tape, tiny_model: TinyModel) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -124,3 +126,49 @@ print(best)
         float(python(code.replace("sys.argv[1:]", f"[{word!r}]"), MLX_DISABLE_COMPILE="1")) for word in ("fast", "slow")
     )
     assert slow > 4 * fast, f"{slow * 1e3:.1f} ms without, {fast * 1e3:.1f} ms with the preload"
+
+
+class FileOfAPackage(importlib.metadata.PackagePath):
+    """MLX's library, as a package's list of files has it."""
+
+    where: Path
+
+    def locate(self) -> Path:
+        return self.where
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Make it look as if these packages were installed, and the library were as large as `last` says it is."""
+
+    def install(sizes: dict[str, int], last: str) -> None:
+        library = tmp_path / "libmlx.so"
+        library.write_bytes(bytes(sizes[last]))
+
+        def files(name: str) -> list[FileOfAPackage]:
+            file = FileOfAPackage("mlx/lib/libmlx.so")
+            file.where, file.size = library, sizes[name]
+            return [file]
+
+        monkeypatch.setattr(device, "_installed_backends", lambda: dict.fromkeys(sizes, "0.32.4"))
+        monkeypatch.setattr(importlib.metadata, "files", files)
+
+    return install
+
+
+def test_the_cpu_package_installed_over_cuda_is_named_with_the_command_that_mends_it(backends) -> None:
+    backends({"mlx-cuda-13": 20, "mlx-cpu": 10}, last="mlx-cpu")
+    assert not device._has_cuda_mlx()
+    assert "pip install --force-reinstall --no-deps mlx-cuda-13==0.32.4" in device.hints()[-1]
+
+
+def test_cuda_in_place_needs_no_hint(backends) -> None:
+    backends({"mlx-cuda-13": 20, "mlx-cpu": 10}, last="mlx-cuda-13")
+    assert device._has_cuda_mlx()
+    assert device.hints() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a Mac's MLX brings its own library")
+def test_the_backend_that_is_really_installed_is_told_by_its_file() -> None:
+    """A contract: MLX's packages list the one library that they all install."""
+    assert device._brought_the_library(device._backend())

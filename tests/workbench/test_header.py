@@ -11,7 +11,7 @@ from workbench import header, words
 
 DEVICE = DeviceInfo("macOS 26.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
 CARD = ModelCard("demo", "/models/demo", "qwen3_vl", "float32", 2_280_000, 9_120_000, 4096, vision=True, video=True)
-READY = Snapshot("ready", DEVICE, CARD, active_bytes=3 * 2**30, cache_bytes=2**30, process_bytes=2**29)
+READY = Snapshot("ready", DEVICE, (CARD,), active_bytes=3 * 2**30, cache_bytes=2**30, process_bytes=2**29)
 
 
 def test_a_ready_engine():

@@ -15,7 +15,7 @@ CARD = ModelCard("demo", "/demo", "qwen3_vl", "float32", 1, 10 * MB, 4096)
 STATS = CacheStats(
     enabled=True, kv_bytes=3 * MB, snapshot_bytes=1 * MB, feature_bytes=2 * MB, tokens_saved=30, tokens_seen=40
 )
-NOW = Snapshot("ready", DEVICE, CARD, cache=STATS, active_bytes=20 * MB, cache_bytes=5 * MB)
+NOW = Snapshot("ready", DEVICE, (CARD,), cache=STATS, active_bytes=20 * MB, cache_bytes=5 * MB)
 
 
 def charts(history: History, snapshot: Snapshot, now_s: float) -> dict:

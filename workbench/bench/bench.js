@@ -81,8 +81,9 @@
         radio.dataset.words = item.words;
         label.title = item.cannot || item.words;
       });
-      if (!suites.querySelector("input:checked:enabled"))
+      if (!suites.querySelector("input:checked:enabled")) {
         (suites.querySelector('input[value="image"]:enabled') ?? suites.querySelector("input:enabled"))?.click();
+      }
       describe();
       show(form, !value.run);
       run.disabled = Boolean(value.note);
@@ -279,8 +280,9 @@
         setTimeout(() => { delete remove.dataset.sure; remove.textContent = "Delete"; }, 4000);
       });
       const actions = make("div", "actions");
-      for (const suffix of [".csv", ".json"])
+      for (const suffix of [".csv", ".json"]) {
         actions.append(button("quiet", suffix.slice(1).toUpperCase(), () => act("export", node, { suffix })));
+      }
       actions.append(remove);
       node.append(label, actions);
       return node;

@@ -2,8 +2,9 @@
 // Drag across it to zoom, double click or Esc to see all of it; + - and the arrow keys do the same.
 (() => {
   const { make, say, set, show, button, keep } = window.workbenchDraw;
+  const { figures, clock } = window.workbenchWords;
+  const { HEIGHT, LEFT, RIGHT, TOP, BOTTOM, unitOf, range, extent, scales, xMarks, describe } = window.workbenchScales;
   const NS = "http://www.w3.org/2000/svg";
-  const HEIGHT = 210, LEFT = 54, RIGHT = 14, TOP = 10, BOTTOM = 26;
   const ROW = 40, BAR = 12;  // of a chart of bars: a case's words, then a bar for each series
   const NAMES = { noisy: "noisy: its rounds differ by more than 15 %, or others asked meanwhile",
                   false: "the canary failed: not to be believed", running: "still being measured" };
@@ -14,30 +15,6 @@
     return node;
   };
   const place = (node, values) => { for (const [name, value] of Object.entries(values)) set(node, name, value); };
-
-  // --- numbers
-
-  const figures = (value) => {
-    const size = Math.abs(value);
-    if (size >= 1000) return Math.round(value).toLocaleString("en");
-    return String(Number(value.toPrecision(3)));
-  };
-  const BYTES = [[2 ** 30, "GB"], [2 ** 20, "MB"], [2 ** 10, "KB"]];
-  const unitOf = (unit, top) => {
-    if (unit !== "bytes") return [1, unit];
-    return BYTES.find(([size]) => top >= size) ?? [1, "B"];
-  };
-  // The end of an axis and the step of its marks, both round, for about `count` marks.
-  const round = (top, count) => {
-    const rough = (top || 1) / count, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].find((one) => one * power >= rough * 0.999) * power;
-    return [Math.ceil((top || 1) / step - 1e-9) * step, step];
-  };
-  const range = (start, end, step) => {
-    const marks = [];
-    for (let i = Math.ceil(start / step - 1e-9); i * step <= end + step * 1e-6; i += 1) marks.push(i * step);
-    return marks;
-  };
 
   // --- one chart
 
@@ -84,7 +61,7 @@
     const layers = Object.fromEntries([...svg.children].map((layer) => [layer.getAttribute("class"), layer]));
     const said = item.kind === "bars" ? bars(node, layers, item, width) : lines(node, layers, item, width);
     say(unit, said.unit);
-    place(svg, { width, height: said.height, viewBox: `0 0 ${width} ${said.height}`, role: "img", "aria-label": words(item) });
+    place(svg, { width, height: said.height, viewBox: `0 0 ${width} ${said.height}`, role: "img", "aria-label": describe(item) });
     const named = item.series.length > 1;
     const entries = named ? item.series.map((one) => ({ key: one.key, colour: `s-${one.place}`, text: one.name })) : [];
     if (item.bands?.length) entries.push({ key: "band", colour: "band", text: "others were served" });
@@ -98,59 +75,10 @@
     });
   };
 
-  // What the chart shows, for those who do not see it.
-  const words = (item) => {
-    const said = item.series.filter((one) => one.points.length).map((one) => {
-      const ys = one.points.map((point) => point[1]);
-      return `${one.name}: ${ys.length} values from ${figures(Math.min(...ys))} to ${figures(Math.max(...ys))}`;
-    });
-    return `${item.title}, ${item.unit}. ${said.join("; ") || "nothing yet"}`;
-  };
-
   // --- lines
 
-  const extent = (item) => {
-    const xs = item.series.flatMap((one) => one.points.map((point) => point[0]));
-    if (item.x.scale === "log") return [Math.min(1, ...xs) / 1.15, Math.max(2, ...xs) * 1.15];
-    if (item.x.scale === "count") return [0.5, Math.max(1, ...xs) + 0.5];
-    const top = Math.max(0, ...xs) || 1;
-    return [0, item.kind === "time" ? Math.max(top, 10) : top * 1.04];
-  };
-
-  const scales = (node, item, width) => {
-    const [x0, x1] = node.plot.zoom ?? extent(item), log = item.x.scale === "log";
-    const at = log ? Math.log2 : (x) => x, back = log ? (x) => 2 ** x : (x) => x;
-    const span = at(x1) - at(x0) || 1, wide = width - LEFT - RIGHT;
-    const seen = item.series.flatMap((one) => one.points.filter(([x]) => x >= x0 && x <= x1).map((point) => point[1]));
-    const most = Math.max(0, ...seen), [divide, unit] = unitOf(item.unit, most);
-    const [top, step] = round(most / divide, 4), tall = HEIGHT - TOP - BOTTOM;
-    return {
-      x0, x1, divide, unit, step, top,
-      x: (x) => LEFT + (wide * (at(x) - at(x0))) / span,
-      y: (y) => TOP + tall * (1 - y / divide / top),
-      back: (px) => back(at(x0) + (span * (px - LEFT)) / wide),
-    };
-  };
-
-  const clock = (seconds) => {
-    const whole = Math.round(seconds);
-    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-  };
-
-  const xMarks = (item, scale, width) => {
-    const room = Math.max(2, Math.floor((width - LEFT) / 70));
-    if (item.x.scale !== "linear") {
-      const xs = [...new Set(item.series.flatMap((one) => one.points.map((point) => point[0])))].sort((a, b) => a - b);
-      const seen = xs.filter((x) => x >= scale.x0 && x <= scale.x1), every = Math.ceil(seen.length / (room * 1.6));
-      return seen.filter((_, i) => i % every === 0).map((x) => [x, String(x)]);
-    }
-    const minutes = item.kind === "time" && scale.x1 - scale.x0 > 150;
-    const step = minutes ? 60 * Math.ceil((scale.x1 - scale.x0) / 60 / room) : round(scale.x1 - scale.x0, room)[1];
-    return range(scale.x0, scale.x1, step).map((x) => [x, minutes ? clock(x) : figures(x)]);
-  };
-
   const lines = (node, layers, item, width) => {
-    const scale = scales(node, item, width), bottom = HEIGHT - BOTTOM, right = width - RIGHT;
+    const scale = scales(item, width, node.plot.zoom), bottom = HEIGHT - BOTTOM, right = width - RIGHT;
     node.plot.scale = scale;
     const inside = ([x]) => x >= scale.x0 && x <= scale.x1;
     keep(layers.grid, range(0, scale.top, scale.step).map((y) => ({ key: y, y })), () => shape("line"), (line, { y }) =>
@@ -256,8 +184,9 @@
       const began = from, ended = px(event), scale = node.plot.scale;
       from = null;
       choice.replaceChildren();
-      if (began !== null && scale && Math.abs(ended - began) > 8)
+      if (began !== null && scale && Math.abs(ended - began) > 8) {
         zoom(node, [scale.back(Math.min(began, ended)), scale.back(Math.max(began, ended))]);
+      }
     });
     frame.addEventListener("pointercancel", () => { from = null; away(); });
     frame.addEventListener("pointerleave", () => { if (from === null) away(); });

@@ -21,7 +21,8 @@ from engine.measure.bench.run import Run
 from engine.measure.bench.store import Store, StoredRun
 from engine.measure.bench.suites import SUITES
 from engine.measure.bench.targets import EngineTarget
-from workbench.bench.live import Json, Live, Shown, kept
+from engine.types import Json
+from workbench.bench.live import Live, Shown, kept
 
 if TYPE_CHECKING:
     from engine.core import Engine

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from engine.access.visibility import Caller
 from engine.types import CacheTrace, Json, MediaReceipt, Record, Replay
-from engine.types.prompt import MEDIUM
+from engine.types.prompt import MEDIUM, OTHER_MEDIA
 from workbench.words import milliseconds
 
 REPLAY = "replay"
@@ -25,8 +25,6 @@ HOWS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
 KINDS = {"image": "picture", "video": "clip", "audio": "sound"}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}
 MAX_STRIPS = 20
-OTHER_MEDIUM = "<other media>"
-"""What the engine writes as CacheTrace.other for a medium."""
 
 # <|im_start|>user, <start_of_turn>model, <|vision_start|>, [INST]: the format's words, not the user's.
 _FORMAT = re.compile(r"<\|?[A-Za-z][\w ]*\|?>(?:(?:user|assistant|system|model)(?=[\s<]|$))?|\[/?INST\]|</?s>")
@@ -151,7 +149,7 @@ def _start(trace: CacheTrace) -> str:
 def _quoted(text: str) -> str:
     """A run of a prompt in quotes; what stands for a medium as what it is."""
     words = plain(text)
-    if text == OTHER_MEDIUM or (words or text).startswith(MEDIUM) or (not words and _MEDIUM_START.search(text)):
+    if text == OTHER_MEDIA or (words or text).startswith(MEDIUM) or (not words and _MEDIUM_START.search(text)):
         return "another picture or clip"
     return f"‘{words}’" if words else "the end of a turn"
 

@@ -108,7 +108,7 @@ class LiveAnswer:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Delta):
-            self.num_tokens += event.num_tokens
+            self.num_tokens += len(event.tokens)
             (self._reasoning if event.channel == "reasoning" else self._text).append(event.text)
         else:
             self.done = event
@@ -132,6 +132,8 @@ class LiveAnswer:
             words = "Loading the model"
         elif mine is not None and mine.stage == "waiting":
             words = "Waiting for its turn"
+        elif mine is not None and mine.stage == "restoring":
+            words = "Reading the prompt from disk"
         elif mine is not None and 0 < mine.prefilled_tokens < mine.prompt_tokens:
             words = f"Reading the prompt · {mine.prefilled_tokens:,} of {mine.prompt_tokens:,} tokens"
         else:

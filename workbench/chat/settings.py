@@ -66,8 +66,8 @@ class SettingsPanel:
         self.system: gr.Textbox
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
-        with gr.Sidebar(label="ChatSettings", open=False, position="right", width=340, elem_id="settings"):
-            gr.Markdown("### ChatSettings")
+        with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
+            gr.Markdown("### Settings")
             self.system = gr.Textbox(
                 label="System prompt", lines=3, max_lines=12, placeholder="How the model should behave. Optional."
             )

@@ -134,13 +134,13 @@ class ChatTab:
         return said(session, user_entries(sample.text, sample.paths))
 
     async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
-        """LiveAnswer the same message again. Inputs: session. Outputs: chat, composer."""
+        """Answer the same message again. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         return _rewound(session, before_answer(session.entries, _index(data)))
 
     async def edit(self, session: Session, data: gr.EditData) -> tuple[Any, Any]:
-        """LiveAnswer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
+        """Answer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         return _rewound(session, edited(session.entries, _index(data), str(data.value)))

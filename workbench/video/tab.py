@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from engine.errors import BadRequest, EngineError
-from engine.types import Delta, Done, FrameSampling, Json, Message, Part, Preflight, Request, Sampling
+from engine.errors import EngineError
+from engine.types import FrameSampling, Json, Message, Part, Preflight, Request, Sampling
 from workbench.chat.convert import VIDEO_SUFFIXES, ChatEntry, note
 from workbench.chat.session import Session
 from workbench.chat.tab import said
@@ -128,14 +128,15 @@ class VideoTab:
     async def _answer(self, asked: Json, page: gr.Request) -> Json:
         """The likeliest answer (greedy), its tokens, and how likely it is with all frames in the size they have."""
         request = self._request(asked, page)
-        text, done = await self._run(request)
-        told = {"text": text, "note": note(done), "ids": list(done.token_ids)}
+        completion = await self._engine.complete(request)
+        done = completion.done
+        told = {"text": completion.text, "note": note(done), "ids": list(completion.token_ids)}
         if not asked.get("weigh"):
             return told
         receipt = done.media[0]
         indices = list(dict.fromkeys(index for index, _ in receipt.frames))
         same = self._request(asked, page, sheet.kept_size(indices, receipt.seen_px))
-        logprobs = await self._engine.likelihood(same, done.token_ids)
+        logprobs = await self._engine.likelihood(same, completion.token_ids)
         rest = [list(left) for left in sheet.left_out(indices)]
         return {**told, "logprob": sum(logprobs), "indices": indices, "rest": rest, "seen": list(receipt.seen_px)}
 
@@ -144,15 +145,6 @@ class VideoTab:
         frames = sheet.kept_size([int(index) for index in asked["rest"]], asked["seen"])
         ids = tuple(int(token) for token in asked["ids"])
         return {"logprob": sum(await self._engine.likelihood(self._request(asked, page, frames), ids))}
-
-    async def _run(self, request: Request) -> tuple[str, Done]:
-        text: list[str] = []
-        async for event in self._engine.stream(request):
-            if isinstance(event, Delta):
-                text.append(event.text)
-            else:
-                return "".join(text), event
-        raise BadRequest("The answer ended too soon.")
 
     # -- requests
 

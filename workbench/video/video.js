@@ -1,5 +1,7 @@
 // Draws the Video tab and asks for what it draws. Names and answers go in as textContent, never as HTML.
 (() => {
+  const { seconds, times } = window.workbenchWords;
+  const { questions } = window.workbenchQueue;
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
   const BUDGETS = [["", "the model's own"], [25000, "25 thousand"], [50000, "50 thousand"], [100000, "100 thousand"], [250000, "250 thousand"],
@@ -16,36 +18,6 @@
     node.type = "button";
     node.addEventListener("click", press);
     return node;
-  };
-  const seconds = (time) => `${Number(time.toFixed(2))} s`;
-  const times = (factor) => (factor >= 1000 ? "over a thousand" : factor >= 10 ? factor.toFixed(0) : factor.toFixed(1));
-
-  // One question at a time: the replies come through one value, and a reply that is overtaken would be lost.
-  const line = (props, watch, trigger) => {
-    const waiting = [];
-    let turn = 0, current = null;
-    const next = () => {
-      if (current || !waiting.length) return;
-      current = waiting.shift();
-      current.turn = ++turn;
-      trigger("submit", { turn, what: current.what, asked: current.asked() });
-    };
-    watch("value", () => {
-      if (!current || props.value?.turn !== current.turn) return;
-      const { settle } = current, reply = props.value;
-      current = null;
-      settle(reply);
-      next();
-    });
-    return {
-      // asked is called when its turn has come. key: a newer question of this key takes the place of one that waits.
-      ask: (what, asked, key = null) => new Promise((settle) => {
-        const old = waiting.findIndex((one) => key && one.key === key);
-        if (old >= 0) waiting.splice(old, 1)[0].settle({ stale: true });
-        waiting.push({ what, asked, key, settle });
-        next();
-      }),
-    };
   };
 
   const field = (label, hint, options) => {
@@ -183,7 +155,7 @@
 
   const view = (element, props, watch, trigger, upload) => {
     const root = element.firstElementChild, given = props.given;
-    const queue = line(props, watch, trigger);
+    const queue = questions(props, watch, trigger);
     const suffixes = given.suffixes;
     const isClip = (file) => file.type.startsWith("video/") || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
     let sides = [], stopped = false, weighing = null, traded = "";

@@ -88,7 +88,8 @@ def _tensors(folder: Path) -> Iterator[tuple[str, int]]:
 def _header(weights: Any) -> bytes:
     weights.seek(0)
     (length,) = struct.unpack("<Q", weights.read(8))
-    return weights.read(length)
+    header: bytes = weights.read(length)
+    return header
 
 
 def versions() -> dict[str, str]:

@@ -194,6 +194,6 @@ def process_bytes(pid: int | None, *, children: bool = True) -> int | None:
     try:
         process = psutil.Process(pid)
         family = [process, *(process.children(recursive=True) if children else ())]
-        return sum(one.memory_info().rss for one in family)
+        return sum(int(one.memory_info().rss) for one in family)
     except psutil.Error:
         return None

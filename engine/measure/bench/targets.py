@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol
 
 from engine.core import Engine
 from engine.measure.bench.questions import Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
-from engine.types import Delta, Done, Event, FrameSampling, Message, Part, Request, Sampling
+from engine.types import Done, FrameSampling, Message, Part, Request, Sampling
 
 SOURCE = "bench"
 """Request.source of what a benchmark asks; everything else is somebody else's."""
@@ -85,12 +85,14 @@ class EngineTarget:
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
         request = engine_request(question)
         watch = Stopwatch(on_first)
-        async with aclosing(cast(AsyncGenerator[Event, None], self._engine.stream(request))) as events:
+        first: tuple[tuple[int, float], ...] = ()
+        async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
-                if isinstance(event, Delta):
+                if isinstance(event, Done):
+                    done = event
+                elif event.text or not watch.pieces:
                     watch.note(event.text)
-                else:
-                    done: Done = event
+                    first = first or (event.tokens[0].top if event.tokens else ())
         sample = watch.sample(self.name, question, done.usage.prompt_tokens, done.usage.completion_tokens)
         return replace(
             sample,
@@ -99,7 +101,7 @@ class EngineTarget:
             reason=done.trace.reason if done.trace else "",
             cpu_s=watch.cpu_s,
             feature_hits=sum(receipt.features.hits for receipt in done.media if receipt.features),
-            logprobs=done.first_logprobs,
+            logprobs=first,
         )
 
     async def status(self) -> Status:
@@ -138,7 +140,7 @@ def engine_request(question: Question) -> Request:
         sampling=Sampling(temperature=question.temperature, seed=question.seed),
         max_tokens=question.max_tokens,
         min_tokens=question.min_tokens,
-        first_logprobs=question.logprobs,
+        logprobs=question.logprobs or None,
         frames=FrameSampling(fps=question.fps, max_frames=question.max_frames),
         source=SOURCE,
     )

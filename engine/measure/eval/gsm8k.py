@@ -1,6 +1,6 @@
 """GSM8K (Cobbe et al., 2021, https://arxiv.org/abs/2110.14168): school sums in words, each with one number as answer.
 
-The prompt is the usual one: five worked examples, "Problem: ... Answer:", and then the question. An answer is right
+The prompt is the usual one: five worked examples, "Question: ... Answer:", and then the question. An answer is right
 when the last number in it equals the number behind the solution's "####". Pure, but for reading files.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from engine.assets import asset
 from engine.errors import BadRequest, Unavailable
 
-STOP = "Problem:"
+STOP = "Question:"
 """A model that goes on with a question of its own is stopped there."""
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?|(?<![\w.])[-−]?\$?\.\d+")
@@ -57,8 +57,8 @@ def is_right(answer: str, question: Problem) -> bool:
 
 def prompt(question: str, shots: Sequence[Problem]) -> str:
     """The worked examples, then the question."""
-    worked = "".join(f"Problem: {shot.question}\nAnswer: {shot.answer}\n\n" for shot in shots)
-    return f"{worked}Problem: {question}\nAnswer:"
+    worked = "".join(f"Question: {shot.question}\nAnswer: {shot.answer}\n\n" for shot in shots)
+    return f"{worked}Question: {question}\nAnswer:"
 
 
 def shots(count: int) -> list[Problem]:

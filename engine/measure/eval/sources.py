@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import httpx
 
 from engine.core import Engine
-from engine.errors import BadRequest, Internal, Unavailable
-from engine.types import Delta, Event, Message, Part, Request, Sampling
+from engine.errors import BadRequest, Unavailable
+from engine.types import Message, Part, Request, Sampling
 
 ANSWER_S = 600.0
 RETRIES = 5
@@ -62,14 +60,9 @@ class EngineSource:
             stop=(asked.stop,),
             source="eval",
         )
-        pieces: list[str] = []
-        async with aclosing(cast(AsyncGenerator[Event, None], self._engine.stream(request))) as events:
-            async for event in events:
-                if not isinstance(event, Delta):
-                    return Said("".join(pieces), event.usage.completion_tokens, event.finish_reason)
-                if event.channel == "text":
-                    pieces.append(event.text)
-        raise Internal("An answer ended without its last event.")
+        completion = await self._engine.complete(request)
+        done = completion.done
+        return Said(completion.text, done.usage.completion_tokens, done.finish_reason)
 
 
 class HttpSource:

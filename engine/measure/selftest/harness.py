@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import cast
 
 from engine.core import Engine
-from engine.errors import Internal
 from engine.measure.selftest.fixtures import Drawn
 from engine.measure.selftest.judge import ObservedRun, noise
 from engine.measure.selftest.observer import Observation, Observer
-from engine.types import Done, Event, Message, ModelCard, Part, Request, Sampling
+from engine.types import Done, Message, ModelCard, Part, Request, Sampling
 
 ANSWER_TOKENS = 24
 NEIGHBOUR_TOKENS = 4096
@@ -136,21 +134,11 @@ class Harness:
         await self._until(lambda: not self.engine.snapshot().running)
 
     async def _read(self, request: Request) -> Done:
-        done: Done | None = None
-        async with asyncio.timeout(PATIENCE_S), aclosing(self._stream(request)) as events:
-            async for event in events:
-                done = event if isinstance(event, Done) else done
-        if done is None:
-            raise Internal("An answer ended without its last event.")
-        return done
-
-    def _stream(self, request: Request) -> AsyncGenerator[Event, None]:
-        return cast(AsyncGenerator[Event, None], self.engine.stream(request))
+        async with asyncio.timeout(PATIENCE_S):
+            return (await self.engine.complete(request)).done
 
     async def _drain(self, request: Request) -> None:
-        async with aclosing(self._stream(request)) as events:
-            async for _ in events:
-                pass
+        await self.engine.complete(request)
 
     async def _until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

@@ -16,7 +16,7 @@ from engine.measure.selftest.judge import ObservedRun, StepLogprobs
 from engine.measure.selftest.reference import Arrays, Reference
 from engine.models import sampling
 from engine.models.registry import Loaded
-from engine.runtime.scheduler import Sequence
+from engine.runtime.sequence import Choice, Sequence
 from engine.types.prompt import Span
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class Observer:
     seen: dict[str, Observation] = field(default_factory=dict)
     num_tokens: int = 0
 
-    def __call__(self, loaded: Loaded, sequence: Sequence, token: Any) -> None:
+    def __call__(self, loaded: Loaded, choice: Choice, token: Any) -> None:
+        sequence = choice.sequence
         self.loaded = loaded
         self.num_tokens += 1
         seen = self.seen.setdefault(sequence.id, Observation())
@@ -75,16 +76,17 @@ class Observer:
 
     def _open(self, loaded: Loaded, sequence: Sequence, seen: Observation) -> None:
         """At the first token: the prompt's media, and a sampler of the request's own to draw beside the batch's."""
-        row = sequence.row
-        seen.spans = row.prompt.spans
-        if row.sampling.temperature:
-            seen.sampler = sampling.make_sampler(row.sampling)
+        seen.spans = sequence.prompt.spans
+        if sequence.sampling.temperature:
+            seen.sampler = sampling.make_sampler(sequence.sampling)
         drawn = self.shown.get(sequence.id)
         if drawn is None:
             return
-        seen.arrays = reference.arrays(row.prompt.inputs)
+        seen.arrays = reference.arrays(sequence.prompt.inputs)
         try:
-            seen.reference = reference.read(loaded, drawn, [index for index, _ in row.prompt.receipts[0].frames])
+            seen.reference = reference.read(
+                loaded, drawn, [index for index, _ in sequence.prompt.media[0].media.frames]
+            )
         except Exception as error:
             log.debug("the processor alone failed", exc_info=True)
             seen.trouble = f"{type(error).__name__}: {error}"

@@ -82,7 +82,7 @@ def _text(loaded: Loaded, kind: str, count: int) -> str:
     if isinstance(template, str) and (f"'{kind}'" in template or f'"{kind}"' in template):
         content = [*({"type": kind} for _ in range(count)), {"type": "text", "text": QUESTION, "content": QUESTION}]
         messages = [{"role": "user", "content": content}]
-        return loaded.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(loaded.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     return str(apply_chat_template(loaded.processor, loaded.adapter.model.config, QUESTION, num_images=count))
 
 

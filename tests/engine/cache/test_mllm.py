@@ -155,7 +155,7 @@ def test_sabotage_names_instead_of_pixels_are_seen(tmp_path: Path, monkeypatch: 
 
 
 def test_sabotage_sorted_pictures_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mllm, "_tenant", lambda pictures: " ".join(sorted(sha256 for sha256, _ in pictures)))
+    monkeypatch.setattr(mllm, "_tenant", lambda pictures: " ".join(sorted(picture.sha256 for picture in pictures)))
     with pytest.raises(AssertionError, match="wrong-picture"):
         test_the_order_of_pictures_counts()
 

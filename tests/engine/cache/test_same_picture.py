@@ -16,8 +16,8 @@ from fastapi import FastAPI, Response
 from PIL import Image
 
 from engine.config import CacheConfig, MediaLimits
+from engine.prompt.cache_ids import cache_ids
 from engine.types import Done, Message, Part, Request
-from engine.types import prompt as spans
 from tests.engine.drive import GREEDY, ask, part
 from tests.pictures import data_url, encode, picture
 
@@ -79,7 +79,7 @@ async def test_pictures_are_told_apart(check: Check, demo_engine: Any, tmp_path:
 async def test_sabotage_a_key_without_pixels_is_seen(
     check: Check, engine_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(spans, "media_id", lambda content: -1)
+    monkeypatch.setattr("engine.prompt.cache_ids.media_id", lambda content: -1)
     engine = await engine_for("demo", cache=CacheConfig(block_tokens=8))
     with pytest.raises(AssertionError, match="wrong picture"):
         await check(engine, tmp_path)
@@ -87,11 +87,11 @@ async def test_sabotage_a_key_without_pixels_is_seen(
 
 async def test_sabotage_a_key_without_order_is_seen(engine_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every placeholder stands for the set of all pictures, as where file hashes are sorted before they are joined."""
-    cache_ids = spans.cache_ids
-    monkeypatch.setattr(
-        "engine.prompt.build.cache_ids",
-        lambda ids, placeholders, _spans, contents: cache_ids(ids, placeholders, (), sorted(contents)),
-    )
+
+    def sorted_by_content(ids: Any, media: Any, **_: Any) -> list[int]:
+        return cache_ids(ids, sorted(media, key=lambda placed: placed.content), apart=False)
+
+    monkeypatch.setattr("engine.prompt.build.cache_ids", sorted_by_content)
     engine = await engine_for("demo", cache=CacheConfig(block_tokens=8))
     with pytest.raises(AssertionError, match="wrong picture"):
         await reordered(engine, tmp_path)

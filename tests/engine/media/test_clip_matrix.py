@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -102,6 +103,18 @@ def test_the_table_is_what_is_tested() -> None:
 def test_the_documents_table_is_this_one() -> None:
     text = (Path(__file__).parents[3] / "assets" / "docs" / "media.md").read_text()
     assert codec_table() in text
+
+
+@pytest.mark.parametrize(
+    "row", [("MP4", "H.264"), ("MP4", "HEVC"), ("MPEG-TS", "HEVC"), ("MKV", "MPEG-2"), ("MP4", "MPEG-4")], ids=" ".join
+)
+def test_what_is_left_out_on_the_way_changes_no_pixel(row: tuple[str, str]) -> None:
+    """Frames that no other looks at are not decoded; a chosen frame is the same as if all had been."""
+    pictures = [np.roll(burnt(number, time_s), 3 * number, axis=0) for number, time_s in enumerate(EVEN)]
+    data = write(RECIPES[row].but(gop=60), pictures)
+    every = decode(data, fps=1e308)
+    for chosen in ((5, 30), (11, 12, 13, 58), (59,)):
+        assert (decode(data, indices=chosen).pixels[: len(chosen)] == every.pixels[list(chosen)]).all()
 
 
 @pytest.mark.parametrize("shift", [1, -1])

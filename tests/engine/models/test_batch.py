@@ -234,19 +234,19 @@ def forget_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def swap_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.prompt import build as prompt
+    from engine.prompt import processor
 
-    pictures = prompt._pictures
-    monkeypatch.setattr(prompt, "_pictures", lambda loaded, media: pictures(loaded, media)[::-1])
+    pictures = processor._pictures
+    monkeypatch.setattr(processor, "_pictures", lambda loaded, media: pictures(loaded, media)[::-1])
 
 
 def shift_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip's frames come one late."""
-    from engine.prompt import build as prompt
+    from engine.prompt import processor
 
-    clips = prompt._clips
+    clips = processor._clips
     monkeypatch.setattr(
-        prompt,
+        processor,
         "_clips",
         lambda loaded, media: [replace(clip, pixels=clip.pixels[[0, *range(len(clip.pixels) - 1)]])
                                for clip in clips(loaded, media)],

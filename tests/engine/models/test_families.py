@@ -1,4 +1,4 @@
-"""families, listing: the table says what is so, and the README says what the table says."""
+"""families, listing: the table says what is so, and the documents say what the table says."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def test_a_sheet_of_the_table() -> None:
     )
 
 
-def test_the_readme_has_this_table() -> None:
-    found = re.search(r"<!-- families -->\n(.*?)\n<!-- /families -->", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert found, "README.md has lost the marks around its table of families"
-    assert found[1] == markdown(), "run `vllm-mlx families` and put its output between the marks in README.md"
+def test_the_documents_have_this_table() -> None:
+    page = ROOT / "assets" / "docs" / "families.md"
+    between = re.search(r"<!-- families -->\n(.*?)\n<!-- /families -->", page.read_text(), re.DOTALL)
+    assert between, "families.md has lost the marks around its table"
+    assert between[1] == markdown(), "put the output of `vllm-mlx families` between the marks in families.md"

@@ -15,7 +15,9 @@ from engine.models import registry
 from engine.models.families import family as family_row
 from engine.models.grids import NAMES, Grids
 from engine.prompt import build as prompt
+from engine.prompt import processor
 from engine.prompt.build import build
+from engine.prompt.receipts import receipts
 from engine.types import Request
 from engine.types.prompt import Prompt
 from tests.conftest import EngineFor
@@ -40,10 +42,10 @@ def built(loaded: registry.Loaded, request: Request, *, need_pixels: bool = Fals
     return found
 
 
-def stamped(found: Prompt) -> Prompt:
-    """Without what differs from run to run, and without arrays."""
-    receipts = (replace(receipt, fetch_ms=0.0, decode_ms=0.0, resize_ms=0.0) for receipt in found.receipts)
-    return replace(found, inputs={}, receipts=tuple(receipts), has_pixels=True)
+def stamped(prompt: Prompt) -> tuple[Any, ...]:
+    """What must be equal: all but what differs from run to run, and arrays."""
+    told = [replace(receipt, fetch_ms=0.0, decode_ms=0.0, resize_ms=0.0) for receipt in receipts(prompt)]
+    return prompt.ids, prompt.cache_ids, prompt.spans, prompt.starts_in_reasoning, told
 
 
 def num_patches(found: Prompt) -> int:
@@ -104,7 +106,7 @@ def test_a_processor_that_fails_is_left_as_it_was(tiny_model: TinyModel, monkeyp
     def failing(*_: Any) -> Any:
         raise BadMedia("no")
 
-    monkeypatch.setattr(prompt, "_render", failing)
+    monkeypatch.setattr(processor, "sounds", failing)
     with pytest.raises(BadMedia):
         built(loaded, chat(RED, "What?"))
     assert loaded.processor.image_processor is own
@@ -113,14 +115,14 @@ def test_a_processor_that_fails_is_left_as_it_was(tiny_model: TinyModel, monkeyp
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For every prompt that is built: whether pixels were processed."""
-    process, calls = prompt._process, []
+    process, calls = prompt.process, []
 
-    def watched(loaded: Any, request: Any, media: Any) -> Any:
-        out = process(loaded, request, media)
-        calls.append(any(out[2][patches].shape[0] for patches, _ in NAMES.values() if patches in out[2]))
-        return out
+    def watched(*args: Any) -> Any:
+        ids, inputs = process(*args)
+        calls.append(any(inputs[patches].shape[0] for patches, _ in NAMES.values() if patches in inputs))
+        return ids, inputs
 
-    monkeypatch.setattr(prompt, "_process", watched)
+    monkeypatch.setattr(prompt, "process", watched)
     return calls
 
 
@@ -179,7 +181,7 @@ def test_sabotage_of_whose_grid_it_is_is_seen(tiny_model: TinyModel, monkeypatch
     built(loaded, chat(RED, "What?"))
 
     def last(self: Grids, tenant: str, media: Any) -> Any:
-        return {"image": [next(reversed(self._held.values()))]}
+        return {"image": [list(self._held.values())[-1]]}
 
     assert stamped(built(loaded, chat(TALL, "What?"))) == stamped(whole)
     built(loaded, chat(RED, "What?"), need_pixels=True)

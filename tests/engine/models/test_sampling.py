@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from engine.models.sampling import MinTokensProcessor, likeliest, make_processors, make_sampler, resolve
+from engine.models.sampling import MinTokensProcessor, make_processors, make_sampler, resolve, token_logprobs
 from engine.types import Sampling
 
 VOCAB = 50
@@ -145,7 +145,9 @@ def test_the_end_is_forbidden_for_so_many_tokens() -> None:
 
 def test_the_likeliest_tokens() -> None:
     row = logprobs()[0]
-    found = likeliest(row.astype(mx.bfloat16), 3)
+    _, found = token_logprobs(row.astype(mx.bfloat16), 0, 3)
     assert [token for token, _ in found] == mx.argsort(-row.astype(mx.bfloat16))[:3].tolist()
     assert found[0][1] >= found[1][1] >= found[2][1]
-    assert likeliest(row, 0) == () == likeliest(None, 5)
+    own, none = token_logprobs(row, 3, 0)
+    assert own == pytest.approx(row[3].item(), abs=1e-6) and none == ()
+    assert len(token_logprobs(row, 0, 10 * row.size)[1]) == row.size

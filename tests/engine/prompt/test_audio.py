@@ -63,7 +63,7 @@ def heard(loaded: registry.Loaded, *pieces: Piece) -> list[np.ndarray]:
     made = built(loaded, *pieces)
     features = loaded.adapter.embed(made, loaded.adapter.make_cache())
     assert features is not None
-    spans = [s for s, r in zip(made.spans, made.receipts, strict=True) if r.kind == "audio"]
+    spans = [placed.span for placed in made.media if placed.media.kind == "audio"]
     return [np.array(features.window(s.start, s.end)["inputs_embeds"][0]) for s in spans]
 
 
@@ -88,8 +88,8 @@ def check_each_is_heard_as_alone(loaded: registry.Loaded) -> None:
     together = heard(loaded, TONE, "and", HIGH, picture("red"), NOISE, "What?")
     for sound, got in zip((TONE, HIGH, NOISE), together, strict=True):
         (alone,) = heard(loaded, sound, "What?")
-        assert got.shape == alone.shape
-        assert np.allclose(got, alone, atol=1e-3)
+        same = got.shape == alone.shape and np.allclose(got, alone, atol=1e-3)
+        assert same, "a sound is heard differently in company"
 
 
 def test_several_sounds_are_heard_as_each_alone(loaded: registry.Loaded) -> None:
@@ -135,7 +135,7 @@ def test_sabotage_stock_mlx_vlm_hears_padding_in_place_of_the_next_sound(
 ) -> None:
     """Twin, and the reason: sounds of different lengths in one pass."""
     monkeypatch.setattr(loaded.adapter, "_sounds_apart", False)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="heard differently in company"):
         check_each_is_heard_as_alone(loaded)
 
 
@@ -145,7 +145,7 @@ def check_features_fill_the_tokens(loaded: registry.Loaded, samples: int) -> Non
     model = loaded.adapter.model
     mask = ~made.inputs["input_features_mask"].astype(mx.bool_)
     features, _ = model.audio_tower(made.inputs["input_features"], mask)
-    assert made.receipts[0].tokens <= features.shape[1]
+    assert made.media[0].tokens <= features.shape[1], "more tokens than features"
 
 
 @pytest.mark.parametrize("samples", [400, 640, 641, 15_999, 16_000])
@@ -157,7 +157,7 @@ def test_sabotage_a_sound_of_half_a_token_more_is_seen(
     loaded: registry.Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sounds_module, "_whole_tokens", lambda samples, _: samples)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="more tokens than features"):
         check_features_fill_the_tokens(loaded, 641)
 
 
@@ -229,8 +229,8 @@ async def test_sabotage_sounds_keyed_by_their_length_are_seen(
     """Twin: two sounds of one length share a key."""
     keyed = prompt.cache_ids
 
-    def by_length(ids: Any, placeholders: Any, spans: Any, contents: Any) -> list[int]:
-        return keyed(ids, placeholders, spans, [str(span.end - span.start) for span in spans])
+    def by_length(ids: Any, media: Any, **settings: Any) -> list[int]:
+        return keyed(ids, [replace(p, media=replace(p.media, sha256=str(p.tokens))) for p in media], **settings)
 
     monkeypatch.setattr(prompt, "cache_ids", by_length)
     with pytest.raises(AssertionError, match="louder"):
@@ -281,8 +281,8 @@ async def test_a_family_that_does_not_hear_says_so(
 
 def test_a_gemma4_without_ears_does_not_hear(loaded: registry.Loaded) -> None:
     """The larger ones come without an audio tower; their processor has a feature extractor all the same."""
-    assert registry._hears(loaded.config, loaded.family, loaded.processor)
-    assert not registry._hears(loaded.config | {"audio_config": None}, loaded.family, loaded.processor)
+    assert registry._has_audio(loaded.config, loaded.family, loaded.processor)
+    assert not registry._has_audio(loaded.config | {"audio_config": None}, loaded.family, loaded.processor)
 
 
 async def test_the_preflight_knows_sounds(engine_for: EngineFor, tiny_model: TinyModel) -> None:

@@ -17,7 +17,7 @@ from engine.errors import BadRequest
 from engine.media.load import load_media
 from engine.models import registry
 from engine.models.families import family as family_row
-from engine.prompt import build as prompt_module
+from engine.prompt import processor, render
 from engine.prompt.build import build
 from engine.types import FrameSampling, Message, Part, Request
 from engine.types.media import Media
@@ -146,7 +146,7 @@ def test_a_part_of_a_clip_keeps_its_place_in_time(tiny_model: TinyModel, tmp_pat
 
     assert times() == expected
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prompt_module, "_TimedFrames", lambda processor, clips: processor)
+        patch.setattr(processor, "_TimedFrames", lambda video_processor, clips: video_processor)
         assert times() != expected
     assert times() == expected, "the processor is as it was"
 
@@ -186,16 +186,16 @@ async def test_sabotage_of_the_order_is_seen(
     request = chat("one", RED, "two", BLUE, "three")
     right = await texts(engine, request)
     if what == "pictures":
-        pictures = prompt_module._pictures
-        monkeypatch.setattr(prompt_module, "_pictures", lambda *args: pictures(*args)[::-1])
+        pictures = processor._pictures
+        monkeypatch.setattr(processor, "_pictures", lambda *args: pictures(*args)[::-1])
     else:
-        message = prompt_module._message
+        message = render._message
 
         def pictures_first(*args: Any) -> dict[str, Any]:
             out = message(*args)
             return out | {"content": sorted(out["content"], key=lambda piece: piece["type"] != "image")}
 
-        monkeypatch.setattr(prompt_module, "_message", pictures_first)
+        monkeypatch.setattr(render, "_message", pictures_first)
     assert await texts(engine, request) != right
 
 
@@ -308,5 +308,5 @@ def test_special_tokens_in_raw_ids_are_the_clients_choice(tiny_model: TinyModel)
 def test_empty_text_parts_are_harmless(tiny_model: TinyModel) -> None:
     loaded = load(tiny_model("qwen3_vl"))
     request = Request(messages=(Message("user", (Part("text", ""), part(RED), Part("text", ""))),))
-    assert built(loaded, request).receipts[0].tokens > 0
+    assert built(loaded, request).media[0].tokens > 0
     assert np.array(built(loaded, request).ids).ndim == 1

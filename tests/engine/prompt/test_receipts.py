@@ -12,8 +12,9 @@ from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.media.load import load_media
 from engine.models import registry
 from engine.prompt import build as prompt
-from engine.prompt import receipts
 from engine.prompt.build import build
+from engine.prompt.measure import Measure, measure
+from engine.prompt.receipts import receipts
 from engine.types import FrameSampling
 from engine.types.prompt import Prompt
 from tests import tiny
@@ -45,13 +46,15 @@ def num_placeholders(loaded: registry.Loaded, prompt: Prompt) -> int:
 
 def check(loaded: registry.Loaded, *media: Piece) -> None:
     """Together each medium gets what it gets alone, and all of them get all the placeholders there are."""
-    alone = [built(loaded, medium, "x").receipts[0] for medium in media]
+    alone = [receipts(built(loaded, medium, "x"))[0] for medium in media]
     prompt = built(loaded, *media, "x")
-    for single, together in zip(alone, prompt.receipts, strict=True):
-        assert (together.tokens, together.seen_px, together.kind) == (single.tokens, single.seen_px, single.kind)
+    for single, together in zip(alone, receipts(prompt), strict=True):
+        assert (together.tokens, together.seen_px, together.kind) == (single.tokens, single.seen_px, single.kind), (
+            "a medium counts differently in company"
+        )
         assert together.tokens > 0
         assert together.decoded_px == single.decoded_px
-    assert sum(receipt.tokens for receipt in prompt.receipts) == num_placeholders(loaded, prompt)
+    assert sum(placed.tokens for placed in prompt.media) == num_placeholders(loaded, prompt)
 
 
 @pytest.mark.parametrize("family", SEVERAL)
@@ -68,7 +71,7 @@ def test_tiled_pictures_count_all_their_tiles(tmp_path: Path, family: str) -> No
     tiled = FAMILIES[family]
     settings = (tiled.image_proc or {}) | {"size": {"longest_edge": 224}}
     loaded = load(tiny.write(replace(tiled, image_proc=settings), family, "float32", tmp_path / family))
-    counts = {built(loaded, still, "x").receipts[0].tokens for still in STILLS}
+    counts = {built(loaded, still, "x").media[0].tokens for still in STILLS}
     assert len(counts) > 1
     check(loaded, *STILLS)
 
@@ -76,21 +79,20 @@ def test_tiled_pictures_count_all_their_tiles(tmp_path: Path, family: str) -> No
 def test_sabotage_sharing_evenly_is_seen(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twin: all placeholders divided by the number of media."""
     loaded = load(tiny_model("pixtral"))
-    measure = receipts.measure
 
-    def evenly(*args: object) -> list[receipts.Seen]:
+    def evenly(*args: object) -> list[Measure]:
         seen = measure(*args)  # type: ignore[arg-type]
         share = sum(tokens for tokens, _ in seen) // len(seen)
         return [(share, size) for _, size in seen]
 
     monkeypatch.setattr(prompt, "measure", evenly)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="a medium counts differently in company"):
         check(loaded, *STILLS)
 
 
 def test_the_receipt_says_what_came_in(tiny_model: TinyModel, clip_path: Path) -> None:
     loaded = load(tiny_model("qwen3_vl"))
-    still, clip = built(loaded, STILLS[1], clip_path, "x").receipts
+    still, clip = receipts(built(loaded, STILLS[1], clip_path, "x"))
     assert (still.kind, still.decoded_px, still.frames) == ("image", (160, 48), ())
     assert still.num_bytes > 100
     assert clip.num_bytes == clip_path.stat().st_size
@@ -102,7 +104,7 @@ def test_the_receipt_says_what_came_in(tiny_model: TinyModel, clip_path: Path) -
 def test_the_seen_size_is_the_processors(tiny_model: TinyModel) -> None:
     """Pictures beyond the pixel budget are shrunk, and the receipt admits it."""
     loaded = load(tiny_model("qwen3_vl"))
-    (receipt,) = built(loaded, picture("red", "circle", (640, 480)), "x").receipts
+    (receipt,) = receipts(built(loaded, picture("red", "circle", (640, 480)), "x"))
     width, height = receipt.seen_px
     assert receipt.decoded_px == (640, 480)
     assert width * height <= 16 * 32 * 32

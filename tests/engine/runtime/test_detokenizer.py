@@ -12,7 +12,7 @@ import pytest
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.runtime.detokenizer import Detokenizer
-from engine.types import Delta
+from engine.types import Delta, GeneratedToken
 from tests import tiny
 from tests.families import FAMILIES, Family
 
@@ -44,10 +44,10 @@ def run(detokenizer: Detokenizer, ids: list[int]) -> list[Delta]:
     """All deltas of an answer; stops feeding when a stop string was completed, as the worker does."""
     deltas: list[Delta] = []
     for token in ids:
-        deltas += detokenizer.add(token)
+        deltas += detokenizer.add(GeneratedToken(token))
         if detokenizer.stopped:
             return deltas
-    return deltas + detokenizer.finish()
+    return deltas + detokenizer.finish() + detokenizer.rest()
 
 
 def text(deltas: list[Delta], channel: str = "text") -> str:
@@ -55,9 +55,9 @@ def text(deltas: list[Delta], channel: str = "text") -> str:
 
 
 def check_whole_characters(deltas: list[Delta]) -> None:
-    assert text(deltas) == TEXT
+    assert text(deltas) == TEXT, "characters are broken"
     for delta in deltas:
-        assert "\N{REPLACEMENT CHARACTER}" not in delta.text
+        assert "\N{REPLACEMENT CHARACTER}" not in delta.text, "characters are broken"
         delta.text.encode("utf-8")
 
 
@@ -71,7 +71,7 @@ def test_text_comes_as_early_as_it_can(make: Make, encode: Callable[[str], list[
     """Only an open character and what its token holds with it is kept back; a token has one character per byte."""
     detokenizer, seen, num_bytes = make(), "", 0
     for token in encode(TEXT):
-        seen += text(detokenizer.add(token))
+        seen += text(detokenizer.add(GeneratedToken(token)))
         num_bytes += len(loaded.tokenizer.convert_ids_to_tokens(token))
         assert TEXT.startswith(seen)
         assert num_bytes - len(seen.encode()) <= 6
@@ -82,7 +82,7 @@ def test_sabotage_token_by_token_decoding_breaks_characters(
 ) -> None:
     """Twin: decoding each token by itself is the classic fault."""
     naive = [Delta(loaded.tokenizer.decode([token])) for token in encode(TEXT)]
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="characters are broken"):
         check_whole_characters(naive)
 
 
@@ -98,7 +98,7 @@ def test_any_token_sequence_is_survived(make: Make, loaded: registry.Loaded) -> 
 
 def test_tokens_are_all_counted(make: Make, encode: Callable[[str], list[int]]) -> None:
     ids = encode(TEXT)
-    assert sum(delta.num_tokens for delta in run(make(), ids)) == len(ids)
+    assert [token.id for delta in run(make(), ids) for token in delta.tokens] == ids
 
 
 def test_special_tokens_never_become_text(
@@ -123,7 +123,7 @@ def cut(answer: str, *stops: str) -> str:
 
 def check_stop(detokenizer: Detokenizer, ids: list[int], answer: str, *stops: str) -> None:
     deltas = run(detokenizer, ids)
-    assert text(deltas) == cut(answer, *stops)
+    assert text(deltas) == cut(answer, *stops), "a stop string is missed"
     assert detokenizer.stopped == any(s in answer for s in stops)
 
 
@@ -176,7 +176,7 @@ def test_sabotage_no_holding_back_is_seen(
         return [self._delta(piece.partition("stop here")[0], "normal")] if piece else []
 
     monkeypatch.setattr(Detokenizer, "_advance", piece_by_piece)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="a stop string is missed"):
         check_stop(make(stop=("stop here",)), encode(ANSWER), ANSWER, "stop here")
 
 

@@ -160,10 +160,10 @@ async def test_sabotage_a_gap_without_end(
     tiny_model: Any, engine_for: Any, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     def forgetful(self: Any) -> bool:
-        self._since_step = 0
+        self.tokens_since_step = 0
         return False
 
-    monkeypatch.setattr(worker.Worker, "_step_is_due", forgetful)
+    monkeypatch.setattr(Scheduler, "step_is_due", forgetful)
     gaps, _ = await gaps_of_short_prompts(tiny_model, engine_for, sizes)
     assert max(gaps) > 256
 

@@ -55,7 +55,7 @@ async def check_stored(engine: Any, cold: Any, tape: Tape, *, most: int) -> None
         assert ended.done.finish_reason == name
         assert tape.tokens[name][:1] == tape.tokens["cold"]
         again = await ask(engine, raw(*longer, max_tokens=10, id=f"{name}-longer"))
-        assert tape.tokens[f"{name}-longer"] == tape.tokens["cold-longer"]
+        assert tape.tokens[f"{name}-longer"] == tape.tokens["cold-longer"], "what was stored is not what was computed"
         if len(tape.tokens[name]) == 1:  # some tokenizers' text is only sure with the next token
             assert again.done.usage.cached_tokens == most
 
@@ -76,9 +76,13 @@ async def test_sabotage_of_what_is_stored_is_seen(
 ) -> None:
     """Twin: the first token is stored with the prompt, though the model has not read it."""
     engine, cold = [await engine_for(tiny_model("llama"), cache=cache) for cache in (WARM, COLD)]
-    keep = Worker._keep
-    monkeypatch.setattr(Worker, "_keep", lambda self, row, ids, kv: keep(self, row, [*ids, *row.answer], kv))
-    with pytest.raises(AssertionError):
+    keep = Worker._store
+    monkeypatch.setattr(
+        Worker,
+        "_store",
+        lambda self, s, ids, kv: keep(self, s, [*ids, *(i for c in s.choices for i in c.token_ids)], kv),
+    )
+    with pytest.raises(AssertionError, match="what was stored is not what was computed"):
         await check_stored(engine, cold, tape, most=len(PROMPT))
 
 
@@ -88,9 +92,9 @@ async def test_pixels_are_let_go_when_the_prompt_is_read(
     held: list[bool] = []
     emit = Worker._emit
 
-    def noted(self: Worker, sequence: Any, token: Any) -> None:
-        held.append("pixel_values" in sequence.row.prompt.inputs)
-        emit(self, sequence, token)
+    def noted(self: Worker, choice: Any, token: Any) -> None:
+        held.append("pixel_values" in choice.sequence.prompt.inputs)
+        emit(self, choice, token)
 
     engine = await engine_for(tiny_model("qwen3_vl"), cache=COLD)
     monkeypatch.setattr(Worker, "_emit", noted)
@@ -103,9 +107,9 @@ async def order(engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
     emit = Worker._emit
 
-    def noted(self: Worker, sequence: Any, token: Any) -> None:
-        said.append(sequence.id)
-        emit(self, sequence, token)
+    def noted(self: Worker, choice: Any, token: Any) -> None:
+        said.append(choice.sequence.id)
+        emit(self, choice, token)
 
     monkeypatch.setattr(Worker, "_emit", noted)
     await asyncio.gather(*(ask(engine, chat(f"Tell {name}.", max_tokens=40, id=name)) for name in "ab"))
@@ -125,6 +129,6 @@ async def test_sabotage_of_the_wait_is_seen(
     tiny_model: TinyModel, engine_for: EngineFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = await engine_for(tiny_model("llama"), completion_batch_size=1, cache=COLD)
-    monkeypatch.setattr(Scheduler, "is_full", False)
+    monkeypatch.setattr(Scheduler, "is_full", lambda self, sequence: False)
     said = await order(engine, monkeypatch)
     assert said != sorted(said, key=said.index)

@@ -17,14 +17,14 @@ GREEDY = Sampling(temperature=0.0)
 async def test_it_is_what_generating_the_answer_found(demo_engine) -> None:
     """Against the first token's log-probabilities as a real request reports them; nothing is likelier than greedy."""
     await demo_engine.ready()
-    request = replace(chat(picture("red"), "What color is it?"), sampling=GREEDY, first_logprobs=3, max_tokens=16)
-    done = (await ask(demo_engine, request)).done
-    said = await demo_engine.likelihood(request, done.token_ids)
-    assert len(said) == len(done.token_ids) > 2
-    assert said[0] == pytest.approx(done.first_logprobs[0][1], abs=1e-3)
-    second = (done.first_logprobs[1][0], *done.token_ids[1:])
-    forced = await demo_engine.likelihood(request, second)
-    assert forced[0] == pytest.approx(done.first_logprobs[1][1], abs=1e-3), "the tokens are forced, not chosen"
+    request = replace(chat(picture("red"), "What color is it?"), sampling=GREEDY, logprobs=3, max_tokens=16)
+    answer = await ask(demo_engine, request)
+    said = await demo_engine.likelihood(request, answer.token_ids)
+    assert len(said) == len(answer.tokens) > 2
+    assert said == pytest.approx([token.logprob for token in answer.tokens], abs=1e-3)
+    (_, (second, logprob), _) = answer.tokens[0].top
+    forced = await demo_engine.likelihood(request, (second, *answer.token_ids[1:]))
+    assert forced[0] == pytest.approx(logprob, abs=1e-3), "the tokens are forced, not chosen"
     assert sum(forced) < sum(said)
 
 
@@ -32,17 +32,17 @@ async def test_another_picture_makes_the_answer_unlikely(demo_engine) -> None:
     """The twin: what is measured depends on what is seen."""
     await demo_engine.ready()
     red, blue = (replace(chat(picture(c), "What color is it?"), sampling=GREEDY) for c in ("red", "blue"))
-    done = (await ask(demo_engine, red)).done
-    assert sum(await demo_engine.likelihood(red, done.token_ids)) > -1.0
-    assert sum(await demo_engine.likelihood(blue, done.token_ids)) < -3.0
+    answer = await ask(demo_engine, red)
+    assert sum(await demo_engine.likelihood(red, answer.token_ids)) > -1.0
+    assert sum(await demo_engine.likelihood(blue, answer.token_ids)) < -3.0
 
 
 async def test_it_leaves_no_trace(demo_engine) -> None:
     await demo_engine.ready()
     request = replace(chat(picture("green"), "What shape is it?"), sampling=GREEDY)
-    done = (await ask(demo_engine, request)).done
+    answer = await ask(demo_engine, request)
     before = await settled(demo_engine)
-    await demo_engine.likelihood(request, done.token_ids)
+    await demo_engine.likelihood(request, answer.token_ids)
     after = await settled(demo_engine)
     assert [record.id for record in after.recent] == [record.id for record in before.recent]
     assert after.cache.total_queries == before.cache.total_queries

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from engine.config import CacheConfig
-from engine.runtime.memory import GROWTH_TOKENS, padded_tokens, share
+from engine.runtime.memory import GROWTH_TOKENS, ModelMemory, padded_tokens, share
 
 GIB = 1024**3
 
 
 def test_stored_kv_gets_what_was_asked_for_where_there_is_room() -> None:
-    budget = share(64 * GIB, 0.5, 12 * GIB, 4 * GIB, token_bytes=1024)
-    assert (budget.stored_bytes, budget.row_bytes) == (4 * GIB, 16 * GIB)
+    budget = share(64 * GIB, 0.5, [ModelMemory(12 * GIB, 1024)], 4 * GIB)[0]
+    assert budget.stored_bytes == 4 * GIB
     assert budget.row_tokens == 16 * GIB // 1024
 
 
@@ -25,16 +25,22 @@ def test_stored_kv_and_features_are_cut_alike_to_what_they_may_have() -> None:
 
 
 def test_running_rows_keep_half_of_a_small_rest() -> None:
-    budget = share(16 * GIB, 0.5, 6 * GIB, 4 * GIB, token_bytes=1024)
-    assert (budget.stored_bytes, budget.row_bytes) == (GIB, GIB)
+    budget = share(16 * GIB, 0.5, [ModelMemory(6 * GIB, 1024)], 4 * GIB)[0]
+    assert (budget.stored_bytes, budget.row_tokens) == (GIB, GIB // 1024)
+
+
+def test_two_models_share_what_the_weights_of_both_leave() -> None:
+    large, small = share(64 * GIB, 0.5, [ModelMemory(8 * GIB, 2048), ModelMemory(4 * GIB, 1024)], 4 * GIB)
+    assert large.stored_bytes == small.stored_bytes == 2 * GIB
+    assert (large.row_tokens, small.row_tokens) == (8 * GIB // 2048, 8 * GIB // 1024)
 
 
 def test_weights_that_fill_the_memory_leave_nothing() -> None:
-    assert share(8 * GIB, 0.9, 9 * GIB, GIB, token_bytes=1).row_tokens == 0
+    assert share(8 * GIB, 0.9, [ModelMemory(9 * GIB, 1)], GIB)[0].row_tokens == 0
 
 
 def test_an_unknown_size_of_a_token_is_no_limit() -> None:
-    assert share(8 * GIB, 0.9, GIB, GIB, token_bytes=0).row_tokens is None
+    assert share(8 * GIB, 0.9, [ModelMemory(GIB, 0)], GIB)[0].row_tokens is None
 
 
 @pytest.mark.parametrize(

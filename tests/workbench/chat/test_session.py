@@ -107,6 +107,13 @@ async def test_waiting_says_how_far_the_prompt_is():
     assert got[0][0].text == "Reading the prompt · 512 of 2,000 tokens"
 
 
+async def test_waiting_says_that_a_prompt_comes_from_disk():
+    script = Script(Delta("A"), DONE, pause_s=0.2)
+    answer = LiveAnswer(script, Request())
+    script.running = (Running(answer.request.id, "restoring", 2000, 0, 0, 0.0, "chat"),)
+    assert (await samples(answer))[0][0].text == "Reading the prompt from disk"
+
+
 async def test_clearing_a_session_stops_its_answer():
     session = Session()
     script = Script(*[Delta("x")] * 1000, DONE, pause_s=0.005)

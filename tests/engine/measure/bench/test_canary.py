@@ -79,7 +79,7 @@ def blind_tower(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def blind_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every picture becomes the first one before the processor gets it; receipts stay as they were."""
-    from engine.prompt import build as prompt
+    from engine.prompt import processor
 
     first: list[Any] = []
 
@@ -89,7 +89,7 @@ def blind_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
         first[:] = first or [Image.fromarray(medium.pixels) for medium in media]
         return first[: len(media)]
 
-    monkeypatch.setattr(prompt, "_pictures", same)
+    monkeypatch.setattr(processor, "_pictures", same)
 
 
 @pytest.mark.parametrize("blind", [blind_tower, blind_prompts])

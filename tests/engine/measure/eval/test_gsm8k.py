@@ -52,9 +52,9 @@ def test_exact_match(text: str, right: bool) -> None:
 
 def test_the_prompt_is_five_examples_and_the_question() -> None:
     text = gsm8k.prompt("How many?", gsm8k.shots(5))
-    assert text.startswith("Problem: Natalia sold clips") and text.endswith("\n\nQuestion: How many?\nAnswer:")
-    assert text.count("Problem: ") == text.count("Answer:") == 6 and text.count("####") == 5
-    assert gsm8k.prompt("How many?", gsm8k.shots(0)) == "Problem: How many?\nAnswer:"
+    assert text.startswith("Question: Natalia sold clips") and text.endswith("\n\nQuestion: How many?\nAnswer:")
+    assert text.count("Question: ") == text.count("Answer:") == 6 and text.count("####") == 5
+    assert gsm8k.prompt("How many?", gsm8k.shots(0)) == "Question: How many?\nAnswer:"
 
 
 def test_what_ships_adds_up() -> None:

@@ -26,6 +26,7 @@ from engine.models import sampling
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
 from engine.prompt import build as prompt
+from engine.prompt import processor
 from tests.pictures import encode, picture
 
 TinyModel = Callable[..., Path]
@@ -107,16 +108,18 @@ async def test_what_the_options_switch_off_is_not_ticked(tiny_model: TinyModel) 
 def unsalted_hash(patch: pytest.MonkeyPatch) -> None:
     """Every picture has the key of every other."""
     real = prompt.cache_ids
-    patch.setattr(
-        prompt, "cache_ids", lambda ids, marks, spans, contents: real(ids, marks, spans, ["x"] * len(contents))
-    )
+
+    def unsalted(ids: Any, media: Any, **settings: Any) -> list[int]:
+        return real(ids, [replace(placed, media=replace(placed.media, sha256="x")) for placed in media], **settings)
+
+    patch.setattr(prompt, "cache_ids", unsalted)
 
 
 def shifted_frames(patch: pytest.MonkeyPatch) -> None:
     """A clip's frames come one late."""
-    real = prompt._clips
+    real = processor._clips
     patch.setattr(
-        prompt, "_clips", lambda loaded, media: [replace(c, pixels=c.pixels[[0, *range(len(c.pixels) - 1)]])
+        processor, "_clips", lambda loaded, media: [replace(c, pixels=c.pixels[[0, *range(len(c.pixels) - 1)]])
                                                  for c in real(loaded, media)]
     )  # fmt: skip
 
@@ -138,7 +141,7 @@ def shared_key(patch: pytest.MonkeyPatch) -> None:
     """All requests draw from one random key."""
     real, held = sampling.make_sampler, []
 
-    def make(settings: Any, forced: Any = ()) -> Any:
+    def make(settings: Any, forced: Any = (), index: int = 0) -> Any:
         if not settings.temperature:
             return real(settings, forced)
         held.append(real(settings))
@@ -179,8 +182,8 @@ def wrong_blocks(patch: pytest.MonkeyPatch) -> None:
 
 def wrong_count(patch: pytest.MonkeyPatch) -> None:
     """Receipts count a token that is not there."""
-    real = prompt._receipts
-    patch.setattr(prompt, "_receipts", lambda *a: tuple(replace(r, tokens=r.tokens + 1) for r in real(*a)))
+    real = prompt.measure
+    patch.setattr(prompt, "measure", lambda *args: [(tokens + 1, size) for tokens, size in real(*args)])
 
 
 def held_blocks(patch: pytest.MonkeyPatch) -> None:
@@ -231,7 +234,7 @@ async def test_a_request_that_fails_is_a_fault_of_its_row(
     def broken(*_: Any) -> Any:
         raise RuntimeError("no clips today")
 
-    monkeypatch.setattr(prompt, "_metadata", broken)
+    monkeypatch.setattr(processor, "_metadata", broken)
     found = await rows(tiny_model("qwen3_vl"))
     assert {name for name, row in found.items() if row.outcome == "fault"} == {"receipt = processor: a clip's frames"}
     assert found["cancelled = never started"].outcome == "ok"

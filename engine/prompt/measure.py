@@ -1,0 +1,121 @@
+"""What the processor really made of each medium: its tokens in the prompt and the size the model saw. Pure numpy.
+
+Families say it in different ways; each of these is exact, and the first that applies is taken:
+    grids       Qwen-style processors return (t, h, w) patches per medium
+    one         a medium that is the only one of its placeholder has all of them
+    runs        as many unbroken runs of placeholders as pictures: one each
+    alone       several runs per picture (tiles, rows): the processor says what each medium gives by itself
+The prefix cache keys every placeholder by its own medium, so a token counted to the wrong one would be a wrong hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from engine.models.grids import NAMES
+from engine.models.registry import Loaded
+from engine.prompt.processor import Processed
+from engine.types import Kind
+from engine.types.media import Media
+from engine.types.prompt import runs
+
+SizePx = tuple[int, int]
+"""(width, height) in pixels, (0, 0) where unknown."""
+
+Measure = tuple[int, SizePx]
+"""Tokens of a medium, and the size of it that the model sees."""
+
+
+def measure(
+    loaded: Loaded, media: Sequence[Media], prompt: Processed, alone: Callable[[int], Processed]
+) -> list[Measure]:
+    """One per medium, in their order. prompt: all media together; alone(i): the same for the i-th by itself."""
+    _, inputs = prompt
+    out: dict[int, Measure] = {}
+    if any(grids in inputs for _, grids in NAMES.values()):
+        out = _by_grid(loaded, media, inputs)
+    for kind in ("image", "video", "audio"):
+        rest = [i for i, medium in enumerate(media) if placeholder_kind(loaded, medium) == kind and i not in out]
+        if rest:
+            out |= _of_one_placeholder(loaded, {i: media[i] for i in rest}, (prompt, alone), kind)
+    return [out[i] for i in range(len(media))]
+
+
+def placeholder_kind(loaded: Loaded, medium: Media) -> Kind:
+    """Whose placeholder a medium has: frames of a clip are pictures to families without native video."""
+    return "image" if medium.kind == "video" and not loaded.card.native_video else medium.kind
+
+
+def _by_grid(loaded: Loaded, media: Sequence[Media], inputs: dict[str, Any]) -> dict[int, Measure]:
+    """Of pictures and clips, by their place among the media."""
+    vision = loaded.config.get("vision_config") or {}
+    patch_px, merge = int(vision.get("patch_size", 14)), int(vision.get("spatial_merge_size", 2))
+    rows = {kind: iter(np.array(inputs.get(grids, [])).reshape(-1, 3).tolist()) for kind, (_, grids) in NAMES.items()}
+    out: dict[int, Measure] = {}
+    for i, medium in enumerate(media):
+        if medium.kind in rows:
+            t, h, w = next(rows[medium.kind], (0, 0, 0))
+            out[i] = (t * h * w // merge**2, (w * patch_px, h * patch_px))
+    return out
+
+
+def _of_one_placeholder(
+    loaded: Loaded,
+    media: dict[int, Media],
+    sources: tuple[Processed, Callable[[int], Processed]],
+    kind: Kind,
+) -> dict[int, Measure]:
+    """Of media that all share one placeholder id, by their place among all media of the prompt."""
+    (ids, inputs), alone = sources
+    placeholder = loaded.placeholder_ids().get(kind, -1)
+    lengths = [end - start for start, end in runs(ids, placeholder)]
+    # A clip without native video is as many pictures as it has frames.
+    num_pictures = [len(m.frames) if m.kind == "video" and kind == "image" else 1 for m in media.values()]
+    ends = np.cumsum([0, *num_pictures]).tolist()
+    if len(media) == 1:
+        return {i: (sum(lengths), _seen_px(loaded, inputs, kind, 0)) for i in media}
+    if len(lengths) == ends[-1]:
+        return {
+            i: (sum(lengths[start:end]), _seen_px(loaded, inputs, kind, start))
+            for i, (start, end) in zip(media, pairwise(ends), strict=True)
+        }
+    out: dict[int, Measure] = {}
+    for i in media:
+        own_ids, own_inputs = alone(i)
+        out[i] = (own_ids.count(placeholder), _seen_px(loaded, own_inputs, kind, 0))
+    return out
+
+
+def _seen_px(loaded: Loaded, inputs: dict[str, Any], kind: Kind, index: int) -> SizePx:
+    if kind == "audio":
+        return (0, 0)
+    return _clip_px(loaded, inputs) if kind == "video" else _picture_px(inputs, index)
+
+
+def _picture_px(inputs: dict[str, Any], index: int) -> SizePx:
+    """What the vision tower reads of a picture: the last two axes of its pixels (a tile's, where tiled). A list has one
+    array per picture; one array for all means that all have one size."""
+    mask = inputs.get("pixel_attention_mask")
+    if mask is not None and index < mask.shape[1]:
+        # Padded to the largest picture: (1, pictures, height, width), true where there are pixels.
+        is_pixel = np.array(mask[0][index])
+        return (int(is_pixel.any(axis=0).sum()), int(is_pixel.any(axis=1).sum()))
+    pixels = inputs.get("pixel_values")
+    if isinstance(pixels, list):
+        pixels = pixels[index] if index < len(pixels) else None
+    shape: tuple[int, ...] = getattr(pixels, "shape", ())
+    return (int(shape[-1]), int(shape[-2])) if len(shape) >= 3 else (0, 0)
+
+
+def _clip_px(loaded: Loaded, inputs: dict[str, Any]) -> SizePx:
+    """Of a native clip's frames, from the patch positions (clips, frames, patches, (x, y))."""
+    positions = inputs.get("video_position_ids")
+    if positions is None:
+        return (0, 0)
+    patch_px = int((loaded.config.get("vision_config") or {}).get("patch_size", 16))
+    last = np.array(positions[0]).reshape(-1, 2).max(axis=0) + 1
+    return (int(last[0]) * patch_px, int(last[1]) * patch_px)

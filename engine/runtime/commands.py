@@ -1,0 +1,125 @@
+"""What the engine thread can be told: frozen values through one queue. Pure Python.
+
+A command that is answered carries a Future; the thread sets it, unless nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.errors import EngineError
+from engine.runtime.sequence import Choice, Sequence
+from engine.types import BlockInfo, FeatureInfo, Preflight, Request
+from engine.types.media import Media
+from engine.types.prompt import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A request that waits for admission from now on."""
+
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Its reader is gone. Ignored for a sequence that has ended."""
+
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the thread; what it still holds ends with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightCommand:
+    """Say what a request would cost (engine.runtime.preflight), without pictures.
+
+    prompt: of a long text, built ahead (engine.prompt.text)."""
+
+    request: Request
+    media: tuple[Media, ...]
+    reply: Future[Preflight]
+    prompt: Prompt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListBlocks:
+    """Every stored block, oldest first. with_text costs the thread time, block by block."""
+
+    with_text: bool
+    reply: Future[list[BlockInfo]]
+
+
+@dataclass(frozen=True, slots=True)
+class GetBlock:
+    """One block with its text; None when there is none of this key."""
+
+    key: bytes
+    reply: Future[BlockInfo | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ListFeatures:
+    """Every stored unit of vision features, least recently used first."""
+
+    reply: Future[list[FeatureInfo]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClearCache:
+    """Forget every block, snapshot and feature that nothing holds."""
+
+    reply: Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class CountReplay:
+    """A hit was computed again and compared; mismatch: the answers differed."""
+
+    mismatch: bool
+    reply: Future[None]
+
+
+ChangeAction = Literal["pin", "unpin", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBlock:
+    """Pin a block and all before it, unpin it, or drop it and all after it. False when there is no such block, or one
+    that is to be dropped is held."""
+
+    action: ChangeAction
+    key: bytes
+    reply: Future[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFeatures:
+    """Pin, unpin or drop a unit of vision features. False when there is none, or one to be dropped is pinned."""
+
+    action: ChangeAction
+    key: bytes
+    reply: Future[bool]
+
+
+CacheCommand = ListBlocks | GetBlock | ListFeatures | ClearCache | CountReplay | ChangeBlock | ChangeFeatures
+Answered = CacheCommand | PreflightCommand
+Command = Submit | Cancel | Stop | Answered
+
+TokenObserver = Callable[[Any, Choice, Any], None]
+"""Called on the engine thread at every token, before its reader gets it: (Loaded, choice, models.batch.Token). For the
+self-test; it must not raise."""
+
+
+def refuse(command: Command, error: EngineError) -> None:
+    """Answer a command that nobody will carry out. Nothing for those that are not answered."""
+    if isinstance(command, Submit):
+        command.sequence.post(error)
+    elif not isinstance(command, Cancel | Stop) and command.reply.set_running_or_notify_cancel():
+        command.reply.set_exception(error)

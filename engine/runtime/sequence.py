@@ -1,0 +1,101 @@
+"""One request in the engine, from admission to its end: Sequence, and a Choice for each answer it gives.
+
+Owned by the engine thread. MLX objects are only held here, so this file imports none of them when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import EngineError
+from engine.types import Delta, Event, FinishReason, Request, Sampling, Stage
+from engine.types.media import Media
+from engine.types.prompt import Prompt
+
+if TYPE_CHECKING:
+    from engine.cache.disk.restore import Restore
+    from engine.cache.prefix import Lease
+    from engine.models.adapter import Encoding, Features
+    from engine.runtime.detokenizer import Detokenizer
+
+
+@dataclass(eq=False)
+class Choice:
+    """One answer of a sequence; while it decodes it is a row of the batch.
+
+    row: its number in the batch, None before it joined and after it left. token_ids: the answer so far, a stop token
+    included. pending: text that waits to be handed out (EngineConfig.stream_interval).
+    """
+
+    sequence: Sequence
+    index: int
+    detokenizer: Detokenizer
+    row: int | None = None
+    token_ids: list[int] = field(default_factory=list)
+    pending: list[Delta] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A request that the engine holds. It is told from others by identity; its id is only the request's label.
+
+    post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
+    Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
+    (engine.prompt.text). granted: there is memory for its KV.
+
+    From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
+    holds of the prefix cache; embeddings of a prompt with media, and encoding, what the encoders did for them; cache,
+    the KV layers of its one prefill; stops, token positions at which prefill pauses for a snapshot; sampling and
+    max_tokens as they were resolved; choices, one for each of Request.n answers.
+    """
+
+    request: Request
+    post: Callable[[Event | EngineError], None]
+    accepted_s: float
+    submitted_s: float
+    media: tuple[Media, ...] = ()
+    prepared_prompt: Prompt | None = None
+    stage: Stage = "waiting"
+    num_prompt: int = 0
+    num_cached: int = 0
+    num_prefilled: int = 0
+    started_s: float = 0.0
+    first_token_s: float = 0.0
+    granted: bool = False
+
+    prompt: Prompt = field(default_factory=lambda: Prompt([], []))
+    restore: Restore | None = None
+    lease: Lease | None = None
+    embeddings: Features | None = None
+    encoding: Encoding | None = None
+    cache: list[Any] = field(default_factory=list)
+    stops: tuple[int, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int = 0
+    media_first: bool = False
+    choices: list[Choice] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The request's label, for the log and the tabs."""
+        return self.request.id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether admission is over: its KV can be computed."""
+        return bool(self.choices)
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens of all its answers so far."""
+        return sum(len(choice.token_ids) for choice in self.choices)
+
+    @property
+    def row_tokens(self) -> list[int]:
+        """KV tokens of each row it has, or will have, in the batch."""
+        if not self.choices:
+            return [self.num_prompt] * self.request.n
+        return [self.num_prompt + len(c.token_ids) for c in self.choices if c.finish_reason is None]

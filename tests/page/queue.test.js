@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import "../../workbench/video/queue.js";
+
+const { questions } = globalThis.workbenchQueue;
+
+// A component as Gradio gives it to the script: what was sent, and a way to let a reply arrive.
+const component = () => {
+  const props = {}, sent = [];
+  let changed = null;
+  const queue = questions(props, (_, then) => { changed = then; }, (_, message) => sent.push(message));
+  const reply = (value) => { props.value = value; changed(); };
+  return { queue, sent, reply };
+};
+
+test("the second question is sent when the first has its answer", async () => {
+  const { queue, sent, reply } = component();
+  const first = queue.ask("look", () => "a"), second = queue.ask("look", () => "b");
+  assert.deepEqual(sent, [{ turn: 1, what: "look", asked: "a" }]);
+  reply({ turn: 1, text: "one" });
+  assert.deepEqual(await first, { turn: 1, text: "one" });
+  assert.deepEqual(sent.at(-1), { turn: 2, what: "look", asked: "b" });
+  reply({ turn: 2, text: "two" });
+  assert.equal((await second).text, "two");
+});
+
+test("a reply to another question is not taken", async () => {
+  const { queue, sent, reply } = component();
+  const only = queue.ask("look", () => "a");
+  reply({ turn: 7, text: "somebody else's" });
+  reply(null);
+  reply({ turn: 1, text: "mine" });
+  assert.equal((await only).text, "mine");
+  assert.equal(sent.length, 1);
+});
+
+test("a newer question of the same key takes the place of one that waits, not of one that was sent", async () => {
+  const { queue, sent, reply } = component();
+  const first = queue.ask("look", () => "a", "side A"), old = queue.ask("look", () => "b", "side A");
+  const other = queue.ask("look", () => "c", "side B"), last = queue.ask("look", () => "d", "side A");
+  assert.deepEqual(await old, { stale: true });
+  for (const turn of [1, 2, 3]) reply({ turn });
+  assert.deepEqual([(await first).turn, (await other).turn, (await last).turn], [1, 2, 3]);
+  assert.deepEqual(sent.map((one) => one.asked), ["a", "c", "d"]);
+});
+
+test("what is asked is read when its turn has come", () => {
+  const { queue, sent, reply } = component();
+  let text = "early";
+  queue.ask("look", () => "a");
+  queue.ask("look", () => text);
+  text = "late";
+  reply({ turn: 1 });
+  assert.equal(sent.at(-1).asked, "late");
+});

@@ -1,0 +1,22 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import "../../workbench/static/words.js";
+
+const { figures, clock, seconds, times } = globalThis.workbenchWords;
+
+test("numbers have three figures, and are whole from a thousand on", () => {
+  assert.deepEqual([0, 0.12345, 1.5, 99.95, 123.4, 1234.5, -1234567].map(figures),
+    ["0", "0.123", "1.5", "100", "123", "1,235", "-1,234,567"]);
+});
+
+test("a clock shows minutes and two digits of seconds", () => {
+  assert.deepEqual([0, 7.4, 59.6, 60, 725].map(clock), ["0:00", "0:07", "1:00", "1:00", "12:05"]);
+});
+
+test("times in a clip have at most two decimals", () => {
+  assert.deepEqual([0, 1.5, 2.0049, 2.005001].map(seconds), ["0 s", "1.5 s", "2 s", "2.01 s"]);
+});
+
+test("factors lose what nobody can see", () => {
+  assert.deepEqual([1.26, 9.96, 10.4, 999.4, 1000].map(times), ["1.3", "10.0", "10", "999", "over a thousand"]);
+});
