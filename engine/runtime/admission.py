@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from engine.cache.prefix import Lease, PrefixCache
+from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
@@ -68,37 +68,27 @@ class Admission:
 
     def open(self, sequence: Sequence) -> None:
         """Fill in the rest of what a sequence has from admission on, when its restore is over. Raises EngineError when
-        the request cannot be served; the sequence then holds nothing of the prefix cache."""
+        the request cannot be served; whoever ends the sequence ends its lease."""
         request, loaded = self._ordered(sequence.request), self._loaded
         built, cache = sequence.prompt, sequence.cache
         media, sequence.media = sequence.media, ()
         restore, sequence.restore = sequence.restore, None
-        lease = self._prefix.begin(built, cache, request, restore)
+        lease = sequence.lease = self._prefix.begin(built, cache, request, restore)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
-        try:
-            if built.lacks_pixels(sequence.num_prefilled):
-                built = prompt.build(loaded, request, media)
-            if lease and loaded.family.packed:
-                loaded.grids.note(request.tenant, built)
-            media = ()  # the tower needs the memory
-            self._embed(built, cache, sequence)
-        except BaseException:
-            if lease:
-                self._prefix.end(lease)
-            raise
+        sequence.stops = (lease.stops or ()) if lease else ()
+        if built.lacks_pixels(sequence.num_prefilled):
+            built = prompt.build(loaded, request, media)
+        if lease and loaded.family.packed:
+            loaded.grids.note(request.tenant, built)
+        media = ()  # the tower needs the memory
+        self._embed(built, cache, sequence)
         sequence.prompt = built
         sequence.sampling = self._sampling(request)
-        self._hold(sequence, lease, cache)
         sequence.choices = [Choice(sequence, i, self._detokenizer(built, request)) for i in range(request.n)]
 
     def _ordered(self, request: Request) -> Request:
         """The request with its media where this server puts them."""
         return media_first(request) if self._config.media_first else request
-
-    @staticmethod
-    def _hold(sequence: Sequence, lease: Lease | None, cache: list[object]) -> None:
-        sequence.lease, sequence.cache = lease, cache
-        sequence.stops = (lease.stops or ()) if lease else ()
 
     def _embed(self, built: Prompt, cache: list[object], sequence: Sequence) -> None:
         """Run the encoders over the media whose KV is not there, and say in the store whose features those are."""

@@ -38,7 +38,7 @@ PATIENCE_S = 5.0
 SNAPSHOTS = "snapshots"
 IDS = "ids"
 
-Steps = Generator[Future[Any] | None, None, None]
+RestoreTurns = Generator[Future[Any] | None, None, None]
 """Yields at the end of each turn what the next one waits for: a file that is being read, or nothing."""
 
 
@@ -80,7 +80,7 @@ class Restore:
         """Hold nothing any more: the row has begun, or the request is gone. May be called again."""
         self._steps.close()
 
-    def _work(self) -> Steps:
+    def _work(self) -> RestoreTurns:
         """The whole of it, in turns."""
         raise NotImplementedError
 
@@ -121,14 +121,17 @@ class BlockRestore(Restore):
     @property
     def is_empty(self) -> bool:
         """Whether the disk has nothing for this prompt that memory has not."""
-        return not self._slots and not self._siblings()
+        return not self._slots and not self._unknown() and not self._parts()
 
     def close(self) -> None:
         super().close()
+        if self.hashes:  # from the tail to the root, so that on disk, too, a block is never older than its children
+            for block in reversed(self._held):
+                self._store.touch(block.parent.hex(), block.hash.hex())
         self._pool.let_go(self._held)
         self._held = []
 
-    def _work(self) -> Steps:
+    def _work(self) -> RestoreTurns:
         files = ReadAhead(self._store, map(_name, self._slots))
         try:
             for slot in self._slots:
@@ -181,21 +184,19 @@ class BlockRestore(Restore):
         keys = self._store.keys(self._end.parent.hex())[-MAX_SIBLINGS:]
         return [key for key in keys if self._pool.get(bytes.fromhex(key)) is None]
 
-    def _bring_part(self) -> Steps:
-        end, keys = self._end, self._siblings()
-        if end is None or not keys:
-            return
-        group = end.parent.hex()
-        unknown = [key for key in keys if self._store.facts(group, key) is None]
-        if unknown:
+    def _unknown(self) -> list[str]:
+        """Those whose headers were not read yet."""
+        group = self._end.parent.hex() if self._end else ""
+        return [key for key in self._siblings() if self._store.facts(group, key) is None]
+
+    def _bring_part(self) -> RestoreTurns:
+        if self._end is not None and (unknown := self._unknown()):
+            group = self._end.parent.hex()
             headers = self._store.read_facts(group, unknown)
             while not headers.done():
                 yield headers
             self._store.receive_facts(group, unknown, headers)
-        _, num_held = self._pool.best(end.parent, end.ids, len(end.ids))
-        for num_tokens, slot in self._parts(end, keys):
-            if num_tokens <= num_held:
-                return
+        for num_tokens, slot in self._parts():
             files = ReadAhead(self._store, [_name(slot)])
             try:
                 if (yield from self._bring(slot, files)):
@@ -204,13 +205,19 @@ class BlockRestore(Restore):
             finally:
                 files.close()
 
-    def _parts(self, end: Slot, keys: list[str]) -> list[tuple[int, Slot]]:
-        """(tokens shared with the prompt, block) for these siblings, the longest run first."""
+    def _parts(self) -> list[tuple[int, Slot]]:
+        """(tokens shared with the prompt, block) for those that share more than what memory has, the longest first."""
+        end = self._end
+        if end is None:
+            return []
         parts = []
-        for key in keys:
+        _, num_held = self._pool.best(end.parent, end.ids, len(end.ids))
+        for key in self._siblings():
             ids = parse_ids(self._store.facts(end.parent.hex(), key) or {})
-            if len(ids) <= self._pool.block_tokens and block_hash(end.parent, ids).hex() == key:
-                parts.append((num_shared(ids, end.ids), Slot(bytes.fromhex(key), end.parent, end.start, ids)))
+            num_tokens = num_shared(ids, end.ids)
+            is_useful = num_held < num_tokens and len(ids) <= self._pool.block_tokens
+            if is_useful and block_hash(end.parent, ids).hex() == key:
+                parts.append((num_tokens, Slot(bytes.fromhex(key), end.parent, end.start, ids)))
         return sorted(parts, key=lambda part: part[0], reverse=True)
 
 
@@ -242,7 +249,7 @@ class SnapshotRestore(Restore):
         named = [(n, snapshot_key(self._root, self._ids[:n]).hex()) for n in lengths]
         return [(n, key) for n, key in named if self._store.has(SNAPSHOTS, key)]
 
-    def _work(self) -> Steps:
+    def _work(self) -> RestoreTurns:
         if unknown := self._unknown():
             headers = self._store.read_facts(SNAPSHOTS, unknown)
             while not headers.done():

@@ -164,7 +164,7 @@ async def test_long_texts_are_tokenized_in_the_pool(
     long = chat("A text that counts as long here.", reuse=False)
     ahead = await ask(engine, long)
     assert (await engine.preflight(long)).tokens == tuple((await engine.preflight(long)).tokens)
-    assert threads and all(name.startswith("media") for name in threads)
+    assert threads and all(name.startswith("decode") for name in threads)
     threads.clear()
     checks.LONG_CHARS = 10**6  # the fixture sets it back
     here = await ask(engine, long)

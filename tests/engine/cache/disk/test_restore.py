@@ -17,8 +17,10 @@ from engine.cache.blocks import BlockPool
 from engine.cache.disk import checksummed, restore
 from engine.cache.disk import features as disk_features
 from engine.cache.disk.reader import Reader
+from engine.cache.disk.restore import BlockRestore
 from engine.cache.disk.store import DiskStore
 from engine.cache.prefix import PrefixCache
+from engine.cache.table import block_hash
 from engine.config import CacheConfig
 from engine.types import Request
 from engine.types.prompt import Prompt
@@ -227,6 +229,51 @@ def test_two_prompts_that_begin_alike_share_what_is_read(cache: PrefixCache, sha
         cache.end(lease)
     assert cache.stats().disk.hits == 10, "each file was read once"
     check_nothing_is_held(cache)
+
+
+def bring(cache: PrefixCache, ids: list[int], tenant: str = "") -> None:
+    """Restore a prompt and let it go again."""
+    work = cache.restoring(prompt(ids), filled(0), Request(tenant=tenant))
+    turns(work)
+    assert work is not None
+    work.close()
+
+
+def check_the_other_goes_first(folder: Path) -> None:
+    """The beginning of a chain is in memory, its end was restored just now: on disk the other chain is older."""
+    before = make(folder)
+    before.store(before.lease("other"), IDS, filled(len(IDS)))
+    before.close()
+    cache = make(folder)
+    bring(cache, [*IDS[:20], 7])
+    bring(cache, [*IDS, 7], "other")
+    bring(cache, [*IDS, 7])
+    assert cache._disk is not None
+    oldest = cache._disk._store._index.next_to_evict()
+    root = cache._chain("other")
+    keys = []
+    for start in range(0, 40, 4):
+        root = block_hash(root, IDS[start : start + 4])
+        keys.append(root.hex())
+    cache.close()
+    assert oldest is not None and oldest.key == keys[-1], "the chain that was used last goes first"
+
+
+def test_a_whole_chain_is_used_when_its_end_is_restored(folder: Path) -> None:
+    check_the_other_goes_first(folder)
+
+
+def test_sabotage_a_chain_whose_beginning_ages_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BlockRestore, "close", lambda self: self._pool.let_go(self._held) or self._held.clear())
+    with pytest.raises(AssertionError, match="goes first"):
+        check_the_other_goes_first(folder)
+
+
+def test_what_memory_has_as_well_is_not_looked_up_again(cache: PrefixCache) -> None:
+    """A prompt that parts from a block in memory: once the headers beside it are known, the disk is not asked."""
+    bring(cache, [*IDS[:38], 7, 8])
+    assert cache.restoring(prompt([*IDS[:38], 9, 8]), filled(0), REQUEST) is None
+    assert cache.restoring(prompt([*IDS[:37], 9, 8, 7]), filled(0), REQUEST) is None
 
 
 def damage(path: Path) -> None:
