@@ -101,7 +101,7 @@ def test_the_table_is_what_is_tested() -> None:
 
 
 def test_the_documents_table_is_this_one() -> None:
-    text = (Path(__file__).parents[3] / "assets" / "docs" / "media.md").read_text()
+    text = (Path(__file__).parents[3] / "assets" / "docs" / "clips.md").read_text()
     assert codec_table() in text
 
 
