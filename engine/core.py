@@ -121,12 +121,13 @@ class Engine:
 
         Before the port answers: an import opens files, and connections may take all that this process may open.
         """
+        self._runtime.imported.wait()
+        # While the engine thread reads the weights: it is the one that everybody waits for.
         from PIL import Image
 
         from engine.media import child, load  # noqa: F401
 
         Image.init()
-        self._runtime.imported.wait()
 
     async def ready(self) -> ModelCard:
         """Wait for the model. Raises Unavailable or ModelNotFound with the reason when it could not be loaded."""
