@@ -110,6 +110,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             max_audios=args.limit_mm_per_prompt.get("audio"),
             media_root=args.media_root,
             allow_private_urls=args.allow_private_urls,
+            allowed_media_domains=tuple(args.allowed_media_domains),
         ),
         cache=CacheConfig(
             enabled=args.prefix_cache,
@@ -311,6 +312,15 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
         help="fetch media from private, loopback and link-local addresses too",
     )
     group.add_argument(
+        "--allowed-media-domains",
+        metavar="HOST",
+        nargs="+",
+        action="extend",
+        type=_host,
+        default=[],
+        help="fetch media from these hosts only, redirects included (default: from any)",
+    )
+    group.add_argument(
         "--limit-mm-per-prompt",
         metavar="image=4,video=1,audio=1",
         type=_media_limits,
@@ -325,6 +335,14 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--video-fps", metavar="FPS", type=_more_than_zero, help="frames per second taken from a clip")
     group.add_argument("--video-max-frames", metavar="N", type=_positive, help="most frames taken from a clip")
+
+
+def _host(text: str) -> str:
+    """ "Example.org" -> "example.org"; a URL, a port or a wildcard would never be met."""
+    name = text.strip().lower()
+    if not re.fullmatch(r"[^\s/:*,@]+|\[[0-9a-f:.]+\]", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, like upload.wikimedia.org")
+    return name.strip("[]")
 
 
 def _media_limits(text: str) -> dict[str, int]:
