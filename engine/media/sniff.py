@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.media.containers import OGG_VIDEO, is_transport_stream
 from engine.types import Kind
 
 HEAD_BYTES = 4096
@@ -37,10 +38,12 @@ SIGNATURES: tuple[tuple[bytes, Kind, str], ...] = (
     (b"\x1aE\xdf\xa3", "video", "WebM/MKV"),
     (b"FLV\x01", "video", "FLV"),
     (b"\x00\x00\x01\xba", "video", "MPEG"),
-    (b"\x00\x00\x01\xb3", "video", "MPEG"),
+    (b"\x00\x00\x01\xe0", "video", "MPEG"),
+    (b"\x00\x00\x01\xb3", "video", "MPEG video"),
+    (b"0&\xb2u\x8ef\xcf\x11", "video", "ASF/WMV"),
+    (b"\x1f\x07\x00", "video", "DV"),
     (b"ID3", "audio", "MP3"),
     (b"fLaC", "audio", "FLAC"),
-    (b"OggS", "audio", "Ogg"),
 )
 RIFF: dict[bytes, tuple[Kind, str]] = {
     b"WEBP": ("image", "WebP"),
@@ -83,14 +86,17 @@ def _container(head: bytes) -> Format | None:
         return Format(*RIFF[head[8:12]])
     if head[4:8] == b"ftyp":
         return _iso_media(head)
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+    if head.startswith(b"OggS"):
+        is_clip = any(mark in head for mark in OGG_VIDEO)
+        return Format("video", "Ogg video") if is_clip else Format("audio", "Ogg")
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"moof"):
         return Format("video", "MOV")
     return None
 
 
 def _stream(head: bytes) -> Format | None:
     """Formats without a header, known by their sync bytes."""
-    if len(head) > 188 and head[0] == head[188] == 0x47:
+    if is_transport_stream(head):
         return Format("video", "MPEG-TS")
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return Format("audio", "MP3" if head[1] & 0x06 else "AAC")  # the two bits of the MPEG layer; AAC has none

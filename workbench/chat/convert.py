@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
+from engine.media.containers import CLIP_SUFFIXES
 from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, PageChoice, Part, Request, Sampling
 from workbench.chat import receipts
 from workbench.words import milliseconds
@@ -29,7 +30,7 @@ STRIP = "#strip-"
 
 _FROM_CACHE = re.compile(r"[\d,]+ from cache")
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv")
+VIDEO_SUFFIXES = CLIP_SUFFIXES
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".ico", ".jp2"),

@@ -39,7 +39,9 @@ def test_what_pillow_writes_is_known(name: str) -> None:
         (b"ID3\x03", "audio", "MP3"),
         (b"\xff\xfb\x90\x00", "audio", "MP3"),
         (b"\xff\xf1\x54\x40", "audio", "AAC"),
-        (b"G" + bytes(187) + b"G", "video", "MPEG-TS"),
+        (5 * (b"G" + bytes(187)), "video", "MPEG-TS"),
+        (bytes(100) + 5 * (b"G" + bytes(187)), "video", "MPEG-TS"),
+        (5 * (bytes(4) + b"G" + bytes(187)), "video", "MPEG-TS"),
     ],
 )
 def test_containers(head: bytes, kind: str, name: str) -> None:
