@@ -218,13 +218,8 @@ class Engine:
             check(opened, card, self.config.media)
             ticket.release_media()
             ticket.expect(self._media.expected_sizes(opened))
-        media = await self._media.load(
-            opened,
-            ticket,
-            is_look=is_look,
-            takes_clips=card.video,
-            need_pixels=need_pixels or not card.keeps_grids,
-        )
+        need_pixels = need_pixels or not card.keeps_grids
+        media = await self._media.load(opened, ticket, is_look=is_look, takes_clips=card.video, need_pixels=need_pixels)
         loaded = with_kinds(opened, media)
         if loaded is not opened:
             check(loaded, card, self.config.media)
