@@ -102,7 +102,7 @@ def _serve(args: argparse.Namespace) -> None:
         try:
             app = add_pointer(create_app(engine, config))
             port = listener.getsockname()[1]
-            engine.wait_imported()
+            engine.finish_imports()
             serve_app(app, listener, config, lambda: _announce(engine, config, port), on_stopping=engine.stop)
         finally:
             engine.stop()

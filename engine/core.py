@@ -117,13 +117,14 @@ class Engine:
             self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
-    def wait_imported(self) -> None:
+    def finish_imports(self) -> None:
         """Import what reads media, and wait until the engine thread has imported the rest. Blocks.
 
-        Before the port answers: an import opens files, and connections may take all that this process may open.
+        To be called before the port answers: an import opens files, and connections may use up all that this process
+        may open.
         """
         self._runtime.imported.wait()
-        # While the engine thread reads the weights: it is the one that everybody waits for.
+        # Last, beside the loading of the weights: the engine thread's own imports must not wait for these.
         from PIL import Image
 
         from engine.media import child, load  # noqa: F401
@@ -135,14 +136,14 @@ class Engine:
         return await asyncio.shield(asyncio.wrap_future(self._loaded))
 
     def snapshot(self) -> Snapshot:
-        """The latest frozen picture of the engine. Any thread, never blocks."""
+        """The latest frozen copy of the engine's state. Any thread, never blocks."""
         return self._snapshot
 
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
-        A server that is too full says so before anything is fetched. Raises EngineError, before the first event or
-        between events.
+        Raises Busy before anything is fetched where the server is full, and later where media turn out larger than
+        expected or wait too long for their turn. Raises EngineError, before the first event or between events.
         """
         accepted_s = time.perf_counter()
         card = await self.ready()
@@ -183,7 +184,7 @@ class Engine:
                     if isinstance(event, EngineError):
                         raise event
                     if isinstance(event, Done):
-                        self._replayer.keep(request, event)
+                        self._replayer.remember(request, event)
                     yield event
             finally:
                 if not finished:
@@ -300,7 +301,7 @@ class Engine:
     async def likelihood(self, request: Request, answer: tuple[int, ...]) -> tuple[float, ...]:
         """The natural log-probability of each token of this answer (ids), had the request been answered with it.
 
-        Uses what is cached and leaves no trace, as a replay does. Raises EngineError.
+        Uses what is cached. Like a replay it is not listed and stores nothing. Raises EngineError.
         """
         forced = replace(as_replay(request, len(answer)), forced=answer, logprobs=0)
         completion = await self.complete(forced)
@@ -319,8 +320,8 @@ class Engine:
         return None if raw is None else await self._ask(lambda reply: GetBlock(raw, reply))
 
     async def clear_cache(self) -> None:
-        """Forget every block that no running request uses and nobody pinned, the decoded media, their small pictures,
-        and the requests that could be replayed."""
+        """Forget every block, row snapshot and unit of vision features that no running request uses and nobody pinned,
+        in memory and on disk; also the decoded media, their thumbnails, and the requests that could be replayed."""
         await self._ask(ClearCache)
         self._media.forget()
         self._replayer.forget()

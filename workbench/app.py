@@ -93,7 +93,7 @@ def _serve(args: argparse.Namespace) -> None:
         engine.start()
         try:
             app = create_app(engine, config)
-            engine.wait_imported()
+            engine.finish_imports()
             serve_app(
                 app, listener, config, on_started=lambda: _announce(engine, config, launch), on_stopping=engine.stop
             )

@@ -53,12 +53,12 @@ def serve_app(
     on_started runs beside the server once it answers; an exception of it stops the server and is raised here.
     on_stopping runs when the server is asked to stop and open answers had their grace; it should end those answers.
     """
-    asyncio.run(_serve(settings(app, config), listener, on_started, on_stopping))
+    asyncio.run(_serve(uvicorn_config(app, config), listener, on_started, on_stopping))
 
 
-def settings(app: Any, config: ServerConfig) -> uvicorn.Config:
-    """How uvicorn serves an app, with connections that are bounded. Raises the process's limit of open files first, as
-    far as its operator allows."""
+def uvicorn_config(app: Any, config: ServerConfig) -> uvicorn.Config:
+    """How uvicorn serves an app, with a bounded number of connections. Lifts the process's limit of open files as far
+    as its operator allows. Raises BadRequest for more connections than fit."""
     import uvicorn
 
     from engine.api.connections import Connections, accept_at_once, most_connections

@@ -3,8 +3,9 @@
     request ── each part ──> fetch pool: waits for the network ──> decode pool: bytes to pixels ──> Media
                              (only http(s) parts)                  (2 threads, callers take turns)
 
-Called from any event loop; the work is done in the pools' threads, which core makes. Bytes and numpy only. A medium's
-clock starts when its work starts: what it waited for others is never held against it.
+Called from any event loop; the work is done in the pools' threads, which core makes. Bytes and numpy only. The time
+limits of fetching and decoding start when that work starts; waiting for a turn has a limit of its own
+(queue_timeout_s).
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ FETCHES_PER_CALLER = 8
 """Addresses of one caller that are read at once: a few slow ones must not take every thread from the others."""
 
 GRACE_S = 10.0
-"""Fetching and decoding look at the clock themselves and say so in better words; so much later a thread is given up."""
+"""Fetching and decoding end themselves at their time limit, with a better message. A thread that has not ended this
+long after it is given up."""
 
 
 class Room(Protocol):
@@ -150,7 +152,8 @@ class Loader:
         takes_clips: bool = False,
         need_pixels: bool = True,
     ) -> tuple[Media, ...]:
-        """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
+        """The request's media, decoded, in the order of its parts. Raises BadMedia for the first that fails, BadRequest
+        or Busy for more than may wait; the others are then cancelled.
 
         What the tenant's last requests and looks had decoded from the same bytes is taken as it is, unless the request
         reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded where its
@@ -199,7 +202,7 @@ class Loader:
         return int(self._decoded.num_bytes + self._documents.num_bytes)
 
     def forget(self) -> None:
-        """Keep nothing of what was decoded, nor the small pictures of it."""
+        """Keep nothing of what was decoded, nor its thumbnails."""
         self._decoded.clear()
         self._outlines.clear()
         self._documents.clear()
@@ -325,7 +328,8 @@ class Loader:
         return outline
 
     def _known(self, tenant: str, content: Hashable, decode: Callable[[], Media]) -> Media:
-        """In a thread of the pool: what this content was decoded to, and last asked for, among DECODED_BYTES."""
+        """The medium that these bytes were decoded to before, if it is still kept (DECODED_BYTES); else decode it. In a
+        thread of the pool."""
         return self._decoded.get_or_make((tenant, content), decode)
 
     def _keep_thumbnail(self, request: Request, medium: Media) -> None:

@@ -31,8 +31,8 @@ from engine.types.prompt import PlacedMedia, Prompt
 def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pixels: bool = True) -> Prompt:
     """Turn a request into token ids and model inputs. media: one entry per media part, in the order of the parts.
 
-    need_pixels: False where it may do without those of media whose grids are known (Prompt.has_pixels): for such as
-    their KV is there. One whose media turn out to be read is built again.
+    need_pixels: False lets media whose grids are known stay black (Prompt.has_pixels is then False). That is enough
+    when their KV is stored. If it is not (Prompt.lacks_pixels), the caller builds the prompt again with pixels.
     Raises BadRequest (template, reserved tokens), BadMedia (a medium left no token), or PixelsMissing for media without
     pixels that cannot do without them.
     """
@@ -51,7 +51,7 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     placed = locate(ids, _placed(loaded, request, media, measures))
     return Prompt(
         ids=ids,
-        cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, apart=not _is_padded(inputs)),
+        cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, told_apart=not _is_padded(inputs)),
         media=placed,
         inputs=inputs,
         processor_ms=processor_ms,
@@ -63,7 +63,8 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
 def _sized(
     loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool
 ) -> tuple[tuple[Media, ...], KnownGrids | None]:
-    """The media at the size the model shall see; black ones, and their grids, where these are known and will do."""
+    """The media at the size the model shall see, and None. Where pixels are not needed and all grids are known: black
+    stand-ins of that size, and the grids."""
     settings = loaded.processor, loaded.video_settings, request.media_parts
     if not need_pixels:
         stubs = sized(*settings, media, pixel_stub)

@@ -34,11 +34,11 @@ def locate(ids: Sequence[int], media: Sequence[PlacedMedia]) -> tuple[PlacedMedi
     return tuple(out)
 
 
-def cache_ids(ids: Sequence[int], media: Sequence[PlacedMedia], *, apart: bool = True) -> list[int]:
+def cache_ids(ids: Sequence[int], media: Sequence[PlacedMedia], *, told_apart: bool = True) -> list[int]:
     """ids with every placeholder replaced by a negative id of its medium's content.
 
-    Without spans, or where the model does not see the media apart from each other, every placeholder stands for all
-    media together: nothing of them is shared by part, nothing wrongly.
+    Without spans, or where the model does not see the media apart from each other, every placeholder gets
+    one id made from all media together: they are reused all or none, and never wrongly.
     Returns [] when there are media but no placeholder to carry them: such a prompt must not be cached.
     """
     placeholders = {placed.placeholder for placed in media}
@@ -46,7 +46,7 @@ def cache_ids(ids: Sequence[int], media: Sequence[PlacedMedia], *, apart: bool =
         return []
     together = media_id("".join(placed.content for placed in media))
     out = [together if token in placeholders else token for token in ids]
-    for placed in media if apart else ():
+    for placed in media if told_apart else ():
         if placed.span is not None:
             own = media_id(placed.content)
             for i in range(placed.span.start, placed.span.end):

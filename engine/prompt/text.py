@@ -20,10 +20,10 @@ from engine.types.prompt import Prompt
 
 @dataclass(frozen=True, slots=True)
 class RenderedText:
-    """A prompt before it is tokenized. text: or token ids, as the client sent them. is_chat: it comes from a template;
-    param: the field of the request that it is from."""
+    """A prompt before it is tokenized. content: the text, or token ids if the client sent those. is_chat: it comes from
+    a template; param: the field of the request that it is from."""
 
-    text: str | tuple[int, ...]
+    content: str | tuple[int, ...]
     is_chat: bool
     add_special_tokens: bool = True
     starts_in_reasoning: bool = False
@@ -80,10 +80,10 @@ def _rendered(loaded: Loaded, request: Request) -> RenderedText:
 
 
 def _tokenized(loaded: Loaded, rendered: RenderedText, tokenizer: Any) -> Prompt:
-    if isinstance(rendered.text, str):
-        ids = tokenizer.encode(rendered.text, add_special_tokens=rendered.add_special_tokens)
+    if isinstance(rendered.content, str):
+        ids = tokenizer.encode(rendered.content, add_special_tokens=rendered.add_special_tokens)
     else:
-        ids = list(rendered.text)
+        ids = list(rendered.content)
     if not ids:
         raise BadRequest(f"{rendered.param} is empty.", param=rendered.param)
     if not rendered.is_chat and not (min(ids) >= 0 and max(ids) < loaded.num_ids):
@@ -93,11 +93,11 @@ def _tokenized(loaded: Loaded, rendered: RenderedText, tokenizer: Any) -> Prompt
 
 
 def _check_length(rendered: RenderedText, bound: TokenBound, context_tokens: int) -> None:
-    if isinstance(rendered.text, str):
-        num_tokens, reason = bound.fewest(rendered.text)
+    if isinstance(rendered.content, str):
+        num_tokens, reason = bound.fewest(rendered.content)
         count = f"at least {num_tokens:,} tokens ({reason})"
     else:
-        num_tokens = len(rendered.text)
+        num_tokens = len(rendered.content)
         count = f"{num_tokens:,} tokens"
     if num_tokens >= context_tokens:
         raise ContextOverflow(

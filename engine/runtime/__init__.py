@@ -1,1 +1,4 @@
-"""The engine thread: what it is told, who is next, one request from admission to its end. MLX only where it says."""
+"""The engine thread: its commands, its scheduler, and one request from admission to its end.
+
+checks, fit, replay and tickets run in any thread.
+"""

@@ -19,7 +19,7 @@ from engine.types.prompt import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A request that waits for admission from now on."""
+    """A request that waits for its turn from now on."""
 
     sequence: Sequence
 
@@ -73,7 +73,8 @@ class ListFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ClearCache:
-    """Forget every block, snapshot and feature that nothing holds."""
+    """Forget every block, row snapshot and unit of features that no running request uses and nobody pinned, in memory
+    and on disk, and the known grids of media."""
 
     reply: Future[None]
 

@@ -1,6 +1,6 @@
 """What a request would cost, before it is sent: its prompt is built and looked up, nothing more. Engine thread only.
 
-No prefill, no vision tower, no counter moves, nothing is stored or touched. Between two steps of the engine one
+No prefill, no vision tower, no counter moves, and the prefix cache is not touched. Between two steps of the engine one
 preflight is answered, so that they never hold up who decodes by more than one processor call.
 """
 

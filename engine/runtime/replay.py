@@ -1,9 +1,10 @@
-"""The truth lamp: a request that was served from the cache is asked again, warm and cold, and the tokens compared.
+"""Replay: a request that was served from the cache is asked again, warm and cold, and the tokens are compared.
 
-    keep ──> the last requests with a hit ──> replay: warm (looks the prompt up) ─┬─> Replay
+    remember ──> the last requests with a hit ──> replay: warm (looks the prompt up) ─┬─> Replay
                                                       cold (computes all of it)  ─┘
 
-Neither run is counted as a query or stored, so looking changes nothing. Any event loop; no MLX.
+Neither run is listed, counted as a query of the cache, or stored. Both count as requests, and the warm run counts as a
+use of the blocks it reads. Any event loop; no MLX.
 """
 
 from __future__ import annotations
@@ -60,20 +61,20 @@ class Replayer:
         self._snapshot = snapshot
         self._report = report
         self._share = share
-        self._due = 0.0
+        self._share_owed = 0.0
         self._kept: BoundedCache[str, _Kept] = BoundedCache(_MAX_KEPT, _MAX_KEPT_BYTES, lambda kept: kept.num_bytes)
         self._waiting: deque[str] = deque(maxlen=_MAX_KEPT)
         self._task: asyncio.Task[None] | None = None
 
-    def keep(self, request: Request, done: Done) -> None:
+    def remember(self, request: Request, done: Done) -> None:
         """A request has ended. Remember it if it was served from the cache; its share is replayed when all is quiet."""
         if not done.usage.cached_tokens or request.source == "replay":
             return
         kept = _Kept(request, _contents(done), done.usage.prompt_tokens, _num_bytes(request))
         self._kept.put(request.id, kept)
-        self._due += self._share
-        if self._due >= 1.0:
-            self._due -= 1.0
+        self._share_owed += self._share
+        if self._share_owed >= 1.0:
+            self._share_owed -= 1.0
             self._waiting.append(request.id)
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._replay_waiting())
@@ -111,7 +112,7 @@ class Replayer:
             margins=tuple(zip(_margins(warm), _margins(cold), strict=False)),
             rounding=_ROUNDING.get(card.dtype if card else "", _COARSE_ROUNDING),
         )
-        await self._tell(found)
+        await self._log_and_count(found)
         return found
 
     async def _run(self, request: Request, kept: _Kept) -> Completion:
@@ -125,7 +126,7 @@ class Replayer:
             )
         return completion
 
-    async def _tell(self, found: Replay) -> None:
+    async def _log_and_count(self, found: Replay) -> None:
         if found.verdict == "nothing_reused":
             return
         if found.verdict == "different":

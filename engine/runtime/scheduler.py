@@ -5,8 +5,8 @@
                   │             restoring, from disk                │
                   └────────────── cancel, at any stage ─────────────┘
 
-Admission is first in, first out. Prompts in prefill take turns chunk by chunk, so a short prompt behind a long one
-starts after a chunk of it, not after all of it. Those that are restored take their turns among them.
+Sequences leave `waiting` first in, first out. Prompts in prefill take turns chunk by chunk, so a short prompt behind a
+long one starts after a chunk of it, not after all of it. Those that are restored take their turns among them.
 
 `plan` decides and computes nothing; the worker executes and decides nothing. A plan is made of counts of tokens and
 rows, never of the clock, so another process that holds the same sequences can execute the same plan.
@@ -121,7 +121,7 @@ class Scheduler:
 
     def plan(self) -> Plan | None:
         """What to do next, None when there is nothing. The caller executes it and says what came of it
-        (`opened`, `restoring`, `restored`, `prefilled`, `joined`, `stepped`) before it asks for more."""
+        (`took_turn`, `restoring`, `restored`, `prefilled`, `joined`, `stepped`) before it asks for more."""
         if self.step_is_due():
             if self.decoding:
                 return DecodeStep()
@@ -135,13 +135,14 @@ class Scheduler:
         return (OpenPrompt if sequence.restore is None else RestorePrompt)(sequence, num_tokens)
 
     def step_is_due(self) -> bool:
-        """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together."""
+        """Whether running rows get their token before any more prompt work: after half a chunk of prompt tokens. Not
+        after each prompt, so that two or three short ones join the batch together."""
         return self.tokens_since_step >= max(1, self.chunk_tokens // 2)
 
     def next_prefill(self) -> tuple[Sequence, int] | None:
         """The sequence whose turn it is and the most tokens to compute for it now."""
         alone = len(self.prefilling) == 1 and not self.decoding and not self.waiting
-        held = any(s.is_open and not self.grant(s) for s in self.prefilling)
+        one_waits_for_memory = any(s.is_open and not self.try_grant(s) for s in self.prefilling)
         for _ in range(len(self.prefilling)):
             self.prefilling.rotate(-1)
             sequence = self.prefilling[-1]
@@ -150,13 +151,13 @@ class Scheduler:
             is_read = sequence.is_open and sequence.num_prefilled >= sequence.num_prompt - 1
             if (self.whole_prompt or is_read) and self.is_full(sequence):
                 continue
-            if sequence.granted or (not sequence.is_open and not held):
+            if sequence.granted or (not sequence.is_open and not one_waits_for_memory):
                 return sequence, self.idle_chunk_tokens if alone else self.chunk_tokens
         return None
 
     def chunk(self, sequence: Sequence, num_tokens: int) -> PrefillChunk | None:
         """What is computed of an opened prompt in this turn, at most num_tokens; None while it waits for memory."""
-        if not self.grant(sequence):
+        if not self.try_grant(sequence):
             return None
         if self.decoding:
             num_tokens -= self.tokens_since_step
@@ -170,8 +171,9 @@ class Scheduler:
         join = end == num_prompt or (keep and end == num_prompt - 1 and not is_full)
         return PrefillChunk(sequence, start, end, keep, join)
 
-    def grant(self, sequence: Sequence) -> bool:
-        """Whether an opened prompt may take its memory now. Once granted, it keeps it to its end."""
+    def try_grant(self, sequence: Sequence) -> bool:
+        """Give an opened prompt its memory if there is room, and say whether it has it. Once granted, it keeps it to
+        its end."""
         if not sequence.granted:
             granted = [s for s in (*self.decoding, *self.prefilling) if s.granted]
             others = [num_tokens for s in granted for num_tokens in s.row_tokens]
@@ -181,8 +183,8 @@ class Scheduler:
 
     # What came of a step.
 
-    def opened(self) -> None:
-        """A prompt had its turn."""
+    def took_turn(self) -> None:
+        """A prompt had a turn, whatever was done in it."""
         self.tokens_since_step += _TURN_TOKENS
 
     def restoring(self, sequence: Sequence) -> None:

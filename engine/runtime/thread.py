@@ -1,6 +1,6 @@
-"""The engine thread: it owns all MLX, takes commands, and gives every loaded model its turn.
+"""The engine thread: it owns all MLX, takes commands, and gives the loaded model its turn.
 
-    inbox ──> EngineThread.run: commands, then one turn of each Worker, again and again ──> snapshot
+    inbox ──> EngineThread.run: commands, then one turn of the Worker, again and again ──> snapshot
 
 One failed turn ends the requests it was about. Only repeated failure, with nothing done in between, ends the thread;
 the reason is then published, everyone who waits gets it, and a supervisor may restart the process.
@@ -36,11 +36,12 @@ _IDLE_S = 1.0
 _DISK_S = 0.002
 """How long to wait for a command while all that is left to do waits for the disk."""
 
-_RETURN_S = 10
-"""While nothing runs memory is given back after a second, and so often from then on: media are decoded elsewhere."""
+_RETURN_MEMORY_EVERY_S = 10
+"""Seconds between two returns of freed memory to the system while the engine is idle, the first after one second. Again
+and again, since other threads go on decoding media."""
 
-_COLLECTING = gc.get_threshold()
-_LOADING_OBJECTS = 200_000
+_GC_THRESHOLDS = gc.get_threshold()
+_GC_THRESHOLD_LOADING = 200_000
 
 
 class EngineThread:
@@ -102,7 +103,7 @@ class EngineThread:
         with _rarely_collecting():
             worker = self._load()
         try:
-            self._serve([worker])
+            self._serve(worker)
         finally:
             worker.close(Unavailable("The server is shutting down."))
 
@@ -136,18 +137,16 @@ class EngineThread:
         self.loaded.set_result(loaded.card)
         return worker
 
-    def _serve(self, workers: list[Worker]) -> None:
+    def _serve(self, worker: Worker) -> None:
         """Commands and turns until Stop. Raises what fails MAX_FAILURES times in a row."""
         num_failures, is_busy = 0, True
         while True:
-            worker = workers[0]
             try:
-                if not self._take_commands(workers, is_busy):
+                if not self._take_commands(worker, is_busy):
                     return
                 is_busy = False
-                for worker in workers:
-                    if worker.turn():
-                        num_failures, is_busy = 0, True
+                if worker.turn():
+                    num_failures, is_busy = 0, True
             except Exception:
                 num_failures += 1
                 log.exception("a turn of the engine failed, %d in a row", num_failures)
@@ -155,12 +154,12 @@ class EngineThread:
                     raise
                 worker.recover()
 
-    def _take_commands(self, workers: list[Worker], is_busy: bool) -> bool:
+    def _take_commands(self, worker: Worker, is_busy: bool) -> bool:
         """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
         (not is_busy). False on Stop."""
         num_idle_s = 0
         while True:
-            idle = all(worker.is_idle for worker in workers)
+            idle = worker.is_idle
             try:
                 if idle or not is_busy:
                     command = self._inbox.get(timeout=_IDLE_S if idle else _DISK_S)
@@ -171,14 +170,13 @@ class EngineThread:
                     return True
                 self._idle(num_idle_s)
                 num_idle_s += 1
-                for worker in workers:
-                    worker.idle()
+                worker.idle()
                 continue
             num_idle_s = 0
             if isinstance(command, Stop):
                 return False
             try:
-                workers[0].handle(command)
+                worker.handle(command)
             except Exception:
                 refuse(command, Internal("The engine could not do that; the server's log has the cause."))
                 raise
@@ -186,7 +184,7 @@ class EngineThread:
     def _idle(self, num_idle_s: int) -> None:
         from engine.models.probe import return_memory
 
-        if num_idle_s % _RETURN_S == 0:
+        if num_idle_s % _RETURN_MEMORY_EVERY_S == 0:
             return_memory()
 
     def _refuse_rest(self) -> None:
@@ -203,8 +201,8 @@ class EngineThread:
 def _rarely_collecting() -> Iterator[None]:
     """Imports and loading make objects by the hundred thousand and hardly any garbage: looking for it takes a tenth of
     the time until the first answer."""
-    gc.set_threshold(_LOADING_OBJECTS, *_COLLECTING[1:])
+    gc.set_threshold(_GC_THRESHOLD_LOADING, *_GC_THRESHOLDS[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*_COLLECTING)
+        gc.set_threshold(*_GC_THRESHOLDS)

@@ -1,8 +1,9 @@
-"""The ticket office: who may come in, decided before anything is fetched, decoded or computed. Pure, any thread.
+"""The ticket office: whether a request may come in, and how much memory its decoded media may take. No I/O; any thread.
 
     Engine.stream ── take ──> a place ── expect ──> room for decoded media ── reserve: what they came to ──> release
                       └─ 429, with an estimate of when to come back, wherever there is too little
 
+A place, and a guess of the bytes, are asked for before anything is fetched; the real bytes as soon as they are known.
 Requests come from any event loop and media are measured in pool threads, so a lock guards the books.
 """
 

@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 
 _MAX_GAP_S = 0.05
 _MAX_GAP_STEPS = 1.0
-"""For an encoder running rows wait no longer than this, or as long as so many of their steps take, and one layer."""
+"""While a vision tower runs, rows that decode get a step once their last one is _MAX_GAP_S ago, or _MAX_GAP_STEPS
+steps' time if that is longer. Looked at after each layer."""
 
 _FAILED_PROMPT = "The model failed on this prompt; the server's log has the cause."
 _FAILED_STEP = "The model failed while answering; the server's log has the cause."
@@ -197,7 +198,7 @@ class Worker:
     def _prompt_step(self, step: OpenPrompt | RestorePrompt | PrefillChunk) -> None:
         """Prompt work for one sequence: open or restore it, where that is to be done, and compute one chunk."""
         sequence = step.sequence
-        self._scheduler.opened()
+        self._scheduler.took_turn()
         try:
             chunk = step if isinstance(step, PrefillChunk) else self._open(step)
             if chunk is not None:
@@ -276,7 +277,8 @@ class Worker:
     # -- decoding
 
     def _step_in_between(self) -> None:
-        """Called between two layers of an encoder run."""
+        """Take a decode step if the last one is too long ago. Called between two layers of a vision tower and while
+        features are read from disk."""
         if time.perf_counter() - self._stepped_s > max(_MAX_GAP_S, _MAX_GAP_STEPS * self._step_s):
             self._decode_step()
 

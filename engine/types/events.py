@@ -1,4 +1,5 @@
-"""What comes out of a stream: Deltas, then exactly one Done with usage, timing, receipts and the cache trace.
+"""What comes out of the engine: of a stream Deltas, then exactly one Done with usage, timing, receipts and the cache
+trace; of complete, preflight and replay one value each.
 
 Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 """
@@ -54,9 +55,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds on the engine's clock, from the moment the request was accepted.
+    """Milliseconds. ttft_ms (time to first token) and total_ms count from the moment the request was accepted.
 
-    ttft_ms is time to first token (queue + media + prefill), tpot_ms the mean time per output token after the first.
+    The others are the length of one stage each: media_ms until it is handed to the engine thread (waiting for the
+    model, fetching, decoding), queue_ms until its turn comes, prefill_ms until its first token (template, processor,
+    vision tower, disk, KV), decode_ms until its end. tpot_ms is the mean time per output token after the first.
     """
 
     media_ms: float = 0.0
@@ -79,6 +82,7 @@ class Timing:
 
     @property
     def prefill_tps(self) -> float:
+        """Prompt tokens, reused ones included, per second of prefill."""
         return self.prompt_tokens * 1000.0 / self.prefill_ms if self.prefill_ms > 0 else 0.0
 
 
@@ -130,7 +134,8 @@ class FeatureUse:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What a request would cost, before it is sent. Nothing is prefilled, encoded, stored or counted for it.
+    """What a request would cost, before it is sent. Nothing is prefilled, encoded or counted for it, and nothing is
+    stored in the cache; its decoded media are kept for the request that follows.
 
     tokens: the prompt's token ids, placeholders expanded. left: context tokens left for an answer; negative when the
     prompt does not fit. cached_tokens: how many the prefix cache would reuse right now. ttft_ms: time to first token
@@ -152,15 +157,15 @@ class Preflight:
 
 @dataclass(frozen=True, slots=True)
 class CacheTrace:
-    """What happened to one prompt's tokens: [0, reused) were not computed, the rest was. Of these, the last disk_tokens
-    came from the cache's folder, those before them from memory.
+    """What happened to one prompt's tokens. The first reused_tokens were not computed, the rest was. The last
+    disk_tokens of the reused ones came from the cache's folder, the others from memory.
 
     media_first: a question was moved behind its media, so that another question can reuse them.
-    reason says why the first computed token was not reused: "first_use", "diverged" (before, other: the text that both
-    share last, and what the stored prompts go on with instead), "evicted" (evicted_s seconds ago), "inside_media",
-    "complete" (only what must be computed was), "between_snapshots" (this family is stored as snapshots, and the
-    prompts part ways between two), "not_cacheable" (this prompt's media carry no key), "off" (no cache in this server),
-    "cold" (the request asked for it: Request.reuse).
+    reason says why the first computed token was not reused: "first_use", "diverged" (before: the last text
+    that both share; here: how this prompt goes on; other: how the stored prompts go on instead), "evicted" (evicted_s
+    seconds ago), "inside_media", "complete" (only what must be computed was), "between_snapshots" (this family is
+    stored as row snapshots, and the prompts part ways between two), "not_cacheable" (this prompt's media carry no key),
+    "off" (no cache in this server), "cold" (the request asked for it: Request.reuse).
     """
 
     reused_tokens: int

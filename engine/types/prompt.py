@@ -80,9 +80,10 @@ class Prompt:
         """Whether there are media and all end at or before token `first`: of them nothing is left to read."""
         return bool(self.media) and self.media[-1].ends_by(first)
 
-    def lacks_pixels(self, first: int) -> bool:
-        """Whether media must be read behind the `first` tokens, whose KV is there, and it came without their pixels."""
-        return not self.has_pixels and not self.has_media_before(first)
+    def lacks_pixels(self, num_reused: int) -> bool:
+        """Whether this prompt was built without pixels and some medium lies after the first `num_reused` tokens, so
+        that it must be built again."""
+        return not self.has_pixels and not self.has_media_before(num_reused)
 
 
 def runs(ids: Sequence[int], placeholder: int) -> list[tuple[int, int]]:

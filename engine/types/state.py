@@ -1,4 +1,4 @@
-"""The frozen picture of the engine that the tabs, /health, /metrics and /v1/models read.
+"""The frozen copy of the engine's state that the tabs, /health, /metrics and /v1/models read.
 
 Replaced as a whole by the engine thread; safe in every thread.
 """
@@ -67,7 +67,7 @@ class Running:
 class Record:
     """One request that has ended, as the tabs list it. Nothing of what users wrote but the few words of the trace.
 
-    done comes without its token_ids. tenant: the request's, see engine.access.visibility.
+    tenant: the request's, see engine.access.visibility.
     spans: (start, end) token spans of the prompt, one per receipt of done.media, or () when they are not known.
     error is the code of the error that ended it, None when done says how it ended. finished_s is in seconds since 1970.
     """
@@ -179,8 +179,10 @@ class CacheStats:
 
     image_hits, video_hits: prompts of which at least one whole picture, or clip, was reused. media_reused: pictures and
     clips that were not encoded, for their KV was there; feature_hits: pictures and pairs of frames whose features were.
-    kv_layer_bytes: kv_bytes by layer. cache_verified: hits that
-    were replayed cold and compared; cache_mismatches: those of them whose answers differed.
+    stored: blocks that were put in; shared: blocks that were there already when a row came to store the same tokens;
+    copied_on_write: blocks of which a row took over only the first tokens, and went on in a copy.
+    kv_layer_bytes: kv_bytes by layer. cache_verified: hits that were replayed cold and compared; cache_mismatches:
+    those of them whose answers differed.
     """
 
     enabled: bool = False
@@ -239,7 +241,7 @@ class CacheStats:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The frozen picture of the engine. Replaced as a whole by the engine thread; readers never lock.
+    """The frozen copy of the engine's state. Replaced as a whole by the engine thread; readers never lock.
 
     models: those that are loaded. recent: the requests that ended last, newest first.
 

@@ -18,7 +18,7 @@ from engine.types.prompt import MEDIUM, OTHER_MEDIA
 from workbench.words import milliseconds
 
 REPLAY = "replay"
-"""Request.source of what the truth lamp computes again: nobody sent it."""
+"""Request.source of what the replay check computes again: nobody sent it."""
 
 SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video"}
 HOWS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
@@ -32,7 +32,7 @@ _MEDIUM_START = re.compile(r"<\|?\w*(?:vision|image|img|video)\w*\|?>", re.IGNOR
 
 
 def strips(records: Sequence[Record], who: Caller, verdicts: Mapping[str, Json] | None = None) -> list[Json]:
-    """The latest requests as lanes, in the order given (newest first). verdicts: of the truth lamp, by request."""
+    """The latest requests as lanes, in the order given (newest first). verdicts: of the replay check, by request."""
     sent = [record for record in records if record.source != REPLAY]
     return [strip(record, who) | {"verdict": (verdicts or {}).get(record.id)} for record in sent[:MAX_STRIPS]]
 
@@ -164,7 +164,7 @@ def _ago(seconds: float) -> str:
 
 
 def verdict(replay: Replay) -> Json:
-    """What the truth lamp says: green when the answer with the cache is the one without it, token for token."""
+    """What the replay check found: green when the answer with the cache is the one without it, token for token."""
     said = replay.verdict
     at = replay.first_difference or 0
     sides = [{"name": "With the cache", "text": replay.warm_text}, {"name": "Without it", "text": replay.cold_text}]

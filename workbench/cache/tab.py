@@ -51,7 +51,7 @@ def build(engine: Engine, shared: Shared) -> CacheTab:
 class CacheView:
     """What one page has before it. sent: digests of the parts it got last. block: the details that are open.
 
-    verdicts: what the truth lamp said, by request.
+    verdicts: what the replay check said, by request.
     """
 
     sent: dict[str, str] = field(default_factory=dict)

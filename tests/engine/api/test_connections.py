@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from engine.api.connections import Connections, accept_at_once, most_connections
-from engine.api.server import settings
+from engine.api.server import uvicorn_config
 from engine.config import ServerConfig
 from engine.errors import BadRequest
 from tests.conftest import ROOT
@@ -49,7 +49,7 @@ class Small:
         import uvicorn
 
         self.connections = Connections(most, head_s=0.5, send_s=0.5)
-        config = settings(app, ServerConfig())
+        config = uvicorn_config(app, ServerConfig())
         config.http = self.connections.protocol  # type: ignore[assignment]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()

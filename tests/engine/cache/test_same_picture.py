@@ -89,7 +89,7 @@ async def test_sabotage_a_key_without_order_is_seen(engine_for: Any, tmp_path: P
     """Every placeholder stands for the set of all pictures, as where file hashes are sorted before they are joined."""
 
     def sorted_by_content(ids: Any, media: Any, **_: Any) -> list[int]:
-        return cache_ids(ids, sorted(media, key=lambda placed: placed.content), apart=False)
+        return cache_ids(ids, sorted(media, key=lambda placed: placed.content), told_apart=False)
 
     monkeypatch.setattr("engine.prompt.build.cache_ids", sorted_by_content)
     engine = await engine_for("demo", cache=CacheConfig(block_tokens=8))

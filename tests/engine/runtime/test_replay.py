@@ -1,4 +1,4 @@
-"""The truth lamp: warm = cold where the cache is right, and a first differing token where it is made wrong."""
+"""The replay check: warm = cold where the cache is right, and a first differing token where it is made wrong."""
 
 from __future__ import annotations
 

@@ -139,8 +139,8 @@ def in_memory(max_row_tokens: int | None, **prompts: int) -> tuple[Scheduler, li
 
 def test_a_prompt_that_does_not_fit_beside_the_others_waits_until_they_are_gone() -> None:
     scheduler, (a, b) = in_memory(2000, a=1000, b=900)
-    assert scheduler.grant(a)
-    assert not scheduler.grant(b), "two rows of 1,000 and room to answer are more than 2,000"
+    assert scheduler.try_grant(a)
+    assert not scheduler.try_grant(b), "two rows of 1,000 and room to answer are more than 2,000"
     assert {scheduler.next_prefill()[0].id for _ in range(4)} == {"a"}  # type: ignore[index]
     scheduler.remove(a)
     assert scheduler.next_prefill()[0] is b  # type: ignore[index]
@@ -148,15 +148,15 @@ def test_a_prompt_that_does_not_fit_beside_the_others_waits_until_they_are_gone(
 
 def test_padding_counts_a_short_row_beside_a_long_one_is_as_long() -> None:
     scheduler, (a, b) = in_memory(2000, a=1000, b=10)
-    assert scheduler.grant(a)
-    assert not scheduler.grant(b)
+    assert scheduler.try_grant(a)
+    assert not scheduler.try_grant(b)
 
 
 def test_a_row_alone_always_goes_and_without_a_limit_all_do() -> None:
     scheduler, (a,) = in_memory(0, a=1000)
-    assert scheduler.grant(a)
+    assert scheduler.try_grant(a)
     scheduler, rows = in_memory(None, a=10_000, b=10_000)
-    assert all(scheduler.grant(row) for row in rows)
+    assert all(scheduler.try_grant(row) for row in rows)
 
 
 def test_nothing_is_opened_behind_a_prompt_that_waits_for_memory() -> None:
@@ -170,10 +170,10 @@ def test_nothing_is_opened_behind_a_prompt_that_waits_for_memory() -> None:
 
 def test_what_was_granted_stays_granted() -> None:
     scheduler, (a, b) = in_memory(3000, a=1000, b=100)
-    assert scheduler.grant(a)
-    assert scheduler.grant(b)
+    assert scheduler.try_grant(a)
+    assert scheduler.try_grant(b)
     a.choices[0].token_ids = [0] * 5000
-    assert scheduler.grant(b)
+    assert scheduler.try_grant(b)
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
@@ -186,12 +186,12 @@ def test_a_plan_opens_reads_joins_and_decodes() -> None:
     opening = scheduler.plan()
     assert isinstance(opening, OpenPrompt) and opening.sequence.id == "a"
     a, b = opened(scheduler, "a", 40), opened(scheduler, "b", 40)
-    scheduler.grant(b)
+    scheduler.try_grant(b)
     scheduler.joined(b)
     ends = []
     while not (isinstance(chunk := scheduler.chunk(a, 16), PrefillChunk) and chunk.join):
         assert chunk is not None and chunk.start == a.num_prefilled
-        scheduler.opened()
+        scheduler.took_turn()
         scheduler.prefilled(a, chunk.end)
         ends.append(chunk.end)
         assert scheduler.plan() == DecodeStep(), "a step is due after each chunk"
