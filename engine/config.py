@@ -60,7 +60,7 @@ class MediaLimits:
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
     """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
-    snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames. With a
+    row snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames. With a
     disk_folder, what memory has no room for goes there, and is found again after a restart. verify_share of the hits
     are replayed cold when nothing else runs (engine.runtime.replay)."""
 
@@ -77,7 +77,7 @@ class CacheConfig:
 
     @property
     def total_bytes(self) -> int:
-        """Stored KV and vision features together: a family is kept in blocks or in snapshots, never in both."""
+        """Stored KV and vision features together: a family is kept in blocks or in row snapshots, never in both."""
         return self.max_bytes + self.max_feature_bytes
 
     def within(self, num_bytes: int) -> CacheConfig:

@@ -127,7 +127,7 @@ class Engine:
         # Last, beside the loading of the weights: the engine thread's own imports must not wait for these.
         from PIL import Image
 
-        from engine.media import child, load  # noqa: F401
+        from engine.media import child, read_medium  # noqa: F401
 
         Image.init()
 
@@ -204,7 +204,7 @@ class Engine:
         raise Internal("An answer ended without its last event.")
 
     async def _load(
-        self, request: Request, card: ModelCard, ticket: Ticket, *, is_look: bool = False, need_pixels: bool = False
+        self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool
     ) -> tuple[Request, tuple[Media, ...]]:
         """The media, and the request as it is then: documents have become pictures and texts, pictures that move clips.
 
@@ -220,7 +220,9 @@ class Engine:
             ticket.release_media()
             ticket.expect(self._media.expected_sizes(opened))
         need_pixels = need_pixels or not card.keeps_grids
-        media = await self._media.load(opened, ticket, is_look=is_look, takes_clips=card.video, need_pixels=need_pixels)
+        media = await self._media.load(
+            opened, ticket, is_preflight=ticket.is_preflight, takes_clips=card.video, need_pixels=need_pixels
+        )
         loaded = with_kinds(opened, media)
         if loaded is not opened:
             check(loaded, card, self.config.media)
@@ -244,12 +246,12 @@ class Engine:
         card = await self.ready()
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
-            loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=pictures)
+            loaded, media = await self._load(request, card, ticket, need_pixels=pictures)
             prompt = await self._prepare_text(loaded, must_fit=False)
             try:
                 found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             except PixelsMissing:
-                loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=True)
+                loaded, media = await self._load(request, card, ticket, need_pixels=True)
                 found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             if not pictures:
                 return found
@@ -359,11 +361,11 @@ class Engine:
     async def _count_replay(self, mismatch: bool) -> None:
         await self._ask(lambda reply: CountReplay(mismatch, reply))
 
-    async def _ask(self, command: Callable[[Future[T]], Answered]) -> T:
-        """What the engine thread replies to a command."""
+    async def _ask(self, make_command: Callable[[Future[T]], Answered]) -> T:
+        """What the engine thread replies to a command, which is made with the future for its reply."""
         await self.ready()
         reply: Future[T] = Future()
-        self._runtime.tell(command(reply))
+        self._runtime.tell(make_command(reply))
         return await asyncio.wrap_future(reply)
 
     def _publish(self, snapshot: Snapshot) -> None:

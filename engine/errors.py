@@ -132,3 +132,12 @@ class Unavailable(EngineError):
 
     status = 503
     code = "model_not_ready"
+
+
+def say_bytes(num_bytes: float) -> str:
+    """1536 -> "1.5 KiB", for messages."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.4g} GiB"

@@ -80,8 +80,8 @@ def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
 
     That is the resident memory that the system reports, in which MLX's arrays lie on a CPU and, shared with the GPU, on
     a Mac; MLX's own count where that is more (not all of it is resident); on CUDA, whose memory is apart, both.
-    Weights, KV, snapshots and features are counted by their arrays' sizes. running: what else MLX has in use: the KV of
-    running rows, and what a step computes. mlx_free: freed, and kept by MLX for its next arrays. media: decoded
+    Weights, KV, row snapshots and features are counted by their arrays' sizes. running: what else MLX has in use: the
+    KV of running rows, and what a step computes. mlx_free: freed, and kept by MLX for its next arrays. media: decoded
     pictures, clips and sounds that are kept. other: Python, libraries, and all the rest.
     """
     stats, mlx_bytes = snapshot.cache, snapshot.active_bytes + snapshot.cache_bytes

@@ -93,7 +93,7 @@ async def _serve(
 
     server = uvicorn.Server(config)
 
-    async def attend() -> None:
+    async def run_started() -> None:
         await _until(lambda: server.started)
         try:
             if on_started is not None:
@@ -102,20 +102,20 @@ async def _serve(
             server.should_exit = True
             raise
 
-    async def wind_down() -> None:
+    async def end_answers_after_grace() -> None:
         await _until(lambda: server.should_exit)
         await asyncio.sleep(GRACE_S)
         if on_stopping is not None:
             on_stopping()
 
-    attendants = [asyncio.create_task(attend()), asyncio.create_task(wind_down())]
+    tasks = [asyncio.create_task(run_started()), asyncio.create_task(end_answers_after_grace())]
     try:
         await server.serve(sockets=[listener])
-        if attendants[0].done():
-            attendants[0].result()
+        if tasks[0].done():
+            tasks[0].result()
     finally:
-        for attendant in attendants:
-            attendant.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -47,7 +47,7 @@ class Miss:
     reason "first_use" (nothing like it was ever stored), "diverged" (stored prompts go on with `other` instead),
     "evicted" (it was stored, and evicted evicted_s seconds ago), "inside_media" (what is stored ends inside a picture
     or clip, so that it is computed from its start), "between_snapshots" (stored prompts part ways between two
-    snapshots), "complete" (everything that can be reused was).
+    row snapshots), "complete" (everything that can be reused was).
     """
 
     reason: MissReason

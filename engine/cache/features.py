@@ -1,4 +1,5 @@
-"""Vision features by content, bounded by bytes: the encoder is skipped where KV was evicted or matches only in part.
+"""Vision features by content, bounded by bytes: the vision tower is skipped where KV was evicted or matches only in
+part.
 
 Keys are made from the processed pixels, so they cover the picture and the processor's settings alike. Features depend
 on nothing else, so another tenant's would be right; but the time they save would tell that somebody has sent this very
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from engine.types import FeatureInfo, MediaPart
+from engine.types import FeatureInfo, MediaPortion
 
 _MAX_PORTIONS = 32
 
@@ -35,13 +36,13 @@ class FeatureUnit:
     last_use_s: float
     hits: int = 0
     pinned: bool = False
-    portions: dict[str, MediaPart] = field(default_factory=dict)
+    portions: dict[str, MediaPortion] = field(default_factory=dict)
 
-    def add(self, new: MediaPart) -> None:
+    def add(self, new: MediaPortion) -> None:
         """A medium may have the same unit at several places."""
         old = self.portions.pop(new.sha256, new)
         frames = tuple(sorted({*old.frames, *new.frames}))
-        self.portions[new.sha256] = MediaPart(new.sha256, frames, new.num_frames)
+        self.portions[new.sha256] = MediaPortion(new.sha256, frames, new.num_frames)
         if len(self.portions) > _MAX_PORTIONS:
             self.portions.pop(next(iter(self.portions)))
 
@@ -58,7 +59,7 @@ class FeatureSource(Protocol):
 
 @dataclass(slots=True)
 class FeatureStore:
-    """Least recently used first. hits and misses count pictures and pairs of frames, not calls of the encoder.
+    """Least recently used first. hits and misses count pictures and pairs of frames, not calls of the vision tower.
 
     evicted is called with a payload before it is evicted; source is asked for what is not here.
     """
@@ -135,7 +136,7 @@ class FeatureStore:
         for place, key in enumerate(keys):
             frames = range(place * each, min((place + 1) * each, num_frames))
             if (unit := self._held.get(self._own(key))) is not None:
-                unit.add(MediaPart(sha256, tuple(frames), num_frames))
+                unit.add(MediaPortion(sha256, tuple(frames), num_frames))
 
     def _put(self, key: bytes, payload: Any, num_bytes: int) -> None:
         old = self._held.get(key)

@@ -10,7 +10,7 @@
 
     cache.hit_rate, cache.tokens_saved, cache.memory_used_mb, cache.get_stats()
 
-It is the engine's own store (engine.cache.prefix): blocks for plain KV, whole snapshots for sliding windows and
+It is the engine's own store (engine.cache.prefix): blocks for plain KV, row snapshots for sliding windows and
 state-space layers, features beside them. One for each model; used by one thread, the one that runs the model.
 
 Pictures are told apart by their decoded pixels and their order, never by file name: [A, B] is not [B, A], a file with
@@ -33,8 +33,8 @@ from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig, MediaLimits
 from engine.errors import BadRequest
 from engine.media.image import to_rgb
-from engine.media.load import load_media
 from engine.media.medium import content_sha256
+from engine.media.read_medium import load_media
 from engine.types import FrameSampling, Part, Request
 from engine.types.media import Media
 from engine.types.prompt import PlacedMedia, Prompt, Span, media_id

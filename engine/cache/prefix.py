@@ -34,20 +34,27 @@ _CHECKED_BLOCKS = 64
 class Lease:
     """What a row holds while it runs: its chain's root and the blocks it started from.
 
-    stops: token positions at which prefill must pause for a snapshot; None for families stored in blocks.
+    snapshot_ends: token positions at which prefill must pause to store a row snapshot; None for families stored in
+    blocks.
     keeps: what the row computes is stored.
     disk_tokens: how many of the match's last tokens were read from disk for it.
     """
 
     root: bytes
     match: Match
-    stops: tuple[int, ...] | None = None
+    snapshot_ends: tuple[int, ...] | None = None
     keeps: bool = True
     disk_tokens: int = 0
 
+    @property
+    def is_in_blocks(self) -> bool:
+        """Whether this family is stored in blocks; else as row snapshots."""
+        return self.snapshot_ends is None
+
 
 class PrefixCache:
-    """Blocks and snapshots for one loaded model. scope: model and processor identity, part of every key."""
+    """Blocks and row snapshots of one loaded model, and the front of its vision features and of its folder on disk.
+    scope: model and processor identity, part of every key."""
 
     def __init__(self, config: CacheConfig, scope: str) -> None:
         self._scope = scope
@@ -63,7 +70,7 @@ class PrefixCache:
             store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
             self._disk = DiskTier(store, self.pool, self.features, self.snapshots)
 
-    def restoring(self, prompt: Prompt, cache: list[Any], request: Request) -> Restore | None:
+    def begin_restore(self, prompt: Prompt, cache: list[Any], request: Request) -> Restore | None:
         """Begin to read from disk what this prompt can use beyond what is in memory; to be called before `begin`.
 
         Returns None when there is nothing of use on disk. Otherwise call `turn` whenever the restore is `ready`, until
@@ -141,8 +148,8 @@ class PrefixCache:
         if layers:
             cache[:] = layers
         last_medium, end = prompt.spans[-1].end if prompt.spans else 0, len(prompt.ids) - 1
-        stops = tuple(stop for stop in sorted({last_medium, end}) if keeps and num_tokens < stop <= end)
-        return Lease(root, match, stops, keeps, disk_tokens=num_tokens if num_tokens == restored else 0)
+        ends = tuple(at for at in sorted({last_medium, end}) if keeps and num_tokens < at <= end)
+        return Lease(root, match, ends, keeps, disk_tokens=num_tokens if num_tokens == restored else 0)
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
         """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more.
@@ -195,7 +202,8 @@ class PrefixCache:
         return self._provenance.describe(block, first.parent, decode, self.pool.clock())
 
     def clear(self) -> None:
-        """Forget every block, snapshot and unit of features that no running row uses and nobody pinned, on disk too."""
+        """Forget every block, row snapshot and unit of features that no running row uses and nobody pinned, on disk
+        too."""
         self.pool.clear()
         self.snapshots.clear()
         self.features.clear()
@@ -323,7 +331,7 @@ class PrefixCache:
 
     @property
     def memory_used_mb(self) -> float:
-        """MiB of KV, snapshots and vision features."""
+        """MiB of KV, row snapshots and vision features."""
         return self.stats().memory_used_mb
 
     def _acquire(self, root: bytes, match: Match, prompt: Prompt, counts: bool) -> None:

@@ -1,6 +1,6 @@
-"""Whole-row snapshots for families whose KV cannot be cut: sliding windows forget tokens, state-space layers have none.
+"""Row snapshots, for families whose KV cannot be cut: sliding windows forget tokens, state-space layers have none.
 
-A snapshot is a copy of a row's cache at one point of its prompt; it serves prompts that begin with exactly those
+A row snapshot is a copy of a row's cache at one point of its prompt; it serves prompts that begin with exactly those
 tokens. Taken at the end of the last medium (another question about the same picture), before the prompt's last token
 (the same again) and at the end of the turn (the next turn). Engine thread only.
 """
@@ -33,9 +33,9 @@ class RowSnapshot:
 
 @dataclass
 class SnapshotStore:
-    """Snapshots by the tokens before them, least recently used first. Bounded by count and by bytes.
+    """Row snapshots by the tokens before them, least recently used first. Bounded by count and by bytes.
 
-    evicted is called with a snapshot and its key before it is evicted.
+    evicted is called with a row snapshot and its key before it is evicted.
     """
 
     max_snapshots: int
@@ -50,16 +50,17 @@ class SnapshotStore:
         return len(self._held)
 
     def __iter__(self) -> Iterator[tuple[bytes, RowSnapshot]]:
-        """Keys and snapshots, least recently used first."""
+        """Keys and row snapshots, least recently used first."""
         return iter(tuple(self._held.items()))
 
     @property
     def most_tokens(self) -> int:
-        """Tokens of the longest snapshot of all."""
+        """Tokens of the longest row snapshot of all."""
         return max((len(snapshot.ids) for snapshot in self._held.values()), default=0)
 
     def find(self, root: bytes, ids: Sequence[int]) -> tuple[list[Any], int, Miss]:
-        """A copy of the longest snapshot that ids[:-1] begins with, its length in tokens, and why it is not longer."""
+        """A copy of the longest row snapshot that ids[:-1] begins with, its length in tokens, and why it is not
+        longer."""
         limit = len(ids) - 1
         length = self.longest(root, ids)
         if not length:
@@ -69,7 +70,7 @@ class SnapshotStore:
         return _copy(self._held[key].cache), length, self._why(root, ids, length, limit)
 
     def longest(self, root: bytes, ids: Sequence[int]) -> int:
-        """Tokens of the longest snapshot that ids[:-1] begins with, or 0. Not a use of it."""
+        """Tokens of the longest row snapshot that ids[:-1] begins with, or 0. Not a use of it."""
         limit = len(ids) - 1
         for length in sorted({len(s.ids) for s in self._held.values() if len(s.ids) <= limit}, reverse=True):
             snapshot = self._held.get(snapshot_key(root, ids[:length]))
@@ -108,7 +109,7 @@ class SnapshotStore:
 
 
 def snapshot_key(root: bytes, ids: Sequence[int]) -> bytes:
-    """Under what the snapshot after these tokens is kept."""
+    """Under what the row snapshot after these tokens is kept."""
     return hashlib.blake2b(root + array("q", ids).tobytes(), digest_size=16).digest()
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from engine.config import MediaLimits
 from engine.media.frames import CLIP_PIXELS, Clip
 from engine.media.image import decoding, open_checked, to_rgb
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.media.video import ChosenFrames, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Pixels
@@ -33,7 +33,7 @@ def open_animation(part: Part, data: bytes, limits: MediaLimits, frames: FrameSa
     clip = Clip(np.array(starts_s[:-1]), starts_s[-1], width, height)
     indices = choose(part, clip, limits, frames)
     if len(indices) * width * height > CLIP_PIXELS * limits.max_pixels:
-        raise refuse(part, f"{len(indices)} frames of {width} x {height} pixels are too many; ask for fewer frames")
+        raise bad_media(part, f"{len(indices)} frames of {width} x {height} pixels are too many; ask for fewer frames")
     shape = (len(indices), height, width, 3)
     return ChosenFrames(clip, shape, (width, height), len(data), _shown(part, image, indices))
 
@@ -43,7 +43,7 @@ def _frame_times(part: Part, image: Image.Image, deadline: float) -> list[float]
     durations_ms = []
     for index in range(getattr(image, "n_frames", 1)):
         if time.monotonic() > deadline:
-            raise refuse(part, "decoding the animation took too long")
+            raise bad_media(part, "decoding the animation took too long")
         image.seek(index)
         image.load()  # WebP knows the duration only once the frame is decoded
         duration_ms = image.info.get("duration") or 0

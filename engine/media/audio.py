@@ -13,7 +13,7 @@ import miniaudio
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media.medium import content_sha256, refuse
+from engine.media.medium import bad_media, content_sha256
 from engine.media.sniff import sniff
 from engine.types import Part
 from engine.types.media import Media, Samples, no_pixels
@@ -33,9 +33,9 @@ def decode_sound(part: Part, data: bytes, limits: MediaLimits) -> Media:
     info = _facts(part, data)
     samples = _samples(part, data, info.sample_rate, limits)
     if _is_cut_off(data, info, len(samples)):
-        raise refuse(part, "the sound is truncated: it ends before its header says")
+        raise bad_media(part, "the sound is truncated: it ends before its header says")
     if not len(samples):
-        raise refuse(part, "the sound has no samples")
+        raise bad_media(part, "the sound has no samples")
     return Media(
         kind="audio",
         pixels=no_pixels(),
@@ -52,7 +52,7 @@ def _facts(part: Part, data: bytes) -> miniaudio.SoundFileInfo:
     """Rate and channels, from the header."""
     name = sniff(data).name
     if name == "Ogg" and b"OpusHead" in data[:256]:
-        raise refuse(part, f"Opus sound is not read; {READ}")
+        raise bad_media(part, f"Opus sound is not read; {READ}")
     readers = {
         "WAV": miniaudio.wav_get_info,
         "MP3": miniaudio.mp3_get_info,
@@ -60,13 +60,13 @@ def _facts(part: Part, data: bytes) -> miniaudio.SoundFileInfo:
         "Ogg": miniaudio.vorbis_get_info,
     }
     if name not in readers:
-        raise refuse(part, f"{name} sound is not read; {READ}")
+        raise bad_media(part, f"{name} sound is not read; {READ}")
     try:
         info = readers[name](data)
     except miniaudio.MiniaudioError as error:
-        raise refuse(part, "the sound cannot be decoded: it is damaged, or its codec is not known") from error
+        raise bad_media(part, "the sound cannot be decoded: it is damaged, or its codec is not known") from error
     if info.sample_rate < 1 or info.nchannels < 1:
-        raise refuse(part, "the sound cannot be decoded: its header is damaged")
+        raise bad_media(part, "the sound cannot be decoded: its header is damaged")
     return info
 
 
@@ -79,14 +79,14 @@ def _samples(part: Part, data: bytes, sample_hz: int, limits: MediaLimits) -> Sa
             pieces.append(np.frombuffer(piece, np.float32).copy())
             total += len(pieces[-1])
             if total > limits.max_sound_s * sample_hz:
-                raise refuse(part, f"the sound is longer than the {limits.max_sound_s:g} s allowed")
+                raise bad_media(part, f"the sound is longer than the {limits.max_sound_s:g} s allowed")
             if time.monotonic() > deadline:
-                raise refuse(part, f"decoding the sound took longer than {limits.decode_timeout_s:g} s")
+                raise bad_media(part, f"decoding the sound took longer than {limits.decode_timeout_s:g} s")
     except miniaudio.MiniaudioError as error:
-        raise refuse(part, "the sound cannot be decoded: its data is damaged") from error
+        raise bad_media(part, "the sound cannot be decoded: its data is damaged") from error
     samples = np.concatenate(pieces) if pieces else np.empty(0, np.float32)
     if not np.isfinite(samples).all():
-        raise refuse(part, "the sound has samples that are no numbers")
+        raise bad_media(part, "the sound has samples that are no numbers")
     return samples
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from engine.config import MediaLimits
 from engine.errors import BadMedia
 from engine.media.frames import CLIP_PIXELS, PAIR
-from engine.media.medium import content_sha256, refuse
+from engine.media.medium import bad_media, content_sha256
 from engine.media.sniff import sniff
 from engine.types import FrameSampling, Part
 from engine.types.media import Media, Pixels
@@ -75,11 +75,11 @@ class Decoder:
             raise
         except TimeoutError as e:
             self.close()
-            raise refuse(part, f"decoding the clip ({kind}) took longer than {limits.decode_timeout_s:g} s") from e
+            raise bad_media(part, f"decoding the clip ({kind}) took longer than {limits.decode_timeout_s:g} s") from e
         except Exception as e:  # whatever else is wrong with what it says: it is not to be listened to any longer
             how = self.close()
             log.warning("the process that decodes clips ended at a clip (%s): %s, %r", kind, how, e)
-            raise refuse(
+            raise bad_media(
                 part, f"the clip ({kind}) cannot be decoded: the process that reads clips ended ({how})"
             ) from e
 

@@ -19,7 +19,7 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
 from engine.media.containers import by_name
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.media.sniff import sniff
 from engine.types import Part
 
@@ -53,7 +53,7 @@ class TimeLimit:
     def check(self, part: Part) -> None:
         """Raises BadMedia when it is over."""
         if time.monotonic() > self.ends:
-            raise refuse(part, f"decoding the clip took longer than {self.seconds:g} s")
+            raise bad_media(part, f"decoding the clip took longer than {self.seconds:g} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def opened(part: Part, data: bytes, most_threads: int = MOST_THREADS) -> Iterato
                 other.discard = Discard.default if other is stream else Discard.all
             yield ClipFile(name, container, stream, _decoder(stream, most_threads))
     except FFmpegError as error:
-        raise refuse(part, f"the clip ({name}) cannot be opened: it is damaged or cut off") from error
+        raise bad_media(part, f"the clip ({name}) cannot be opened: it is damaged or cut off") from error
 
 
 def _open_nothing(url: str, _flags: int, _options: dict[str, str]) -> Any:
@@ -102,21 +102,21 @@ def _pictures(part: Part, container: Any) -> Any:
         best = container.streams.best("video")
         return best if best in streams else streams[0]
     if container.streams.video and container.streams.audio:
-        raise refuse(part, "this is a sound with a cover picture, not a clip; send it as input_audio")
+        raise bad_media(part, "this is a sound with a cover picture, not a clip; send it as input_audio")
     if container.streams.audio:
-        raise refuse(part, "this file has only sound, no pictures; send it as input_audio")
-    raise refuse(part, "the file has no video stream")
+        raise bad_media(part, "this file has only sound, no pictures; send it as input_audio")
+    raise bad_media(part, "the file has no video stream")
 
 
 def _check_readable(part: Part, container: Any, stream: Any, data: bytes) -> None:
     tag = "" if stream.codec_context is None else str(stream.codec_context.codec_tag)
     has_key = any(key in stream.metadata or key in container.metadata for key in ENCRYPTED_KEYS)
     if tag in ENCRYPTED_TAGS or has_key or (container.format.name == "mpegts" and _is_scrambled(data)):
-        raise refuse(part, ENCRYPTED)
+        raise bad_media(part, ENCRYPTED)
     if stream.codec_context is None:
-        raise refuse(part, "the clip's codec is not known here; convert it to H.264 (MP4) and send that")
+        raise bad_media(part, "the clip's codec is not known here; convert it to H.264 (MP4) and send that")
     if tag in DOLBY_TAGS:
-        raise refuse(part, "the clip is Dolby Vision without a picture for other players; export it as HDR10 or SDR")
+        raise bad_media(part, "the clip is Dolby Vision without a picture for other players; export it as HDR10 or SDR")
 
 
 def _is_scrambled(data: bytes) -> bool:

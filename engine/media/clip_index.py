@@ -18,7 +18,7 @@ from engine.media.clip_file import ENCRYPTED, ClipFile, TimeLimit, opened
 from engine.media.containers import is_cut_off
 from engine.media.display import Shape, shape_of
 from engine.media.frames import Times
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.types import Part
 
 LOST_SHARE = 0.1
@@ -84,7 +84,7 @@ def index_clip(part: Part, data: bytes, time_limit: TimeLimit) -> ClipIndex:
         is_avi = file.name == "AVI" and file.codec in STAMPLESS and file.stream.codec_context.has_b_frames > 0
         packets = _read(part, file, is_avi, time_limit)
         if packets.first is None:
-            raise refuse(part, _why_none(data, file, packets))
+            raise bad_media(part, _why_none(data, file, packets))
         if is_avi:
             index = _counted(packets, file.stream, packets.starts)
         elif _is_stamped(packets):
@@ -101,7 +101,7 @@ def _read(part: Part, file: ClipFile, is_avi: bool, time_limit: TimeLimit) -> _P
         if place % CHECK_PACKETS == 0:
             time_limit.check(part)
         if packet.is_keyframe and packet.has_sidedata("encryption_info"):
-            raise refuse(part, ENCRYPTED)
+            raise bad_media(part, ENCRYPTED)
         stamp = packet.dts if is_avi else packet.pts
         is_shown = not packet.is_discard and _is_visible(file.codec, packet)
         packets.rows.append((stamp, place, packet.duration or 0, is_shown))
@@ -210,7 +210,7 @@ def _check_whole(part: Part, data: bytes, file: ClipFile, index: ClipIndex) -> N
     if is_cut is False or (is_cut is None and len(file.container.streams) > 1):
         return  # a header that is wrong, or a sound that outlasts the pictures
     ends = f"it ends after frame {len(index.stamps)}, at {ends_s:.3g} s of {promised_s:.3g} s"
-    raise refuse(part, f"the clip is truncated or damaged: {ends}")
+    raise bad_media(part, f"the clip is truncated or damaged: {ends}")
 
 
 def _promised_s(file: ClipFile) -> float | None:

@@ -18,7 +18,7 @@ from av.error import FFmpegError
 
 from engine.media.clip_file import ClipFile, TimeLimit, opened
 from engine.media.clip_index import LOST_SHARE, ClipIndex
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.types import Part
 
 MARKS_UNREFERENCED = ("h264", "mpeg2video", "mpeg1video", "mpeg4")
@@ -63,7 +63,7 @@ class ClipReader:
 
     def _check_lost(self, num_lost: int, num_wanted: int) -> None:
         if num_lost > max(1, LOST_SHARE * num_wanted):
-            raise refuse(self._part, f"the clip is damaged: {num_lost} of {num_wanted} frames cannot be decoded")
+            raise bad_media(self._part, f"the clip is damaged: {num_lost} of {num_wanted} frames cannot be decoded")
 
     def _decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Frames by index, ascending, those that are wanted among them unless they cannot be decoded."""
@@ -84,7 +84,7 @@ class ClipReader:
                     break
                 best = index, frame
         if best is None:
-            raise refuse(self._part, "the clip is damaged: its frames cannot be decoded")
+            raise bad_media(self._part, "the clip is damaged: its frames cannot be decoded")
         return best
 
     def _runs(self, wanted: Sequence[int]) -> list[_Run]:

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from PIL import Image
 
 from engine.media.hdr import needs_mapping, to_srgb
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.types import Part
 from engine.types.media import Pixels
 
@@ -77,11 +77,13 @@ class Display:
         frame = frames[place]
         if frame.colorspace not in (RGB, UNKNOWN, *COLOURS):
             name = f"matrix {int(frame.colorspace)} of ITU-T H.273"
-            raise refuse(self._part, f"the clip's colours are stored in a way that is not read ({name})")
+            raise bad_media(self._part, f"the clip's colours are stored in a way that is not read ({name})")
         try:
             seen = self._woven(frames, place) if frame.interlaced_frame else self._alone(frame)
         except FFmpegError as error:
-            raise refuse(self._part, f"the clip's frames ({frame.format.name}) cannot be converted to RGB") from error
+            raise bad_media(
+                self._part, f"the clip's frames ({frame.format.name}) cannot be converted to RGB"
+            ) from error
         return self._rgb(seen.to_ndarray(), frame)
 
     def _alone(self, frame: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.config import MediaLimits
-from engine.media.medium import data_url, refuse
+from engine.media.medium import bad_media, data_url
 from engine.media.pdf import DocumentPages, Wanted, render_apart
 from engine.media.sniff import PDF, WORDS, sniff
 from engine.types import PageChoice, Part, Request
@@ -35,14 +35,14 @@ def document_parts(part: Part, data: bytes, limits: MediaLimits, render: Rendere
     """
     choice = part.document or PageChoice()
     if not data:
-        raise refuse(part, "the document is empty (0 bytes)")
+        raise bad_media(part, "the document is empty (0 bytes)")
     found = sniff(data)
     if found.name == PDF:
         most = min(limits.max_pages, limits.max_images or limits.max_pages)
         wanted = Wanted(choice.pages, most, part.max_pixels or PAGE_PIXELS, choice.with_text)
         return tuple(_of_pages(part, choice, render(part, data, wanted, limits)))
     if choice.pages:
-        raise refuse(part, "pages can be chosen of a PDF only")
+        raise bad_media(part, "pages can be chosen of a PDF only")
     text = _text(data)
     if text is not None:
         return (Part("text", text=f"{choice.name or 'File'}:\n{text}", param=part.param),)
@@ -51,8 +51,8 @@ def document_parts(part: Part, data: bytes, limits: MediaLimits, render: Rendere
         return (replace(part, kind="image", url=url, document=None, label=choice.name),)
     if found.kind is not None:
         why = f"this is a {WORDS[found.kind]} ({found.name}); send it as {found.kind}_url"
-        raise refuse(part, why)
-    raise refuse(part, f"{found.name} is not read; send a PDF, or text in UTF-8")
+        raise bad_media(part, why)
+    raise bad_media(part, f"{found.name} is not read; send a PDF, or text in UTF-8")
 
 
 def with_documents(request: Request, opened: Sequence[tuple[Part, ...]]) -> Request:

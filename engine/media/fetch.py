@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from engine.config import MediaLimits
-from engine.media.medium import refuse, say_bytes
+from engine.errors import say_bytes
+from engine.media.medium import bad_media
 from engine.types import Part
 
 WHITESPACE = b" \t\r\n\f\v"
@@ -75,10 +76,10 @@ def read_part(part: Part, limits: MediaLimits) -> bytes:
 
         return fetch_url(part, url, limits)
     if not url:
-        raise refuse(part, "there is no URL")
+        raise bad_media(part, "there is no URL")
     named = SCHEME.match(url)
     what = f"{named[0]} URLs are not read" if named and len(named[0]) < 16 else "this is not a URL"
-    raise refuse(part, f"{what}; it must begin with data:, http:// or https://")
+    raise bad_media(part, f"{what}; it must begin with data:, http:// or https://")
 
 
 def read_data_url(part: Part, url: str, limits: MediaLimits) -> bytes:
@@ -89,7 +90,7 @@ def read_data_url(part: Part, url: str, limits: MediaLimits) -> bytes:
     """
     header, comma, payload = url.partition(",")
     if not comma:
-        raise refuse(part, "the data: URL has no comma between its type and its data")
+        raise bad_media(part, "the data: URL has no comma between its type and its data")
     if header.lower().rpartition(";")[2].strip() != "base64":
         data = unquote_to_bytes(payload)
         _check_size(part, len(data), limits)
@@ -102,17 +103,17 @@ def read_data_url(part: Part, url: str, limits: MediaLimits) -> bytes:
         _check_size(part, len(digits) * 3 // 4, limits)
         return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
     except ValueError as error:  # what both raise
-        raise refuse(part, "the data: URL is not valid base64") from error
+        raise bad_media(part, "the data: URL is not valid base64") from error
 
 
 def _read_file(part: Part, path: Path, limits: MediaLimits) -> bytes:
     try:
         if not path.is_file():
-            raise refuse(part, f"there is no file {path.name!r}")
+            raise bad_media(part, f"there is no file {path.name!r}")
         with path.open("rb") as file:
             data = file.read(limits.max_bytes + 1)
     except OSError as error:
-        raise refuse(part, f"the file {path.name!r} cannot be read ({error.strerror})") from error
+        raise bad_media(part, f"the file {path.name!r} cannot be read ({error.strerror})") from error
     if len(data) > limits.max_bytes:
         _check_size(part, path.stat().st_size, limits)
     return data
@@ -121,4 +122,4 @@ def _read_file(part: Part, path: Path, limits: MediaLimits) -> bytes:
 def _check_size(part: Part, num_bytes: int, limits: MediaLimits) -> None:
     if num_bytes > limits.max_bytes:
         allowed = say_bytes(limits.max_bytes)
-        raise refuse(part, f"it has {say_bytes(num_bytes)}; at most {allowed} are allowed for one medium")
+        raise bad_media(part, f"it has {say_bytes(num_bytes)}; at most {allowed} are allowed for one medium")

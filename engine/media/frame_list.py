@@ -11,7 +11,7 @@ from engine.config import MediaLimits
 from engine.media.fetch import ContentReader, read_content
 from engine.media.frames import CLIP_PIXELS, DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.media.video import SampledFrames, as_media, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
@@ -47,7 +47,7 @@ def _as_clip(part: Part, frames: FrameSampling) -> Clip:
     fps = DEFAULT_FPS if frames.list_fps is None else frames.list_fps
     if not 0 < fps <= MOST_LIST_FPS:
         most = f"at most {MOST_LIST_FPS:g} frames a second"
-        raise refuse(part, f"the list's rate must be above 0 and {most}, not {fps:g}")
+        raise bad_media(part, f"the list's rate must be above 0 and {most}, not {fps:g}")
     return Clip.even(len(part.parts), fps)
 
 
@@ -66,6 +66,8 @@ def chosen_indices(part: Part, limits: MediaLimits, frames: FrameSampling) -> tu
 def _check_size(part: Part, picture: Media, first: Media, bounds: tuple[int, MediaLimits]) -> None:
     (width, height), (count, limits) = picture.decoded_px, bounds
     if picture.decoded_px != first.decoded_px:
-        raise refuse(part, f"the frame has {width} x {height} pixels, the first one {first.decoded_px}; send one size")
+        raise bad_media(
+            part, f"the frame has {width} x {height} pixels, the first one {first.decoded_px}; send one size"
+        )
     if count * width * height > CLIP_PIXELS * limits.max_pixels:
-        raise refuse(part, f"{count} frames of {width} x {height} pixels are too many; send fewer or smaller ones")
+        raise bad_media(part, f"{count} frames of {width} x {height} pixels are too many; send fewer or smaller ones")

@@ -18,7 +18,7 @@ from engine.config import MediaLimits
 from engine.media import cicp
 from engine.media.colour import DeepRange, narrowed, to_srgb
 from engine.media.ico import largest
-from engine.media.medium import content_sha256, refuse
+from engine.media.medium import bad_media, content_sha256
 from engine.media.png import CleanPng, cleaned
 from engine.media.sniff import sniff
 from engine.media.tiff import deep_range
@@ -113,13 +113,13 @@ def open_picture(part: Part, data: bytes, limits: MediaLimits) -> OpenPicture:
         name = "PNG" if sniff(data).name == "PNG" else name
     name = "HEIC" if name == "HEIF" else name
     if name not in (*READERS, "HEIC"):
-        raise refuse(part, "the picture is damaged or of a format that is not read (send PNG, JPEG or WebP)")
+        raise bad_media(part, "the picture is damaged or of a format that is not read (send PNG, JPEG or WebP)")
     picture = _opened(name, data)
     width, height = picture.image.size
     if width * height > limits.max_pixels:
-        raise refuse(part, f"{width} x {height} pixels; at most {limits.max_pixels:,} pixels are allowed")
+        raise bad_media(part, f"{width} x {height} pixels; at most {limits.max_pixels:,} pixels are allowed")
     if min(width, height) < 1:
-        raise refuse(part, "the picture has no pixels")
+        raise bad_media(part, "the picture has no pixels")
     return picture
 
 
@@ -196,7 +196,7 @@ def _seen(part: Part, picture: OpenPicture) -> np.ndarray[Any, np.dtype[np.uint8
         narrow = narrowed(image, picture.deep)
         if narrow is None:
             why = f"pictures with {image.mode!r} pixels are not read (send 8 or 16 bits per channel)"
-            raise refuse(part, why)
+            raise bad_media(part, why)
         image = narrow
     image, alpha = _parted(image)
     if picture.name in ("BMP", "ICO") and alpha is not None and alpha.getextrema() == (0, 0):
@@ -239,6 +239,6 @@ def decoding(part: Part, what: str) -> Iterator[None]:
             why = "its kind of pixels or compression is not read (send PNG or JPEG)"
         else:
             why = "it ends too early" if "truncated" in words else "its data is damaged"
-        raise refuse(part, f"the {what} cannot be decoded: {why}") from error
+        raise bad_media(part, f"the {what} cannot be decoded: {why}") from error
     except MemoryError as error:
-        raise refuse(part, f"the {what} does not fit in memory") from error
+        raise bad_media(part, f"the {what} does not fit in memory") from error

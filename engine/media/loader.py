@@ -21,15 +21,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engine.bounded import BoundedCache
-from engine.config import EngineConfig
-from engine.errors import BadMedia, BadRequest, Busy, Unavailable
+from engine.config import EngineConfig, MediaLimits
+from engine.errors import BadMedia, BadRequest, Busy, Unavailable, say_bytes
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
 from engine.media.fair_pool import FairPool
 from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request
 
 if TYPE_CHECKING:
-    from engine.config import MediaLimits
     from engine.media.child import Decoder
     from engine.media.fetch import Content
     from engine.types.media import Media
@@ -79,7 +78,7 @@ class _Load:
 
     request: Request
     room: Room
-    is_look: bool
+    is_preflight: bool
     takes_clips: bool = False
     need_pixels: bool = True
     fetched_bytes: int = 0
@@ -123,7 +122,7 @@ class Loader:
             return request
         if self._closed:
             raise Unavailable("The engine was stopped.")
-        load = _Load(request, room, is_look=True)
+        load = _Load(request, room, is_preflight=True)
         async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
             return with_documents(request, [await task for task in tasks])
 
@@ -148,18 +147,19 @@ class Loader:
         request: Request,
         room: Room,
         *,
-        is_look: bool = False,
+        is_preflight: bool = False,
         takes_clips: bool = False,
         need_pixels: bool = True,
     ) -> tuple[Media, ...]:
         """The request's media, decoded, in the order of its parts. Raises BadMedia for the first that fails, BadRequest
         or Busy for more than may wait; the others are then cancelled.
 
-        What the tenant's last requests and looks had decoded from the same bytes is taken as it is, unless the request
-        reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded where its
-        header says them; it may raise. is_look: for a preflight, which comes again with every word that is typed:
-        nothing is kept for the tabs. takes_clips: whether the model does; then pictures that move become clips.
-        need_pixels: False where the facts alone may do of media that this tenant sent before: nothing is decoded then.
+        What the tenant's last requests and preflights had decoded from the same bytes is taken as it is, unless the
+        request reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded
+        where its header says them; it may raise. is_preflight: for a preflight, which comes again with every word that
+        is typed: nothing is kept for the tabs. takes_clips: whether the model does; then pictures that move become
+        clips. need_pixels: False where the facts alone may do of media that this tenant sent before: nothing is decoded
+        then.
         """
         parts = request.media_parts
         if not parts:
@@ -167,7 +167,7 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         self._check_number(len(parts), room)
-        load = _Load(request, room, is_look, takes_clips, need_pixels or not request.reuse)
+        load = _Load(request, room, is_preflight, takes_clips, need_pixels or not request.reuse)
         media: list[Media] = []
         try:
             async with _at_once(self._load_part(load, index, part) for index, part in enumerate(parts)) as tasks:
@@ -224,11 +224,11 @@ class Loader:
             raise room.busy(f"{len(self._waiting)} media are waiting to be read; the limit is {most}.")
 
     def _check_bytes(self, part: Part, num_bytes: int) -> None:
-        from engine.media.medium import refuse, say_bytes
+        from engine.media.medium import bad_media
 
         if num_bytes > (most := self._limits.max_request_bytes):
             why = f"with it the request's media have {say_bytes(num_bytes)}; at most {say_bytes(most)} are allowed"
-            raise refuse(part, f"{why} together")
+            raise bad_media(part, f"{why} together")
 
     async def _load_part(self, load: _Load, index: int, part: Part) -> Media:
         # The server's own rate is for clips; of a list every frame was meant.
@@ -242,7 +242,7 @@ class Loader:
     async def _fetch(self, load: _Load, index: int, part: Part, frames: FrameSampling) -> dict[Part, Content]:
         """The bytes of what has to come over the network, all addresses at once."""
         from engine.media.fetch import read_content
-        from engine.media.load import remote_parts
+        from engine.media.read_medium import remote_parts
 
         contents: dict[Part, Content] = {}
 
@@ -282,7 +282,7 @@ class Loader:
     def _decode(self, load: _Load, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
         """In a thread of the pool. contents: what was fetched; all else is read here."""
         from engine.media.fetch import read_content
-        from engine.media.load import Steps, decode_anew, load_media
+        from engine.media.read_medium import Steps, decode_anew, load_media
 
         part, request = load.request.media_parts[index], load.request
         key = self._outline_key(load, part, frames, contents)
@@ -303,7 +303,7 @@ class Loader:
         medium = load_media(part, self._limits, frames, steps)
         if key is not None and medium.kind != "audio":
             self._outlines.put(key, replace(medium, fetch_ms=0.0, decode_ms=0.0).without_pixels())
-        if not load.is_look:
+        if not load.is_preflight:
             self._keep_thumbnail(request, medium)
         return medium
 
@@ -321,9 +321,9 @@ class Loader:
         return None if source is None else (load.request.tenant, source, how, frames, load.takes_clips)
 
     def _outline(self, load: _Load, key: Hashable | None) -> Media | None:
-        """The facts of a medium, where these will do and nothing else needs its pixels: no small picture is missing."""
+        """The facts of a medium, where these will do and nothing else needs its pixels: no thumbnail is missing."""
         outline = None if load.need_pixels or key is None else self._outlines.get(key)
-        if outline is None or (not load.is_look and self.thumbnails.get(outline.sha256) is None):
+        if outline is None or (not load.is_preflight and self.thumbnails.get(outline.sha256) is None):
             return None
         return outline
 

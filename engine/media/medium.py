@@ -22,19 +22,10 @@ def content_sha256(content: np.ndarray[Any, Any], unit: str = "") -> str:
     return digest.hexdigest()
 
 
-def refuse(part: Part, why: str) -> BadMedia:
+def bad_media(part: Part, why: str) -> BadMedia:
     """The error for this part: its place in the client's own words, then what is wrong."""
     return BadMedia(f"{part.param}: {why}", param=part.param)
 
 
 def data_url(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-
-
-def say_bytes(num_bytes: float) -> str:
-    """1536 -> "1.5 KiB", for messages."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.4g} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.4g} GiB"

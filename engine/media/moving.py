@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.config import MediaLimits
 from engine.media.animation import open_animation
 from engine.media.image import animation_frames
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.media.sniff import mismatch, sniff
 from engine.media.video import ChosenFrames, collect, open_clip
 from engine.types import FrameSampling, Part
@@ -24,4 +24,4 @@ def open_moving(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampl
         return open_clip(part, data, limits, frames)
     if found.kind == "image" and animation_frames(part, data, limits) > 1:
         return open_animation(part, data, limits, frames)
-    raise refuse(part, mismatch("video", found))
+    raise bad_media(part, mismatch("video", found))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import MediaLimits
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.types import Part
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def render_apart(part: Part, data: bytes, wanted: Wanted, limits: MediaLimits) -
             ours.shutdown(socket.SHUT_WR)
             return _pages(part, *_received(ours, deadline, limits.max_request_bytes))
         except TimeoutError as error:
-            raise refuse(part, f"reading the PDF took longer than {limits.decode_timeout_s:g} s") from error
+            raise bad_media(part, f"reading the PDF took longer than {limits.decode_timeout_s:g} s") from error
         except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-            raise refuse(part, "the PDF cannot be read: the process that reads it ended") from error
+            raise bad_media(part, "the PDF cannot be read: the process that reads it ended") from error
         finally:
             process.kill()
             process.wait()
@@ -95,7 +95,7 @@ def render_apart(part: Part, data: bytes, wanted: Wanted, limits: MediaLimits) -
 
 def _pages(part: Part, facts: dict[str, Any], rest: memoryview) -> DocumentPages:
     if "error" in facts:
-        raise refuse(part, str(facts["error"]))
+        raise bad_media(part, str(facts["error"]))
     pages = []
     for fact in facts["pages"]:
         size = int(fact["png_bytes"])

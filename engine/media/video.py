@@ -20,7 +20,7 @@ from engine.media.clip_index import ClipIndex, index_clip
 from engine.media.clip_reader import ClipReader
 from engine.media.display import Display
 from engine.media.frames import CLIP_PIXELS, Clip, choose_frames
-from engine.media.medium import content_sha256, refuse
+from engine.media.medium import bad_media, content_sha256
 from engine.types import FrameSampling, Part
 from engine.types.media import Media, Pixels
 
@@ -135,13 +135,13 @@ def as_media(clip: Clip, sampled: SampledFrames, num_bytes: int) -> Media:
 def choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
     """choose_frames within the limits, with errors that name the part."""
     if clip.duration_s > limits.max_seconds:
-        raise refuse(part, f"the clip lasts {clip.duration_s:.6g} s; at most {limits.max_seconds:g} s are allowed")
+        raise bad_media(part, f"the clip lasts {clip.duration_s:.6g} s; at most {limits.max_seconds:g} s are allowed")
     if frames.max_frames and frames.max_frames > limits.max_frames:
-        raise refuse(part, f"{frames.max_frames} frames asked for; at most {limits.max_frames} are allowed")
+        raise bad_media(part, f"{frames.max_frames} frames asked for; at most {limits.max_frames} are allowed")
     try:
         return choose_frames(clip, frames, limits.max_frames)
     except ValueError as error:
-        raise refuse(part, str(error)) from error
+        raise bad_media(part, str(error)) from error
 
 
 def check_size(part: Part, size: tuple[int, int], limits: MediaLimits) -> None:
@@ -149,7 +149,7 @@ def check_size(part: Part, size: tuple[int, int], limits: MediaLimits) -> None:
     width, height = size
     if width * height > limits.max_pixels:
         allowed = f"at most {limits.max_pixels:,} pixels are allowed"
-        raise refuse(part, f"frames of {width} x {height} pixels; {allowed}")
+        raise bad_media(part, f"frames of {width} x {height} pixels; {allowed}")
 
 
 def _kept_size(size: tuple[int, int], count: int, limits: MediaLimits) -> tuple[int, int]:

@@ -22,7 +22,8 @@ import httpcore
 import httpx
 
 from engine.config import MediaLimits
-from engine.media.medium import refuse, say_bytes
+from engine.errors import say_bytes
+from engine.media.medium import bad_media
 from engine.media.sniff import HEAD_BYTES, HTML, WORDS, sniff
 from engine.types import Part
 
@@ -56,10 +57,12 @@ def fetch_url(part: Part, url: str, limits: MediaLimits) -> bytes:
                 headers = httpx.Headers(response.headers)
             wants_cookie |= "set-cookie" in headers
             if not headers.get("location"):
-                raise refuse(part, f"the server answered with status {response.status}, a redirect that leads nowhere")
+                raise bad_media(
+                    part, f"the server answered with status {response.status}, a redirect that leads nowhere"
+                )
             target = _parse(part, headers["location"], limits, base=target)
     why = "; the server wants a cookie to be kept, as a browser does and this server does not" if wants_cookie else ""
-    raise refuse(part, f"more than {MAX_REDIRECTS} redirects{why}")
+    raise bad_media(part, f"more than {MAX_REDIRECTS} redirects{why}")
 
 
 def _login(url: httpx.URL) -> dict[bytes | str, bytes | str]:
@@ -115,12 +118,12 @@ class GuardedBackend(httpcore.NetworkBackend):
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise refuse(self._part, f"the host {host!r} is not known") from error
+            raise bad_media(self._part, f"the host {host!r} is not known") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         allowed = [a for a in addresses if self._allow_private or is_public(a)]
         if not allowed:
             why = "private, loopback and link-local addresses are not fetched (--allow-private-urls allows it)"
-            raise refuse(self._part, f"{host!r} is not a public address; {why}")
+            raise bad_media(self._part, f"{host!r} is not a public address; {why}")
         return allowed
 
 
@@ -162,13 +165,13 @@ def _parse(part: Part, url: str, limits: MediaLimits, base: httpx.URL | None = N
     try:
         parsed = base.join(url) if base is not None else httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
-        raise refuse(part, "the URL cannot be read") from error
+        raise bad_media(part, "the URL cannot be read") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise refuse(part, "the URL, or a redirect of it, does not lead to an http(s) host")
+        raise bad_media(part, "the URL, or a redirect of it, does not lead to an http(s) host")
     domains = limits.allowed_media_domains
     if domains and parsed.host not in domains:
         why = f"media are fetched from {', '.join(domains)} only (--allowed-media-domains)"
-        raise refuse(part, f"the host {parsed.host!r} is not allowed: {why}")
+        raise bad_media(part, f"the host {parsed.host!r} is not allowed: {why}")
     if base is not None and not parsed.userinfo and _origin(parsed) == _origin(base):
         parsed = parsed.copy_with(userinfo=base.userinfo)
     return parsed
@@ -186,21 +189,21 @@ def _read_body(part: Part, response: httpcore.Response, limits: MediaLimits) -> 
     headers = httpx.Headers(response.headers)
     if response.status != 200:
         why = LOGIN if response.status in (401, 403, 407) else ""
-        raise refuse(part, f"the server answered with status {response.status}{why}")
+        raise bad_media(part, f"the server answered with status {response.status}{why}")
     allowed = f"at most {say_bytes(limits.max_bytes)} are allowed for one medium"
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limits.max_bytes:
-        raise refuse(part, f"it has {say_bytes(int(declared))}; {allowed}")
+        raise bad_media(part, f"it has {say_bytes(int(declared))}; {allowed}")
     body = bytearray()
     unpack = _Unpacker(part, headers.get("content-encoding", ""), limits.max_bytes + 1)
     for chunk in _chunks(response):
         body += unpack(chunk)
         if len(body) > limits.max_bytes:
-            raise refuse(part, f"it is larger than allowed; {allowed}")
+            raise bad_media(part, f"it is larger than allowed; {allowed}")
     unpack.check_end()
     if part.kind in WORDS and sniff(bytes(body[:HEAD_BYTES])).name == HTML:
         why = "it may want a login or a cookie, or the URL is that of a page that shows the file"
-        raise refuse(part, f"the server sent an HTML page, not a {WORDS[part.kind]}: {why}")
+        raise bad_media(part, f"the server sent an HTML page, not a {WORDS[part.kind]}: {why}")
     return bytes(body)
 
 
@@ -211,7 +214,7 @@ class _Unpacker:
         names = [name.strip().lower() for name in encodings.split(",")]
         names = [name for name in names if name not in ("", "identity")]
         if names and (len(names) > 1 or names[0] not in ("gzip", "x-gzip", "deflate")):
-            raise refuse(part, f"the server sent it packed as {', '.join(names)}, which is not read; gzip is")
+            raise bad_media(part, f"the server sent it packed as {', '.join(names)}, which is not read; gzip is")
         self._part = part
         self._most = most
         self._zlib = zlib.decompressobj(ANY_ZLIB) if names else None
@@ -222,11 +225,11 @@ class _Unpacker:
         try:
             return self._zlib.decompress(chunk, self._most)
         except zlib.error as error:
-            raise refuse(self._part, "what the server sent packed cannot be unpacked: it is damaged") from error
+            raise bad_media(self._part, "what the server sent packed cannot be unpacked: it is damaged") from error
 
     def check_end(self) -> None:
         if self._zlib is not None and not self._zlib.eof:
-            raise refuse(self._part, "what the server sent packed ends too early")
+            raise bad_media(self._part, "what the server sent packed ends too early")
 
 
 def _chunks(response: httpcore.Response) -> Iterator[bytes]:
@@ -238,6 +241,6 @@ def _network_errors(part: Part, limits: MediaLimits) -> Iterator[None]:
     try:
         yield
     except httpcore.TimeoutException as error:
-        raise refuse(part, f"fetching took longer than {limits.fetch_timeout_s:g} s") from error
+        raise bad_media(part, f"fetching took longer than {limits.fetch_timeout_s:g} s") from error
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-        raise refuse(part, f"the URL could not be fetched ({type(error).__name__})") from error
+        raise bad_media(part, f"the URL could not be fetched ({type(error).__name__})") from error

@@ -58,7 +58,7 @@ class Encoding:
     uses: tuple[Use, ...] | None = None
 
 
-class Features:
+class Embeddings:
     """A prompt's embeddings, as mlx-vlm's get_input_embeddings gives them: inputs_embeds (1, tokens, hidden) and,
     by family, position_ids (3, 1, tokens), visual_pos_masks (1, tokens), deepstack_visual_embeds (per layer, (visual
     tokens, hidden)).
@@ -75,15 +75,15 @@ class Features:
         self._is_visual = None if masks is None else np.array(masks).reshape(-1)
         self.encoding = Encoding()
 
-    def with_positions(self, position_ids: mx.array, rope_deltas: mx.array) -> Features:
+    def with_positions(self, position_ids: mx.array, rope_deltas: mx.array) -> Embeddings:
         """The same embeddings with the whole prompt's positions in place of their own."""
         arrays = self._arrays | {"position_ids": position_ids[..., self._first :], "rope_deltas": rope_deltas}
-        return Features(arrays, self._first)
+        return Embeddings(arrays, self._first)
 
-    def patched(self, other: Features, where: mx.array) -> Features:
+    def patched(self, other: Embeddings, where: mx.array) -> Embeddings:
         """These embeddings with the other's at the tokens of `where`, (1, tokens) bool."""
         embeds = mx.where(where[..., None], other._arrays["inputs_embeds"], self._arrays["inputs_embeds"])
-        return Features(self._arrays | {"inputs_embeds": embeds}, self._first)
+        return Embeddings(self._arrays | {"inputs_embeds": embeds}, self._first)
 
     @property
     def num_tokens(self) -> int:
@@ -143,7 +143,7 @@ class Adapter:
         return True
 
     def interleave(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
-        """Call `step` between two layers of the encoders while rows_wait(). Returns how many layers do.
+        """Call `step` between two layers of a vision or audio tower while rows_wait(). Returns how many layers do.
 
         Call once, and before `remember`, which hides the tower.
         """
@@ -159,7 +159,7 @@ class Adapter:
             from mlx_lm.models.cache import make_prompt_cache
         return [*make_prompt_cache(self._lm), RowState()]
 
-    def embed(self, prompt: Prompt, cache: list[Any], first: int = 0) -> Features | None:
+    def embed(self, prompt: Prompt, cache: list[Any], first: int = 0) -> Embeddings | None:
         """Run the vision tower over the media at or after token `first` and put them into the prompt's embeddings.
 
         The KV before `first` is in `cache` already, so its media are not encoded again; the row's M-RoPE delta is left
@@ -171,16 +171,16 @@ class Adapter:
         if uses:
             uses.clear()
         started = perf_counter()
-        features = self._features(prompt, first)
-        if features is not None:
-            cache[-1].deltas = [features.rope_delta]
+        embeddings = self._embed_prompt(prompt, first)
+        if embeddings is not None:
+            cache[-1].deltas = [embeddings.rope_delta]
             ms = (perf_counter() - started) * 1e3
-            features.encoding = Encoding(ms, None if uses is None else tuple(uses))
+            embeddings.encoding = Encoding(ms, None if uses is None else tuple(uses))
             if uses is None and not prompt.has_media_before(first):
                 self.rates.encode.add(sum(placed.tokens for placed in prompt.media), ms)
-        return features
+        return embeddings
 
-    def _features(self, prompt: Prompt, first: int) -> Features | None:
+    def _embed_prompt(self, prompt: Prompt, first: int) -> Embeddings | None:
         if not prompt.inputs:
             return None
         if prompt.has_media_before(first):
@@ -189,10 +189,10 @@ class Adapter:
         kept = media_from(prompt, first) if first else None
         if kept is None:
             first, kept = 0, prompt.inputs
-        features = self._embed(prompt.ids[first:], kept, first)
-        return features.with_positions(*self._rope_index(prompt)) if self._mrope else features
+        embeddings = self._embed(prompt.ids[first:], kept, first)
+        return embeddings.with_positions(*self._rope_index(prompt)) if self._mrope else embeddings
 
-    def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
+    def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
         """Embeddings of ids with the media of inputs in place."""
         if self._sounds_apart and len(inputs.get("input_features", ())) > 1:
             return self._embed_sounds(ids, inputs, first)
@@ -203,15 +203,15 @@ class Adapter:
         # Each pass must see its own kind only; the other kind's placeholders become any plain token.
         stills = {k: v for k, v in inputs.items() if k not in ("pixel_values_videos", "video_grid_thw")}
         clips = {k: v for k, v in inputs.items() if k not in ("pixel_values", "image_grid_thw")}
-        features = self._embed_once([0 if i == video else i for i in ids], stills, first)
+        embeddings = self._embed_once([0 if i == video else i for i in ids], stills, first)
         moving = self._embed_once([0 if i == image else i for i in ids], clips, first)
-        return features.patched(moving, mx.array([[i == video for i in ids]]))
+        return embeddings.patched(moving, mx.array([[i == video for i in ids]]))
 
-    def _embed_sounds(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
+    def _embed_sounds(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
         """The rest in one pass, then each sound in a pass that sees only its own placeholders."""
         audio = self.model.config.audio_token_id
         both = ("input_features", "input_features_mask")
-        features = self._embed_once(ids, {k: v for k, v in inputs.items() if k not in both}, first)
+        embeddings = self._embed_once(ids, {k: v for k, v in inputs.items() if k not in both}, first)
         for (start, end), frames, mask in zip(runs(ids, audio), inputs[both[0]], inputs[both[1]], strict=True):
             num_frames = int(mask.sum().item())  # behind it is padding up to the longest sound
             one = {both[0]: frames[None, :num_frames], both[1]: mask[None, :num_frames]}
@@ -219,10 +219,10 @@ class Adapter:
             heard = self._embed_once(
                 [0 if i == audio and not m else i for i, m in zip(ids, mine, strict=True)], one, first
             )
-            features = features.patched(heard, mx.array([mine]))
-        return features
+            embeddings = embeddings.patched(heard, mx.array([mine]))
+        return embeddings
 
-    def _embed_once(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Features:
+    def _embed_once(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
         inputs = dict(inputs)
         num_tokens = len(ids)
         ids = inputs.pop("input_ids", ids)
@@ -234,21 +234,21 @@ class Adapter:
         if any(name in arrays for name in _UNBATCHABLE):
             raise BadRequest("This family reads pictures in a way that cannot join a shared batch.", param="model")
         mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
-        features = Features(arrays, first)
-        if features.num_tokens != first + num_tokens:
+        embeddings = Embeddings(arrays, first)
+        if embeddings.num_tokens != first + num_tokens:
             raise BadRequest(
-                f"This model family expands pictures inside the model ({features.num_tokens} embeddings for "
+                f"This model family expands pictures inside the model ({embeddings.num_tokens} embeddings for "
                 f"{first + num_tokens} tokens), which this engine does not support.",
                 param="model",
             )
-        return features
+        return embeddings
 
-    def _positions_only(self, prompt: Prompt, first: int) -> Features | None:
+    def _positions_only(self, prompt: Prompt, first: int) -> Embeddings | None:
         """For a rest without media: only M-RoPE families need anything, the positions behind the pictures."""
         if not self._mrope:
             return None
         positions, deltas = self._rope_index(prompt)
-        return Features({"position_ids": positions[..., first:], "rope_deltas": deltas}, first)
+        return Embeddings({"position_ids": positions[..., first:], "rope_deltas": deltas}, first)
 
     def _rope_index(self, prompt: Prompt) -> tuple[mx.array, mx.array]:
         """M-RoPE positions (3, 1, tokens) and delta (1, 1) of the whole prompt; needs grids, not pixels."""
@@ -256,34 +256,38 @@ class Adapter:
         positions, deltas = self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
         return positions, deltas
 
-    def prefill(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> None:
+    def prefill(
+        self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], embeddings: Embeddings | None
+    ) -> None:
         """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
         start, end = span
         with self.rates.prefill.measured(end - start):
-            self._read(ids, span, cache, features)  # its logits are never evaluated
+            self._read(ids, span, cache, embeddings)  # its logits are never evaluated
             mx.eval([layer.state for layer in cache])
         mx.clear_cache()
 
-    def finish(self, ids: Sequence[int], start: int, cache: list[Any], features: Features | None) -> mx.array:
+    def finish(self, ids: Sequence[int], start: int, cache: list[Any], embeddings: Embeddings | None) -> mx.array:
         """Compute the KV of the prompt's rest, from token `start`, into `cache`, and the logits of what follows it,
         (1, vocabulary); both evaluated. A prompt that must be read whole (Family.whole_prompt) has all of it here."""
         end = len(ids)
         if not (self._has_last_token_head or self._whole_prompt) and end - start > 1:
-            self.prefill(ids, (start, end - 1), cache, features)
+            self.prefill(ids, (start, end - 1), cache, embeddings)
             start = end - 1
         with self.rates.prefill.measured(end - start):
-            logits = self._read(ids, (start, end), cache, features)[:, -1]
+            logits = self._read(ids, (start, end), cache, embeddings)[:, -1]
             mx.eval(logits, [layer.state for layer in cache])
         mx.clear_cache()
         return logits
 
-    def _read(self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], features: Features | None) -> mx.array:
+    def _read(
+        self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], embeddings: Embeddings | None
+    ) -> mx.array:
         """Prompt tokens [start, end) into `cache` -> logits (1, 1, vocabulary), or (1, tokens, vocabulary) where the
         head could not be narrowed; nothing evaluated."""
         start, end = span
         arguments: dict[str, Any] = {}
-        if features is not None:
-            arguments = features.window(start, end)
+        if embeddings is not None:
+            arguments = embeddings.window(start, end)
         elif self._mrope:
             arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
         logits = self._forward(mx.array([list(ids[start:end])]), cache, arguments)

@@ -21,7 +21,7 @@ from engine.models.sampling import LogitsProcessor, Sampler
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One row's step. finish: None while it goes on, "stop" on a stop id (then `token` is that id), else "length".
+    """One row's step. finish: None while it goes on, "stop" on a stop id (then `id` is that id), else "length".
 
     row: its number, None for one that ended with its first token. kv: the KV of a row that ended later, this token's
     included; None while it goes on.
@@ -29,7 +29,7 @@ class Token:
     """
 
     row: int | None
-    token: int
+    id: int
     finish: str | None
     kv: list[Any] | None = None
     logprobs: Any = None

@@ -31,8 +31,8 @@ class Family:
     for each tile, then as many of newlines), so that the prompt's ids must follow (engine.prompt.expand).
     whole_prompt: every token of the prompt sees every other, also those behind it: the prompt is computed in one pass,
     and nothing of it can serve another prompt.
-    snapshots: its KV cannot be cut in blocks (sliding windows, state-space layers); told here for people, at run time
-    the layers themselves are asked.
+    snapshots: stored as row snapshots, for its KV cannot be cut in blocks (sliding windows, state-space layers); told
+    here for people, at run time the layers themselves are asked.
     serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
     tested: a tiny model of it is among the tests. note: what people should know.
     refused: why this engine cannot run the family, in plain words; empty when it can.

@@ -81,8 +81,8 @@ def _clips(row: Family) -> str:
 
 
 def _features(row: Family) -> str:
-    """What is kept of the encoder's work, for when KV is gone. Of pairs a clip at another rate has few of the old: each
-    frame has another neighbour then, and maybe another size."""
+    """What is kept of the vision tower's work, for when KV is gone. Of pairs a clip at another rate has few of the old:
+    each frame has another neighbour then, and maybe another size."""
     if row.packed:
         return "by picture and pair of frames" if row.native_video else "by picture"
     return "no: encoded all as one" if row.images_per_prompt is None else "no"

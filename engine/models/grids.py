@@ -18,7 +18,7 @@ from engine.types.prompt import Prompt
 Grid = tuple[int, int, int]
 """Patches in time, height and width."""
 
-NAMES: dict[Kind, tuple[str, str]] = {
+ARRAY_NAMES: dict[Kind, tuple[str, str]] = {
     "image": ("pixel_values", "image_grid_thw"),
     "video": ("pixel_values_videos", "video_grid_thw"),
 }
@@ -36,7 +36,7 @@ class Grids:
 
     def note(self, tenant: str, prompt: Prompt) -> None:
         """Remember the grids of a prompt's media, where the processor gave one to each."""
-        for kind, (_, grids) in NAMES.items():
+        for kind, (_, grids) in ARRAY_NAMES.items():
             contents = [placed.content for placed in prompt.media if placed.media.kind == kind]
             rows = np.array(prompt.inputs.get(grids, [])).reshape(-1, 3).tolist()
             if len(rows) == len(contents):

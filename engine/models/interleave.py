@@ -1,7 +1,7 @@
 """Rows that decode do not wait for a whole vision tower: between two of its layers they may take a step. Engine thread
 only.
 
-An encoder run cannot be cut by tokens as a prompt can (a picture attends to all of itself), so it is cut by layers.
+A tower's run cannot be cut by tokens as a prompt can (a picture attends to all of itself), so it is cut by layers.
 While nothing decodes, nothing is evaluated early and the run costs what it always did.
 """
 
@@ -15,7 +15,7 @@ from mlx import nn
 
 
 class InterleavedLayer:
-    """Stands in for a layer of an encoder: same call, same result, other attributes are the layer's own."""
+    """Stands in for a layer of a tower: same call, same result, other attributes are the layer's own."""
 
     def __init__(self, layer: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> None:
         self._layer = layer

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ class Loaded:
         beyond it lies other memory."""
         text = self.config.get("text_config") or self.config
         return min(len(self.tokenizer), int(text.get("vocab_size") or len(self.tokenizer)))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Plain token ids as text."""
+        return str(self.tokenizer.decode(list(ids)))
 
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""

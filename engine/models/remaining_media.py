@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.grids import NAMES
+from engine.models.grids import ARRAY_NAMES
 from engine.types.prompt import Prompt
 
 
@@ -16,12 +16,12 @@ def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
 
     Families that pack patches by grid can be cut; others encode all their pictures again.
     """
-    known = {name for names in NAMES.values() for name in names} | {"attention_mask"}
-    is_packed = any(grids in prompt.inputs for _, grids in NAMES.values())
+    known = {name for names in ARRAY_NAMES.values() for name in names} | {"attention_mask"}
+    is_packed = any(grids in prompt.inputs for _, grids in ARRAY_NAMES.values())
     if not is_packed or not prompt.spans or set(prompt.inputs) - known:
         return None
     out: dict[str, Any] = {}
-    for kind, (patches, grids) in NAMES.items():
+    for kind, (patches, grids) in ARRAY_NAMES.items():
         if grids not in prompt.inputs:
             continue
         starts = [placed.span.start for placed in prompt.media if placed.span and placed.media.kind == kind]

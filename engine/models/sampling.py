@@ -19,6 +19,9 @@ from engine.types import Sampling
 Sampler = Callable[[mx.array], mx.array]
 LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 
+DEFAULT_TEMPERATURE = 0.7
+"""Where neither the request, the server nor the checkpoint says one."""
+
 
 class SeededSampler:
     """Temperature, top-p, min-p, top-k over log-probabilities (1, vocab) -> token (1,), from the request's own key."""

@@ -1,6 +1,6 @@
-"""A vision tower that remembers: wraps the encoder of families that pack patches by grid. Engine thread only.
+"""A vision tower that remembers: wraps that of families that pack patches by grid. Engine thread only.
 
-The encoder attends within one picture, and within one pair of frames of a clip, so each is a unit: looked up, encoded
+The tower attends within one picture, and within one pair of frames of a clip, so each is a unit: looked up, encoded
 if it is new, and put in place. Units that are new are encoded together, in calls of a bounded size.
 """
 
@@ -20,7 +20,7 @@ from engine.models.rates import Rate
 from engine.types import FeatureUse
 
 MAX_PATCHES = 16_384
-"""Patches per call of the encoder: one large picture, or some dozens of frames; never one giant device call."""
+"""Patches per call of the tower: one large picture, or some dozens of frames; never one giant device call."""
 
 UnitFeatures = list[mx.array]
 """Features of one unit: the tower's output (tokens, hidden), then its deepstack layers, if the family has any."""
@@ -28,7 +28,7 @@ UnitFeatures = list[mx.array]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one medium took from the store, its share of the encoder's milliseconds, and its units' keys in order.
+    """What one medium took from the store, its share of the tower's milliseconds, and its units' keys in order.
 
     features: None where nothing is stored."""
 

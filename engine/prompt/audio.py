@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.models.registry import Loaded
 from engine.types import Part
 from engine.types.media import Media, Samples
@@ -21,7 +21,7 @@ def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) 
     for part, medium in zip(parts, media, strict=True):
         if medium.kind == "audio" and max_s is not None and medium.duration_s > max_s:
             why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {max_s:g} s"
-            raise refuse(part, f"{why}, so send a shorter piece")
+            raise bad_media(part, f"{why}, so send a shorter piece")
 
 
 def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:

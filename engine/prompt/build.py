@@ -18,7 +18,7 @@ from engine.media.resize import pixel_stub
 from engine.models.registry import Loaded
 from engine.prompt.audio import check_sounds
 from engine.prompt.cache_ids import cache_ids, locate
-from engine.prompt.measure import Measure, measure, placeholder_kind
+from engine.prompt.media_tokens import MediaTokens, count_media_tokens, placeholder_kind
 from engine.prompt.processor import KnownGrids, Processed, process
 from engine.prompt.render import opens_reasoning, refuse_reserved, render
 from engine.prompt.sizing import sized
@@ -28,7 +28,7 @@ from engine.types.media import Media
 from engine.types.prompt import PlacedMedia, Prompt
 
 
-def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pixels: bool = True) -> Prompt:
+def build_prompt(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pixels: bool = True) -> Prompt:
     """Turn a request into token ids and model inputs. media: one entry per media part, in the order of the parts.
 
     need_pixels: False lets media whose grids are known stay black (Prompt.has_pixels is then False). That is enough
@@ -39,6 +39,14 @@ def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pi
     return _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
 
 
+def with_pixels(loaded: Loaded, request: Request, media: tuple[Media, ...], built: Prompt, num_reused: int) -> Prompt:
+    """This prompt, built again where it came without pixels that are needed behind its first num_reused tokens.
+
+    built: what build_prompt made of the same request and media. Raises as build_prompt.
+    """
+    return build_prompt(loaded, request, media) if built.lacks_pixels(num_reused) else built
+
+
 def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
     refuse_reserved(loaded, request.messages)
     started_s = perf_counter()
@@ -47,8 +55,8 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     text = render(loaded, request, media)
     ids, inputs = _process(loaded, request, text, media, grids)
     processor_ms = (perf_counter() - started_s) * 1e3
-    measures = measure(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
-    placed = locate(ids, _placed(loaded, request, media, measures))
+    counts = count_media_tokens(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
+    placed = locate(ids, _placed(loaded, request, media, counts))
     return Prompt(
         ids=ids,
         cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, told_apart=not _is_padded(inputs)),
@@ -102,12 +110,12 @@ def _processed_alone(loaded: Loaded, request: Request, media: Sequence[Media]) -
 
 
 def _placed(
-    loaded: Loaded, request: Request, media: Sequence[Media], measures: Sequence[Measure]
+    loaded: Loaded, request: Request, media: Sequence[Media], counts: Sequence[MediaTokens]
 ) -> tuple[PlacedMedia, ...]:
     """The media without their pixels, not yet located. Raises BadMedia for one that left no token in the prompt."""
     ids = loaded.placeholder_ids()
     out = []
-    for part, medium, (tokens, seen_px) in zip(request.media_parts, media, measures, strict=True):
+    for part, medium, (tokens, seen_px) in zip(request.media_parts, media, counts, strict=True):
         if tokens == 0:
             raise BadMedia(
                 f"{part.param}: the {medium.kind} left no token in the prompt, so the model would not see it.",

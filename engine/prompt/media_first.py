@@ -11,7 +11,12 @@ from dataclasses import replace
 from engine.types import Message, Request
 
 
-def media_first(request: Request) -> Request:
+def in_read_order(request: Request, media_first: bool) -> Request:
+    """The request as its prompt is built: as it was sent, or media first where the server says so."""
+    return put_media_first(request) if media_first else request
+
+
+def put_media_first(request: Request) -> Request:
     """The request with such questions moved behind their media; the same object when there are none."""
     messages = tuple(_moved(message) for message in request.messages)
     return request if messages == request.messages else replace(request, messages=messages)

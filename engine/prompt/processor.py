@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import BadMedia
-from engine.models.grids import NAMES, Grid
+from engine.models.grids import ARRAY_NAMES, Grid
 from engine.models.registry import Loaded
 from engine.prompt.audio import sounds
 from engine.prompt.expand import expanded
@@ -136,7 +136,7 @@ class _GridsOnly:
         return getattr(self._inner, name)
 
     def __call__(self, *_: Any, **__: Any) -> dict[str, Any]:
-        patches, grids = NAMES[self._kind]
+        patches, grids = ARRAY_NAMES[self._kind]
         return {patches: np.zeros((0, 1), np.float32), grids: np.array(self._grids, np.int64)}
 
 

@@ -11,7 +11,7 @@ from engine.types import FeatureUse, MediaReceipt
 from engine.types.prompt import PlacedMedia, Prompt
 
 _REUSED = Use(FeatureUse())
-"""Of a medium whose KV was there: nothing was asked of the store or the tower."""
+"""Of a medium whose KV was there: nothing was asked of the feature store or the vision tower."""
 
 
 def receipts(prompt: Prompt, first: int = 0, encoding: Encoding | None = None) -> tuple[MediaReceipt, ...]:
@@ -52,9 +52,9 @@ def _num_pixels(placed: PlacedMedia) -> int:
 
 
 def uses(prompt: Prompt, first: int, encoding: Encoding | None) -> list[tuple[PlacedMedia, Use]]:
-    """Each medium with what it took from the feature store and of the encoder's time.
+    """Each medium with what it took from the feature store and of the vision tower's time.
 
-    A Use with zeros where its KV was reused; families without a store share the milliseconds by tokens.
+    A Use with zeros where its KV was reused; families without a feature store share the milliseconds by tokens.
     """
     if encoding is None:
         return [(placed, Use()) for placed in prompt.media]
@@ -75,11 +75,3 @@ def _stored_uses(prompt: Prompt, first: int, tower_uses: tuple[Use, ...]) -> dic
     encoded = [i for i, placed in enumerate(prompt.media) if not (is_cut and placed.ends_by(first))]
     encoded.sort(key=lambda i: prompt.media[i].media.kind != "image")
     return dict(zip(encoded, tower_uses, strict=False))
-
-
-def largest(prompt: Prompt) -> str:
-    """A sentence that names the medium with the most tokens, for a prompt that is too long; "" without media."""
-    if not prompt.media:
-        return ""
-    tokens, param = max((placed.tokens, placed.part.param) for placed in prompt.media)
-    return f" {param} has {tokens} of them; a smaller picture or fewer frames cost less."

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.media.resize import resized
 from engine.types import Part
 from engine.types.media import Media, Pixels
@@ -95,7 +95,9 @@ def _size(part: Part, medium: Media, own: PixelBudget, asked: int | None) -> tup
         size = replace(budget, min_pixels=0).fit((width, height), count)
     num_pixels = count * size[0] * size[1]
     if asked and num_pixels > asked:
-        raise refuse(part, f"{asked:,} pixels are too few; the least that this model can read of it is {num_pixels:,}")
+        raise bad_media(
+            part, f"{asked:,} pixels are too few; the least that this model can read of it is {num_pixels:,}"
+        )
     return size
 
 

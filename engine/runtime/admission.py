@@ -1,32 +1,24 @@
 """Admission: everything up to the first chunk of a prompt. Engine thread only.
 
-template and processor ─> limits ─> prefix cache ─> encoders of what is not cached ─> one Choice for each answer
+template and processor ─> limits ─> prefix cache ─> vision tower for what is not cached ─> one Choice for each answer
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterable
-
-import numpy as np
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
 from engine.models.registry import Loaded
-from engine.prompt import build as prompt
-from engine.prompt.media_first import media_first
-from engine.prompt.receipts import largest, uses
+from engine.prompt.build import build_prompt, with_pixels
+from engine.prompt.media_first import in_read_order
+from engine.prompt.receipts import uses
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.sequence import Choice, Sequence
-from engine.types import Message, Part, Request, Sampling
-from engine.types.media import Media
+from engine.types import Request, Sampling
 from engine.types.prompt import Prompt
-
-log = logging.getLogger(__name__)
-DEFAULT_TEMPERATURE = 0.7
 
 
 class Admission:
@@ -37,19 +29,6 @@ class Admission:
         self._loaded = loaded
         self._prefix = prefix
 
-    def warm_up(self) -> None:
-        """Read one small picture, so that the first user waits neither for imports nor for kernels. Nothing is kept."""
-        if not self._loaded.card.vision:
-            return
-        medium = Media("image", np.zeros((64, 64, 3), np.uint8), sha256="", num_bytes=0, decoded_px=(64, 64))
-        request = Request(messages=(Message("user", (Part("image"), Part("text", text="?"))),), reuse=False)
-        try:
-            built = prompt.build(self._loaded, request, (medium,))
-            with self._prefix.features.tenant_scope("", False):
-                self._loaded.adapter.embed(built, self._loaded.adapter.make_cache())
-        except Exception:  # a family that takes no such picture says so to the first who sends one
-            log.info("no warm-up with a picture", exc_info=True)
-
     def prepare(self, sequence: Sequence) -> None:
         """Build the prompt, check the limits and begin to read from disk what the prompt can use. Raises EngineError
         when the request cannot be served."""
@@ -59,12 +38,12 @@ class Admission:
         self._check_choices(request)
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
-            built = prompt.build(self._loaded, request, sequence.media, need_pixels=False)
+            built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         sequence.max_tokens = self._max_tokens(built, request)
         sequence.prompt, sequence.media_first = built, request is not sequence.request
         sequence.cache = self._loaded.adapter.make_cache()
-        sequence.restore = self._prefix.restoring(built, sequence.cache, request)
+        sequence.restore = self._prefix.begin_restore(built, sequence.cache, request)
 
     def open(self, sequence: Sequence) -> None:
         """Fill in the rest of what a sequence has from admission on, when its restore is over. Raises EngineError when
@@ -75,9 +54,8 @@ class Admission:
         restore, sequence.restore = sequence.restore, None
         lease = sequence.lease = self._prefix.begin(built, cache, request, restore)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
-        sequence.stops = (lease.stops or ()) if lease else ()
-        if built.lacks_pixels(sequence.num_prefilled):
-            built = prompt.build(loaded, request, media)
+        sequence.snapshot_ends = (lease.snapshot_ends or ()) if lease else ()
+        built = with_pixels(loaded, request, media, built, sequence.num_prefilled)
         if lease and loaded.family.packed:
             loaded.grids.note(request.tenant, built)
         media = ()  # the tower needs the memory
@@ -88,10 +66,11 @@ class Admission:
 
     def _ordered(self, request: Request) -> Request:
         """The request with its media where this server puts them."""
-        return media_first(request) if self._config.media_first else request
+        return in_read_order(request, self._config.media_first)
 
     def _embed(self, built: Prompt, cache: list[object], sequence: Sequence) -> None:
-        """Run the encoders over the media whose KV is not there, and say in the store whose features those are."""
+        """Run the vision tower over the media whose KV is not there, and tell the feature store whose features those
+        are."""
         features = self._prefix.features
         with features.tenant_scope(sequence.request.tenant, sequence.request.reuse):
             embeddings = self._loaded.adapter.embed(built, cache, sequence.num_prefilled)
@@ -101,7 +80,7 @@ class Admission:
         sequence.embeddings, sequence.encoding = embeddings, encoding
 
     def _sampling(self, request: Request) -> Sampling:
-        default = Sampling(temperature=DEFAULT_TEMPERATURE)
+        default = Sampling(temperature=sampling.DEFAULT_TEMPERATURE)
         return sampling.resolve(request.sampling, self._config.sampling, self._loaded.sampling, default)
 
     def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
@@ -120,10 +99,8 @@ class Admission:
 
     def _check_choices(self, request: Request) -> None:
         max_rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
-        if not 1 <= request.n <= max_rows:
+        if request.n > max_rows:
             raise BadRequest(f"n must be between 1 and {max_rows}, not {request.n}.", param="n")
-        if request.logprobs is not None and request.logprobs < 0:
-            raise BadRequest(f"logprobs must be at least 0, not {request.logprobs}.", param="logprobs")
 
     def _max_tokens(self, built: Prompt, request: Request) -> int:
         """The completion's limit. A default is clamped to the context, an explicit number that does not fit refused."""
@@ -132,7 +109,8 @@ class Admission:
         if left < 1:
             over = f"{num_prompt - context + 1} too many for an answer of one token"
             raise ContextOverflow(
-                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}." + largest(built),
+                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
+                + _largest_medium_hint(built),
                 param="messages",
             )
         if asked is not None and asked > left:
@@ -143,6 +121,10 @@ class Admission:
             )
         return min(asked or self._config.max_tokens, left)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Plain token ids as text."""
-        return str(self._loaded.tokenizer.decode(list(ids)))
+
+def _largest_medium_hint(prompt: Prompt) -> str:
+    """A sentence that names the medium with the most tokens, for a prompt that is too long; "" without media."""
+    if not prompt.media:
+        return ""
+    tokens, param = max((placed.tokens, placed.part.param) for placed in prompt.media)
+    return f" {param} has {tokens} of them; a smaller picture or fewer frames cost less."

@@ -16,7 +16,7 @@ def write(choice: Choice, token: Token, stream_interval: int) -> None:
 
     stream_interval: so many tokens are handed out together; the first never waits.
     """
-    choice.token_ids.append(token.token)
+    choice.token_ids.append(token.id)
     choice.pending += _deltas(choice, token)
     num_tokens = len(choice.token_ids)
     if choice.finish_reason is None and num_tokens > 1 and num_tokens % stream_interval:
@@ -32,7 +32,7 @@ def _deltas(choice: Choice, token: Token) -> list[Delta]:
     if detokenizer.stopped:
         choice.finish_reason = "stop"
     elif token.finish is not None:
-        deltas += detokenizer.finish()
+        deltas += detokenizer.flush()
         choice.finish_reason = "stop" if token.finish == "stop" or detokenizer.stopped else "length"
     return deltas + detokenizer.rest() if choice.finish_reason is not None else deltas
 
@@ -40,9 +40,9 @@ def _deltas(choice: Choice, token: Token) -> list[Delta]:
 def _generated(choice: Choice, token: Token) -> GeneratedToken:
     num_top = choice.sequence.request.logprobs
     if num_top is None:
-        return GeneratedToken(token.token)
-    logprob, top = sampling.token_logprobs(token.logprobs, token.token, num_top)
-    return GeneratedToken(token.token, logprob, top)
+        return GeneratedToken(token.id)
+    logprob, top = sampling.token_logprobs(token.logprobs, token.id, num_top)
+    return GeneratedToken(token.id, logprob, top)
 
 
 def _together(choice: Choice) -> list[Delta]:

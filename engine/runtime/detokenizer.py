@@ -27,7 +27,7 @@ def _state_machine(tokenizer: Any, stop: tuple[str, ...]) -> TextStateMachine:
 
 
 class Detokenizer:
-    """One answer's text. `add` takes tokens as they come, `finish` gives what was held back.
+    """One answer's text. `add` takes tokens as they come, `flush` gives what was held back.
 
     Text is held back only while it may still turn into a stop string, a think marker or a longer UTF-8 character.
     `stopped` turns True when a stop string was completed; nothing comes after it.
@@ -69,7 +69,7 @@ class Detokenizer:
         """The tokens that no text came after, in a Delta without text."""
         return [self._delta("", self._state[0] or "normal")] if self._tokens else []
 
-    def finish(self) -> list[Delta]:
+    def flush(self) -> list[Delta]:
         """The rest, when the answer ended for another reason than a stop string."""
         if self.stopped:
             return []

@@ -14,8 +14,8 @@ from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import EngineError, Internal
 from engine.models.registry import Loaded
-from engine.prompt import build as prompt
-from engine.prompt.media_first import media_first
+from engine.prompt.build import build_prompt, with_pixels
+from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import receipts
 from engine.runtime.commands import PreflightCommand
 from engine.types import Preflight
@@ -46,7 +46,7 @@ class Preflights:
             if not command.reply.set_running_or_notify_cancel():
                 continue
             try:
-                command.reply.set_result(self._look(command))
+                command.reply.set_result(self._cost_of(command))
             except EngineError as e:
                 command.reply.set_exception(e)
             except Exception:
@@ -62,24 +62,21 @@ class Preflights:
             if reply.set_running_or_notify_cancel():
                 reply.set_exception(error)
 
-    def _look(self, command: PreflightCommand) -> Preflight:
-        request = media_first(command.request) if self._config.media_first else command.request
+    def _cost_of(self, command: PreflightCommand) -> Preflight:
+        request, media = in_read_order(command.request, self._config.media_first), command.media
         started = perf_counter()
         built = command.prompt
         if built is None:
-            built = prompt.build(self._loaded, request, command.media, need_pixels=False)
+            built = build_prompt(self._loaded, request, media, need_pixels=False)
+        num_reused = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
+        built = with_pixels(self._loaded, request, media, built, num_reused)  # as the request will be
         prompt_ms = (perf_counter() - started) * 1e3
-        cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
-        if built.lacks_pixels(cached):
-            # The request will have them processed.
-            built = prompt.build(self._loaded, request, command.media)
-            prompt_ms = (perf_counter() - started) * 1e3
         # Without spans nothing is known of which medium is reused: all are encoded.
-        media_tokens = sum(placed.tokens for placed in built.media if not placed.ends_by(cached))
+        media_tokens = sum(placed.tokens for placed in built.media if not placed.ends_by(num_reused))
         return Preflight(
             tokens=tuple(built.ids),
             context_tokens=self._loaded.card.context_tokens,
             media=receipts(built),
-            cached_tokens=cached,
-            ttft_ms=self._loaded.adapter.rates.ttft_ms(prompt_ms, len(built.ids) - cached, media_tokens),
+            cached_tokens=num_reused,
+            ttft_ms=self._loaded.adapter.rates.ttft_ms(prompt_ms, len(built.ids) - num_reused, media_tokens),
         )

@@ -27,9 +27,9 @@ _TURN_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class OpenPrompt:
-    """Build the prompt of a sequence, look it up in the prefix cache, run the encoders; then compute its first chunk,
-    of at most num_tokens, which `chunk` plans once the prompt is known. Where a part of it is on disk, only its reading
-    begins in this turn."""
+    """Build the prompt of a sequence, look it up in the prefix cache, run the vision tower; then compute its first
+    chunk, of at most num_tokens, which `chunk` plans once the prompt is known. Where a part of it is on disk, only its
+    reading begins in this turn."""
 
     sequence: Sequence
     num_tokens: int
@@ -45,7 +45,7 @@ class RestorePrompt:
 
 @dataclass(frozen=True, slots=True)
 class PrefillChunk:
-    """Compute the KV of prompt tokens [start, end). keep: store a snapshot at `end`. join: compute the rest of the
+    """Compute the KV of prompt tokens [start, end). keep: store a row snapshot at `end`. join: compute the rest of the
     prompt, too, draw the first token, and let the rows join the batch."""
 
     sequence: Sequence
@@ -165,9 +165,9 @@ class Scheduler:
         end = num_prompt
         if not self.whole_prompt:
             end = min(start + max(1, num_tokens), num_prompt - 1 if is_full else num_prompt)
-        stops = [stop for stop in sequence.stops if start < stop <= end]
-        end = min([end, *stops])
-        keep = end in stops
+        snapshot_ends = [at for at in sequence.snapshot_ends if start < at <= end]
+        end = min([end, *snapshot_ends])
+        keep = end in snapshot_ends
         join = end == num_prompt or (keep and end == num_prompt - 1 and not is_full)
         return PrefillChunk(sequence, start, end, keep, join)
 

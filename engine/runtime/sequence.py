@@ -17,7 +17,7 @@ from engine.types.prompt import Prompt
 if TYPE_CHECKING:
     from engine.cache.disk.restore import Restore
     from engine.cache.prefix import Lease
-    from engine.models.adapter import Encoding, Features
+    from engine.models.adapter import Embeddings, Encoding
     from engine.runtime.detokenizer import Detokenizer
 
 
@@ -47,9 +47,9 @@ class Sequence:
     (engine.prompt.text). granted: there is memory for its KV.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
-    holds of the prefix cache; embeddings of a prompt with media, and encoding, what the encoders did for them; cache,
-    the KV layers of its one prefill; stops, token positions at which prefill pauses for a snapshot; sampling and
-    max_tokens as they were resolved; choices, one for each of Request.n answers.
+    holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
+    cache, the KV layers of its one prefill; snapshot_ends, token positions at which prefill pauses to store a row
+    snapshot; sampling and max_tokens as they were resolved; choices, one for each of Request.n answers.
     """
 
     request: Request
@@ -69,10 +69,10 @@ class Sequence:
     prompt: Prompt = field(default_factory=lambda: Prompt([], []))
     restore: Restore | None = None
     lease: Lease | None = None
-    embeddings: Features | None = None
+    embeddings: Embeddings | None = None
     encoding: Encoding | None = None
     cache: list[Any] = field(default_factory=list)
-    stops: tuple[int, ...] = ()
+    snapshot_ends: tuple[int, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = 0
     media_first: bool = False

@@ -1,4 +1,7 @@
-"""What the engine thread tells the rest: counters, the requests that ended last, rates, and the Snapshot of it all."""
+"""What the engine thread tells the rest: counters, the requests that ended last, rates, and the Snapshot of it all.
+
+Imports MLX; engine thread only.
+"""
 
 from __future__ import annotations
 

@@ -111,20 +111,20 @@ class EngineThread:
         with device.file_limit_kept():
             from transformers.utils import logging as transformers_logging
 
-            from engine.models import cpu, probe, registry
+            from engine.models import cpu, mlx_memory, registry
             from engine.prompt.text import TextPrompts
             from engine.runtime import memory
             from engine.runtime.stats import EngineStats
             from engine.runtime.worker import Worker
         self.imported.set()
-        probe.limit_mlx_cache()
+        mlx_memory.limit_mlx_cache()
         cpu.use()
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
         loaded = registry.load(self._config)
-        needs = [memory.ModelMemory(loaded.card.num_bytes, probe.token_bytes(loaded.adapter))]
+        needs = [memory.ModelMemory(loaded.card.num_bytes, mlx_memory.token_bytes(loaded.adapter))]
         stored_bytes = self._config.cache.total_bytes
-        (budget,) = memory.share(probe.device_bytes(), self._config.memory_utilization, needs, stored_bytes)
+        (budget,) = memory.share(mlx_memory.device_bytes(), self._config.memory_utilization, needs, stored_bytes)
         if budget.stored_bytes < stored_bytes:
             log.warning(
                 "memory is short: %d MiB for stored KV and features instead of %d",
@@ -182,7 +182,7 @@ class EngineThread:
                 raise
 
     def _idle(self, num_idle_s: int) -> None:
-        from engine.models.probe import return_memory
+        from engine.models.mlx_memory import return_memory
 
         if num_idle_s % _RETURN_MEMORY_EVERY_S == 0:
             return_memory()

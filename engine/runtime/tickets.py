@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from engine.config import EngineConfig
-from engine.errors import Busy, TooLarge
+from engine.errors import Busy, TooLarge, say_bytes
 from engine.media.expected import MediaSize
 
 MAX_PREFLIGHTS = 32
@@ -149,8 +149,6 @@ class TicketOffice:
     def _hold(self, ticket: Ticket) -> None:
         """Book what the ticket's media need now. What is only expected never asks for more than all there is: it may
         turn out smaller."""
-        from engine.media.medium import say_bytes  # numpy takes a moment that every start would wait for
-
         ticket.is_refused = True  # unless it comes to the end
         limit = self._places.max_media_bytes
         exact = sum(size.num_bytes for size in ticket.sizes.values() if size.is_exact)

@@ -17,7 +17,7 @@ from engine.errors import EngineError, Internal, PixelsMissing
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
-from engine.runtime import answer, finish
+from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.commands import (
     Answered,
@@ -34,20 +34,22 @@ from engine.runtime.commands import (
     Submit,
     TokenObserver,
 )
+from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
 from engine.runtime.rows import Rows
 from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
+from engine.runtime.warm_up import warm_up
 from engine.types import CacheTrace, FinishReason
 
 log = logging.getLogger(__name__)
 
 _MAX_GAP_S = 0.05
 _MAX_GAP_STEPS = 1.0
-"""While a vision tower runs, rows that decode get a step once their last one is _MAX_GAP_S ago, or _MAX_GAP_STEPS
-steps' time if that is longer. Looked at after each layer."""
+"""While a vision or audio tower runs, rows that decode get a step once their last one is _MAX_GAP_S ago, or
+_MAX_GAP_STEPS steps' time if that is longer. Looked at after each layer."""
 
 _FAILED_PROMPT = "The model failed on this prompt; the server's log has the cause."
 _FAILED_STEP = "The model failed while answering; the server's log has the cause."
@@ -90,7 +92,7 @@ class Worker:
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
-        self._admission.warm_up()
+        warm_up(loaded, self._prefix.features)
 
     @property
     def is_idle(self) -> bool:
@@ -156,7 +158,7 @@ class Worker:
             return
         self._forget(sequence)
         self._stats.count(cancelled=1)
-        done = finish.done(sequence, "cancelled", self._trace(sequence))
+        done = make_done(sequence, "cancelled", self._trace(sequence))
         self._stats.record(sequence, done)
         self.show(force=True)
         sequence.post(done)
@@ -174,9 +176,9 @@ class Worker:
         prefix = self._prefix
         match command:
             case ListBlocks(with_text=with_text):
-                return prefix.blocks(self._admission.decode if with_text else None)
+                return prefix.blocks(self._loaded.decode if with_text else None)
             case GetBlock(key=key):
-                return prefix.block(key, self._admission.decode)
+                return prefix.block(key, self._loaded.decode)
             case ListFeatures():
                 return prefix.features.infos()
             case ClearCache():
@@ -277,8 +279,8 @@ class Worker:
     # -- decoding
 
     def _step_in_between(self) -> None:
-        """Take a decode step if the last one is too long ago. Called between two layers of a vision tower and while
-        features are read from disk."""
+        """Take a decode step if the last one is too long ago. Called between two layers of a vision or audio tower and
+        while features are read from disk."""
         if time.perf_counter() - self._stepped_s > max(_MAX_GAP_S, _MAX_GAP_STEPS * self._step_s):
             self._decode_step()
 
@@ -314,7 +316,7 @@ class Worker:
             sequence.first_token_s = time.perf_counter()
         answer.write(choice, token, self._config.stream_interval)
         ids = sequence.prompt.cache_ids
-        if is_first and choice.index == 0 and sequence.lease and sequence.lease.stops is None:
+        if is_first and choice.index == 0 and sequence.lease and sequence.lease.is_in_blocks:
             # Not before: what is kept for later prompts must not hold up this one's first token.
             self._store(sequence, ids, sequence.cache)
         if choice.finish_reason is None:
@@ -344,7 +346,7 @@ class Worker:
             prompt_tokens=sequence.num_prompt,
             completion_tokens=sequence.num_generated,
         )
-        done = finish.done(sequence, reason, self._trace(sequence))
+        done = make_done(sequence, reason, self._trace(sequence))
         self._stats.record(sequence, done)
         # Before the reader learns that it is over: what it looks up next must have counted it.
         self.show(force=True)
@@ -363,7 +365,7 @@ class Worker:
         try:
             self._forget(sequence)
             self._stats.count(failed=1)
-            done = finish.done(sequence, "cancelled", self._trace(sequence))
+            done = make_done(sequence, "cancelled", self._trace(sequence))
             self._stats.record(sequence, done, error.code)
             log.info("%s failed: %s", sequence.id, error.code)
             self.show(force=True)
@@ -387,4 +389,4 @@ class Worker:
                 self._prefix.end(sequence.lease)
 
     def _trace(self, sequence: Sequence) -> CacheTrace | None:
-        return finish.trace(sequence, self._config.cache.enabled, self._admission.decode)
+        return make_trace(sequence, self._config.cache.enabled, self._loaded.decode)

@@ -92,7 +92,7 @@ class MediaReceipt:
 
     param: the part it came from; all pages of a document have the same.
     frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
-    features: what of it came from the feature cache; None for families whose features are not kept, and before it is
+    features: what of it came from the feature store; None for families whose features are not kept, and before it is
     encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), next to
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
@@ -123,7 +123,8 @@ class MediaReceipt:
 
 @dataclass(frozen=True, slots=True)
 class FeatureUse:
-    """Pictures, or pairs of frames of a clip, whose features were in the cache (hits) or had to be encoded (misses).
+    """Pictures, or pairs of frames of a clip, whose features were in the feature store (hits) or had to be encoded
+    (misses).
 
     Both are 0 when the medium's KV was reused, so that no features were needed.
     """

@@ -116,7 +116,8 @@ class Request:
     "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
     counted as a query, and stores nothing.
     tenant: prompts of two tenants never share cached work, nor can one tell from the time taken what the other sent;
-    see engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, snapshots, features).
+    see engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, row snapshots,
+    features).
     """
 
     messages: tuple[Message, ...] = ()

@@ -109,8 +109,8 @@ class BlockInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaPart:
-    """What of a medium is meant: all of a picture, or some frames of a clip, by their place among its num_frames."""
+class MediaPortion:
+    """Which piece of a medium: a whole picture, or some frames of a clip (positions among its num_frames)."""
 
     sha256: str
     frames: tuple[int, ...] = ()
@@ -119,10 +119,11 @@ class MediaPart:
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
-    """One stored unit of vision features: what the encoder reads as one, a picture or a pair of frames.
+    """One stored unit of vision features: what the vision tower reads as one, a picture or a pair of frames.
 
     media: what it is of, by the prompts that had it: several media may share a unit. hits: how often it spared a run of
-    the encoder. Ages in seconds. key, in hex, is made from pixels and tenant; tenant: see engine.access.visibility.
+    the vision tower. Ages in seconds. key, in hex, is made from pixels and tenant; tenant: see
+    engine.access.visibility.
     """
 
     key: str
@@ -131,7 +132,7 @@ class FeatureInfo:
     pinned: bool
     age_s: float
     idle_s: float
-    media: tuple[MediaPart, ...] = ()
+    media: tuple[MediaPortion, ...] = ()
     tenant: str | None = None
 
 
@@ -150,7 +151,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class DiskStats:
-    """The cache's folder. num_bytes and files count every model's; blocks, features and snapshots only this one's.
+    """The cache's folder. num_bytes and files count every model's; blocks, features and row snapshots only this one's.
 
     hits: files read back. dropped: what was not written because the writer had too much to do, or it was too large.
     faults: files that could not be written, or were not as they were written. pending: files still being written.
@@ -220,7 +221,7 @@ class CacheStats:
 
     @property
     def encoder_runs_avoided(self) -> int:
-        """Vision encoder runs that reuse saved."""
+        """Runs of the vision tower that reuse saved."""
         return self.media_reused + self.feature_hits
 
     @property
@@ -235,7 +236,7 @@ class CacheStats:
 
     @property
     def memory_used_mb(self) -> float:
-        """MiB of KV, snapshots and vision features held in memory."""
+        """MiB of KV, row snapshots and vision features held in memory."""
         return (self.kv_bytes + self.snapshot_bytes + self.feature_bytes) / 1024**2
 
 

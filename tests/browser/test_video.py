@@ -86,15 +86,15 @@ class Video:
 def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every prompt with media that the engine's thread builds for the chat from now on."""
     prompts: list[Any] = []
-    build = engine.prompt.build.build
+    build = engine.prompt.build._with_media
 
-    def spy(loaded: Any, request: Request, media: Any, **settings: Any) -> Any:
-        prompt = build(loaded, request, media, **settings)
-        if request.source == "chat" and media:
+    def spy(loaded: Any, request: Request, media: Any, need_pixels: bool) -> Any:
+        prompt = build(loaded, request, media, need_pixels)
+        if request.source == "chat":
             prompts.append(prompt)
         return prompt
 
-    monkeypatch.setattr(engine.prompt.build, "build", spy)
+    monkeypatch.setattr(engine.prompt.build, "_with_media", spy)
     return prompts
 
 

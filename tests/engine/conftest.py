@@ -36,7 +36,7 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
     def record(self: Worker, choice: Any, token: Any) -> None:
         sequence = choice.sequence
         recorded.prompts[sequence.id] = list(sequence.prompt.ids)
-        recorded.tokens[sequence.id].append(token.token)
+        recorded.tokens[sequence.id].append(token.id)
         emit(self, choice, token)
 
     monkeypatch.setattr(Worker, "_emit", record)

@@ -22,7 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.models.families import family
 from engine.models.registry import WithoutPadding
 from engine.types import FrameSampling, Message

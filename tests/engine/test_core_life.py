@@ -107,17 +107,17 @@ async def test_stop_while_media_are_read_does_not_leave_the_reader_waiting(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is between the media pool and the inbox; nobody would ever answer it."""
-    from engine.media import load as load_module
+    from engine.media import read_medium
 
     reading, go_on = threading.Event(), threading.Event()
-    load = load_module.load_media
+    load = read_medium.load_media
 
     def slow(*args: Any) -> Any:
         reading.set()
         go_on.wait(10)
         return load(*args)
 
-    monkeypatch.setattr(load_module, "load_media", slow)
+    monkeypatch.setattr(read_medium, "load_media", slow)
     stopping = Engine(config(tiny_model("qwen3_vl")))
     stopping.start()
     await stopping.ready()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.media import load
+from engine.media import read_medium
 from engine.runtime.commands import ClearCache
 from engine.types import Message, Part, Request
 from engine.types.media import Media
@@ -24,13 +24,13 @@ PICTURES = [picture("red", size=(64 + 8 * i, 64)) for i in range(6)]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """The parts that were decoded."""
     parts: list[Part] = []
-    decode = load._decode
+    decode = read_medium._decode
 
     def count(part: Part, *args: Any) -> Any:
         parts.append(part)
         return decode(part, *args)
 
-    monkeypatch.setattr(load, "_decode", count)
+    monkeypatch.setattr(read_medium, "_decode", count)
     return parts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.access.visibility import Caller, visible_block
-from engine.types import BlockInfo, FeatureInfo, Json, MediaPart
+from engine.types import BlockInfo, FeatureInfo, Json, MediaPortion
 from workbench.words import ago, plural, size
 
 
@@ -58,7 +58,7 @@ def media(blocks: Sequence[BlockInfo], units: Sequence[FeatureInfo] = ()) -> lis
         for sha256, num_hits in zip(block.media, block.media_hits, strict=True):
             kv.setdefault(sha256, []).append(block)
             hits[sha256] = max(num_hits, hits.get(sha256, 0))
-    features: dict[str, list[tuple[FeatureInfo, MediaPart]]] = {}
+    features: dict[str, list[tuple[FeatureInfo, MediaPortion]]] = {}
     for unit in units:
         for portion in unit.media:
             features.setdefault(portion.sha256, []).append((unit, portion))
@@ -82,7 +82,7 @@ def _kv(held: Sequence[BlockInfo], num_hits: int) -> Json:
     }
 
 
-def _features(held: Sequence[tuple[FeatureInfo, MediaPart]]) -> Json:
+def _features(held: Sequence[tuple[FeatureInfo, MediaPortion]]) -> Json:
     parts = {unit.key: unit for unit, _ in held}.values()
     num_frames = max(portion.num_frames for _, portion in held)
     of = f"{sum(_frames([portion for _, portion in held]))} of {plural(num_frames, 'frame')} · " if num_frames else ""
@@ -93,7 +93,7 @@ def _features(held: Sequence[tuple[FeatureInfo, MediaPart]]) -> Json:
     }
 
 
-def _frames(portions: Sequence[MediaPart]) -> list[bool]:
+def _frames(portions: Sequence[MediaPortion]) -> list[bool]:
     """Of each frame of a clip whether it is among these; nothing for a picture."""
     here = {frame for portion in portions for frame in portion.frames}
     return [frame in here for frame in range(max((portion.num_frames for portion in portions), default=0))]

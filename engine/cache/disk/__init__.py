@@ -1,1 +1,1 @@
-"""Stored KV, snapshots and vision features in a folder, found again after a restart."""
+"""Stored KV, row snapshots and vision features in a folder, found again after a restart."""

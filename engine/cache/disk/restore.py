@@ -1,6 +1,6 @@
 """What of one prompt's beginning comes from disk to memory: read off the engine thread, handed in a share each turn.
 
-    PrefixCache.restoring ──> ready? turn, ready? turn, ... done ──> PrefixCache.begin, which looks at memory alone
+    PrefixCache.begin_restore ──> ready? turn, ready? turn, ... done ──> PrefixCache.begin, which looks at memory alone
 
 Running rows decode between two turns. What was handed in is held until `close`, so that it is still there when the row
 begins. Whatever fails ends the restore early: the prompt computes more of itself, and nothing worse happens. Engine
@@ -222,7 +222,7 @@ class BlockRestore(Restore):
 
 
 class SnapshotRestore(Restore):
-    """The longest snapshot that ids[:-1] begins with, where it is longer than what memory has.
+    """The longest row snapshot that ids[:-1] begins with, where it is longer than what memory has.
 
     layers: those of the row after the first num_tokens tokens, once it is done; None when there is none.
     """
@@ -243,7 +243,7 @@ class SnapshotRestore(Restore):
         return [key for key in self._store.keys(SNAPSHOTS) if self._store.facts(SNAPSHOTS, key) is None]
 
     def _names(self) -> list[tuple[int, str]]:
-        """(tokens, key) of the snapshots on disk that this prompt can use, longest first."""
+        """(tokens, key) of the row snapshots on disk that this prompt can use, longest first."""
         facts = [self._store.facts(SNAPSHOTS, key) or {} for key in self._store.keys(SNAPSHOTS)]
         lengths = sorted({n for n in map(_num_tokens, facts) if self._num_held < n < len(self._ids)}, reverse=True)
         named = [(n, snapshot_key(self._root, self._ids[:n]).hex()) for n in lengths]
@@ -304,7 +304,7 @@ def _name(slot: Slot) -> tuple[str, str]:
 
 
 def _num_tokens(facts: Mapping[str, str]) -> int:
-    """How many tokens a snapshot's file says it is of; 0 when it does not."""
+    """How many tokens a row snapshot's file says it is of; 0 when it does not."""
     try:
         return int(facts["tokens"])
     except (KeyError, ValueError):

@@ -82,7 +82,8 @@ class DiskTier:
         return None if self._store.is_stuck else _unless_empty(BlockRestore(self._store, self._pool, root, ids))
 
     def restore_snapshot(self, root: bytes, ids: Sequence[int]) -> SnapshotRestore | None:
-        """Begin to bring the longest snapshot that ids[:-1] begins with. Returns None when the disk has none of use."""
+        """Begin to bring the longest row snapshot that ids[:-1] begins with. Returns None when the disk has none of
+        use."""
         return None if self._store.is_stuck else _unless_empty(SnapshotRestore(self._store, self._snapshots, root, ids))
 
     # From memory to disk.

@@ -68,11 +68,11 @@ class Observer:
             return
         if not seen.tokens:
             self._open(loaded, sequence, seen)
-        seen.tokens.append(token.token)
+        seen.tokens.append(token.id)
         seen.logprobs.append(np.array(token.logprobs.astype(mx.float32)))
         if seen.sampler is not None:
             drawn = int(seen.sampler(token.logprobs[None]).item())
-            seen.drawn = seen.drawn is not False and drawn == token.token
+            seen.drawn = seen.drawn is not False and drawn == token.id
 
     def _open(self, loaded: Loaded, sequence: Sequence, seen: Observation) -> None:
         """At the first token: the prompt's media, and a sampler of the request's own to draw beside the batch's."""

@@ -8,7 +8,7 @@ import pytest
 
 from engine.access.visibility import Caller, caller, visible_block, visible_features, visible_record
 from engine.config import ServerConfig
-from engine.types import BlockInfo, CacheTrace, Done, FeatureInfo, MediaPart, MediaReceipt, Record, Timing, Usage
+from engine.types import BlockInfo, CacheTrace, Done, FeatureInfo, MediaPortion, MediaReceipt, Record, Timing, Usage
 
 SEVERAL = (("alice", "sk-a"), ("bob", "sk-b"), ("carol", "sk-c"))
 RECEIPT = MediaReceipt("video", 900, (64, 48), (56, 56), 12, "f00d", frames=((0, 0.0), (4, 1.0)))
@@ -93,7 +93,7 @@ def test_of_others_only_sizes(who: Caller, tenant: str) -> None:
 
 
 def test_of_others_features_only_sizes() -> None:
-    unit = FeatureInfo("aa", 4096, 2, True, 3.0, 1.0, (MediaPart("f00d", (0, 1), 8),), "bob")
+    unit = FeatureInfo("aa", 4096, 2, True, 3.0, 1.0, (MediaPortion("f00d", (0, 1), 8),), "bob")
     assert visible_features(unit, Caller()) == visible_features(unit, Caller("bob", operator=False)) == unit
     hidden = visible_features(unit, Caller("carol", operator=False))
     assert hidden == FeatureInfo("", 4096, 2, True, 3.0, 1.0)

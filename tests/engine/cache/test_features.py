@@ -13,7 +13,7 @@ import pytest
 from engine.cache.features import FeatureStore
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
-from engine.types import FeatureInfo, FrameSampling, MediaPart
+from engine.types import FeatureInfo, FrameSampling, MediaPortion
 from tests.engine.drive import ask, chat, settled
 from tests.pictures import numbered_frames, picture, write_clip
 
@@ -128,11 +128,11 @@ def test_a_unit_of_several_media_says_so_for_each_and_the_oldest_are_forgotten()
     store.attribute([b"b", b"a", b"b"], "longer", 6)
     store.attribute([b"b"], "picture")
     held = {unit.key: unit.media for unit in store.infos()}
-    assert held[b"a".hex()] == (MediaPart("clip", (0, 1), 4), MediaPart("longer", (2, 3), 6))
+    assert held[b"a".hex()] == (MediaPortion("clip", (0, 1), 4), MediaPortion("longer", (2, 3), 6))
     assert held[b"b".hex()] == (
-        MediaPart("clip", (2, 3), 4),
-        MediaPart("longer", (0, 1, 4, 5), 6),
-        MediaPart("picture"),
+        MediaPortion("clip", (2, 3), 4),
+        MediaPortion("longer", (0, 1, 4, 5), 6),
+        MediaPortion("picture"),
     )
     for number in range(40):
         store.attribute([b"c"], f"{number}")

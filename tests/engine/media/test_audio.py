@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import MediaLimits
 from engine.errors import BadMedia
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 from tests.pictures import data_url, encode, picture

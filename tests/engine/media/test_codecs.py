@@ -19,7 +19,7 @@ from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia
 from engine.media.moving import decode_moving
 from engine.models import registry
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.types import FrameSampling, Part, Request
 from engine.types.media import Media
 from tests.engine.drive import user
@@ -118,7 +118,7 @@ def test_the_prompt_says_the_true_times() -> None:
     medium = decode(encoded("libx264", "mp4", UNEVEN), max_frames=6)
     request = Request(messages=(user("What happens?"),))
     request = Request(messages=(type(request.messages[0])("user", (CLIP, *request.messages[0].parts)),))
-    text = loaded.tokenizer.decode(build(loaded, request, (medium,)).ids)
+    text = loaded.tokenizer.decode(build_prompt(loaded, request, (medium,)).ids)
     times_s = [time_s for _, time_s in medium.frames]
     for pair in zip(times_s[::2], times_s[1::2], strict=True):
         assert f"<{sum(pair) / 2:.1f} seconds>" in text

@@ -19,8 +19,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable
-from engine.media import load
 from engine.media import loader as loading
+from engine.media import read_medium
 from engine.media.loader import Loader
 from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import FrameSampling, Message, Part, Request
@@ -103,33 +103,33 @@ async def test_the_first_that_fails_is_named_and_the_rest_given_up(plain: Loader
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """The parts that were decoded."""
     parts: list[Part] = []
-    decode = load._decode
+    decode = read_medium._decode
 
     def count(part: Part, *args: Any) -> Any:
         parts.append(part)
         return decode(part, *args)
 
-    monkeypatch.setattr(load, "_decode", count)
+    monkeypatch.setattr(read_medium, "_decode", count)
     return parts
 
 
-@pytest.mark.parametrize("is_look", [True, False])
+@pytest.mark.parametrize("is_preflight", [True, False])
 async def test_the_same_bytes_are_decoded_once(
-    plain: Loader, tmp_path: Path, decoded: list[Part], is_look: bool
+    plain: Loader, tmp_path: Path, decoded: list[Part], is_preflight: bool
 ) -> None:
     """Unless what is asked of them has changed; by content, so that no file's name or date deceives."""
     path = write_clip(tmp_path / "a.mp4", numbered_frames(8))
     request = chat(path, RED, "?")
-    first = await media_of(plain, request, is_look=is_look)
+    first = await media_of(plain, request, is_preflight=is_preflight)
     again = await media_of(plain, replace(request, max_tokens=5))
     assert [id(medium.pixels) for medium in first] == [id(medium.pixels) for medium in again]
     assert len(decoded) == 2
-    (fewer, _) = await media_of(plain, replace(request, frames=FrameSampling(max_frames=2)), is_look=is_look)
+    (fewer, _) = await media_of(plain, replace(request, frames=FrameSampling(max_frames=2)), is_preflight=is_preflight)
     assert (len(fewer.frames), len(decoded)) == (2, 3)
     written = path.stat()
     write_clip(path, numbered_frames(8)[::-1])
     os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
-    (changed, _) = await media_of(plain, request, is_look=is_look)
+    (changed, _) = await media_of(plain, request, is_preflight=is_preflight)
     assert (changed.sha256 != first[0].sha256, len(decoded)) == (True, 4)
 
 
@@ -160,7 +160,7 @@ async def test_clearing_the_cache_forgets_what_was_decoded(demo_engine: Any, dec
 
 async def test_a_look_keeps_nothing_for_the_tabs(plain: Loader) -> None:
     request = chat(RED, "?")
-    (looked,) = await media_of(plain, request, is_look=True)
+    (looked,) = await media_of(plain, request, is_preflight=True)
     assert plain.thumbnails.get(looked.sha256) is None
     await media_of(plain, request)
     assert plain.thumbnails.get(looked.sha256) is not None

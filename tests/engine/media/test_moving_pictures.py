@@ -12,7 +12,7 @@ from engine.config import MediaLimits
 from engine.errors import BadMedia
 from engine.media.document import with_documents, with_kinds
 from engine.media.image import animation_frames
-from engine.media.load import Steps, load_media
+from engine.media.read_medium import Steps, load_media
 from engine.types import FrameSampling, Message, Part, Request
 from engine.types.media import Media
 from tests import pictures

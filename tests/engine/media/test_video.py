@@ -11,7 +11,7 @@ from PIL import Image
 
 from engine.config import MediaLimits
 from engine.errors import BadMedia
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 from tests import pictures

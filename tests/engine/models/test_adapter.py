@@ -14,12 +14,12 @@ import pytest
 
 from engine.cache.row_state import RowState
 from engine.config import EngineConfig, MediaLimits, ModelSpec
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.models import adapter as adapter_module
 from engine.models import registry
-from engine.models.adapter import Features, GroupedMask
+from engine.models.adapter import Embeddings, GroupedMask
 from engine.models.families import family as family_row
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.types import FrameSampling
 from tests import tiny
 from tests.engine.drive import Piece, chat
@@ -43,7 +43,7 @@ def greedy(loaded: registry.Loaded, pieces: list[Piece], chunk_tokens: int, coun
     media = tuple(
         load_media(p, MediaLimits(), FrameSampling()) for m in request.messages for p in m.parts if p.kind != "text"
     )
-    prompt = build(loaded, request, media)
+    prompt = build_prompt(loaded, request, media)
     cache = loaded.adapter.make_cache()
     features = loaded.adapter.embed(prompt, cache)
     *chunks, rest = range(0, len(prompt.ids), chunk_tokens)
@@ -111,7 +111,7 @@ def test_deepseek_vl2_sees_whatever_lies_behind_its_tiles(tiny_model: TinyModel)
     loaded = load(tiny_model("deepseek_vl_v2"))
     request = chat(picture("red"), "What?")
     media = tuple(load_media(p, MediaLimits(), FrameSampling()) for p in request.messages[0].parts if p.kind != "text")
-    prompt = build(loaded, request, media)
+    prompt = build_prompt(loaded, request, media)
     crops, pixels = prompt.inputs["images_spatial_crop"], prompt.inputs["pixel_values"]
     assert crops.shape[1] < pixels.shape[1]
     ended = adapter_module._ended(crops, pixels.shape[1])
@@ -133,7 +133,7 @@ def test_sabotage_a_bidirectional_prompt_without_its_last_token_is_seen(tiny_mod
     """Twin of paligemma's whole prompt: computed in chunks, its tokens are others."""
     loaded, oracle = load(tiny_model("paligemma")), Oracle.load(tiny_model("paligemma"), vision=True)
     expected = oracle.greedy(chat("Text only").messages, 6)
-    num_tokens = len(build(loaded, chat("Text only"), ()).ids)
+    num_tokens = len(build_prompt(loaded, chat("Text only"), ()).ids)
     assert greedy(loaded, ["Text only"], num_tokens)[: len(expected)] == expected
     assert greedy(loaded, ["Text only"], num_tokens - 1)[: len(expected)] != expected
     assert greedy(loaded, ["Text only"], 7)[: len(expected)] != expected
@@ -161,16 +161,16 @@ def test_sabotage_a_chunk_with_the_wrong_deepstack_features_is_seen(
     loaded = load(tiny_model("qwen3_vl"))
     pieces: list[Piece] = [picture("red"), picture("blue", "square"), picture("green", "triangle"), "x"]
     right = greedy(loaded, pieces, 7)
-    window = Features.window
+    window = Embeddings.window
 
-    def first_again(self: Features, start: int, end: int) -> dict[str, Any]:
+    def first_again(self: Embeddings, start: int, end: int) -> dict[str, Any]:
         out = window(self, start, end)
         whole = self._arrays["deepstack_visual_embeds"]
         out["deepstack_visual_embeds"] = [w[: d.shape[0]] for w, d in zip(whole, out["deepstack_visual_embeds"],
                                                                          strict=True)]  # fmt: skip
         return out
 
-    monkeypatch.setattr(Features, "window", first_again)
+    monkeypatch.setattr(Embeddings, "window", first_again)
     assert greedy(loaded, pieces, 2048) == right, "one chunk has the right features even so"
     assert greedy(loaded, pieces, 7) != right
 
@@ -182,16 +182,16 @@ def test_sabotage_features_that_do_not_move_with_the_chunk_are_seen(
     """Twin: one array of the prompt is cut at the start for every chunk."""
     loaded, pieces = load(tiny_model(family)), [picture("red"), WORDS]
     right = greedy(loaded, pieces, 20)
-    window = Features.window
+    window = Embeddings.window
 
-    def stuck(self: Features, start: int, end: int) -> dict[str, Any]:
+    def stuck(self: Embeddings, start: int, end: int) -> dict[str, Any]:
         first = window(self, 0, end - start)
         out = window(self, start, end)
         missing = [name for name in names if name not in out]
         assert not missing
         return out | {name: first[name] for name in names}
 
-    monkeypatch.setattr(Features, "window", stuck)
+    monkeypatch.setattr(Embeddings, "window", stuck)
     assert greedy(loaded, pieces, 20) != right
 
 
@@ -278,7 +278,7 @@ def test_mlx_vlm_embeds_once_per_prompt(tiny_model: TinyModel) -> None:
         loaded = load(tiny_model(family))
         request = chat(picture("red"), "What?")
         (part,) = [p for m in request.messages for p in m.parts if p.kind == "image"]
-        prompt = build(loaded, request, (load_media(part, MediaLimits(), FrameSampling()),))
+        prompt = build_prompt(loaded, request, (load_media(part, MediaLimits(), FrameSampling()),))
         features = loaded.adapter.embed(prompt, loaded.adapter.make_cache())
         assert features is not None
         assert features.num_tokens == len(prompt.ids)

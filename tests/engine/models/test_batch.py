@@ -227,10 +227,10 @@ def mix_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every chunk of a prompt gets the features of its first chunk."""
-    from engine.models.adapter import Features
+    from engine.models.adapter import Embeddings
 
-    window = Features.window
-    monkeypatch.setattr(Features, "window", lambda self, start, end: window(self, 0, end - start))
+    window = Embeddings.window
+    monkeypatch.setattr(Embeddings, "window", lambda self, start, end: window(self, 0, end - start))
 
 
 def swap_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

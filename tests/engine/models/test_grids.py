@@ -13,10 +13,10 @@ from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.errors import BadMedia
 from engine.models import registry
 from engine.models.families import family as family_row
-from engine.models.grids import NAMES, Grids
-from engine.prompt import build as prompt
+from engine.models.grids import ARRAY_NAMES, Grids
+from engine.prompt import build as build_module
 from engine.prompt import processor
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.prompt.receipts import receipts
 from engine.types import Request
 from engine.types.prompt import Prompt
@@ -37,7 +37,7 @@ def load(folder: Path) -> registry.Loaded:
 
 def built(loaded: registry.Loaded, request: Request, *, need_pixels: bool = False) -> Prompt:
     """As the engine does it: what was built is noted."""
-    found = build(loaded, request, media_of(request), need_pixels=need_pixels)
+    found = build_prompt(loaded, request, media_of(request), need_pixels=need_pixels)
     loaded.grids.note(request.tenant, found)
     return found
 
@@ -45,11 +45,11 @@ def built(loaded: registry.Loaded, request: Request, *, need_pixels: bool = Fals
 def stamped(prompt: Prompt) -> tuple[Any, ...]:
     """What must be equal: all but what differs from run to run, and arrays."""
     told = [replace(receipt, fetch_ms=0.0, decode_ms=0.0, resize_ms=0.0) for receipt in receipts(prompt)]
-    return prompt.ids, prompt.cache_ids, prompt.spans, prompt.starts_in_reasoning, told
+    return prompt.ids, build_module.cache_ids, prompt.spans, prompt.starts_in_reasoning, told
 
 
 def num_patches(found: Prompt) -> int:
-    return sum(found.inputs[patches].shape[0] for patches, _ in NAMES.values() if patches in found.inputs)
+    return sum(found.inputs[patches].shape[0] for patches, _ in ARRAY_NAMES.values() if patches in found.inputs)
 
 
 def several(clip: Path) -> list[Request]:
@@ -71,7 +71,7 @@ def test_the_prompt_is_the_same_without_pixels(tiny_model: TinyModel, family: st
         assert (whole.has_pixels, found.has_pixels) == (True, False)
         assert num_patches(whole) > num_patches(found) == 0
         assert stamped(found) == stamped(whole)
-        for _, grids in NAMES.values():
+        for _, grids in ARRAY_NAMES.values():
             assert (grids in found.inputs) == (grids in whole.inputs)
             assert grids not in found.inputs or found.inputs[grids].tolist() == whole.inputs[grids].tolist()
     assert (loaded.processor.image_processor, loaded.processor.video_processor) == processors
@@ -115,14 +115,14 @@ def test_a_processor_that_fails_is_left_as_it_was(tiny_model: TinyModel, monkeyp
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For every prompt that is built: whether pixels were processed."""
-    process, calls = prompt.process, []
+    process, calls = build_module.process, []
 
     def watched(*args: Any) -> Any:
         ids, inputs = process(*args)
-        calls.append(any(inputs[patches].shape[0] for patches, _ in NAMES.values() if patches in inputs))
+        calls.append(any(inputs[patches].shape[0] for patches, _ in ARRAY_NAMES.values() if patches in inputs))
         return ids, inputs
 
-    monkeypatch.setattr(prompt, "process", watched)
+    monkeypatch.setattr(build_module, "process", watched)
     return calls
 
 

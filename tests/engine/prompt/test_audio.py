@@ -17,11 +17,12 @@ import pytest
 
 from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.errors import BadMedia, BadRequest
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.models import registry
 from engine.prompt import audio as sounds_module
-from engine.prompt import build as prompt
+from engine.prompt import build as build_module
 from engine.prompt.audio import sounds
+from engine.prompt.build import build_prompt
 from engine.types import FrameSampling
 from engine.types.prompt import Prompt
 from tests.conftest import EngineFor
@@ -43,7 +44,7 @@ def loaded(tiny_model: TinyModel) -> registry.Loaded:
 def built(loaded: registry.Loaded, *pieces: Piece) -> Prompt:
     request = chat(*pieces)
     parts = [p for m in request.messages for p in m.parts if p.kind != "text"]
-    return prompt.build(loaded, request, tuple(load_media(p, MediaLimits(), FrameSampling()) for p in parts))
+    return build_prompt(loaded, request, tuple(load_media(p, MediaLimits(), FrameSampling()) for p in parts))
 
 
 def answer(loaded: registry.Loaded, chunk_tokens: int, *pieces: Piece) -> list[int]:
@@ -227,12 +228,12 @@ async def test_sabotage_sounds_keyed_by_their_length_are_seen(
     tiny_model: TinyModel, engine_for: EngineFor, tape: Tape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twin: two sounds of one length share a key."""
-    keyed = prompt.cache_ids
+    keyed = build_module.cache_ids
 
     def by_length(ids: Any, media: Any, **settings: Any) -> list[int]:
         return keyed(ids, [replace(p, media=replace(p.media, sha256=str(p.tokens))) for p in media], **settings)
 
-    monkeypatch.setattr(prompt, "cache_ids", by_length)
+    monkeypatch.setattr(build_module, "cache_ids", by_length)
     with pytest.raises(AssertionError, match="louder"):
         await check_the_cache_tells_sounds_apart(tiny_model, engine_for, tape)
 

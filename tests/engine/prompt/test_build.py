@@ -14,11 +14,11 @@ import pytest
 
 from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.errors import BadRequest
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.models import registry
 from engine.models.families import family as family_row
 from engine.prompt import processor, render
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.types import FrameSampling, Message, Part, Request
 from engine.types.media import Media
 from engine.types.prompt import Prompt
@@ -45,7 +45,7 @@ def media_of(request: Request) -> tuple[Media, ...]:
 
 
 def built(loaded: registry.Loaded, request: Request) -> Prompt:
-    return build(loaded, request, media_of(request))
+    return build_prompt(loaded, request, media_of(request))
 
 
 def said(loaded: registry.Loaded, prompt: Prompt) -> str:
@@ -141,7 +141,7 @@ def test_a_part_of_a_clip_keeps_its_place_in_time(tiny_model: TinyModel, tmp_pat
     assert expected != list(range(0, len(expected) * 3, 3))
 
     def times() -> list[int]:
-        text = said(loaded, build(loaded, request, (medium,)))
+        text = said(loaded, build_prompt(loaded, request, (medium,)))
         return [60 * int(minutes) + int(seconds) for minutes, seconds in re.findall(r"(\d\d):(\d\d)", text)]
 
     assert times() == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.config import CacheConfig
-from engine.prompt.media_first import media_first
+from engine.prompt.media_first import put_media_first
 from engine.types import Message, Part, Request
 from tests.engine.drive import ask, chat, user
 from tests.pictures import picture
@@ -14,7 +14,7 @@ IMAGE, TEXT, MORE = Part("image", url="data:,x"), Part("text", "What is it?"), P
 
 
 def moved(*parts: Part, role: Any = "user") -> tuple[Part, ...]:
-    return media_first(Request(messages=(Message(role, parts),))).messages[0].parts
+    return put_media_first(Request(messages=(Message(role, parts),))).messages[0].parts
 
 
 def test_one_leading_text_moves_behind_its_media():
@@ -30,7 +30,7 @@ def test_everything_else_stays_as_sent():
 
 def test_a_request_without_such_a_question_is_the_same_object():
     request = chat(picture(), "What is it?")
-    assert media_first(request) is request
+    assert put_media_first(request) is request
 
 
 async def test_another_question_before_the_picture_reuses_it(tiny_model: Any, engine_for: Any):

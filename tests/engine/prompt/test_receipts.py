@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.models import registry
-from engine.prompt import build as prompt
-from engine.prompt.build import build
-from engine.prompt.measure import Measure, measure
+from engine.prompt import build as build_module
+from engine.prompt.build import build_prompt
+from engine.prompt.media_tokens import MediaTokens, count_media_tokens
 from engine.prompt.receipts import receipts
 from engine.types import FrameSampling
 from engine.types.prompt import Prompt
@@ -36,7 +36,7 @@ def load(folder: Path) -> registry.Loaded:
 def built(loaded: registry.Loaded, *pieces: Piece) -> Prompt:
     request = chat(*pieces)
     parts = [p for message in request.messages for p in message.parts if p.kind != "text"]
-    return build(loaded, request, tuple(load_media(p, MediaLimits(), FrameSampling()) for p in parts))
+    return build_prompt(loaded, request, tuple(load_media(p, MediaLimits(), FrameSampling()) for p in parts))
 
 
 def num_placeholders(loaded: registry.Loaded, prompt: Prompt) -> int:
@@ -80,12 +80,12 @@ def test_sabotage_sharing_evenly_is_seen(tiny_model: TinyModel, monkeypatch: pyt
     """Twin: all placeholders divided by the number of media."""
     loaded = load(tiny_model("pixtral"))
 
-    def evenly(*args: object) -> list[Measure]:
-        seen = measure(*args)  # type: ignore[arg-type]
+    def evenly(*args: object) -> list[MediaTokens]:
+        seen = count_media_tokens(*args)  # type: ignore[arg-type]
         share = sum(tokens for tokens, _ in seen) // len(seen)
         return [(share, size) for _, size in seen]
 
-    monkeypatch.setattr(prompt, "measure", evenly)
+    monkeypatch.setattr(build_module, "count_media_tokens", evenly)
     with pytest.raises(AssertionError, match="a medium counts differently in company"):
         check(loaded, *STILLS)
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.models import registry
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.prompt.receipts import receipts
 from engine.prompt.sizing import PixelBudget
 from engine.types import FrameSampling, Request
@@ -46,7 +46,7 @@ def walk(path: Path, *, to_right: bool, size: tuple[int, int] = (192, 144)) -> P
 def built(loaded: registry.Loaded, request: Request, *sampling: FrameSampling) -> Prompt:
     parts = [p for message in request.messages for p in message.parts if p.kind != "text"]
     media = tuple(load_media(p, MediaLimits(), frames) for p, frames in zip(parts, sampling, strict=True))
-    return build(loaded, request, media)
+    return build_prompt(loaded, request, media)
 
 
 @pytest.mark.parametrize("size", SIZES)

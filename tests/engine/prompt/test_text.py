@@ -18,7 +18,7 @@ import pytest
 from engine.errors import BadRequest, ContextOverflow, Internal
 from engine.models import registry
 from engine.prompt import text
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.prompt.text import TextPrompts
 from engine.runtime import checks
 from engine.types import Message, Request
@@ -47,7 +47,7 @@ def test_it_is_the_prompt_of_the_engines_thread(tiny_model: TinyModel, family: s
     texts = TextPrompts(loaded)
     with ThreadPoolExecutor(2) as pool:
         ahead = list(pool.map(texts.build, requests()))
-    assert ahead == [build(loaded, request, ()) for request in requests()]
+    assert ahead == [build_prompt(loaded, request, ()) for request in requests()]
     assert all(prompt.ids for prompt in ahead)
 
 
@@ -59,7 +59,7 @@ def test_it_refuses_what_the_engines_thread_refuses(tiny_model: TinyModel, famil
         refused.append(chat("What is <|image_pad|>?"))
     for request in refused:
         with pytest.raises(BadRequest) as here:
-            build(loaded, request, ())
+            build_prompt(loaded, request, ())
         with pytest.raises(BadRequest, match=re.escape(here.value.message)):
             TextPrompts(loaded).build(request)
 
@@ -108,7 +108,7 @@ def longest_wait(loaded: registry.Loaded, texts: TextPrompts) -> float:
     time."""
     picture_request = chat(picture("red"), "What?")
     media = media_of(picture_request)
-    build(loaded, picture_request, media)
+    build_prompt(loaded, picture_request, media)
     long = chat(WORDS * 10_000)
 
     def timed() -> float:
@@ -121,7 +121,7 @@ def longest_wait(loaded: registry.Loaded, texts: TextPrompts) -> float:
         job = pool.submit(timed)
         while not job.done():
             started_s = time.perf_counter()
-            build(loaded, picture_request, media)
+            build_prompt(loaded, picture_request, media)
             slowest_s = max(slowest_s, time.perf_counter() - started_s)
         return slowest_s / job.result()
 

@@ -105,7 +105,7 @@ async def test_more_answers_than_rows_are_refused(tiny_model: TinyModel, engine_
     engine = await engine_for(tiny_model("llama"), completion_batch_size=2, cache=COLD)
     with pytest.raises(BadRequest, match="n must be between 1 and 2"):
         await ask(engine, chat("Many.", n=3))
-    with pytest.raises(BadRequest, match="n must be between 1 and 2"):
+    with pytest.raises(BadRequest, match="n must be at least 1, not 0"):
         await ask(engine, chat("None.", n=0))
 
 

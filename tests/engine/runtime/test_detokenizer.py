@@ -47,7 +47,7 @@ def run(detokenizer: Detokenizer, ids: list[int]) -> list[Delta]:
         deltas += detokenizer.add(GeneratedToken(token))
         if detokenizer.stopped:
             return deltas
-    return deltas + detokenizer.finish() + detokenizer.rest()
+    return deltas + detokenizer.flush() + detokenizer.rest()
 
 
 def text(deltas: list[Delta], channel: str = "text") -> str:
@@ -163,7 +163,7 @@ def test_nothing_comes_after_a_stop_string(make: Make, encode: Callable[[str], l
     detokenizer = make(stop=("END",))
     run(detokenizer, encode(ANSWER))
     assert detokenizer.stopped
-    assert detokenizer.finish() == []
+    assert detokenizer.flush() == []
 
 
 def test_sabotage_no_holding_back_is_seen(

@@ -16,11 +16,11 @@ from PIL import Image
 
 from engine.config import CacheConfig, EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy
-from engine.media.load import load_media
+from engine.media.read_medium import load_media
 from engine.media.resize import pngs
 from engine.models import registry
 from engine.models.rates import Rate, Rates
-from engine.prompt.build import build
+from engine.prompt.build import build_prompt
 from engine.runtime.commands import ListBlocks, PreflightCommand
 from engine.runtime.tickets import MAX_PREFLIGHTS
 from engine.types import FrameSampling, Part, Preflight, Request
@@ -116,7 +116,7 @@ async def test_the_pictures_are_what_the_processor_made(demo_engine: Any, clip_p
     assert [len(pictures) for pictures in said.pictures] == [1, 6]
     loaded = registry.load(EngineConfig())
     parts = [p for p in request.messages[0].parts if p.kind != "text"]
-    prompt = build(loaded, request, tuple(load_media(p, MediaLimits(), frames) for p in parts))
+    prompt = build_prompt(loaded, request, tuple(load_media(p, MediaLimits(), frames) for p in parts))
     stills = unpatched(prompt.inputs["pixel_values"], prompt.inputs["image_grid_thw"])
     moving = unpatched(prompt.inputs["pixel_values_videos"], prompt.inputs["video_grid_thw"])
     for receipt, pictures, seen in zip(said.media, said.pictures, (stills[:1], moving), strict=True):

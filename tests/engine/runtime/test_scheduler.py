@@ -203,7 +203,7 @@ def test_a_chunk_pauses_for_a_snapshot_and_keeps_it() -> None:
     scheduler = filled("a")
     admit_all(scheduler)
     a = opened(scheduler, "a", 40)
-    a.stops = (10, 39)
+    a.snapshot_ends = (10, 39)
     first = scheduler.chunk(a, 1000)
     assert first == PrefillChunk(a, 0, 10, keep=True, join=False)
     scheduler.prefilled(a, 10)

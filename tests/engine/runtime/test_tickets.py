@@ -14,7 +14,7 @@ import pytest
 from engine.config import EngineConfig, MediaLimits
 from engine.core import Engine
 from engine.errors import BadMedia, Busy, EngineError, TooLarge
-from engine.media import fetch, load
+from engine.media import fetch, read_medium
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size
 from engine.runtime.tickets import MAX_PREFLIGHTS, MAX_RETRY_S, Places, Ticket, TicketOffice
 from engine.types import Done, Message, Part, Request
@@ -323,7 +323,7 @@ async def test_a_file_is_measured_before_it_is_decoded(
     engine = await narrow(engine_for)
     path = tmp_path / "large.png"
     path.write_bytes(encode(picture(size=(3000, 2500))))
-    monkeypatch.setattr(load, "_decode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(read_medium, "_decode", lambda *_: pytest.fail("it was decoded"))
     request = Request(messages=(Message("user", (Part("image", path=str(path)),)),))
     with pytest.raises(TooLarge, match=r"21\.46 MiB"):
         await ask(engine, request)

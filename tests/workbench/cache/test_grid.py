@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.access.visibility import Caller
-from engine.types import BlockInfo, FeatureInfo, MediaPart
+from engine.types import BlockInfo, FeatureInfo, MediaPortion
 from workbench import words
 from workbench.cache import grid
 
@@ -62,11 +62,11 @@ def test_a_picture_over_two_blocks_is_one_picture():
 
 
 def test_features_of_two_clips_that_share_a_pair_of_frames():
-    def unit(key: str, *media: MediaPart, pinned: bool = False, hits: int = 0) -> FeatureInfo:
+    def unit(key: str, *media: MediaPortion, pinned: bool = False, hits: int = 0) -> FeatureInfo:
         return FeatureInfo(key, 1024, hits, pinned, 3.0, 1.0, media)
 
-    shared = unit("u", MediaPart("a", (0, 1), 4), MediaPart("b", (2, 3, 6, 7), 8), pinned=True, hits=3)
-    a, b = grid.media([], [shared, unit("v", MediaPart("b", (0, 1), 8))])
+    shared = unit("u", MediaPortion("a", (0, 1), 4), MediaPortion("b", (2, 3, 6, 7), 8), pinned=True, hits=3)
+    a, b = grid.media([], [shared, unit("v", MediaPortion("b", (0, 1), 8))])
     assert (a["medium"], a["kv"], a["block"], a["frames"]) == ("a", None, None, [True, True, False, False])
     assert a["features"] == {"words": "2 of 4 frames · 1 KB", "hits": "reused 3 times", "pinned": True}
     assert b["frames"] == [True] * 4 + [False] * 2 + [True] * 2

@@ -101,7 +101,7 @@ def check_nothing_is_held(cache: PrefixCache) -> None:
 
 
 def test_a_prompt_comes_back_in_turns_and_begin_looks_at_memory_alone(cache: PrefixCache, share: None) -> None:
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     handed_in = turns(work)
     assert sum(handed_in) == 40
     assert max(handed_in) <= 12, "a few blocks each turn"
@@ -109,7 +109,7 @@ def test_a_prompt_comes_back_in_turns_and_begin_looks_at_memory_alone(cache: Pre
     assert (lease.match.num_tokens, lease.disk_tokens) == (40, 40)
     cache.end(lease)
     check_nothing_is_held(cache)
-    assert cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST) is None, "it is in memory now"
+    assert cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST) is None, "it is in memory now"
 
 
 def test_sabotage_a_restore_in_one_go_is_seen(cache: PrefixCache, share: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_nothing_is_read_on_the_engine_thread(cache: PrefixCache, monkeypatch: p
             return original(*args)
 
         monkeypatch.setattr(checksummed, name, noted)
-    work = cache.restoring(prompt([*IDS[:38], 7, 8]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS[:38], 7, 8]), filled(0), REQUEST)
     assert sum(turns(work)) == 38, "the last block in part"
     _, lease = start(cache, [*IDS[:38], 7, 8], work)
     assert lease.disk_tokens == 38
@@ -144,7 +144,7 @@ def test_the_engine_thread_never_waits_for_the_disk(cache: PrefixCache, monkeypa
     disk, read = threading.Event(), checksummed.read
     monkeypatch.setattr(checksummed, "read", lambda *args: disk.wait(30) and read(*args))
     began = time.monotonic()
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert work is not None
     assert not work.turn()
     for _ in range(100):
@@ -168,14 +168,14 @@ def test_reading_ahead_is_bounded_in_bytes(cache: PrefixCache, monkeypatch: pyte
         return reading
 
     monkeypatch.setattr(Reader, "read", counted)
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert sum(turns(work)) == 40
     assert 1 < most[0] < 6
 
 
 @pytest.mark.parametrize("num_turns", range(5))
 def test_a_request_that_leaves_in_the_middle_holds_nothing(cache: PrefixCache, share: None, num_turns: int) -> None:
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert work is not None
     for _ in range(num_turns):
         until_ready(work)
@@ -184,7 +184,7 @@ def test_a_request_that_leaves_in_the_middle_holds_nothing(cache: PrefixCache, s
     work.close()
     work.close()
     check_nothing_is_held(cache)
-    again = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    again = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert (sum(turns(again)) if again else 0) == 40 - work.num_tokens
     start(cache, [*IDS, 7], again)
 
@@ -200,7 +200,7 @@ def test_sabotage_blocks_that_stay_held_are_seen(
 def test_what_was_handed_in_is_not_evicted_before_the_row_begins(folder: Path, share: None) -> None:
     """Another row fills the pool between two turns."""
     cache = make(folder, max_blocks=12)
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert work is not None
     for scope in range(20):
         until_ready(work)
@@ -215,7 +215,7 @@ def test_what_was_handed_in_is_not_evicted_before_the_row_begins(folder: Path, s
 
 
 def test_two_prompts_that_begin_alike_share_what_is_read(cache: PrefixCache, share: None) -> None:
-    works = [cache.restoring(prompt([*IDS, i]), filled(0), Request()) for i in range(2)]
+    works = [cache.begin_restore(prompt([*IDS, i]), filled(0), Request()) for i in range(2)]
     left = list(works)
     while left:
         for work in list(left):
@@ -233,7 +233,7 @@ def test_two_prompts_that_begin_alike_share_what_is_read(cache: PrefixCache, sha
 
 def bring(cache: PrefixCache, ids: list[int], tenant: str = "") -> None:
     """Restore a prompt and let it go again."""
-    work = cache.restoring(prompt(ids), filled(0), Request(tenant=tenant))
+    work = cache.begin_restore(prompt(ids), filled(0), Request(tenant=tenant))
     turns(work)
     assert work is not None
     work.close()
@@ -272,8 +272,8 @@ def test_sabotage_a_chain_whose_beginning_ages_is_seen(folder: Path, monkeypatch
 def test_what_memory_has_as_well_is_not_looked_up_again(cache: PrefixCache) -> None:
     """A prompt that parts from a block in memory: once the headers beside it are known, the disk is not asked."""
     bring(cache, [*IDS[:38], 7, 8])
-    assert cache.restoring(prompt([*IDS[:38], 9, 8]), filled(0), REQUEST) is None
-    assert cache.restoring(prompt([*IDS[:37], 9, 8, 7]), filled(0), REQUEST) is None
+    assert cache.begin_restore(prompt([*IDS[:38], 9, 8]), filled(0), REQUEST) is None
+    assert cache.begin_restore(prompt([*IDS[:37], 9, 8, 7]), filled(0), REQUEST) is None
 
 
 def damage(path: Path) -> None:
@@ -297,7 +297,7 @@ def fails(error: BaseException, after: int) -> Callable[..., Any]:
 
 def restored_with_a_fault(cache: PrefixCache) -> int:
     """A prompt is restored as far as it can be and begins. Returns its tokens from disk."""
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     turns(work)
     _, lease = start(cache, [*IDS, 7], work)
     cache.end(lease)
@@ -336,7 +336,7 @@ def test_mlx_that_fails_ends_as_a_miss(
             raise error
         return array(*args, **more)
 
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     with monkeypatch.context() as patched:
         patched.setattr(mx, "array", failing)
         turns(work)
@@ -350,14 +350,14 @@ def test_a_disk_that_is_silent_is_given_up(cache: PrefixCache, monkeypatch: pyte
     disk, read = threading.Event(), checksummed.read
     monkeypatch.setattr(checksummed, "read", lambda *args: disk.wait(30) and read(*args))
     monkeypatch.setattr(restore, "PATIENCE_S", 0.05)
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert turns(work) == [0, 0]
     _, lease = start(cache, [*IDS, 7], work)
     assert lease.match.num_tokens == 0, "it is computed"
-    assert cache.restoring(prompt([*IDS, 8]), filled(0), REQUEST) is None, "nobody waits for this disk again"
+    assert cache.begin_restore(prompt([*IDS, 8]), filled(0), REQUEST) is None, "nobody waits for this disk again"
     disk.set()
     deadline = time.monotonic() + 10
-    while (again := cache.restoring(prompt([*IDS, 8]), filled(0), REQUEST)) is None and time.monotonic() < deadline:
+    while (again := cache.begin_restore(prompt([*IDS, 8]), filled(0), REQUEST)) is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sum(turns(again)) == 40, "until it answers"
 
@@ -370,8 +370,8 @@ def test_a_slow_disk_that_answers_is_waited_for(folder: Path, monkeypatch: pytes
     cache, read = make(folder), checksummed.read
     monkeypatch.setattr(checksummed, "read", lambda *args: time.sleep(0.1) or read(*args))
     monkeypatch.setattr(restore, "PATIENCE_S", 0.5)
-    other = cache.restoring(prompt([*IDS, 7]), filled(0), Request(tenant="other"))
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    other = cache.begin_restore(prompt([*IDS, 7]), filled(0), Request(tenant="other"))
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert other is not None and work is not None
     other.turn()
     assert sum(turns(work)) == 40, "it was given up"
@@ -387,7 +387,7 @@ def test_sabotage_a_patience_that_ignores_answers_is_seen(folder: Path, monkeypa
 
 
 def test_clear_and_drop_reach_what_is_being_read(cache: PrefixCache, share: None) -> None:
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     assert work is not None
     until_ready(work)
     work.turn()
@@ -398,9 +398,9 @@ def test_clear_and_drop_reach_what_is_being_read(cache: PrefixCache, share: None
 
 
 def test_a_row_without_cache_restores_nothing(cache: PrefixCache) -> None:
-    assert cache.restoring(prompt([*IDS, 7]), filled(0), Request(reuse=False)) is None
-    assert cache.restoring(prompt([*IDS, 7]), filled(0), Request(tenant="other")) is None
-    assert cache.restoring(Prompt([1, 2], [], ()), filled(0), REQUEST) is None
+    assert cache.begin_restore(prompt([*IDS, 7]), filled(0), Request(reuse=False)) is None
+    assert cache.begin_restore(prompt([*IDS, 7]), filled(0), Request(tenant="other")) is None
+    assert cache.begin_restore(Prompt([1, 2], [], ()), filled(0), REQUEST) is None
 
 
 # Snapshots: one file, whose arrays are made in shares.
@@ -435,19 +435,19 @@ def begun(cache: PrefixCache, work: restore.Restore | None) -> Any:
 
 def test_the_longest_snapshot_comes_back_in_turns(snapshots: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "TURN_BYTES", 1)
-    work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+    work = snapshots.begin_restore(prompt([*IDS, 7]), row(0), REQUEST)
     assert len(turns(work)) >= 4, "an array each turn"
     assert snapshots.stats().snapshots == 0, "it is the restore's own before the row begins"
     lease = begun(snapshots, work)
     assert (lease.match.num_tokens, lease.disk_tokens) == (40, 40)
     assert snapshots.stats().snapshots == 1
-    assert snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST) is None
+    assert snapshots.begin_restore(prompt([*IDS, 7]), row(0), REQUEST) is None
 
 
 def test_a_snapshot_that_is_damaged_gives_way_to_a_shorter_one(snapshots: PrefixCache, tmp_path: Path) -> None:
     largest = max(tmp_path.rglob("snapshots-*.safetensors"), key=lambda path: path.stat().st_size)
     damage(largest)
-    work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+    work = snapshots.begin_restore(prompt([*IDS, 7]), row(0), REQUEST)
     turns(work)
     assert begun(snapshots, work).disk_tokens == 20
     assert snapshots.stats().disk.faults == 1
@@ -459,7 +459,7 @@ def test_a_fault_while_a_snapshot_is_read_is_a_miss(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(checksummed if name == "is_whole" else restore, name, Raises(RuntimeError("x")))
-        work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+        work = snapshots.begin_restore(prompt([*IDS, 7]), row(0), REQUEST)
         turns(work)
     assert begun(snapshots, work).match.num_tokens == 0
     assert snapshots.stats().disk.faults >= 1
@@ -469,7 +469,7 @@ def test_a_fault_while_a_snapshot_is_read_is_a_miss(
 def test_a_snapshot_may_be_left_in_the_middle(snapshots: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "TURN_BYTES", 1)
     for num_turns in range(4):
-        work = snapshots.restoring(prompt([*IDS, 7]), row(0), REQUEST)
+        work = snapshots.begin_restore(prompt([*IDS, 7]), row(0), REQUEST)
         assert work is not None
         for _ in range(num_turns):
             until_ready(work)
@@ -597,7 +597,7 @@ def test_sabotage_a_row_that_acquires_first_is_seen(cache: PrefixCache, monkeypa
 
 
 def test_a_restore_is_over_when_the_row_cannot_begin(cache: PrefixCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = cache.restoring(prompt([*IDS, 7]), filled(0), REQUEST)
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
     turns(work)
     monkeypatch.setattr(tensors.mx, "concatenate", Raises(MemoryError()))
     with pytest.raises(MemoryError):

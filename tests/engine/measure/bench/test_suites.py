@@ -75,7 +75,7 @@ def test_pictures() -> None:
 
 def _decoded(medium: Medium, frames: FrameSampling) -> Any:
     from engine.config import MediaLimits
-    from engine.media.load import load_media
+    from engine.media.read_medium import load_media
     from engine.types import Part
 
     return load_media(Part("video", url=medium.url), MediaLimits(), frames)

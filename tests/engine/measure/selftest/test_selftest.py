@@ -25,7 +25,7 @@ from engine.measure.selftest.observer import Observer
 from engine.models import sampling
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
-from engine.prompt import build as prompt
+from engine.prompt import build as build_module
 from engine.prompt import processor
 from tests.pictures import encode, picture
 
@@ -107,12 +107,12 @@ async def test_what_the_options_switch_off_is_not_ticked(tiny_model: TinyModel) 
 
 def unsalted_hash(patch: pytest.MonkeyPatch) -> None:
     """Every picture has the key of every other."""
-    real = prompt.cache_ids
+    real = build_module.cache_ids
 
     def unsalted(ids: Any, media: Any, **settings: Any) -> list[int]:
         return real(ids, [replace(placed, media=replace(placed.media, sha256="x")) for placed in media], **settings)
 
-    patch.setattr(prompt, "cache_ids", unsalted)
+    patch.setattr(build_module, "cache_ids", unsalted)
 
 
 def shifted_frames(patch: pytest.MonkeyPatch) -> None:
@@ -182,8 +182,10 @@ def wrong_blocks(patch: pytest.MonkeyPatch) -> None:
 
 def wrong_count(patch: pytest.MonkeyPatch) -> None:
     """Receipts count a token that is not there."""
-    real = prompt.measure
-    patch.setattr(prompt, "measure", lambda *args: [(tokens + 1, size) for tokens, size in real(*args)])
+    real = build_module.count_media_tokens
+    patch.setattr(
+        build_module, "count_media_tokens", lambda *args: [(tokens + 1, size) for tokens, size in real(*args)]
+    )
 
 
 def held_blocks(patch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.grids import NAMES
+from engine.models.grids import ARRAY_NAMES
 from engine.models.registry import Loaded
 from engine.prompt.processor import Processed
 from engine.types import Kind
@@ -26,17 +26,17 @@ from engine.types.prompt import runs
 SizePx = tuple[int, int]
 """(width, height) in pixels, (0, 0) where unknown."""
 
-Measure = tuple[int, SizePx]
+MediaTokens = tuple[int, SizePx]
 """Tokens of a medium, and the size of it that the model sees."""
 
 
-def measure(
+def count_media_tokens(
     loaded: Loaded, media: Sequence[Media], prompt: Processed, alone: Callable[[int], Processed]
-) -> list[Measure]:
+) -> list[MediaTokens]:
     """One per medium, in their order. prompt: all media together; alone(i): the same for the i-th by itself."""
     _, inputs = prompt
-    out: dict[int, Measure] = {}
-    if any(grids in inputs for _, grids in NAMES.values()):
+    out: dict[int, MediaTokens] = {}
+    if any(grids in inputs for _, grids in ARRAY_NAMES.values()):
         out = _by_grid(loaded, media, inputs)
     for kind in ("image", "video", "audio"):
         rest = [i for i, medium in enumerate(media) if placeholder_kind(loaded, medium) == kind and i not in out]
@@ -50,12 +50,14 @@ def placeholder_kind(loaded: Loaded, medium: Media) -> Kind:
     return "image" if medium.kind == "video" and not loaded.card.native_video else medium.kind
 
 
-def _by_grid(loaded: Loaded, media: Sequence[Media], inputs: dict[str, Any]) -> dict[int, Measure]:
+def _by_grid(loaded: Loaded, media: Sequence[Media], inputs: dict[str, Any]) -> dict[int, MediaTokens]:
     """Of pictures and clips, by their place among the media."""
     vision = loaded.config.get("vision_config") or {}
     patch_px, merge = int(vision.get("patch_size", 14)), int(vision.get("spatial_merge_size", 2))
-    rows = {kind: iter(np.array(inputs.get(grids, [])).reshape(-1, 3).tolist()) for kind, (_, grids) in NAMES.items()}
-    out: dict[int, Measure] = {}
+    rows = {
+        kind: iter(np.array(inputs.get(grids, [])).reshape(-1, 3).tolist()) for kind, (_, grids) in ARRAY_NAMES.items()
+    }
+    out: dict[int, MediaTokens] = {}
     for i, medium in enumerate(media):
         if medium.kind in rows:
             t, h, w = next(rows[medium.kind], (0, 0, 0))
@@ -68,7 +70,7 @@ def _of_one_placeholder(
     media: dict[int, Media],
     sources: tuple[Processed, Callable[[int], Processed]],
     kind: Kind,
-) -> dict[int, Measure]:
+) -> dict[int, MediaTokens]:
     """Of media that all share one placeholder id, by their place among all media of the prompt."""
     (ids, inputs), alone = sources
     placeholder = loaded.placeholder_ids().get(kind, -1)
@@ -83,7 +85,7 @@ def _of_one_placeholder(
             i: (sum(lengths[start:end]), _seen_px(loaded, inputs, kind, start))
             for i, (start, end) in zip(media, pairwise(ends), strict=True)
         }
-    out: dict[int, Measure] = {}
+    out: dict[int, MediaTokens] = {}
     for i in media:
         own_ids, own_inputs = alone(i)
         out[i] = (own_ids.count(placeholder), _seen_px(loaded, own_inputs, kind, 0))

@@ -15,7 +15,7 @@ from engine.media.audio import decode_sound
 from engine.media.fetch import ContentReader, is_remote, read_content
 from engine.media.frame_list import chosen_indices, load_frames
 from engine.media.image import animation_frames, decode_image
-from engine.media.medium import refuse
+from engine.media.medium import bad_media
 from engine.media.moving import decode_moving
 from engine.media.sniff import WORDS, mismatch, sniff
 from engine.types import FrameSampling, Part
@@ -97,9 +97,9 @@ def _moves(part: Part, data: bytes, limits: MediaLimits, takes_clips: bool) -> b
         return False
     moves = animation_frames(part, data, limits) > 1
     if part.animated and not moves:
-        raise refuse(part, "animated is true, but this is a still picture")
+        raise bad_media(part, "animated is true, but this is a still picture")
     if part.animated and not takes_clips:
-        raise refuse(part, "animated is true, but this model takes no clips")
+        raise bad_media(part, "animated is true, but this model takes no clips")
     return moves
 
 
@@ -113,14 +113,14 @@ def _max_pixels(part: Part, clip: Media, frames: FrameSampling) -> int | None:
 def _decode(part: Part, data: bytes, limits: MediaLimits, decode_clip: Callable[[], Media] | None) -> Media:
     """decode_clip: for what goes in as a clip."""
     if not data:
-        raise refuse(part, f"the {WORDS[part.kind]} is empty (0 bytes)")
+        raise bad_media(part, f"the {WORDS[part.kind]} is empty (0 bytes)")
     found = sniff(data)
     if found.name in UNREAD:
-        raise refuse(part, f"{found.name} files are not read; send a JPEG, PNG or WebP picture")
+        raise bad_media(part, f"{found.name} files are not read; send a JPEG, PNG or WebP picture")
     if decode_clip is not None:
         return decode_clip()
     if part.kind == "image" and found.kind == "image":
         return decode_image(part, data, limits)
     if part.kind == "audio" and found.kind == "audio":
         return decode_sound(part, data, limits)
-    raise refuse(part, mismatch(part.kind, found))
+    raise bad_media(part, mismatch(part.kind, found))

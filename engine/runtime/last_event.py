@@ -15,7 +15,7 @@ from engine.types.prompt import OTHER_MEDIA
 _SHOWN_TOKENS = 8
 
 
-def done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None) -> Done:
+def make_done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None) -> Done:
     """The last event of a sequence, at whatever stage it ends."""
     now = time.perf_counter()
     started = sequence.started_s or now
@@ -34,7 +34,7 @@ def done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None) -> 
     return Done(reason, usage, timing, receipts(sequence.prompt, sequence.num_cached, sequence.encoding), trace)
 
 
-def trace(sequence: Sequence, cache_enabled: bool, decode: Callable[[Tokens[int]], str]) -> CacheTrace | None:
+def make_trace(sequence: Sequence, cache_enabled: bool, decode: Callable[[Tokens[int]], str]) -> CacheTrace | None:
     """Why the first computed token of the prompt was not reused, with the text on both sides. None before admission.
 
     decode: token ids -> text.
