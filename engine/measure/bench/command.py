@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import device
+from engine.argument_types import count
 from engine.arguments import add_engine_arguments, engine_config
 from engine.config import DEMO, EngineConfig
 from engine.errors import BadRequest
@@ -66,14 +67,14 @@ def _own(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--case", metavar="NAME", action="append", default=[], help='only this case, e.g. "448x448"; several are fine'
     )
     how = made.add_argument_group("how")
-    how.add_argument("--prompts", metavar="N", type=_count, default=5, help="rounds that count (default: %(default)s)")
+    how.add_argument("--prompts", metavar="N", type=count, default=5, help="rounds that count (default: %(default)s)")
     how.add_argument(
-        "--warmup", metavar="N", type=_count, default=1, help="rounds before them that do not (default: %(default)s)"
+        "--warmup", metavar="N", type=count, default=1, help="rounds before them that do not (default: %(default)s)"
     )
     how.add_argument(
-        "--prompt-words", metavar="N", type=_count, default=64, help="length of the text suite's prompts (default: 64)"
+        "--prompt-words", metavar="N", type=count, default=64, help="length of the text suite's prompts (default: 64)"
     )
-    how.add_argument("--seed", metavar="N", type=_count, default=0, help="other prompts and pictures (default: drawn)")
+    how.add_argument("--seed", metavar="N", type=count, default=0, help="other prompts and pictures (default: drawn)")
     whom = made.add_argument_group("against whom", "targets answer the same questions in turns; ratios are of pairs")
     whom.add_argument(
         "--vs",
@@ -306,9 +307,3 @@ def _sees(path: str) -> bool:
     from engine.models.registry import is_multimodal
 
     return is_multimodal(Path(path), json.loads(Path(path, "config.json").read_text(encoding="utf-8")))
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.arguments import add_engine_arguments, engine_config, file_to_write
+from engine.argument_types import file_to_write, positive
+from engine.arguments import add_engine_arguments, engine_config
 from engine.config import DEMO
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def parser() -> argparse.ArgumentParser:
         "--file", metavar="FILE", type=Path, help="questions as GSM8K's own JSONL (default: its test set)"
     )
     data.add_argument("--sample", action="store_true", help="twenty questions that ship with this, for a quick look")
-    asked.add_argument("--num-questions", metavar="N", type=_positive, help="only the first N")
+    asked.add_argument("--num-questions", metavar="N", type=positive, help="only the first N")
     asked.add_argument(
         "--num-shots", metavar="N", type=int, choices=range(6), default=5, help="worked examples, 0 to 5 (default: 5)"
     )
     asked.add_argument(
-        "--concurrency", metavar="N", type=_positive, default=8, help="questions at once (default: %(default)s)"
+        "--concurrency", metavar="N", type=positive, default=8, help="questions at once (default: %(default)s)"
     )
     asked.add_argument(
         "--output",
@@ -139,9 +140,3 @@ def _said(results: Results) -> str:
     more = {"no_number": "without a number", "cut_off": "cut off at --max-tokens", "failed": "failed"}
     rest = "".join(f", {found[name]} {words}" for name, words in more.items() if found[name])
     return f"{found['right']} of {found['questions']} right, {share:.1f} % ± {error:.1f} (standard error){rest}"
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.arguments import add_engine_arguments, engine_config, file_to_write
+from engine.argument_types import file_to_write
+from engine.arguments import add_engine_arguments, engine_config
 
 if TYPE_CHECKING:
     from engine.measure.selftest.judge import CheckRow
