@@ -135,21 +135,21 @@ def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
 
     `other` is a word of somebody else's prompt: a visitor could ask for such words one after the other.
     """
-    said = asdict(trace)
-    return said if operator else {**said, "other": ""}
+    fields = asdict(trace)
+    return fields if operator else {**fields, "other": ""}
 
 
-def preflight_json(found: Preflight) -> Json:
+def preflight_json(preflight: Preflight) -> Json:
     """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own."""
     return {
-        "count": len(found.tokens),
-        "max_model_len": found.context_tokens,
-        "tokens": list(found.tokens),
+        "count": len(preflight.tokens),
+        "max_model_len": preflight.context_tokens,
+        "tokens": list(preflight.tokens),
         "token_strs": None,
-        "left": found.left,
-        "cached_tokens": found.cached_tokens,
-        "ttft_ms": None if found.ttft_ms is None else round(found.ttft_ms, 3),
-        "media": [receipt_json(receipt) for receipt in found.media],
+        "left": preflight.left,
+        "cached_tokens": preflight.cached_tokens,
+        "ttft_ms": None if preflight.ttft_ms is None else round(preflight.ttft_ms, 3),
+        "media": [receipt_json(receipt) for receipt in preflight.media],
     }
 
 

@@ -26,10 +26,10 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.get("/blocks")
     async def blocks(http: Request) -> Json:
-        who: Caller = http.state.caller
-        found = await engine.blocks(with_text=who.operator or bool(who.owner))
-        shown = [block_json(block) if who.sees(block.tenant) else sizes_json(block) for block in found]
-        return {"object": "list", "data": shown}
+        caller: Caller = http.state.caller
+        held = await engine.blocks(with_text=caller.operator or bool(caller.owner))
+        data = [block_json(block) if caller.sees(block.tenant) else sizes_json(block) for block in held]
+        return {"object": "list", "data": data}
 
     @router.post("/clear")
     async def clear(http: Request) -> Json:
@@ -51,8 +51,8 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.get("/features")
     async def features(http: Request) -> Json:
-        who: Caller = http.state.caller
-        return {"object": "list", "data": [features_json(unit, who) for unit in await engine.features()]}
+        caller: Caller = http.state.caller
+        return {"object": "list", "data": [features_json(unit, caller) for unit in await engine.features()]}
 
     @router.post("/features/{key}/{action}")
     async def change_features(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
@@ -108,18 +108,18 @@ def stats_json(stats: CacheStats) -> Json:
     }
 
 
-def replay_json(found: Replay) -> Json:
+def replay_json(replay: Replay) -> Json:
     """Both answers of a replay, and where they part."""
-    said = {**asdict(found), "equal": found.equal, "first_difference": found.first_difference}
-    said["verdict"] = found.verdict
-    return said
+    fields = {**asdict(replay), "equal": replay.equal, "first_difference": replay.first_difference}
+    fields["verdict"] = replay.verdict
+    return fields
 
 
 def block_json(block: BlockInfo) -> Json:
     """A block with its text and the sha256 of its media. Ages in seconds."""
-    said = {**asdict(block), "media": list(block.media), "media_hits": list(block.media_hits)}
-    del said["tenant"]
-    return said
+    fields = {**asdict(block), "media": list(block.media), "media_hits": list(block.media_hits)}
+    del fields["tenant"]
+    return fields
 
 
 def sizes_json(block: BlockInfo) -> Json:
@@ -128,11 +128,13 @@ def sizes_json(block: BlockInfo) -> Json:
     return {name: value for name, value in asdict(block).items() if name not in hidden}
 
 
-def features_json(unit: FeatureInfo, who: Caller) -> Json:
+def features_json(unit: FeatureInfo, caller: Caller) -> Json:
     """A unit of features: which media it is of (sha256, frames of how many), as far as `who` may see it."""
-    said = asdict(visible_features(unit, who))
-    del said["tenant"]
-    return said if who.sees(unit.tenant) else {name: said[name] for name in said if name not in ("key", "media")}
+    fields = asdict(visible_features(unit, caller))
+    del fields["tenant"]
+    return (
+        fields if caller.sees(unit.tenant) else {name: fields[name] for name in fields if name not in ("key", "media")}
+    )
 
 
 def _operator(http: Request) -> None:

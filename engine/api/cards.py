@@ -49,8 +49,8 @@ def health_json(snapshot: Snapshot) -> dict[str, Any]:
         "status": STATUS[snapshot.state],
         "error": snapshot.error,
         "model": model_json(snapshot.model) if snapshot.model else None,
-        "running": sum(held.stage != "waiting" for held in snapshot.running),
-        "waiting": sum(held.stage == "waiting" for held in snapshot.running),
+        "running": sum(request.stage != "waiting" for request in snapshot.running),
+        "waiting": sum(request.stage == "waiting" for request in snapshot.running),
         "device": {
             "os": device.os,
             "chip": device.chip,

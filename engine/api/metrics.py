@@ -45,7 +45,7 @@ class SnapshotCollector:
 
 
 def _requests(snapshot: Snapshot) -> Iterator[Metric]:
-    waiting = sum(held.stage == "waiting" for held in snapshot.running)
+    waiting = sum(request.stage == "waiting" for request in snapshot.running)
     totals = snapshot.totals
     yield _gauge(
         snapshot, "vllm:num_requests_running", "Requests in prefill or decode", len(snapshot.running) - waiting

@@ -89,13 +89,13 @@
       run.disabled = Boolean(value.note);
       show(going, Boolean(value.run));
       if (value.run) {
-        const { done, of } = value.run;
-        if (of === 0) stop.disabled = false;
+        const { done, total } = value.run;
+        if (total === 0) stop.disabled = false;
         say(words, value.run.words);
-        say(count, [of ? `${done} of ${of} answers` : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
-        bar.firstChild.style.width = `${of ? (100 * done) / of : 0}%`;
+        say(count, [total ? `${done} of ${total} answers` : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
+        bar.firstChild.style.width = `${total ? (100 * done) / total : 0}%`;
         set(bar, "aria-valuenow", done);
-        set(bar, "aria-valuemax", of);
+        set(bar, "aria-valuemax", total);
         set(bar, "aria-label", "Answers");
       } else {
         stop.disabled = false;

@@ -54,8 +54,7 @@ class Live:
     error: str = ""
     ended: bool = False
     done: int = 0
-    of: int = 0
-    num_cases: int = 0
+    total: int = 0
     result: Result | None = None
     whole: Json | None = None
     noise: list[Noise] = field(default_factory=list)
@@ -70,8 +69,8 @@ class Live:
     def take(self, event: RunEvent, now_s: float) -> None:
         """Note one event."""
         if isinstance(event, Started):
-            self.of, self.settings, self._order = event.num_answers, event.settings, list(event.cases)
-            self._answered_s = deque([now_s], maxlen=2 + self.of // max(1, len(event.cases)))
+            self.total, self.settings, self._order = event.num_answers, event.settings, list(event.cases)
+            self._answered_s = deque([now_s], maxlen=2 + self.total // max(1, len(event.cases)))
         elif isinstance(event, Progress):
             self._progress(event, now_s)
         elif isinstance(event, Load):
@@ -85,7 +84,7 @@ class Live:
             self.result, self.ended = event.result, True
 
     def _progress(self, event: Progress, now_s: float) -> None:
-        self.done, self.of = event.done, max(self.of, event.of)
+        self.done, self.total = event.done, max(self.total, event.total)
         self._answered_s.append(now_s)
         if event.case is not None:
             self._asked = event.case
@@ -124,10 +123,10 @@ class Live:
 
     def left_s(self, now_s: float) -> float | None:
         """Seconds until the end, if the rest goes as the last answers did: cases grow, so the first say little."""
-        if len(self._answered_s) < 2 or not self.of:
+        if len(self._answered_s) < 2 or not self.total:
             return None
         each_s = (self._answered_s[-1] - self._answered_s[0]) / (len(self._answered_s) - 1)
-        return max(0.0, each_s * (self.of - self.done) - (now_s - self._answered_s[-1]))
+        return max(0.0, each_s * (self.total - self.done) - (now_s - self._answered_s[-1]))
 
 
 def so_far(target: str, case: Case, samples: Sequence[Sample]) -> Point:

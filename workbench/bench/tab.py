@@ -220,7 +220,7 @@ def _going(live: Live) -> Json:
         "words": results.asked_for(live),
         "now": live.asked or "reading its first prompt",
         "done": live.done,
-        "of": live.of,
+        "total": live.total,
         "left": results.left(live.left_s(time.monotonic())),
     }
 
@@ -258,4 +258,4 @@ def suggested(live: Live | None) -> str:
 
 def _noise(live: Live) -> list[str]:
     """What makes the numbers of this run worth less, each thing once."""
-    return list(dict.fromkeys(noise.said for noise in live.noise if noise.what != "spread"))
+    return list(dict.fromkeys(noise.message for noise in live.noise if noise.kind != "spread"))

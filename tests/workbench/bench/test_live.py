@@ -12,7 +12,7 @@ from engine.measure.bench.load import Load
 from engine.measure.bench.plan import BenchSettings, Case
 from engine.measure.bench.result import UNITS, Point
 from engine.measure.bench.run import Run
-from tests.engine.measure.bench.made import Noted, sample, words_suite
+from tests.engine.measure.bench.builders import RecordingTarget, sample, words_suite
 from workbench.bench import live as lives
 from workbench.bench.live import SO_FAR, Live, kept, row_of, so_far
 
@@ -22,7 +22,7 @@ SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
 
 async def told(*cases: Case) -> tuple[Live, list[Any], Any]:
     """A live run that was told everything, its events, and the Result."""
-    run = Run([words_suite(*cases)], [Noted("a", [], ttfts_s=(0.1, 0.2, 0.4))], SETTINGS)
+    run = Run([words_suite(*cases)], [RecordingTarget("a", [], ttfts_s=(0.1, 0.2, 0.4))], SETTINGS)
     live, events = Live("text", "Text", SETTINGS, 0.0), []
     async for event in run.events():
         events.append(event)

@@ -7,7 +7,7 @@ import pytest
 from engine.measure.bench.result import Canary, Check, Point
 from engine.measure.bench.stats import Ratio
 from engine.measure.bench.store import StoredRun
-from tests.engine.measure.bench.made import CASE, sample
+from tests.engine.measure.bench.builders import CASE, sample
 from workbench.bench import results
 from workbench.bench.live import Shown, row_of
 from workbench.bench.results import digits, ratio_table, roofline, tables
