@@ -1,4 +1,4 @@
-"""Colours, spacing and fonts. Fonts are the system's: the page asks nothing of any other machine."""
+"""Colours, spacing and fonts. The fonts are the system's: the page loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def head() -> str:
 
 
 def login_message() -> str:
-    """What the login says. Before the login Gradio sends no head, so the style comes with the words."""
+    """The text of the login page, with the style: before the login Gradio sends no head."""
     return f"{style()}Sign in with the name and the key that the terminal shows."
 
 

@@ -1,4 +1,4 @@
-"""What the engine is and holds, as JSON: models and health. And under which names a model may be asked for."""
+"""The loaded model and the server's health as JSON, and the names under which a model may be requested."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from engine.errors import ModelNotFound
 from engine.types import ModelCard, Snapshot
 
 DEFAULT = "default"
-"""The name under which clients may ask for whatever model is loaded."""
+"""The name for whichever model is loaded."""
 
 STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
 
 
 def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
-    """Raise ModelNotFound unless name is "default", what the server was started with, or what /v1/models says."""
+    """Raises ModelNotFound unless name is "default", the name or source at the start, or an id of /v1/models."""
     if name in (None, DEFAULT, card.id, spec.name, spec.source):
         return
     raise ModelNotFound(f"The model {name!r} is not loaded; this server has {card.id!r}.", param="model")
 
 
 def model_json(card: ModelCard) -> dict[str, Any]:
-    """OpenAI's model object; what the model can take is this server's own."""
+    """OpenAI's model object, with the model's limits and capabilities, which are this server's own."""
     return {
         "id": card.id,
         "object": "model",
@@ -43,7 +43,7 @@ def model_json(card: ModelCard) -> dict[str, Any]:
 
 
 def health_json(snapshot: Snapshot) -> dict[str, Any]:
-    """State of the server, the machine it runs on and its memory in bytes. Nothing of what users sent."""
+    """State of the server, its machine, and its memory in bytes. Nothing that users sent."""
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
@@ -70,5 +70,5 @@ def health_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def fingerprint(snapshot: Snapshot) -> str:
-    """OpenAI's system_fingerprint: equal while the backend that makes the answers is the same."""
+    """OpenAI's system_fingerprint: equal as long as the backend is the same."""
     return f"mlx-{snapshot.device.mlx_version}-{snapshot.device.mlx_device}".lower().replace(" ", "-")

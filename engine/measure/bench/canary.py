@@ -84,7 +84,7 @@ def knows_shapes(model_path: str) -> bool:
 
 
 def judge(samples: Sequence[Sample], answers: ProofAnswers | str | None) -> Canary:
-    """The canary of one case of one target. answers: None where the case has no proof; a reason where it was refused."""
+    """The canary of one case of one target. answers: None for a case without proof; a reason where it was refused."""
     checks = [check for check in (_seen(samples, answers), _cache(samples)) if check]
     if isinstance(answers, str):
         checks.append(Check("blank", None, f"could not be asked: {answers}"))

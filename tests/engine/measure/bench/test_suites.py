@@ -15,7 +15,7 @@ from PIL import Image
 from engine.errors import BadMedia
 from engine.measure.bench import clips, reuse, streams
 from engine.measure.bench.plan import Ask, BenchSettings, Case, MeasuredRound
-from engine.measure.bench.questions import COLOURS, Medium, colour, mark, scene, words
+from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
 from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
 from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
@@ -63,8 +63,8 @@ def _beginning(ask: Ask) -> Any:
 
 
 def test_pictures() -> None:
-    picture = scene((64, 48), "a")
-    assert picture.size == (64, 48) and picture.getpixel((32, 24)) == COLOURS[colour("a")]
+    drawing = scene((64, 48), "a")
+    assert drawing.size == (64, 48) and drawing.getpixel((32, 24)) == COLOURS[colour("a")]
     (ask,) = [ask for ask in asks("image") if ask.case and ask.case.name == "1280x720"]
     assert Image.open(io.BytesIO(ask.question.media[0].data)).size == (1280, 720)
     assert ask.question.media[0].url.startswith("data:image/png;base64,") and ask.question.expect in COLOURS
