@@ -1,4 +1,4 @@
-"""The last minutes of the engine, as small charts. Pure: the caller brings snapshot and time."""
+"""The last minutes of the engine, as small charts. Pure: the caller passes snapshot and time."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def ceiling(value: float, step: int) -> float:
 
 
 def area(places: Sequence[float], shares: Sequence[float]) -> str:
-    """An SVG polygon, WIDTH by HEIGHT, between zero and a line through the shares (0 to 1) at these places."""
+    """An SVG polygon in WIDTH by HEIGHT, between zero and the line through the shares (0 to 1) at these places."""
     heights = [HEIGHT * (1 - share) for share in shares]
     last = len(heights) - 1
     corners = [i for i in range(last) if i == 0 or not heights[i - 1] == heights[i] == heights[i + 1]]

@@ -80,7 +80,7 @@ def theme() -> gr.themes.Base:
 def head() -> str:
     """The page's own style and script, inline.
 
-    The style is not given as `css`: Gradio puts a prefix on every selector of that, and splits at the commas inside
+    The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
     `:is()`. The script must run before the first drop.
     """
     scripts = "\n".join(script(name) for name in SCRIPTS)

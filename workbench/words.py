@@ -41,7 +41,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def ago(seconds: float) -> str:
-    """ "just now", "12 s ago", "5 min ago", "3 h ago"."""
+    """Seconds -> "just now", "12 s ago", "5 min ago", "3 h ago"."""
     if seconds < 1:
         return "just now"
     for unit, length in (("s", 1.0), ("min", 60.0)):

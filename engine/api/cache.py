@@ -27,8 +27,8 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.get("/blocks")
     async def blocks(http: Request) -> Json:
         caller: Caller = http.state.caller
-        held = await engine.blocks(with_text=caller.operator or bool(caller.owner))
-        data = [block_json(block) if caller.sees(block.tenant) else sizes_json(block) for block in held]
+        stored = await engine.blocks(with_text=caller.operator or bool(caller.owner))
+        data = [block_json(block) if caller.sees(block.tenant) else sizes_json(block) for block in stored]
         return {"object": "list", "data": data}
 
     @router.post("/clear")

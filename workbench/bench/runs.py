@@ -191,5 +191,5 @@ def _number(event: Any, name: str, low: int, high: int) -> int:
     value = getattr(event, name, None)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         words = {"prompts": "The number of prompts", "max_tokens": "The number of tokens per answer"}[name]
-        raise BadRequest(f"{words} must be a result_json number from {low} to {high:,}.", param=name)
+        raise BadRequest(f"{words} must be a whole number from {low} to {high:,}.", param=name)
     return value

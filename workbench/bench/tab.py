@@ -63,7 +63,7 @@ class BenchView:
 
 
 class BenchTab:
-    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared, bench: Bench) -> None:
         self._engine = engine
@@ -90,7 +90,7 @@ class BenchTab:
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
     async def tick(self, view: BenchView, page: gr.Request) -> list[Any]:
-        """What changed since it was last sent. Inputs: view. Outputs: parts."""
+        """The parts that changed since they were last sent. Inputs: view. Outputs: parts."""
         if not self._shared.caller(page).operator:
             values: tuple[Json, ...] = ({"operator": False, "note": OPERATORS_ONLY}, {}, {}, {})
         else:
@@ -106,7 +106,7 @@ class BenchTab:
         return [*parts, file or gr.skip()]
 
     async def act(self, view: BenchView, page: gr.Request, event: gr.EventData) -> list[Any]:
-        """A button was pressed. Inputs: view. Outputs: parts. The event says `action` and may say anything."""
+        """A button was pressed. Inputs: view. Outputs: parts. The event has an `action`; it may hold anything."""
         if self._shared.caller(page).operator:
             try:
                 await self._act(view, event)

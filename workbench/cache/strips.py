@@ -15,14 +15,13 @@ from itertools import pairwise
 from engine.access.visibility import Caller
 from engine.types import CacheTrace, Json, MediaReceipt, Record, Replay
 from engine.types.prompt import MEDIUM, OTHER_MEDIA
-from workbench.words import milliseconds
+from workbench.words import NAMES, milliseconds
 
 REPLAY = "replay"
 """Request.source of a cache verification: nobody sent it."""
 
 SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video"}
 HOW_WORDS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
-KINDS = {"image": "picture", "video": "clip", "audio": "sound"}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}
 MAX_STRIPS = 20
 
@@ -83,7 +82,7 @@ def _segment(run: tuple[int, int], ends: tuple[int, int], media: list[tuple[tupl
     start, end = run
     how = "reused" if end <= ends[0] else "disk" if end <= ends[1] else "computed"
     medium = next((receipt for span, receipt in media if span[0] <= start and end <= span[1]), None)
-    what = KINDS.get(medium.kind, medium.kind) if medium else "text"
+    what = NAMES[medium.kind] if medium else "text"
     return {
         "tokens": end - start,
         "how": how,

@@ -60,7 +60,7 @@ class CacheView:
 
 
 class CacheTab:
-    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared) -> None:
         self._engine = engine
@@ -85,7 +85,7 @@ class CacheTab:
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
     async def tick(self, view: CacheView, page: gr.Request) -> list[Any]:
-        """What changed since it was last sent. Inputs: view. Outputs: parts."""
+        """The parts that changed since they were last sent. Inputs: view. Outputs: parts."""
         caller, snapshot = self._shared.caller(page), self._engine.snapshot()
         values = (
             totals(snapshot, self._engine.config.cache.verify_share > 0),
@@ -134,7 +134,7 @@ class CacheTab:
     async def act(self, view: CacheView, page: gr.Request, event: gr.EventData) -> list[Any]:
         """A button of a block or a picture was pressed. Inputs: view. Outputs: parts.
 
-        The event says `action` and `key`: of a block, or the content hash of a picture. Both may be anything.
+        The event has an `action` and a `key`: of a block, or the content hash of a picture. Both may be anything.
         """
         action, key = str(getattr(event, "action", "")), str(getattr(event, "key", ""))
         try:

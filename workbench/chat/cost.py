@@ -52,7 +52,7 @@ class CostLine:
             field.change(None, None, None, js=CHANGED, **QUIET)
 
     async def estimate(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Any:
-        """The message changed. Inputs: session, composer, settings. Outputs: line."""
+        """The message changed: estimate its cost. Inputs: session, composer, settings. Outputs: line."""
         turn, session = event.turn, values[self._chat.session]
         if session.estimate is not None:
             session.estimate.cancel()

@@ -56,11 +56,11 @@ FIELDS = {
     "fps": Field("Frames per second", above=True),
     "max_frames": Field("Max frames", int, low=1),
 }
-"""In the order and pairs in which they stand."""
+"""In the order of the side bar, two in a row."""
 
 
 class SettingsPanel:
-    """The components of the side bar, and how their values become ChatSettings."""
+    """The components of the side bar; their values -> ChatSettings."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
@@ -115,9 +115,9 @@ def _default(config: EngineConfig, name: str) -> float | None:
 
 
 def _number(name: str, default: float | None) -> gr.Textbox:
-    """A number field that starts empty and says what empty means.
+    """A number field that is empty at first; its placeholder is the default.
 
-    Not gr.Number: that shows and sends 0 when it is empty, which asks for something nobody asked for.
+    Not gr.Number, which shows and sends 0 when it is empty.
     """
     unset = "random" if name == "seed" else "model's own"
     return gr.Textbox(

@@ -55,7 +55,7 @@ def build(engine: Engine, shared: Shared) -> ChatTab:
 
 
 class ChatTab:
-    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared) -> None:
         self._engine = engine
@@ -66,7 +66,7 @@ class ChatTab:
             self.chat = _chatbot(shared)
             self.composer = _composer()
             self.cost = CostLine(engine, shared, self)
-            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # what was sent, on its way
+            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # a message between page and server
             self.receipts = _receipts()
         self._wire()
 
@@ -146,7 +146,7 @@ class ChatTab:
         return _rewound(session, edited(session.entries, _index(data), str(data.value)))
 
     async def undo(self, session: Session, data: gr.UndoData) -> tuple[Any, Any]:
-        """Take the last message back into the composer. Inputs: session. Outputs: chat, composer."""
+        """Move the last message back into the composer. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         entries, text, paths = undone(session.entries, _index(data))
@@ -194,10 +194,10 @@ class ChatTab:
             return
         answer = session.answer = LiveAnswer(self._engine, request)
         try:
-            async for written in answer.samples():
+            async for entries in answer.samples():
                 if session.answer is not answer:
-                    return  # cleared, undone or asked again meanwhile
-                session.entries = question + written
+                    return  # the chat was cleared, undone or retried meanwhile
+                session.entries = question + entries
                 yield to_chatbot(session.entries)
         finally:
             answer.stop()
@@ -206,9 +206,9 @@ class ChatTab:
                 session.entries = tuple(entry for entry in session.entries if entry.kind != "busy")
 
     async def rest(self, session: Session) -> tuple[Any, Any]:
-        """The chat and the composer as they now are. Inputs: session. Outputs: chat, composer.
+        """Chat and composer after an answer. Inputs: session. Outputs: chat, composer.
 
-        The chat too: the last sample of an answer may reach the page after the click that cleared it.
+        The chat is sent too: the last sample of an answer may reach the page after the click that cleared it.
         """
         if session.answer is not None:
             return gr.skip(), _busy()
@@ -286,6 +286,6 @@ def _forgotten() -> tuple[Any, Any]:
 
 
 def _index(data: Any) -> int:
-    """The entry a page event is about; pages send a number, or a list that starts with it."""
+    """The index of an entry in a page's event, which is a number or a list that begins with it."""
     index = data.index
     return int(index[0] if isinstance(index, list | tuple) else index)

@@ -19,7 +19,7 @@ from engine.types import FrameSampling, Json, MediaReceipt, Preflight
 from workbench.chat.settings import FIELDS, Field
 from workbench.words import milliseconds, plural, seconds
 
-Thumbnail = np.ndarray[Any, np.dtype[np.int16]]
+GreyLevels = np.ndarray[Any, np.dtype[np.int16]]
 
 FIELD_TYPES = {
     "fps": FIELDS["fps"],
@@ -55,7 +55,7 @@ def same_size(indices: Sequence[int], seen_px: Sequence[int]) -> FrameSampling:
     return FrameSampling(indices=tuple(indices), max_pixels=pixels)
 
 
-def thumbnail(png: bytes) -> Thumbnail:
+def thumbnail(png: bytes) -> GreyLevels:
     """(32, 32) grey levels of a frame, averaged over noise."""
     from PIL import Image
 
@@ -63,10 +63,10 @@ def thumbnail(png: bytes) -> Thumbnail:
     return np.asarray(image, np.int16)
 
 
-def repeats(thumbnails: Sequence[Thumbnail]) -> list[bool]:
+def repeats(thumbnails: Sequence[GreyLevels]) -> list[bool]:
     """For each frame, whether it shows nothing new since the last frame that did."""
     out: list[bool] = []
-    last_new: Thumbnail | None = None
+    last_new: GreyLevels | None = None
     for frame in thumbnails:
         same = last_new is not None and int(np.abs(frame - last_new).max()) <= ALIKE
         out.append(same)

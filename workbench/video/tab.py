@@ -41,7 +41,7 @@ SHARP_BYTES = 3_000_000
 
 
 def build(engine: Engine, shared: Shared, chat: ChatTab, tabs: gr.Tabs) -> VideoTab:
-    """Lay out the tab inside the Tab context of the caller. chat, tabs: where "Ask about it" leads."""
+    """Lay out the tab inside the Tab context of the caller. chat, tabs: for "Ask about it"."""
     return VideoTab(engine, shared, chat, tabs)
 
 
@@ -179,7 +179,7 @@ def _samples(shared: Shared) -> list[Json]:
 
 
 async def _in_turn(work: Callable[[bytes], Any], png: bytes) -> Any:
-    """Some milliseconds of work; then the event loop gets a turn."""
+    """Do some milliseconds of work, then let the event loop run."""
     done = work(png)
     await asyncio.sleep(0)
     return done

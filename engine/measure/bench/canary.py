@@ -122,7 +122,7 @@ def _sizes(samples: Sequence[Sample], answers: ProofAnswers) -> Check:
 
 
 def media_words(media: Sequence[SeenMedia] | None) -> str:
-    """ "64x48 in 12 tokens" for each medium."""
+    """For each medium its size and tokens, as "64x48 in 12 tokens"."""
     return ", ".join(f"{medium.px[0]}x{medium.px[1]} in {medium.tokens} tokens" for medium in media or ()) or "nothing"
 
 

@@ -38,7 +38,7 @@ def cut(path: Path, seconds: float, seed: object) -> Medium:
 
 
 def blanked(path: Path, seconds: float) -> Medium:
-    """As many frames of the same size, all of one grey."""
+    """The same number of frames in the same size, all grey."""
     return _rewritten(path, seconds, lambda frame: drawings.blank(frame.size))
 
 

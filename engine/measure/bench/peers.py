@@ -112,5 +112,5 @@ class VisionPeer(Library):
 
 
 def load(name: str, path: str) -> LanguagePeer | VisionPeer:
-    """The peer called name ("mlx_lm" or "mlx_vlm") on the model in path. MLX runs in the calling thread."""
+    """The peer `name` ("mlx_lm" or "mlx_vlm") with the model in `path`. MLX runs in the calling thread."""
     return VisionPeer(path) if name == VisionPeer.name else LanguagePeer(path)

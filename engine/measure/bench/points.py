@@ -54,6 +54,7 @@ def noise_of(point: Point) -> tuple[str, ...]:
 
 
 def facts_of(group: Group, rounds: TargetRounds) -> Sequence[Fact]:
+    """The group's facts, from the rounds that did not fail."""
     measured = [one_round for one_round in rounds if one_round]
     return group.facts(measured) if measured else ()
 

@@ -55,7 +55,7 @@ def rows_to_text(head: Sequence[str], rows: Iterable[Sequence[str]], left: int =
 
 
 def _latencies(points: Sequence[Point]) -> str:
-    """Milliseconds: median and the tail of each latency."""
+    """Median, p95 and p99 of each latency in milliseconds."""
     head = ["case", "target", "n"]
     for name in COLUMNS:
         head += [f"{NAMES[name]} ms", "p95", "p99"]

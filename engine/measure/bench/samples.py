@@ -68,7 +68,7 @@ class Sample:
 
     @property
     def came_at_once(self) -> bool:
-        """Whether its pieces arrived together, faster than any model decodes: the server held them back."""
+        """Whether its pieces arrived together, faster than any model decodes: the server sent them late."""
         return len(self.itl_s) >= 3 and median(self.itl_s) < AT_ONCE_S
 
     @property

@@ -1,7 +1,7 @@
 """GSM8K (Cobbe et al., 2021, https://arxiv.org/abs/2110.14168): school sums in words, each with one number as answer.
 
 The prompt is the usual one: five worked examples, "Question: ... Answer:", and then the question. An answer is right
-when the last number in it equals the number behind the solution's "####". Pure, but for reading files.
+when the last number in it equals the number behind the solution's "####". Pure, except for reading files.
 """
 
 from __future__ import annotations

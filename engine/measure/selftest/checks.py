@@ -89,14 +89,14 @@ async def batched_seeds(harness: Harness) -> Finding:
 
 
 async def batched_picture(harness: Harness) -> Finding:
-    """A picture's row beside text, and the text beside the picture."""
+    """A row with a picture and a row of text, decoded together."""
     if not harness.card.vision:
         return _NO_VISION
     return await _beside(harness, [harness.show(harness.picture, DESCRIBE), harness.text(STORY)])
 
 
 async def picture_counts(harness: Harness) -> Finding:
-    """The same question about the picture, another one and a blank: the first token's logits must not be the same."""
+    """The same question about the picture, another picture and a blank one: the first token's logits must differ."""
     if not harness.card.vision:
         return _NO_VISION
     size = harness.picture.size
@@ -133,12 +133,12 @@ async def cancelled(harness: Harness) -> Finding:
     cancelled_task.cancel()
     await asyncio.gather(cancelled_task, return_exceptions=True)
     async with harness.neighbour(request):
-        together = None if harness.in_turns else await harness.ask(other)
+        batched = None if harness.in_turns else await harness.ask(other)
     if harness.engine.snapshot().running or any(block.refs for block in await harness.engine.blocks(with_text=False)):
         return "fault", "a cancelled request still holds a row or blocks"
     findings = [judge.same(cold.run, (await harness.ask(request)).run, harness.noise)]
-    if together is not None:
-        findings.append(judge.same(alone.run, together.run, harness.noise))
+    if batched is not None:
+        findings.append(judge.same(alone.run, batched.run, harness.noise))
     return judge.worst(findings)
 
 

@@ -1,8 +1,8 @@
 """Two runs of one request -> equal, a near tie, or a fault. Pure.
 
 A batch sums in another order than a single row, and a prompt in two pieces in another order than in one, so the last
-bits of the logits differ. Where two tokens are that near each other, either is right, and everything after it differs.
-A near tie is told from a fault by its size: at the first token where the runs differ, both runs must find the two
+bits of the logits differ. If the two likeliest tokens are closer than that, either is right, and later tokens differ.
+A near tie differs from a fault by its size: at the first token where the runs differ, both runs must find the two
 tokens equally likely, within NOISE. It is reported as a tie, neither as passed nor as a fault.
 """
 
@@ -21,7 +21,7 @@ NOISE = {"float32": 0.01, "float16": 0.1}
 """In nats, by ModelCard.dtype."""
 
 HALF_NOISE = 0.25
-"""For bfloat16, which quantized models compute in too: a logit of 20 has steps of 0.125. A fault is whole units."""
+"""For bfloat16, which quantized models compute in too: a logit of 20 has steps of 0.125. A fault is larger than 1."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Page:
         self.sent: list[str] = []
         self.warned: list[str] = []
 
-    async def read_facts(self) -> Page:
+    async def look(self) -> Page:
         return self._take(await self.tab.tick(self.view, self._request))
 
     async def act(self, action: str, **more: Any) -> Page:
@@ -55,7 +55,7 @@ class Page:
         while not condition():
             assert time.monotonic() < deadline_s, self.has["panel"]
             await asyncio.sleep(0.1)
-            await self.read_facts()
+            await self.look()
         return self
 
     async def ended(self) -> Page:
