@@ -30,6 +30,7 @@ from engine.types import FrameSampling, Sampling
 NAMED_KEY = re.compile(r"([A-Za-z][\w.-]{0,31})=([^=\s]\S*)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DEFAULTS = EngineConfig()
+DEFAULT_SERVER = ServerConfig()
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser, max_tokens: int = DEFAULTS.max_tokens) -> None:
@@ -73,6 +74,33 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
         type=positive,
         default=256,
         help="largest request or upload in MiB (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-uploads-mb",
+        metavar="N",
+        type=positive,
+        help="MiB of all uploads together that are being read or answered, before 429 (default: 4 times "
+        "--max-upload-mb)",
+    )
+    group.add_argument(
+        "--upload-timeout",
+        metavar="S",
+        type=more_than_zero,
+        default=DEFAULT_SERVER.upload_stall_s,
+        help="seconds that an upload may stall before 408 (default: %(default)g)",
+    )
+    group.add_argument(
+        "--max-connections",
+        metavar="N",
+        type=positive,
+        help="most connections open at once; one that sends no request is closed after seconds, and sooner where its "
+        "place is needed (default: half of `ulimit -n`, which is raised as far as it may be)",
+    )
+    group.add_argument(
+        "--exit-on-failure",
+        action="store_true",
+        help="end with status 1 when the engine has failed for good, so that a supervisor starts it anew (without this "
+        "the server goes on, and /health tells the reason with a 503)",
     )
     group.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s")
 
@@ -118,6 +146,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         stream_interval=args.stream_interval,
         media_first=args.media_first,
         max_queue=args.max_queue,
+        max_waiting_media_bytes=args.max_waiting_media_mb * 1024**2,
     )
 
 
@@ -131,12 +160,20 @@ def _disk_bytes(args: argparse.Namespace) -> int:
 
 def server_config(args: argparse.Namespace) -> ServerConfig:
     """ServerConfig from arguments declared by `add_server_arguments`; makes no key (see `secured`)."""
+    all_uploads_mb = args.max_uploads_mb or 4 * args.max_upload_mb
+    if all_uploads_mb < args.max_upload_mb:
+        why = f"--max-uploads-mb {all_uploads_mb} is less than --max-upload-mb {args.max_upload_mb}."
+        raise BadRequest(why, param="max_uploads_mb")
     return ServerConfig(
         host=args.host,
         port=args.port,
         api_keys=_api_keys(args.api_key),
         root_path=args.root_path.rstrip("/"),
         max_upload_bytes=args.max_upload_mb * 1024 * 1024,
+        max_uploads_bytes=all_uploads_mb * 1024 * 1024,
+        upload_stall_s=args.upload_timeout,
+        max_connections=args.max_connections,
+        exit_on_failure=args.exit_on_failure,
         allowed_hosts=tuple(args.allowed_host),
     )
 
@@ -204,7 +241,11 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--completion-batch-size": (DEFAULTS.completion_batch_size, "answers decoded together"),
         "--prefill-step-size": (DEFAULTS.prefill_chunk_tokens, "prompt tokens computed at a time while others decode"),
         "--stream-interval": (DEFAULTS.stream_interval, "tokens handed out together"),
-        "--max-queue": (DEFAULTS.max_queue, "requests that may wait before 429"),
+        "--max-queue": (DEFAULTS.max_queue, "requests that may wait beyond those worked on, before 429"),
+        "--max-waiting-media-mb": (
+            DEFAULTS.max_waiting_media_bytes // 1024**2,
+            "MiB of decoded media of all requests that have not begun to answer, before 429",
+        ),
     }
     _add_numbers(group, numbers)
     group.add_argument(

@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from engine import logs
 from engine.arguments import (
     add_engine_arguments,
     add_server_arguments,
@@ -95,26 +95,34 @@ def _serve(args: argparse.Namespace) -> None:
     from engine.core import Engine
 
     config = secured(server_config(args))
-    logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(args.log_level)
     with listen(config) as listener:
         engine = Engine(engine_config(args))
         engine.start()
         try:
             app = add_pointer(create_app(engine, config))
             port = listener.getsockname()[1]
-            serve_app(app, listener, lambda: _announce(engine, config, port), on_stopping=engine.stop)
+            engine.wait_imported()
+            serve_app(app, listener, config, lambda: _announce(engine, config, port), on_stopping=engine.stop)
         finally:
             engine.stop()
 
 
 async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
-    """Say where the server is, then wait for the model. Raises what kept it from loading, which ends the server."""
+    """Say where the server is, then wait for the model. Raises what kept it from loading, which ends the server.
+
+    With --exit-on-failure it goes on to watch, and raises what ended the engine.
+    """
+    from engine.api.server import until_failed
+
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"OpenAI API:    http://{host}:{port}/v1", flush=True)
     for name, key in config.api_keys:
         print(f"API key:       {key}   ({name})", flush=True)
     card = await engine.ready()
     print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+    if config.exit_on_failure:
+        await until_failed(engine.snapshot)
 
 
 def _ending(run: Callable[[], int | None]) -> int:

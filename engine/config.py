@@ -27,6 +27,8 @@ class ModelSpec:
 class MediaLimits:
     """What one medium and one request may cost, checked before the cost is paid.
 
+    fetch_timeout_s, decode_timeout_s: of one medium, from the moment its work begins. queue_timeout_s: how long it may
+    wait for that moment, before 429.
     decode_memory_bytes: address space of the process that decodes clips. max_request_bytes: all media of a request.
     max_waiting: media of all requests that may wait to be fetched and decoded, before 429.
     media_root: folder under which API requests may name local files; None refuses all of them.
@@ -43,6 +45,7 @@ class MediaLimits:
     max_audios: int | None = None
     fetch_timeout_s: float = 20.0
     decode_timeout_s: float = 60.0
+    queue_timeout_s: float = 120.0
     decode_memory_bytes: int = 6 * 1024**3
     max_request_bytes: int = 512 * 1024 * 1024
     max_waiting: int = 1024
@@ -87,7 +90,8 @@ class EngineConfig:
     max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
     max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
-    rows decode together. max_queue: requests that may wait beyond that before 429.
+    rows decode together. max_queue: requests that may wait beyond that before 429, those whose media are still being
+    read included. max_waiting_media_bytes: decoded media of all requests that have not begun to answer, before 429.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
@@ -108,6 +112,7 @@ class EngineConfig:
     stream_interval: int = 1
     media_first: bool = True
     max_queue: int = 256
+    max_waiting_media_bytes: int = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,9 @@ class ServerConfig:
 
     open_access: the stated exception (a public Space): no key and no login even though not on loopback.
     allowed_hosts: names under which a loopback server is reached besides its own, e.g. through a reverse proxy.
+    max_upload_bytes: of one body; max_uploads_bytes: of all that are being read or answered. upload_stall_s: how long a
+    body may stall. max_connections: None is half of the files that the process may open.
+    exit_on_failure: end the process when the engine has ended for good.
     """
 
     host: str = "127.0.0.1"
@@ -124,6 +132,10 @@ class ServerConfig:
     api_keys: tuple[tuple[str, str], ...] = ()
     root_path: str = ""
     max_upload_bytes: int = 256 * 1024 * 1024
+    max_uploads_bytes: int = 1024 * 1024 * 1024
+    upload_stall_s: float = 20.0
+    max_connections: int | None = None
+    exit_on_failure: bool = False
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
 

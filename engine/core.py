@@ -1,6 +1,7 @@
 """Engine: the one object that the chat tab, the /v1 routes and the bench command hold. Safe from any event loop.
 
-It makes the engine thread (all MLX lives there) and the media pool (bytes and numpy only), and nothing else does.
+It makes the engine thread (all MLX lives there) and the pools that fetch and decode media (bytes and numpy only), and
+nothing else does.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Internal, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check
+from engine.runtime.checks import check, is_long_text
 from engine.runtime.commands import (
     Answered,
     Cancel,
@@ -42,6 +44,7 @@ from engine.runtime.commands import (
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.sequence import Sequence
 from engine.runtime.thread import EngineThread
+from engine.runtime.tickets import Places, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
@@ -56,9 +59,15 @@ from engine.types import (
     Snapshot,
 )
 
+if TYPE_CHECKING:
+    from engine.types.prompt import Prompt
+
 log = logging.getLogger(__name__)
 
 _LOADING_GRACE_S = 15.0
+_DECODE_THREADS = 2
+_FETCH_THREADS = 32
+"""They wait for the network and are only made when they are needed."""
 T = TypeVar("T")
 
 
@@ -76,8 +85,15 @@ class Engine:
         self._loaded = self._runtime.loaded
         self._snapshot = Snapshot(state="starting", device=device.describe())
         self._thread: threading.Thread | None = None
+        self._tickets = TicketOffice(Places.of(config))
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
-        self._media = Loader(config, ThreadPoolExecutor(max_workers=2, thread_name_prefix="media"))
+        # Clips decode in processes of their own, pictures and long texts here.
+        self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
+        self._media = Loader(
+            config,
+            decoding=self._pool,
+            fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+        )
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -100,6 +116,19 @@ class Engine:
             self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
+    def wait_imported(self) -> None:
+        """Import what reads media, and wait until the engine thread has imported the rest. Blocks.
+
+        Before the port answers: an import opens files, and connections may take all that this process may open.
+        """
+        self._runtime.imported.wait()
+        # While the engine thread reads the weights: it is the one that everybody waits for.
+        from PIL import Image
+
+        from engine.media import child, load  # noqa: F401
+
+        Image.init()
+
     async def ready(self) -> ModelCard:
         """Wait for the model. Raises Unavailable or ModelNotFound with the reason when it could not be loaded."""
         return await asyncio.shield(asyncio.wrap_future(self._loaded))
@@ -111,38 +140,44 @@ class Engine:
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
-        Raises EngineError, before the first event or between events.
+        A server that is too full says so before anything is fetched. Raises EngineError, before the first event or
+        between events.
         """
         accepted_s = time.perf_counter()
         card = await self.ready()
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
-        media = await self._media.load(request)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        sequence = Sequence(
-            request=request,
-            post=_poster(events),
-            accepted_s=accepted_s,
-            submitted_s=time.perf_counter(),
-            media=media,
-        )
-        self._runtime.tell(Submit(sequence))
-        finished = False
-        try:
-            while not finished:
-                event = await events.get()
-                finished = isinstance(event, Done | EngineError)
-                if isinstance(event, EngineError):
-                    raise event
-                if isinstance(event, Done):
-                    self._replayer.keep(request, event)
-                yield event
-        finally:
-            if not finished:
-                self._runtime.tell(Cancel(sequence))
+        with self._tickets.take() as ticket:
+            ticket.expect(self._media.expected_sizes(request))
+            sequence = Sequence(
+                request=request,
+                post=_poster(events),
+                accepted_s=accepted_s,
+                media=await self._media.load(request, ticket),
+                prepared_prompt=await self._prepare_text(request, must_fit=True),
+                submitted_s=time.perf_counter(),
+            )
+            self._runtime.tell(Submit(sequence))
+            finished = False
+            try:
+                while not finished:
+                    event = await events.get()
+                    ticket.release_media()
+                    finished = isinstance(event, Done | EngineError)
+                    if finished:
+                        ticket.release()  # before the reader learns of it: who comes next finds the place free
+                    if isinstance(event, EngineError):
+                        raise event
+                    if isinstance(event, Done):
+                        self._replayer.keep(request, event)
+                    yield event
+            finally:
+                if not finished:
+                    self._runtime.tell(Cancel(sequence))
 
     async def complete(self, request: Request) -> Completion:
         """Run a request to its end and collect what stream() gives. Cancelled with the task that waits for it.
@@ -157,6 +192,10 @@ class Engine:
                 deltas.append(event)
         raise Internal("An answer ended without its last event.")
 
+    def media_bytes(self) -> int:
+        """Decoded media that are kept for the next question about them, in bytes. Any thread."""
+        return self._media.kept_bytes
+
     def thumbnail(self, sha256: str, frame: int | None = None) -> bytes | None:
         """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a
         clip, by its place among those the model was shown, from 0. None when forgotten, and for any other frame."""
@@ -170,11 +209,36 @@ class Engine:
         """
         card = await self.ready()
         check(request, card, self.config.media)
-        media = await self._media.load(request, is_look=True)
-        found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply))
-        if not pictures:
-            return found
-        return replace(found, pictures=await self._media.as_seen(media, found.media))
+        with self._tickets.take(is_preflight=True) as ticket:
+            ticket.expect(self._media.expected_sizes(request))
+            media = await self._media.load(request, ticket, is_look=True)
+            prompt = await self._prepare_text(request, must_fit=False)
+            found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply, prompt))
+            if not pictures:
+                return found
+            return replace(found, pictures=await self._media.as_seen(request, media, found.media))
+
+    async def _prepare_text(self, request: Request, *, must_fit: bool) -> Prompt | None:
+        """The prompt of a long text, built in the media pool; None for what the engine's thread builds in no time.
+
+        must_fit: raise ContextOverflow at once where the length alone proves that it does not.
+        """
+        texts = self._runtime.texts
+        if texts is None or not is_long_text(request):
+            return None
+        build = partial(texts.build, request, must_fit=must_fit)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, build)
+        except EngineError:
+            raise
+        except (asyncio.CancelledError, Exception) as e:
+            # stop() cancels what waits in the pool; a task that is cancelled itself goes on being so.
+            if self._thread is None:
+                raise Unavailable("The engine was stopped.") from None
+            if isinstance(e, asyncio.CancelledError):
+                raise
+            log.exception("a long text failed")
+            raise Internal("The prompt could not be built; the server's log has the cause.") from e
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
@@ -219,9 +283,11 @@ class Engine:
         return None if raw is None else await self._ask(lambda reply: GetBlock(raw, reply))
 
     async def clear_cache(self) -> None:
-        """Forget every block that no running request uses and nobody pinned, and the decoded media."""
+        """Forget every block that no running request uses and nobody pinned, the decoded media, their small pictures,
+        and the requests that could be replayed."""
         await self._ask(ClearCache)
         self._media.forget()
+        self._replayer.forget()
 
     async def change_block(self, action: ChangeAction, key: str) -> bool:
         """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.

@@ -1,4 +1,4 @@
-"""What this machine is and has, and what must happen before MLX is imported.
+"""What this machine is and has, what this process may take of it, and what must happen before MLX is imported.
 
 `prepare()` is called once, before the first `import mlx.core`, by the engine thread and by the commands:
 on Linux CPU it loads a fast BLAS into the process and turns MLX's CPU compiler off. Why: the MLX wheel for Linux links
@@ -16,10 +16,15 @@ import logging
 import math
 import os
 import platform
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from engine.types import DeviceInfo
 
@@ -27,6 +32,11 @@ log = logging.getLogger(__name__)
 
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_MOST_FILES = 10_240 if sys.platform == "darwin" else 65_536  # macOS refuses more than its OPEN_MAX
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_MAPPED_BYTES = 16 * 1024**2
+_KEPT_BYTES = 64 * 1024**2
 
 _BACKENDS = ("mlx-cuda-13", "mlx-cuda-12", "mlx-cpu")
 """Packages that bring MLX's library on Linux. Each installs the same file, so that of two the last one counts."""
@@ -100,6 +110,7 @@ def prepare() -> str:
     if sys.platform == "darwin":
         return "Accelerate"
     _tell_hints()
+    _map_large()
     return Path(_load_blas()).name or "reference"
 
 
@@ -195,7 +206,76 @@ def describe() -> DeviceInfo:
 
 
 def process_bytes() -> int:
-    """Resident memory of this process in bytes."""
+    """Resident memory of this process in bytes; 0 when it cannot be read, as when no more files may be opened."""
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except (OSError, psutil.Error):
+        return 0
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as its operator allows, within reason; how many that is.
+
+    The soft limit is the small one for programs that use select(); nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):
+        return soft
+    return most
+
+
+@contextmanager
+def file_limit_kept() -> Iterator[None]:
+    """While this is open, nothing that is imported changes how many files this process may open.
+
+    mlx_lm.utils sets the limits to (2048, 4096) when it is imported. That fails where less is allowed, and where more
+    is, only root could set the hard limit back. So what is imported meanwhile gets a `resource` that leaves that limit
+    alone.
+    """
+    stand_in = ModuleType("resource")
+    stand_in.__dict__.update(vars(resource))
+
+    def setrlimit(which: int, limits: Any) -> None:
+        if which != resource.RLIMIT_NOFILE:
+            resource.setrlimit(which, limits)
+
+    stand_in.__dict__["setrlimit"] = setrlimit
+    sys.modules["resource"] = stand_in
+    try:
+        yield
+    finally:
+        sys.modules["resource"] = resource
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps it, in pieces, for the next that asks. Any thread.
+
+    https://man7.org/linux/man-pages/man3/malloc_trim.3.html; does nothing elsewhere.
+    """
+    if sys.platform == "linux" and (trim := getattr(_libc(), "malloc_trim", None)):
+        trim(0)
+
+
+@lru_cache(maxsize=1)
+def _map_large() -> None:
+    """Linux: what is large is mapped by itself, and so goes back to the system the moment it is freed.
+
+    Left to itself, glibc raises that size to that of the largest piece freed so far, up to 32 MiB: then decoded
+    pictures lie among small pieces that outlive them. Setting one of the two values fixes the other too, hence both.
+    https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    if sys.platform == "linux" and (mallopt := getattr(_libc(), "mallopt", None)):
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

@@ -8,8 +8,9 @@
     ├── Forbidden                     403    operator_only
     ├── ModelNotFound                 404    model_not_found
     ├── Conflict                      409    block_in_use
+    ├── SlowUpload                    408    slow_upload
     ├── TooLarge                      413    request_too_large
-    ├── Busy                          429    queue_full            (retry_after_s)
+    ├── Busy                          429    queue_full / the given code   (retry_after_s)
     ├── Internal                      500    internal_error
     └── Unavailable                   503    model_not_ready / model_load_failed
 
@@ -89,6 +90,14 @@ class Conflict(EngineError):
     type = "invalid_request_error"
 
 
+class SlowUpload(EngineError):
+    """The body of a request came too slowly, or stopped coming."""
+
+    status = 408
+    code = "slow_upload"
+    type = "invalid_request_error"
+
+
 class TooLarge(EngineError):
     status = 413
     code = "request_too_large"
@@ -96,14 +105,14 @@ class TooLarge(EngineError):
 
 
 class Busy(EngineError):
-    """The queue is full. `retry_after_s` is what `Retry-After` says."""
+    """There is no room just now. `retry_after_s` is what `Retry-After` says."""
 
     status = 429
     code = "queue_full"
     type = "rate_limit_error"
 
-    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_s: int = 1, code: str | None = None) -> None:
+        super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
 
 

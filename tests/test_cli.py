@@ -26,6 +26,7 @@ OPTIONS = """
 --host --port --api-key --media-root --allow-private-urls --max-tokens --max-model-len --temperature --top-p --top-k
 --min-p --served-model-name --text-only --trust-remote-code --revision --max-num-seqs --prefill-step-size --max-queue
 --root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames --cache-dir --cache-disk-gb
+--max-waiting-media-mb
 """
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = [sys.executable, "-m", "engine"]
@@ -130,6 +131,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
     line = (
         "--model org/name --served-model-name me --revision r1 --text-only --trust-remote-code --max-tokens 7 "
         "--max-model-len 99 --temperature 0.5 --top-p 0.9 --top-k 3 --min-p 0.1 --max-num-seqs 2 "
+        "--max-waiting-media-mb 3 "
         f"--prefill-step-size 64 --max-queue 5 --media-root {tmp_path} --allow-private-urls --video-fps 1.5 "
         "--video-max-frames 12 --host ::1 --port 1 --api-key bob=s3cret --api-key plain== "
         "--root-path /x/ --max-upload-mb 2 "
@@ -142,6 +144,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0.5, 0.9, 3, 0.1)
     assert (engine.max_tokens, engine.max_model_len, engine.max_num_seqs) == (7, 99, 2)
     assert (engine.prefill_chunk_tokens, engine.max_queue) == (64, 5)
+    assert engine.max_waiting_media_bytes == 3 * 1024 * 1024
     assert media.media_root == tmp_path.resolve() and media.allow_private_urls
     assert (engine.frames.fps, engine.frames.max_frames) == (1.5, 12)
     assert (server.host, server.port, server.root_path, server.allowed_hosts) == ("::1", 1, "/x", ("box",))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import secrets
 import signal
@@ -23,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine import logs
 from engine.arguments import add_engine_arguments, add_server_arguments, engine_config, secured, server_config
 from engine.assets import asset
 from engine.config import ServerConfig
@@ -50,7 +50,7 @@ class Launch:
 def main(argv: Sequence[str] | None = None) -> int:
     """vllm-mlx-chat. Returns the exit status: 0 when stopped by hand, 1 when it could not serve."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(args.log_level)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     try:
         _serve(args)
@@ -93,7 +93,10 @@ def _serve(args: argparse.Namespace) -> None:
         engine.start()
         try:
             app = create_app(engine, config)
-            serve_app(app, listener, on_started=lambda: _announce(engine, config, launch), on_stopping=engine.stop)
+            engine.wait_imported()
+            serve_app(
+                app, listener, config, on_started=lambda: _announce(engine, config, launch), on_stopping=engine.stop
+            )
         finally:
             engine.stop()
 
@@ -204,8 +207,10 @@ def _shared(config: ServerConfig) -> Shared:
 async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> None:
     """Say where the page is, show it, make the tunnel; then wait for the model.
 
-    Raises what kept the model from loading, which ends the server.
+    Raises what kept the model from loading, which ends the server; with --exit-on-failure, also what ended the engine.
     """
+    from engine.api.server import until_failed
+
     url = local_url(config)
     print(f"{TITLE}: {url}\nOpenAI API:    {url}/v1", flush=True)
     for name, secret in config.api_keys:
@@ -217,6 +222,8 @@ async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> Non
         threading.Thread(target=_share, args=(config, launch), name="tunnel", daemon=True).start()
     card = await engine.ready()
     print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+    if config.exit_on_failure:
+        await until_failed(engine.snapshot)
 
 
 def local_url(config: ServerConfig) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+
+from engine.bounded import BoundedCache
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,42 +18,37 @@ SHOWN_PX = 640
 MAX_HELD = 256
 SHEET_PX = (48, 36)
 MAX_SHEETS = 32
+MAX_BYTES = 16 * 1024**2
 
 
 class Miniatures:
-    """`data:` URLs by content hash, made at first use. read: Engine.thumbnail, of a frame too; None when forgotten."""
+    """`data:` URLs by content hash, made at first use. read: Engine.thumbnail, of a frame too; None when forgotten,
+    and then it is forgotten here too."""
 
     def __init__(self, read: Callable[..., bytes | None]) -> None:
         self._read = read
-        self._made: OrderedDict[str, str] = OrderedDict()
-        self._sheets: OrderedDict[str, str] = OrderedDict()
+        self._urls: BoundedCache[str, str] = BoundedCache(MAX_HELD, MAX_BYTES, len)
+        self._sheets: BoundedCache[tuple[str, int], str] = BoundedCache(MAX_SHEETS, MAX_BYTES, len)
 
     def sheet(self, content: str, num_frames: int) -> str | None:
         """A clip's first frames side by side in one picture, each SHEET_PX; None where they are forgotten."""
-        key = f"{content} {num_frames}"
-        if key not in self._sheets:
-            frames = [png for frame in range(num_frames) if (png := self._read(content, frame)) is not None]
-            if not frames or len(frames) < num_frames:
-                return None
-            self._sheets[key] = _sheet(frames)
-            while len(self._sheets) > MAX_SHEETS:
-                self._sheets.popitem(last=False)
-        return self._sheets.get(key)
+        frames = [jpeg for frame in range(num_frames) if (jpeg := self._read(content, frame)) is not None]
+        if not frames or len(frames) < num_frames:
+            self._sheets.pop((content, num_frames))
+            return None
+        return self._sheets.get_or_make((content, num_frames), lambda: _sheet(frames))
 
     def urls(self, contents: Iterable[str]) -> dict[str, str]:
         """Those of the contents that are known, each once."""
-        found = {content: self._url(content) for content in dict.fromkeys(contents)}
-        return {content: url for content, url in found.items() if url is not None}
+        urls = {content: self._url(content) for content in dict.fromkeys(contents)}
+        return {content: url for content, url in urls.items() if url is not None}
 
     def _url(self, content: str) -> str | None:
-        if content not in self._made:
-            png = self._read(content)
-            if png is None:
-                return None
-            self._made[content] = _encode(png)
-            while len(self._made) > MAX_HELD:
-                self._made.popitem(last=False)
-        return self._made.get(content)
+        png = self._read(content)
+        if png is None:
+            self._urls.pop(content)
+            return None
+        return self._urls.get_or_make(content, lambda: _encode(png))
 
 
 async def data_urls(pngs: Iterable[bytes]) -> list[str]:

@@ -11,6 +11,7 @@ from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
 from engine.api.metrics import metrics_router
 from engine.api.routes import health_router, v1_router
+from engine.api.uploads import UploadGuard
 from engine.config import ServerConfig
 from engine.core import Engine
 
@@ -30,6 +31,7 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(metrics_router(engine, config))
     app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
     app.include_router(v1_router(engine, config))
+    app.add_middleware(UploadGuard, config=config)
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)

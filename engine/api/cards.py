@@ -42,8 +42,12 @@ def model_json(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def health_json(snapshot: Snapshot) -> dict[str, Any]:
-    """State of the server, its machine, and its memory in bytes. Nothing that users sent."""
+def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
+    """State of the server, its machine, and its memory in bytes. Nothing that users sent.
+
+    media_bytes: size of the decoded media in the engine's cache.
+    """
+    parts = memory_parts(snapshot, media_bytes)
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
@@ -65,8 +69,41 @@ def health_json(snapshot: Snapshot) -> dict[str, Any]:
             "mlx_active_bytes": snapshot.active_bytes,
             "mlx_cache_bytes": snapshot.cache_bytes,
             "mlx_peak_bytes": snapshot.peak_bytes,
+            "used_bytes": sum(parts.values()),
+            "parts": parts,
         },
     }
+
+
+def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
+    """The memory of this process by kind, in bytes; the parts sum to all that it uses.
+
+    All that it uses is its resident memory, which on a CPU and on a Mac includes MLX's arrays; MLX's own count where
+    that is larger, since not all of it is resident; on CUDA, which has its own memory, the sum of both. Weights, KV,
+    snapshots and features are the sizes of their arrays. running: all else that MLX has in use, such as the KV of
+    running rows. mlx_free: freed memory that MLX keeps for its next arrays. media: decoded pictures, clips and sounds
+    in the engine's cache. other: Python, libraries, everything else.
+    """
+    stats, mlx_bytes = snapshot.cache, snapshot.active_bytes + snapshot.cache_bytes
+    on_cuda = snapshot.device.mlx_device.startswith("CUDA")
+    process_bytes = snapshot.process_bytes if on_cuda else max(0, snapshot.process_bytes - mlx_bytes)
+    in_use = {
+        "weights_bytes": sum(model.num_bytes for model in snapshot.models),
+        "stored_kv_bytes": stats.kv_bytes,
+        "snapshots_bytes": stats.snapshot_bytes,
+        "features_bytes": stats.feature_bytes,
+    }
+    parts = _within(in_use, snapshot.active_bytes, rest="running_bytes")
+    parts["mlx_free_bytes"] = snapshot.cache_bytes
+    return parts | _within({"media_bytes": media_bytes}, process_bytes, rest="other_bytes")
+
+
+def _within(sizes: dict[str, int], total: int, rest: str) -> dict[str, int]:
+    """The sizes, cut so that they sum to at most total (they were counted at another moment), and the rest."""
+    parts: dict[str, int] = {}
+    for name, size in sizes.items():
+        parts[name] = min(size, total - sum(parts.values()))
+    return parts | {rest: total - sum(parts.values())}
 
 
 def fingerprint(snapshot: Snapshot) -> str:

@@ -34,7 +34,7 @@ def health_router(engine: Engine) -> APIRouter:
     async def health() -> Response:
         snapshot = engine.snapshot()
         status = 503 if snapshot.state in ("failed", "stopped") else 200
-        return JSONResponse(health_json(snapshot), status_code=status)
+        return JSONResponse(health_json(snapshot, engine.media_bytes()), status_code=status)
 
     return router
 

@@ -1,14 +1,19 @@
-"""The port and uvicorn. Runs in the caller's thread; makes none."""
+"""The port, uvicorn and what bounds its connections. Runs in the caller's thread; makes none."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.config import ServerConfig
+from engine.device import raise_file_limit
 from engine.errors import Unavailable
+from engine.types import Snapshot
+
+if TYPE_CHECKING:
+    import uvicorn
 
 GRACE_S = 1.0
 """How long a stopping server lets open answers go on before it ends them with an error."""
@@ -17,6 +22,7 @@ FORCE_S = 5
 """How long until what still runs is cut off."""
 
 POLL_S = 0.05
+WATCH_S = 1.0
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -38,26 +44,53 @@ def listen(config: ServerConfig) -> socket.socket:
 def serve_app(
     app: Any,
     listener: socket.socket,
+    config: ServerConfig,
     on_started: Callable[[], Awaitable[None]] | None = None,
     on_stopping: Callable[[], None] | None = None,
 ) -> None:
-    """Serve an ASGI app until SIGINT or SIGTERM. Blocks.
+    """Serve an ASGI app until SIGINT or SIGTERM. Blocks. Raises BadRequest for more connections than can be open.
 
     on_started runs beside the server once it answers; an exception of it stops the server and is raised here.
     on_stopping runs when the server is asked to stop and open answers had their grace; it should end those answers.
     """
-    asyncio.run(_serve(app, listener, on_started, on_stopping))
+    asyncio.run(_serve(settings(app, config), listener, on_started, on_stopping))
+
+
+def settings(app: Any, config: ServerConfig) -> uvicorn.Config:
+    """How uvicorn serves an app, with connections that are bounded. Raises the process's limit of open files first, as
+    far as its operator allows."""
+    import uvicorn
+
+    from engine.api.connections import Connections, accept_at_once, most_connections
+
+    num_files = raise_file_limit()
+    return uvicorn.Config(
+        app,
+        http=Connections(most_connections(config.max_connections, num_files)).protocol,  # type: ignore[arg-type]
+        ws="none",
+        log_config=None,  # its lines go where all others go
+        log_level="warning",
+        access_log=False,
+        backlog=accept_at_once(num_files),
+        timeout_graceful_shutdown=FORCE_S,
+    )
+
+
+async def until_failed(snapshot: Callable[[], Snapshot]) -> None:
+    """Wait for the engine to end for good, and raise Unavailable with its reason."""
+    while (latest := snapshot()).state != "failed":
+        await asyncio.sleep(WATCH_S)
+    raise Unavailable(f"The engine has failed: {latest.error}", code="engine_failed")
 
 
 async def _serve(
-    app: Any,
+    config: uvicorn.Config,
     listener: socket.socket,
     on_started: Callable[[], Awaitable[None]] | None,
     on_stopping: Callable[[], None] | None,
 ) -> None:
     import uvicorn
 
-    config = uvicorn.Config(app, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=FORCE_S)
     server = uvicorn.Server(config)
 
     async def attend() -> None:

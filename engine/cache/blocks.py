@@ -15,37 +15,19 @@ the oldest free block is always a leaf.
 from __future__ import annotations
 
 import hashlib
-import time
-from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from engine.cache.table import Block, BlockTable, block_hash
 from engine.errors import Internal
 
-_MAX_GHOSTS = 4096
-_MAX_SIBLINGS = 64
+_MAX_EVICTED_HASHES = 4096
+MAX_SIBLINGS = 64
+"""Blocks behind one parent that are compared token by token for the longest shared run."""
 
-
-@dataclass(eq=False, slots=True)
-class Block:
-    """KV of `ids` at token positions [start, start + len(ids)). payload is the store's own (arrays), opaque here.
-
-    refs counts running rows that were served from it; a block in use or pinned is never evicted.
-    """
-
-    hash: bytes
-    parent: bytes
-    start: int
-    ids: tuple[int, ...]
-    payload: Any
-    num_bytes: int
-    created_s: float
-    last_use_s: float
-    refs: int = 0
-    hits: int = 0
-    pinned: bool = False
+MissReason = Literal["first_use", "diverged", "evicted", "inside_media", "between_snapshots", "complete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +45,12 @@ class Miss:
     """Why the first computed token was not reused. at: its position.
 
     reason "first_use" (nothing like it was ever stored), "diverged" (stored prompts go on with `other` instead),
-    "evicted" (it was stored; evicted_s ago it went), "complete" (everything that can be reused was).
+    "evicted" (it was stored, and evicted evicted_s seconds ago), "inside_media" (what is stored ends inside a picture
+    or clip, so that it is computed from its start), "between_snapshots" (stored prompts part ways between two
+    snapshots), "complete" (everything that can be reused was).
     """
 
-    reason: str
+    reason: MissReason
     at: int
     other: int | None = None
     evicted_s: float = 0.0
@@ -99,11 +83,6 @@ class Counters:
     evictions: int = 0
 
 
-def block_hash(parent: bytes, ids: Sequence[int]) -> bytes:
-    """The hash of a run of cache ids that continues the chain ending in `parent`."""
-    return hashlib.blake2b(parent + array("q", ids).tobytes(), digest_size=16).digest()
-
-
 def num_shared(a: Sequence[int], b: Sequence[int]) -> int:
     """How many ids two runs share from their start."""
     for i, (x, y) in enumerate(zip(a, b, strict=False)):
@@ -113,41 +92,25 @@ def num_shared(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 @dataclass
-class BlockPool:
-    """Blocks by hash, their children, and the free queue. Not thread-safe: it belongs to the engine thread."""
+class BlockPool(BlockTable):
+    """Finds, stores and evicts blocks, within max_blocks and max_bytes. Belongs to the engine thread."""
 
-    block_tokens: int = 64
     max_blocks: int = 1000
     max_bytes: int = 1 << 30
-    clock: Callable[[], float] = time.monotonic
     counters: Counters = field(default_factory=Counters)
     evicted: Callable[[Block], None] | None = None
-    """Told of a block before it goes, while those before it are still here."""
-    num_bytes: int = 0
-    _blocks: dict[bytes, Block] = field(default_factory=dict)
-    _children: dict[bytes, dict[int, list[Block]]] = field(default_factory=dict)
-    _free: OrderedDict[bytes, Block] = field(default_factory=OrderedDict)
-    _ghosts: OrderedDict[bytes, float] = field(default_factory=OrderedDict)
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def __iter__(self) -> Iterator[Block]:
-        return iter(tuple(self._blocks.values()))
-
-    def get(self, key: bytes) -> Block | None:
-        """A stored block by its hash. Not a use of it."""
-        return self._blocks.get(key)
+    """Called with a block before it is evicted, while those before it are still here."""
+    _evicted_s: OrderedDict[bytes, float] = field(default_factory=OrderedDict)
 
     @staticmethod
     def root(scope: str) -> bytes:
         """The start of every chain of one scope (model, settings, tenant); chains of two scopes never meet."""
         return hashlib.blake2b(scope.encode(), digest_size=16).digest()
 
-    # reading
+    # Reading.
 
     def match(self, root: bytes, ids: Sequence[int]) -> Match:
-        """The longest stored prefix of ids[:-1] (the last token is always computed). Counts as a query; see acquire."""
+        """The longest stored prefix of ids[:-1] (the last token is always computed). Counts nothing; see acquire."""
         limit, at, parent = len(ids) - 1, 0, root
         used: list[tuple[Block, int]] = []
         while at < limit:
@@ -168,7 +131,7 @@ class BlockPool:
             return exact, min(most, len(exact.ids))
         best, length = None, 0
         siblings = self._children.get(parent, {}).get(ids[0], ()) if ids else ()
-        for block in siblings[-_MAX_SIBLINGS:]:
+        for block in siblings[-MAX_SIBLINGS:]:
             common = num_shared(block.ids, ids)
             if common > length:
                 best, length = block, common
@@ -179,9 +142,9 @@ class BlockPool:
             return Miss("complete", at)
         block_start = at - at % self.block_tokens
         wanted = ids[block_start : block_start + self.block_tokens]
-        gone = self._ghosts.get(block_hash(parent, wanted))
-        if gone is not None:
-            return Miss("evicted", at, evicted_s=self.clock() - gone)
+        evicted_s = self._evicted_s.get(block_hash(parent, wanted))
+        if evicted_s is not None:
+            return Miss("evicted", at, evicted_s=self.clock() - evicted_s)
         rest = ids[block_start:at]
         for siblings in self._children.get(parent, {}).values():
             for block in siblings:
@@ -193,11 +156,9 @@ class BlockPool:
         """A row starts from this match: hold its blocks, mark them used. Counts a prompt of so many tokens, if any."""
         if prompt_tokens:
             self._count(match, prompt_tokens)
-        for block, _ in reversed(match.used):
-            block.refs += 1
+        for block, _ in match.used:
             block.hits += 1
-            self._free.pop(block.hash, None)
-            block.last_use_s = self.clock()
+        self.hold([block for block, _ in match.used])
 
     def _count(self, match: Match, prompt_tokens: int) -> None:
         self.counters.queries += 1
@@ -208,14 +169,25 @@ class BlockPool:
         self.counters.copied_on_write += sum(num_tokens < len(block.ids) for block, num_tokens in match.used)
 
     def release(self, match: Match) -> None:
-        """The row is done with its blocks: they may be evicted again, tail first."""
-        for block, _ in reversed(match.used):
+        """The row is done with its blocks."""
+        self.let_go([block for block, _ in match.used])
+
+    def hold(self, chain: Sequence[Block]) -> None:
+        """Keep blocks, given in the order of their prompt, from eviction until `let_go`. Not a hit of theirs."""
+        for block in reversed(chain):
+            block.refs += 1
+            self._free.pop(block.hash, None)
+            block.last_use_s = self.clock()
+
+    def let_go(self, chain: Sequence[Block]) -> None:
+        """Held no longer: they may be evicted again, the last first. Raises Internal when they were not held."""
+        for block in reversed(chain):
             if block.refs <= 0:
                 raise Internal("a cache block was released more often than acquired")
             block.refs -= 1
             self._touch(block)
 
-    # writing
+    # Writing.
 
     def missing(self, root: bytes, ids: Sequence[int]) -> list[Slot]:
         """The runs of ids that are not stored, in order, as whole blocks and one shorter tail. Touches what is."""
@@ -247,7 +219,7 @@ class BlockPool:
         self._blocks[slot.hash] = block
         # The drop above may have removed the list that was empty by then.
         self._children.setdefault(slot.parent, {}).setdefault(slot.ids[0], []).append(block)
-        self._ghosts.pop(slot.hash, None)
+        self._evicted_s.pop(slot.hash, None)
         self.num_bytes += num_bytes
         self.counters.stored += 1
         self._touch(block)
@@ -258,25 +230,38 @@ class BlockPool:
         self._touch_chain(root, ids)
         count = 0
         while self._free and (len(self._blocks) > self.max_blocks or self.num_bytes > self.max_bytes):
-            block = next(iter(self._free.values()))
-            if self.evicted is not None:
-                self.evicted(block)
-            self._drop(block)
-            self._ghosts[block.hash] = self.clock()
-            if len(self._ghosts) > _MAX_GHOSTS:
-                self._ghosts.popitem(last=False)
+            self._evict_oldest()
             count += 1
-        self.counters.evictions += count
         return count
+
+    def make_room(self, num_bytes: int) -> bool:
+        """Evict the oldest free blocks until one more of so many bytes fits. Returns False when it cannot."""
+
+        def fits() -> bool:
+            return len(self._blocks) < self.max_blocks and self.num_bytes + num_bytes <= self.max_bytes
+
+        while self._free and not fits():
+            self._evict_oldest()
+        return fits()
+
+    def _evict_oldest(self) -> None:
+        block = next(iter(self._free.values()))
+        if self.evicted is not None:
+            self.evicted(block)
+        self._drop(block)
+        self._evicted_s[block.hash] = self.clock()
+        if len(self._evicted_s) > _MAX_EVICTED_HASHES:
+            self._evicted_s.popitem(last=False)
+        self.counters.evictions += 1
 
     def clear(self) -> None:
         """Forget everything that no running row uses and nobody pinned."""
         for block in tuple(self._free.values()):
             self._drop(block)
-        self._ghosts.clear()
+        self._evicted_s.clear()
 
     def pin(self, key: bytes, pinned: bool = True) -> bool:
-        """Keep a block and all before it from eviction, or let them go again. False when it is not stored."""
+        """Keep a block and all before it from eviction, or no longer. Returns False when it is not stored."""
         block = self._blocks.get(key)
         if block is None:
             return False
@@ -289,7 +274,7 @@ class BlockPool:
         return True
 
     def drop(self, key: bytes) -> bool:
-        """Forget a block and all that continue from it. False when it is not stored, or something holds a part."""
+        """Forget a block and all that continue from it. Returns False when it is not stored, or a part is held."""
         block = self._blocks.get(key)
         if block is None:
             return False
@@ -303,18 +288,6 @@ class BlockPool:
             self._drop(b)
         return True
 
-    # inside
-
-    def _children_of(self, key: bytes) -> list[Block]:
-        return [b for siblings in self._children.get(key, {}).values() for b in siblings]
-
-    def _touch(self, block: Block) -> None:
-        """Most recently used; in the free queue only while nothing holds it."""
-        block.last_use_s = self.clock()
-        self._free.pop(block.hash, None)
-        if block.refs == 0 and not block.pinned:
-            self._free[block.hash] = block
-
     def _touch_chain(self, root: bytes, ids: Sequence[int]) -> None:
         chain, parent = [], root
         for start in range(0, len(ids), self.block_tokens):
@@ -325,33 +298,3 @@ class BlockPool:
             parent = block.hash
         for block in reversed(chain):
             self._touch(block)
-
-    def _drop(self, block: Block) -> None:
-        del self._blocks[block.hash]
-        self._free.pop(block.hash, None)
-        self.num_bytes -= block.num_bytes
-        by_first = self._children[block.parent]
-        by_first[block.ids[0]].remove(block)
-        if not by_first[block.ids[0]]:
-            del by_first[block.ids[0]]
-        if not by_first:
-            del self._children[block.parent]
-
-    def check_integrity(self) -> None:
-        """Raise Internal when the books do not add up. Run by tests after every operation."""
-        children = {b.hash for by_first in self._children.values() for bs in by_first.values() for b in bs}
-        free = {b.hash for b in self._blocks.values() if b.refs == 0 and not b.pinned}
-        faults = {
-            "bytes": self.num_bytes != sum(b.num_bytes for b in self._blocks.values()),
-            "children": children != set(self._blocks),
-            "free queue": set(self._free) != free,
-            "refs": any(b.refs < 0 for b in self._blocks.values()),
-            "hashes": any(b.hash != block_hash(b.parent, b.ids) for b in self._blocks.values()),
-            "orphans": any(b.start > 0 and b.parent not in self._blocks for b in self._blocks.values()),
-            "lengths": any(
-                self._children.get(b.hash) and len(b.ids) < self.block_tokens for b in self._blocks.values()
-            ),
-        }
-        wrong = [name for name, is_wrong in faults.items() if is_wrong]
-        if wrong:
-            raise Internal(f"cache integrity: {', '.join(wrong)}")

@@ -1,11 +1,11 @@
-"""Vision features by content, bounded by bytes: the encoder is skipped where KV is gone or only part of it matches.
+"""Vision features by content, bounded by bytes: the encoder is skipped where KV was evicted or matches only in part.
 
 Keys are made from the processed pixels, so they cover the picture and the processor's settings alike. Features depend
 on nothing else, so another tenant's would be right; but the time they save would tell that somebody has sent this very
 picture. So the tenant is part of the key here too. Pure Python; payloads are opaque (arrays). Belongs to the engine
 thread.
 
-What is pinned stays: others are evicted in its place. The bound of bytes holds all the same, so where pinned units
+Pinned units are never evicted; others are, in their place. The bound of bytes holds all the same, so where pinned units
 leave no room for a new one, the new one is used and not kept.
 """
 
@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from engine.types import FeatureInfo, MediaPart
 
@@ -26,7 +26,7 @@ _MAX_PORTIONS = 32
 
 @dataclass(slots=True)
 class FeatureUnit:
-    """A payload that is held. portions: the media it is of by sha256, the one named last at the end."""
+    """A payload that is held. portions: the media it is of by sha256, the most recently attributed last."""
 
     payload: Any
     num_bytes: int
@@ -46,11 +46,21 @@ class FeatureUnit:
             self.portions.pop(next(iter(self.portions)))
 
 
+class FeatureSource(Protocol):
+    """Where payloads come from that memory has not."""
+
+    def request(self, keys: Sequence[bytes]) -> None:
+        """These will be fetched, in this order."""
+
+    def fetch(self, key: bytes) -> tuple[Any, int] | None:
+        """A payload and its bytes. Returns None when it is not there."""
+
+
 @dataclass(slots=True)
 class FeatureStore:
     """Least recently used first. hits and misses count pictures and pairs of frames, not calls of the encoder.
 
-    evicted is told of a payload that goes; below is asked for one that is not here, for (payload, bytes) or None.
+    evicted is called with a payload before it is evicted; source is asked for what is not here.
     """
 
     max_bytes: int
@@ -59,7 +69,7 @@ class FeatureStore:
     misses: int = 0
     evictions: int = 0
     evicted: Callable[[bytes, Any], None] | None = None
-    below: Callable[[bytes], tuple[Any, int] | None] | None = None
+    source: FeatureSource | None = None
     clock: Callable[[], float] = time.monotonic
     _held: OrderedDict[bytes, FeatureUnit] = field(default_factory=OrderedDict)
     _pinned_bytes: int = 0
@@ -68,7 +78,7 @@ class FeatureStore:
 
     @contextmanager
     def tenant_scope(self, tenant: str, reuse: bool = True) -> Iterator[None]:
-        """For whom get, put and belong are called inside; without reuse nothing is found, kept or counted."""
+        """For whom the store is used inside; without reuse nothing is found, kept or counted."""
         before, (self._tenant, self._reuse) = (self._tenant, self._reuse), (tenant, reuse)
         try:
             yield
@@ -86,15 +96,21 @@ class FeatureStore:
     def num_pinned(self) -> int:
         return sum(unit.pinned for unit in self._held.values())
 
+    def request(self, keys: Sequence[bytes]) -> None:
+        """`get` will be called for these, in this order: begin to read from disk what memory has not."""
+        if self._reuse and self.source is not None:
+            wanted = dict.fromkeys(map(self._own, keys))
+            self.source.request([key for key in wanted if key not in self._held])
+
     def get(self, key: bytes) -> Any:
-        """The payload, or None. Counts as a hit or a miss."""
+        """The payload, or None when there is none. Counts as a hit or a miss."""
         if not self._reuse:
             return None
         key = self._own(key)
         payload: Any = None
-        if key not in self._held and self.below is not None and (found := self.below(key)) is not None:
-            payload = found[0]
-            self._put(key, *found)
+        if key not in self._held and self.source is not None and (fetched := self.source.fetch(key)) is not None:
+            payload = fetched[0]
+            self._put(key, *fetched)
         if (unit := self._held.get(key)) is not None:
             payload = unit.payload
             unit.hits += 1
@@ -138,7 +154,7 @@ class FeatureStore:
             self._evict()
 
     def _evict(self) -> None:
-        """Let the longest unused go. There is one that is not pinned: else nothing would have been put."""
+        """Evict the least recently used. There is one that is not pinned: else nothing would have been put."""
         key, unit = next(iter(self._held.items()))
         if unit.pinned:
             self._held.move_to_end(key)  # so that it is not looked at again and again
@@ -159,7 +175,7 @@ class FeatureStore:
             return key
         return hashlib.blake2b(key + self._tenant.encode(), digest_size=16).digest()
 
-    # by hand; keys are those of infos
+    # For the Cache tab; keys are those of infos.
 
     def infos(self) -> list[FeatureInfo]:
         """Every unit, least recently used first."""
@@ -179,7 +195,7 @@ class FeatureStore:
         ]
 
     def pin(self, key: bytes, *, pinned: bool) -> bool:
-        """Whether there is such a unit."""
+        """Keep a unit from eviction, or no longer. Returns False when there is no such unit."""
         unit = self._held.get(key)
         if unit is None:
             return False
@@ -188,7 +204,7 @@ class FeatureStore:
         return True
 
     def drop(self, key: bytes) -> bool:
-        """False when there is no such unit, or when it is pinned. Rows that run with it hold it themselves."""
+        """Forget a unit. Returns False when there is no such unit, or it is pinned. Rows that use it keep it alive."""
         unit = self._held.get(key)
         if unit is None or unit.pinned:
             return False

@@ -103,7 +103,7 @@ class MLLMPrefixCacheManager:
         """Keep a copy of a row's KV, and of its pictures' embeddings (an array, a list of arrays, or None).
 
         prompt: its token ids, of which kv_cache holds the first num_tokens; then other prompts share what they begin
-        with, token by token. Or a text, which is found again whole only: where its tokens part, nobody here knows.
+        with, token by token. Or a text, which is only reused whole, since its tokens are not known here.
         KV that cannot be cut (sliding windows, state-space layers) serves prompts that go on behind all of it.
         Raises BadRequest, and BadMedia for a picture that cannot be read.
         """
@@ -123,15 +123,15 @@ class MLLMPrefixCacheManager:
     def fetch(self, images: Sequence[Picture], prompt: str | Sequence[int]) -> tuple[MLLMPrefixCacheEntry | None, int]:
         """What is stored for these pictures and the longest beginning of this prompt, and that beginning's tokens.
 
-        Of token ids never the last one, which is computed to get logits; a text is found with all its tokens, so take
+        Of token ids never the last one, which is computed to get logits; a text is reused with all its tokens, so take
         its last one back (mlx_lm.models.cache.trim_prompt_cache). (None, 0) when nothing is known; (entry, 0) when only
         the pictures are. The entry's KV is a copy, for the caller to go on writing into.
         """
         pictures = self._pictures(images)
         ids = _whole(prompt, self._most_tokens() + 1) if isinstance(prompt, str) else list(prompt)
         kv_cache: list[Any] = [layer() for layer in self._layers] if self._is_cut else []
-        asked = Prompt(ids, ids, tuple(_at_first_token(picture) for picture in pictures))
-        lease = self._cache.begin(asked, kv_cache, Request(tenant=_tenant(pictures)))
+        query = Prompt(ids, ids, tuple(_at_first_token(picture) for picture in pictures))
+        lease = self._cache.begin(query, kv_cache, Request(tenant=_tenant(pictures)))
         num_tokens = lease.match.num_tokens if lease else 0
         if lease:
             self._cache.end(lease)

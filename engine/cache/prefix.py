@@ -6,32 +6,28 @@ picture or none.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import Any
 
 from engine.cache import tensors
-from engine.cache.blocks import Block, BlockPool, Match, Miss
+from engine.cache.blocks import BlockPool, Match, Miss
+from engine.cache.disk.restore import BlockRestore, Restore, SnapshotRestore
 from engine.cache.disk.store import DiskStore
 from engine.cache.disk.tier import DiskTier, software
 from engine.cache.features import FeatureStore
+from engine.cache.provenance import DecodeIds, Provenance
 from engine.cache.snapshots import SnapshotStore
+from engine.cache.table import Block
 from engine.config import CacheConfig
+from engine.errors import Internal
 from engine.types import BlockInfo, CacheStats, DiskStats, Request
-from engine.types.prompt import MEDIUM, Prompt, media_id
+from engine.types.prompt import Prompt
 
-_MAX_CONTENTS = 4096
-_MAX_TENANTS = 4096
+log = logging.getLogger(__name__)
 
-DecodeIds = Callable[[Sequence[int]], str]
-
-
-def decode_ids(cache_ids: Iterable[int], decode: DecodeIds) -> str:
-    """Cache ids as text: each run of a medium's ids becomes one MEDIUM."""
-    runs = groupby(cache_ids, key=lambda i: i if i < 0 else 0)
-    return "".join(MEDIUM if i < 0 else decode(list(run)) for i, run in runs)
+_CHECKED_BLOCKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,41 +52,67 @@ class PrefixCache:
     def __init__(self, config: CacheConfig, scope: str) -> None:
         self._scope = scope
         self._enabled = config.enabled
-        self._contents: OrderedDict[int, str] = OrderedDict()
-        self._tenants: OrderedDict[bytes, str] = OrderedDict()
-        self._reuses: Counter[tuple[bytes, str]] = Counter()
+        self._provenance = Provenance()
         self.pool = BlockPool(config.block_tokens, config.max_blocks, config.max_bytes)
         self.snapshots = SnapshotStore(config.max_snapshots, config.max_bytes)
         self.features = FeatureStore(config.max_feature_bytes)
         self._verified = self._mismatches = 0
+        self._repaired = False
         self._disk: DiskTier | None = None
         if config.disk_folder is not None:
             store = DiskStore(config.disk_folder, software(scope), config.max_disk_bytes)
             self._disk = DiskTier(store, self.pool, self.features, self.snapshots)
 
-    def begin(self, prompt: Prompt, cache: list[Any], request: Request) -> Lease | None:
-        """Fill an empty row's cache with the longest prefix of the prompt that is stored for the request's tenant.
+    def restoring(self, prompt: Prompt, cache: list[Any], request: Request) -> Restore | None:
+        """Begin to read from disk what this prompt can use beyond what is in memory; to be called before `begin`.
 
-        A replay looks, but is neither counted nor stored: the statistics are of what users sent.
-        None when the cache is off, when the request wants no reuse, or when the prompt's media carry no key.
+        Returns None when there is nothing of use on disk. Otherwise call `turn` whenever the restore is `ready`, until
+        it returns True, then `begin` with it; or `close` it, when the request is gone.
         """
-        if not self._enabled or not request.reuse or not prompt.cache_ids:
+        if self._disk is None or not self._is_reusable(prompt, request):
             return None
-        self._remember(prompt)
-        root, keeps = self._root(request.tenant), request.source != "replay"
-        if not tensors.is_plain(cache):
-            return self._begin_from_snapshot(root, prompt, cache, keeps)
-        restored = self._disk.restore(root, prompt.cache_ids) if self._disk else frozenset()
+        root = self._chain(request.tenant)
+        if tensors.is_plain(cache):
+            return self._disk.restore_blocks(root, prompt.cache_ids)
+        return self._disk.restore_snapshot(root, prompt.cache_ids)
+
+    def begin(self, prompt: Prompt, cache: list[Any], request: Request, restore: Restore | None = None) -> Lease | None:
+        """Fill an empty row's cache with the longest prefix of the prompt that memory has for the request's tenant.
+
+        restore: what was read from disk for it; it is closed here. A replay looks, but is neither counted nor stored:
+        the statistics are of what users sent. Returns None when the cache is off, when the request wants no reuse, or
+        when the prompt's media carry no key. Raises what MLX raises where memory is short; nothing is held then.
+        """
+        try:
+            if not self._is_reusable(prompt, request):
+                return None
+            self._provenance.add_media(prompt)
+            root, keeps = self._root(request.tenant), request.source != "replay"
+            if tensors.is_plain(cache):
+                return self._begin_from_blocks(root, prompt, cache, keeps, restore)
+            return self._begin_from_snapshot(root, prompt, cache, keeps, restore)
+        finally:
+            if restore is not None:
+                restore.close()
+
+    def _is_reusable(self, prompt: Prompt, request: Request) -> bool:
+        return self._enabled and request.reuse and bool(prompt.cache_ids)
+
+    def _begin_from_blocks(
+        self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool, restore: Restore | None
+    ) -> Lease:
         match = self._whole_media(self.pool.match(root, prompt.cache_ids), prompt)
-        self._acquire(root, match, prompt, keeps)
         if match.used:
             tensors.join([(block.payload, num_tokens) for block, num_tokens in match.used], cache)
-        disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in restored)
+        # Not before: the copy above is where memory runs out, and a row that never begins must hold nothing.
+        self._acquire(root, match, prompt, keeps)
+        hashes = restore.hashes if isinstance(restore, BlockRestore) else ()
+        disk_tokens = sum(num_tokens for block, num_tokens in match.used if block.hash in hashes)
         return Lease(root, match, None, keeps, disk_tokens)
 
     def peek(self, prompt: Prompt, cache: list[Any], request: Request) -> int:
         """How many tokens `begin` would reuse from memory right now. Not a use: nothing is counted, held or touched."""
-        if not self._enabled or not request.reuse or not prompt.cache_ids:
+        if not self._is_reusable(prompt, request):
             return 0
         root = self._chain(request.tenant)
         if not tensors.is_plain(cache):
@@ -104,17 +126,18 @@ class PrefixCache:
     def _root(self, tenant: str) -> bytes:
         """The same, and remembers whose it is."""
         root = self._chain(tenant)
-        self._tenants[root] = tenant
-        self._tenants.move_to_end(root)
-        if len(self._tenants) > _MAX_TENANTS:
-            self._tenants.popitem(last=False)
+        self._provenance.add_tenant(root, tenant)
         return root
 
-    def _begin_from_snapshot(self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool) -> Lease:
-        restored = self._disk.restore_snapshot(root, prompt.cache_ids) if self._disk else 0
+    def _begin_from_snapshot(
+        self, root: bytes, prompt: Prompt, cache: list[Any], keeps: bool, restore: Restore | None
+    ) -> Lease:
+        restored = 0
+        if isinstance(restore, SnapshotRestore) and restore.layers is not None:
+            restored = restore.num_tokens
+            self.snapshots.adopt(root, prompt.cache_ids[:restored], restore.layers)
         layers, num_tokens, miss = self.snapshots.find(root, prompt.cache_ids)
-        match = Match((), num_tokens, miss)
-        self._acquire(root, match, prompt, keeps)
+        self._acquire(root, match := Match((), num_tokens, miss), prompt, keeps)
         if layers:
             cache[:] = layers
         last_medium, end = prompt.spans[-1].end if prompt.spans else 0, len(prompt.ids) - 1
@@ -122,9 +145,18 @@ class PrefixCache:
         return Lease(root, match, stops, keeps, disk_tokens=num_tokens if num_tokens == restored else 0)
 
     def store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
-        """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more."""
+        """Keep a row's KV of these tokens. cache holds them all; where it cannot be cut, it holds nothing more.
+
+        Where memory is too short for the copies, they are not kept, and the row goes on.
+        """
         if not lease.keeps:
             return
+        try:
+            self._store(lease, cache_ids, cache)
+        except (RuntimeError, MemoryError) as e:  # what MLX raises
+            log.warning("the KV of %d tokens is not kept for later prompts: %s", len(cache_ids), e)
+
+    def _store(self, lease: Lease, cache_ids: Sequence[int], cache: Sequence[Any]) -> None:
         if not tensors.is_plain(cache):
             self.snapshots.put(lease.root, cache_ids, cache)
             return
@@ -149,7 +181,8 @@ class PrefixCache:
         roots: dict[bytes, bytes] = {}
         for block in self.pool:  # parents come first
             roots[block.hash] = roots.get(block.parent, block.parent)
-        return [self._info(block, decode, roots[block.hash]) for block in self.pool]
+        now_s = self.pool.clock()
+        return [self._provenance.describe(block, roots[block.hash], decode, now_s) for block in self.pool]
 
     def block(self, key: bytes, decode: DecodeIds) -> BlockInfo | None:
         """One stored block with its text."""
@@ -159,34 +192,14 @@ class PrefixCache:
         first = block
         while parent := self.pool.get(first.parent):
             first = parent
-        return self._info(block, decode, first.parent)
-
-    def _info(self, block: Block, decode: DecodeIds | None, root: bytes) -> BlockInfo:
-        now = self.pool.clock()
-        media = tuple(dict.fromkeys(self._contents[i] for i in block.ids if i in self._contents))
-        return BlockInfo(
-            key=block.hash.hex(),
-            parent=block.parent.hex(),
-            start=block.start,
-            num_tokens=len(block.ids),
-            num_bytes=block.num_bytes,
-            refs=block.refs,
-            hits=block.hits,
-            pinned=block.pinned,
-            age_s=now - block.created_s,
-            idle_s=now - block.last_use_s,
-            text=decode_ids(block.ids, decode) if decode else "",
-            media=media,
-            media_hits=tuple(self._reuses[root, sha256] for sha256 in media),
-            tenant=self._tenants.get(root),
-        )
+        return self._provenance.describe(block, first.parent, decode, self.pool.clock())
 
     def clear(self) -> None:
         """Forget every block, snapshot and unit of features that no running row uses and nobody pinned, on disk too."""
         self.pool.clear()
         self.snapshots.clear()
         self.features.clear()
-        self._reuses.clear()
+        self._provenance.clear()
         if self._disk:
             self._disk.clear()
 
@@ -224,9 +237,29 @@ class PrefixCache:
         self._mismatches += mismatch
 
     def idle(self) -> None:
-        """The engine has nothing to do: use the moment. Returns within some 20 ms."""
+        """Use a moment in which no row runs. Returns within some 20 ms."""
+        self._check_blocks()
         if self._disk:
             self._disk.idle()
+
+    def _check_blocks(self) -> None:
+        """Look at some of the blocks; drop what is damaged, rather than serve it."""
+        try:
+            self.pool.check_integrity(_CHECKED_BLOCKS)
+            if self.pool.num_held:
+                raise Internal(f"cache integrity: {self.pool.num_held} blocks are held and no row runs")
+        except Exception as e:
+            num_dropped = self.pool.repair()
+            if not self._repaired:
+                log.error(
+                    "%s; %d blocks were dropped. This is a fault of the server: please report it.", e, num_dropped
+                )
+            self._repaired = True
+
+    def interleave(self, step: Callable[[], None]) -> None:
+        """Call `step` while features are read from disk, so that running rows go on."""
+        if self._disk:
+            self._disk.interleave(step)
 
     def close(self) -> None:
         """The engine stops: write to disk what memory holds, for a few seconds at most."""
@@ -248,7 +281,7 @@ class PrefixCache:
             image_hits=counters.image_hits,
             video_hits=counters.video_hits,
             blocks=len(blocks),
-            blocks_in_use=sum(b.refs > 0 for b in blocks),
+            blocks_in_use=pool.num_held,
             blocks_pinned=sum(b.pinned for b in blocks),
             block_tokens=pool.block_tokens,
             max_blocks=pool.max_blocks,
@@ -299,20 +332,11 @@ class PrefixCache:
         if not counts:
             return
         whole = [placed.media for placed in prompt.media if placed.ends_by(match.num_tokens)]
-        self._reuses.update((root, medium.sha256) for medium in whole)
-        while len(self._reuses) > _MAX_CONTENTS:
-            self._reuses.pop(next(iter(self._reuses)))
+        self._provenance.count_reuses(root, whole)
         self.pool.counters.media_reused += len(whole)
         kinds = {medium.kind for medium in whole}
         self.pool.counters.image_hits += "image" in kinds
         self.pool.counters.video_hits += "video" in kinds
-
-    def _remember(self, prompt: Prompt) -> None:
-        """Which content a negative cache id stands for, so that a block can say which pictures it holds."""
-        for placed in prompt.media:
-            self._contents[media_id(placed.content)] = placed.media.sha256
-        while len(self._contents) > _MAX_CONTENTS:
-            self._contents.popitem(last=False)
 
     @staticmethod
     def _whole_media(match: Match, prompt: Prompt) -> Match:

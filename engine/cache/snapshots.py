@@ -35,7 +35,7 @@ class RowSnapshot:
 class SnapshotStore:
     """Snapshots by the tokens before them, least recently used first. Bounded by count and by bytes.
 
-    evicted is told of a snapshot that goes, by its key.
+    evicted is called with a snapshot and its key before it is evicted.
     """
 
     max_snapshots: int
@@ -72,8 +72,8 @@ class SnapshotStore:
         """Tokens of the longest snapshot that ids[:-1] begins with, or 0. Not a use of it."""
         limit = len(ids) - 1
         for length in sorted({len(s.ids) for s in self._held.values() if len(s.ids) <= limit}, reverse=True):
-            found = self._held.get(snapshot_key(root, ids[:length]))
-            if found is not None and found.root == root and found.ids == tuple(ids[:length]):
+            snapshot = self._held.get(snapshot_key(root, ids[:length]))
+            if snapshot is not None and snapshot.root == root and snapshot.ids == tuple(ids[:length]):
                 return length
         return 0
 
@@ -88,11 +88,11 @@ class SnapshotStore:
         self._held[snapshot_key(root, ids)] = snapshot
         self.num_bytes += snapshot.num_bytes
         while self._held and (len(self._held) > self.max_snapshots or self.num_bytes > self.max_bytes):
-            key, gone = self._held.popitem(last=False)
-            if self.evicted is not None:
-                self.evicted(key, gone)
-            self.num_bytes -= gone.num_bytes
+            key, oldest = self._held.popitem(last=False)
+            self.num_bytes -= oldest.num_bytes
             self.evictions += 1
+            if self.evicted is not None:
+                self.evicted(key, oldest)
 
     def clear(self) -> None:
         self._held.clear()

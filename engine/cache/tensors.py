@@ -22,7 +22,7 @@ from engine.cache.row_state import RowState
 # Both libraries have a class of their own, with the same inside.
 _PLAIN = (TextKV, VisionKV)
 
-# Layers that can be made again from what they say of themselves.
+# Layers that can be made again from their own state and meta_state.
 _WHOLE = {
     f"{where.__name__}.{kind}": getattr(where, kind)
     for where in (text_layers, vision_layers)
@@ -117,24 +117,24 @@ def from_arrays(arrays: Mapping[str, mx.array]) -> Payload:
 
 
 def serialize(layers: Sequence[Any]) -> tuple[dict[str, mx.array], str] | None:
-    """A row's layers as named arrays, and everything else about them as JSON; None when they hold more than that."""
+    """A row's layers as named arrays, and everything else about them as JSON. Returns None when they hold more."""
     arrays: dict[str, mx.array] = {}
-    said: list[Any] = []
+    facts: list[Any] = []
     for layer in layers:
         name = f"{type(layer).__module__}.{type(layer).__name__}"
         if isinstance(layer, RowState):
-            said.append(layer.deltas)
+            facts.append(layer.deltas)
         elif name in _WHOLE and all(getattr(layer, pad, None) is None for pad in ("left_padding", "lengths")):
-            said.append([name, _without(layer.state, arrays), getattr(layer, "meta_state", None)])
+            facts.append([name, _without(layer.state, arrays), getattr(layer, "meta_state", None)])
         else:
             return None
-    return arrays, json.dumps(said)
+    return arrays, json.dumps(facts)
 
 
-def deserialize(arrays: Mapping[str, mx.array], said: str) -> list[Any]:
-    """The layers that `serialize` told of. They take the arrays over."""
+def deserialize(arrays: Mapping[str, mx.array], facts: str) -> list[Any]:
+    """The layers that `serialize` described, made of these very arrays. Raises KeyError, ValueError or TypeError."""
     layers: list[Any] = []
-    for entry in json.loads(said):
+    for entry in json.loads(facts):
         if not entry or not isinstance(entry[0], str):
             layers.append(RowState(entry))
             continue

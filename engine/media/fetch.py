@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -17,15 +20,41 @@ SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 URLSAFE = str.maketrans("-_", "+/")
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a part, and how long it took to get them."""
+
+    data: bytes
+    fetch_ms: float
+
+
+ContentReader = Callable[[Part, MediaLimits], Content]
+
+
+def read_content(part: Part, limits: MediaLimits) -> Content:
+    """read_part, with the time it took. Blocks; raises BadMedia."""
+    started = time.perf_counter()
+    data = read_part(part, limits)
+    return Content(data, (time.perf_counter() - started) * 1e3)
+
+
+def is_data_url(url: str) -> bool:
+    return url[:8].lower().startswith("data:")
+
+
+def is_remote(part: Part) -> bool:
+    """Whether its bytes come over the network: then getting them means to wait, not to work."""
+    return part.path is None and (part.url or "").lstrip()[:8].lower().startswith(("http://", "https://"))
+
+
 def read_part(part: Part, limits: MediaLimits) -> bytes:
     """All bytes of a part, never more than limits.max_bytes. Blocks; raises BadMedia."""
     if part.path is not None:
         return _read_file(part, Path(part.path), limits)
     url = (part.url or "").strip()
-    scheme = url[:8].lower()
-    if scheme.startswith("data:"):
+    if is_data_url(url):
         return read_data_url(part, url, limits)
-    if scheme.startswith(("http://", "https://")):
+    if is_remote(part):
         from engine.media.web import fetch_url  # httpx takes a tenth of a second that every start would wait for
 
         return fetch_url(part, url, limits)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.config import MediaLimits
-from engine.media.fetch import read_part
+from engine.media.fetch import ContentReader, read_content
 from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
 from engine.media.medium import refuse
@@ -17,20 +17,18 @@ from engine.types import FrameSampling, Part
 from engine.types.media import Media
 
 
-def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media:
+def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling, read: ContentReader = read_content) -> Media:
     """All frames of the list (an odd last one twice), or as many as the limits take, evenly. Raises BadMedia."""
-    count = len(part.parts)
-    clip = Clip(count, frames.list_fps or DEFAULT_FPS, 0, 0)
-    indices = _choose(part, clip, limits, frames)
+    clip = _as_clip(part, frames)
+    indices = chosen_indices(part, limits, frames)
     pictures: dict[int, Media] = {}
     fetch_ms = decode_ms = 0.0
     for index in sorted(set(indices)):
+        content = read(part.parts[index], limits)
         started = time.perf_counter()
-        data = read_part(part.parts[index], limits)
-        fetched = time.perf_counter()
-        pictures[index] = decode_image(part.parts[index], data, limits)
-        fetch_ms += (fetched - started) * 1e3
-        decode_ms += (time.perf_counter() - fetched) * 1e3
+        pictures[index] = decode_image(part.parts[index], content.data, limits)
+        fetch_ms += content.fetch_ms
+        decode_ms += (time.perf_counter() - started) * 1e3
         _check_size(part.parts[index], pictures[index], pictures[indices[0]], (len(indices), limits))
     taken = SampledFrames(
         np.stack([pictures[index].pixels for index in indices]),
@@ -41,8 +39,14 @@ def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling) -> Media
     return replace(media, fetch_ms=fetch_ms, decode_ms=decode_ms)
 
 
-def _choose(part: Part, clip: Clip, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
-    """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less."""
+def _as_clip(part: Part, frames: FrameSampling) -> Clip:
+    return Clip(len(part.parts), frames.list_fps or DEFAULT_FPS, 0, 0)
+
+
+def chosen_indices(part: Part, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
+    """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less. Raises
+    BadMedia."""
+    clip = _as_clip(part, frames)
     asked = frames.fps or frames.max_frames or frames.start_s or frames.end_s or frames.indices
     if not asked and clip.num_frames <= min(DEFAULT_MAX_FRAMES, limits.max_frames):
         every = tuple(range(clip.num_frames))

@@ -1,163 +1,286 @@
-"""The media of a request, fetched and decoded in the media pool: in order, within limits, clips in their own processes.
+"""The media of a request, fetched and decoded: in order, within limits, clips in their own processes.
 
-Called from any event loop; the work is done by the pool's threads, which core makes. Bytes and numpy only.
+    request ── each part ──> fetch pool: waits for the network ──> decode pool: bytes to pixels ──> Media
+                             (only http(s) parts)                  (2 threads, callers take turns)
+
+Called from any event loop; the work is done in the pools' threads, which core makes. Bytes and numpy only. A medium's
+clock starts when its work starts: what it waited for others is never held against it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from engine.bounded import BoundedCache
 from engine.config import EngineConfig
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable
-from engine.media.thumbnails import Thumbnails
+from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
+from engine.media.fair_pool import FairPool
+from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request
 
 if TYPE_CHECKING:
+    from engine.config import MediaLimits
     from engine.media.child import Decoder
-    from engine.media.load import Known
+    from engine.media.fetch import Content
     from engine.types.media import Media
 
+T = TypeVar("T")
 
 DECODED_BYTES = 128 * 1024**2
 """Decoded media that are kept for the next question about them."""
 
+MAX_DECODED = 1024
+
+FETCHES_PER_CALLER = 8
+"""Addresses of one caller that are read at once: a few slow ones must not take every thread from the others."""
+
+GRACE_S = 10.0
+"""Fetching and decoding look at the clock themselves and say so in better words; so much later a thread is given up."""
+
+
+class Room(Protocol):
+    """Where a request's decoded media are accounted for (engine.runtime.tickets.Ticket)."""
+
+    def reserve(self, index: int, num_bytes: int) -> None: ...
+    def busy(self, message: str) -> Busy: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Threads, and after how long one that does not come back is given up."""
+
+    word: str
+    pool: FairPool
+    limit_s: float
+
+
+@dataclass(eq=False)
+class _Load:
+    """One call of `load`. fetched_bytes: over the network, of all its media so far."""
+
+    request: Request
+    room: Room
+    is_look: bool
+    fetched_bytes: int = 0
+
+
+def caller_of(request: Request) -> Hashable:
+    """Whose turn it is: a tenant's page, or all that a tenant sends by other ways."""
+    return request.tenant, request.session or request.source
+
 
 class Loader:
-    """Holds what waits in the pool, and the processes that decode clips: one per thread of the pool at most."""
+    """Holds what waits in the pools, and the processes that decode clips: one per thread of the pool at most."""
 
-    def __init__(self, config: EngineConfig, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, config: EngineConfig, decoding: Executor, fetching: Executor) -> None:
         self._limits = config.media
         self._frames = config.frames
-        self._pool = pool
-        self._waiting: set[Future[Media]] = set()
+        limits = config.media
+        self._fetching = _Stage("fetching", FairPool(fetching, FETCHES_PER_CALLER), limits.fetch_timeout_s + GRACE_S)
+        self._decoding = _Stage("decoding", FairPool(decoding), limits.decode_timeout_s + GRACE_S)
+        self._waiting: set[asyncio.Task[Media]] = set()
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
-        self._decoded: dict[Hashable, Media] = {}
+        self._decoded: BoundedCache[Hashable, Media] = BoundedCache(MAX_DECODED, DECODED_BYTES, _num_bytes)
         self._closed = False
         self.thumbnails = Thumbnails()
 
-    async def load(self, request: Request, *, is_look: bool = False) -> tuple[Media, ...]:
+    def expected_sizes(self, request: Request) -> list[MediaSize]:
+        """What the request's media will take decoded, as far as that is known before they are fetched."""
+        return [expected_size(part, self._limits) for part in request.media_parts]
+
+    async def load(self, request: Request, room: Room, *, is_look: bool = False) -> tuple[Media, ...]:
         """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
 
         What the tenant's last requests and looks had decoded from the same bytes is taken as it is, unless the request
-        reuses nothing. is_look: for a preflight, which comes again with every word that is typed: nothing is kept for
-        the tabs.
+        reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded where its
+        header says them; it may raise. is_look: for a preflight, which comes again with every word that is typed:
+        nothing is kept for the tabs.
         """
         parts = request.media_parts
         if not parts:
             return ()
-        self._check_room(len(parts))
-        timeout_s = (self._limits.fetch_timeout_s + self._limits.decode_timeout_s) * len(parts)
-        jobs = [self._submit(part, request, is_look) for part in parts]
+        if self._closed:
+            raise Unavailable("The engine was stopped.")
+        self._check_number(len(parts), room)
+        load = _Load(request, room, is_look)
         media: list[Media] = []
         try:
-            async with asyncio.timeout(timeout_s):
-                for part, job in zip(parts, jobs, strict=True):
-                    media.append(await asyncio.wrap_future(job))
-                    self._check_bytes(part, media)
-        except TimeoutError as e:
-            part = parts[len(media)]
-            raise BadMedia(f"{part.param}: reading it took more than {timeout_s:.0f} s.", param=part.param) from e
+            async with _at_once(self._load_part(load, index, part) for index, part in enumerate(parts)) as tasks:
+                for task in tasks:
+                    self._waiting.add(task)
+                    task.add_done_callback(self._waiting.discard)
+                for part, task in zip(parts, tasks, strict=True):
+                    media.append(await task)
+                    self._check_bytes(part, sum(medium.num_bytes for medium in media))
         except (asyncio.CancelledError, RuntimeError):
             # close() cancels what waits; a task that is cancelled itself goes on being so.
             if self._closed:
                 raise Unavailable("The engine was stopped.") from None
             raise
-        finally:
-            for job in jobs:
-                job.cancel()
         return tuple(media)
 
     async def as_seen(
-        self, media: tuple[Media, ...], receipts: tuple[MediaReceipt, ...]
+        self, request: Request, media: tuple[Media, ...], receipts: tuple[MediaReceipt, ...]
     ) -> tuple[tuple[bytes, ...], ...]:
         """PNGs of what the model saw of each medium."""
         from engine.media.resize import pngs
 
-        jobs = [self._pool.submit(pngs, m, receipt.seen_px) for m, receipt in zip(media, receipts, strict=True)]
-        return tuple([await asyncio.wrap_future(job) for job in jobs])
+        jobs = [
+            self._decoding.pool.submit(caller_of(request), partial(pngs, medium, receipt.seen_px))
+            for medium, receipt in zip(media, receipts, strict=True)
+        ]
+        return tuple([await asyncio.wrap_future(job.result) for job in jobs])
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of all decoded media that are kept. Any thread."""
+        return int(self._decoded.num_bytes)
 
     def forget(self) -> None:
-        """Keep nothing of what was decoded."""
+        """Keep nothing of what was decoded, nor the small pictures of it."""
         self._decoded.clear()
+        self.thumbnails.clear()
 
     def close(self) -> None:
         """Cancel what waits and end the processes; what they were reading fails."""
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._fetching.pool.close()
+        self._decoding.pool.close()
         for decoder in self._decoders:
             decoder.kill()
 
-    def _check_room(self, count: int) -> None:
+    def _check_number(self, count: int, room: Room) -> None:
         most = self._limits.max_waiting
         if count > most:
             raise BadRequest(f"messages: {count} media were sent; at most {most} are allowed.", param="messages")
         if len(self._waiting) + count > most:
-            raise Busy(
-                f"{len(self._waiting)} media are waiting to be read; the limit is {most}. Try again in a moment."
-            )
+            raise room.busy(f"{len(self._waiting)} media are waiting to be read; the limit is {most}.")
 
-    def _check_bytes(self, part: Part, media: list[Media]) -> None:
+    def _check_bytes(self, part: Part, num_bytes: int) -> None:
         from engine.media.medium import refuse, say_bytes
 
-        total, most = sum(medium.num_bytes for medium in media), self._limits.max_request_bytes
-        if total > most:
-            why = f"with it the request's media have {say_bytes(total)}; at most {say_bytes(most)} are allowed together"
-            raise refuse(part, why)
+        if num_bytes > (most := self._limits.max_request_bytes):
+            why = f"with it the request's media have {say_bytes(num_bytes)}; at most {say_bytes(most)} are allowed"
+            raise refuse(part, f"{why} together")
 
-    def _submit(self, part: Part, request: Request, is_look: bool) -> Future[Media]:
-        if self._closed:
-            raise Unavailable("The engine was stopped.")
-        from engine.media.load import decode_anew
-
+    async def _load_part(self, load: _Load, index: int, part: Part) -> Media:
         # The server's own rate is for clips; of a list every frame was meant.
         default = replace(self._frames, fps=None) if part.parts else self._frames
-        frames = (part.frames or FrameSampling()).over(request.frames.over(default))
-        known = partial(self._known, request.tenant) if request.reuse else decode_anew
-        job = self._pool.submit(self._load_one, part, frames, known, is_look)
-        self._waiting.add(job)
-        job.add_done_callback(self._waiting.discard)
-        return job
+        frames = (part.frames or FrameSampling()).over(load.request.frames.over(default))
+        contents = await self._fetch(load, index, part, frames)
+        medium = await self._run(self._decoding, load, part, partial(self._decode, load, index, frames, contents))
+        load.room.reserve(index, _num_bytes(medium))
+        return medium
+
+    async def _fetch(self, load: _Load, index: int, part: Part, frames: FrameSampling) -> dict[Part, Content]:
+        """The bytes of what has to come over the network, all addresses at once."""
+        from engine.media.fetch import read_content
+        from engine.media.load import remote_parts
+
+        contents: dict[Part, Content] = {}
+
+        async def fetch(remote: Part) -> None:
+            work = partial(read_content, remote, self._limits)
+            contents[remote] = content = await self._run(self._fetching, load, remote, work)
+            load.fetched_bytes += len(content.data)
+            self._check_bytes(remote, load.fetched_bytes)
+            num_bytes = sum(len(content.data) for content in contents.values())
+            if num_bytes > USUAL_BYTES[part.kind]:  # as long as it waits to be decoded, it takes at least this
+                load.room.reserve(index, num_bytes)
+
+        async with _at_once(fetch(remote) for remote in remote_parts(part, self._limits, frames)) as tasks:
+            for task in tasks:
+                await task
+        return contents
+
+    async def _run(self, stage: _Stage, load: _Load, part: Part, work: Callable[[], T]) -> T:
+        """What the work returns. Raises Busy when its turn does not come, BadMedia when it does not end in its time."""
+        job = stage.pool.submit(caller_of(load.request), work)
+        try:
+            try:
+                async with asyncio.timeout(self._limits.queue_timeout_s):
+                    await asyncio.wrap_future(job.started)
+            except TimeoutError:
+                why = f"{part.param}: it waited {self._limits.queue_timeout_s:g} s for the media of others to be read."
+                raise load.room.busy(why) from None
+            try:
+                async with asyncio.timeout(stage.limit_s):
+                    return await asyncio.wrap_future(job.result)
+            except TimeoutError:
+                why = f"{part.param}: {stage.word} it took more than {stage.limit_s:g} s."
+                raise BadMedia(why, param=part.param) from None
+        finally:
+            job.cancel()
+
+    def _decode(self, load: _Load, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
+        """In a thread of the pool. contents: what was fetched; all else is read here."""
+        from engine.media.fetch import read_content
+        from engine.media.load import Steps, decode_anew, load_media
+
+        part, request = load.request.media_parts[index], load.request
+
+        def reserve(data: bytes) -> None:
+            if part.kind == "image" and (size := picture_size(part, data, self._limits)) is not None:
+                load.room.reserve(index, size.num_bytes)
+
+        steps = Steps(
+            read=lambda p, limits: contents.get(p) or read_content(p, limits),
+            check=reserve,
+            decode_clip=self._decode_clip,
+            known=partial(self._known, request.tenant) if request.reuse else decode_anew,
+        )
+        medium = load_media(part, self._limits, frames, steps)
+        if not load.is_look:
+            self._keep_thumbnail(request, medium)
+        return medium
 
     def _known(self, tenant: str, content: Hashable, decode: Callable[[], Media]) -> Media:
         """In a thread of the pool: what this content was decoded to, and last asked for, among DECODED_BYTES."""
-        key = (tenant, content)
-        medium = self._decoded.pop(key, None) or decode()
-        self._decoded[key] = medium
-        while sum(_num_bytes(m) for m in tuple(self._decoded.values())) > DECODED_BYTES:
-            self._decoded.pop(next(iter(tuple(self._decoded))), None)
-        return medium
+        return self._decoded.get_or_make((tenant, content), decode)
 
-    def _load_one(self, part: Part, frames: FrameSampling, known: Known, is_look: bool) -> Media:
+    def _keep_thumbnail(self, request: Request, medium: Media) -> None:
         """In a thread of the pool."""
-        medium = self._decode(part, frames, known)
-        if is_look:
-            return medium
         if medium.kind == "video":
-            self._pool.submit(self.thumbnails.keep, medium)  # dozens of frames: the request does not wait for them
+            # Dozens of frames: the request does not wait for them, and they do not hold its pixels.
+            small = reduced(medium)
+            self._decoding.pool.submit(caller_of(request), partial(self.thumbnails.keep, small))
         else:
             self.thumbnails.keep(medium)
-        return medium
 
-    def _decode(self, part: Part, frames: FrameSampling, known: Known) -> Media:
+    def _decode_clip(self, part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
+        """In a thread of the pool."""
         from engine.media.child import Decoder
-        from engine.media.load import load_media
 
-        if self._idle:
+        try:
             decoder = self._idle.pop()
-        else:
+        except IndexError:
             decoder = Decoder()
             self._decoders.append(decoder)
         try:
-            return load_media(part, self._limits, frames, decoder.decode, known)
+            return decoder.decode(part, data, limits, frames)
         finally:
             self._idle.append(decoder)
+
+
+@asynccontextmanager
+async def _at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[list[asyncio.Task[T]]]:
+    """All of them as tasks. At the end of the block what still runs is cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _num_bytes(medium: Media) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from engine.bounded import BoundedCache
 
 if TYPE_CHECKING:
     from engine.types.media import Media, Pixels
@@ -30,32 +32,33 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """By sha256 of the content; what was sent longest ago goes first. The media pool writes, any thread reads: single
-    dict operations."""
+    """By sha256 of the content; what was sent longest ago goes first. The media pool writes, any thread reads."""
 
     def __init__(self) -> None:
-        self._by_content: dict[str, Thumbnail] = {}
+        self._by_content: BoundedCache[str, Thumbnail] = BoundedCache(
+            _MAX_MEDIA, _MAX_BYTES, lambda thumbnail: thumbnail.num_bytes
+        )
 
     def keep(self, medium: Media) -> None:
         """Remember a picture, or a clip with its frames."""
-        if medium.kind == "audio":
-            return
-        made = self._by_content.get(medium.sha256) or _made(medium)
-        self._by_content.pop(medium.sha256, None)
-        self._by_content[medium.sha256] = made
-        while len(self._by_content) > 1 and self._is_full():
-            self._by_content.pop(next(iter(tuple(self._by_content))), None)
-
-    def _is_full(self) -> bool:
-        held = tuple(self._by_content.values())
-        return len(held) > _MAX_MEDIA or sum(one.num_bytes for one in held) > _MAX_BYTES
+        if medium.kind != "audio":
+            self._by_content.get_or_make(medium.sha256, lambda: _made(medium))
 
     def get(self, sha256: str, frame: int | None = None) -> bytes | None:
         """frame: by its place among a clip's frames, from 0. None when it is forgotten, or there is no such frame."""
-        found = self._by_content.get(sha256)
-        if found is None or frame is None:
-            return found.whole if found else None
-        return found.frames[frame] if 0 <= frame < len(found.frames) else None
+        thumbnail = self._by_content.get(sha256)
+        if thumbnail is None or frame is None:
+            return thumbnail.whole if thumbnail else None
+        return thumbnail.frames[frame] if 0 <= frame < len(thumbnail.frames) else None
+
+    def clear(self) -> None:
+        self._by_content.clear()
+
+
+def reduced(clip: Media) -> Media:
+    """The clip with no more pixels than its thumbnails need; holds none of its own."""
+    step = max(1, max(clip.pixels.shape[1:3]) // (4 * _FRAME_PX))
+    return replace(clip, pixels=clip.pixels[:_MAX_FRAMES, ::step, ::step].copy())
 
 
 def _made(medium: Media) -> Thumbnail:

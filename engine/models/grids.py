@@ -8,9 +8,8 @@ patches by grid (Family.packed); of others nothing is noted, so nothing is found
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import numpy as np
+from cachetools import LRUCache
 
 from engine.types import Kind
 from engine.types.media import Media
@@ -33,7 +32,7 @@ class Grids:
     """By tenant and content, least recently used first: one tenant's media are no quicker to read for another's."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[tuple[str, Kind, str], Grid] = OrderedDict()
+        self._held: LRUCache[tuple[str, Kind, str], Grid] = LRUCache(_MAX_GRIDS)
 
     def note(self, tenant: str, prompt: Prompt) -> None:
         """Remember the grids of a prompt's media, where the processor gave one to each."""
@@ -42,11 +41,7 @@ class Grids:
             rows = np.array(prompt.inputs.get(grids, [])).reshape(-1, 3).tolist()
             if len(rows) == len(contents):
                 for content, (t, h, w) in zip(contents, rows, strict=True):
-                    key = (tenant, kind, content)
-                    self._held[key] = (t, h, w)
-                    self._held.move_to_end(key)
-        while len(self._held) > _MAX_GRIDS:
-            self._held.popitem(last=False)
+                    self._held[tenant, kind, content] = (t, h, w)
 
     def clear(self) -> None:
         self._held.clear()
@@ -58,6 +53,5 @@ class Grids:
             return None
         out: dict[Kind, list[Grid]] = {}
         for key in keys:
-            self._held.move_to_end(key)
             out.setdefault(key[1], []).append(self._held[key])
         return out

@@ -6,11 +6,14 @@ import logging
 
 import mlx.core as mx
 
+from engine import device
 from engine.cache import tensors
-from engine.device import describe
 from engine.models.adapter import Adapter
 
 log = logging.getLogger(__name__)
+
+CACHE_SHARE = 16
+MAX_CACHE_BYTES = 4 * 1024**3
 
 
 def token_bytes(adapter: Adapter) -> int:
@@ -34,4 +37,19 @@ def device_bytes() -> int:
     for name in ("max_recommended_working_set_size", "total_memory", "memory_size"):
         if name in info:
             return int(info[name])
-    return describe().memory_bytes
+    return device.describe().memory_bytes
+
+
+def limit_mlx_cache() -> None:
+    """Bound what MLX keeps of freed arrays for its next ones.
+
+    By default that is nearly all memory on a Mac, and 32 MiB on a CPU: too little for the arrays of one layer, so that
+    each step asks the system for them anew, which costs more than computing them.
+    """
+    mx.set_cache_limit(min(device_bytes() // CACHE_SHARE, MAX_CACHE_BYTES))
+
+
+def return_memory() -> None:
+    """Give back what MLX and the C library keep of freed memory. For when nothing runs: the next steps get it anew."""
+    mx.clear_cache()
+    device.return_memory()

@@ -59,11 +59,6 @@ class Loaded:
         text = self.config.get("text_config") or self.config
         return min(len(self.tokenizer), int(text.get("vocab_size") or len(self.tokenizer)))
 
-    @property
-    def chat_tokenizer(self) -> Any:
-        """What encodes a rendered chat: the processor's own, which may know more special tokens than the files say."""
-        return self.tokenizer if self.processor is None else getattr(self.processor, "tokenizer", self.processor)
-
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
         found = _placeholders(self.config)

@@ -58,6 +58,7 @@ class CachedVisionTower:
         ends = [0, *accumulate(t * h * w for t, h, w in grid)]
         spans = list(pairwise(ends))
         keys = [_key(patches[start:end], shape) for (start, end), shape in zip(spans, grid, strict=True)]
+        self._store.request(keys)
         units: dict[bytes, UnitFeatures] = {key: found for key in keys if (found := self._store.get(key)) is not None}
         new = {key: i for i, key in enumerate(keys) if key not in units}
         started = perf_counter()

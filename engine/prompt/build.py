@@ -35,8 +35,7 @@ def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pi
     their KV is there. One whose media turn out to be read is built again.
     Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
     """
-    prompt = _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
-    return replace(prompt, cache_ids=[]) if loaded.family.whole_prompt else prompt
+    return _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
 
 
 def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
@@ -51,7 +50,7 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     placed = locate(ids, _placed(loaded, request, media, measures))
     return Prompt(
         ids=ids,
-        cache_ids=cache_ids(ids, placed, apart=not _is_padded(inputs)),
+        cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, apart=not _is_padded(inputs)),
         media=placed,
         inputs=inputs,
         processor_ms=processor_ms,

@@ -1,36 +1,113 @@
-"""Prompts without media: a rendered chat, or a raw prompt, as token ids. No MLX."""
+"""Prompts without media: a rendered chat, or a raw prompt, as token ids. No MLX call.
+
+A short one is built by the engine's thread as its turn comes. A long one takes a second per megabyte, for which no
+stream should wait: it is built ahead, in another thread, by TextPrompts.
+"""
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import BadRequest
+from engine.errors import BadRequest, ContextOverflow
 from engine.models.registry import Loaded
+from engine.models.token_bound import TokenBound, token_bound
 from engine.prompt.render import opens_reasoning, refuse_reserved, render
 from engine.types import Request
 from engine.types.prompt import Prompt
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedText:
+    """A prompt before it is tokenized. text: or token ids, as the client sent them. is_chat: it comes from a template;
+    param: the field of the request that it is from."""
+
+    text: str | tuple[int, ...]
+    is_chat: bool
+    add_special_tokens: bool = True
+    starts_in_reasoning: bool = False
+
+    @property
+    def param(self) -> str:
+        return "messages" if self.is_chat else "prompt"
+
+
 def text_prompt(loaded: Loaded, request: Request) -> Prompt:
-    """The prompt of a request without media.
+    """The prompt of a request without media. Engine thread only.
 
     Raises BadRequest (reserved tokens, the template's own complaint, an id outside the vocabulary).
     """
+    rendered = _rendered(loaded, request)
+    return _tokenized(loaded, rendered, _chat_tokenizer(loaded) if rendered.is_chat else loaded.tokenizer)
+
+
+class TextPrompts:
+    """Builds such prompts in any thread, for one model.
+
+    The processor pads with its own tokenizer, and a tokenizer that is told to pad waits until nobody encodes with it:
+    the engine's thread would wait for a long text. So here a copy of it encodes, made as the model is loaded.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        tokenizer = _chat_tokenizer(loaded)
+        is_shared = loaded.processor is not None and hasattr(tokenizer, "backend_tokenizer")
+        self._chat_tokenizer = deepcopy(tokenizer) if is_shared else tokenizer
+        self._bounds: dict[bool, TokenBound] = {}
+
+    def build(self, request: Request, *, must_fit: bool = True) -> Prompt:
+        """The same prompt as text_prompt's, which raises the same.
+
+        must_fit: raise ContextOverflow before it is tokenized where its length alone proves that it does not fit.
+        """
+        rendered = _rendered(self._loaded, request)
+        tokenizer = self._chat_tokenizer if rendered.is_chat else self._loaded.tokenizer
+        if must_fit:
+            # Two threads may both find it missing: they make the same.
+            if rendered.is_chat not in self._bounds:
+                self._bounds[rendered.is_chat] = token_bound(tokenizer)
+            _check_length(rendered, self._bounds[rendered.is_chat], self._loaded.card.context_tokens)
+        return _tokenized(self._loaded, rendered, tokenizer)
+
+
+def _rendered(loaded: Loaded, request: Request) -> RenderedText:
     if request.prompt is not None:
-        return _raw(loaded, request.prompt)
+        return RenderedText(request.prompt, is_chat=False)
     refuse_reserved(loaded, request.messages)
     text = render(loaded, request)
-    ids = loaded.chat_tokenizer.encode(text, add_special_tokens=_adds_special_tokens(loaded))
-    return Prompt(ids, ids, starts_in_reasoning=opens_reasoning(loaded, text))
+    return RenderedText(text, True, _adds_special_tokens(loaded), opens_reasoning(loaded, text))
 
 
-def _raw(loaded: Loaded, prompt: str | tuple[int, ...]) -> Prompt:
-    ids: list[Any] = list(prompt) if not isinstance(prompt, str) else loaded.tokenizer.encode(prompt)
+def _tokenized(loaded: Loaded, rendered: RenderedText, tokenizer: Any) -> Prompt:
+    if isinstance(rendered.text, str):
+        ids = tokenizer.encode(rendered.text, add_special_tokens=rendered.add_special_tokens)
+    else:
+        ids = list(rendered.text)
     if not ids:
-        raise BadRequest("prompt is empty.", param="prompt")
-    if any(not 0 <= i < loaded.num_ids for i in ids):
+        raise BadRequest(f"{rendered.param} is empty.", param=rendered.param)
+    if not rendered.is_chat and not (min(ids) >= 0 and max(ids) < loaded.num_ids):
         raise BadRequest(f"prompt has a token id outside the vocabulary of {loaded.num_ids}.", param="prompt")
-    return Prompt(ids, ids)
+    cache_ids = [] if loaded.family.whole_prompt else ids
+    return Prompt(ids, cache_ids, starts_in_reasoning=rendered.starts_in_reasoning)
+
+
+def _check_length(rendered: RenderedText, bound: TokenBound, context_tokens: int) -> None:
+    if isinstance(rendered.text, str):
+        num_tokens, reason = bound.fewest(rendered.text)
+        count = f"at least {num_tokens:,} tokens ({reason})"
+    else:
+        num_tokens = len(rendered.text)
+        count = f"{num_tokens:,} tokens"
+    if num_tokens >= context_tokens:
+        raise ContextOverflow(
+            f"The prompt has {count}; this model's context is {context_tokens:,}.", param=rendered.param
+        )
+
+
+def _chat_tokenizer(loaded: Loaded) -> Any:
+    """What encodes a rendered chat: the processor's own, which may know more special tokens than the files say."""
+    return loaded.tokenizer if loaded.processor is None else getattr(loaded.processor, "tokenizer", loaded.processor)
 
 
 def _adds_special_tokens(loaded: Loaded) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from engine.cache.prefix import Lease, PrefixCache
+from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
@@ -50,43 +50,45 @@ class Admission:
         except Exception:  # a family that takes no such picture says so to the first who sends one
             log.info("no warm-up with a picture", exc_info=True)
 
-    def open(self, sequence: Sequence) -> None:
-        """Fill in all that a sequence has from admission on. Raises EngineError when the request cannot be served;
-        the sequence then holds nothing of the prefix cache."""
-        request, loaded = sequence.request, self._loaded
+    def prepare(self, sequence: Sequence) -> None:
+        """Build the prompt, check the limits and begin to read from disk what the prompt can use. Raises EngineError
+        when the request cannot be served."""
         sequence.started_s = time.perf_counter()
-        if self._config.media_first:
-            request = media_first(request)
+        request = self._ordered(sequence.request)
         self._check_bias(request)
         self._check_choices(request)
-        media, sequence.media = sequence.media, ()
-        built = prompt.build(loaded, request, media, need_pixels=False)
+        built, sequence.prepared_prompt = sequence.prepared_prompt, None
+        if built is None:
+            built = prompt.build(self._loaded, request, sequence.media, need_pixels=False)
         sequence.num_prompt = len(built.ids)
         sequence.max_tokens = self._max_tokens(built, request)
-        cache = loaded.adapter.make_cache()
-        lease = self._prefix.begin(built, cache, request)
+        sequence.prompt, sequence.media_first = built, request is not sequence.request
+        sequence.cache = self._loaded.adapter.make_cache()
+        sequence.restore = self._prefix.restoring(built, sequence.cache, request)
+
+    def open(self, sequence: Sequence) -> None:
+        """Fill in the rest of what a sequence has from admission on, when its restore is over. Raises EngineError when
+        the request cannot be served; whoever ends the sequence ends its lease."""
+        request, loaded = self._ordered(sequence.request), self._loaded
+        built, cache = sequence.prompt, sequence.cache
+        media, sequence.media = sequence.media, ()
+        restore, sequence.restore = sequence.restore, None
+        lease = sequence.lease = self._prefix.begin(built, cache, request, restore)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
-        try:
-            if built.lacks_pixels(sequence.num_prefilled):
-                built = prompt.build(loaded, request, media)
-            if lease and loaded.family.packed:
-                loaded.grids.note(request.tenant, built)
-            media = ()  # the tower needs the memory
-            self._embed(built, cache, sequence)
-        except BaseException:
-            if lease:
-                self._prefix.end(lease)
-            raise
+        sequence.stops = (lease.stops or ()) if lease else ()
+        if built.lacks_pixels(sequence.num_prefilled):
+            built = prompt.build(loaded, request, media)
+        if lease and loaded.family.packed:
+            loaded.grids.note(request.tenant, built)
+        media = ()  # the tower needs the memory
+        self._embed(built, cache, sequence)
         sequence.prompt = built
-        sequence.media_first = request is not sequence.request
         sequence.sampling = self._sampling(request)
-        self._hold(sequence, lease, cache)
         sequence.choices = [Choice(sequence, i, self._detokenizer(built, request)) for i in range(request.n)]
 
-    @staticmethod
-    def _hold(sequence: Sequence, lease: Lease | None, cache: list[object]) -> None:
-        sequence.lease, sequence.cache = lease, cache
-        sequence.stops = (lease.stops or ()) if lease else ()
+    def _ordered(self, request: Request) -> Request:
+        """The request with its media where this server puts them."""
+        return media_first(request) if self._config.media_first else request
 
     def _embed(self, built: Prompt, cache: list[object], sequence: Sequence) -> None:
         """Run the encoders over the media whose KV is not there, and say in the store whose features those are."""

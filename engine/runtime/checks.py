@@ -6,6 +6,9 @@ from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import ModelCard, Request, Sampling
 
+LONG_CHARS = 32 * 1024
+"""Tokenized in some 30 ms, which is about one decode step."""
+
 # Setting -> lowest and highest value.
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, float("inf")),
@@ -40,6 +43,14 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
         if limit is not None and count[kind] > limit:
             sent = f"{count[kind]} {kind}s were" if count[kind] > 1 else f"1 {kind} was"
             raise BadRequest(f"{sent} sent; the limit is {limit} per prompt.", param="messages")
+
+
+def is_long_text(request: Request) -> bool:
+    """Whether this is a request without media whose text would hold up the engine's thread while it is tokenized."""
+    if request.media_parts:
+        return False
+    num_chars = sum(len(part.text) for message in request.messages for part in message.parts)
+    return num_chars + len(request.prompt or ()) > LONG_CHARS
 
 
 def _check_sampling(sampling: Sampling) -> None:

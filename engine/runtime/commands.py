@@ -14,6 +14,7 @@ from engine.errors import EngineError
 from engine.runtime.sequence import Choice, Sequence
 from engine.types import BlockInfo, FeatureInfo, Preflight, Request
 from engine.types.media import Media
+from engine.types.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,14 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class PreflightCommand:
-    """Say what a request would cost (engine.runtime.preflight), without pictures."""
+    """Say what a request would cost (engine.runtime.preflight), without pictures.
+
+    prompt: of a long text, built ahead (engine.prompt.text)."""
 
     request: Request
     media: tuple[Media, ...]
     reply: Future[Preflight]
+    prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 
-from engine.cache.prefix import decode_ids
+from engine.cache.provenance import decode_ids
 from engine.prompt.receipts import receipts
 from engine.runtime.sequence import Sequence
 from engine.types import CacheTrace, Done, FinishReason, Timing, Usage

@@ -12,7 +12,7 @@ from time import perf_counter
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import Busy, EngineError, Internal
+from engine.errors import EngineError, Internal
 from engine.models.registry import Loaded
 from engine.prompt import build as prompt
 from engine.prompt.media_first import media_first
@@ -21,8 +21,6 @@ from engine.runtime.commands import PreflightCommand
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
-
-MAX_WAITING = 32
 
 
 class Preflights:
@@ -38,14 +36,11 @@ class Preflights:
         return len(self._waiting)
 
     def add(self, command: PreflightCommand) -> None:
-        self._waiting = deque(waiting for waiting in self._waiting if not waiting.reply.cancelled())
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(command)
-        elif command.reply.set_running_or_notify_cancel():
-            command.reply.set_exception(Busy(f"{MAX_WAITING} preflights are waiting. Try again in a moment."))
+        """How many may wait is bounded at the door (engine.runtime.tickets)."""
+        self._waiting.append(command)
 
-    def turn(self) -> None:
-        """Answer the oldest that somebody still waits for."""
+    def turn(self) -> bool:
+        """Answer the oldest that somebody still waits for. Returns False when there is none."""
         while self._waiting:
             command = self._waiting.popleft()
             if not command.reply.set_running_or_notify_cancel():
@@ -57,7 +52,8 @@ class Preflights:
             except Exception:
                 log.exception("a preflight failed")
                 command.reply.set_exception(Internal("The prompt could not be built; the server's log has the cause."))
-            return
+            return True
+        return False
 
     def close(self, error: EngineError) -> None:
         """Nothing will be answered any more."""
@@ -69,7 +65,9 @@ class Preflights:
     def _look(self, command: PreflightCommand) -> Preflight:
         request = media_first(command.request) if self._config.media_first else command.request
         started = perf_counter()
-        built = prompt.build(self._loaded, request, command.media, need_pixels=False)
+        built = command.prompt
+        if built is None:
+            built = prompt.build(self._loaded, request, command.media, need_pixels=False)
         prompt_ms = (perf_counter() - started) * 1e3
         cached = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
         if built.lacks_pixels(cached):

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from engine.bounded import BoundedCache
 from engine.errors import Conflict, EngineError, ModelNotFound
 from engine.types import Completion, Done, Replay, Request, Sampling, Snapshot
 
@@ -60,7 +61,7 @@ class Replayer:
         self._report = report
         self._share = share
         self._due = 0.0
-        self._kept: dict[str, _Kept] = {}
+        self._kept: BoundedCache[str, _Kept] = BoundedCache(_MAX_KEPT, _MAX_KEPT_BYTES, lambda kept: kept.num_bytes)
         self._waiting: deque[str] = deque(maxlen=_MAX_KEPT)
         self._task: asyncio.Task[None] | None = None
 
@@ -69,15 +70,18 @@ class Replayer:
         if not done.usage.cached_tokens or request.source == "replay":
             return
         kept = _Kept(request, _contents(done), done.usage.prompt_tokens, _num_bytes(request))
-        self._kept[request.id] = kept
-        while len(self._kept) > _MAX_KEPT or sum(k.num_bytes for k in tuple(self._kept.values())) > _MAX_KEPT_BYTES:
-            self._kept.pop(next(iter(self._kept)), None)
+        self._kept.put(request.id, kept)
         self._due += self._share
         if self._due >= 1.0:
             self._due -= 1.0
             self._waiting.append(request.id)
             if self._task is None or self._task.done():
                 self._task = asyncio.get_running_loop().create_task(self._replay_waiting())
+
+    def forget(self) -> None:
+        """Keep no request: none of the last ones can be replayed any more."""
+        self._kept.clear()
+        self._waiting.clear()
 
     async def replay(self, request_id: str) -> Replay:
         """See Engine.replay."""

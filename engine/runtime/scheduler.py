@@ -1,10 +1,12 @@
 """Who waits, who is prefilled next, who decodes: what the next step of the engine does, as a plan. Pure Python.
 
     submit ──> waiting ──admit──> prefill ──joined──> decode ──> finished
+                  │              ↑     ↓                            │
+                  │             restoring, from disk                │
                   └────────────── cancel, at any stage ─────────────┘
 
 Admission is first in, first out. Prompts in prefill take turns chunk by chunk, so a short prompt behind a long one
-starts after a chunk of it, not after all of it.
+starts after a chunk of it, not after all of it. Those that are restored take their turns among them.
 
 `plan` decides and computes nothing; the worker executes and decides nothing. A plan is made of counts of tokens and
 rows, never of the clock, so another process that holds the same sequences can execute the same plan.
@@ -26,7 +28,16 @@ _TURN_TOKENS = 16
 @dataclass(frozen=True, slots=True)
 class OpenPrompt:
     """Build the prompt of a sequence, look it up in the prefix cache, run the encoders; then compute its first chunk,
-    of at most num_tokens, which `chunk` plans once the prompt is known."""
+    of at most num_tokens, which `chunk` plans once the prompt is known. Where a part of it is on disk, only its reading
+    begins in this turn."""
+
+    sequence: Sequence
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePrompt:
+    """Hand in the next share of what was read from disk for a sequence. After the last one it is opened, see above."""
 
     sequence: Sequence
     num_tokens: int
@@ -49,7 +60,7 @@ class DecodeStep:
     """One token for every row of the batch."""
 
 
-Plan = OpenPrompt | PrefillChunk | DecodeStep
+Plan = OpenPrompt | RestorePrompt | PrefillChunk | DecodeStep
 
 
 @dataclass
@@ -83,7 +94,7 @@ class Scheduler:
         return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence."""
+        """Queue a sequence. How many may wait is bounded at the door (engine.runtime.tickets)."""
         self.waiting.append(sequence)
 
     def admit(self) -> Sequence | None:
@@ -110,7 +121,7 @@ class Scheduler:
 
     def plan(self) -> Plan | None:
         """What to do next, None when there is nothing. The caller executes it and says what came of it
-        (`opened`, `prefilled`, `joined`, `stepped`) before it asks for more."""
+        (`opened`, `restoring`, `restored`, `prefilled`, `joined`, `stepped`) before it asks for more."""
         if self.step_is_due():
             if self.decoding:
                 return DecodeStep()
@@ -119,7 +130,9 @@ class Scheduler:
         if turn is None:
             return DecodeStep() if self.decoding else None
         sequence, num_tokens = turn
-        return self.chunk(sequence, num_tokens) if sequence.is_open else OpenPrompt(sequence, num_tokens)
+        if sequence.is_open:
+            return self.chunk(sequence, num_tokens)
+        return (OpenPrompt if sequence.restore is None else RestorePrompt)(sequence, num_tokens)
 
     def step_is_due(self) -> bool:
         """Short prompts are read two or three between two steps: fewer steps with few rows, and they join together."""
@@ -132,6 +145,8 @@ class Scheduler:
         for _ in range(len(self.prefilling)):
             self.prefilling.rotate(-1)
             sequence = self.prefilling[-1]
+            if sequence.restore is not None and not sequence.restore.ready:
+                continue
             is_read = sequence.is_open and sequence.num_prefilled >= sequence.num_prompt - 1
             if (self.whole_prompt or is_read) and self.is_full(sequence):
                 continue
@@ -169,6 +184,16 @@ class Scheduler:
     def opened(self) -> None:
         """A prompt had its turn."""
         self.tokens_since_step += _TURN_TOKENS
+
+    def restoring(self, sequence: Sequence) -> None:
+        """Its blocks are being read from disk."""
+        sequence.stage = "restoring"
+
+    def restored(self, sequence: Sequence, is_last: bool) -> None:
+        """A share of what is on disk is in memory: running rows take a step before the next share."""
+        self.tokens_since_step = max(self.tokens_since_step, self.chunk_tokens // 2)
+        if is_last:
+            sequence.stage = "prefill"
 
     def prefilled(self, sequence: Sequence, end: int) -> None:
         """Prompt tokens up to `end` are computed."""

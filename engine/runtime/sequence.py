@@ -15,6 +15,7 @@ from engine.types.media import Media
 from engine.types.prompt import Prompt
 
 if TYPE_CHECKING:
+    from engine.cache.disk.restore import Restore
     from engine.cache.prefix import Lease
     from engine.models.adapter import Encoding, Features
     from engine.runtime.detokenizer import Detokenizer
@@ -42,12 +43,13 @@ class Sequence:
     """A request that the engine holds. It is told from others by identity; its id is only the request's label.
 
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
-    Times in seconds of time.perf_counter. granted: there is memory for its KV.
+    Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
+    (engine.prompt.text). granted: there is memory for its KV.
 
-    From admission on (engine.runtime.admission): prompt; lease, what it holds of the prefix cache; embeddings of a
-    prompt with media, and encoding, what the encoders did for them; cache, the KV layers of its one prefill; stops,
-    token positions at which prefill pauses for a snapshot; sampling and max_tokens as they were resolved; choices, one
-    for each of Request.n answers.
+    From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
+    holds of the prefix cache; embeddings of a prompt with media, and encoding, what the encoders did for them; cache,
+    the KV layers of its one prefill; stops, token positions at which prefill pauses for a snapshot; sampling and
+    max_tokens as they were resolved; choices, one for each of Request.n answers.
     """
 
     request: Request
@@ -55,6 +57,7 @@ class Sequence:
     accepted_s: float
     submitted_s: float
     media: tuple[Media, ...] = ()
+    prepared_prompt: Prompt | None = None
     stage: Stage = "waiting"
     num_prompt: int = 0
     num_cached: int = 0
@@ -64,6 +67,7 @@ class Sequence:
     granted: bool = False
 
     prompt: Prompt = field(default_factory=lambda: Prompt([], []))
+    restore: Restore | None = None
     lease: Lease | None = None
     embeddings: Features | None = None
     encoding: Encoding | None = None
@@ -81,7 +85,7 @@ class Sequence:
 
     @property
     def is_open(self) -> bool:
-        """Whether admission has built its prompt."""
+        """Whether admission is over: its KV can be computed."""
         return bool(self.choices)
 
     @property

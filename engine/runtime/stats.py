@@ -40,6 +40,7 @@ class EngineStats:
         self._records: deque[Record] = deque(maxlen=_MAX_RECORDS)
         self._recent: deque[tuple[float, int]] = deque()
         self._published_s = 0.0
+        self._process_bytes = 0
 
     def add(self, card: ModelCard, scheduler: Scheduler, prefix: PrefixCache) -> None:
         """A model that is served from now on."""
@@ -82,6 +83,7 @@ class EngineStats:
             log.exception("no snapshot could be made")
 
     def _snapshot(self, now: float) -> Snapshot:
+        self._process_bytes = device.process_bytes() or self._process_bytes  # the last known
         return Snapshot(
             state="ready",
             device=device.describe(),
@@ -93,7 +95,7 @@ class EngineStats:
             active_bytes=mx.get_active_memory(),
             cache_bytes=mx.get_cache_memory(),
             peak_bytes=mx.get_peak_memory(),
-            process_bytes=device.process_bytes(),
+            process_bytes=self._process_bytes,
             decode_tps=self._decode_tps(now),
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from engine.runtime.commands import Command, Stop, TokenObserver, refuse
 from engine.types import ModelCard, Snapshot
 
 if TYPE_CHECKING:
+    from engine.prompt.text import TextPrompts
     from engine.runtime.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,12 @@ MAX_FAILURES = 8
 """Turns that may fail one after the other before the thread gives up."""
 
 _IDLE_S = 1.0
+_DISK_S = 0.002
+"""How long to wait for a command while all that is left to do waits for the disk."""
+
+_RETURN_S = 10
+"""While nothing runs memory is given back after a second, and so often from then on: media are decoded elsewhere."""
+
 _COLLECTING = gc.get_threshold()
 _LOADING_OBJECTS = 200_000
 
@@ -39,7 +47,8 @@ class EngineThread:
     """What the one engine thread runs. core makes the thread itself, so that there is one place that does.
 
     publish takes each new Snapshot; failed is called once with the reason when the thread ends before Stop. Both are
-    called on the engine thread. loaded gets the card of the model, or the reason why there is none.
+    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts is there once
+    it has; imported is set once the engine's modules are there, or will not be.
     """
 
     def __init__(
@@ -56,6 +65,8 @@ class EngineThread:
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._is_over = False
         self.loaded: Future[ModelCard] = Future()
+        self.imported = threading.Event()
+        self.texts: TextPrompts | None = None
 
     def tell(self, command: Command) -> None:
         """Queue a command. Any thread. A command that comes too late is refused at once."""
@@ -82,6 +93,7 @@ class EngineThread:
             # Without this a thread that used MLX aborts the process at exit.
             mx.clear_streams()
             self._is_over = True
+            self.imported.set()
             self._refuse_rest()
         if error is not None:
             self._failed(error)
@@ -95,13 +107,16 @@ class EngineThread:
             worker.close(Unavailable("The server is shutting down."))
 
     def _load(self) -> Worker:
-        from transformers.utils import logging as transformers_logging
+        with device.file_limit_kept():
+            from transformers.utils import logging as transformers_logging
 
-        from engine.models import cpu, probe, registry
-        from engine.runtime import memory
-        from engine.runtime.stats import EngineStats
-        from engine.runtime.worker import Worker
-
+            from engine.models import cpu, probe, registry
+            from engine.prompt.text import TextPrompts
+            from engine.runtime import memory
+            from engine.runtime.stats import EngineStats
+            from engine.runtime.worker import Worker
+        self.imported.set()
+        probe.limit_mlx_cache()
         cpu.use()
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
@@ -117,20 +132,22 @@ class EngineThread:
             )
         worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
         worker.show(force=True)
+        self.texts = TextPrompts(loaded)
         self.loaded.set_result(loaded.card)
         return worker
 
     def _serve(self, workers: list[Worker]) -> None:
         """Commands and turns until Stop. Raises what fails MAX_FAILURES times in a row."""
-        num_failures = 0
+        num_failures, is_busy = 0, True
         while True:
             worker = workers[0]
             try:
-                if not self._take_commands(workers):
+                if not self._take_commands(workers, is_busy):
                     return
+                is_busy = False
                 for worker in workers:
                     if worker.turn():
-                        num_failures = 0
+                        num_failures, is_busy = 0, True
             except Exception:
                 num_failures += 1
                 log.exception("a turn of the engine failed, %d in a row", num_failures)
@@ -138,18 +155,26 @@ class EngineThread:
                     raise
                 worker.recover()
 
-    def _take_commands(self, workers: list[Worker]) -> bool:
-        """Carry out what has come in; wait for something when there is no work. False on Stop."""
+    def _take_commands(self, workers: list[Worker], is_busy: bool) -> bool:
+        """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
+        (not is_busy). False on Stop."""
+        num_idle_s = 0
         while True:
             idle = all(worker.is_idle for worker in workers)
             try:
-                command = self._inbox.get(timeout=_IDLE_S) if idle else self._inbox.get_nowait()
+                if idle or not is_busy:
+                    command = self._inbox.get(timeout=_IDLE_S if idle else _DISK_S)
+                else:
+                    command = self._inbox.get_nowait()
             except Empty:
                 if not idle:
                     return True
+                self._idle(num_idle_s)
+                num_idle_s += 1
                 for worker in workers:
                     worker.idle()
                 continue
+            num_idle_s = 0
             if isinstance(command, Stop):
                 return False
             try:
@@ -157,6 +182,12 @@ class EngineThread:
             except Exception:
                 refuse(command, Internal("The engine could not do that; the server's log has the cause."))
                 raise
+
+    def _idle(self, num_idle_s: int) -> None:
+        from engine.models.probe import return_memory
+
+        if num_idle_s % _RETURN_S == 0:
+            return_memory()
 
     def _refuse_rest(self) -> None:
         """Answer what nobody will carry out any more. Called by the thread when it ends, and by who comes later."""

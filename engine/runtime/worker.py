@@ -37,7 +37,7 @@ from engine.runtime.commands import (
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
 from engine.runtime.rows import Rows
-from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, Scheduler
+from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.types import CacheTrace, FinishReason
@@ -77,6 +77,7 @@ class Worker:
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
         loaded.adapter.interleave(lambda: len(self._rows) > 0, self._step_in_between)
+        self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
         self._rows = Rows(
@@ -96,7 +97,7 @@ class Worker:
 
     def turn(self) -> bool:
         """One step of the plan, and one preflight. A failure fails the requests it was about and no others. False when
-        there was no step to do."""
+        there was nothing to do: nobody is here, or all wait for the disk."""
         if sequence := self._scheduler.admit():
             log.debug("%s admitted", sequence.id)
         step = self._scheduler.plan()
@@ -104,9 +105,9 @@ class Worker:
             self._decode_step()
         elif step is not None:
             self._prompt_step(step)
-        self._preflights.turn()
+        has_preflight = self._preflights.turn()
         self.show()
-        return step is not None
+        return step is not None or has_preflight
 
     def idle(self) -> None:
         """Nothing to do: use the moment. Returns within some 20 ms."""
@@ -193,8 +194,8 @@ class Worker:
 
     # -- prompts
 
-    def _prompt_step(self, step: OpenPrompt | PrefillChunk) -> None:
-        """Prompt work for one sequence: open it, if that is to be done, and compute one chunk."""
+    def _prompt_step(self, step: OpenPrompt | RestorePrompt | PrefillChunk) -> None:
+        """Prompt work for one sequence: open or restore it, where that is to be done, and compute one chunk."""
         sequence = step.sequence
         self._scheduler.opened()
         try:
@@ -207,12 +208,23 @@ class Worker:
             log.exception("%s failed in prefill", sequence.id)
             self._fail(sequence, Internal(_FAILED_PROMPT))
 
-    def _open(self, step: OpenPrompt) -> PrefillChunk | None:
-        """Its first chunk; None where it has to wait for memory."""
-        self._admission.open(step.sequence)
-        chunk = self._scheduler.chunk(step.sequence, step.num_tokens)
+    def _open(self, step: OpenPrompt | RestorePrompt) -> PrefillChunk | None:
+        """Its first chunk; None where it has to wait for memory, or more of it comes from disk."""
+        sequence = step.sequence
+        if isinstance(step, OpenPrompt):
+            self._admission.prepare(sequence)
+            if sequence.restore is not None:
+                self._scheduler.restoring(sequence)
+                return None
+        elif sequence.restore is not None:
+            is_last = sequence.restore.turn()
+            self._scheduler.restored(sequence, is_last)
+            if not is_last:
+                return None
+        self._admission.open(sequence)
+        chunk = self._scheduler.chunk(sequence, step.num_tokens)
         if chunk is None:
-            log.info("%s waits for memory: %d prompt tokens", step.sequence.id, step.sequence.num_prompt)
+            log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
         return chunk
 
     def _prefill(self, chunk: PrefillChunk) -> None:
@@ -364,6 +376,8 @@ class Worker:
             for choice in sequence.choices:
                 self._rows.leave(choice)
         finally:
+            if sequence.restore is not None:
+                sequence.restore.close()
             if sequence.lease is not None:
                 self._prefix.end(sequence.lease)
 

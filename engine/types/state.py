@@ -10,7 +10,7 @@ from typing import Literal
 
 from engine.types.events import Done
 
-Stage = Literal["waiting", "prefill", "decode", "finished"]
+Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
 
 
@@ -152,6 +152,7 @@ class DiskStats:
 
     hits: files read back. dropped: what was not written because the writer had too much to do, or it was too large.
     faults: files that could not be written, or were not as they were written. pending: files still being written.
+    failing: the last file could not be written (a full disk, a read-only one); another attempt follows after a pause.
     """
 
     enabled: bool = False
@@ -167,6 +168,7 @@ class DiskStats:
     dropped: int = 0
     faults: int = 0
     evictions: int = 0
+    failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

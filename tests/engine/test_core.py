@@ -247,14 +247,19 @@ async def test_a_prompt_that_breaks_the_model_fails_alone(engine: Any, monkeypat
     from engine.models.adapter import Adapter
 
     whole = (await ask(engine, chat("I decode.", max_tokens=30))).text
-    prefill = Adapter.prefill
 
-    def fail_on_long(self: Adapter, ids: list[int], *rest: Any) -> None:
-        if len(ids) > 100:
-            raise ValueError("out of luck")
-        prefill(self, ids, *rest)
+    def failing(name: str) -> Any:
+        original = getattr(Adapter, name)
 
-    monkeypatch.setattr(Adapter, "prefill", fail_on_long)
+        def fail_on_long(self: Adapter, ids: list[int], *rest: Any) -> Any:
+            if len(ids) > 100:
+                raise ValueError("out of luck")
+            return original(self, ids, *rest)
+
+        return fail_on_long
+
+    for name in ("prefill", "finish"):
+        monkeypatch.setattr(Adapter, name, failing(name))
     good, bad = await asyncio.gather(
         ask(engine, chat("I decode.", max_tokens=30)), ask(engine, chat("word " * 200)), return_exceptions=True
     )

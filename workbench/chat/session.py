@@ -132,6 +132,8 @@ class LiveAnswer:
             words = "Loading the model"
         elif request is not None and request.stage == "waiting":
             words = "Waiting for its turn"
+        elif request is not None and request.stage == "restoring":
+            words = "Reading the prompt from disk"
         elif request is not None and 0 < request.prefilled_tokens < request.prompt_tokens:
             words = f"Reading the prompt · {request.prefilled_tokens:,} of {request.prompt_tokens:,} tokens"
         else:

@@ -1,29 +1,37 @@
 """The thread that writes to the cache's folder, so that a slow disk holds up nobody. Knows files, not MLX.
 
-    engine thread ── jobs, at most max_bytes of them ──> writer thread ── one WriteResult each ──> engine thread
+    engine thread ── jobs, at most max_bytes of them ──> writer thread ── results, in the same order ──> engine thread
 
-The bytes of a job are views of arrays that belong to the engine thread. The writer lets go of the views before it
-reports; who gave the job keeps the arrays until then.
+The bytes of a job are views of arrays that belong to the engine thread. The writer releases the views before it
+reports; the engine thread keeps the arrays until then.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from engine.cache.disk import checksummed as sealed
+from engine.cache.disk import checksummed
 from engine.cache.disk.checksummed import Tensor
+from engine.cache.disk.index import StoredFile, scan
 
 log = logging.getLogger(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A file to write; one to remove when there are no tensors."""
+    """A file to write."""
 
     path: Path
     tensors: Mapping[str, Tensor]
@@ -33,12 +41,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What became of one file that was to be written."""
+    """What became of one file that was to be written. error: why it could not be, or "". free_bytes: what its disk had
+    left after it, as far as is known."""
 
     path: Path
     number: int
     num_bytes: int
-    written: bool
+    error: str
+    free_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """Every file of ours that was in the folder."""
+
+    files: list[StoredFile]
 
 
 class Writer:
@@ -48,65 +65,83 @@ class Writer:
         self._max_bytes = max_bytes
         self._number = 0
         self._pending_bytes = 0
-        self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
-        self._results: SimpleQueue[WriteResult] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], WriteResult | ScanResult | None] | None] = SimpleQueue()
+        self._results: SimpleQueue[WriteResult | ScanResult] = SimpleQueue()
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="cache-writer", daemon=True)
         self._thread.start()
 
     def has_room(self, num_bytes: int) -> bool:
-        """Whether a job of this size would be taken; one that is larger than the whole queue is, when it is alone."""
+        """Whether a job of this size would be accepted. One larger than the whole queue is, when it is alone."""
         return not self._pending_bytes or self._pending_bytes + num_bytes <= self._max_bytes
 
     def write(self, job: Job) -> int:
         """Queue a file. Returns the number that its WriteResult will carry."""
         self._number += 1
         self._pending_bytes += job.num_bytes
-        self._jobs.put((self._number, job))
+        self._jobs.put(partial(_write, job, self._number))
         return self._number
 
     def remove(self, path: Path) -> None:
         """Queue a deletion, behind every write that was queued before it."""
-        self._jobs.put((0, Job(path, {}, {}, 0)))
+        self._jobs.put(partial(checksummed.remove, path))
 
-    def results(self, wait_s: float = 0.0) -> Iterator[WriteResult]:
-        """What was done since the last call. Waits up to wait_s seconds for the first."""
+    def touch(self, path: Path) -> None:
+        """Queue a mark that a file was just used, which a restart finds."""
+        self._jobs.put(partial(_touch, path))
+
+    def scan(self, folder: Path) -> None:
+        """Queue a look at what is in the folder, behind every write that was queued before it."""
+        self._jobs.put(lambda: ScanResult(scan(folder)))
+
+    def results(self, wait_s: float = 0.0) -> Iterator[WriteResult | ScanResult]:
+        """What was done since the last call, in order. Waits up to wait_s seconds for the first."""
         while True:
             try:
                 result = self._results.get(timeout=wait_s) if wait_s > 0 else self._results.get_nowait()
             except Empty:
                 return
             wait_s = 0.0
-            self._pending_bytes -= result.num_bytes
+            if isinstance(result, WriteResult):
+                self._pending_bytes -= result.num_bytes
             yield result
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread once it has done what is queued, or leave it to itself after timeout_s seconds."""
+        """End the thread once it has done what is queued. Returns after timeout_s seconds whether it has or not."""
         self._jobs.put(None)
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         """The thread."""
-        failing = False
-        while (numbered := self._jobs.get()) is not None:
-            number, job = numbered
-            if not number:
-                sealed.remove(job.path)
+        while (job := self._jobs.get()) is not None:
+            try:
+                result = job()
+            except Exception:  # the thread goes on: a cache that fails costs a miss
+                log.exception("the disk cache failed")
                 continue
-            error = _write(job)
-            if error and not failing:
-                log.warning("the disk cache cannot write %s: %s", job.path.parent, error)
-            failing = bool(error)
-            self._results.put(WriteResult(job.path, number, job.num_bytes, written=not error))
+            if result is not None:
+                self._results.put(result)
 
 
-def _write(job: Job) -> str:
-    """Why it could not be written, or ""."""
+def _write(job: Job, number: int) -> WriteResult:
+    error, is_full = "", False
     try:
-        sealed.write(job.path, job.tensors, job.facts)
-    except Exception as e:  # whatever it is, the thread goes on: a cache that fails costs a miss
-        return str(e) or type(e).__name__
+        checksummed.write(job.path, job.tensors, job.facts)
+    except Exception as e:  # whatever it is, it is one file that is not kept
+        error, is_full = str(e) or type(e).__name__, isinstance(e, OSError) and e.errno in _FULL
     finally:
         for tensor in job.tensors.values():
             tensor.data.release()
-    return ""
+    return WriteResult(job.path, number, job.num_bytes, error, 0 if is_full else _free_bytes(job.path.parent))
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def _touch(path: Path) -> None:
+    with suppress(OSError):
+        os.utime(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,32 @@ def test_where_all_is_pinned_what_is_new_is_not_kept_and_nothing_else_goes() -> 
     assert store.get(b"f") is None
 
 
-def test_what_comes_up_from_disk_serves_even_where_it_cannot_be_kept() -> None:
+class Disk:
+    """A source with one unit, that notes what was requested."""
+
+    def __init__(self) -> None:
+        self.requested: list[bytes] = []
+
+    def request(self, keys: Sequence[bytes]) -> None:
+        self.requested += keys
+
+    def fetch(self, key: bytes) -> tuple[str, int] | None:
+        return ("from disk", 10) if key == b"d" else None
+
+
+def test_only_what_memory_has_not_is_requested_from_disk_and_once() -> None:
+    store = filled(30, b"a")
+    store.source = disk = Disk()
+    store.request([b"d", b"a", b"x", b"d"])
+    with store.tenant_scope("", reuse=False):
+        store.request([b"y"])
+    assert disk.requested == [b"d", b"x"]
+
+
+def test_what_comes_from_disk_is_used_even_where_it_cannot_be_kept() -> None:
     store = filled(10, b"a")
     store.pin(b"a", pinned=True)
-    store.below = lambda key: ("from disk", 10) if key == b"d" else None
+    store.source = Disk()
     assert (store.get(b"d"), store.get(b"x")) == ("from disk", None)
     assert names(store) == "a" and (store.hits, store.misses) == (1, 1)
 

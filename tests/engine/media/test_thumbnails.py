@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from engine.media import thumbnails
-from engine.media.thumbnails import Thumbnails
+from engine.media.thumbnails import Thumbnails, reduced
 from engine.types.media import Media
 from tests.engine.drive import ask, chat
 
@@ -46,11 +46,23 @@ def test_they_are_bounded_and_what_was_sent_again_stays(monkeypatch: pytest.Monk
         kept.keep(clip(name))
     assert [name for name in "abcd" if kept.get(name)] == ["a", "c", "d"]
     monkeypatch.setattr(thumbnails, "_MAX_BYTES", 1)
-    kept.keep(clip("e"))
-    assert [name for name in "acde" if kept.get(name)] == ["e"], "the newest is kept, however large"
+    small = Thumbnails()
+    small.keep(clip("e"))
+    assert small.get("e") is None, "larger than all that may be kept"
     monkeypatch.setattr(thumbnails, "_MAX_FRAMES", 2)
     kept.keep(clip("f"))
     assert kept.get("f", 1) is not None and kept.get("f", 2) is None
+
+
+def test_a_clip_is_reduced_before_it_waits_for_its_thumbnails() -> None:
+    """So that a long queue holds small frames, not the clip's own."""
+    whole = clip("a", size=(720, 1280))
+    small = reduced(whole)
+    assert small.pixels.base is None and small.pixels.nbytes < whole.pixels.nbytes / 20
+    kept = Thumbnails()
+    kept.keep(small)
+    assert [grey(kept.get("a", frame)) for frame in range(4)] == [20, 40, 60, 80]
+    assert Image.open(io.BytesIO(kept.get("a") or b"")).size == (160, 90)
 
 
 async def test_the_engine_has_the_frames_that_the_model_was_shown(demo_engine: Any, clip_path: Path) -> None:

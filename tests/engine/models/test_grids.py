@@ -181,7 +181,7 @@ def test_sabotage_of_whose_grid_it_is_is_seen(tiny_model: TinyModel, monkeypatch
     built(loaded, chat(RED, "What?"))
 
     def last(self: Grids, tenant: str, media: Any) -> Any:
-        return {"image": [next(reversed(self._held.values()))]}
+        return {"image": [list(self._held.values())[-1]]}
 
     assert stamped(built(loaded, chat(TALL, "What?"))) == stamped(whole)
     built(loaded, chat(RED, "What?"), need_pixels=True)

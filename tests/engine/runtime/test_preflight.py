@@ -22,7 +22,7 @@ from engine.models import registry
 from engine.models.rates import Rate, Rates
 from engine.prompt.build import build
 from engine.runtime.commands import ListBlocks, PreflightCommand
-from engine.runtime.preflight import MAX_WAITING
+from engine.runtime.tickets import MAX_PREFLIGHTS
 from engine.types import FrameSampling, Part, Preflight, Request
 from engine.types.media import Media
 from tests.conftest import EngineFor
@@ -100,7 +100,7 @@ async def test_errors_are_those_of_the_request(demo_engine: Any) -> None:
 async def test_too_many_at_once_are_told_so(demo_engine: Any) -> None:
     """And one that nobody waits for any more is not answered."""
     await demo_engine.ready()
-    asked = [asyncio.create_task(demo_engine.preflight(chat(RED, "?"))) for _ in range(MAX_WAITING * 4)]
+    asked = [asyncio.create_task(demo_engine.preflight(chat(RED, "?"))) for _ in range(MAX_PREFLIGHTS * 4)]
     asked[0].cancel()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
@@ -176,15 +176,15 @@ async def test_askers_who_have_gone_away_take_no_place_and_end_nothing(
 ) -> None:
     """A reply that nobody waits for cannot be given: trying to ended the engine's thread, and with it every stream."""
     engine = await engine_for(tiny_model("llama"))
-    gone: list[Future[Any]] = [Future() for _ in range(3 * MAX_WAITING)]
-    asks = [PreflightCommand(chat("Hi"), (), reply) for reply in gone[MAX_WAITING:]]
-    looks = [ListBlocks(True, reply) for reply in gone[:MAX_WAITING]]
+    gone: list[Future[Any]] = [Future() for _ in range(3 * MAX_PREFLIGHTS)]
+    asks = [PreflightCommand(chat("Hi"), (), reply) for reply in gone[MAX_PREFLIGHTS:]]
+    looks = [ListBlocks(True, reply) for reply in gone[:MAX_PREFLIGHTS]]
     assert all(reply.cancel() for reply in gone)
     for command in (*looks, *asks):
         engine._runtime.tell(command)
     assert (await engine.preflight(chat("Hi"))).tokens
     assert isinstance(await engine.blocks(), list)
-    waiting = [asyncio.ensure_future(engine.preflight(chat("Hi"))) for _ in range(MAX_WAITING + 20)]
+    waiting = [asyncio.ensure_future(engine.preflight(chat("Hi"))) for _ in range(MAX_PREFLIGHTS + 20)]
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(f, Busy | Preflight) for f in found)
     assert (await ask(engine, chat("Hi"))).done.usage.completion_tokens

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.bounded import BoundedCache
 from engine.cache import prefix
 from engine.config import CacheConfig
 from engine.errors import BadMedia, Conflict, ModelNotFound
@@ -124,7 +125,8 @@ async def test_media_that_changed_are_told(demo_engine: Any, tmp_path: Path):
 
 async def test_what_was_evicted_is_not_called_equal(demo_engine: Any):
     await hit(demo_engine, "lamp-4", RED, "Evicted?")
-    await demo_engine.clear_cache()
+    for block in await demo_engine.blocks(with_text=False):
+        await demo_engine.change_block("drop", block.key)
     verified = (await stored(demo_engine)).cache_verified
     found = await demo_engine.replay("lamp-4")
     assert (found.verdict, found.reused_tokens) == ("nothing_reused", 0)
@@ -142,10 +144,16 @@ async def test_only_the_last_hits_are_kept(demo_engine: Any):
     assert (await demo_engine.replay("lamp-kept-1")).equal
 
 
-async def test_what_is_kept_is_bounded_by_bytes(demo_engine: Any, monkeypatch: pytest.MonkeyPatch):
-    from engine.runtime import replay as lamp
+async def test_clearing_the_cache_forgets_what_could_be_replayed(demo_engine: Any):
+    await hit(demo_engine, "lamp-cleared", "Cleared?", max_tokens=1)
+    assert (await demo_engine.replay("lamp-cleared")).equal
+    await demo_engine.clear_cache()
+    with pytest.raises(ModelNotFound, match="lamp-cleared"):
+        await demo_engine.replay("lamp-cleared")
 
-    monkeypatch.setattr(lamp, "_MAX_KEPT_BYTES", 2000)
+
+async def test_what_is_kept_is_bounded_by_bytes(demo_engine: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo_engine._replayer, "_kept", BoundedCache(_MAX_KEPT, 2000, lambda kept: kept.num_bytes))
     for i in range(3):
         await hit(demo_engine, f"lamp-bytes-{i}", "word " * 150, max_tokens=1)
     with pytest.raises(ModelNotFound):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
-from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, Scheduler
+from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
 from engine.runtime.sequence import Choice, Sequence
 from engine.types import Request
 
@@ -222,3 +224,60 @@ def test_the_rest_of_a_prompt_waits_for_as_many_rows_as_it_has_answers() -> None
     scheduler.remove(one)
     chunk = scheduler.chunk(many, 1000)
     assert chunk is not None and chunk.join
+
+
+# Prompts that come from disk.
+
+
+@dataclass
+class Disk:
+    """As much of a restore as the scheduler sees."""
+
+    ready: bool = True
+
+
+def restored(scheduler: Scheduler, name: str, ready: bool) -> Sequence:
+    """A sequence in prefill whose blocks are being read."""
+    scheduler.submit(sequence(name))
+    (out,) = [s for s in (scheduler.admit(),) if s is not None]
+    out.restore = Disk(ready)  # type: ignore[assignment]
+    scheduler.restoring(out)
+    return out
+
+
+def test_a_prompt_that_waits_for_the_disk_holds_up_nobody() -> None:
+    scheduler = filled()
+    slow = restored(scheduler, "slow", ready=False)
+    assert scheduler.plan() is None, "nothing to do before the disk answers"
+    scheduler.submit(sequence("other"))
+    other = scheduler.admit()
+    for _ in range(3):
+        plan = scheduler.plan()
+        assert isinstance(plan, OpenPrompt) and plan.sequence is other
+    slow.restore.ready = True  # type: ignore[union-attr, misc]
+    plans = [scheduler.plan() for _ in range(4)]
+    assert {type(plan) for plan in plans} == {OpenPrompt, RestorePrompt}, "they take turns"
+
+
+def test_running_rows_step_after_every_share_from_disk() -> None:
+    scheduler = filled("row")
+    row = scheduler.admit()
+    assert row is not None
+    scheduler.joined(row)
+    slow = restored(scheduler, "slow", ready=True)
+    for _ in range(5):
+        assert isinstance(scheduler.plan(), RestorePrompt)
+        scheduler.restored(slow, is_last=False)
+        assert isinstance(scheduler.plan(), DecodeStep), "a step is due"
+        scheduler.stepped()
+    assert slow.stage == "restoring"
+    scheduler.restored(slow, is_last=True)
+    assert slow.stage == "prefill"
+    scheduler.remove(slow)
+    assert [s.id for s in scheduler] == ["row"]
+
+
+def test_sabotage_shares_that_cost_nothing_hold_up_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scheduler, "restored", lambda self, sequence, is_last: None)
+    with pytest.raises(AssertionError, match="a step is due"):
+        test_running_rows_step_after_every_share_from_disk()

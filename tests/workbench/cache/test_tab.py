@@ -226,9 +226,9 @@ async def test_a_family_without_blocks_is_said_to_be_one(tiny_model, engine_for)
     note = cache.family_note(snapshot)
     assert "cannot be kept in blocks" in note and "Features are not kept" in note
     assert f"{stats.snapshots:,} snapshot" in note and size(stats.snapshot_bytes) in note
-    whole = replace(snapshot, model=replace(snapshot.model, model_type="paligemma"))
+    whole = replace(snapshot, models=(replace(snapshot.model, model_type="paligemma"),))
     assert "cannot be kept:" in cache.family_note(whole)
-    blocks = replace(snapshot, model=replace(snapshot.model, model_type="qwen3_vl"), cache=CacheStats(enabled=True))
+    blocks = replace(snapshot, models=(replace(snapshot.model, model_type="qwen3_vl"),), cache=CacheStats(enabled=True))
     assert cache.family_note(blocks) == "" == cache.family_note(replace(whole, cache=CacheStats()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from engine.errors import BadMedia
-from engine.types import Delta, DeviceInfo, Done, Request, Running, Snapshot, Timing, Usage
+from engine.types import Delta, DeviceInfo, Done, GeneratedToken, Request, Running, Snapshot, Timing, Usage
 from workbench.chat.session import SAMPLE_HZ, LiveAnswer, Session
 
 DEVICE = DeviceInfo("Linux", "CPU", "CPU", 2**30, 2, "reference", "0")
@@ -54,7 +54,7 @@ async def test_reasoning_is_its_own_entry():
 
 async def test_the_page_does_not_slow_the_engine_down():
     """400 tokens and a page that needs 50 ms for each update: the stream is read at its own speed."""
-    answer = LiveAnswer(Script(*[Delta("x")] * 400, DONE), Request())
+    answer = LiveAnswer(Script(*[Delta("x", tokens=(GeneratedToken(1),))] * 400, DONE), Request())
     num_samples, read_early = 0, False
     async for _ in answer.samples():
         num_samples += 1
@@ -68,13 +68,15 @@ async def test_the_page_does_not_slow_the_engine_down():
 async def test_samples_come_at_most_at_their_rate():
     loop = asyncio.get_running_loop()
     start_s = loop.time()
-    got = await samples(LiveAnswer(Script(*[Delta("x")] * 60, DONE, pause_s=0.01), Request()))
+    got = await samples(
+        LiveAnswer(Script(*[Delta("x", tokens=(GeneratedToken(1),))] * 60, DONE, pause_s=0.01), Request())
+    )
     assert len(got) <= (loop.time() - start_s) * SAMPLE_HZ + 2
     assert len(got) >= 4  # it streams: not one lump at the end
 
 
 async def test_stop_closes_the_stream_and_keeps_what_was_read():
-    script = Script(*[Delta("x")] * 1000, DONE, pause_s=0.005)
+    script = Script(*[Delta("x", tokens=(GeneratedToken(1),))] * 1000, DONE, pause_s=0.005)
     answer = LiveAnswer(script, Request())
     async for _ in answer.samples():
         if answer.num_tokens >= 5:
@@ -107,9 +109,16 @@ async def test_waiting_says_how_far_the_prompt_is():
     assert got[0][0].text == "Reading the prompt · 512 of 2,000 tokens"
 
 
+async def test_waiting_says_that_a_prompt_comes_from_disk():
+    script = Script(Delta("A"), DONE, pause_s=0.2)
+    answer = LiveAnswer(script, Request())
+    script.running = (Running(answer.request.id, "restoring", 2000, 0, 0, 0.0, "chat"),)
+    assert (await samples(answer))[0][0].text == "Reading the prompt from disk"
+
+
 async def test_clearing_a_session_stops_its_answer():
     session = Session()
-    script = Script(*[Delta("x")] * 1000, DONE, pause_s=0.005)
+    script = Script(*[Delta("x", tokens=(GeneratedToken(1),))] * 1000, DONE, pause_s=0.005)
     session.answer = answer = LiveAnswer(script, Request())
     await asyncio.sleep(0.05)
     session.clear()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import mlx.core as mx
 import pytest
 from safetensors.numpy import load_file
 
-from engine.cache.disk import checksummed as sealed
+from engine.cache.disk import checksummed
+from engine.cache.disk.arrays import to_array
+from engine.cache.disk.backoff import Backoff
 from engine.cache.disk.store import DiskStore
 
 SCOPE, OTHER_SCOPE = "a" * 32, "b" * 32
@@ -42,13 +46,33 @@ def written(store: DiskStore) -> DiskStore:
     return store
 
 
+def load(store: DiskStore, group: str, key: str) -> tuple[dict[str, mx.array], dict[str, str]] | None:
+    """A file's arrays and facts, read and received as a restore does it."""
+    reading = store.read(group, key)
+    if reading is None:
+        return None
+    wait([reading.contents], timeout=10)
+    contents = store.receive(group, key, reading)
+    if contents is None:
+        return None
+    return {name: to_array(tensor) for name, tensor in contents.tensors.items()}, contents.facts
+
+
 def read(store: DiskStore, number: int, group: str = ROOT) -> int | None:
     """What `save` put there."""
-    found = store.load(group, key(number))
-    if found is None:
+    loaded = load(store, group, key(number))
+    if loaded is None:
         return None
-    (value,) = set(found[0]["x"].tolist())
+    (value,) = set(loaded[0]["x"].tolist())
     return int(value)
+
+
+def facts(store: DiskStore, number: int) -> dict[str, str] | None:
+    """The header of a file, read as a restore does it."""
+    headers = store.read_facts(ROOT, [key(number)])
+    wait([headers], timeout=10)
+    store.receive_facts(ROOT, [key(number)], headers)
+    return store.facts(ROOT, key(number))
 
 
 def files(folder: Path) -> list[Path]:
@@ -75,7 +99,7 @@ def open_store(folder: Path) -> Iterator[Open]:
     """open_store(max_bytes=, scope=, max_queue_bytes=) -> a store on the test's folder."""
     stores: list[DiskStore] = []
 
-    def make(scope: str = SCOPE, max_bytes: int = 1 << 30, **more: int) -> DiskStore:
+    def make(scope: str = SCOPE, max_bytes: int = 1 << 30, **more: Any) -> DiskStore:
         stores.append(DiskStore(folder, scope, max_bytes, **more))
         return stores[-1]
 
@@ -97,7 +121,7 @@ def test_arrays_come_back_as_they_were(dtype: str, open_store: Open) -> None:
     }
     store = open_store()
     assert store.save(ROOT, key(1), wanted, {"ids": "1,-2"})
-    found = written(store).load(ROOT, key(1))
+    found = load(written(store), ROOT, key(1))
     assert found is not None and found[1]["ids"] == "1,-2"
     assert {name: array.dtype for name, array in found[0].items()} == dict.fromkeys(wanted, kind)
     for name, array in wanted.items():
@@ -122,7 +146,7 @@ def test_a_restart_finds_everything(open_store: Open) -> None:
     num_bytes = written(first).stats().num_bytes
     second = open_store()
     assert [read(second, number) for number in range(6)] == [0, 1, 2, 3, 4, None]
-    assert second.facts(ROOT, key(3))["ids"] == "3"
+    assert (facts(second, 3) or {})["ids"] == "3"
     stats = second.stats()
     assert (stats.files, stats.blocks, stats.hits, stats.faults) == (5, 5, 5, 0)
     assert stats.num_bytes == num_bytes
@@ -153,7 +177,7 @@ DAMAGE = {
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
     "not there": lambda path: path.unlink(),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "of another scope": lambda path: sealed.write(path, {}, {"scope": OTHER_SCOPE, "ids": "1"}),
+    "of another scope": lambda path: checksummed.write(path, {}, {"scope": OTHER_SCOPE, "ids": "1"}),
 }
 
 
@@ -164,10 +188,10 @@ def test_a_damaged_file_is_a_miss(damage: Callable[[Path], Any], open_store: Ope
     save(store, 2)
     written(store)
     damage(folder / SCOPE / f"{ROOT}-{key(1)}.safetensors")
-    assert store.load(ROOT, key(1)) is None
+    assert load(store, ROOT, key(1)) is None
     assert not store.holds(ROOT, key(1)) and read(store, 2) == 2
     assert store.stats().faults == 1
-    store.facts(ROOT, key(1))
+    assert facts(store, 1) is None
 
 
 @pytest.mark.parametrize("damage", [damage_byte(0.5), cut_to(0.5)], ids=["bit", "cut"])
@@ -182,12 +206,12 @@ def test_sabotage_without_the_seal_a_damaged_file_is_read(
     open_store: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What `is_whole` is for: MLX itself reads a file with wrong bytes gladly."""
-    monkeypatch.setattr(sealed, "is_whole", lambda data: True)
+    monkeypatch.setattr(checksummed, "is_whole", lambda data: True)
     store = open_store()
     save(store, 1)
     written(store)
     damage_byte(0.7)(files(folder)[0])
-    found = store.load(ROOT, key(1))
+    found = load(store, ROOT, key(1))
     assert found is not None and set(found[0]["x"].tolist()) == {0, 1}
 
 
@@ -284,26 +308,203 @@ def test_files_of_others_are_left_alone(open_store: Open, folder: Path) -> None:
     assert all(path.stat().st_size == 9000 for path in theirs) and link.is_symlink()
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(), RuntimeError()])
-def test_a_full_disk_is_a_miss(
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class FailingDisk:
+    """os.replace that counts its calls, and raises `error` while there is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+        self.error = error
+        self.attempts = 0
+        self._replace = os.replace
+        monkeypatch.setattr(os, "replace", self)
+
+    def __call__(self, *names: Any) -> None:
+        self.attempts += 1
+        if self.error is not None:
+            raise self.error
+        self._replace(*names)
+
+
+ERRORS = [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only"), RuntimeError("x")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["full", "read-only", "other"])
+def test_a_disk_that_cannot_be_written_to_is_tried_again_after_a_pause(
     error: Exception, open_store: Open, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
+    clock = Clock()
+    store = open_store(clock=clock)
+    save(store, 1)
+    written(store)
+    disk = FailingDisk(monkeypatch, error)
+    assert save(store, 2), "nobody knows yet"
+    assert read(written(store), 2) is None and read(store, 1) == 1
+    assert store.stats().failing and store.stats().faults == 1
+    if isinstance(error, OSError):
+        assert len(files(folder)) == 1, "nothing half written is left"
+    for pause_s in (30, 60, 120):
+        attempts = disk.attempts
+        clock.now_s += pause_s - 1
+        accepted = sum(save(store, number) for number in range(2, 50))
+        assert (accepted, disk.attempts) == (0, attempts), "not at every eviction"
+        clock.now_s += 2
+        assert [save(store, number) for number in range(2, 5)] == [True, False, False], "one attempt"
+        written(store)
+        assert disk.attempts == attempts + 1
+    disk.error = None
+    clock.now_s += 241
+    assert save(store, 2) and read(written(store), 2) == 2 and not store.stats().failing
+    assert [save(store, number) for number in range(3, 6)] == [True] * 3
+    written(store)
+
+
+def test_sabotage_without_pauses_a_full_disk_is_tried_at_every_eviction(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(Backoff, "may_try", property(lambda self: True))
+    monkeypatch.setattr(DiskStore, "may_write", property(lambda self: True))
+    with pytest.raises(AssertionError, match="not at every eviction"):
+        test_a_disk_that_cannot_be_written_to_is_tried_again_after_a_pause(ERRORS[0], open_store, monkeypatch, folder)
+
+
+class SmallDisk:
+    """A disk of so many bytes under the folder: no room for more, whatever the folder's own limit is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, num_bytes: int, *, tells: bool = True) -> None:
+        self.folder, self.num_bytes = folder, num_bytes
+        self.full = 0
+        self._replace, self._usage = os.replace, shutil.disk_usage
+        monkeypatch.setattr(os, "replace", self.replace)
+        if tells:
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: self._usage(folder.parent)._replace(free=self.free()))
+
+    def free(self) -> int:
+        return self.num_bytes - sum(path.stat().st_size for path in files(self.folder) if path.suffix != ".part")
+
+    def replace(self, temporary: Path, path: Path) -> None:
+        if temporary.stat().st_size > self.free():
+            self.full += 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._replace(temporary, path)
+
+
+def test_old_files_make_room_for_new_ones_where_the_disk_is_smaller_than_the_limit(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    disk = SmallDisk(monkeypatch, folder, 5000)
+    store = open_store()
+    for number in range(12):
+        assert save(store, number)
+        written(store)
+    assert [read(store, number) for number in range(12)] == [None] * 8 + [8, 9, 10, 11]
+    assert disk.full == 0 and store.stats().evictions == 8
+
+
+def test_they_do_after_a_pause_where_only_the_failure_tells(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """A quota: the disk says that there is room, and there is none."""
+    clock = Clock()
+    disk = SmallDisk(monkeypatch, folder, 5000, tells=False)
+    store = open_store(clock=clock)
+    for number in range(6):
+        save(store, number)
+        written(store)
+    assert (disk.full, store.stats().files) == (1, 4)
+    clock.now_s += 31
+    assert save(store, 7) and read(written(store), 7) == 7
+    assert (disk.full, store.stats().files, store.stats().failing) == (1, 4, False)
+    assert read(store, 0) is None
+
+
+def compare(store: DiskStore, clock: Clock) -> None:
+    """An idle moment after a while, and the writer's look at the folder."""
+    clock.now_s += 31
+    store.idle()
+    deadline = time.monotonic() + 10
+    while store._scanning and time.monotonic() < deadline:
+        store.stats()
+        time.sleep(0.005)
+
+
+def test_the_figures_are_true_after_somebody_else_emptied_the_folder(open_store: Open, folder: Path) -> None:
+    clock = Clock()
+    store = open_store(clock=clock)
+    for number in range(4):
+        save(store, number)
+    written(store)
+    compare(store, clock)
+    assert store.stats().files == 4, "they are there"
+    shutil.rmtree(folder)
+    compare(store, clock)
+    stats = store.stats()
+    assert (stats.files, stats.blocks, stats.num_bytes, stats.faults) == (0, 0, 0, 0)
+    assert save(store, 2) and read(written(store), 2) == 2, "and it is written again"
+    gone(store, folder)
+
+
+def test_what_another_server_wrote_and_deleted_is_counted(open_store: Open, folder: Path) -> None:
+    clock = Clock()
+    one, other = open_store(clock=clock), open_store()
+    for number in range(3):
+        save(other, number)
+    save(one, 7)
+    written(one)
+    written(other)
+    compare(one, clock)
+    assert one.stats().files == 4 and read(one, 1) == 1
+    one.drop(ROOT, key(1))
+    gone(one, folder)
+    other.drop(ROOT, key(2))
+    written(other)
+    while (folder / SCOPE / f"{ROOT}-{key(2)}.safetensors").exists():
+        time.sleep(0.01)
+    compare(one, clock)
+    gone(one, folder)
+
+
+def test_a_file_that_was_dropped_during_a_look_at_the_folder_stays_dropped(open_store: Open, folder: Path) -> None:
+    clock = Clock()
+    store = open_store(clock=clock)
+    save(store, 1)
+    written(store)
+    clock.now_s += 31
+    store.idle()
+    store.drop(ROOT, key(1))
+    compare(store, clock)
+    assert store.stats().files == 0
+    gone(store, folder)
+
+
+def test_what_says_nothing_about_a_file_does_not_delete_it(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptors left, no memory left: the file is as good as before."""
     store = open_store()
     save(store, 1)
     written(store)
+    for error in (OSError(errno.EMFILE, "Too many open files"), MemoryError()):
+        with monkeypatch.context() as patched:
+            patched.setattr(checksummed, "is_whole", Raises(error))
+            assert read(store, 1) is None
+    assert store.stats().faults == 2 and read(store, 1) == 1
 
-    def full(*_: Any) -> None:
-        raise error
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", full)
-        assert save(store, 2), "nobody knows yet"
-        assert read(written(store), 2) is None and read(store, 1) == 1
-        assert store.failing and store.stats().faults == 1
-    if isinstance(error, OSError):
-        assert len(files(folder)) == 1, "nothing half written is left"
-    assert save(store, 2) and read(written(store), 2) == 2
-    assert not store.failing
+class Raises:
+    """A function that raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise self.error
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -316,13 +517,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_a_stuck_writer_holds_up_nobody(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = threading.Event()
-    write = sealed.write
+    write = checksummed.write
 
     def stuck(*args: Any) -> None:
         assert disk.wait(30)
         write(*args)
 
-    monkeypatch.setattr(sealed, "write", stuck)
+    monkeypatch.setattr(checksummed, "write", stuck)
     store = open_store(max_queue_bytes=5000)
     started = time.monotonic()
     taken = [save(store, number) for number in range(100)]
@@ -332,7 +533,9 @@ def test_a_stuck_writer_holds_up_nobody(open_store: Open, monkeypatch: pytest.Mo
     assert time.monotonic() - started < 5
     assert store.stats().pending == 4
     disk.set()
-    assert [read(written(store), number) for number in range(5)] == [0, 1, 2, 3, None]
+    written(store)
+    again = open_store()
+    assert [read(again, number) for number in range(5)] == [0, 1, 2, 3, None]
 
 
 def test_a_tree_is_dropped_with_its_root(open_store: Open, folder: Path) -> None:

@@ -18,13 +18,14 @@ import pytest
 from mlx_vlm.models.cache import RotatingKVCache
 
 from engine.cache import tensors
-from engine.cache.blocks import BlockPool, Slot, block_hash
-from engine.cache.disk import checksummed as sealed
-from engine.cache.disk import tier
+from engine.cache.blocks import BlockPool, Slot
+from engine.cache.disk import checksummed, tier
+from engine.cache.disk.restore import BlockRestore
 from engine.cache.disk.store import DiskStore
 from engine.cache.disk.tier import DiskTier
 from engine.cache.features import FeatureStore
 from engine.cache.snapshots import SnapshotStore, snapshot_key
+from engine.cache.table import block_hash
 from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.types import Request
@@ -219,7 +220,7 @@ async def test_damaged_files_cost_a_miss(
 async def test_sabotage_unchecked_files_give_wrong_answers(
     tiny_model: Any, tmp_path: Path, cold: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealed, "is_whole", lambda data: True)
+    monkeypatch.setattr(checksummed, "is_whole", lambda data: True)
     model = tiny_model("qwen3_vl")
     await session(model, on_disk(tmp_path), REQUESTS[:1])
     for path in tmp_path.rglob("*.safetensors"):
@@ -263,7 +264,7 @@ async def test_a_stuck_disk_holds_up_neither_answers_nor_the_end(
     tiny_model: Any, tmp_path: Path, cold: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = threading.Event()
-    monkeypatch.setattr(sealed, "write", lambda *_: disk.wait(60))
+    monkeypatch.setattr(checksummed, "write", lambda *_: disk.wait(60))
     monkeypatch.setattr(tier, "STOP_S", 0.2)
     async with running(tiny_model("qwen3_vl"), on_disk(tmp_path, max_blocks=5)) as engine:
         assert texts(await answers(engine, REQUESTS)) == cold
@@ -299,11 +300,21 @@ class Books:
     def check_prompt(self, scope: int, ids: list[int]) -> int:
         """What a prompt would be served is its own tokens' KV. Returns how many of them came from disk."""
         root = self.pool.root(str(scope))
-        restored = self.tier.restore(root, ids)
+        restore = self.tier.restore_blocks(root, ids)
+        hashes = finish(restore)
         match = self.pool.match(root, ids)
         found = [pair for block, n in match.used for pair in _flat(block.payload, n)]
         assert found == [(i, 1000 * scope + at) for at, i in enumerate(ids[: match.num_tokens])]
-        return sum(n for block, n in match.used if block.hash in restored)
+        if restore is not None:
+            restore.close()
+        return sum(n for block, n in match.used if block.hash in hashes)
+
+
+def finish(restore: BlockRestore | None) -> set[bytes]:
+    """Take all turns of a restore. Returns the hashes of what it brought."""
+    while restore is not None and not restore.turn():
+        time.sleep(0.0005)
+    return set() if restore is None else restore.hashes
 
 
 def _flat(held: tensors.Payload, num_tokens: int) -> list[tuple[int, int]]:
@@ -372,16 +383,21 @@ def test_whole_files_with_something_else_in_them(tmp_path: Path) -> None:
     while books.disk.wait(10.0):
         """One more file is finished."""
     assert books.disk.stats().files == 3
-    assert books.tier.restore(root, ids) == frozenset() and books.tier.restore_snapshot(root, ids) == 0
-    assert books.tier._load_features(bytes.fromhex(key)) is None
+    assert finish(books.tier.restore_blocks(root, ids)) == set()
+    snapshots = books.tier.restore_snapshot(root, ids)
+    assert snapshots is not None
+    while not snapshots.turn():
+        time.sleep(0.0005)
+    assert snapshots.layers is None and snapshots.num_tokens == 0
+    assert books.tier._features.get(bytes.fromhex(key)) is None
     assert books.disk.stats().files == 0
     books.tier.close()
 
 
 def test_a_writer_with_little_room_keeps_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks are evicted tail first; what is not written of a chain must be its tail, or nothing of it is of use."""
-    disk, write = threading.Event(), sealed.write
-    monkeypatch.setattr(sealed, "write", lambda *args: disk.wait(30) and write(*args))
+    disk, write = threading.Event(), checksummed.write
+    monkeypatch.setattr(checksummed, "write", lambda *args: disk.wait(30) and write(*args))
     ids = list(range(40))
     books = Books(tmp_path, max_queue_bytes=1300)
     books.store(0, ids)

@@ -1,0 +1,287 @@
+"""Connections that say nothing, trickle or read nothing: they end after a while, and never keep others out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from engine.api.connections import Connections, accept_at_once, most_connections
+from engine.api.server import settings
+from engine.config import ServerConfig
+from engine.errors import BadRequest
+from tests.conftest import ROOT
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = b"x" * 32_000_000
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """/slow answers after a second and a half, /large with what no socket buffer holds, all else at once."""
+    import asyncio
+
+    if scope["type"] != "http":
+        return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(1.5)
+    body = LARGE if scope["path"] == "/large" else b"hello"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Small:
+    """The app behind our connections, with limits of a fraction of a second."""
+
+    def __init__(self, most: int = 4) -> None:
+        import uvicorn
+
+        self.connections = Connections(most, head_s=0.5, send_s=0.5)
+        config = settings(app, ServerConfig())
+        config.http = self.connections.protocol  # type: ignore[assignment]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self._listener.getsockname()
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def open(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=10)
+
+    @property
+    def num_open(self) -> int:
+        return len(self._server.server_state.connections)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+
+
+@pytest.fixture
+def small() -> Iterator[Small]:
+    server = Small()
+    yield server
+    server.stop()
+
+
+def ends_after(connection: socket.socket) -> float:
+    """Seconds until the other side closes; what it sends meanwhile is read."""
+    began_s = time.monotonic()
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(65536):
+            pass
+    return time.monotonic() - began_s
+
+
+def test_a_silent_connection_is_closed_after_its_time(small: Small) -> None:
+    with small.open() as silent:
+        assert 0.3 < ends_after(silent) < 5
+
+
+def test_a_head_that_trickles_is_no_sign_of_life(small: Small) -> None:
+    with small.open() as slow:
+        began_s = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            slow.settimeout(0.05)
+            for byte in GET * 4:
+                if byte in b"\r\n":
+                    continue  # the head never ends
+                slow.send(bytes([byte]))
+                with contextlib.suppress(TimeoutError):
+                    if not slow.recv(1):
+                        break
+        assert time.monotonic() - began_s < 4, "it went on to be read"
+
+
+def test_the_next_request_may_not_trickle_either(small: Small) -> None:
+    with small.open() as kept:
+        kept.sendall(GET)
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        kept.sendall(b"GET / HT")
+        assert ends_after(kept) < 5
+
+
+def test_one_that_waits_gives_its_place_to_a_new_one(small: Small) -> None:
+    silent = [small.open() for _ in range(4)]
+    time.sleep(0.1)
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello"
+    assert small.num_open <= 4
+    assert ends_after(silent[0]) < 0.3, "the oldest is closed at once"
+    for connection in silent:
+        connection.close()
+
+
+def test_when_all_are_busy_a_new_one_is_told_so(small: Small) -> None:
+    busy = [small.open() for _ in range(4)]
+    for connection in busy:
+        connection.sendall(GET.replace(b"/ ", b"/slow "))
+    time.sleep(0.2)
+    with small.open() as late:
+        answer = late.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503") and b"too_many_connections" in answer and b"Retry-After" in answer
+    for connection in busy:  # longer than the limit of silence, for they wait for us
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.close()
+
+
+def test_a_client_that_reads_nothing_is_dropped(small: Small) -> None:
+    with small.open() as deaf, small.open() as good:
+        deaf.sendall(GET.replace(b"/ ", b"/large "))
+        good.sendall(GET.replace(b"/ ", b"/large "))
+        num_bytes = 0
+        while num_bytes < len(LARGE):
+            num_bytes += len(good.recv(1 << 20))
+        time.sleep(1.5)
+        with contextlib.suppress(ConnectionResetError):
+            rest = sum(len(piece) for piece in iter(lambda: deaf.recv(1 << 20), b""))
+            assert rest < len(LARGE), "it was waited for"
+
+
+def test_how_many() -> None:
+    assert most_connections(None, 2048) == 1024 and most_connections(7, 2048) == 7
+    assert most_connections(None, 4) >= 8, "an operator's tiny limit leaves some"
+    with pytest.raises(BadRequest, match=r"--max-connections 1025 .* 2048 files"):
+        most_connections(1025, 2048)
+    for num_files in (64, 256, 1024, 65_536):  # two turns of the loop's accepts beside all places
+        assert most_connections(None, num_files) + 3 * accept_at_once(num_files) <= num_files
+
+
+FILES = 240
+"""What the servers below may open: the operator's limit, lower than what mlx-lm sets."""
+
+
+LIMITED = f'ulimit -Hn {FILES}; ulimit -Sn {FILES - 40}; exec "$0" "$@"'
+
+
+class Flooded:
+    """A command under a low limit of open files, as an operator would start it."""
+
+    def __init__(self, module: str, folder: Path, *options: str) -> None:
+        self.log = folder / "stderr"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["/bin/sh", "-c", LIMITED, sys.executable, "-m", module, "--port", "0", "--model", "demo", *options],
+                cwd=ROOT,
+                env={k: v for k, v in os.environ.items() if not k.startswith("GRADIO")} | {"PYTHONUNBUFFERED": "1"},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.url, self.port = "", 0
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if port := re.search(r"API:.*:(\d+)/v1", line):
+                self.url, self.port = f"http://127.0.0.1:{port[1]}", int(port[1])
+            if line.startswith("Model:"):
+                break
+        assert self.url, self.log.read_text()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture(scope="module", params=["engine", "workbench.app"], ids=["serve", "page"])
+def flooded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
+    """The server after 600 silent connections, which stay open on the client's side."""
+    options = ["--no-browser"] if request.param == "workbench.app" else []
+    server = Flooded(request.param, tmp_path_factory.mktemp("flood"), *options)
+    silent = []
+    for _ in range(600):
+        silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+    yield server
+    for connection in silent:
+        connection.close()
+    server.stop()
+
+
+def test_a_flood_of_silent_connections_keeps_nobody_out(flooded: Flooded) -> None:
+    """The first picture of this server comes in the middle of it: nothing is left to import or to open."""
+    from tests import pictures
+
+    assert httpx.get(f"{flooded.url}/health", timeout=30).json()["status"] == "ok"
+    assert psutil.Process(flooded.process.pid).num_fds() < FILES - 20
+    content = [{"type": "image_url", "image_url": {"url": pictures.picture_url()}}, {"type": "text", "text": "?"}]
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 4}
+    answer = httpx.post(f"{flooded.url}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert httpx.get(f"{flooded.url}/", timeout=30).status_code == 200
+
+
+def test_a_flood_fills_no_log(flooded: Flooded) -> None:
+    assert len(flooded.log.read_bytes()) < 8_000, flooded.log.read_text()[:8000]
+
+
+def test_the_operators_limit_of_open_files_stays(flooded: Flooded) -> None:
+    """Raised to what the operator allows, and not a file further: mlx-lm sets (2048, 4096) when it is imported."""
+    assert psutil.Process(flooded.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (FILES, FILES)
+
+
+def test_the_parts_of_memory_sum_to_the_process(flooded: Flooded) -> None:
+    time.sleep(1.5)  # a snapshot of its rest
+    memory = httpx.get(f"{flooded.url}/health", timeout=30).json()["memory"]
+    resident = psutil.Process(flooded.process.pid).memory_info().rss
+    assert sum(memory["parts"].values()) == memory["used_bytes"] == memory["process_bytes"]
+    assert abs(memory["used_bytes"] - resident) < 0.05 * resident
+    assert memory["parts"]["weights_bytes"] > 5_000_000 and memory["parts"]["features_bytes"] > 0
+    assert memory["parts"]["media_bytes"] > 0 and all(size >= 0 for size in memory["parts"].values())
+
+
+BROKEN = """
+import sys
+from engine.models.adapter import Adapter
+from engine import cli
+def fail(self, *args, **kwargs): raise MemoryError("no room")
+import engine.runtime.worker as worker
+worker.Worker.turn = fail
+sys.exit(cli.main(["serve", "--port", "0", *sys.argv[1:]]))
+"""
+
+
+def broken(*options: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BROKEN, *options],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    process.stdout.readline()
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.post(f"{url}/chat/completions", json=body, timeout=60)
+    return process, url.removesuffix("/v1")
+
+
+@pytest.mark.parametrize("exits", [True, False])
+def test_a_supervisor_learns_that_the_engine_is_gone(exits: bool) -> None:
+    process, url = broken(*(["--exit-on-failure"] if exits else []))
+    try:
+        if exits:
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == 1 and "The engine has failed" in said and "no room" in said
+        else:
+            time.sleep(3)
+            health = httpx.get(f"{url}/health", timeout=10)
+            assert health.status_code == 503 and process.poll() is None
+            assert health.json()["status"] == "failed" and "no room" in health.json()["error"]
+    finally:
+        process.kill()
+        process.communicate()
