@@ -59,6 +59,14 @@ def media_limits(text: str) -> dict[str, int]:
     return limits
 
 
+def host(text: str) -> str:
+    """The name of a host in lower case. Refuses a URL, a port or a wildcard, which no host equals."""
+    name = text.strip().lower()
+    if not re.fullmatch(r"[^\s/:*,@]+|\[[0-9a-f:.]+\]", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, like upload.wikimedia.org")
+    return name.strip("[]")
+
+
 def file_to_write(text: str) -> Path:
     """A file in a folder that exists, so that a long run does not fail at its end."""
     path = Path(text).expanduser()

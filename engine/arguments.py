@@ -14,6 +14,7 @@ from engine.argument_types import (
     at_least_zero,
     count,
     folder,
+    host,
     media_limits,
     more_than_zero,
     new_folder,
@@ -121,6 +122,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             max_audios=args.limit_mm_per_prompt.get("audio"),
             media_root=args.media_root,
             allow_private_urls=args.allow_private_urls,
+            allowed_media_domains=tuple(args.allowed_media_domains),
         ),
         cache=CacheConfig(
             enabled=args.prefix_cache,
@@ -316,6 +318,15 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-private-urls",
         action="store_true",
         help="fetch media from private, loopback and link-local addresses too",
+    )
+    group.add_argument(
+        "--allowed-media-domains",
+        metavar="HOST",
+        nargs="+",
+        action="extend",
+        type=host,
+        default=[],
+        help="fetch media from these hosts only, redirects included (default: from any)",
     )
     group.add_argument(
         "--limit-mm-per-prompt",

@@ -30,9 +30,11 @@ class MediaLimits:
     fetch_timeout_s, decode_timeout_s: of one medium, from the moment its work begins. queue_timeout_s: how long it may
     wait for that moment, before 429.
     decode_memory_bytes: address space of the process that decodes clips. max_request_bytes: all media of a request.
+    max_pages: of one document.
     max_waiting: media of all requests that may wait to be fetched and decoded, before 429.
     media_root: folder under which API requests may name local files; None refuses all of them.
     allow_private_urls: fetch from private, loopback and link-local addresses too.
+    allowed_media_domains: the only hosts that media are fetched from, redirects included; () allows all.
     """
 
     max_bytes: int = 64 * 1024 * 1024
@@ -40,6 +42,7 @@ class MediaLimits:
     max_seconds: float = 4 * 3600.0
     max_sound_s: float = 1800.0
     max_frames: int = 768
+    max_pages: int = 100
     max_images: int | None = None
     max_videos: int | None = None
     max_audios: int | None = None
@@ -51,6 +54,7 @@ class MediaLimits:
     max_waiting: int = 1024
     media_root: Path | None = None
     allow_private_urls: bool = False
+    allowed_media_domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

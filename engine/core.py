@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import BadMedia, EngineError, Internal, Unavailable
+from engine.errors import BadMedia, EngineError, Internal, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.checks import check, is_long_text
@@ -44,7 +44,7 @@ from engine.runtime.commands import (
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.sequence import Sequence
 from engine.runtime.thread import EngineThread
-from engine.runtime.tickets import Places, TicketOffice
+from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
@@ -60,6 +60,7 @@ from engine.types import (
 )
 
 if TYPE_CHECKING:
+    from engine.types.media import Media
     from engine.types.prompt import Prompt
 
 log = logging.getLogger(__name__)
@@ -151,21 +152,30 @@ class Engine:
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        with self._tickets.take() as ticket:
-            ticket.expect(self._media.expected_sizes(request))
+        post = _poster(events)
+
+        async def submit(*, need_pixels: bool) -> Sequence:
+            loaded, media = await self._load(request, card, ticket, need_pixels=need_pixels)
             sequence = Sequence(
-                request=request,
-                post=_poster(events),
+                request=loaded,
+                post=post,
                 accepted_s=accepted_s,
-                media=await self._media.load(request, ticket),
-                prepared_prompt=await self._prepare_text(request, must_fit=True),
+                media=media,
+                prepared_prompt=await self._prepare_text(loaded, must_fit=True),
                 submitted_s=time.perf_counter(),
             )
             self._runtime.tell(Submit(sequence))
+            return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
+
+        with self._tickets.take() as ticket:
+            sequence = await submit(need_pixels=False)
             finished = False
             try:
                 while not finished:
                     event = await events.get()
+                    if isinstance(event, PixelsMissing):
+                        sequence = await submit(need_pixels=True)
+                        continue
                     ticket.release_media()
                     finished = isinstance(event, Done | EngineError)
                     if finished:
@@ -192,6 +202,29 @@ class Engine:
                 deltas.append(event)
         raise Internal("An answer ended without its last event.")
 
+    async def _load(
+        self, request: Request, card: ModelCard, ticket: Ticket, *, is_look: bool = False, need_pixels: bool = False
+    ) -> tuple[Request, tuple[Media, ...]]:
+        """The media, and the request as it is then: documents have become pictures and texts, pictures that move clips.
+
+        What a document becomes is counted against the limits as if it had been sent so. need_pixels: False where those
+        of media that were sent before may do without; then the engine thread may say PixelsMissing.
+        """
+        from engine.media.document import with_kinds
+
+        ticket.expect(self._media.expected_sizes(request))
+        opened = await self._media.open_documents(request, ticket)
+        if opened is not request:
+            check(opened, card, self.config.media)
+            ticket.release_media()
+            ticket.expect(self._media.expected_sizes(opened))
+        need_pixels = need_pixels or not card.keeps_grids
+        media = await self._media.load(opened, ticket, is_look=is_look, takes_clips=card.video, need_pixels=need_pixels)
+        loaded = with_kinds(opened, media)
+        if loaded is not opened:
+            check(loaded, card, self.config.media)
+        return loaded, media
+
     def media_bytes(self) -> int:
         """Decoded media that are kept for the next question about them, in bytes. Any thread."""
         return self._media.kept_bytes
@@ -210,10 +243,13 @@ class Engine:
         card = await self.ready()
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
-            ticket.expect(self._media.expected_sizes(request))
-            media = await self._media.load(request, ticket, is_look=True)
-            prompt = await self._prepare_text(request, must_fit=False)
-            found: Preflight = await self._ask(lambda reply: PreflightCommand(request, media, reply, prompt))
+            loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=pictures)
+            prompt = await self._prepare_text(loaded, must_fit=False)
+            try:
+                found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+            except PixelsMissing:
+                loaded, media = await self._load(request, card, ticket, is_look=True, need_pixels=True)
+                found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             if not pictures:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))

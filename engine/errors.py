@@ -11,6 +11,7 @@
     ├── SlowUpload                    408    slow_upload
     ├── TooLarge                      413    request_too_large
     ├── Busy                          429    queue_full / the given code   (retry_after_s)
+    ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
     ├── Internal                      500    internal_error
     └── Unavailable                   503    model_not_ready / model_load_failed
 
@@ -114,6 +115,12 @@ class Busy(EngineError):
     def __init__(self, message: str, *, retry_after_s: int = 1, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+
+
+class PixelsMissing(EngineError):
+    """Media that came as facts alone have to be read after all: the engine decodes them and asks again."""
+
+    code = "pixels_missing"
 
 
 class Internal(EngineError):

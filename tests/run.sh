@@ -15,10 +15,12 @@ have_browser() {
     || [ -d "/Applications/Google Chrome.app" ] || [ -d "/Applications/Chromium.app" ]
 }
 
-# Linux: Debian's Chromium, OpenBLAS for MLX on the CPU (opencv-python's own serves where it is missing), Node.js.
-if have apt-get && ! { have_browser && have npm; }; then
+# Linux: Debian's Chromium, OpenBLAS for MLX on the CPU (opencv-python's own serves where it is missing), Node.js, and
+# FFmpeg's program, which writes one clip (Theora) that the library's wheel cannot; its test is skipped without it.
+if have apt-get && ! { have_browser && have npm && have ffmpeg; }; then
   as_root apt-get update -qq
   have_browser || as_root apt-get install -y -qq chromium libopenblas0-pthread
+  have ffmpeg || as_root apt-get install -y -qq --no-install-recommends ffmpeg
   have npm || as_root apt-get install -y -qq --no-install-recommends nodejs npm
 fi
 have npm || { echo "tests/run.sh: Node.js 18.18 or newer is missing; install it (on a Mac: brew install node)." >&2; exit 1; }

@@ -24,9 +24,9 @@ from tests.endless import endless_request
 
 OPTIONS = """
 --host --port --api-key --media-root --allow-private-urls --max-tokens --max-model-len --temperature --top-p --top-k
---min-p --served-model-name --text-only --trust-remote-code --revision --max-num-seqs --prefill-step-size --max-queue
---root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames --cache-dir --cache-disk-gb
---max-waiting-media-mb
+--allowed-media-domains --min-p --served-model-name --text-only --trust-remote-code --revision --max-num-seqs
+--prefill-step-size --max-queue --root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames
+--cache-dir --cache-disk-gb --max-waiting-media-mb
 """
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = [sys.executable, "-m", "engine"]
@@ -135,7 +135,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
         f"--prefill-step-size 64 --max-queue 5 --media-root {tmp_path} --allow-private-urls --video-fps 1.5 "
         "--video-max-frames 12 --host ::1 --port 1 --api-key bob=s3cret --api-key plain== "
         "--root-path /x/ --max-upload-mb 2 "
-        "--allowed-host box"
+        "--allowed-host box --allowed-media-domains A.org b.example"
     )
     engine, server = parsed(*line.split())
     model, media, sampling = engine.model, engine.media, engine.sampling
@@ -146,6 +146,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
     assert (engine.prefill_chunk_tokens, engine.max_queue) == (64, 5)
     assert engine.max_waiting_media_bytes == 3 * 1024 * 1024
     assert media.media_root == tmp_path.resolve() and media.allow_private_urls
+    assert media.allowed_media_domains == ("a.org", "b.example")
     assert (engine.frames.fps, engine.frames.max_frames) == (1.5, 12)
     assert (server.host, server.port, server.root_path, server.allowed_hosts) == ("::1", 1, "/x", ("box",))
     assert server.api_keys == (("bob", "s3cret"), ("user2", "plain==")) and server.max_upload_bytes == 2 * 1024 * 1024
@@ -171,6 +172,7 @@ def test_ways_to_say_serve(line: str) -> None:
         ("--port 99999", "at most 65535"),
         ("--media-root /no/such/folder", "no folder"),
         ("--log-level loud", "invalid choice"),
+        ("--allowed-media-domains https://a.org", "not the name of a host"),
         (f"--cache-dir {__file__}", "is a file"),
         ("--cache-disk-gb 0", "more than 0"),
         ('--kv-transfer-config {"kv_connector":"LMCacheConnectorV1"}', "use --cache-dir"),

@@ -157,6 +157,7 @@ def receipt_json(receipt: MediaReceipt) -> Json:
     """What happened to one medium. Sizes are [width, height] in pixels, times and duration in seconds."""
     return {
         "kind": receipt.kind,
+        "param": receipt.param,
         "bytes": receipt.num_bytes,
         "decoded": list(receipt.decoded_px),
         "seen": list(receipt.seen_px),
@@ -169,4 +170,5 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "resize_ms": round(receipt.resize_ms, 3),
         "encode_ms": round(receipt.encode_ms, 3),
         "features": asdict(receipt.features) if receipt.features else None,
+        "notes": list(receipt.notes),
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from engine.access.visibility import Caller
-from engine.api.parts import check_stretch, read_part
+from engine.api.parts import MEDIA_TYPES, check_stretch, read_part
 from engine.api.schemas import (
     MAX_STOP_CHARS,
     MAX_STOPS,
@@ -25,6 +25,8 @@ from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 TOOL_ROLES = ("tool", "function")
+MEDIA_FIELDS = (*MEDIA_TYPES, "images", "videos", "audios", "files", "attachments", "media")
+"""Beside a message's content, as in Ollama's API: to drop them would give a fluent answer about nothing."""
 TEMPLATE_OWN = frozenset(
     (
         "self",
@@ -97,6 +99,10 @@ def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
     role = _role(raw.get("role"), f"{param}.role")
     if raw.get("tool_calls") or raw.get("function_call"):
         raise BadRequest(f"{param}.tool_calls: tools are not supported yet.", param=f"{param}.tool_calls")
+    for name in MEDIA_FIELDS:
+        if raw.get(name):
+            why = 'media are parts of content, e.g. {"type": "image_url", "image_url": {"url": ...}}'
+            raise BadRequest(f"{param}.{name}: not read here; {why}.", param=f"{param}.{name}")
     content, param = raw.get("content"), f"{param}.content"
     if isinstance(content, str):
         return Message(role, (Part("text", text=content, param=param),))
@@ -104,7 +110,7 @@ def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
         return Message(role, ())
     if not isinstance(content, list):
         raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
-    return Message(role, tuple(read_part(part, role, f"{param}[{i}]", limits) for i, part in enumerate(content)))
+    return Message(role, tuple(read_part(part, f"{param}[{i}]", limits) for i, part in enumerate(content)))
 
 
 def _role(role: Any, param: str) -> Role:

@@ -5,22 +5,26 @@
 {"type": "video", "video": [frame, frame, ...]}                       a clip as a list of pictures
 {"type": "image", "url" | "path" | "base64": ...}                     transformers
 {"type": "input_audio", "input_audio": {"data": ..., "format": ...}}  OpenAI
+{"type": "file", "file": {"file_data": ..., "filename": ...}}         OpenAI; a PDF or a text
+
+Options stand in the part or in the object with the URL. One that is not known is an error, never ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, FiniteFloat, StrictInt, ValidationError
+from pydantic import BaseModel, FiniteFloat, StrictBool, StrictInt, ValidationError
 from pydantic.fields import Field
 
 from engine.api.references import reference
 from engine.api.schemas import explain
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import Detail, FrameSampling, Kind, Part, Role
+from engine.types import Detail, FrameSampling, Kind, PageChoice, Part
 
 MEDIA_TYPES: dict[str, Kind] = {
     "image_url": "image",
@@ -30,21 +34,39 @@ MEDIA_TYPES: dict[str, Kind] = {
     "audio_url": "audio",
     "audio": "audio",
     "input_audio": "audio",
+    "file": "document",
 }
 FrameSettings = TypeVar("FrameSettings", bound=BaseModel)
 PART_TYPES = ("text", *MEDIA_TYPES)
+CACHE_HINTS = ("uuid", "cache_control")
+"""vLLM's and Anthropic's: what they ask for is done anyway, as media are known by their content."""
 DETAILS: dict[Any, Detail] = {None: "auto", "auto": "auto", "low": "low", "high": "high", "original": "high"}
+PAGES = re.compile(r"\s*\d{1,6}\s*(-\s*\d{1,6}\s*)?(,\s*\d{1,6}\s*(-\s*\d{1,6}\s*)?){0,99}")
 FRAMES_URL = "data:video/jpeg;base64,"
 """vLLM's clients send a clip as JPEG frames behind this, parted by commas."""
 
 
 class ImageSettings(BaseModel):
+    """animated: whether an animated picture goes in as a clip; None: where the model takes clips."""
+
+    max_pixels: StrictInt | None = Field(None, ge=1)
+    animated: StrictBool | None = None
+
+
+class FileSettings(BaseModel):
+    """Of a document. pages: "1-3,7", all if left out; text: the text behind each page too; max_pixels: of one page."""
+
+    filename: str = ""
+    pages: str = ""
+    text: StrictBool = False
     max_pixels: StrictInt | None = Field(None, ge=1)
 
 
 class ClipSettings(BaseModel):
-    """Of one clip, in the words of Qwen's tools; total_pixels is what the request calls video_max_pixels."""
+    """Of one clip, in the words of Qwen's tools; total_pixels is what the request calls video_max_pixels. nframes: so
+    many frames, instead of a rate and its bounds."""
 
+    nframes: StrictInt | None = Field(None, ge=1)
     fps: FiniteFloat | None = Field(None, gt=0)
     min_frames: StrictInt | None = Field(None, ge=1)
     max_frames: StrictInt | None = Field(None, ge=1)
@@ -53,7 +75,15 @@ class ClipSettings(BaseModel):
     total_pixels: StrictInt | None = Field(None, ge=1)
 
 
-def read_part(raw: Any, role: Role, param: str, limits: MediaLimits) -> Part:
+OPTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("image_url", "image"), ("detail", *ImageSettings.model_fields)),
+    **dict.fromkeys(("video_url", "video"), ("max_pixels", *ClipSettings.model_fields)),
+    **dict.fromkeys(("audio_url", "audio", "input_audio"), ()),
+    "file": ("file_data", "file_url", *FileSettings.model_fields),
+}
+
+
+def read_part(raw: Any, param: str, limits: MediaLimits) -> Part:
     """raw: the JSON of the part; param: where it stands."""
     if not isinstance(raw, dict):
         raise BadRequest(f"{param}: it must be an object with a type.", param=param)
@@ -65,11 +95,30 @@ def read_part(raw: Any, role: Role, param: str, limits: MediaLimits) -> Part:
         return Part("text", text=text, param=f"{param}.text")
     if kind not in MEDIA_TYPES:
         raise BadRequest(f"{param}.type: it must be one of {', '.join(PART_TYPES)}.", param=f"{param}.type")
-    if role != "user":
-        raise BadRequest(f"{param}: pictures, clips and sound belong in messages of role user.", param=param)
+    _refuse_unknown(raw, ("type", *_source(raw, kind), *(OPTIONS[kind] if kind != "file" else ())), param, kind)
     if kind == "input_audio":
         return _sound(raw.get(kind), f"{param}.{kind}")
+    if kind == "file":
+        return _file(raw, param, limits)
     return _medium(raw, kind, param, limits)
+
+
+def _source(raw: dict[str, Any], kind: str) -> tuple[str, ...]:
+    """The field that says where the medium is: the one with the part's name, or else one of transformers'."""
+    return (kind,) if kind in raw or kind in ("input_audio", "file") else (kind, "url", "path", "base64")
+
+
+def _refuse_unknown(fields: dict[str, Any], known: Sequence[str], param: str, kind: str) -> None:
+    """Raise BadRequest for the first field that nobody here would read."""
+    for name, value in fields.items():
+        if name not in known and name not in CACHE_HINTS and value is not None:
+            where = f"{param}.{name}"
+            options = ", ".join(name for name in known if name not in ("type", kind))
+            raise BadRequest(
+                f"{where}: not known here{f'; this part takes {options}' if options else ''}.",
+                param=where,
+                code="unknown_parameter",
+            )
 
 
 def _medium(raw: dict[str, Any], name: str, param: str, limits: MediaLimits) -> Part:
@@ -77,6 +126,7 @@ def _medium(raw: dict[str, Any], name: str, param: str, limits: MediaLimits) -> 
     value, where = _value(raw, name, param)
     fields = {**raw, **value} if isinstance(value, dict) else raw
     if isinstance(value, dict):
+        _refuse_unknown(value, ("url", *OPTIONS[name]), where, name)
         value, where = value.get("url"), f"{where}.url"
     if kind == "video" and isinstance(value, str) and value[: len(FRAMES_URL)].lower() == FRAMES_URL:
         value = [f"data:image/jpeg;base64,{frame}" for frame in value[len(FRAMES_URL) :].split(",")]
@@ -86,7 +136,8 @@ def _medium(raw: dict[str, Any], name: str, param: str, limits: MediaLimits) -> 
         part = _reference(kind, value, where, limits)
     if kind == "image":
         detail = _detail(fields.get("detail"), f"{param}.{name}.detail")
-        return replace(part, detail=detail, max_pixels=_settings(ImageSettings, fields, param).max_pixels)
+        said = _settings(ImageSettings, fields, param)
+        return replace(part, detail=detail, max_pixels=said.max_pixels, animated=said.animated)
     return replace(part, frames=_sampling(fields, param, is_list=bool(part.parts))) if kind == "video" else part
 
 
@@ -116,12 +167,39 @@ def _frames(values: list[Any], param: str, limits: MediaLimits) -> Iterator[Part
         raise BadRequest(f"{param}: {allowed}.", param=param)
     for i, value in enumerate(values):
         if isinstance(value, dict):
+            _refuse_unknown(value, ("url",), f"{param}[{i}]", "")
             yield _reference("image", value.get("url"), f"{param}[{i}].url", limits)
         else:
             yield _reference("image", value, f"{param}[{i}]", limits)
 
 
+def _file(raw: dict[str, Any], param: str, limits: MediaLimits) -> Part:
+    """A document: its data, as a data: URL or bare base64, or a URL or path as for any medium."""
+    value, param = raw.get("file"), f"{param}.file"
+    if not isinstance(value, dict):
+        raise BadRequest(f"{param}: it must be an object with file_data and filename.", param=param)
+    if value.get("file_id") is not None:
+        where = f"{param}.file_id"
+        why = "files cannot be uploaded to this server yet; send the file itself as file_data"
+        raise BadRequest(f"{where}: {why}.", param=where, code="unsupported_parameter")
+    _refuse_unknown(value, OPTIONS["file"], param, "file")
+    said = _settings(FileSettings, value, param)
+    if said.pages and not PAGES.fullmatch(said.pages):
+        raise BadRequest(f'{param}.pages: it must be like "1-3,7".', param=f"{param}.pages")
+    data, where = value.get("file_data"), f"{param}.file_data"
+    if data is None and value.get("file_url") is not None:
+        part = _reference("document", value["file_url"], f"{param}.file_url", limits)
+    elif not isinstance(data, str) or not data:
+        raise BadRequest(f"{where}: it must be a string, the file as base64.", param=where)
+    else:
+        url = data if data[:5].lower() == "data:" else f"data:;base64,{data}"
+        part = Part("document", url=url, param=where)
+    return replace(part, max_pixels=said.max_pixels, document=PageChoice(said.filename, said.pages, said.text))
+
+
 def _sound(value: Any, param: str) -> Part:
+    if isinstance(value, dict):
+        _refuse_unknown(value, ("data", "format"), param, "input_audio")
     if not isinstance(value, dict) or not isinstance(value.get("data"), str):
         raise BadRequest(f"{param}.data: it must be a base64 string.", param=f"{param}.data")
     return Part("audio", url=f"data:audio/{value.get('format', 'wav')};base64,{value['data']}", param=f"{param}.data")
@@ -139,12 +217,17 @@ def _sampling(fields: dict[str, Any], param: str, *, is_list: bool) -> FrameSamp
         where = f"{param}.max_pixels"
         raise BadRequest(f"{where}: for a clip, say total_pixels (all of its frames together).", param=where)
     said = _settings(ClipSettings, fields, param)
+    if said.nframes is not None and not (said.fps is said.min_frames is said.max_frames is None):
+        where = f"{param}.nframes"
+        raise BadRequest(
+            f"{where}: it is a number of frames, so fps, min_frames, max_frames must be left out.", param=where
+        )
     check_stretch((said.video_start, said.video_end), (said.min_frames, said.max_frames), f"{param}.", "")
     sampling = FrameSampling(
         fps=None if is_list else said.fps,
         list_fps=said.fps if is_list else None,
-        min_frames=said.min_frames,
-        max_frames=said.max_frames,
+        min_frames=said.nframes or said.min_frames,
+        max_frames=said.nframes or said.max_frames,
         start_s=said.video_start,
         end_s=said.video_end,
         max_pixels=said.total_pixels,

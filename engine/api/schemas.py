@@ -118,6 +118,9 @@ def _more_than_one(value: Any) -> bool:
     return value is not None and value != 1
 
 
+MEDIA_OPTIONS = (
+    "not read here; say max_pixels, detail, fps or nframes in a part, or video_fps and video_max_frames in the request"
+)
 UNSUPPORTED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("tools", _truthy, "tools are not supported yet"),
     ("tool_choice", lambda value: value not in (None, "none", "auto"), "tools are not supported yet"),
@@ -135,6 +138,8 @@ UNSUPPORTED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("audio", _truthy, "answers are text only"),
     ("prediction", _truthy, "predicted outputs are not supported"),
     ("web_search_options", _truthy, "web search is not supported"),
+    ("mm_processor_kwargs", _truthy, MEDIA_OPTIONS),
+    ("media_io_kwargs", _truthy, MEDIA_OPTIONS),
     ("echo", _truthy, "the prompt is not echoed"),
     ("suffix", _truthy, "text is only continued, never inserted before a suffix"),
     ("best_of", _more_than_one, "one answer per request"),

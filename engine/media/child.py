@@ -1,11 +1,13 @@
 """Clips are decoded in a process of their own, with limits: what a damaged or hostile file does to a decoder ends one
 request, not the server.
 
-    media pool ── part, limits, sampling, bytes ──> child: decode_moving ── facts as JSON, pixels as bytes ──> Media
+    media pool ── part, limits, sampling, bytes ──> child: open_moving
+    Media <── shape, frame by frame its pixels, facts ──
 
 A child starts at the first clip (some 0.3 s), serves one clip at a time and stays. It is a fresh interpreter, not a
 fork: a process that runs MLX must not be forked. What comes back is data only, never a pickle: a child that was taken
-over could not do more than lie about a clip.
+over could not do more than lie about a clip. It holds one frame at a time, and the parent makes room for no more than a
+clip may have, whatever it is told.
 """
 
 from __future__ import annotations
@@ -21,16 +23,22 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.config import MediaLimits
 from engine.errors import BadMedia
-from engine.media.medium import refuse
+from engine.media.frames import CLIP_PIXELS, PAIR
+from engine.media.medium import content_sha256, refuse
+from engine.media.sniff import sniff
 from engine.types import FrameSampling, Part
-from engine.types.media import Media
+from engine.types.media import Media, Pixels
+
+if TYPE_CHECKING:
+    from engine.media.video import ChosenFrames
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +62,26 @@ class Decoder:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def decode(self, part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
-        """As decode_moving. Raises BadMedia, also for a child that dies or hangs; the next call starts another."""
+        """As decode_moving. Raises BadMedia, also for a child that dies, hangs or says what cannot be; the next call
+        starts another."""
         deadline = time.monotonic() + limits.decode_timeout_s + GRACE_S
+        kind = sniff(data).name
         try:
             link = self._started(deadline)
-            _send(link, pickle.dumps((part, limits, frames)), deadline)
+            _send(link, pickle.dumps((replace(part, url=None), limits, frames)), deadline)
             _send(link, data, deadline)
-            facts = json.loads(_receive(link, deadline, _MAX_FACTS_BYTES))
-            if "error" in facts:
-                raise BadMedia(facts["error"], param=part.param)
-            pixels = _receive(link, deadline, int(np.prod(facts["shape"])))
+            return _received(link, part, limits, deadline)
+        except BadMedia:
+            raise
         except TimeoutError as e:
             self.close()
-            raise refuse(part, f"decoding the clip took longer than {limits.decode_timeout_s:g} s") from e
-        except (OSError, EOFError, ValueError, KeyError) as e:
+            raise refuse(part, f"decoding the clip ({kind}) took longer than {limits.decode_timeout_s:g} s") from e
+        except Exception as e:  # whatever else is wrong with what it says: it is not to be listened to any longer
             how = self.close()
-            log.warning("the process that decodes clips ended: %s", how)
-            raise refuse(part, f"the clip cannot be decoded: the process that reads clips ended ({how})") from e
-        return _medium(facts, pixels)
+            log.warning("the process that decodes clips ended at a clip (%s): %s, %r", kind, how, e)
+            raise refuse(
+                part, f"the clip ({kind}) cannot be decoded: the process that reads clips ended ({how})"
+            ) from e
 
     def kill(self) -> None:
         """From any thread: the child ends, and whoever waits for it learns so."""
@@ -115,11 +125,57 @@ def _ending(code: int) -> str:
     return f"killed by signal {-code}"
 
 
-def _medium(facts: dict[str, Any], pixels: bytearray) -> Media:
-    facts["pixels"] = np.frombuffer(pixels, np.uint8).reshape(facts.pop("shape"))
-    facts["frames"] = tuple((int(index), float(time_s)) for index, time_s in facts["frames"])
-    facts["decoded_px"] = tuple(facts["decoded_px"])
-    return Media(kind="video", **facts)
+def _received(link: socket.socket, part: Part, limits: MediaLimits, deadline: float) -> Media:
+    """The child's answer. Raises BadMedia for a clip that it refuses; anything else that is wrong with it leaves the
+    link in the middle of a message."""
+    head = _facts(link, part, deadline)
+    pixels = np.zeros(_checked_shape(head["shape"], limits), np.uint8)
+    for frame in pixels:
+        length = _length(link, deadline)
+        if length == 0:  # it met an error, which follows
+            _facts(link, part, deadline)
+            raise ValueError("a clip that ends early for no reason")
+        if length != frame.nbytes:
+            raise ValueError(f"a frame of {length} bytes instead of {frame.nbytes}")
+        _read_into(link, frame.data.cast("B"), deadline)
+    return _medium(_facts(link, part, deadline), pixels)
+
+
+def _facts(link: socket.socket, part: Part, deadline: float) -> dict[str, Any]:
+    facts = json.loads(_receive(link, deadline, _MAX_FACTS_BYTES))
+    if not isinstance(facts, dict):
+        raise TypeError("facts that are no object")
+    if "error" in facts:
+        raise BadMedia(str(facts["error"]), param=part.param)
+    return facts
+
+
+def _checked_shape(shape: Any, limits: MediaLimits) -> tuple[int, int, int, int]:
+    """(T, H, W, 3) of no more than a clip may have. Raises ValueError or TypeError."""
+    count, height, width, channels = (int(size) for size in shape)
+    if min(count, height, width) < 1 or channels != 3 or count > limits.max_frames + PAIR:
+        raise ValueError(f"a clip of shape {shape}")
+    if count * height * width > CLIP_PIXELS * limits.max_pixels:
+        raise ValueError(f"a clip of shape {shape}: more pixels than one may have")
+    return count, height, width, channels
+
+
+def _medium(facts: dict[str, Any], pixels: Pixels) -> Media:
+    frames = tuple((int(index), float(time_s)) for index, time_s in facts["frames"])
+    if len(frames) != len(pixels):
+        raise ValueError("frames without a time")
+    width, height = (int(size) for size in facts["decoded_px"])
+    return Media(
+        kind="video",
+        pixels=pixels,
+        sha256=content_sha256(pixels),
+        num_bytes=int(facts["num_bytes"]),
+        decoded_px=(width, height),
+        frames=frames,
+        source_fps=float(facts["source_fps"]),
+        num_source_frames=int(facts["num_source_frames"]),
+        duration_s=float(facts["duration_s"]),
+    )
 
 
 # both ends
@@ -133,22 +189,27 @@ def _send(link: socket.socket, data: bytes | memoryview, deadline: float) -> Non
 
 def _receive(link: socket.socket, deadline: float, most: int) -> bytearray:
     """One message. Raises EOFError when the other end is gone, ValueError when it is longer than `most`."""
-    (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size, deadline))
+    length = _length(link, deadline)
     if length > most:
-        raise ValueError("a message of another length than announced")
-    return _exactly(link, length, deadline)
-
-
-def _exactly(link: socket.socket, length: int, deadline: float) -> bytearray:
+        raise ValueError(f"a message of {length} bytes; at most {most} are read")
     data = bytearray(length)
-    view = memoryview(data)
+    _read_into(link, memoryview(data), deadline)
+    return data
+
+
+def _length(link: socket.socket, deadline: float) -> int:
+    head = bytearray(_LENGTH.size)
+    _read_into(link, memoryview(head), deadline)
+    return int(_LENGTH.unpack(head)[0])
+
+
+def _read_into(link: socket.socket, view: memoryview, deadline: float) -> None:
     while view:
         link.settimeout(_left(deadline))
         count = link.recv_into(view)
         if not count:
             raise EOFError
         view = view[count:]
-    return data
 
 
 def _left(deadline: float) -> float | None:
@@ -164,27 +225,55 @@ def main() -> None:
     link = socket.socket(fileno=os.dup(0))
     with contextlib.suppress(EOFError, OSError), link:
         while True:
-            job = pickle.loads(_receive(link, forever, 1 << 30))
-            data = bytes(_receive(link, forever, job[1].max_bytes))
-            _limit(job[1])
-            reply, pixels = _reply(job, data)
-            _send(link, json.dumps(reply).encode(), forever)
-            if pixels is not None:
-                _send(link, np.ascontiguousarray(pixels).data.cast("B"), forever)
+            part, limits, frames = pickle.loads(_receive(link, forever, 1 << 30))
+            data = bytes(_receive(link, forever, limits.max_bytes))
+            _limit(limits)
+            _answer(link, (part, data, limits, frames))
+            del data
 
 
-def _reply(job: tuple[Part, MediaLimits, FrameSampling], data: bytes) -> tuple[dict[str, Any], Any]:
-    from engine.media.moving import decode_moving
+def _answer(link: socket.socket, job: tuple[Part, bytes, MediaLimits, FrameSampling]) -> None:
+    """The shape, the frames and the facts, or an error in place of any of them."""
+    from engine.media.moving import open_moving
 
-    part, limits, frames = job
+    is_begun = False
     try:
-        media = decode_moving(part, data, limits, frames)
-    except BadMedia as e:
-        return {"error": e.message}, None
-    except MemoryError:
-        return {"error": f"{part.param}: the clip does not fit in the memory that decoding may take"}, None
-    names = ("sha256", "num_bytes", "decoded_px", "frames", "source_fps", "num_source_frames", "duration_s")
-    return {"shape": media.pixels.shape, **{name: getattr(media, name) for name in names}}, media.pixels
+        chosen = open_moving(*job)
+        _send(link, json.dumps({"shape": chosen.shape}).encode(), float("inf"))
+        is_begun = True
+        facts = _sent(link, chosen)
+    except OSError:
+        raise  # the other end is gone
+    except Exception as e:
+        if is_begun:
+            _send(link, b"", float("inf"))
+        facts = {"error": _in_words(job[0], job[1], e)}
+    _send(link, json.dumps(facts).encode(), float("inf"))
+
+
+def _sent(link: socket.socket, chosen: ChosenFrames) -> dict[str, Any]:
+    """Every frame sent, and then what is to be said of them."""
+    indices = []
+    for index, pixels in chosen.frames:
+        _send(link, np.ascontiguousarray(pixels).data.cast("B"), float("inf"))
+        indices.append(index)
+    clip = chosen.clip
+    return {
+        "num_bytes": chosen.num_bytes,
+        "decoded_px": chosen.decoded_px,
+        "frames": [(index, clip.time_s(index)) for index in indices],
+        "source_fps": clip.fps,
+        "num_source_frames": clip.num_frames,
+        "duration_s": clip.duration_s,
+    }
+
+
+def _in_words(part: Part, data: bytes, error: Exception) -> str:
+    if isinstance(error, BadMedia):
+        return error.message
+    if isinstance(error, MemoryError):
+        return f"{part.param}: the clip does not fit in the memory that decoding may take"
+    return f"{part.param}: the clip ({sniff(data).name}) cannot be decoded ({type(error).__name__})"
 
 
 def _limit(limits: MediaLimits) -> None:

@@ -14,8 +14,8 @@ from engine.errors import BadMedia
 from engine.types import Kind, Part
 
 MIB = 1024**2
-USUAL_BYTES: dict[Kind, int] = {"image": 16 * MIB, "video": 128 * MIB, "audio": 16 * MIB}
-"""A picture of 5.6 megapixels; 48 frames of 1280 x 720; four minutes of sound."""
+USUAL_BYTES: dict[Kind, int] = {"image": 16 * MIB, "video": 128 * MIB, "audio": 16 * MIB, "document": 16 * MIB}
+"""A picture of 5.6 megapixels; 48 frames of 1280 x 720; four minutes of sound; a document until its pages are known."""
 
 HEADS: dict[str, tuple[int, ...]] = {"PNG": (4096,), "GIF": (4096,), "BMP": (4096,), "JPEG": (4096, 65536)}
 """Formats that can be opened by their beginning, and how many characters of a data: URL that may take: the header of

@@ -9,12 +9,15 @@ import numpy as np
 
 from engine.config import MediaLimits
 from engine.media.fetch import ContentReader, read_content
-from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
+from engine.media.frames import CLIP_PIXELS, DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
 from engine.media.medium import refuse
-from engine.media.video import CLIP_PIXELS, SampledFrames, as_media, choose
+from engine.media.video import SampledFrames, as_media, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
+
+MOST_LIST_FPS = 1000.0
+"""Times are told to the millisecond."""
 
 
 def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling, read: ContentReader = read_content) -> Media:
@@ -32,7 +35,7 @@ def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling, read: Co
         _check_size(part.parts[index], pictures[index], pictures[indices[0]], (len(indices), limits))
     taken = SampledFrames(
         np.stack([pictures[index].pixels for index in indices]),
-        tuple((index, round(index / clip.fps, 6)) for index in indices),
+        tuple((index, clip.time_s(index)) for index in indices),
         pictures[indices[0]].decoded_px,
     )
     media = as_media(clip, taken, sum(picture.num_bytes for picture in pictures.values()))
@@ -40,18 +43,24 @@ def load_frames(part: Part, limits: MediaLimits, frames: FrameSampling, read: Co
 
 
 def _as_clip(part: Part, frames: FrameSampling) -> Clip:
-    return Clip(len(part.parts), frames.list_fps or DEFAULT_FPS, 0, 0)
+    """When the pictures are shown, at the list's rate. Raises BadMedia for one that is none."""
+    fps = DEFAULT_FPS if frames.list_fps is None else frames.list_fps
+    if not 0 < fps <= MOST_LIST_FPS:
+        most = f"at most {MOST_LIST_FPS:g} frames a second"
+        raise refuse(part, f"the list's rate must be above 0 and {most}, not {fps:g}")
+    return Clip.even(len(part.parts), fps)
 
 
 def chosen_indices(part: Part, limits: MediaLimits, frames: FrameSampling) -> tuple[int, ...]:
     """Whoever sends a list has chosen already: all of it, unless a rate, a stretch or a number asks for less. Raises
     BadMedia."""
     clip = _as_clip(part, frames)
-    asked = frames.fps or frames.max_frames or frames.start_s or frames.end_s or frames.indices
-    if not asked and clip.num_frames <= min(DEFAULT_MAX_FRAMES, limits.max_frames):
+    asked = (frames.fps, frames.max_frames, frames.start_s, frames.end_s, frames.indices)
+    fits = clip.num_frames <= min(DEFAULT_MAX_FRAMES, limits.max_frames) and clip.duration_s <= limits.max_seconds
+    if fits and all(setting is None for setting in asked):
         every = tuple(range(clip.num_frames))
         return every + every[-1:] * (len(every) % PAIR)
-    return choose(part, clip, limits, frames if frames.fps else replace(frames, fps=clip.fps))
+    return choose(part, clip, limits, frames if frames.fps is not None else replace(frames, fps=clip.fps))
 
 
 def _check_size(part: Part, picture: Media, first: Media, bounds: tuple[int, MediaLimits]) -> None:

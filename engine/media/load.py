@@ -14,14 +14,14 @@ from engine.config import MediaLimits
 from engine.media.audio import decode_sound
 from engine.media.fetch import ContentReader, is_remote, read_content
 from engine.media.frame_list import chosen_indices, load_frames
-from engine.media.image import decode_image
+from engine.media.image import animation_frames, decode_image
 from engine.media.medium import refuse
 from engine.media.moving import decode_moving
 from engine.media.sniff import WORDS, mismatch, sniff
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 
-UNREAD = ("HEIC", "HEIF")
+UNREAD = ("JPEG XL", "Photoshop")
 ClipDecoder = Callable[[Part, bytes, MediaLimits, FrameSampling], Media]
 Known = Callable[[Hashable, Callable[[], Media]], Media]
 
@@ -41,13 +41,15 @@ class Steps:
 
     read: where bytes come from. check: told the bytes of a medium before it is decoded, and may raise. decode_clip: who
     decodes clips; the engine has it done in another process (engine.media.child). known: may give what was decoded from
-    the same bytes, sampled alike; lists of frames are always decoded.
+    the same bytes, sampled alike; lists of frames are always decoded. takes_clips: whether the model does, so that
+    pictures that move become clips.
     """
 
     read: ContentReader = read_content
     check: Callable[[bytes], None] = accept
     decode_clip: ClipDecoder = decode_moving
     known: Known = decode_anew
+    takes_clips: bool = False
 
 
 def remote_parts(part: Part, limits: MediaLimits, frames: FrameSampling) -> list[Part]:
@@ -74,24 +76,49 @@ def load_media(part: Part, limits: MediaLimits, frames: FrameSampling, steps: St
         source = steps.read(part, limits)
         steps.check(source.data)
         started = time.perf_counter()
-        content = (part.kind, hashlib.sha256(source.data).digest(), frames if part.kind == "video" else None)
+        is_clip = part.kind == "video" or _moves(part, source.data, limits, steps.takes_clips)
+        kind = "video" if is_clip else part.kind
+        content = (kind, hashlib.sha256(source.data).digest(), frames if is_clip else None)
 
-        def decode() -> Media:
-            return _decode(part, source.data, limits, lambda data: steps.decode_clip(part, data, limits, frames))
+        def decode_clip() -> Media:
+            return steps.decode_clip(part, source.data, limits, frames)
 
-        media = steps.known(content, decode)
+        media = steps.known(content, lambda: _decode(part, source.data, limits, decode_clip if is_clip else None))
         media = replace(media, fetch_ms=source.fetch_ms, decode_ms=(time.perf_counter() - started) * 1000)
-    return replace(media, max_pixels=frames.max_pixels) if part.kind == "video" else media
+    if part.label:
+        media = replace(media, notes=(part.label, *media.notes))
+    return replace(media, max_pixels=_max_pixels(part, media, frames)) if media.kind == "video" else media
 
 
-def _decode(part: Part, data: bytes, limits: MediaLimits, decode_clip: Callable[[bytes], Media]) -> Media:
+def _moves(part: Part, data: bytes, limits: MediaLimits, takes_clips: bool) -> bool:
+    """Whether a picture goes in as a clip: it moves, and nobody said otherwise. Raises BadMedia where it must, and
+    cannot."""
+    if part.kind != "image" or part.animated is False or not (takes_clips or part.animated):
+        return False
+    moves = animation_frames(part, data, limits) > 1
+    if part.animated and not moves:
+        raise refuse(part, "animated is true, but this is a still picture")
+    if part.animated and not takes_clips:
+        raise refuse(part, "animated is true, but this model takes no clips")
+    return moves
+
+
+def _max_pixels(part: Part, clip: Media, frames: FrameSampling) -> int | None:
+    """Of all frames together. What was asked for a picture holds for each of its frames."""
+    if part.kind == "video" or part.max_pixels is None:
+        return frames.max_pixels
+    return min(part.max_pixels * len(clip.frames), frames.max_pixels or part.max_pixels * len(clip.frames))
+
+
+def _decode(part: Part, data: bytes, limits: MediaLimits, decode_clip: Callable[[], Media] | None) -> Media:
+    """decode_clip: for what goes in as a clip."""
     if not data:
         raise refuse(part, f"the {WORDS[part.kind]} is empty (0 bytes)")
     found = sniff(data)
     if found.name in UNREAD:
         raise refuse(part, f"{found.name} files are not read; send a JPEG, PNG or WebP picture")
-    if part.kind == "video":
-        return decode_clip(data)
+    if decode_clip is not None:
+        return decode_clip()
     if part.kind == "image" and found.kind == "image":
         return decode_image(part, data, limits)
     if part.kind == "audio" and found.kind == "audio":

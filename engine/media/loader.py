@@ -10,6 +10,7 @@ clock starts when its work starts: what it waited for others is never held again
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
 from concurrent.futures import Executor
@@ -38,6 +39,14 @@ DECODED_BYTES = 128 * 1024**2
 """Decoded media that are kept for the next question about them."""
 
 MAX_DECODED = 1024
+
+MAX_OUTLINES = 4096
+"""Media of which the facts are kept when their pixels are gone: some hundred bytes each."""
+
+DOCUMENT_BYTES = 64 * 1024**2
+"""Pages of documents, as files of pictures, that are kept for the next question about them."""
+
+MAX_DOCUMENTS = 256
 
 FETCHES_PER_CALLER = 8
 """Addresses of one caller that are read at once: a few slow ones must not take every thread from the others."""
@@ -69,6 +78,8 @@ class _Load:
     request: Request
     room: Room
     is_look: bool
+    takes_clips: bool = False
+    need_pixels: bool = True
     fetched_bytes: int = 0
 
 
@@ -90,6 +101,10 @@ class Loader:
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
         self._decoded: BoundedCache[Hashable, Media] = BoundedCache(MAX_DECODED, DECODED_BYTES, _num_bytes)
+        self._outlines: BoundedCache[Hashable, Media] = BoundedCache(MAX_OUTLINES, MAX_OUTLINES, lambda _: 1)
+        self._documents: BoundedCache[Hashable, tuple[Part, ...]] = BoundedCache(
+            MAX_DOCUMENTS, DOCUMENT_BYTES, lambda parts: sum(len(part.url or part.text) for part in parts)
+        )
         self._closed = False
         self.thumbnails = Thumbnails()
 
@@ -97,13 +112,51 @@ class Loader:
         """What the request's media will take decoded, as far as that is known before they are fetched."""
         return [expected_size(part, self._limits) for part in request.media_parts]
 
-    async def load(self, request: Request, room: Room, *, is_look: bool = False) -> tuple[Media, ...]:
+    async def open_documents(self, request: Request, room: Room) -> Request:
+        """The request with pictures and texts in place of its documents (engine.media.document). Raises as load."""
+        from engine.media.document import with_documents
+
+        parts = [(index, part) for index, part in enumerate(request.media_parts) if part.kind == "document"]
+        if not parts:
+            return request
+        if self._closed:
+            raise Unavailable("The engine was stopped.")
+        load = _Load(request, room, is_look=True)
+        async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
+            return with_documents(request, [await task for task in tasks])
+
+    async def _open_document(self, load: _Load, index: int, part: Part) -> tuple[Part, ...]:
+        contents = await self._fetch(load, index, part, FrameSampling())
+        return await self._run(self._decoding, load, part, partial(self._read_document, load, part, contents))
+
+    def _read_document(self, load: _Load, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
+        """In a thread of the pool: the parts that this content was last turned into, or is now."""
+        from engine.media.document import document_parts
+        from engine.media.fetch import read_content
+
+        data = (contents.get(part) or read_content(part, self._limits)).data
+        work = partial(document_parts, part, data, self._limits)
+        if not load.request.reuse:
+            return work()
+        key = (load.request.tenant, hashlib.sha256(data).digest(), replace(part, url=None, path=None))
+        return self._documents.get_or_make(key, work)
+
+    async def load(
+        self,
+        request: Request,
+        room: Room,
+        *,
+        is_look: bool = False,
+        takes_clips: bool = False,
+        need_pixels: bool = True,
+    ) -> tuple[Media, ...]:
         """Raises BadMedia for the first that fails, BadRequest or Busy for more than may wait; the rest is given up.
 
         What the tenant's last requests and looks had decoded from the same bytes is taken as it is, unless the request
         reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded where its
         header says them; it may raise. is_look: for a preflight, which comes again with every word that is typed:
-        nothing is kept for the tabs.
+        nothing is kept for the tabs. takes_clips: whether the model does; then pictures that move become clips.
+        need_pixels: False where the facts alone may do of media that this tenant sent before: nothing is decoded then.
         """
         parts = request.media_parts
         if not parts:
@@ -111,7 +164,7 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         self._check_number(len(parts), room)
-        load = _Load(request, room, is_look)
+        load = _Load(request, room, is_look, takes_clips, need_pixels or not request.reuse)
         media: list[Media] = []
         try:
             async with _at_once(self._load_part(load, index, part) for index, part in enumerate(parts)) as tasks:
@@ -142,12 +195,14 @@ class Loader:
 
     @property
     def kept_bytes(self) -> int:
-        """Of all decoded media that are kept. Any thread."""
-        return int(self._decoded.num_bytes)
+        """Of all decoded media and drawn pages that are kept. Any thread."""
+        return int(self._decoded.num_bytes + self._documents.num_bytes)
 
     def forget(self) -> None:
         """Keep nothing of what was decoded, nor the small pictures of it."""
         self._decoded.clear()
+        self._outlines.clear()
+        self._documents.clear()
         self.thumbnails.clear()
 
     def close(self) -> None:
@@ -227,6 +282,9 @@ class Loader:
         from engine.media.load import Steps, decode_anew, load_media
 
         part, request = load.request.media_parts[index], load.request
+        key = self._outline_key(load, part, frames, contents)
+        if (outline := self._outline(load, key)) is not None:
+            return outline
 
         def reserve(data: bytes) -> None:
             if part.kind == "image" and (size := picture_size(part, data, self._limits)) is not None:
@@ -237,11 +295,34 @@ class Loader:
             check=reserve,
             decode_clip=self._decode_clip,
             known=partial(self._known, request.tenant) if request.reuse else decode_anew,
+            takes_clips=load.takes_clips,
         )
         medium = load_media(part, self._limits, frames, steps)
+        if key is not None and medium.kind != "audio":
+            self._outlines.put(key, replace(medium, fetch_ms=0.0, decode_ms=0.0).without_pixels())
         if not load.is_look:
             self._keep_thumbnail(request, medium)
         return medium
+
+    def _outline_key(
+        self, load: _Load, part: Part, frames: FrameSampling, contents: dict[Part, Content]
+    ) -> Hashable | None:
+        """What says that a part gives the same medium as before: where it is from, as it is there now, and how it is
+        read. None for what is never kept."""
+        from engine.media.fetch import fingerprint
+
+        if part.parts or not load.request.reuse:
+            return None
+        source = fingerprint(part, contents.get(part))
+        how = replace(part, url=None, path=None, param="")
+        return None if source is None else (load.request.tenant, source, how, frames, load.takes_clips)
+
+    def _outline(self, load: _Load, key: Hashable | None) -> Media | None:
+        """The facts of a medium, where these will do and nothing else needs its pixels: no small picture is missing."""
+        outline = None if load.need_pixels or key is None else self._outlines.get(key)
+        if outline is None or (not load.is_look and self.thumbnails.get(outline.sha256) is None):
+            return None
+        return outline
 
     def _known(self, tenant: str, content: Hashable, decode: Callable[[], Media]) -> Media:
         """In a thread of the pool: what this content was decoded to, and last asked for, among DECODED_BYTES."""
@@ -284,4 +365,6 @@ async def _at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterato
 
 
 def _num_bytes(medium: Media) -> int:
+    if not medium.has_pixels:
+        return 0
     return medium.pixels.nbytes + medium.samples.nbytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any
 
@@ -24,6 +25,10 @@ def content_sha256(content: np.ndarray[Any, Any], unit: str = "") -> str:
 def refuse(part: Part, why: str) -> BadMedia:
     """The error for this part: its place in the client's own words, then what is wrong."""
     return BadMedia(f"{part.param}: {why}", param=part.param)
+
+
+def data_url(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def say_bytes(num_bytes: float) -> str:

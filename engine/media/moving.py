@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from engine.config import MediaLimits
-from engine.media.animation import decode_animation
+from engine.media.animation import open_animation
 from engine.media.image import animation_frames
 from engine.media.medium import refuse
 from engine.media.sniff import mismatch, sniff
-from engine.media.video import decode_clip
+from engine.media.video import ChosenFrames, collect, open_clip
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 
 
 def decode_moving(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
     """Decode the chosen frames. Raises BadMedia: not a clip, damaged, over a limit."""
+    return collect(open_moving(part, data, limits, frames))
+
+
+def open_moving(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> ChosenFrames:
+    """As decode_moving, but the frames are decoded one by one, as they are asked for."""
     found = sniff(data)
     if found.kind == "video":
-        return decode_clip(part, data, limits, frames)
+        return open_clip(part, data, limits, frames)
     if found.kind == "image" and animation_frames(part, data, limits) > 1:
-        return decode_animation(part, data, limits, frames)
+        return open_animation(part, data, limits, frames)
     raise refuse(part, mismatch("video", found))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.media.containers import OGG_VIDEO, is_transport_stream
 from engine.types import Kind
 
 HEAD_BYTES = 4096
 """How much of a file `sniff` looks at."""
 
-PICTURE_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIF"}
+PICTURE_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
+    **dict.fromkeys((b"mif1", b"mif2", b"msf1", b"miaf"), "HEIF"),
+}
+"""https://github.com/nokiatech/heif, https://aomediacodec.github.io/av1-avif: what a file is may be said by its main
+brand or by any that it is compatible with; HEIF is what AVIF and HEIC have in common, so it says the least."""
+CLIP_BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"qt  ", b"M4V ", b"3gp4", b"3gp5")
 SOUND_BRANDS = {b"M4A ": "M4A", b"M4B ": "M4B"}
 SIGNATURES: tuple[tuple[bytes, Kind, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image", "PNG"),
@@ -19,13 +27,23 @@ SIGNATURES: tuple[tuple[bytes, Kind, str], ...] = (
     (b"BM", "image", "BMP"),
     (b"II*\x00", "image", "TIFF"),
     (b"MM\x00*", "image", "TIFF"),
+    (b"II+\x00", "image", "TIFF"),
+    (b"MM\x00+", "image", "TIFF"),
+    (b"\x00\x00\x01\x00", "image", "ICO"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "image", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "image", "JPEG 2000"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "image", "JPEG XL"),
+    (b"\xff\x0a", "image", "JPEG XL"),
+    (b"8BPS", "image", "Photoshop"),
     (b"\x1aE\xdf\xa3", "video", "WebM/MKV"),
     (b"FLV\x01", "video", "FLV"),
     (b"\x00\x00\x01\xba", "video", "MPEG"),
-    (b"\x00\x00\x01\xb3", "video", "MPEG"),
+    (b"\x00\x00\x01\xe0", "video", "MPEG"),
+    (b"\x00\x00\x01\xb3", "video", "MPEG video"),
+    (b"0&\xb2u\x8ef\xcf\x11", "video", "ASF/WMV"),
+    (b"\x1f\x07\x00", "video", "DV"),
     (b"ID3", "audio", "MP3"),
     (b"fLaC", "audio", "FLAC"),
-    (b"OggS", "audio", "Ogg"),
 )
 RIFF: dict[bytes, tuple[Kind, str]] = {
     b"WEBP": ("image", "WebP"),
@@ -34,7 +52,15 @@ RIFF: dict[bytes, tuple[Kind, str]] = {
 }
 
 
-WORDS: dict[str, str] = {"image": "picture", "video": "clip", "audio": "sound"}
+PDF = "a PDF document"
+SVG = "an SVG drawing"
+OTHER_SIGNATURES = (
+    (b"%PDF-", PDF),
+    (b"PK\x03\x04", "a ZIP archive (Office documents are such)"),
+    (b"\x1f\x8b", "packed data (gzip)"),
+)
+HTML = "an HTML page"
+WORDS: dict[str, str] = {"image": "picture", "video": "clip", "audio": "sound", "document": "document"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +85,33 @@ def _container(head: bytes) -> Format | None:
     if head[:4] == b"RIFF" and head[8:12] in RIFF:
         return Format(*RIFF[head[8:12]])
     if head[4:8] == b"ftyp":
-        return _iso_media(head[8:12])
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return _iso_media(head)
+    if head.startswith(b"OggS"):
+        is_clip = any(mark in head for mark in OGG_VIDEO)
+        return Format("video", "Ogg video") if is_clip else Format("audio", "Ogg")
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"moof"):
         return Format("video", "MOV")
     return None
 
 
 def _stream(head: bytes) -> Format | None:
     """Formats without a header, known by their sync bytes."""
-    if len(head) > 188 and head[0] == head[188] == 0x47:
+    if is_transport_stream(head):
         return Format("video", "MPEG-TS")
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return Format("audio", "MP3" if head[1] & 0x06 else "AAC")  # the two bits of the MPEG layer; AAC has none
     return None
 
 
-def _iso_media(brand: bytes) -> Format:
-    if brand in PICTURE_BRANDS:
-        return Format("image", PICTURE_BRANDS[brand])
+def _iso_media(head: bytes) -> Format:
+    """By the brands in the ftyp box: the main one, its version, and those that the file is compatible with."""
+    size = int.from_bytes(head[:4])
+    brand, others = head[8:12], [head[at : at + 4] for at in range(16, min(size, len(head)), 4)]
+    if brand not in CLIP_BRANDS:
+        names = {PICTURE_BRANDS[b] for b in (brand, *others) if b in PICTURE_BRANDS}
+        for name in ("AVIF", "HEIC", "HEIF"):
+            if name in names:
+                return Format("image", name)
     if brand in SOUND_BRANDS:
         return Format("audio", SOUND_BRANDS[brand])
     return Format("video", "MOV" if brand == b"qt  " else "MP4")
@@ -86,14 +121,25 @@ def _what_else(head: bytes) -> str:
     """A name for what is no medium, so that the message can say what was sent instead."""
     if not head:
         return "empty"
-    if head.startswith(b"%PDF"):
-        return "a PDF document"
-    text = head.lstrip()[:64].lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if text.startswith((b"<svg", b"<?xml")):
-        return "an SVG or XML text"
-    return "plain text" if _is_text(head) else "data of an unknown format"
+    for signature, name in OTHER_SIGNATURES:
+        if head.startswith(signature):
+            return name
+    if b"%PDF-" in head[:1024] and not _is_text(head):  # some writers put a few bytes before it
+        return PDF
+    return _markup(head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()) or (
+        "plain text" if _is_text(head) else "data of an unknown format"
+    )
+
+
+def _markup(text: bytes) -> str:
+    """text: in small letters. "" for what is none."""
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return HTML
+    if not text.startswith(b"<"):
+        return ""
+    if b"<svg" in text:
+        return SVG
+    return HTML if b"<html" in text else "an XML text"
 
 
 def _is_text(head: bytes) -> bool:
@@ -106,11 +152,18 @@ def _is_text(head: bytes) -> bool:
         return False
 
 
+ADVICE = {
+    SVG: "; draw it as a PNG picture and send that",
+    PDF: '; send it as {"type": "file", "file": {"file_data": ...}}',
+}
+
+
 def mismatch(wanted: Kind, found: Format) -> str:
     """Why these bytes are not what the part says they are, and what to do."""
     word = WORDS[wanted]
     if found.kind is None:
-        return f"this is not a {word}: the bytes are {found.name}"
+        advice = ADVICE.get(found.name, "")
+        return f"this is not a {word}: the bytes are {found.name}{advice}"
     if wanted == "image" and found.kind == "video":
         return f"this is a clip ({found.name}), not a picture; send it as video_url"
     if wanted == "video" and found.kind == "image":

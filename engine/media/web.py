@@ -8,10 +8,12 @@ through a proxy the address could not be checked. All waiting together ends at o
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,11 +23,15 @@ import httpx
 
 from engine.config import MediaLimits
 from engine.media.medium import refuse, say_bytes
+from engine.media.sniff import HEAD_BYTES, HTML, WORDS, sniff
 from engine.types import Part
 
 MAX_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+ANY_ZLIB = 47
+"""zlib's number for: gzip or zlib, whichever it is."""
+LOGIN = "; it wants a login (of a URL with user:password@ both are used)"
 HEADERS: Mapping[bytes | str, bytes | str] = {
     "User-Agent": "mlx-workbench",
     "Accept": "image/*, video/*, audio/*, */*;q=0.5",
@@ -40,14 +46,27 @@ def fetch_url(part: Part, url: str, limits: MediaLimits) -> bytes:
     """
     backend = GuardedBackend(part, limits)
     with httpcore.ConnectionPool(network_backend=backend, retries=0) as pool, _network_errors(part, limits):
-        target = _parse(part, url)
+        target = _parse(part, url, limits)
+        wants_cookie = False
         for _ in range(MAX_REDIRECTS + 1):
-            with pool.stream("GET", _core_url(target), headers=HEADERS, extensions=backend.timeouts()) as response:
+            asked = {**HEADERS, **_login(target)}
+            with pool.stream("GET", _core_url(target), headers=asked, extensions=backend.timeouts()) as response:
                 if response.status not in REDIRECTS:
                     return _read_body(part, response, limits)
-                location = httpx.Headers(response.headers).get("location", "")
-            target = _parse(part, location, base=target)
-    raise refuse(part, f"more than {MAX_REDIRECTS} redirects")
+                headers = httpx.Headers(response.headers)
+            wants_cookie |= "set-cookie" in headers
+            if not headers.get("location"):
+                raise refuse(part, f"the server answered with status {response.status}, a redirect that leads nowhere")
+            target = _parse(part, headers["location"], limits, base=target)
+    why = "; the server wants a cookie to be kept, as a browser does and this server does not" if wants_cookie else ""
+    raise refuse(part, f"more than {MAX_REDIRECTS} redirects{why}")
+
+
+def _login(url: httpx.URL) -> dict[bytes | str, bytes | str]:
+    """The user and password of a URL, as basic authentication (RFC 7617)."""
+    if not url.userinfo:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(f'{url.username}:{url.password}'.encode()).decode()}"}
 
 
 def is_public(address: str) -> bool:
@@ -138,14 +157,25 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _parse(part: Part, url: str, base: httpx.URL | None = None) -> httpx.URL:
+def _parse(part: Part, url: str, limits: MediaLimits, base: httpx.URL | None = None) -> httpx.URL:
+    """The URL, or where a redirect of `base` leads; refused where its host is not one of those that are allowed."""
     try:
         parsed = base.join(url) if base is not None else httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
         raise refuse(part, "the URL cannot be read") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise refuse(part, "the URL, or a redirect of it, does not lead to an http(s) host")
+    domains = limits.allowed_media_domains
+    if domains and parsed.host not in domains:
+        why = f"media are fetched from {', '.join(domains)} only (--allowed-media-domains)"
+        raise refuse(part, f"the host {parsed.host!r} is not allowed: {why}")
+    if base is not None and not parsed.userinfo and _origin(parsed) == _origin(base):
+        parsed = parsed.copy_with(userinfo=base.userinfo)
     return parsed
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _core_url(url: httpx.URL) -> httpcore.URL:
@@ -155,19 +185,48 @@ def _core_url(url: httpx.URL) -> httpcore.URL:
 def _read_body(part: Part, response: httpcore.Response, limits: MediaLimits) -> bytes:
     headers = httpx.Headers(response.headers)
     if response.status != 200:
-        raise refuse(part, f"the server answered with status {response.status}")
-    if headers.get("content-encoding", "identity") != "identity":
-        raise refuse(part, f"the server sent it as {headers['content-encoding']!r}, which was not asked for")
+        why = LOGIN if response.status in (401, 403, 407) else ""
+        raise refuse(part, f"the server answered with status {response.status}{why}")
     allowed = f"at most {say_bytes(limits.max_bytes)} are allowed for one medium"
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limits.max_bytes:
         raise refuse(part, f"it has {say_bytes(int(declared))}; {allowed}")
     body = bytearray()
+    unpack = _Unpacker(part, headers.get("content-encoding", ""), limits.max_bytes + 1)
     for chunk in _chunks(response):
-        body += chunk
+        body += unpack(chunk)
         if len(body) > limits.max_bytes:
             raise refuse(part, f"it is larger than allowed; {allowed}")
+    unpack.check_end()
+    if part.kind in WORDS and sniff(bytes(body[:HEAD_BYTES])).name == HTML:
+        why = "it may want a login or a cookie, or the URL is that of a page that shows the file"
+        raise refuse(part, f"the server sent an HTML page, not a {WORDS[part.kind]}: {why}")
     return bytes(body)
+
+
+class _Unpacker:
+    """Content-Encoding undone piece by piece, to `most` bytes of a piece, which are too many. RFC 9110, 8.4."""
+
+    def __init__(self, part: Part, encodings: str, most: int) -> None:
+        names = [name.strip().lower() for name in encodings.split(",")]
+        names = [name for name in names if name not in ("", "identity")]
+        if names and (len(names) > 1 or names[0] not in ("gzip", "x-gzip", "deflate")):
+            raise refuse(part, f"the server sent it packed as {', '.join(names)}, which is not read; gzip is")
+        self._part = part
+        self._most = most
+        self._zlib = zlib.decompressobj(ANY_ZLIB) if names else None
+
+    def __call__(self, chunk: bytes) -> bytes:
+        if self._zlib is None:
+            return chunk
+        try:
+            return self._zlib.decompress(chunk, self._most)
+        except zlib.error as error:
+            raise refuse(self._part, "what the server sent packed cannot be unpacked: it is damaged") from error
+
+    def check_end(self) -> None:
+        if self._zlib is not None and not self._zlib.eof:
+            raise refuse(self._part, "what the server sent packed ends too early")
 
 
 def _chunks(response: httpcore.Response) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import astuple, dataclass, fields
 
+from engine.media.codecs import codec_table
 from engine.models.families import FAMILIES, Family
 
 
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    print(markdown())
+    print(f"{markdown()}\n\nClips that are read:\n\n{codec_table()}")
 
 
 @dataclass(frozen=True, slots=True)

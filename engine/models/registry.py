@@ -314,6 +314,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         video=row is not None and (row.native_video or row.images_per_prompt is None),
         native_video=row is not None and row.native_video,
         images_per_prompt=row.images_per_prompt if row else None,
+        keeps_grids=row is not None and row.packed,
         created=int(time.time()),
     )
 

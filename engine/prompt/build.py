@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import BadMedia
+from engine.errors import BadMedia, PixelsMissing
 from engine.media.resize import pixel_stub
 from engine.models.registry import Loaded
 from engine.prompt.audio import check_sounds
@@ -33,7 +33,8 @@ def build(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pi
 
     need_pixels: False where it may do without those of media whose grids are known (Prompt.has_pixels): for such as
     their KV is there. One whose media turn out to be read is built again.
-    Raises BadRequest (template, reserved tokens) or BadMedia (a medium left no token).
+    Raises BadRequest (template, reserved tokens), BadMedia (a medium left no token), or PixelsMissing for media without
+    pixels that cannot do without them.
     """
     return _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
 
@@ -44,7 +45,7 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     media, grids = _sized(loaded, request, media, need_pixels)
     check_sounds(loaded, request.media_parts, media)
     text = render(loaded, request, media)
-    ids, inputs = process(loaded, text, media, grids)
+    ids, inputs = _process(loaded, request, text, media, grids)
     processor_ms = (perf_counter() - started_s) * 1e3
     measures = measure(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
     placed = locate(ids, _placed(loaded, request, media, measures))
@@ -68,7 +69,25 @@ def _sized(
         stubs = sized(*settings, media, pixel_stub)
         if grids := loaded.grids.find(request.tenant, stubs):
             return stubs, grids
+    if not all(medium.has_pixels for medium in media):
+        raise PixelsMissing("Media have to be read, and their pixels are not at hand.")
     return sized(*settings, media), None
+
+
+def _process(
+    loaded: Loaded, request: Request, text: str, media: Sequence[Media], grids: KnownGrids | None
+) -> Processed:
+    """All media together. Raises BadMedia that names the one which the processor refuses by itself, too."""
+    try:
+        return process(loaded, text, media, grids)
+    except BadMedia as error:
+        alone = _processed_alone(loaded, request, media)
+        for i, part in enumerate(request.media_parts):
+            try:
+                alone(i)
+            except BadMedia as its_own:
+                raise BadMedia(f"{part.param}: {its_own.message}", param=part.param) from error
+        raise
 
 
 def _processed_alone(loaded: Loaded, request: Request, media: Sequence[Media]) -> Callable[[int], Processed]:

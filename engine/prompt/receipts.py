@@ -39,6 +39,8 @@ def _receipt(placed: PlacedMedia, use: Use, resize_ms: float) -> MediaReceipt:
         duration_s=medium.duration_s,
         fetch_ms=medium.fetch_ms,
         decode_ms=medium.decode_ms,
+        notes=medium.notes,
+        param=placed.part.param,
         resize_ms=resize_ms,
         encode_ms=use.ms,
         features=use.features,

@@ -6,6 +6,7 @@ Parts keep the order in which they were sent. No MLX, nothing shared is changed:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.errors import BadRequest
@@ -17,16 +18,32 @@ from engine.types.media import Media
 def render(loaded: Loaded, request: Request, media: Sequence[Media] = ()) -> str:
     """The text of a chat, with a placeholder for every medium. media: one entry per media part, in order.
 
-    Raises BadRequest with the template's own complaint (roles must alternate, no system role).
+    Raises BadRequest with the template's own complaint (roles must alternate, no system role), and for media that it
+    leaves out of a message of some role.
     """
-    from jinja2 import TemplateError
-
     in_order = iter(media)
     messages = [_message(loaded, message, in_order) for message in request.messages]
+    text = _text_of(loaded, messages, request)
+    for i, message in enumerate(request.messages):
+        shown = next((part for part in message.parts if part.kind != "text"), None)
+        if shown is not None and message.role != "user":
+            words = replace(message, parts=tuple(part for part in message.parts if part.kind == "text"))
+            blind = [*messages[:i], _message(loaded, words, iter(())), *messages[i + 1 :]]
+            if _text_of(loaded, blind, request) == text:
+                why = f"this model's chat template shows no media in messages of role {message.role}"
+                raise BadRequest(f"{shown.param}: {why}; send it in one of role user.", param=shown.param)
+    return text
+
+
+def _text_of(loaded: Loaded, messages: list[dict[str, Any]], request: Request) -> str:
+    from jinja2 import TemplateError
+
     try:
         return _apply_template(loaded, messages, dict(request.template_kwargs))
     except TemplateError as e:
         raise BadRequest(f"The model's chat template refused the messages: {e}", param="messages") from e
+    except TypeError as e:  # a template that joins what it takes for text
+        raise BadRequest(f"The model's chat template cannot write these messages: {e}", param="messages") from e
 
 
 def opens_reasoning(loaded: Loaded, text: str) -> bool:
@@ -68,7 +85,8 @@ def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[s
 
     style = MODEL_CONFIG.get(loaded.card.model_type)
     if style is None or style.value.startswith("list_with") or _reads_parts(loaded):
-        is_plain = message.role == "assistant" and style is not None and "type" in style.value
+        has_media = any(piece["type"] != "text" for piece in pieces)
+        is_plain = message.role == "assistant" and style is not None and "type" in style.value and not has_media
         return {"role": message.role, "content": text if is_plain else pieces}
     return _inline_message(loaded.card.model_type, message.role, pieces)
 

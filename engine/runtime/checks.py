@@ -25,8 +25,9 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
         raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
     if request.min_tokens < 0 or (request.max_tokens is not None and request.min_tokens > request.max_tokens):
         raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
-    takes = {"image": card.vision, "video": card.video, "audio": card.audio}
-    count = {"image": 0, "video": 0, "audio": 0}
+    # What a document becomes is not known before it is opened; then this is asked again.
+    takes = {"document": True, "image": card.vision, "video": card.video, "audio": card.audio}
+    count = {"document": 0, "image": 0, "video": 0, "audio": 0}
     for part in request.media_parts:
         if not takes[part.kind]:
             raise BadRequest(

@@ -5,6 +5,7 @@ The engine builds the prompt again after each step (Engine.fit), because only th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ def shrunk(request: Request, found: Preflight) -> Request | None:
     if media_tokens == 0 or over >= len(found.tokens):
         return None
     share = max(0.05, (1 - over / media_tokens) * _CAUTION)
-    receipts = iter(found.media)
+    receipts = deque(found.media)
     messages = tuple(
         replace(m, parts=tuple(_smaller_parts(m.parts, request.frames, receipts, share))) for m in request.messages
     )
@@ -41,14 +42,30 @@ def shrunk(request: Request, found: Preflight) -> Request | None:
 
 
 def _smaller_parts(
-    parts: tuple[Part, ...], asked: FrameSampling, receipts: Iterator[MediaReceipt], share: float
+    parts: tuple[Part, ...], asked: FrameSampling, receipts: deque[MediaReceipt], share: float
 ) -> Iterator[Part]:
     for part in parts:
-        yield part if part.kind == "text" else _smaller(part, asked, next(receipts), share)
+        if part.kind == "document":
+            yield _smaller_pages(part, receipts, share)
+        else:
+            yield part if part.kind == "text" else _smaller(part, asked, receipts.popleft(), share)
+
+
+def _smaller_pages(part: Part, receipts: deque[MediaReceipt], share: float) -> Part:
+    """A document has a receipt for each page, or none if it is a text. All pages keep to what the largest may have."""
+    most = 0
+    while receipts and receipts[0].param == part.param:
+        width, height = _seen_px(receipts.popleft())
+        most = max(most, width * height)
+    return replace(part, max_pixels=max(1, int(most * share))) if most else part
+
+
+def _seen_px(receipt: MediaReceipt) -> tuple[int, int]:
+    return receipt.seen_px if 0 not in receipt.seen_px else receipt.decoded_px
 
 
 def _smaller(part: Part, asked: FrameSampling, receipt: MediaReceipt, share: float) -> Part:
-    width, height = receipt.seen_px if 0 not in receipt.seen_px else receipt.decoded_px
+    width, height = _seen_px(receipt)
     if part.kind == "image":
         return replace(part, max_pixels=max(1, int(width * height * share)))
     if part.kind != "video":

@@ -13,7 +13,7 @@ from typing import Any
 from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal
+from engine.errors import EngineError, Internal, PixelsMissing
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
@@ -202,6 +202,9 @@ class Worker:
             chunk = step if isinstance(step, PrefillChunk) else self._open(step)
             if chunk is not None:
                 self._prefill(chunk)
+        except PixelsMissing as error:  # the request comes again, with them
+            self._forget(sequence)
+            sequence.post(error)
         except EngineError as error:
             self._fail(sequence, error)
         except Exception:

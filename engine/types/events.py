@@ -82,11 +82,13 @@ class Timing:
 class MediaReceipt:
     """What happened to one medium. Sizes are (width, height) in pixels. sha256 is over the decoded pixels.
 
+    param: the part it came from; all pages of a document have the same.
     frames is one (index in the source, time in seconds) per frame that went in; empty for a picture.
     features: what of it came from the feature cache; None for families whose features are not kept, and before it is
     encoded. resize_ms is the processor's share (all media of a prompt are processed together, by pixels), next to
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
+    notes: what a person should know about how it was read, e.g. "first of 12 frames".
     """
 
     kind: Kind
@@ -102,6 +104,8 @@ class MediaReceipt:
     resize_ms: float = 0.0
     encode_ms: float = 0.0
     features: FeatureUse | None = None
+    notes: tuple[str, ...] = ()
+    param: str = ""
 
     @property
     def frame_tokens(self) -> float:

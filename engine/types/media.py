@@ -33,6 +33,8 @@ class Media:
     frames: (index in the source, time in seconds) of each frame; empty for a picture.
     source_fps, num_source_frames, duration_s: the whole clip's; 0 for a picture. A sound has a duration too.
     max_pixels: of a clip, all that its frames may have together if the request says so (FrameSampling.max_pixels).
+    notes: sentences about how it was read that a person should know, e.g. "first of 12 frames".
+    has_pixels: False for one that was decoded before and of which only the facts are at hand (Media.without_pixels).
     is_sized: the pixels were brought to the size the model shall see (engine.prompt.sizing); sha256 stays the source's.
     """
 
@@ -50,6 +52,8 @@ class Media:
     fetch_ms: float = 0.0
     decode_ms: float = 0.0
     max_pixels: int | None = None
+    notes: tuple[str, ...] = ()
+    has_pixels: bool = True
     is_sized: bool = False
 
     @property
@@ -60,4 +64,5 @@ class Media:
     def without_pixels(self) -> Media:
         """The same with its memory given back: the shapes of pixels and samples stay, their values are zeros."""
         pixels = np.broadcast_to(np.uint8(0), self.pixels.shape)
-        return replace(self, pixels=pixels, samples=np.broadcast_to(np.float32(0), self.samples.shape))
+        samples = np.broadcast_to(np.float32(0), self.samples.shape)
+        return replace(self, pixels=pixels, samples=samples, has_pixels=False)

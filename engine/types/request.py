@@ -12,7 +12,7 @@ Json = dict[str, Any]
 """A JSON object."""
 
 Role = Literal["system", "user", "assistant"]
-Kind = Literal["text", "image", "video", "audio"]
+Kind = Literal["text", "image", "video", "audio", "document"]
 Detail = Literal["auto", "low", "high"]
 
 
@@ -25,7 +25,10 @@ class Part:
       path   a file that this process may read: the caller has checked it (upload folder, --media-root)
       parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
     detail and max_pixels say how large the model shall see a picture at most (engine.prompt.sizing); frames how this
-    clip is sampled, where that differs from the request's.
+    clip is sampled, where that differs from the request's; animated whether a picture that moves goes in as a clip
+    (True), as its first frame (False), or as a clip where the model takes clips (None).
+    document: how a file of pages or of text is shown; it becomes pictures and texts before the prompt is built
+    (engine.media.document). label says which page such a picture is, for the receipt.
     param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
     """
 
@@ -37,7 +40,20 @@ class Part:
     detail: Detail = "auto"
     max_pixels: int | None = None
     frames: FrameSampling | None = None
+    animated: bool | None = None
+    document: PageChoice | None = None
+    label: str = ""
     param: str = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class PageChoice:
+    """What of a document is shown. name: its file name, "" where unknown. pages: numbers from 1, as in "1-3,7"; "" for
+    all. with_text: the text that lies behind each page beside its picture."""
+
+    name: str = ""
+    pages: str = ""
+    with_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

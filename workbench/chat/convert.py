@@ -17,21 +17,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
-from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, Part, Request, Sampling
+from engine.media.containers import CLIP_SUFFIXES
+from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, PageChoice, Part, Request, Sampling
 from workbench.chat import receipts
 from workbench.words import milliseconds
 
-EntryKind = Literal["text", "image", "video", "audio", "reasoning", "note", "busy", "error"]
-SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio")
+EntryKind = Literal["text", "image", "video", "audio", "document", "reasoning", "note", "busy", "error"]
+SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio", "document")
 
 STRIP = "#strip-"
 """Where a link to a request's strip in the Cache tab leads; cache/cache.js follows it."""
 
 _FROM_CACHE = re.compile(r"[\d,]+ from cache")
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+VIDEO_SUFFIXES = CLIP_SUFFIXES
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".heic", ".heif", ".avif", ".ico", ".jp2"),
+)
 AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac")
+DOCUMENT_SUFFIXES = (
+    *(".pdf", ".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".toml", ".xml", ".html", ".log", ".tex"),
+    *(".py", ".js", ".css", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".swift", ".sh", ".sql", ".r", ".rb", ".php"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ def media_kind(path: str) -> Kind:
     suffix = PurePath(path).suffix.lower()
     if suffix in AUDIO_SUFFIXES:
         return "audio"
+    if suffix in DOCUMENT_SUFFIXES:
+        return "document"
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
@@ -113,7 +123,9 @@ def _part(entry: ChatEntry) -> Part | None:
     if entry.part is not None:
         return entry.part
     if entry.kind in SENT:
-        return Part(entry.kind, path=entry.path, param=PurePath(entry.path or "").name)  # type: ignore[arg-type]
+        name = PurePath(entry.path or "").name
+        document = PageChoice(name) if entry.kind == "document" else None
+        return Part(entry.kind, path=entry.path, document=document, param=name)  # type: ignore[arg-type]
     return None
 
 

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from engine.types import MediaReceipt
 from workbench.words import NAMES, milliseconds, plural, seconds, size
 
+MAX_NOTES = 2
+"""On the one line of several media; all are in what opens below it."""
+
 
 def to_html(key: str, media: Sequence[MediaReceipt]) -> str:
     """The receipt of a request, closed; "" without media. key names it to the page."""
@@ -37,7 +40,9 @@ def summary(media: Sequence[MediaReceipt]) -> str:
         return line(media[0])
     names = [NAMES[receipt.kind] for receipt in media]
     counts = [plural(names.count(name), name) for name in dict.fromkeys(names)]
-    return f"{', '.join(counts)} · {sum(receipt.tokens for receipt in media):,} tokens"
+    words = [", ".join(counts), f"{sum(receipt.tokens for receipt in media):,} tokens"]
+    notes = dict.fromkeys(html.escape(note) for receipt in media for note in receipt.notes)
+    return " · ".join([*words, *(notes if len(notes) <= MAX_NOTES else [plural(len(notes), "note")])])
 
 
 def line(receipt: MediaReceipt) -> str:
@@ -49,6 +54,7 @@ def line(receipt: MediaReceipt) -> str:
     words.append(f"{receipt.tokens:,} tokens")
     if reuse := reuse_of(receipt):
         words.append(reuse)
+    words += [html.escape(note) for note in receipt.notes]
     words.append(milliseconds(receipt.fetch_ms + receipt.decode_ms + receipt.resize_ms + receipt.encode_ms))
     return " · ".join(words)
 

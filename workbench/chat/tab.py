@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from workbench import theme
 from workbench.chat.convert import (
     AUDIO_SUFFIXES,
+    DOCUMENT_SUFFIXES,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     ChatEntry,
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
 
 EMPTY = """
 <div class="welcome"><h2>Show it something</h2>
-<p>Drop pictures or clips anywhere on this page, paste them, or just ask.<br>Everything stays on this machine.</p></div>
+<p>Drop pictures, clips or documents anywhere on this page, paste them, or just ask.<br>
+Everything stays on this machine.</p></div>
 """
-FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
 STREAMED: dict[str, Any] = {
     "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
     "trigger_mode": "multiple",  # a retry may start before the answer it replaces has wound down
@@ -104,7 +106,7 @@ class ChatTab:
         return gr.MultimodalTextbox(
             file_types=[*FILE_TYPES, "audio", *AUDIO_SUFFIXES],
             sources=["upload", "microphone"],
-            placeholder="Ask, or drop pictures, clips and sounds",
+            placeholder="Ask, or drop pictures, clips, sounds and documents",
         )
 
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
@@ -247,7 +249,7 @@ def _composer() -> gr.MultimodalTextbox:
         elem_id="composer",
         show_label=False,
         container=False,
-        placeholder="Ask, or drop pictures and clips",
+        placeholder="Ask, or drop pictures, clips and documents",
         file_count="multiple",
         file_types=[*FILE_TYPES],
         sources=["upload"],

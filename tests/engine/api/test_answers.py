@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.api.answers import ChatAnswer, Envelope, TextAnswer
-from engine.types import Delta, Done, MediaReceipt, Timing, Usage
+from engine.types import Completion, Delta, Done, MediaReceipt, Timing, Usage
 
 ENVELOPE = Envelope("id-1", 1700000000, "demo", "mlx-0-cpu")
 CLIP = MediaReceipt("video", 1234, (640, 480), (320, 224), 140, "ab" * 32, ((0, 0.0), (15, 0.5)), 1.23456, 7.0)
@@ -13,7 +13,7 @@ HEAD = {"id": "id-1", "created": 1700000000, "model": "demo", "system_fingerprin
 
 
 def test_a_whole_chat_answer() -> None:
-    answer = ChatAnswer(ENVELOPE).whole(DELTAS, DONE)
+    answer = ChatAnswer(ENVELOPE).whole(Completion.of(DELTAS, DONE))
     assert answer.items() >= {**HEAD, "object": "chat.completion"}.items()
     (choice,) = answer["choices"]
     assert choice["finish_reason"] == "stop" and choice["index"] == 0 and choice["logprobs"] is None
@@ -22,12 +22,12 @@ def test_a_whole_chat_answer() -> None:
 
 
 def test_no_reasoning_field_without_reasoning() -> None:
-    message = ChatAnswer(ENVELOPE).whole([Delta("hi")], DONE)["choices"][0]["message"]
+    message = ChatAnswer(ENVELOPE).whole(Completion.of([Delta("hi")], DONE))["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "hi", "refusal": None}
 
 
 def test_usage_and_receipts() -> None:
-    usage = ChatAnswer(ENVELOPE).whole(DELTAS, DONE)["usage"]
+    usage = ChatAnswer(ENVELOPE).whole(Completion.of(DELTAS, DONE))["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (150, 4, 154)
     assert usage["prompt_tokens_details"] == {"cached_tokens": 64}
     (receipt,) = usage["media"]
@@ -51,7 +51,7 @@ def test_chat_chunks() -> None:
 
 def test_text_answers() -> None:
     answer = TextAnswer(ENVELOPE)
-    whole = answer.whole([Delta("a"), Delta("b")], DONE)
+    whole = answer.whole(Completion.of([Delta("a"), Delta("b")], DONE))
     assert whole.items() >= {**HEAD, "object": "text_completion"}.items()
     assert whole["choices"][0]["text"] == "ab" and whole["choices"][0]["finish_reason"] == "stop"
     assert answer.opening() is None

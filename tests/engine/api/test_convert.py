@@ -11,7 +11,7 @@ from engine.api.convert import chat_request, text_request
 from engine.api.schemas import UNSUPPORTED, ChatRequest, TextRequest, explain, json_path
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import FrameSampling, Part, Request
+from engine.types import FrameSampling, PageChoice, Part, Request
 
 HELLO = [{"role": "user", "content": "hello"}]
 LIMITS = MediaLimits()
@@ -45,6 +45,12 @@ def refused(call: Any, *args: Any, **fields: Any) -> BadRequest:
 
 def content(*parts: Any, role: str = "user") -> list[dict[str, Any]]:
     return [{"role": role, "content": list(parts)}]
+
+
+def one(part: dict[str, Any]) -> Part:
+    """What becomes of the only part of the only message."""
+    ((found,),) = (message.parts for message in chat(content(part)).messages)
+    return found
 
 
 def test_a_string_is_a_text_part() -> None:
@@ -226,8 +232,6 @@ def test_parts(part: dict[str, Any], expected: Part) -> None:
         (content({"type": "video", "video": [DATA_URL, 5]}), "messages[0].content[0].video[1]"),
         (content({"type": "image", "image": [DATA_URL]}), "messages[0].content[0].image"),
         (content({"type": "input_audio", "input_audio": {}}), "messages[0].content[0].input_audio.data"),
-        ([*content({"type": "image", "image": DATA_URL}, role="system"), *HELLO], "messages[0].content[0]"),
-        ([*HELLO, *content({"type": "image", "image": DATA_URL}, role="assistant")], "messages[1].content[0]"),
         ("hello", "messages"),
         (["hello"], "messages[0]"),
         ({"role": "user"}, "messages"),
@@ -237,6 +241,92 @@ def test_wrong_messages_are_named(messages: Any, param: str) -> None:
     error = refused(chat, messages)
     assert error.status == 400 and error.param == param
     assert error.message.startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("part", "where", "takes"),
+    [
+        ({"type": "image_url", "image_url": {"url": DATA_URL, "fps": 2}}, "image_url.fps", "max_pixels, animated"),
+        ({"type": "image_url", "image_url": {"url": DATA_URL}, "min_pixels": 9}, "min_pixels", "max_pixels"),
+        ({"type": "image", "image": DATA_URL, "resized_height": 9}, "resized_height", "detail"),
+        ({"type": "image", "image": DATA_URL, "url": DATA_URL}, "url", "detail"),
+        ({"type": "video_url", "video_url": {"url": DATA_URL, "num_frames": 9}}, "video_url.num_frames", "nframes"),
+        ({"type": "video", "video": DATA_URL, "detail": "low"}, "detail", "total_pixels"),
+        ({"type": "video", "video": [{"url": DATA_URL, "time": 3}]}, "video[0].time", "url"),
+        ({"type": "audio_url", "audio_url": {"url": DATA_URL, "rate": 9}}, "audio_url.rate", "url"),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "rate": 9}}, "input_audio.rate", "data, format"),
+        ({"type": "file", "file": {"file_data": "AAAA", "dpi": 9}}, "file.dpi", "pages"),
+        ({"type": "file", "file": {"file_data": "AAAA"}, "pages": "1"}, "pages", ""),
+    ],
+)
+def test_an_option_that_is_not_known_is_named(part: dict[str, Any], where: str, takes: str) -> None:
+    error = refused(chat, content(part))
+    assert error.param == f"messages[0].content[0].{where}" and error.code == "unknown_parameter"
+    assert "not known here" in error.message and takes in error.message
+
+
+def test_hints_about_caching_ask_for_nothing() -> None:
+    part = {"type": "image_url", "image_url": {"url": DATA_URL, "detail": None}, "uuid": "a", "cache_control": {}}
+    assert one(part) == Part("image", url=DATA_URL, param="messages[0].content[0].image_url.url")
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "assistant", "user"])
+def test_media_in_messages_of_every_role(role: str) -> None:
+    request = chat([*content({"type": "image_url", "image_url": {"url": DATA_URL}}, role=role), *HELLO])
+    assert request.messages[0].parts[0].kind == "image"
+
+
+@pytest.mark.parametrize("field", ["images", "image_url", "video", "files", "attachments"])
+def test_media_beside_the_content_are_refused(field: str) -> None:
+    error = refused(chat, [{**HELLO[0], field: ["AAAA"]}])
+    assert error.param == f"messages[0].{field}" and "media are parts of content" in error.message
+    assert chat([{**HELLO[0], field: None}]) == chat()
+
+
+@pytest.mark.parametrize("animated", [True, False, None])
+def test_whether_an_animated_picture_is_a_clip(animated: bool | None) -> None:
+    assert one({"type": "image_url", "image_url": {"url": DATA_URL, "animated": animated}}).animated is animated
+    assert one({"type": "image", "image": DATA_URL, "animated": animated}).animated is animated
+    assert refused(chat, content({"type": "image", "image": DATA_URL, "animated": "yes"})).param.endswith("animated")
+
+
+def test_a_number_of_frames() -> None:
+    part = one({"type": "video", "video": DATA_URL, "nframes": 6})
+    assert part.frames == FrameSampling(min_frames=6, max_frames=6)
+    error = refused(chat, content({"type": "video", "video": DATA_URL, "nframes": 6, "fps": 2}))
+    assert error.param == "messages[0].content[0].nframes" and "fps" in error.message
+
+
+def test_a_document() -> None:
+    file = {"filename": "a.pdf", "file_data": "AAAA", "pages": "1-3, 7", "text": True, "max_pixels": 1000}
+    part = one({"type": "file", "file": file})
+    where = "messages[0].content[0].file.file_data"
+    choice = PageChoice("a.pdf", "1-3, 7", True)
+    assert part == Part("document", url="data:;base64,AAAA", max_pixels=1000, document=choice, param=where)
+    data = one({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}})
+    assert data.url == "data:application/pdf;base64,AAAA" and data.document == PageChoice()
+    assert one({"type": "file", "file": {"file_url": "https://a.org/b.pdf"}}).url == "https://a.org/b.pdf"
+
+
+@pytest.mark.parametrize(
+    ("file", "where", "words"),
+    [
+        ("AAAA", "", "an object"),
+        ({}, ".file_data", "a string"),
+        ({"file_data": ""}, ".file_data", "a string"),
+        ({"file_data": 5}, ".file_data", "a string"),
+        ({"file_id": "file-1"}, ".file_id", "cannot be uploaded to this server yet; send the file itself as file_data"),
+        ({"file_data": "AAAA", "pages": "one"}, ".pages", 'like "1-3,7"'),
+        ({"file_data": "AAAA", "pages": "1-"}, ".pages", 'like "1-3,7"'),
+        ({"file_data": "AAAA", "text": "yes"}, ".text", "boolean"),
+        ({"file_data": "AAAA", "max_pixels": 0}, ".max_pixels", "greater than"),
+        ({"file_url": "ftp://a/b"}, ".file_url", "ftp: URLs are not read"),
+    ],
+)
+def test_a_wrong_document_is_named(file: Any, where: str, words: str) -> None:
+    error = refused(chat, content({"type": "file", "file": file}))
+    assert error.param == f"messages[0].content[0].file{where}"
+    assert words in error.message
 
 
 @pytest.mark.parametrize(
@@ -321,6 +411,8 @@ ASKS = {
     "audio": {"voice": "alloy", "format": "wav"},
     "prediction": {"type": "content", "content": "x"},
     "web_search_options": {"search_context_size": "low"},
+    "mm_processor_kwargs": {"max_pixels": 1000},
+    "media_io_kwargs": {"video": {"num_frames": 4}},
     "echo": True,
     "suffix": "x",
     "best_of": 3,

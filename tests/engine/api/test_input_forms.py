@@ -64,7 +64,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client(engine_pool: Any, serve: Callable[..., Any]) -> Iterator[Client]:
-    limits = MediaLimits(allow_private_urls=True, media_root=SAMPLES)
+    limits = MediaLimits(allow_private_urls=True, media_root=SAMPLES, max_images=5)
     engine = engine_pool.borrow(EngineConfig(media=limits))
     site = Starlette()
     site.mount("/", StaticFiles(directory=SAMPLES))
@@ -74,6 +74,17 @@ def client(engine_pool: Any, serve: Callable[..., Any]) -> Iterator[Client]:
         openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, timeout=120) as made,
     ):
         yield Client(made, files)
+
+
+def sample_frames() -> list[Image.Image]:
+    """All frames of the sample clip."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(SAMPLES / "moving-circle.mp4"))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(Image.fromarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)))
+    return frames
 
 
 FORMS = ("http", "data", "wrong type", "path", "name", "file")
@@ -107,12 +118,7 @@ def test_video(client: Client, form: str) -> None:
 
 def test_a_list_of_frames(client: Client) -> None:
     """The same clip's frames as pictures, one after the other; backwards, it moves the other way."""
-    import cv2
-
-    capture = cv2.VideoCapture(str(SAMPLES / "moving-circle.mp4"))
-    frames = []
-    while (read := capture.read())[0]:
-        frames.append(Image.fromarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)))
+    frames = sample_frames()
     urls = [pictures.data_url(pictures.encode(frame)) for frame in frames[:: len(frames) // 7][:8]]
     assert client.text("What happens in this video?", {"type": "video", "video": urls}) == MOVES
     backwards = client.text("What happens in this video?", {"type": "video", "video": urls[::-1]})
@@ -121,17 +127,7 @@ def test_a_list_of_frames(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
 def test_an_animated_picture_as_a_clip(client: Client, kind: str) -> None:
-    import cv2
-
-    capture = cv2.VideoCapture(str(SAMPLES / "moving-circle.mp4"))
-    frames = []
-    while (read := capture.read())[0]:
-        frames.append(Image.fromarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)))
-    out = io.BytesIO()
-    frames[0].save(
-        out, kind, save_all=True, append_images=frames[1:], duration=round(3000 / len(frames)), lossless=True
-    )
-    url = pictures.data_url(out.getvalue(), f"image/{kind.lower()}")
+    url = moving_circle(kind)
     assert client.text("What happens in this video?", {"type": "video_url", "video_url": {"url": url}}) == MOVES
 
 
@@ -172,3 +168,95 @@ def test_ninety_six_frames(client: Client) -> None:
     assert 64 < len(receipt["frames"]) <= 96 and len(receipt["frames"]) % 2 == 0
     assert receipt["features"]["hits"] + receipt["features"]["misses"] in (0, len(receipt["frames"]) // 2)
     assert answer.choices[0].message.content == MOVES
+
+
+def moving_circle(kind: str) -> str:
+    """The sample clip as an animated picture."""
+    frames = sample_frames()
+    out = io.BytesIO()
+    duration = round(3000 / len(frames))
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:], duration=duration, lossless=True)
+    return pictures.data_url(out.getvalue(), f"image/{kind.lower()}")
+
+
+def test_an_animated_picture_is_a_clip_unless_it_is_told_otherwise(client: Client) -> None:
+    url = moving_circle("GIF")
+    answer = client.say("What happens in this video?", {"type": "image_url", "image_url": {"url": url}})
+    (receipt,) = answer.usage.media
+    assert answer.choices[0].message.content == MOVES
+    assert receipt["kind"] == "video" and len(receipt["frames"]) > 1 and receipt["notes"] == []
+    still = {"type": "image_url", "image_url": {"url": url, "animated": False}}
+    (receipt,) = client.say("What is in this image?", still).usage.media
+    assert receipt["kind"] == "image" and receipt["notes"] == [f"first of {len(sample_frames())} frames"]
+
+
+def test_a_still_picture_is_no_clip(client: Client) -> None:
+    part = {"type": "image_url", "image_url": {"url": client.named("data", "circle.png"), "animated": True}}
+    with pytest.raises(openai.BadRequestError, match="animated is true, but this is a still picture") as caught:
+        client.text("What happens in this video?", part)
+    assert caught.value.param == "messages[0].content[1].image_url.url"
+
+
+def test_max_pixels_of_an_animated_picture_hold_for_each_frame(client: Client) -> None:
+    image = {"url": moving_circle("GIF"), "max_pixels": 64 * 64}
+    (receipt,) = client.say("What happens in this video?", {"type": "image_url", "image_url": image}).usage.media
+    width, height = receipt["seen"]
+    assert receipt["kind"] == "video" and 32 * 32 < width * height <= 64 * 64
+
+
+def as_pdf(*files: str) -> str:
+    """Samples as the pages of a PDF."""
+    first, *rest = (Image.open(SAMPLES / file).convert("RGB") for file in files)
+    out = io.BytesIO()
+    first.save(out, "PDF", save_all=True, append_images=rest, resolution=72, quality=95)
+    return pictures.data_url(out.getvalue(), "application/pdf")
+
+
+def test_a_pdf(client: Client) -> None:
+    file = {"filename": "drawing.pdf", "file_data": as_pdf("circle.png")}
+    answer = client.say("What is in this image?", {"type": "file", "file": file})
+    (receipt,) = answer.usage.media
+    assert receipt["notes"] == ["drawing.pdf, page 1 of 1"] and receipt["kind"] == "image"
+    assert receipt["param"] == "messages[0].content[1].file.file_data"
+    assert "red circle" in answer.choices[0].message.content
+
+
+def test_every_page_has_a_receipt_and_counts(client: Client) -> None:
+    data = as_pdf(*["circle.png", "pair-a.png", "pair-b.png"] * 2)
+    answer = client.say("Hello", {"type": "file", "file": {"file_data": data, "pages": "2-3,6"}})
+    notes = [receipt["notes"] for receipt in answer.usage.media]
+    assert notes == [[f"Document, page {number} of 6"] for number in (2, 3, 6)]
+    with pytest.raises(openai.BadRequestError, match="6 pages are too many, at most 5 are allowed"):
+        client.text("Hello", {"type": "file", "file": {"file_data": data}})
+    three = {"type": "file", "file": {"file_data": data, "pages": "1-3"}}
+    with pytest.raises(openai.BadRequestError, match="6 images were sent; the limit is 5"):
+        client.text("Hello", three, three)
+
+
+def test_a_text_file(client: Client) -> None:
+    told = base64.b64encode(b"Hello").decode()
+    answer = client.say("Read this.", {"type": "file", "file": {"filename": "a.txt", "file_data": told}})
+    assert answer.usage.media == []
+    bare = client.say("Read this.")
+    assert answer.usage.prompt_tokens > bare.usage.prompt_tokens
+
+
+def test_a_file_that_was_not_uploaded(client: Client) -> None:
+    with pytest.raises(openai.BadRequestError, match="cannot be uploaded") as caught:
+        client.text("Hello", {"type": "file", "file": {"file_id": "file-abc"}})
+    assert caught.value.param == "messages[0].content[1].file.file_id"
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_a_picture_in_a_message_of_another_role(client: Client, role: str) -> None:
+    """The demo model's template shows it, so it is counted, and has its receipt."""
+    picture = {"type": "image_url", "image_url": {"url": client.named("data", "circle.png")}}
+    first = {"role": role, "content": [{"type": "text", "text": "Look."}, picture]}
+    before = [] if role == "system" else [{"role": "user", "content": "Hello"}]
+    messages: Any = [*before, first, {"role": "user", "content": "What is in this image?"}]
+    answer = client.openai.chat.completions.create(
+        model="demo", messages=messages, max_completion_tokens=32, temperature=0
+    )
+    (receipt,) = answer.usage.media  # type: ignore[union-attr]
+    assert receipt["param"] == f"messages[{len(before)}].content[1].image_url.url" and receipt["tokens"] > 0
+    assert "red circle" in (answer.choices[0].message.content or "")

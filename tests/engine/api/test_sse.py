@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from engine.api import sse
 from engine.api.answers import ChatAnswer, Envelope
-from engine.api.sse import DONE, KEEPALIVE, EventStream, Opening, chunks, open_stream, read_all, unless_gone
+from engine.api.sse import DONE, KEEPALIVE, EventStream, Opening, chunks, open_stream, unless_gone
 from engine.errors import Busy, EngineError, Internal
 from engine.types import Delta, Done, Event, FinishReason, Timing, Usage
 
@@ -135,17 +136,23 @@ async def test_a_client_gone_before_the_first_event() -> None:
     assert source.closed
 
 
+async def collected(events: AsyncGenerator[Event, None]) -> list[Event]:
+    """Reads a stream to its end, as Engine.complete does."""
+    async with aclosing(events):
+        return [event async for event in events]
+
+
 async def test_a_client_gone_while_a_whole_answer_is_read() -> None:
     source = Source(Delta("a"), 60.0, done())
-    assert await unless_gone(read_all(source.events()), gone_soon) is None
+    assert await unless_gone(collected(source.events()), gone_soon) is None
     assert source.closed
     quick = Source(Delta("a"), done())
-    assert await unless_gone(read_all(quick.events()), never_gone) == [Delta("a"), done()]
+    assert await unless_gone(collected(quick.events()), never_gone) == [Delta("a"), done()]
 
 
 async def test_errors_of_the_work_are_raised() -> None:
     with pytest.raises(EngineError):
-        await unless_gone(read_all(Source(Internal("x")).events()), never_gone)
+        await unless_gone(collected(Source(Internal("x")).events()), never_gone)
 
 
 @pytest.mark.parametrize("script", [(60.0, done()), (Delta("a"), 60.0, done())])

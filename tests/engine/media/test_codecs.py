@@ -17,7 +17,6 @@ import pytest
 
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia
-from engine.media import video as video_module
 from engine.media.moving import decode_moving
 from engine.models import registry
 from engine.prompt.build import build
@@ -111,14 +110,6 @@ def test_a_stretch_of_an_uneven_rate() -> None:
     media = decode(encoded("libx264", "mp4", UNEVEN), start_s=10, end_s=20, max_frames=8)
     check(media, UNEVEN)
     assert all(9.8 <= time_s <= 20.2 for _, time_s in media.frames)
-
-
-def test_an_uneven_rate_that_is_too_long_keeps_its_true_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It cannot be passed over whole: the frames are those that seeking finds, but their times are not made up."""
-    monkeypatch.setattr(video_module, "EXACT_S", 0.0)
-    media = decode(encoded("libx264", "matroska", UNEVEN), max_frames=6, end_s=18)
-    shown = [UNEVEN[read_number(frame)] for frame in media.pixels]
-    assert [time_s for _, time_s in media.frames] == pytest.approx(shown, abs=0.002)
 
 
 def test_the_prompt_says_the_true_times() -> None:

@@ -27,6 +27,8 @@ def encoded(data: bytes = DATA) -> str:
 def test_base64() -> None:
     assert read(f"data:image/png;base64,{encoded()}") == DATA
     assert read(f"data:;base64,{encoded()}") == DATA
+    assert read(f"data:image/png; base64,{encoded()}") == DATA, "some clients write a space"
+    assert read(f"data:image/png;name=a;BASE64 ,{encoded()}") == DATA
     assert read(f"  DATA:image/png;charset=x;BASE64,{encoded()}\n") == DATA
 
 
@@ -39,7 +41,7 @@ def test_what_browsers_forgive_is_forgiven() -> None:
     assert read(f"data:;base64,{text.replace('+', '%2B').replace('/', '%2F').replace('=', '%3D')}") == DATA
 
 
-@pytest.mark.parametrize("payload", ["!!!!", "abc$", "äöü=", "A", "{}", "AAAA,AAAA"])
+@pytest.mark.parametrize("payload", ["AAAä", "!!!!", "abc$", "äöü=", "A", "{}", "AAAA,AAAA"])
 def test_bad_base64_is_refused(payload: str) -> None:
     with pytest.raises(BadMedia, match="here: the data: URL is not valid base64"):
         read(f"data:image/png;base64,{payload}")

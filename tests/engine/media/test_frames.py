@@ -9,17 +9,17 @@ import pytest
 from engine.media.frames import DEFAULT_MAX_FRAMES, Clip, choose_frames
 from engine.types import FrameSampling
 
-MINUTE = Clip(num_frames=1800, fps=30.0, width=64, height=48)
+MINUTE = Clip.even(1800, 30.0)
 
 
 def test_two_frames_per_second_by_default() -> None:
-    chosen = choose_frames(Clip(300, 30.0, 64, 48), FrameSampling(), 768)
+    chosen = choose_frames(Clip.even(300, 30.0), FrameSampling(), 768)
     assert len(chosen) == 20
     assert (chosen[0], chosen[-1]) == (0, 299)
 
 
 def test_a_long_clip_is_cut_to_the_default_and_to_the_limit() -> None:
-    hour = Clip(108_000, 30.0, 64, 48)
+    hour = Clip.even(108_000, 30.0)
     assert len(choose_frames(hour, FrameSampling(), 768)) == DEFAULT_MAX_FRAMES
     assert len(choose_frames(hour, FrameSampling(max_frames=500), 100)) == 100
 
@@ -31,19 +31,19 @@ def test_more_than_64_frames_when_asked() -> None:
 @pytest.mark.parametrize("fps", [0.5, 1, 2, 3, 7.3, 29.97, 100])
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 17, 64, 999])
 def test_always_even_ascending_and_inside(num_frames: int, fps: float) -> None:
-    chosen = choose_frames(Clip(num_frames, 24.0, 64, 48), FrameSampling(fps=fps), 768)
+    chosen = choose_frames(Clip.even(num_frames, 24.0), FrameSampling(fps=fps), 768)
     assert len(chosen) % 2 == 0 and len(chosen) >= 2
     assert chosen[0] >= 0 and chosen[-1] < num_frames
     assert num_frames == 1 or list(chosen) == sorted(set(chosen)), "no frame twice where there are enough"
 
 
 def test_one_frame_is_shown_twice() -> None:
-    assert choose_frames(Clip(1, 25.0, 64, 48), FrameSampling(), 768) == (0, 0)
+    assert choose_frames(Clip.even(1, 25.0), FrameSampling(), 768) == (0, 0)
 
 
 def test_min_frames_raises_and_the_clip_bounds_it() -> None:
     assert len(choose_frames(MINUTE, FrameSampling(fps=0.01, min_frames=12), 768)) == 12
-    assert choose_frames(Clip(3, 30.0, 64, 48), FrameSampling(min_frames=12), 768) == (0, 2)
+    assert choose_frames(Clip.even(3, 30.0), FrameSampling(min_frames=12), 768) == (0, 2)
 
 
 def test_odd_limits_stay_limits() -> None:
@@ -68,7 +68,7 @@ def test_an_impossible_window_is_said(start_s: float, end_s: float | None) -> No
 
 
 def test_named_frames_are_taken_as_they_are():
-    clip = Clip(10, 5.0, 8, 8)
+    clip = Clip.even(10, 5.0)
     assert choose_frames(clip, FrameSampling(indices=(0, 3, 4, 9), fps=1.0, max_frames=2), 64) == (0, 3, 4, 9)
     assert choose_frames(clip, FrameSampling(indices=(2, 7, 8)), 64) == (2, 7, 8, 8)
 
@@ -76,6 +76,6 @@ def test_named_frames_are_taken_as_they_are():
 @pytest.mark.parametrize("indices", [(), (3, 1), (1, 1), (-1, 2), (9, 10)])
 def test_frames_that_cannot_be_named_are_refused(indices):
     with pytest.raises(ValueError, match="named once each, ascending, from 0 to 9"):
-        choose_frames(Clip(10, 5.0, 8, 8), FrameSampling(indices=indices), 64)
+        choose_frames(Clip.even(10, 5.0), FrameSampling(indices=indices), 64)
     with pytest.raises(ValueError, match="at most 2"):
-        choose_frames(Clip(10, 5.0, 8, 8), FrameSampling(indices=(1, 2, 3)), 2)
+        choose_frames(Clip.even(10, 5.0), FrameSampling(indices=(1, 2, 3)), 2)

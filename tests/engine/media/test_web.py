@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import socket
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,10 +26,26 @@ PART = Part("image", param="messages[0].content[0].image_url.url")
 OPEN = MediaLimits(allow_private_urls=True, max_bytes=10_000, fetch_timeout_s=5.0)
 CLOSED = MediaLimits(max_bytes=10_000, fetch_timeout_s=5.0)
 BODY = b"\x89PNG" + bytes(5000)
+LOGIN = "Basic " + base64.b64encode("käthe:a:b@c".encode()).decode()
+USER = "k%C3%A4the:a%3Ab%40c"
+PACKED = {
+    "gzip": gzip.compress(BODY),
+    "GZIP": gzip.compress(BODY),
+    "x-gzip": gzip.compress(BODY),
+    "deflate": zlib.compress(BODY),
+    "identity": BODY,
+    "identity,gzip": gzip.compress(BODY),
+    "br": BODY,
+    "gzip,gzip": BODY,
+    "bomb": gzip.compress(bytes(5_000_000)),
+    "cut": gzip.compress(BODY)[:-9],
+    "junk": BODY,
+}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/ok, /status/404, /to?URL (redirect), /loop, /undeclared (no length), /declared (too long), /drip, /packed."""
+    """/ok, /to?URL (redirect), /loop, /undeclared (no length), /declared (too long), /drip, /packed?ENCODING[:BODY],
+    /nowhere (redirect without a target), /cookie, /page (HTML), /secret (wants LOGIN); 404 for anything else."""
 
     seen_hosts: list[str]
 
@@ -38,7 +59,18 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "loop":
             self._answer(302, b"", Location="/loop")
         elif name == "packed":
-            self._answer(200, BODY, **{"Content-Encoding": "gzip"})
+            how, _, what = rest.partition(":")
+            self._answer(200, PACKED[what or how], **{"Content-Encoding": how})
+        elif name == "nowhere":
+            self._answer(302, b"")
+        elif name == "cookie":
+            self._answer(302, b"", Location="/cookie", **{"Set-Cookie": "seen=1"})
+        elif name == "page":
+            self._answer(200, b"<!DOCTYPE html><title>Log in</title>")
+        elif name == "secret":
+            login = self.headers.get("Authorization", "")
+            self.server.logins.append(login)  # type: ignore[attr-defined]
+            self._answer(200 if login == LOGIN else 401, BODY)
         elif name == "declared":
             self._answer(200, b"", **{"Content-Length": "99999999"})
         elif name == "undeclared":
@@ -72,6 +104,7 @@ class Site:
         self.port = server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.hosts: list[str] = server.hosts  # type: ignore[attr-defined]
+        self.logins: list[str] = server.logins  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -80,6 +113,7 @@ def site() -> Iterator[Site]:
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     server.hosts = []  # type: ignore[attr-defined]
+    server.logins = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield Site(server)
@@ -106,10 +140,71 @@ def test_redirects_are_followed(site: Site) -> None:
 def test_what_can_go_wrong_is_said(site: Site) -> None:
     assert "status 404" in refused(f"{site.url}/nothing")
     assert "more than 5 redirects" in refused(f"{site.url}/loop")
-    assert "'gzip'" in refused(f"{site.url}/packed")
+    assert "status 302, a redirect that leads nowhere" in refused(f"{site.url}/nowhere")
+    assert "wants a cookie" in refused(f"{site.url}/cookie") and "cookie" not in refused(f"{site.url}/loop")
+    assert "an HTML page, not a picture: it may want a login or a cookie" in refused(f"{site.url}/page")
+    assert "status 401; it wants a login" in refused(f"{site.url}/secret")
     assert "http(s)" in refused(f"{site.url}/to?ftp://127.0.0.1/a")
     assert "http(s)" in refused(f"{site.url}/to?file:///etc/passwd")
     assert "status 302" not in refused(f"{site.url}/to?http://[broken")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "identity", "identity,gzip"])
+def test_what_is_sent_packed_is_unpacked(site: Site, encoding: str) -> None:
+    assert fetch_url(PART, f"{site.url}/packed?{encoding}", OPEN) == BODY
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("br", "packed as br, which is not read"),
+        ("gzip,gzip", "packed as gzip, gzip, which is not read"),
+        ("gzip:cut", "ends too early"),
+        ("gzip:junk", "it is damaged"),
+        ("gzip:bomb", "larger than allowed; at most 9.766 KiB"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_said(site: Site, how: str, words: str) -> None:
+    assert words in refused(f"{site.url}/packed?{how}")
+
+
+def test_a_bomb_is_not_unpacked_to_its_end(site: Site) -> None:
+    tracemalloc.start()
+    try:
+        refused(f"{site.url}/packed?gzip:bomb")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_user_and_password_of_a_url_are_used(site: Site) -> None:
+    assert fetch_url(PART, f"http://{USER}@127.0.0.1:{site.port}/secret", OPEN) == BODY
+    assert fetch_url(PART, f"http://{USER}@127.0.0.1:{site.port}/to?/secret", OPEN) == BODY
+    assert fetch_url(PART, f"http://{USER}@127.0.0.1:{site.port}/to?{site.url}/secret", OPEN) == BODY
+    assert site.logins == [LOGIN] * 3
+
+
+def test_another_host_does_not_learn_the_password(site: Site) -> None:
+    message = refused(f"http://{USER}@127.0.0.1:{site.port}/to?http://localhost:{site.port}/secret")
+    assert "status 401" in message and site.logins == [""]
+    assert "a:b" not in message and "a%3Ab" not in message
+
+
+def test_only_allowed_domains_are_asked(site: Site) -> None:
+    limits = replace(OPEN, allowed_media_domains=("localhost",))
+    assert fetch_url(PART, f"http://LOCALHOST:{site.port}/ok", limits) == BODY
+    asked = len(site.hosts)
+    message = refused(f"{site.url}/ok", limits)
+    assert "'127.0.0.1' is not allowed: media are fetched from localhost only (--allowed-media-domains)" in message
+    assert len(site.hosts) == asked, "nothing was sent"
+    assert "is not allowed" in refused(f"http://localhost:{site.port}/to?{site.url}/ok", limits)
+    assert "is not allowed" in refused(f"http://evil-localhost:{site.port}/ok", limits)
+    assert "is not allowed" in refused(f"http://localhost@127.0.0.1:{site.port}/ok", limits)
+
+
+def test_an_allowed_domain_may_still_not_be_private(site: Site) -> None:
+    limits = replace(CLOSED, allowed_media_domains=("localhost",))
+    assert "not a public address" in refused(f"http://localhost:{site.port}/ok", limits)
 
 
 def test_the_size_limit_holds_with_and_without_a_declared_size(site: Site) -> None:

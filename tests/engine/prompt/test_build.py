@@ -310,3 +310,51 @@ def test_empty_text_parts_are_harmless(tiny_model: TinyModel) -> None:
     request = Request(messages=(Message("user", (Part("text", ""), part(RED), Part("text", ""))),))
     assert built(loaded, request).media[0].tokens > 0
     assert np.array(built(loaded, request).ids).ndim == 1
+
+
+# -- media of other roles, and which of several is refused -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+@pytest.mark.parametrize("family", SEVERAL)
+def test_media_of_every_role_are_read_or_refused_by_their_place(tiny_model: TinyModel, family: str, role: Any) -> None:
+    """Never a prompt in which one is missing: two pictures leave twice the placeholders of one, or there is an error
+    that says which message it is."""
+    loaded = load(tiny_model(family))
+    first = Message(role, (part("Look."), replace(part(RED), param="messages[0].content[1]")))
+    messages = (first, user("Hello")) if role == "system" else (user("Hi"), first, user("Hello"))
+    request = Request(messages=(*messages[:-1], user("Hello", BLUE)))
+    try:
+        prompt = built(loaded, request)
+    except BadRequest as error:
+        assert error.param in ("messages[0].content[1]", "messages"), error.message
+        assert "template" in error.message
+        return
+    assert len(prompt.media) == 2 and all(placed.tokens for placed in prompt.media)
+    assert said(loaded, prompt).count("<image>") >= 2
+
+
+def test_a_template_that_leaves_a_role_out(tiny_model: TinyModel) -> None:
+    """Twin: the same template shows it in a message of the user."""
+    loaded = load(tiny_model("qwen3_vl"))
+    loaded.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{% for p in m.content %}{% if p.type == 'image' %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}{% endfor %}{% else %}"
+        "{{ m.content[0].text }}{% endif %}{% endfor %}"
+    )
+    red = replace(part(RED), param="messages[0].content[1]")
+    parts = (part("Look."), red)
+    with pytest.raises(BadRequest, match="shows no media in messages of role system") as caught:
+        built(loaded, Request(messages=(Message("system", parts), user("Hello"))))
+    assert caught.value.param == "messages[0].content[1]"
+    assert len(built(loaded, Request(messages=(Message("user", parts),))).media) == 1
+
+
+def test_the_one_of_several_that_the_processor_refuses_is_named(tiny_model: TinyModel) -> None:
+    loaded = load(tiny_model("qwen3_vl"))
+    parts = [
+        replace(part(image), param=f"content[{i}]") for i, image in enumerate((RED, picture(size=(2100, 10)), BLUE))
+    ]
+    with pytest.raises(BadRequest, match=r"content\[1\]: .*aspect ratio") as caught:
+        built(loaded, Request(messages=(Message("user", tuple(parts)),)))
+    assert caught.value.param == "content[1]"

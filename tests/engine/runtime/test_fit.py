@@ -11,10 +11,11 @@ import pytest
 
 from engine.errors import ContextOverflow
 from engine.runtime import fit
-from engine.types import FrameSampling, Preflight
+from engine.types import FrameSampling, Part, Preflight
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat
-from tests.pictures import numbered_frames, picture, write_clip
+from tests.pdfs import pdf
+from tests.pictures import data_url, numbered_frames, picture, write_clip
 
 PHOTO = picture("red", "circle", (640, 480))
 
@@ -74,3 +75,21 @@ def test_room_is_what_was_asked_for() -> None:
     assert fit.room(request) == fit.ROOM_TOKENS
     assert fit.room(replace(request, max_tokens=7)) == 7
     assert fit.shrunk(request, Preflight(tokens=(1,) * 50, context_tokens=40)) is None
+
+
+async def test_the_pages_of_a_document(engine_for: EngineFor, tiny_model: Callable[..., Path]) -> None:
+    """Each page keeps to one number of pixels, and the picture beside the document is cut as well."""
+    engine = await small_context(engine_for, tiny_model, "qwen3_vl", 80)
+    url = data_url(pdf([(1, 0, 0), (0, 1, 0), (0, 0, 1)], size_pt=(600, 400)), "application/pdf")
+    document = Part("document", url=url, param="file")
+    request = chat(PHOTO, "?", max_tokens=8)
+    message = replace(request.messages[0], parts=(document, *request.messages[0].parts))
+    request = replace(request, messages=(message,))
+    before = await engine.preflight(request)
+    assert before.left < 8 and [receipt.param for receipt in before.media] == ["file"] * 3 + ["messages"]
+    smaller = await engine.fit(request)
+    assert smaller is not None and [part.kind for part in smaller.media_parts] == ["document", "image"]
+    pages, photo = smaller.media_parts
+    assert 0 < (pages.max_pixels or 0) < 600 * 400 and 0 < (photo.max_pixels or 0) < 640 * 480
+    done = (await ask(engine, smaller)).done
+    assert done.usage.prompt_tokens + 8 <= 80 and len(done.media) == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.types import Done, Part, Request, Sampling, Timing, Usage
+from engine.types import Done, PageChoice, Part, Request, Sampling, Timing, Usage
 from workbench.chat import convert
 from workbench.chat.convert import ChatEntry, ChatSettings
 
@@ -146,3 +146,10 @@ def test_an_index_beyond_the_end_is_the_last_question():
 )
 def test_a_file_is_sent_as_what_its_name_says(path: str, kind: str) -> None:
     assert [entry.kind for entry in convert.user_entries("", [path])] == [kind]
+
+
+@pytest.mark.parametrize("path", ["/up/Report.PDF", "/up/notes.md", "/up/data.csv", "/up/run.py"])
+def test_documents_go_in_by_their_names(path):
+    (message,) = convert.to_request(convert.user_entries("", [path]), ChatSettings()).messages
+    name = path.rpartition("/")[2]
+    assert message.parts == (Part("document", path=path, document=PageChoice(name), param=name),)

@@ -30,6 +30,15 @@ def test_several_media_are_summed_up():
     assert receipts.summary([PICTURE, CLIP, PICTURE]) == "2 pictures, 1 clip · 1,060 tokens"
 
 
+def test_notes_are_in_plain_sight():
+    noted = replace(PICTURE, notes=("first of 12 frames", "<b>"))
+    assert "first of 12 frames · &lt;b&gt; · 12 ms" in receipts.summary([noted])
+    assert receipts.summary([noted, PICTURE]) == "2 pictures · 24 tokens · first of 12 frames · &lt;b&gt;"
+    pages = [replace(PICTURE, notes=(f"page {number}",)) for number in (1, 2, 3)]
+    assert receipts.summary(pages) == "3 pictures · 36 tokens · 3 notes"
+    assert "page 2" in receipts.to_html("id", pages)
+
+
 @pytest.mark.parametrize(
     ("use", "words"),
     [(None, ""), (FeatureUse(), "reused"), (FeatureUse(3, 0), "reused"), (FeatureUse(0, 3), "encoded")],
