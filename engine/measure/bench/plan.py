@@ -1,10 +1,10 @@
 """What a suite is: groups of cases, each with a function that makes its rounds. Pure.
 
     Suite ── Group ── Case          a row of the results: "448x448", "16 streams", "same picture (warm)"
-               └──── Round(n) ── Step ── Ask       the questions of the n-th time
+               └──── Round(n) ── Step ── ScheduledQuestion     the questions of the n-th time
 
-The asks of a step run at the same time, steps one after the other. Every round has other questions, so that nothing is
-reused but what the round itself repeats.
+The questions of a step run at the same time, steps one after the other. Every round has other questions, so that nothing
+is reused but what the round itself repeats.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One question of a step. case None: asked, but not measured. at_s: seconds to wait, counted from the start of the
-    step or, with after_first, from the first text of the step's first ask."""
+class ScheduledQuestion:
+    """A question of a step. case None: asked, but not measured. at_s: seconds to wait, counted from the start of the
+    step or, with after_first, from the first text of the answer to the step's first question."""
 
     question: Question
     case: Case | None
@@ -71,7 +71,7 @@ class Ask:
     after_first: bool = False
 
 
-Step = tuple[Ask, ...]
+Step = tuple[ScheduledQuestion, ...]
 Round = tuple[Step, ...]
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from engine.measure.bench import clips
 from engine.measure.bench.plan import (
     CACHE_OFF,
-    Ask,
     BenchSettings,
     Case,
     Contrast,
@@ -17,6 +16,7 @@ from engine.measure.bench.plan import (
     MeasuredRound,
     Proof,
     Round,
+    ScheduledQuestion,
 )
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
@@ -68,7 +68,9 @@ def _users(settings: BenchSettings) -> Group:
             )
             for user in range(num_users)
         ]
-        return tuple((Ask(question, others if user else first),) for user, question in enumerate(questions))
+        return tuple(
+            (ScheduledQuestion(question, others if user else first),) for user, question in enumerate(questions)
+        )
 
     def facts(rounds: Sequence[MeasuredRound]) -> Sequence[Fact]:
         saved = [share for measured in rounds if (share := kv_saved(measured)) is not None]
@@ -115,7 +117,7 @@ def _picture(settings: BenchSettings) -> Group:
             (replace(warm, text=OTHER_QUESTION), other),
             (warm, same),
         )
-        return tuple((Ask(*ask),) for ask in asks)
+        return tuple((ScheduledQuestion(*ask),) for ask in asks)
 
     def prove() -> Sequence[Proof]:
         with_picture = question((settings.seed, "reuse", "proof"))
@@ -145,7 +147,7 @@ def _clip(settings: BenchSettings) -> Group:
             temperature=settings.temperature,
             claim="cold",
         )
-        return (Ask(first, cold),), (Ask(replace(first, claim="warm"), same),)
+        return (ScheduledQuestion(first, cold),), (ScheduledQuestion(replace(first, claim="warm"), same),)
 
     faster = Contrast(f"first token: clip of {FRAMES} frames, cold / exact repeat", "ttft", cold, same, goal=25.0)
     return Group((cold, same), make, contrasts=(faster,))
@@ -161,10 +163,16 @@ def _misses(settings: BenchSettings) -> list[Group]:
         return Question(words(seed, settings.words_of(MISS_TOKENS)), 8, media=media, claim="cold")
 
     def make_text(number: int) -> Round:
-        return ((Ask(question(number), text_case),),)
+        return ((ScheduledQuestion(question(number), text_case),),)
 
     def make_picture(number: int) -> Round:
-        return ((Ask(question(number, picture(scene((448, 448), (settings.seed, "miss", number)))), picture_case),),)
+        return (
+            (
+                ScheduledQuestion(
+                    question(number, picture(scene((448, 448), (settings.seed, "miss", number)))), picture_case
+                ),
+            ),
+        )
 
     misses = [Group((text_case,), make_text, only_target=CACHE_OFF, limits=MISS_LIMITS)]
     if settings.pictures:

@@ -27,7 +27,17 @@ from engine.measure.bench.about import roofline
 from engine.measure.bench.canary import ProofAnswers, Proofs
 from engine.measure.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.measure.bench.load import EVERY_S, Load
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, MeasuredRound, Round, Step, Suite, select_groups
+from engine.measure.bench.plan import (
+    BenchSettings,
+    Case,
+    Group,
+    MeasuredRound,
+    Round,
+    ScheduledQuestion,
+    Step,
+    Suite,
+    select_groups,
+)
 from engine.measure.bench.points import comparisons, facts_of, points_of
 from engine.measure.bench.questions import Question, words
 from engine.measure.bench.result import Result, is_noisy
@@ -214,7 +224,11 @@ class Run:
             for step in round_:
                 samples = await self._together(target, step, counts)
                 after.append(await target.status())
-                pairs += [(ask.case, sample) for ask, sample in zip(step, samples, strict=True) if ask.case is not None]
+                pairs += [
+                    (scheduled.case, sample)
+                    for scheduled, sample in zip(step, samples, strict=True)
+                    if scheduled.case is not None
+                ]
         except EngineError as e:
             self._error = self._error or e
             errors.append(e.message)
@@ -230,9 +244,11 @@ class Run:
             rounds.append(MeasuredRound(labelled, before, tuple(after)))
 
     async def _together(self, target: Target, step: Step, counts: bool) -> list[Sample]:
-        """All asks of a step, each at its time. When one fails the others are cancelled."""
+        """All questions of a step, each at its time. When one fails the others are cancelled."""
         first = asyncio.Event()
-        tasks = [asyncio.create_task(self._ask(target, ask, first, i == 0, counts)) for i, ask in enumerate(step)]
+        tasks = [
+            asyncio.create_task(self._ask(target, scheduled, first, i == 0, counts)) for i, scheduled in enumerate(step)
+        ]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -240,14 +256,16 @@ class Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, target: Target, ask: Ask, first: asyncio.Event, leads: bool, counts: bool) -> Sample:
-        if ask.after_first:
+    async def _ask(
+        self, target: Target, scheduled: ScheduledQuestion, first: asyncio.Event, leads: bool, counts: bool
+    ) -> Sample:
+        if scheduled.after_first:
             await first.wait()
-        if ask.at_s:
-            await asyncio.sleep(ask.at_s)
-        sample = await target.ask(ask.question, first.set if leads else None)
+        if scheduled.at_s:
+            await asyncio.sleep(scheduled.at_s)
+        sample = await target.ask(scheduled.question, first.set if leads else None)
         self._done += 1
-        self._out.put_nowait(Progress(self._done, self._total, target.name, ask.case, sample, counts))
+        self._out.put_nowait(Progress(self._done, self._total, target.name, scheduled.case, sample, counts))
         return sample
 
     def _skip(self, round_: Round, target: Target, counts: bool) -> None:

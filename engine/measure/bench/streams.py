@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Contrast, Fact, Group, MeasuredRound, Proof, Round, Step
+from engine.measure.bench.plan import (
+    BenchSettings,
+    Case,
+    Contrast,
+    Fact,
+    Group,
+    MeasuredRound,
+    Proof,
+    Round,
+    ScheduledQuestion,
+    Step,
+)
 from engine.measure.bench.questions import COLOUR_QUESTION, Question, blank, colour, picture, scene, words
 
 STREAMS = (1, 2, 4, 8, 16, 32)
@@ -45,13 +56,13 @@ def _many(settings: BenchSettings) -> Group:
             claim="cold",
         )
 
-    def ask(number: int, count: int, stream: int, at_s: float) -> Ask:
+    def ask(number: int, count: int, stream: int, at_s: float) -> ScheduledQuestion:
         """Every second stream brings a picture, if the model takes pictures."""
         seed = (settings.seed, "streams", number, count, stream)
         text = words(seed, settings.words_of(PROMPT_TOKENS))
         media = (picture(scene(SIZE, seed)),) if settings.pictures and stream % 2 else ()
         prompt = Question(text, settings.max_tokens, media=media, temperature=settings.temperature, claim="cold")
-        return Ask(prompt, cases[count], at_s)
+        return ScheduledQuestion(prompt, cases[count], at_s)
 
     def step(number: int, count: int) -> Step:
         times = arrivals(count, (settings.seed, number, count))
@@ -92,7 +103,7 @@ def _beside_a_long_one(settings: BenchSettings) -> Group:
         seed = (settings.seed, "long", number)
         first = Question(words((*seed, 1), 16), RUNNING_TOKENS, min_tokens=RUNNING_TOKENS, claim="cold")
         second = Question(words((*seed, 2), settings.words_of(LONG_TOKENS)), 8, claim="cold")
-        return ((Ask(first, running), Ask(second, long, HEAD_START_S, after_first=True)),)
+        return ((ScheduledQuestion(first, running), ScheduledQuestion(second, long, HEAD_START_S, after_first=True)),)
 
     def facts(rounds: Sequence[MeasuredRound]) -> Sequence[Fact]:
         gaps = [gap for measured in rounds for gap in gaps_of(measured, running, long)]

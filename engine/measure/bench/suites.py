@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from engine.measure.bench import clips, reuse, streams, versus
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Proof, Round, Suite
+from engine.measure.bench.plan import BenchSettings, Case, Group, Proof, Round, ScheduledQuestion, Suite
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
     COLOUR_QUESTION,
@@ -50,7 +50,7 @@ def text_groups(settings: BenchSettings) -> Sequence[Group]:
             seed=settings.seed + number,
             claim="cold",
         )
-        return ((Ask(question, case),),)
+        return ((ScheduledQuestion(question, case),),)
 
     return (Group((case,), make),)
 
@@ -77,7 +77,7 @@ def _image_group(settings: BenchSettings, size: PictureSize) -> Group:
         sampled = replace(
             question((settings.seed, size, number)), temperature=settings.temperature, seed=settings.seed + number
         )
-        return ((Ask(sampled, case),),)
+        return ((ScheduledQuestion(sampled, case),),)
 
     def prove() -> Sequence[Proof]:
         with_picture = question((settings.seed, size, "proof"))
@@ -106,7 +106,7 @@ def _video_group(settings: BenchSettings, frames: int, fps: float) -> Group:
     def make(number: int) -> Round:
         medium = clips.cut(path, frames / fps, (settings.seed, frames, fps, number))
         question = replace(template, media=(medium,), temperature=settings.temperature, seed=settings.seed + number)
-        return ((Ask(question, case),),)
+        return ((ScheduledQuestion(question, case),),)
 
     def prove() -> Sequence[Proof]:
         with_clip = replace(template, media=(clips.cut(path, frames / fps, (settings.seed, frames, fps, "proof")),))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.measure.bench import clips
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Proof, Round
+from engine.measure.bench.plan import BenchSettings, Case, Group, Proof, Round, ScheduledQuestion
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
     COLOUR_QUESTION,
@@ -48,7 +48,7 @@ def start_up(settings: BenchSettings, suite: str) -> Group:
 
     def make(number: int) -> Round:
         question = Question(words((settings.seed, "startup", number), 8), SHORT_TOKENS, fresh=True)
-        return ((Ask(question, case),),)
+        return ((ScheduledQuestion(question, case),),)
 
     return Group((case,), make, servers=True, parity=("ttft",))
 
@@ -59,7 +59,7 @@ def _one_stream(settings: BenchSettings) -> Group:
     def make(number: int) -> Round:
         seed = (settings.seed, "versus", number)
         question = Question(words(seed, PROMPT_WORDS), settings.max_tokens, claim="cold")
-        return ((Ask(_with_sampling(question, settings, number), case),),)
+        return ((ScheduledQuestion(_with_sampling(question, settings, number), case),),)
 
     return Group((case,), make, parity=("generation_tps", "ttft"))
 
@@ -75,7 +75,8 @@ def _picture(settings: BenchSettings) -> Group:
         first = replace(question((settings.seed, "versus", number)), expect="", claim="cold")
         second = replace(first, text=OTHER_QUESTION, claim="")
         return tuple(
-            (Ask(_with_sampling(prompt, settings, number), case),) for prompt, case in ((first, cold), (second, warm))
+            (ScheduledQuestion(_with_sampling(prompt, settings, number), case),)
+            for prompt, case in ((first, cold), (second, warm))
         )
 
     def prove() -> Sequence[Proof]:
@@ -92,7 +93,7 @@ def _clip(settings: BenchSettings) -> Group:
 
     def make(number: int) -> Round:
         medium: Medium = clips.cut(path, FRAMES / FPS, (settings.seed, "versus", number))
-        return ((Ask(_with_sampling(replace(template, media=(medium,)), settings, number), case),),)
+        return ((ScheduledQuestion(_with_sampling(replace(template, media=(medium,)), settings, number), case),),)
 
     def prove() -> Sequence[Proof]:
         with_clip = replace(template, media=(clips.cut(path, FRAMES / FPS, (settings.seed, "versus", "proof")),))
@@ -105,11 +106,11 @@ def _streams(settings: BenchSettings, name: str, *, pictures: bool) -> Group:
     """STREAMS questions at once."""
     case = Case("peers", name, (("streams", STREAMS),))
 
-    def ask(number: int, stream: int) -> Ask:
+    def ask(number: int, stream: int) -> ScheduledQuestion:
         seed = (settings.seed, name, number, stream)
         media = (picture(scene(SIZE, seed)),) if pictures and stream % 2 else ()
         question = Question(words(seed, PROMPT_WORDS), settings.max_tokens, media=media, claim="cold")
-        return Ask(_with_sampling(question, settings, number), case)
+        return ScheduledQuestion(_with_sampling(question, settings, number), case)
 
     def make(number: int) -> Round:
         return (tuple(ask(number, stream) for stream in range(STREAMS)),)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.errors import BadRequest
-from engine.measure.bench.plan import Ask, Case, Group, Suite
+from engine.measure.bench.plan import Case, Group, ScheduledQuestion, Suite
 from engine.measure.bench.questions import Question
 from engine.measure.bench.samples import Sample
 from engine.measure.bench.targets import OnFirst, Status
@@ -76,6 +76,6 @@ def words_suite(*cases: Case) -> Suite:
     """Each case a group: its n-th question is "<case> <n>"."""
 
     def group(case: Case) -> Group:
-        return Group((case,), lambda number: ((Ask(Question(f"{case.name} {number}", 4), case),),))
+        return Group((case,), lambda number: ((ScheduledQuestion(Question(f"{case.name} {number}", 4), case),),))
 
     return Suite("text", "Words", "text", lambda settings: [group(case) for case in cases or (CASE,)])

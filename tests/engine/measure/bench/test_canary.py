@@ -16,7 +16,7 @@ from engine.assets import asset
 from engine.config import EngineConfig
 from engine.core import Engine
 from engine.measure.bench.canary import ProofAnswers, distance, is_warm, judge, knows_shapes
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Suite
+from engine.measure.bench.plan import BenchSettings, Case, Group, ScheduledQuestion, Suite
 from engine.measure.bench.questions import Question
 from engine.measure.bench.remote import HttpTarget
 from engine.measure.bench.result import Canary
@@ -135,7 +135,7 @@ def repeated(claims: tuple[str, str]) -> Suite:
     def make(number: int) -> Any:
         text = " ".join(f"{number}-{word}" for word in ["river", "stone", "light", "window", "garden"])
         return tuple(
-            (Ask(Question(text, 2, claim=claim), case),)  # type: ignore[arg-type]
+            (ScheduledQuestion(Question(text, 2, claim=claim), case),)  # type: ignore[arg-type]
             for claim, case in zip(claims, cases, strict=True)
         )
 

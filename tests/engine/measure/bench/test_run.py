@@ -13,7 +13,7 @@ import pytest
 from engine.errors import BadRequest
 from engine.measure.bench.events import Finished, Noise, Progress, Started
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Suite
+from engine.measure.bench.plan import BenchSettings, Case, Group, ScheduledQuestion, Suite
 from engine.measure.bench.points import noise_of
 from engine.measure.bench.questions import Question
 from engine.measure.bench.report import table
@@ -147,8 +147,12 @@ async def test_targets_are_held_against_the_first() -> None:
 async def test_servers_are_held_against_servers_and_libraries_against_the_engine() -> None:
     """A goal for each kind, turned so that more is better; only servers are asked what only a server can do."""
     one, two = Case("peers", "one"), Case("peers", "two")
-    alone = Group((two,), lambda n: ((Ask(Question(f"two {n}", 4), two),),), servers=True, parity=("ttft",))
-    all_of_us = Group((one,), lambda n: ((Ask(Question(f"one {n}", 4), one),),), parity=("generation_tps", "ttft"))
+    alone = Group(
+        (two,), lambda n: ((ScheduledQuestion(Question(f"two {n}", 4), two),),), servers=True, parity=("ttft",)
+    )
+    all_of_us = Group(
+        (one,), lambda n: ((ScheduledQuestion(Question(f"one {n}", 4), one),),), parity=("generation_tps", "ttft")
+    )
     suite = Suite("peers", "Peers", "text", lambda settings: [all_of_us, alone], servers=True)
     ours, theirs = (
         RecordingTarget(name, [], (ttft,), in_process=False) for name, ttft in (("ours", 0.2), ("theirs", 0.1))
@@ -185,7 +189,10 @@ def test_memory_is_the_most_of_a_round() -> None:
 async def test_a_group_beside_a_target_of_its_own() -> None:
     """Only its group is asked of it, in turns with the first; the limit of the ratio is told."""
     beside = Group(
-        (TWO,), lambda n: ((Ask(Question(f"two {n}", 4), TWO),),), only_target="off", limits=(("ttft", 1.03),)
+        (TWO,),
+        lambda n: ((ScheduledQuestion(Question(f"two {n}", 4), TWO),),),
+        only_target="off",
+        limits=(("ttft", 1.03),),
     )
     suite = replace(words_suite(), groups=lambda settings: [*words_suite(ONE).groups(settings), beside])
     run = Run([suite], [RecordingTarget("a", [], (0.2,)), RecordingTarget("off", [], (0.1,))], SETTINGS)

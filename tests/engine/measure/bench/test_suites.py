@@ -14,7 +14,7 @@ from PIL import Image
 
 from engine.errors import BadMedia
 from engine.measure.bench import clips, reuse, streams
-from engine.measure.bench.plan import Ask, BenchSettings, Case, MeasuredRound
+from engine.measure.bench.plan import BenchSettings, Case, MeasuredRound, ScheduledQuestion
 from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
 from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
@@ -26,7 +26,7 @@ from tests.engine.measure.bench.builders import sample
 SETTINGS = BenchSettings(seed=7)
 
 
-def asks(suite: str, settings: BenchSettings = SETTINGS, number: int = 0) -> list[Ask]:
+def asks(suite: str, settings: BenchSettings = SETTINGS, number: int = 0) -> list[ScheduledQuestion]:
     groups = SUITES[suite].groups(settings)
     return [ask for group in groups for step in group.make(number) for ask in step]
 
@@ -55,7 +55,7 @@ def test_rounds_repeat_and_differ(suite: str) -> None:
         assert set(beginnings).isdisjoint(_beginning(ask) for ask in other)
 
 
-def _beginning(ask: Ask) -> Any:
+def _beginning(ask: ScheduledQuestion) -> Any:
     question = ask.question
     if question.system:
         return question.system.split()[0]
