@@ -3,8 +3,8 @@
     Suite ── Group ── Case          a row of the results: "448x448", "16 streams", "same picture (warm)"
                └──── Round(n) ── Step ── ScheduledQuestion     the questions of the n-th time
 
-The questions of a step run at the same time, steps one after the other. Every round has other questions, so that nothing
-is reused but what the round itself repeats.
+The questions of a step run at the same time, steps one after the other. Every round has other questions: nothing is
+reused but what the round itself repeats.
 """
 
 from __future__ import annotations
