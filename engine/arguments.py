@@ -1,4 +1,4 @@
-"""The command line, shared by vllm-mlx, vllm-mlx-chat and vllm-mlx-bench: argument groups in, frozen settings out.
+"""The command line, shared by vllm-mlx, vllm-mlx-chat and vllm-mlx-bench: argument groups -> frozen settings.
 
 Imports nothing slow: `--help` must answer at once.
 """
@@ -6,12 +6,24 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import secrets
 from dataclasses import replace
-from pathlib import Path
 
+from engine.argument_types import (
+    at_least_zero,
+    count,
+    folder,
+    host,
+    media_limits,
+    more_than_zero,
+    new_folder,
+    no_kv_connector,
+    port_number,
+    positive,
+    share,
+    share_or_zero,
+)
 from engine.config import DEMO, CacheConfig, EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Sampling
@@ -38,7 +50,7 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 opens it (default: %(default)s)"
     )
     group.add_argument(
-        "--port", type=_port, default=port, help="port to listen on, 0 for any free one (default: %(default)s)"
+        "--port", type=port_number, default=port, help="port to listen on, 0 for any free one (default: %(default)s)"
     )
     group.add_argument(
         "--api-key",
@@ -60,28 +72,28 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
     group.add_argument(
         "--max-upload-mb",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=256,
         help="largest request or upload in MiB (default: %(default)s)",
     )
     group.add_argument(
         "--max-uploads-mb",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="MiB of all uploads together that are being read or answered, before 429 (default: 4 times "
         "--max-upload-mb)",
     )
     group.add_argument(
         "--upload-timeout",
         metavar="S",
-        type=_more_than_zero,
+        type=more_than_zero,
         default=DEFAULT_SERVER.upload_stall_s,
         help="seconds that an upload may stall before 408 (default: %(default)g)",
     )
     group.add_argument(
         "--max-connections",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="most connections open at once; one that sends no request is closed after seconds, and sooner where its "
         "place is needed (default: half of `ulimit -n`, which is raised as far as it may be)",
     )
@@ -197,9 +209,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trust-remote-code", action="store_true", help="run Python that the model's folder brings (off by default)"
     )
-    group.add_argument(
-        "--max-model-len", metavar="N", type=_positive, help="context in tokens, at most the model's own"
-    )
+    group.add_argument("--max-model-len", metavar="N", type=positive, help="context in tokens, at most the model's own")
 
 
 def _add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -> None:
@@ -209,14 +219,14 @@ def _add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) 
     group.add_argument(
         "--max-tokens",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=max_tokens,
         help="longest answer in tokens, clamped to what the context leaves (default: %(default)s)",
     )
-    group.add_argument("--temperature", metavar="T", type=_at_least_zero, help="0 is greedy")
-    group.add_argument("--top-p", metavar="P", type=_share)
-    group.add_argument("--top-k", metavar="K", type=_count, help="0 is off")
-    group.add_argument("--min-p", metavar="P", type=_share_or_zero)
+    group.add_argument("--temperature", metavar="T", type=at_least_zero, help="0 is greedy")
+    group.add_argument("--top-p", metavar="P", type=share)
+    group.add_argument("--top-k", metavar="K", type=count, help="0 is off")
+    group.add_argument("--min-p", metavar="P", type=share_or_zero)
 
 
 def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -243,7 +253,7 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gpu-memory-utilization",
         metavar="SHARE",
-        type=_share,
+        type=share,
         default=DEFAULTS.memory_utilization,
         help="share of the device's memory for weights, stored and running KV; prompts wait for room (default: "
         "%(default)s)",
@@ -275,37 +285,35 @@ def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache-dir",
         metavar="FOLDER",
-        type=_new_folder,
+        type=new_folder,
         help="keep what memory has no room for in this folder, and find it again after a restart (default: off)",
     )
     group.add_argument(
         "--cache-disk-gb",
         metavar="N",
-        type=_more_than_zero,
+        type=more_than_zero,
         help=f"most GiB in --cache-dir (default: {cache.max_disk_bytes // 1024**3})",
     )
     group.add_argument(
         "--verify-cache",
         metavar="SHARE",
-        type=_share_or_zero,
+        type=share_or_zero,
         default=cache.verify_share,
         help="share of the hits, 0 to 1, that are computed again in full when nothing else runs, to see that the "
         "answer is the same; /v1/cache/stats counts them (default: %(default)g)",
     )
-    group.add_argument("--kv-transfer-config", type=_no_connector, help="refused: --cache-dir keeps KV on disk")
+    group.add_argument("--kv-transfer-config", type=no_kv_connector, help="refused: --cache-dir keeps KV on disk")
 
 
 def _add_numbers(group: argparse._ArgumentGroup, numbers: dict[str, tuple[int, str]]) -> None:
     """Options that take a whole number of at least 1: name -> (default, help)."""
     for name, (default, text) in numbers.items():
-        group.add_argument(name, metavar="N", type=_positive, default=default, help=f"{text} (default: %(default)s)")
+        group.add_argument(name, metavar="N", type=positive, default=default, help=f"{text} (default: %(default)s)")
 
 
 def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("media")
-    group.add_argument(
-        "--media-root", metavar="FOLDER", type=_folder, help="API requests may name files in this folder"
-    )
+    group.add_argument("--media-root", metavar="FOLDER", type=folder, help="API requests may name files in this folder")
     group.add_argument(
         "--allow-private-urls",
         action="store_true",
@@ -316,14 +324,14 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         nargs="+",
         action="extend",
-        type=_host,
+        type=host,
         default=[],
         help="fetch media from these hosts only, redirects included (default: from any)",
     )
     group.add_argument(
         "--limit-mm-per-prompt",
         metavar="image=4,video=1,audio=1",
-        type=_media_limits,
+        type=media_limits,
         default={},
         help="most pictures, clips and sounds of one prompt; JSON is fine too",
     )
@@ -333,101 +341,5 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="read a question after its picture, so that another question reuses the picture",
     )
-    group.add_argument("--video-fps", metavar="FPS", type=_more_than_zero, help="frames per second taken from a clip")
-    group.add_argument("--video-max-frames", metavar="N", type=_positive, help="most frames taken from a clip")
-
-
-def _host(text: str) -> str:
-    """ "Example.org" -> "example.org"; a URL, a port or a wildcard would never be met."""
-    name = text.strip().lower()
-    if not re.fullmatch(r"[^\s/:*,@]+|\[[0-9a-f:.]+\]", name):
-        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, like upload.wikimedia.org")
-    return name.strip("[]")
-
-
-def _media_limits(text: str) -> dict[str, int]:
-    """ "image=4,video=1" or {"image": 4, "video": 1}."""
-    try:
-        found = json.loads(text) if text.lstrip().startswith("{") else dict(p.split("=") for p in text.split(","))
-        limits = {str(kind).strip(): _count(str(number).strip()) for kind, number in found.items()}
-    except (ValueError, AttributeError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like image=4,video=1") from None
-    unknown = set(limits) - {"image", "video", "audio"}
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: only image, video and audio can be limited")
-    return limits
-
-
-def file_to_write(text: str) -> Path:
-    """An argument's type: a file in a folder that is there, so that a long run does not fail at its end."""
-    path = Path(text).expanduser()
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
-    return path
-
-
-def _folder(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
-    return path.resolve()
-
-
-def _new_folder(text: str) -> Path:
-    path = Path(text).expanduser()
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a file, not a folder")
-    return path.resolve()
-
-
-def _no_connector(text: str) -> None:
-    raise argparse.ArgumentTypeError(
-        "there are no KV connectors here, as the engine is one process; to keep KV on disk, use --cache-dir FOLDER"
-    )
-
-
-def _number(text: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not (low < value <= high if open_low else low <= value <= high) or value == float("inf"):
-        limits = f"more than {low:g}" if open_low else f"at least {low:g}"
-        raise argparse.ArgumentTypeError(
-            f"{text} must be {limits}" + (f" and at most {high:g}" if high < float("inf") else "")
-        )
-    return value
-
-
-def _whole(text: str, low: int, high: float = float("inf")) -> int:
-    if not re.fullmatch(r"[+-]?\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(_number(text, low, high))
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _count(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _port(text: str) -> int:
-    return _whole(text, 0, 65535)
-
-
-def _at_least_zero(text: str) -> float:
-    return _number(text, 0)
-
-
-def _more_than_zero(text: str) -> float:
-    return _number(text, 0, open_low=True)
-
-
-def _share(text: str) -> float:
-    return _number(text, 0, 1, open_low=True)
-
-
-def _share_or_zero(text: str) -> float:
-    return _number(text, 0, 1)
+    group.add_argument("--video-fps", metavar="FPS", type=more_than_zero, help="frames per second taken from a clip")
+    group.add_argument("--video-max-frames", metavar="N", type=positive, help="most frames taken from a clip")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.types import ModelCard, Snapshot
+from workbench.components import QUIET
 from workbench.words import count, size
 
 if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.history import History
 
-# A template that the page fills again in place when the value changes: same elements, no flicker.
+# The page fills this template in place when the value changes: the elements stay, so nothing flickers.
 TEMPLATE = """
 <span class="brand">MLX Workbench</span>
 <span class="pill model {{value.state}}" title="{{value.model_title}}"><i></i>{{value.model}}</span>
@@ -52,8 +53,8 @@ def _model(snapshot: Snapshot) -> str:
 
 
 def _details(card: ModelCard) -> str:
-    sees = [word for word, can in (("pictures", card.vision), ("clips", card.video), ("sound", card.audio)) if can]
-    takes = "text, " + ", ".join(sees) if sees else "text"
+    kinds = [word for word, has in (("pictures", card.vision), ("clips", card.video), ("sound", card.audio)) if has]
+    takes = "text, " + ", ".join(kinds) if kinds else "text"
     return (
         f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
         f"{card.context_tokens:,} tokens of context · takes {takes}"
@@ -72,4 +73,4 @@ def build(engine: Engine, history: History) -> None:
         return status(snapshot)
 
     header = gr.HTML(words(), html_template=TEMPLATE, js_on_load=None, elem_id="header", padding=False)
-    gr.Timer(1.0).tick(words, None, header, queue=False, show_progress="hidden", api_visibility="private")
+    gr.Timer(1.0).tick(words, None, header, **QUIET)

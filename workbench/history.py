@@ -1,4 +1,4 @@
-"""The last minutes of the engine, as small charts. Pure: the caller brings snapshot and time."""
+"""The last minutes of the engine, as small charts. Pure: the caller passes snapshot and time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workbench.words import count, size
 
 WINDOW_S = 300.0
 PERIOD_S = 0.9
-"""Pages ask once a second, each for itself; what comes sooner than this after another sample says nothing new."""
+"""Shortest time between two samples: every open page adds one each second."""
 
 WIDTH, HEIGHT = 100, 60
 
 _ROUND = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600)
 
 MEMORY = ("weights", "kv", "features", "rest", "pool")
-"""What MLX's memory holds, from the bottom of the chart to its top."""
+"""The kinds of MLX's memory, from the bottom of the chart to its top."""
 MEMORY_NAMES = {
     "weights": "weights",
     "kv": "kept prompts (KV)",
@@ -31,8 +31,8 @@ MEMORY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
-    """Sizes in bytes. kv: blocks and snapshots. rest: in use for nothing of these, such as running rows' own KV. pool:
-    freed, and kept by MLX for its next arrays. token_hit_rate: a share, since the start, as in /v1/cache/stats."""
+    """Sizes in bytes. kv: blocks and snapshots. rest: all else in use, such as the KV of running rows. pool: freed
+    memory that MLX keeps for its next arrays. token_hit_rate: a share, since the start, as in /v1/cache/stats."""
 
     at_s: float
     weights: int
@@ -62,7 +62,7 @@ def sample(snapshot: Snapshot, now_s: float) -> MemorySample:
 
 @dataclass
 class History:
-    """Samples of the last WINDOW_S seconds, as far as a page was open. Shared by all pages."""
+    """Samples of the last WINDOW_S seconds, while a page was open. Shared by all pages."""
 
     _samples: deque[MemorySample] = field(default_factory=lambda: deque(maxlen=int(WINDOW_S)))
 
@@ -74,15 +74,15 @@ class History:
     def charts(self, snapshot: Snapshot, now_s: float) -> list[Json]:
         """Memory by kind, hit rate and tokens saved, each from zero; the right edge is the snapshot, now.
 
-        A stretch that does not change is two points, so that a chart at rest is not sent again every second.
+        A constant stretch has two points, so that a chart that does not change is not sent every second.
         """
-        past = [one for one in tuple(self._samples) if now_s - WINDOW_S <= one.at_s < now_s]
+        past = [item for item in tuple(self._samples) if now_s - WINDOW_S <= item.at_s < now_s]
         samples = [*past, sample(snapshot, now_s)]
         now = samples[-1]
-        stacks = [list(accumulate(getattr(one, kind) for kind in MEMORY)) for one in samples]
+        stacks = [list(accumulate(getattr(item, kind) for kind in MEMORY)) for item in samples]
         top = ceiling(max(stack[-1] for stack in stacks), 1024)
-        saved_top = ceiling(max(one.tokens_saved for one in samples), 1000)
-        places = [WIDTH * (1 - (now_s - one.at_s) / WINDOW_S) for one in samples]
+        saved_top = ceiling(max(item.tokens_saved for item in samples), 1000)
+        places = [WIDTH * (1 - (now_s - item.at_s) / WINDOW_S) for item in samples]
         return [
             {
                 "key": "memory",
@@ -100,9 +100,11 @@ class History:
                 ][::-1],  # the tallest is drawn first, the others over it
             },
             _single("hits", "Tokens reused", f"{100 * now.token_hit_rate:.0f} %", "100 %")
-            | {"areas": [{"key": "hits", "points": area(places, [one.token_hit_rate for one in samples])}]},
+            | {"areas": [{"key": "hits", "points": area(places, [item.token_hit_rate for item in samples])}]},
             _single("saved", "Tokens saved", f"{now.tokens_saved:,}", count(saved_top))
-            | {"areas": [{"key": "saved", "points": area(places, [one.tokens_saved / saved_top for one in samples])}]},
+            | {
+                "areas": [{"key": "saved", "points": area(places, [item.tokens_saved / saved_top for item in samples])}]
+            },
         ]
 
 
@@ -111,7 +113,7 @@ def _single(key: str, name: str, now: str, top: str) -> Json:
 
 
 def ceiling(value: float, step: int) -> float:
-    """The end of an axis: a round number of units (powers of step), not below value."""
+    """The end of an axis: the next round number of units (powers of step) from value on."""
     unit = 1.0
     while value > 600 * unit:
         unit *= step
@@ -119,11 +121,11 @@ def ceiling(value: float, step: int) -> float:
 
 
 def area(places: Sequence[float], shares: Sequence[float]) -> str:
-    """An SVG polygon, WIDTH by HEIGHT, between zero and a line through the shares (0 to 1) at these places."""
+    """An SVG polygon in WIDTH by HEIGHT, between zero and the line through the shares (0 to 1) at these places."""
     heights = [HEIGHT * (1 - share) for share in shares]
     last = len(heights) - 1
     corners = [i for i in range(last) if i == 0 or not heights[i - 1] == heights[i] == heights[i + 1]]
     points = [(0.0 if places[i] < 1 else places[i], heights[i]) for i in corners]
     points.append((float(WIDTH), heights[-1]))
-    whole = [(points[0][0], float(HEIGHT)), *points, (float(WIDTH), float(HEIGHT))]
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in whole)
+    outline = [(points[0][0], float(HEIGHT)), *points, (float(WIDTH), float(HEIGHT))]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in outline)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NUM_CARDS = 6
-"""As many as a phone shows without scrolling; the first ones of the list."""
+"""As many as a phone shows without scrolling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class ExampleCard:
 
 
 def load(source: Path, into: Path) -> tuple[ExampleCard, ...]:
-    """Read the cards of `source`, copying their files `into` a folder that the page may serve from.
+    """Read the cards of `source`, and copy their files `into` a folder that the page may serve from.
 
-    Each time into a new folder below it: Gradio deletes the files of an app that ends, and pages may share one folder.
+    Every call makes a new folder below it: Gradio deletes the files of an app that ends, and apps may share a folder.
     """
     if not (source / "samples.json").is_file():
         return ()

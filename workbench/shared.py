@@ -1,4 +1,4 @@
-"""What every tab is given besides the engine."""
+"""What all tabs share besides the engine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """uploads: the private folder that holds every file a page has sent, and nothing else. samples: example cards.
-    server: how the port is opened, which says who may see what. history: the engine's last minutes.
+    """uploads: the private folder of uploaded files, which holds nothing else. samples: example cards. server: how the
+    port is opened, which decides who may see what. history: the engine's last minutes.
     """
 
     uploads: Path
@@ -28,7 +28,7 @@ class Shared:
     history: History = field(default_factory=History)
 
     def caller(self, page: gr.Request) -> Caller:
-        """Who is at this page: the operator, a login of their own, or a visitor known by the page alone."""
+        """The caller behind a page: the operator, a login, or a visitor known by the page only."""
         return caller(self.server, page.username or "", page.session_hash or "")
 
     @property
@@ -36,16 +36,10 @@ class Shared:
         """The examples of an empty chat."""
         return self.samples[:NUM_CARDS]
 
-    @property
-    def operators_only(self) -> bool:
-        """Whether everybody who gets to a page is the operator. Else a tab asks `caller`, page by page."""
-        return caller(self.server).operator
-
     def uploaded(self, path: str) -> str:
-        """`path` if it is a file in the upload folder.
+        """The real path of a file in the upload folder. Raises BadMedia for any other path.
 
-        Gradio checks this too, once `has_launched` is set; the engine reads any path it is given, so the workbench
-        does not rest on that alone. Raises BadMedia.
+        Gradio checks this too, once `has_launched` is set; but the engine reads any path, so it is checked here again.
         """
         real = Path(path).resolve()
         if not real.is_relative_to(self.uploads.resolve()) or not real.is_file():

@@ -1,4 +1,4 @@
-"""Colours, spacing and fonts. Fonts are the system's: the page asks nothing of any other machine."""
+"""Colours, spacing and fonts. The fonts are the system's: the page loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def theme() -> gr.themes.Base:
 def head() -> str:
     """The page's own style and script, inline.
 
-    The style is not given as `css`: Gradio puts a prefix on every selector of that, and splits at the commas inside
+    The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
     `:is()`. The script must run before the first drop.
     """
     scripts = "\n".join(script(name) for name in SCRIPTS)
@@ -88,7 +88,7 @@ def head() -> str:
 
 
 def login_message() -> str:
-    """What the login says. Before the login Gradio sends no head, so the style comes with the words."""
+    """The text of the login page, with the style: before the login Gradio sends no head."""
     return f"{style()}Sign in with the name and the key that the terminal shows."
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: one formatter for each kind of figure, for every tab. Pure."""
+"""Numbers as text, in the same format in every tab. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NAMES: dict[Kind, str] = {"image": "picture", "video": "clip", "audio": "sound"}
 
 
 def size(num_bytes: float) -> str:
-    """Bytes -> "412 MB", "1.9 GB": powers of 1024, three figures at most."""
+    """Bytes -> "412 MB", "1.9 GB": powers of 1024, at most three digits."""
     for unit in ("B", "KB", "MB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}"
@@ -30,7 +30,7 @@ def seconds(time_s: float) -> str:
 
 
 def milliseconds(ms: float) -> str:
-    """Two figures below 10 ms: most steps of a small picture are there."""
+    """One decimal below 10 ms, where most steps of a small picture are."""
     if ms < 1000:
         return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
     return f"{ms / 1000:.2f} s"
@@ -41,7 +41,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def ago(seconds: float) -> str:
-    """ "just now", "12 s ago", "5 min ago", "3 h ago"."""
+    """Seconds -> "just now", "12 s ago", "5 min ago", "3 h ago"."""
     if seconds < 1:
         return "just now"
     for unit, length in (("s", 1.0), ("min", 60.0)):

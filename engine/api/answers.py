@@ -1,4 +1,4 @@
-"""Events -> OpenAI's JSON. Pure. Two shapes with the same five methods: ChatAnswer and TextAnswer."""
+"""Events -> OpenAI's JSON. Pure. Two formats with the same methods: ChatAnswer and TextAnswer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from engine.types import CacheTrace, Completion, Delta, Done, Json, MediaReceipt
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every object of one answer carries. created in seconds since 1970.
+    """The fields that all objects of one answer have. created: in seconds since 1970.
 
-    operator: who reads it may see what others sent, see trace_json.
+    operator: whether the reader may see what others sent, see trace_json.
     """
 
     id: str
@@ -33,26 +33,26 @@ class Envelope:
 
 
 class AnswerFormat(Protocol):
-    """How the events of one request are said in JSON."""
+    """How the events of one request are written as JSON."""
 
     @property
     def envelope(self) -> Envelope:
-        """What all its objects carry."""
+        """The fields that all its objects have."""
 
     def opening(self) -> Json | None:
-        """The chunk before the first text, if the shape has one."""
+        """The chunk before the first text. Returns None if the format has none."""
 
     def piece(self, delta: Delta) -> Json:
         """The chunk of one Delta."""
 
     def ending(self, done: Done) -> Json:
-        """The chunk that says why it ended."""
+        """The last chunk, with the finish reason."""
 
     def usage(self, done: Done) -> Json:
-        """The chunk that only carries usage, sent when stream_options.include_usage asks for it."""
+        """The chunk with usage only, sent if stream_options.include_usage is set."""
 
     def whole(self, completion: Completion) -> Json:
-        """The answer in one object, for a request that does not stream."""
+        """The answer as one object, for a request that is not streamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TextAnswer:
-    """https://platform.openai.com/docs/api-reference/completions. Reasoning is text like any other here."""
+    """https://platform.openai.com/docs/api-reference/completions. Reasoning is part of the text."""
 
     envelope: Envelope
 
@@ -118,7 +118,7 @@ class TextAnswer:
 
 
 def usage_json(done: Done, operator: bool = True) -> Json:
-    """OpenAI's usage; `media`, one receipt per medium in the order sent, and `cache` are this server's own."""
+    """OpenAI's usage; `media` (a receipt for each medium, in the order sent) and `cache` are this server's own."""
     usage = done.usage
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -133,23 +133,23 @@ def usage_json(done: Done, operator: bool = True) -> Json:
 def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
     """How much of the prompt was reused, and why not more.
 
-    `other` is a word of somebody else's prompt: a visitor could ask for such words one after the other.
+    `other` is text from another prompt. Visitors do not get it: they could read somebody's prompt word by word.
     """
-    said = asdict(trace)
-    return said if operator else {**said, "other": ""}
+    fields = asdict(trace)
+    return fields if operator else {**fields, "other": ""}
 
 
-def preflight_json(found: Preflight) -> Json:
+def preflight_json(preflight: Preflight) -> Json:
     """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own."""
     return {
-        "count": len(found.tokens),
-        "max_model_len": found.context_tokens,
-        "tokens": list(found.tokens),
+        "count": len(preflight.tokens),
+        "max_model_len": preflight.context_tokens,
+        "tokens": list(preflight.tokens),
         "token_strs": None,
-        "left": found.left,
-        "cached_tokens": found.cached_tokens,
-        "ttft_ms": None if found.ttft_ms is None else round(found.ttft_ms, 3),
-        "media": [receipt_json(receipt) for receipt in found.media],
+        "left": preflight.left,
+        "cached_tokens": preflight.cached_tokens,
+        "ttft_ms": None if preflight.ttft_ms is None else round(preflight.ttft_ms, 3),
+        "media": [receipt_json(receipt) for receipt in preflight.media],
     }
 
 

@@ -1,4 +1,4 @@
-"""The routes of the prefix cache: what it holds, what it saved, and changing it by hand."""
+"""The routes of the prefix cache: its content, its counters, and changing it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Replay
 
 
 def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
-    """/v1/cache: for everybody how much is held and saved, and what they sent of it; for the operator all of it, and
-    changing it. See engine.access.visibility."""
+    """/v1/cache. Everybody gets counters, sizes, and details of what they sent; the operator gets all details, and may
+    change the cache. See engine.access.visibility."""
     router = APIRouter(prefix="/v1/cache", route_class=guarded_route(config))
 
     @router.get("/stats")
@@ -26,10 +26,10 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.get("/blocks")
     async def blocks(http: Request) -> Json:
-        who: Caller = http.state.caller
-        found = await engine.blocks(with_text=who.operator or bool(who.owner))
-        shown = [block_json(block) if who.sees(block.tenant) else sizes_json(block) for block in found]
-        return {"object": "list", "data": shown}
+        caller: Caller = http.state.caller
+        stored = await engine.blocks(with_text=caller.operator or bool(caller.owner))
+        data = [block_json(block) if caller.sees(block.tenant) else sizes_json(block) for block in stored]
+        return {"object": "list", "data": data}
 
     @router.post("/clear")
     async def clear(http: Request) -> Json:
@@ -51,8 +51,8 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.get("/features")
     async def features(http: Request) -> Json:
-        who: Caller = http.state.caller
-        return {"object": "list", "data": [features_json(unit, who) for unit in await engine.features()]}
+        caller: Caller = http.state.caller
+        return {"object": "list", "data": [features_json(unit, caller) for unit in await engine.features()]}
 
     @router.post("/features/{key}/{action}")
     async def change_features(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
@@ -69,7 +69,7 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
 
 def stats_json(stats: CacheStats) -> Json:
-    """Counters since the start, and what is held now. hit_rate is of prompts, token_hit_rate of tokens."""
+    """Counters since the start, and current sizes. hit_rate: of prompts. token_hit_rate: of tokens."""
     return {
         "enabled": stats.enabled,
         "total_queries": stats.total_queries,
@@ -108,31 +108,33 @@ def stats_json(stats: CacheStats) -> Json:
     }
 
 
-def replay_json(found: Replay) -> Json:
-    """Both answers of a replay, and where they part."""
-    said = {**asdict(found), "equal": found.equal, "first_difference": found.first_difference}
-    said["verdict"] = found.verdict
-    return said
+def replay_json(replay: Replay) -> Json:
+    """Both answers of a replay, and where they differ first."""
+    fields = {**asdict(replay), "equal": replay.equal, "first_difference": replay.first_difference}
+    fields["verdict"] = replay.verdict
+    return fields
 
 
 def block_json(block: BlockInfo) -> Json:
     """A block with its text and the sha256 of its media. Ages in seconds."""
-    said = {**asdict(block), "media": list(block.media), "media_hits": list(block.media_hits)}
-    del said["tenant"]
-    return said
+    fields = {**asdict(block), "media": list(block.media), "media_hits": list(block.media_hits)}
+    del fields["tenant"]
+    return fields
 
 
 def sizes_json(block: BlockInfo) -> Json:
-    """A block for a visitor: nothing from which a guess about what others sent could be checked, so no key either."""
+    """A block for a visitor: nothing by which a guess about others' prompts could be checked, so no key either."""
     hidden = {"key", "parent", "text", "media", "media_hits", "tenant"}
     return {name: value for name, value in asdict(block).items() if name not in hidden}
 
 
-def features_json(unit: FeatureInfo, who: Caller) -> Json:
-    """A unit of features: which media it is of (sha256, frames of how many), as far as `who` may see it."""
-    said = asdict(visible_features(unit, who))
-    del said["tenant"]
-    return said if who.sees(unit.tenant) else {name: said[name] for name in said if name not in ("key", "media")}
+def features_json(unit: FeatureInfo, caller: Caller) -> Json:
+    """A unit of features with its media (sha256, which frames of how many), as far as `caller` may see it."""
+    fields = asdict(visible_features(unit, caller))
+    del fields["tenant"]
+    return (
+        fields if caller.sees(unit.tenant) else {name: fields[name] for name in fields if name not in ("key", "media")}
+    )
 
 
 def _operator(http: Request) -> None:

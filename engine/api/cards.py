@@ -1,4 +1,4 @@
-"""What the engine is and holds, as JSON: models and health. And under which names a model may be asked for."""
+"""The loaded model and the server's health as JSON, and the names under which a model may be requested."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from engine.errors import ModelNotFound
 from engine.types import ModelCard, Snapshot
 
 DEFAULT = "default"
-"""The name under which clients may ask for whatever model is loaded."""
+"""The name for whichever model is loaded."""
 
 STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
 
 
 def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
-    """Raise ModelNotFound unless name is "default", what the server was started with, or what /v1/models says."""
+    """Raises ModelNotFound unless name is "default", the name or source at the start, or an id of /v1/models."""
     if name in (None, DEFAULT, card.id, spec.name, spec.source):
         return
     raise ModelNotFound(f"The model {name!r} is not loaded; this server has {card.id!r}.", param="model")
 
 
 def model_json(card: ModelCard) -> dict[str, Any]:
-    """OpenAI's model object; what the model can take is this server's own."""
+    """OpenAI's model object, with the model's limits and capabilities, which are this server's own."""
     return {
         "id": card.id,
         "object": "model",
@@ -43,9 +43,9 @@ def model_json(card: ModelCard) -> dict[str, Any]:
 
 
 def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
-    """State of the server, the machine it runs on and its memory in bytes. Nothing of what users sent.
+    """State of the server, its machine, and its memory in bytes. Nothing that users sent.
 
-    media_bytes: decoded media that are kept.
+    media_bytes: size of the decoded media in the engine's cache.
     """
     parts = memory_parts(snapshot, media_bytes)
     device = snapshot.device
@@ -53,8 +53,8 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
         "status": STATUS[snapshot.state],
         "error": snapshot.error,
         "model": model_json(snapshot.model) if snapshot.model else None,
-        "running": sum(held.stage != "waiting" for held in snapshot.running),
-        "waiting": sum(held.stage == "waiting" for held in snapshot.running),
+        "running": sum(request.stage != "waiting" for request in snapshot.running),
+        "waiting": sum(request.stage == "waiting" for request in snapshot.running),
         "device": {
             "os": device.os,
             "chip": device.chip,
@@ -76,13 +76,13 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
 
 
 def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
-    """What this process's memory is filled with, in bytes; the parts sum to all that it uses.
+    """The memory of this process by kind, in bytes; the parts sum to all that it uses.
 
-    That is the resident memory that the system reports, in which MLX's arrays lie on a CPU and, shared with the GPU, on
-    a Mac; MLX's own count where that is more (not all of it is resident); on CUDA, whose memory is apart, both.
-    Weights, KV, row snapshots and features are counted by their arrays' sizes. running: what else MLX has in use: the
-    KV of running rows, and what a step computes. mlx_free: freed, and kept by MLX for its next arrays. media: decoded
-    pictures, clips and sounds that are kept. other: Python, libraries, and all the rest.
+    All that it uses is its resident memory, which on a CPU and on a Mac includes MLX's arrays; MLX's own count where
+    that is larger, since not all of it is resident; on CUDA, which has its own memory, the sum of both. Weights, KV,
+    row snapshots and features are the sizes of their arrays. running: all else that MLX has in use, such as the KV of
+    running rows. mlx_free: freed memory that MLX keeps for its next arrays. media: decoded pictures, clips and sounds
+    in the engine's cache. other: Python, libraries, everything else.
     """
     stats, mlx_bytes = snapshot.cache, snapshot.active_bytes + snapshot.cache_bytes
     on_cuda = snapshot.device.mlx_device.startswith("CUDA")
@@ -99,7 +99,7 @@ def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
 
 
 def _within(sizes: dict[str, int], total: int, rest: str) -> dict[str, int]:
-    """Sizes that were counted at other moments than their total: each at most what is left, then what is left."""
+    """The sizes, cut so that they sum to at most total (they were counted at another moment), and the rest."""
     parts: dict[str, int] = {}
     for name, size in sizes.items():
         parts[name] = min(size, total - sum(parts.values()))
@@ -107,5 +107,5 @@ def _within(sizes: dict[str, int], total: int, rest: str) -> dict[str, int]:
 
 
 def fingerprint(snapshot: Snapshot) -> str:
-    """OpenAI's system_fingerprint: equal while the backend that makes the answers is the same."""
+    """OpenAI's system_fingerprint: equal as long as the backend is the same."""
     return f"mlx-{snapshot.device.mlx_version}-{snapshot.device.mlx_device}".lower().replace(" ", "-")

@@ -1,4 +1,4 @@
-"""GET /metrics: the snapshot in Prometheus' text format, read when it is asked for. vLLM's names where it has one.
+"""GET /metrics: the snapshot in Prometheus' text format, read at each request. vLLM's names where it has one.
 
 https://docs.vllm.ai/en/latest/design/metrics.html. As there, prefix cache queries and hits count prompt tokens.
 """
@@ -18,7 +18,7 @@ from engine.types import Snapshot
 
 
 def metrics_router(engine: Engine, config: ServerConfig) -> APIRouter:
-    """GET /metrics. Numbers only, nothing of what users sent; asks for the key where one is set."""
+    """GET /metrics. Numbers only, nothing that users sent; requires the key where one is set."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SnapshotCollector(engine.snapshot))
     router = APIRouter(route_class=guarded_route(config))
@@ -31,7 +31,7 @@ def metrics_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
 
 class SnapshotCollector:
-    """What prometheus_client calls a collector: turns the latest snapshot into metrics at each scrape."""
+    """A collector of prometheus_client: turns the latest snapshot into metrics at each scrape."""
 
     def __init__(self, read: Callable[[], Snapshot]) -> None:
         self._read = read
@@ -45,7 +45,7 @@ class SnapshotCollector:
 
 
 def _requests(snapshot: Snapshot) -> Iterator[Metric]:
-    waiting = sum(held.stage == "waiting" for held in snapshot.running)
+    waiting = sum(request.stage == "waiting" for request in snapshot.running)
     totals = snapshot.totals
     yield _gauge(
         snapshot, "vllm:num_requests_running", "Requests in prefill or decode", len(snapshot.running) - waiting

@@ -1,1 +1,1 @@
-"""What is measured: how fast (bench), is it right on this machine (selftest), how well does it answer (eval)."""
+"""Measurements: speed (bench), correctness on this machine (selftest), quality of answers (eval)."""

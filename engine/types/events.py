@@ -80,11 +80,6 @@ class Timing:
         """Generation tokens per second after the first token; 0 when there was only one."""
         return 1000.0 / self.tpot_ms if self.tpot_ms > 0 else 0.0
 
-    @property
-    def prefill_tps(self) -> float:
-        """Prompt tokens, reused ones included, per second of prefill."""
-        return self.prompt_tokens * 1000.0 / self.prefill_ms if self.prefill_ms > 0 else 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class MediaReceipt:

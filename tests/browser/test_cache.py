@@ -129,7 +129,7 @@ def test_the_lamp_is_green_and_says_what_was_compared(asked):
     tab = asked()
     newest = tab.lanes.first.get_attribute("data-key")
     tab.page.get_by_role("button", name="Check the last reuse").click()
-    truth = tab.lanes.first.locator('.truth[data-lamp="green"]')
+    truth = tab.lanes.first.locator('.verdict[data-lamp="green"]')
     truth.wait_for()
     words = truth.inner_text()
     assert "token for token" in words
@@ -266,7 +266,7 @@ def test_readme_screenshot(person, workbench_url, empty):
     tab = CacheTab(me).open()
     tab.lane("reused")
     tab.page.get_by_role("button", name="Check the last reuse").click()
-    tab.lanes.first.locator('.truth[data-lamp="green"]').wait_for()
+    tab.lanes.first.locator('.verdict[data-lamp="green"]').wait_for()
     me.page.mouse.move(0, 0)
     me.page.evaluate("document.activeElement.blur()")
     me.shoot(Path(os.environ["WORKBENCH_CACHE_SCREENSHOT"]))

@@ -1,1 +1,1 @@
-"""The Benchmark tab: suites that run in the page, and kept runs held against each other."""
+"""The Benchmark tab: suites that are run from the page, and saved runs to compare."""

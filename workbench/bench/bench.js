@@ -11,7 +11,7 @@
 
   const input = (type, value, more = {}) => Object.assign(make("input"), { type, value, ...more });
 
-  // --- what is measured, how far it is, and what came of it
+  // --- the form, the progress and the outcome of a run
 
   const panel = (element, props, watch, trigger) => {
     const note = make("p", "note"), body = make("div", "body"), form = make("form"), suites = make("div", "suites");
@@ -34,11 +34,11 @@
     bar.append(make("i"));
     going.append(words, stop, bar, count);
 
-    const end = make("form", "end"), said = make("p"), name = input("text", "", { maxLength: 60, required: true });
+    const end = make("form", "end"), outcome = make("p"), name = input("text", "", { maxLength: 60, required: true });
     name.setAttribute("aria-label", "Name to keep the run under");
     const kept = make("p", "kept"), keeping = make("div", "keeping");
     keeping.append(name, make("button", "quiet keep", "Keep"));
-    end.append(said, keeping, kept);
+    end.append(outcome, keeping, kept);
     end.addEventListener("submit", (event) => {
       event.preventDefault();
       trigger("submit", { action: "keep", name: name.value });
@@ -89,21 +89,21 @@
       run.disabled = Boolean(value.note);
       show(going, Boolean(value.run));
       if (value.run) {
-        const { done, of } = value.run;
-        if (of === 0) stop.disabled = false;
+        const { done, total } = value.run;
+        if (total === 0) stop.disabled = false;
         say(words, value.run.words);
-        say(count, [of ? `${done} of ${of} answers` : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
-        bar.firstChild.style.width = `${of ? (100 * done) / of : 0}%`;
+        say(count, [total ? `${done} of ${total} answers` : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
+        bar.firstChild.style.width = `${total ? (100 * done) / total : 0}%`;
         set(bar, "aria-valuenow", done);
-        set(bar, "aria-valuemax", of);
+        set(bar, "aria-valuemax", total);
         set(bar, "aria-label", "Answers");
       } else {
         stop.disabled = false;
       }
       show(end, Boolean(value.end));
       if (value.end) {
-        say(said, value.end.words);
-        said.classList.toggle("bad", value.end.bad);
+        say(outcome, value.end.words);
+        outcome.classList.toggle("bad", value.end.bad);
         show(keeping, value.end.keep && !value.end.kept);
         say(kept, value.end.kept ? `Kept as “${value.end.kept}”.` : "");
         if (name.dataset.suggested !== value.end.suggested) {
@@ -159,16 +159,16 @@
   const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => say(cell, item.text));
 
   const line = () => {
-    const row = make("tr"), told = make("tr", "told"), cell = make("td");
-    told.append(cell);
-    row.told = told;
+    const row = make("tr"), details = make("tr", "told"), cell = make("td");
+    details.append(cell);
+    row.details = details;
     const open = button("lamp-button", "", () => {
-      told.hidden = !told.hidden;
-      set(open, "aria-expanded", !told.hidden);
+      details.hidden = !details.hidden;
+      set(open, "aria-expanded", !details.hidden);
     });
     open.append(make("i", "lamp"), make("span"));
     set(open, "aria-expanded", false);
-    told.hidden = true;
+    details.hidden = true;
     row.open = open;
     row.proof = make("td", "proof");
     row.proof.append(open, make("span", "chip noisy", "noisy"));
@@ -184,14 +184,14 @@
     set(row.open, "aria-label", `Canary of ${item.cells[0]}: ${LAMPS[item.marks.canary]}. Show what was checked`);
     row.open.disabled = !item.more.length;
     show(row.proof.lastChild, item.marks.noise);
-    row.told.firstChild.colSpan = width;
-    keep(row.told.firstChild, item.more.map((one) => ({ ...one, key: one.words })), () => {
-      const said = make("p");
-      said.append(make("i", "lamp"), make("span"));
-      return said;
-    }, (said, one) => {
-      said.dataset.lamp = one.lamp;
-      say(said.lastChild, one.words);
+    row.details.firstChild.colSpan = width;
+    keep(row.details.firstChild, item.more.map((one) => ({ ...one, key: one.words })), () => {
+      const line = make("p");
+      line.append(make("i", "lamp"), make("span"));
+      return line;
+    }, (line, check) => {
+      line.dataset.lamp = check.lamp;
+      say(line.lastChild, check.words);
     });
   };
 
@@ -206,13 +206,13 @@
         const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
         say(name, some.length > 1 ? item.name : "");
         cells(top.firstChild, [...item.heads, "canary"], "th");
-        const lines = new Map([...body.children].filter((row) => row.told).map((row) => [row.dataset.key, row]));
+        const lines = new Map([...body.children].filter((row) => row.details).map((row) => [row.dataset.key, row]));
         item.rows.forEach((one) => {
           const row = lines.get(one.key) ?? line();
           lines.delete(one.key);
           row.dataset.key = one.key;
           fill(row, one, item.heads.length + 1);
-          one.nodes = [row, row.told];
+          one.nodes = [row, row.details];
         });
         const wanted = item.rows.flatMap((one) => one.nodes);
         wanted.forEach((row, place) => { if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null); });
@@ -247,10 +247,10 @@
             const cell = make("td");
             cell.append(make("span"), make("small"));
             return cell;
-          }, (cell, found) => {
-            cell.className = found.verdict ?? "";
-            say(cell.firstChild, found.value);
-            say(cell.lastChild, [VERDICTS[found.verdict], found.interval].filter(Boolean).join(", "));
+          }, (cell, ratio) => {
+            cell.className = ratio.verdict ?? "";
+            say(cell.firstChild, ratio.value);
+            say(cell.lastChild, [VERDICTS[ratio.verdict], ratio.interval].filter(Boolean).join(", "));
           });
         });
         if (!node.children[2]) node.append(make("p", "caution"));
@@ -307,7 +307,7 @@
     });
   };
 
-  // A file that was asked for.
+  // A download that was requested.
   const file = (element, props, watch) => drawing(element, props, watch, (value) => {
     if (value.name) save(value.name, new Blob([value.text], { type: value.name.endsWith(".csv") ? "text/csv" : "application/json" }));
   });

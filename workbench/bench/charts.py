@@ -1,7 +1,7 @@
-"""Runs -> what bench/plot.js draws: numbers as they are in Result.json(), axes from zero. Pure.
+"""Runs -> the charts that bench/plot.js draws: numbers as in Result.json(), axes from zero. Pure.
 
 line   series of [x, y, words, mark], joined by a line
-bars   for cases that no number tells apart: a bar for each, in each series
+bars   for cases without a number as axis: a bar for each, in each series
 mark   "" | "noisy" | "false" (a check of the canary failed) | "running" (answers still come)
 """
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.types import Json
-from workbench.bench.live import Shown
+from workbench.bench.live import DisplayedRun
 
 MAX_MOMENTS = 240
-"""Points in a chart over time; of what falls together the largest is drawn, so that no peak is lost."""
+"""Points in a chart over time. Of several samples for one point the largest is drawn, so that no peak is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """label: of Case.labels, on x. scale: "linear" or "log". divide: by how much the label's number is divided."""
+    """label: of Case.labels, on x. scale: "linear" or "log". divide: the label's number is divided by it."""
 
     label: str
     title: str
@@ -39,19 +39,19 @@ NAMES = {
     "total_tps": ("Throughput of all streams", "tok/s"),
 }
 METRICS = {"concurrency": ("ttft", "total_tps"), "cache": ("ttft",)}
-LEAST = ("ttft", "generation_tps")
+DEFAULT_METRICS = ("ttft", "generation_tps")
 
 MEMORY = {"process_bytes": "process", "mlx_active_bytes": "MLX, in use", "mlx_cache_bytes": "MLX, free and kept"}
 
 
-def charts(runs: Sequence[Shown]) -> list[Json]:
-    """By suite, as far as a run has rows of it; then memory and CPU over time."""
+def charts(runs: Sequence[DisplayedRun]) -> list[Json]:
+    """The charts of every suite that a run has rows of; then memory and CPU over time."""
     suites = list(dict.fromkeys(row["suite"] for run in runs for row in run.rows))
-    found = [_chart(suite, metric, runs) for suite in suites for metric in METRICS.get(suite, LEAST)]
-    return [*found, *_over_time(runs)]
+    by_suite = [_chart(suite, metric, runs) for suite in suites for metric in METRICS.get(suite, DEFAULT_METRICS)]
+    return [*by_suite, *_over_time(runs)]
 
 
-def _chart(suite: str, metric: str, runs: Sequence[Shown]) -> Json:
+def _chart(suite: str, metric: str, runs: Sequence[DisplayedRun]) -> Json:
     title, unit = NAMES[metric]
     head = {"key": f"{suite}-{metric}", "title": title, "unit": unit}
     axis = AXES.get(suite)
@@ -66,15 +66,15 @@ def _chart(suite: str, metric: str, runs: Sequence[Shown]) -> Json:
     return {**head, "kind": "bars", "series": _series(runs, suite, lambda row: _bar(row, metric))}
 
 
-def _series(runs: Sequence[Shown], suite: str, points: Callable[[Json], list[list[Any]]]) -> list[Json]:
-    """One a run, or one a target of a run that asked several. place: which of the runs it is, for its colour."""
-    found = []
+def _series(runs: Sequence[DisplayedRun], suite: str, points: Callable[[Json], list[list[Any]]]) -> list[Json]:
+    """A series for each target of each run. place: of the run among the runs, for its colour."""
+    series = []
     for place, run in enumerate(runs):
         targets = list(dict.fromkeys(row["target"] for row in run.rows if row["suite"] == suite))
         for target in targets:
             rows = [row for row in run.rows if row["suite"] == suite and row["target"] == target]
             name = f"{run.name}: {target}" if len(targets) > 1 else run.name
-            found.append(
+            series.append(
                 {
                     "key": f"{run.key}/{target}",
                     "name": name,
@@ -82,7 +82,7 @@ def _series(runs: Sequence[Shown], suite: str, points: Callable[[Json], list[lis
                     "points": [point for row in rows for point in points(row)],
                 }
             )
-    return found
+    return series
 
 
 def _point(row: Json, axis: Axis, metric: str) -> list[list[Any]]:
@@ -95,14 +95,14 @@ def _bar(row: Json, metric: str) -> list[list[Any]]:
 
 
 def mark(row: Json) -> str:
-    """What is to be known of a row's numbers at a glance; the worst of it."""
+    """The mark of a row: the most severe of those in the module's docstring."""
     if row["canary"]["ok"] is False:
         return "false"
     return "running" if row["running"] else "noisy" if row["noise"] else ""
 
 
-def _over_time(runs: Sequence[Shown]) -> list[Json]:
-    """One run: its memory by kind. Several: the process of each."""
+def _over_time(runs: Sequence[DisplayedRun]) -> list[Json]:
+    """Memory and CPU. Memory by kind for a single run, of the process for each of several runs."""
     measured = [(place, run) for place, run in enumerate(runs) if run.loads]
     if not measured:
         return []
@@ -122,33 +122,33 @@ def _over_time(runs: Sequence[Shown]) -> list[Json]:
     ]
 
 
-def _of_run(place: int, run: Shown, kind: str) -> Json:
+def _of_run(place: int, run: DisplayedRun, kind: str) -> Json:
     return {"key": run.key, "name": run.name, "place": place, "points": moments(run.loads, kind)}
 
 
 def moments(loads: Sequence[Json], kind: str) -> list[list[Any]]:
-    """[seconds, value, "", ""] of at most MAX_MOMENTS moments: the largest of each stretch, at its own time.
+    """[seconds, value, "", ""] at no more than MAX_MOMENTS times: the largest value of each stretch, at its own time.
 
-    The first CPU reading of a process is of no time at all, so it is left out.
+    The first CPU reading is left out, as it covers no time.
     """
-    known = [load for load in loads[1 if kind == "cpu_percent" else 0 :] if load[kind] is not None]
+    readings = [load for load in loads[1 if kind == "cpu_percent" else 0 :] if load[kind] is not None]
     step = 1
-    while len(known) > MAX_MOMENTS * step:
+    while len(readings) > MAX_MOMENTS * step:
         step *= 2
-    largest = (max(known[i : i + step], key=lambda load: load[kind]) for i in range(0, len(known), step))
+    largest = (max(readings[i : i + step], key=lambda load: load[kind]) for i in range(0, len(readings), step))
     return [[round(load["at_s"], 1), load[kind], "", ""] for load in largest]
 
 
 def spans(loads: Sequence[Json]) -> list[list[float]]:
     """Stretches of time in which the engine served requests of others, as [start, end] in seconds."""
-    found: list[list[float]] = []
+    stretches: list[list[float]] = []
     before = 0.0
     busy = False
     for load in loads:
         if load["others"]:
             if busy:
-                found[-1][1] = load["at_s"]
+                stretches[-1][1] = load["at_s"]
             else:
-                found.append([before, load["at_s"]])
+                stretches.append([before, load["at_s"]])
         busy, before = bool(load["others"]), load["at_s"]
-    return [[round(start, 1), round(end, 1)] for start, end in found]
+    return [[round(start, 1), round(end, 1)] for start, end in stretches]

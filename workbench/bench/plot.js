@@ -1,5 +1,5 @@
-// Charts as SVG: lines, times and bars, y from zero. A chart that is sent again is changed in place: its zoom is kept.
-// Drag across it to zoom, double click or Esc to see all of it; + - and the arrow keys do the same.
+// Charts as SVG: lines, times and bars, y from zero. A chart is updated in place, so that its zoom is kept.
+// Drag across it to zoom; double click or Esc resets; + - and the arrow keys zoom and move too.
 (() => {
   const { make, say, set, show, button, keep } = window.workbenchDraw;
   const { figures, clock } = window.workbenchWords;
@@ -40,9 +40,9 @@
   };
 
   const update = (node, item) => {
-    const told = JSON.stringify(item);
-    if (node.plot.told === told) return;
-    node.plot.told = told;
+    const json = JSON.stringify(item);
+    if (node.plot.json === json) return;
+    node.plot.json = json;
     node.plot.item = item;
     draw(node);
   };
@@ -59,9 +59,9 @@
     if (!width) return;
     const svg = frame.firstChild;
     const layers = Object.fromEntries([...svg.children].map((layer) => [layer.getAttribute("class"), layer]));
-    const said = item.kind === "bars" ? bars(node, layers, item, width) : lines(node, layers, item, width);
-    say(unit, said.unit);
-    place(svg, { width, height: said.height, viewBox: `0 0 ${width} ${said.height}`, role: "img", "aria-label": describe(item) });
+    const size = item.kind === "bars" ? bars(node, layers, item, width) : lines(node, layers, item, width);
+    say(unit, size.unit);
+    place(svg, { width, height: size.height, viewBox: `0 0 ${width} ${size.height}`, role: "img", "aria-label": describe(item) });
     const named = item.series.length > 1;
     const entries = named ? item.series.map((one) => ({ key: one.key, colour: `s-${one.place}`, text: one.name })) : [];
     if (item.bands?.length) entries.push({ key: "band", colour: "band", text: "others were served" });
@@ -112,22 +112,22 @@
   const bars = (node, layers, item, width) => {
     const names = [...new Set(item.series.flatMap((one) => one.points.map((point) => point[0])))];
     const each = ROW - BAR - 6 + (BAR + 2) * item.series.length;
-    const most = Math.max(0, ...item.series.flatMap((one) => one.points.map((point) => point[1]))) || 1;
-    const wide = width - 8 - 86;
-    const found = item.series.flatMap((one, i) => one.points.map(([name, y, , mark]) => ({
-      key: `${one.key}/${name}`, one, y, mark, width: Math.max(2, (wide * y) / most),
+    const maxValue = Math.max(0, ...item.series.flatMap((one) => one.points.map((point) => point[1]))) || 1;
+    const barWidth = width - 8 - 86;
+    const boxes = item.series.flatMap((one, i) => one.points.map(([name, y, , mark]) => ({
+      key: `${one.key}/${name}`, one, y, mark, width: Math.max(2, (barWidth * y) / maxValue),
       top: names.indexOf(name) * each + 20 + i * (BAR + 2),
     })));
     node.plot.scale = null;
-    keep(layers.dots, found, () => shape("rect"), (bar, b) =>
+    keep(layers.dots, boxes, () => shape("rect"), (bar, b) =>
       place(bar, { class: `bar s-${b.one.place} ${b.mark}`, x: 4, y: b.top, width: b.width.toFixed(1), height: BAR, rx: 3 }));
-    const said = names.map((name, i) => ({ key: name, x: 4, y: i * each + 14, anchor: "start", text: name, name: "case" }));
-    texts(layers.marks, [...said, ...found.map((b) => ({ key: `n/${b.key}`, x: b.width + 10, y: b.top + BAR - 1.5, anchor: "start", text: `${figures(b.y)} ${item.unit}` }))]);
+    const labels = names.map((name, i) => ({ key: name, x: 4, y: i * each + 14, anchor: "start", text: name, name: "case" }));
+    texts(layers.marks, [...labels, ...boxes.map((b) => ({ key: `n/${b.key}`, x: b.width + 10, y: b.top + BAR - 1.5, anchor: "start", text: `${figures(b.y)} ${item.unit}` }))]);
     for (const name of ["bands", "grid", "lines"]) layers[name].replaceChildren();
     return { unit: `${item.unit}, median of each case`, height: Math.max(40, names.length * each + 8) };
   };
 
-  // --- looking closer
+  // --- zoom and tips
 
   const listen = (node, frame) => {
     const [svg, tip] = frame.children, choice = svg.lastChild;
@@ -144,20 +144,20 @@
         return best && { one, best };
       }).filter(Boolean);
     };
-    const tell = (event) => {
+    const showTip = (event) => {
       const { scale, item } = node.plot;
       if (!scale) return;
-      const at = px(event), found = nearest(at);
-      show(tip, found.length > 0);
-      if (!found.length) return;
-      const near = found.reduce((a, b) => (Math.abs(scale.x(a.best[0]) - at) <= Math.abs(scale.x(b.best[0]) - at) ? a : b)).best;
+      const at = px(event), points = nearest(at);
+      show(tip, points.length > 0);
+      if (!points.length) return;
+      const near = points.reduce((a, b) => (Math.abs(scale.x(a.best[0]) - at) <= Math.abs(scale.x(b.best[0]) - at) ? a : b)).best;
       const head = near[2] || (item.kind === "time" ? `at ${clock(near[0])}` : String(near[0]));
-      const notes = [...new Set(found.map(({ best }) => NAMES[best[3]]).filter(Boolean))];
-      tip.replaceChildren(make("b", "", head), ...found.map(({ one, best }) => {
+      const notes = [...new Set(points.map(({ best }) => NAMES[best[3]]).filter(Boolean))];
+      tip.replaceChildren(make("b", "", head), ...points.map(({ one, best }) => {
         const line = make("span");
         const [divide, unit] = unitOf(item.unit, best[1]);
         line.append(make("i", `swatch s-${one.place}`), `${figures(best[1] / divide)} ${unit}`,
-          ...(found.length > 1 ? [make("em", "", one.name)] : []));
+          ...(points.length > 1 ? [make("em", "", one.name)] : []));
         return line;
       }), ...notes.map((note) => make("small", "", note)));
       const x = scale.x(near[0]), left = x > node.plot.width / 2;
@@ -169,7 +169,7 @@
           place(rect, { x: Math.min(from, at), y: TOP, width: Math.abs(at - from), height: HEIGHT - TOP - BOTTOM }));
       }
     };
-    const away = () => {
+    const hideTip = () => {
       show(tip, false);
       choice.replaceChildren();
     };
@@ -179,7 +179,7 @@
       from = px(event);
       frame.setPointerCapture(event.pointerId);
     });
-    frame.addEventListener("pointermove", tell);
+    frame.addEventListener("pointermove", showTip);
     frame.addEventListener("pointerup", (event) => {
       const began = from, ended = px(event), scale = node.plot.scale;
       from = null;
@@ -188,20 +188,20 @@
         zoom(node, [scale.back(Math.min(began, ended)), scale.back(Math.max(began, ended))]);
       }
     });
-    frame.addEventListener("pointercancel", () => { from = null; away(); });
-    frame.addEventListener("pointerleave", () => { if (from === null) away(); });
+    frame.addEventListener("pointercancel", () => { from = null; hideTip(); });
+    frame.addEventListener("pointerleave", () => { if (from === null) hideTip(); });
     frame.addEventListener("dblclick", () => zoom(node, null));
     frame.addEventListener("keydown", (event) => {
       const { scale, item } = node.plot;
       if (!scale) return;
-      const wide = node.plot.width - LEFT - RIGHT, [a, b] = [LEFT, LEFT + wide];
+      const span = node.plot.width - LEFT - RIGHT, [a, b] = [LEFT, LEFT + span];
       const [low, high] = extent(item);
       const to = (x0, x1) => zoom(node, [Math.max(low, scale.back(x0)), Math.min(high, scale.back(x1))]);
       const keys = {
-        "+": () => to(a + wide / 4, b - wide / 4),
-        "-": () => to(a - wide / 2, b + wide / 2),
-        ArrowLeft: () => { if (scale.x0 > low) to(a - wide / 4, b - wide / 4); },
-        ArrowRight: () => { if (scale.x1 < high) to(a + wide / 4, b + wide / 4); },
+        "+": () => to(a + span / 4, b - span / 4),
+        "-": () => to(a - span / 2, b + span / 2),
+        ArrowLeft: () => { if (scale.x0 > low) to(a - span / 4, b - span / 4); },
+        ArrowRight: () => { if (scale.x1 < high) to(a + span / 4, b + span / 4); },
         Escape: () => { if (node.plot.zoom) zoom(node, null); },
       };
       if (!keys[event.key]) return;
@@ -210,23 +210,23 @@
     });
   };
 
-  // --- a picture of charts
+  // --- export as a picture
 
-  const LOOK = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "opacity", "font-size", "font-weight"];
+  const STYLE_PROPERTIES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "opacity", "font-size", "font-weight"];
   const GAP = 18, WIDTH = 620, HEAD = 34;
 
   const inlined = (svg) => {
     const copy = svg.cloneNode(true), from = [...svg.querySelectorAll("*")], to = [...copy.querySelectorAll("*")];
     from.forEach((node, i) => {
-      const look = getComputedStyle(node);
-      for (const name of LOOK) to[i].setAttribute(name, look.getPropertyValue(name));
+      const style = getComputedStyle(node);
+      for (const name of STYLE_PROPERTIES) to[i].setAttribute(name, style.getPropertyValue(name));
     });
     copy.querySelector(".choice")?.remove();
     return copy;
   };
 
-  // A chart as wide as the picture wants it, whatever the window is.
-  const drawnAt = (node, width) => {
+  // A copy of a chart in the width of the exported picture.
+  const copyAtWidth = (node, width) => {
     const before = node.plot.width;
     node.plot.width = width;
     draw(node);
@@ -243,15 +243,15 @@
     return node;
   };
 
-  // The charts that stand in `nodes`, two side by side, under a title: a PNG blob.
+  // The charts in `nodes`, two side by side, under a title, as a PNG blob.
   const png = async (nodes, title, under) => {
-    const look = getComputedStyle(document.body), ink = look.getPropertyValue("--body-text-color") || look.color;
+    const style = getComputedStyle(document.body), ink = style.getPropertyValue("--body-text-color") || style.color;
     const quiet = getComputedStyle(nodes[0].querySelector(".unit")).color, root = shape("svg");
     const paper = getComputedStyle(nodes[0]).backgroundColor, columns = nodes.length > 1 ? 2 : 1;
     root.append(label(title, GAP, 34, ink, 19, "650"), label(under, GAP, 56, quiet, 12));
     let top = 74, tall = 0;
     nodes.forEach((node, i) => {
-      const copy = drawnAt(node, WIDTH), column = i % columns, x = GAP + column * (WIDTH + GAP);
+      const copy = copyAtWidth(node, WIDTH), column = i % columns, x = GAP + column * (WIDTH + GAP);
       const height = Number(copy.getAttribute("height"));
       if (!column) { top += tall; tall = 0; }
       root.append(label(node.querySelector("h4").textContent, x, top + 16, ink, 14, "600"));

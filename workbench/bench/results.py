@@ -1,6 +1,6 @@
-"""Runs -> the words of the Benchmark tab's tables: rows, ratios, facts, the machine. Pure.
+"""Runs -> the texts of the Benchmark tab's tables: rows, ratios, facts, the machine. Pure.
 
-Every number is one of Result.json(), in three figures.
+Every number is one of Result.json(), with three significant digits.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from engine.measure.bench.stats import Ratio
 from engine.measure.bench.store import StoredRun
 from engine.types import Json
 from workbench.bench.charts import mark
-from workbench.bench.live import Live, Shown
+from workbench.bench.live import DisplayedRun, Live
 from workbench.words import size
 
 COLUMNS = ("ttft", "tpot", "itl", "e2e", "generation_tps", "prompt_tps", "total_tps")
 WITH_TAIL = ("ttft", "itl")
-"""Metrics whose p95 stands beside the median."""
+"""Metrics that show p95 besides the median."""
 
 HEADS = {**NAMES, "e2e": "E2E"}
 WIDEST = 100.0
-"""An interval whose ends are further apart than this says nothing."""
+"""An interval whose ends differ by more than this factor is not shown."""
 
 
 def digits(value: float) -> str:
-    """Three figures that count: 0.0123, 1.23, 12.3, 123, 1,234."""
+    """Three significant digits: 0.0123, 1.23, 12.3, 123, 1,234."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
-def tables(runs: Sequence[Shown]) -> list[Json]:
-    """A table for each run: heads, and rows of cells with what is known of them."""
+def tables(runs: Sequence[DisplayedRun]) -> list[Json]:
+    """A table for each run: column heads, and rows with their cells, marks and notes."""
     return [_table(run) for run in runs if run.rows]
 
 
-def _table(run: Shown) -> Json:
+def _table(run: DisplayedRun) -> Json:
     several = len({row["target"] for row in run.rows}) > 1
-    names = [name for name in COLUMNS if any(row.get(name) for row in run.rows) and _says(name, run)]
+    names = [name for name in COLUMNS if any(row.get(name) for row in run.rows) and _is_informative(name, run)]
     heads = ["case", *(["target"] if several else []), "answers"]
     heads += [f"{HEADS[name]}{_unit(name)}" for name in names] + ["tokens (cached)"]
     rows = []
@@ -52,8 +52,8 @@ def _table(run: Shown) -> Json:
     return {"key": run.key, "name": run.name, "heads": heads, "rows": rows}
 
 
-def _says(name: str, run: Shown) -> bool:
-    """Throughput of all streams is decode speed with the prompt in it, where there is one stream."""
+def _is_informative(name: str, run: DisplayedRun) -> bool:
+    """Throughput of all streams is left out where there is only one stream."""
     return name != "total_tps" or any("streams" in row["labels"] for row in run.rows)
 
 
@@ -61,37 +61,37 @@ def _unit(name: str) -> str:
     return " ms" if UNITS[name] == "ms" else ""
 
 
-def _cell(found: Json | None, name: str) -> str:
-    if not found:
+def _cell(numbers: Json | None, name: str) -> str:
+    if not numbers:
         return "–"
-    tail = f" ({digits(found['p95'])})" if name in WITH_TAIL and found["n"] > 1 else ""
-    return f"{digits(found['median'])}{tail}"
+    tail = f" ({digits(numbers['p95'])})" if name in WITH_TAIL and numbers["n"] > 1 else ""
+    return f"{digits(numbers['median'])}{tail}"
 
 
 def marks(row: Json) -> Json:
-    """canary: "good", "false", "unknown" or "" where nothing is known yet. noise: whether to read with care."""
+    """canary: "good", "false", "unknown", or "" while the case runs. noise: whether the numbers are less reliable."""
     ok = row["canary"]["ok"]
     canary = {True: "good", False: "false", None: "" if row["running"] else "unknown"}[ok]
     return {"canary": canary, "noise": mark(row) == "noisy" or bool(row["noise"]), "running": row["running"]}
 
 
 def more(row: Json) -> list[Json]:
-    """What the canary looked at, then noise and errors."""
+    """The checks of the canary, then noise and errors."""
     lamps = {True: "good", False: "false", None: "unknown"}
-    said = [
+    lines = [
         {"lamp": lamps[check["ok"]], "words": f"{check['name']}: {check['said']}"} for check in row["canary"]["checks"]
     ]
     if row["right"] is not None:
-        said.append({"lamp": "", "words": f"right answers: {row['right']:.0%}"})
-    said += [{"lamp": "noise", "words": words} for words in row["noise"]]
-    return said + [{"lamp": "false", "words": words} for words in row["errors"]]
+        lines.append({"lamp": "", "words": f"right answers: {row['right']:.0%}"})
+    lines += [{"lamp": "noise", "words": words} for words in row["noise"]]
+    return lines + [{"lamp": "false", "words": words} for words in row["errors"]]
 
 
-def ratio_table(found: Sequence[tuple[str, str, Ratio]]) -> Json:
-    """(case, metric, Ratio) as compare has them -> a row for each case, a column for each metric."""
-    names = list(dict.fromkeys(name for _, name, _ in found))
-    cases = list(dict.fromkeys(case for case, _, _ in found))
-    ratios = {(case, name): ratio for case, name, ratio in found}
+def ratio_table(triples: Sequence[tuple[str, str, Ratio]]) -> Json:
+    """(case, metric, Ratio) as from compare.ratios -> a row for each case, a column for each metric."""
+    names = list(dict.fromkeys(name for _, name, _ in triples))
+    cases = list(dict.fromkeys(case for case, _, _ in triples))
+    ratios = {(case, name): ratio for case, name, ratio in triples}
     rows = [
         {
             "key": case,
@@ -104,7 +104,7 @@ def ratio_table(found: Sequence[tuple[str, str, Ratio]]) -> Json:
 
 
 def _ratio(name: str, ratio: Ratio | None) -> Json:
-    """verdict: "even" where the interval holds 1, or a single round gives none."""
+    """verdict: "even" where the interval holds 1, or where there is none because of a single round."""
     if ratio is None:
         return {"value": "–", "interval": "", "verdict": "even"}
     if ratio.low is None or ratio.high is None:
@@ -115,56 +115,56 @@ def _ratio(name: str, ratio: Ratio | None) -> Json:
     return {"value": f"{ratio.value:.3g}", "interval": interval, "verdict": verdict}
 
 
-def facts(whole: Json) -> list[Json]:
-    """Ratios and facts that a run measured itself, with their goals."""
-    found = []
-    for one in whole["compared"]:
-        ratio, goal = one["ratio"], one["goal"]
+def facts(result_json: Json) -> list[Json]:
+    """The ratios and facts of a run, with their goals."""
+    rows = []
+    for item in result_json["compared"]:
+        ratio, goal = item["ratio"], item["goal"]
         interval = "" if ratio["low"] is None else f" ({ratio['low']:.3g} to {ratio['high']:.3g})"
-        title = one["title"] if one["metric"] in one["title"] else f"{one['title']}, {NAMES[one['metric']]}"
+        title = item["title"] if item["metric"] in item["title"] else f"{item['title']}, {NAMES[item['metric']]}"
         reached = None if goal is None else ratio["value"] >= goal
-        found.append(_fact(title, f"{ratio['value']:.3g} ×{interval}", reached, f"at least {goal:g}" if goal else ""))
-    for one in whole["facts"]:
-        kind = "at most" if one["at_most"] else "at least"
-        goal = f"{kind} {one['goal']:g}" if one["goal"] is not None else ""
-        found.append(_fact(one["title"], f"{digits(one['value'])} {one['unit']}", one["reached"], goal))
-    return found
+        rows.append(_fact(title, f"{ratio['value']:.3g} ×{interval}", reached, f"at least {goal:g}" if goal else ""))
+    for item in result_json["facts"]:
+        kind = "at most" if item["at_most"] else "at least"
+        goal = f"{kind} {item['goal']:g}" if item["goal"] is not None else ""
+        rows.append(_fact(item["title"], f"{digits(item['value'])} {item['unit']}", item["reached"], goal))
+    return rows
 
 
 def _fact(title: str, value: str, reached: bool | None, goal: str) -> Json:
     return {"title": title, "value": value, "lamp": {True: "good", False: "missed", None: ""}[reached], "goal": goal}
 
 
-def entry(one: StoredRun) -> str:
-    """What the list says of a kept run, beside its name."""
-    when = one.started.replace("T", " ")[:16]
-    stopped = ["stopped early"] if one.stopped else []
-    return " · ".join(part for part in (when, ", ".join(one.suites), one.model, one.chip, *stopped) if part)
+def entry(run: StoredRun) -> str:
+    """The line under a saved run's name in the list."""
+    when = run.started.replace("T", " ")[:16]
+    stopped = ["stopped early"] if run.stopped else []
+    return " · ".join(part for part in (when, ", ".join(run.suites), run.model, run.chip, *stopped) if part)
 
 
 def machine(facts: Json) -> list[str]:
     """The hardware line."""
-    found, model = facts.get("machine", {}), facts.get("model", {})
-    if not found:
+    hardware, model = facts.get("machine", {}), facts.get("model", {})
+    if not hardware:
         return []
-    bandwidth = found["memory_bandwidth_gbs"]
-    words = [found["chip_name"], f"{found['num_cores']} cores", f"{found['total_memory_gb']:g} GB"]
-    words += [f"{found['gpu_cores']} GPU cores"] if found["gpu_cores"] else []
-    words.append(f"{bandwidth:g} GB/s ({found['bandwidth_source']})" if bandwidth else "memory bandwidth not known")
-    words += [f"MLX on {found['mlx_device']}", found["os"]]
+    bandwidth = hardware["memory_bandwidth_gbs"]
+    words = [hardware["chip_name"], f"{hardware['num_cores']} cores", f"{hardware['total_memory_gb']:g} GB"]
+    words += [f"{hardware['gpu_cores']} GPU cores"] if hardware["gpu_cores"] else []
+    words.append(f"{bandwidth:g} GB/s ({hardware['bandwidth_source']})" if bandwidth else "memory bandwidth not known")
+    words += [f"MLX on {hardware['mlx_device']}", hardware["os"]]
     return words + ([f"{model['name']} {model['hash'][:8]}"] if model else [])
 
 
-def roofline(facts: Json, found: Json) -> Json:
-    """How near to the memory's limit decoding runs. found: as in Result.json(), {} before anything was decoded."""
+def roofline(facts: Json, measured: Json) -> Json:
+    """How near decoding is to the memory's bandwidth. measured: as in Result.json(), {} before anything was decoded."""
     bandwidth = facts.get("machine", {}).get("memory_bandwidth_gbs")
-    num_bytes = found.get("bytes_per_token") or facts.get("model", {}).get("bytes_per_token")
-    if found:
-        words = f"{digits(found['decode_tps'])} tok/s is {found['share']:.0%} of {digits(found['limit_tps'])}"
+    num_bytes = measured.get("bytes_per_token") or facts.get("model", {}).get("bytes_per_token")
+    if measured:
+        words = f"{digits(measured['decode_tps'])} tok/s is {measured['share']:.0%} of {digits(measured['limit_tps'])}"
         return {
-            "share": found["share"],
-            "number": f"{found['share']:.0%}",
-            "words": f"{words}: {_limit(found['bandwidth_gbs'], num_bytes)}",
+            "share": measured["share"],
+            "number": f"{measured['share']:.0%}",
+            "words": f"{words}: {_limit(measured['bandwidth_gbs'], num_bytes)}",
         }
     if bandwidth and num_bytes:
         limit = bandwidth * 1e9 / num_bytes
@@ -176,8 +176,8 @@ def _limit(bandwidth: float, num_bytes: int) -> str:
     return f"each token reads {size(num_bytes)} of weights, memory gives {bandwidth:g} GB/s"
 
 
-def left(seconds: float | None) -> str:
-    """Time left in words that do not pretend to know it to the second."""
+def remaining_words(seconds: float | None) -> str:
+    """The remaining time, rounded."""
     if seconds is None:
         return ""
     if seconds < 5:
@@ -187,8 +187,8 @@ def left(seconds: float | None) -> str:
     return f"about {round(seconds / 60)} min left"
 
 
-def asked_for(live: Live) -> str:
-    """The run in words: suite and settings."""
+def settings_words(live: Live) -> str:
+    """The suite and its settings."""
     settings = live.settings
     prompts = "1 prompt" if settings.prompts == 1 else f"{settings.prompts} prompts"
     return " · ".join([live.title, *(["quick"] if settings.quick else []), prompts])

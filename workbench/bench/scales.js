@@ -38,15 +38,15 @@
   const scales = (item, width, zoom) => {
     const [x0, x1] = zoom ?? extent(item), log = item.x.scale === "log";
     const at = log ? Math.log2 : (x) => x, back = log ? (x) => 2 ** x : (x) => x;
-    const span = at(x1) - at(x0) || 1, wide = width - LEFT - RIGHT;
-    const seen = item.series.flatMap((one) => one.points.filter(([x]) => x >= x0 && x <= x1).map((point) => point[1]));
-    const most = Math.max(0, ...seen), [divide, unit] = unitOf(item.unit, most);
-    const [top, step] = roundAxis(most / divide, 4), tall = HEIGHT - TOP - BOTTOM;
+    const span = at(x1) - at(x0) || 1, plotWidth = width - LEFT - RIGHT;
+    const values = item.series.flatMap((one) => one.points.filter(([x]) => x >= x0 && x <= x1).map((point) => point[1]));
+    const maxValue = Math.max(0, ...values), [divide, unit] = unitOf(item.unit, maxValue);
+    const [top, step] = roundAxis(maxValue / divide, 4), plotHeight = HEIGHT - TOP - BOTTOM;
     return {
       x0, x1, divide, unit, step, top,
-      x: (x) => LEFT + (wide * (at(x) - at(x0))) / span,
-      y: (y) => TOP + tall * (1 - y / divide / top),
-      back: (px) => back(at(x0) + (span * (px - LEFT)) / wide),
+      x: (x) => LEFT + (plotWidth * (at(x) - at(x0))) / span,
+      y: (y) => TOP + plotHeight * (1 - y / divide / top),
+      back: (px) => back(at(x0) + (span * (px - LEFT)) / plotWidth),
     };
   };
 
@@ -55,8 +55,8 @@
     const room = Math.max(2, Math.floor((width - LEFT) / 70));
     if (item.x.scale !== "linear") {
       const xs = [...new Set(item.series.flatMap((one) => one.points.map((point) => point[0])))].sort((a, b) => a - b);
-      const seen = xs.filter((x) => x >= scale.x0 && x <= scale.x1), every = Math.ceil(seen.length / (room * 1.6));
-      return seen.filter((_, i) => i % every === 0).map((x) => [x, String(x)]);
+      const values = xs.filter((x) => x >= scale.x0 && x <= scale.x1), every = Math.ceil(values.length / (room * 1.6));
+      return values.filter((_, i) => i % every === 0).map((x) => [x, String(x)]);
     }
     const minutes = item.kind === "time" && scale.x1 - scale.x0 > 150;
     const step = minutes ? 60 * Math.ceil((scale.x1 - scale.x0) / 60 / room) : roundAxis(scale.x1 - scale.x0, room)[1];

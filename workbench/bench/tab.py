@@ -1,8 +1,8 @@
-"""The benchmark tab: start a suite on the model of this process, watch it, keep it, hold runs against each other.
+"""The benchmark tab: start a suite on the model of this process, watch it, save it, compare runs.
 
-Parts draw themselves from plain values (bench/bench.js, bench/plot.js; with textContent only), filled once a second
-while the tab is shown; what did not change is not sent. The run is the process's, not a page's: workbench.bench.runs.
-It takes the whole machine, so only operators start one (engine.access.visibility); visitors read why not.
+Its parts draw themselves from plain values (bench/bench.js, bench/plot.js; with textContent only), sent once a second
+while the tab is shown, if they changed. The run belongs to the process, not to a page: workbench.bench.runs. It takes
+the whole machine, so only operators may start one (engine.access.visibility); visitors read why.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from engine.measure.bench.store import Store
 from engine.types import Json, Snapshot
 from workbench.bench import results
 from workbench.bench.charts import charts
-from workbench.bench.live import Live, Shown
-from workbench.bench.runs import MEASURED, Bench, cannot, settings_of
-from workbench.drawn import QUIET, changed, drawn_parts, while_shown
+from workbench.bench.live import DisplayedRun, Live
+from workbench.bench.runs import SUITE_NAMES, Bench, settings_of, why_unsupported
+from workbench.components import QUIET, changed, components, while_shown
 from workbench.shared import Shared
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ WORDS = {
     "cache": ("Cache", "What the prefix cache saves: first ask against the next"),
     "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16"),
 }
-NOT_YOURS = (
+OPERATORS_ONLY = (
     "A benchmark takes the whole machine, so only whoever runs this server may start one. On a machine of your own: "
     "vllm-mlx-chat, or vllm-mlx-bench on the command line."
 )
@@ -51,18 +51,19 @@ def build(engine: Engine, shared: Shared, store: Store | None = None) -> BenchTa
 
 @dataclass
 class BenchView:
-    """What one page has before it. sent: digests of the parts it got last. chosen: kept runs that are shown beside the
-    last one. without: the last run that is not to be shown, by its start. file: what the page is given to save
-    with the next parts."""
+    """The state of one page. sent: digests of the parts it got last. selected: saved runs that are displayed.
+
+    hidden_s: the start of the last run while it is not displayed. file: a download, sent with the next parts.
+    """
 
     sent: dict[str, str] = field(default_factory=dict)
-    chosen: list[str] = field(default_factory=list)
-    without: float | None = None
+    selected: list[str] = field(default_factory=list)
+    hidden_s: float | None = None
     file: Json = field(default_factory=dict)
 
 
 class BenchTab:
-    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared, bench: Bench) -> None:
         self._engine = engine
@@ -70,30 +71,30 @@ class BenchTab:
         self.bench = bench
         self.view = gr.State(BenchView())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="bench"):
-            self.parts = drawn_parts("Bench", PARTS)
+            self.parts = components("Bench", PARTS)
         for part in self.parts[:4]:
             part.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
 
     def follow(self, tabs: gr.Tabs) -> None:
-        """Run the clock while this one of the tabs is shown."""
-        while_shown(tabs, self.tick, self.shown, self.view, self.parts)
+        """Run the clock while this tab is shown."""
+        while_shown(tabs, self.tick, self.on_select, self.view, self.parts)
 
-    async def shown(self, view: BenchView, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
-        """A tab was chosen. Inputs: view. Outputs: clock, parts."""
-        if chosen.value != NAME:
+    async def on_select(self, view: BenchView, page: gr.Request, tab: gr.SelectData) -> list[Any]:
+        """A tab was selected. Inputs: view. Outputs: clock, parts."""
+        if tab.value != NAME:
             return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
         if self._shared.caller(page).operator:
             await self.bench.refresh()
             if not self.bench.running:
-                self.bench.look_soon()
+                self.bench.read_facts_soon()
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
     async def tick(self, view: BenchView, page: gr.Request) -> list[Any]:
-        """What changed since it was last sent. Inputs: view. Outputs: parts."""
+        """The parts that changed since they were last sent. Inputs: view. Outputs: parts."""
         if not self._shared.caller(page).operator:
-            values: tuple[Json, ...] = ({"operator": False, "note": NOT_YOURS}, {}, {}, {})
+            values: tuple[Json, ...] = ({"operator": False, "note": OPERATORS_ONLY}, {}, {}, {})
         else:
-            runs = await self._shown(view)
+            runs = await self._displayed_runs(view)
             values = (
                 self._panel(self._engine.snapshot()),
                 {"charts": charts(runs), "title": " / ".join(run.name for run in runs), "machine": self._machine(runs)},
@@ -105,7 +106,7 @@ class BenchTab:
         return [*parts, file or gr.skip()]
 
     async def act(self, view: BenchView, page: gr.Request, event: gr.EventData) -> list[Any]:
-        """A button was pressed. Inputs: view. Outputs: parts. The event says `action` and may say anything."""
+        """A button was pressed. Inputs: view. Outputs: parts. The event has an `action`; it may hold anything."""
         if self._shared.caller(page).operator:
             try:
                 await self._act(view, event)
@@ -117,7 +118,7 @@ class BenchTab:
         action, name = str(getattr(event, "action", "")), str(getattr(event, "name", ""))
         if action == "run":
             self.bench.start(str(getattr(event, "suite", "")), settings_of(self._engine.snapshot().model, event))
-            view.without = None
+            view.hidden_s = None
         elif action == "stop":
             self.bench.stop()
         elif action == "keep":
@@ -130,27 +131,27 @@ class BenchTab:
             suffix = str(getattr(event, "suffix", ""))
             text = await self.bench.file(name, suffix)
             view.file = {
-                "name": f"{name or suggested(self.bench.live)}{suffix}",
+                "name": f"{name or suggested_name(self.bench.live)}{suffix}",
                 "text": text,
                 "turn": time.monotonic(),
             }
 
     def _show(self, view: BenchView, name: str, on: bool) -> None:
         live = self.bench.live
-        if live and name == live.kept:
-            view.without = None if on else live.began_s
-        elif on and name not in view.chosen:
-            view.chosen.append(name)
-        elif not on and name in view.chosen:
-            view.chosen.remove(name)
+        if live and name == live.saved_name:
+            view.hidden_s = None if on else live.began_s
+        elif on and name not in view.selected:
+            view.selected.append(name)
+        elif not on and name in view.selected:
+            view.selected.remove(name)
 
-    async def _shown(self, view: BenchView) -> list[Shown]:
-        """The runs on the page: those chosen, in their order, then the last one."""
-        held, live = {entry.name for entry in self.bench.entries}, self.bench.live
-        view.chosen = [name for name in view.chosen if name in held]
-        runs = [await self.bench.load(name) for name in view.chosen if not (live and name == live.kept)]
-        if live and view.without != live.began_s:
-            runs.append(live.shown())
+    async def _displayed_runs(self, view: BenchView) -> list[DisplayedRun]:
+        """The runs on the page: those selected, in their order, then the last one."""
+        names, live = {entry.name for entry in self.bench.entries}, self.bench.live
+        view.selected = [name for name in view.selected if name in names]
+        runs = [await self.bench.load(name) for name in view.selected if not (live and name == live.saved_name)]
+        if live and view.hidden_s != live.began_s:
+            runs.append(live.displayed())
         return runs
 
     def _panel(self, snapshot: Snapshot) -> Json:
@@ -160,96 +161,102 @@ class BenchTab:
             "operator": True,
             "note": "" if snapshot.state == "ready" else "The model is not ready.",
             "suites": [
-                {"key": name, "name": WORDS[name][0], "words": WORDS[name][1], "cannot": cannot(name, card)}
-                for name in MEASURED
+                {"key": name, "name": WORDS[name][0], "words": WORDS[name][1], "cannot": why_unsupported(name, card)}
+                for name in SUITE_NAMES
             ],
-            "run": _going(live) if live and bench.running else None,
-            "end": _ended(live) if live and not bench.running else None,
+            "run": _progress_json(live) if live and bench.running else None,
+            "end": _outcome_json(live) if live and not bench.running else None,
             "noise": _noise(live) if live else [],
             "machine": results.machine(facts),
             "roofline": results.roofline(facts, live.roofline if live else {}),
         }
 
-    def _machine(self, runs: list[Shown]) -> str:
-        """What a picture of the charts says under its title."""
-        facts = runs[0].whole if runs and runs[0].whole else self.bench.facts
+    def _machine(self, runs: list[DisplayedRun]) -> str:
+        """The line under the title of an exported picture of the charts."""
+        facts = runs[0].result_json if runs and runs[0].result_json else self.bench.facts
         return " · ".join(results.machine(facts))
 
-    async def _tables(self, runs: list[Shown]) -> Json:
-        ended = [run for run in runs if run.whole]
+    async def _tables(self, runs: list[DisplayedRun]) -> Json:
+        ended = [run for run in runs if run.result_json]
         base = ended[0] if len(ended) > 1 else None
         compared = [
             {
                 "key": f"{base.name} {run.name}",
                 "name": f"{run.name} over {base.name}",
                 **results.ratio_table(await self.bench.ratios(base, run)),
-                "caution": ", ".join(compare.differing(base.whole or {}, run.whole or {})),
+                "caution": ", ".join(compare.differing(base.result_json or {}, run.result_json or {})),
             }
             for run in ended[1:]
             if base
         ]
-        measured = [{"key": run.key, "name": run.name, "facts": results.facts(run.whole)} for run in ended if run.whole]
+        measured = [
+            {"key": run.key, "name": run.name, "facts": results.facts(run.result_json)}
+            for run in ended
+            if run.result_json
+        ]
         return {
             "tables": results.tables(runs),
             "compared": compared,
-            "facts": [one for one in measured if one["facts"]],
+            "facts": [run for run in measured if run["facts"]],
         }
 
     def _runs(self, view: BenchView) -> Json:
         live = self.bench.live
-        kept = [
+        saved = [
             {
                 "key": entry.name,
                 "name": entry.name,
                 "words": results.entry(entry),
                 "canary": entry.canary,
-                "on": view.without != live.began_s if live and entry.name == live.kept else entry.name in view.chosen,
+                "on": view.hidden_s != live.began_s
+                if live and entry.name == live.saved_name
+                else entry.name in view.selected,
             }
             for entry in self.bench.entries
         ]
         return {
-            "runs": kept,
-            "last": bool(live and not live.kept and live.whole),
-            "on": bool(live and view.without != live.began_s),
+            "runs": saved,
+            "last": bool(live and not live.saved_name and live.result_json),
+            "on": bool(live and view.hidden_s != live.began_s),
         }
 
 
-def _going(live: Live) -> Json:
-    """Progress of a run."""
+def _progress_json(live: Live) -> Json:
+    """The progress of a run."""
     return {
-        "words": results.asked_for(live),
-        "now": live.asked or "reading its first prompt",
+        "words": results.settings_words(live),
+        "now": live.current_case or "reading its first prompt",
         "done": live.done,
-        "of": live.of,
-        "left": results.left(live.left_s(time.monotonic())),
+        "total": live.total,
+        "left": results.remaining_words(live.remaining_s(time.monotonic())),
     }
 
 
-def _ended(live: Live) -> Json:
-    """What became of a run."""
+def _outcome_json(live: Live) -> Json:
+    """How a run ended."""
     result = live.result
     if result is None:
         return {
             "words": live.error or "It was stopped before anything was measured.",
             "bad": bool(live.error),
             "keep": False,
-            "kept": live.kept,
+            "kept": live.saved_name,
             "suggested": "",
         }
     words = "Stopped. What was measured until then is here." if result.stopped else "Done."
     if result.canary is False:
         words = "A check of the canary failed: these numbers are not to be believed. The table says which."
     return {
-        "words": f"{results.asked_for(live)}: {words[0].lower()}{words[1:]}",
+        "words": f"{results.settings_words(live)}: {words[0].lower()}{words[1:]}",
         "bad": result.canary is False,
         "keep": any(point.samples for point in result.points),
-        "kept": live.kept,
-        "suggested": suggested(live),
+        "kept": live.saved_name,
+        "suggested": suggested_name(live),
     }
 
 
-def suggested(live: Live | None) -> str:
-    """A name for a run."""
+def suggested_name(live: Live | None) -> str:
+    """A name to suggest for a run."""
     if live is None or live.result is None:
         return "run"
     when = datetime.fromisoformat(live.result.started).astimezone(UTC)
@@ -257,5 +264,5 @@ def suggested(live: Live | None) -> str:
 
 
 def _noise(live: Live) -> list[str]:
-    """What makes the numbers of this run worth less, each thing once."""
-    return list(dict.fromkeys(noise.said for noise in live.noise if noise.what != "spread"))
+    """What makes the numbers of this run less reliable, each message once."""
+    return list(dict.fromkeys(noise.message for noise in live.noise if noise.kind != "spread"))

@@ -1,4 +1,4 @@
-// Draws the Cache tab from plain values. Words of prompts go in as textContent, never as HTML.
+// Draws the Cache tab from plain values. Text of prompts goes in as textContent, never as HTML.
 (() => {
   const { make, say, show, button, keep, heading, drawing } = window.workbenchDraw;
 
@@ -42,7 +42,7 @@
 
   // --- the latest prompts
 
-  const FEW = 6;  // lanes shown until all are asked for
+  const FEW = 6;  // lanes shown at first; a button shows all
 
   const lane = (trigger) => {
     const node = make("div", "lane"), head = make("div", "head"), more = make("div", "more"), sides = make("div", "sides");
@@ -50,15 +50,15 @@
     const check = button("check", "Check", () => {
       node.dataset.checking = "yes";
       check.disabled = true;
-      say(truth.lastChild, "Computing it again, with the cache and without…");
+      say(verdict.lastChild, "Computing it again, with the cache and without…");
       toggle(node, true);
       trigger("submit", { request: node.dataset.key });
     });
     check.title = "Compute this request again with the cache and without it, and compare the answers";
-    const truth = make("p", "truth");
-    truth.append(make("i", "lamp"), make("span"));
+    const verdict = make("p", "verdict");
+    verdict.append(make("i", "lamp"), make("span"));
     head.append(make("span", "who"), make("span", "words"), check);
-    more.append(make("p", "why"), truth, sides);
+    more.append(make("p", "why"), verdict, sides);
     node.append(head, bar, more);
     toggle(node, false);
     return node;
@@ -70,7 +70,7 @@
   };
 
   const fillLane = (node, item, longest, pictures) => {
-    const [head, bar, more] = node.children, [who, words, check] = head.children, [why, truth, sides] = more.children;
+    const [head, bar, more] = node.children, [who, words, check] = head.children, [why, verdict, sides] = more.children;
     const time = new Date(item.at * 1000).toLocaleTimeString();
     say(who, [item.source, time, item.ended].filter(Boolean).join(" · "));
     say(words, item.words);
@@ -90,13 +90,13 @@
     });
     show(check, item.checkable);
     check.setAttribute("aria-label", `Check ${who.textContent}`);
-    const told = JSON.stringify(item.verdict);
-    if (item.verdict && node.dataset.verdict !== told) {
-      node.dataset.verdict = told;
+    const json = JSON.stringify(item.verdict);
+    if (item.verdict && node.dataset.verdict !== json) {
+      node.dataset.verdict = json;
       delete node.dataset.checking;
       check.disabled = false;
-      head.dataset.lamp = truth.dataset.lamp = item.verdict.lamp;
-      say(truth.lastChild, item.verdict.words);
+      head.dataset.lamp = verdict.dataset.lamp = item.verdict.lamp;
+      say(verdict.lastChild, item.verdict.words);
       sides.replaceChildren(...item.verdict.sides.map((side) => {
         const box = make("div");
         box.append(make("h4", "", side.name), make("p", "text", side.text));
@@ -108,7 +108,7 @@
   const strips = (element, props, watch, trigger) => {
     const lanes = make("div", "lanes"), empty = make("p", "empty");
     const last = button("quiet check-last", "Check the last reuse", () => {
-      const check = [...lanes.querySelectorAll(".check")].find((one) => !one.hidden && !one.disabled);
+      const check = [...lanes.querySelectorAll(".check")].find((item) => !item.hidden && !item.disabled);
       check?.click();
       check?.closest(".lane").scrollIntoView({ block: "nearest" });
     });
@@ -134,7 +134,7 @@
 
   // --- the blocks
 
-  const MAX_FREE = 30;  // faint squares for room that is left; the rest is a number
+  const MAX_FREE = 30;  // faint squares for free blocks; above that, their number
 
   const blocks = (element, props, watch, trigger) => {
     const act = (action, key = "") => trigger("submit", { action, key });
@@ -206,7 +206,7 @@
       pin.setAttribute("aria-label", `${pin.textContent} ${title.textContent}`);
     };
 
-    // A clip's frames from one picture of all of them; those whose features are held are marked.
+    // A clip's frames, from one picture of all of them. Frames with stored features are marked.
     const fillFilm = (film, frames, sheet) => {
       const shown = frames.slice(0, 64), count = frames.filter(Boolean).length;
       show(film, frames.length > 0);
@@ -245,16 +245,16 @@
       });
       const more = value.free - room.length;
       say(free, more > 0 ? `and room for ${more.toLocaleString()} more` : "");
-      const told = JSON.stringify(value.open);
-      if (details.dataset.told !== told) {
+      const json = JSON.stringify(value.open);
+      if (details.dataset.json !== json) {
         const before = details.dataset.key;
-        details.dataset.told = told;
+        details.dataset.json = json;
         details.dataset.key = value.open?.key ?? "";
         details.replaceChildren(...(value.open ? open(value.open, value.operator) : []));
         if (value.open && before !== value.open.key) details.scrollIntoView({ block: "nearest" });
       }
-      show(names, value.held.length > 0);
-      keep(held, value.held.map((item) => ({ ...item, key: item.medium })), () => card(value.operator), (node, item) => {
+      show(names, value.media.length > 0);
+      keep(held, value.media.map((item) => ({ ...item, key: item.medium })), () => card(value.operator), (node, item) => {
         node.dataset.block = item.block ?? "";
         node.classList.toggle("clip", item.frames.length > 0);
         const [look, shares, film] = node.children, [frame] = look.children;

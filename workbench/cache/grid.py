@@ -9,9 +9,9 @@ from engine.types import BlockInfo, FeatureInfo, Json, MediaPortion
 from workbench.words import ago, plural, size
 
 
-def cells(blocks: Sequence[BlockInfo], block_tokens: int, who: Caller) -> list[Json]:
-    """One square per block; what continues a block stands behind it. Others' blocks have no key and no picture."""
-    shown = [visible_block(block, who) for block in in_chains(blocks)]
+def cells(blocks: Sequence[BlockInfo], block_tokens: int, caller: Caller) -> list[Json]:
+    """A square for each block, followed by the blocks that continue it. Blocks of others have no key and no picture."""
+    visible = [visible_block(block, caller) for block in in_chains(blocks)]
     return [
         {
             "key": block.key or f"{place}",
@@ -22,7 +22,7 @@ def cells(blocks: Sequence[BlockInfo], block_tokens: int, who: Caller) -> list[J
             "medium": block.media[0] if block.media else None,
             "title": f"{plural(block.num_tokens, 'token')} · {size(block.num_bytes)} · {times(block.hits)}",
         }
-        for place, block in enumerate(shown)
+        for place, block in enumerate(visible)
     ]
 
 
@@ -33,11 +33,11 @@ def state(block: BlockInfo) -> str:
 
 
 def in_chains(blocks: Iterable[BlockInfo]) -> list[BlockInfo]:
-    """Blocks so that each prompt's beginning is followed by what continues it; oldest beginning first."""
-    held = list(blocks)
-    keys = {block.key for block in held}
+    """The blocks, each followed by those that continue it; oldest prompt first."""
+    all_blocks = list(blocks)
+    keys = {block.key for block in all_blocks}
     children: dict[str, list[BlockInfo]] = {}
-    for block in held:
+    for block in all_blocks:
         children.setdefault(block.parent if block.parent in keys else "", []).append(block)
     out, stack = [], children.get("", [])[::-1]
     while stack:
@@ -49,8 +49,9 @@ def in_chains(blocks: Iterable[BlockInfo]) -> list[BlockInfo]:
 def media(blocks: Sequence[BlockInfo], units: Sequence[FeatureInfo] = ()) -> list[Json]:
     """Every picture and clip in these blocks and features.
 
-    kv: in how many blocks, of how many bytes, in how many prompts it was reused whole; block: the first of them, to
-    look at. features: the same of what the encoder made of it. frames: of a clip, whether each frame's are held.
+    kv: number and size of its blocks, and how often it was reused as a whole; block: the first of them, whose details a
+    click opens. features: the same for its vision features. frames: for each frame of a clip, whether its features are
+    stored.
     """
     kv: dict[str, list[BlockInfo]] = {}
     hits: dict[str, int] = {}
@@ -60,47 +61,47 @@ def media(blocks: Sequence[BlockInfo], units: Sequence[FeatureInfo] = ()) -> lis
             hits[sha256] = max(num_hits, hits.get(sha256, 0))
     features: dict[str, list[tuple[FeatureInfo, MediaPortion]]] = {}
     for unit in units:
-        for portion in unit.media:
-            features.setdefault(portion.sha256, []).append((unit, portion))
+        for part in unit.media:
+            features.setdefault(part.sha256, []).append((unit, part))
     return [
         {
             "medium": sha256,
             "block": kv[sha256][0].key if sha256 in kv else None,
             "kv": _kv(kv[sha256], hits[sha256]) if sha256 in kv else None,
             "features": _features(features[sha256]) if sha256 in features else None,
-            "frames": _frames([portion for _, portion in features.get(sha256, ())]),
+            "frames": _frames([part for _, part in features.get(sha256, ())]),
         }
         for sha256 in dict.fromkeys((*kv, *features))
     ]
 
 
-def _kv(held: Sequence[BlockInfo], num_hits: int) -> Json:
+def _kv(blocks: Sequence[BlockInfo], num_hits: int) -> Json:
     return {
-        "pinned": all(block.pinned for block in held),
-        "words": f"{plural(len(held), 'block')} · {size(sum(block.num_bytes for block in held))}",
+        "pinned": all(block.pinned for block in blocks),
+        "words": f"{plural(len(blocks), 'block')} · {size(sum(block.num_bytes for block in blocks))}",
         "hits": times(num_hits),
     }
 
 
-def _features(held: Sequence[tuple[FeatureInfo, MediaPortion]]) -> Json:
-    parts = {unit.key: unit for unit, _ in held}.values()
-    num_frames = max(portion.num_frames for _, portion in held)
-    of = f"{sum(_frames([portion for _, portion in held]))} of {plural(num_frames, 'frame')} · " if num_frames else ""
+def _features(pairs: Sequence[tuple[FeatureInfo, MediaPortion]]) -> Json:
+    units = {unit.key: unit for unit, _ in pairs}.values()
+    num_frames = max(part.num_frames for _, part in pairs)
+    of = f"{sum(_frames([part for _, part in pairs]))} of {plural(num_frames, 'frame')} · " if num_frames else ""
     return {
-        "pinned": all(unit.pinned for unit in parts),
-        "words": of + size(sum(unit.num_bytes for unit in parts)),
-        "hits": times(max(unit.hits for unit in parts)),
+        "pinned": all(unit.pinned for unit in units),
+        "words": of + size(sum(unit.num_bytes for unit in units)),
+        "hits": times(max(unit.hits for unit in units)),
     }
 
 
-def _frames(portions: Sequence[MediaPortion]) -> list[bool]:
-    """Of each frame of a clip whether it is among these; nothing for a picture."""
-    here = {frame for portion in portions for frame in portion.frames}
-    return [frame in here for frame in range(max((portion.num_frames for portion in portions), default=0))]
+def _frames(parts: Sequence[MediaPortion]) -> list[bool]:
+    """For each frame of a clip, whether these parts hold it; [] for a picture."""
+    here = {frame for part in parts for frame in part.frames}
+    return [frame in here for frame in range(max((part.num_frames for part in parts), default=0))]
 
 
 def details(block: BlockInfo) -> Json:
-    """What a click on a square tells."""
+    """What a click on a square opens."""
     users = f"in use by {plural(block.refs, 'running request')}" if block.refs else "in use by no running request"
     return {
         "key": block.key,

@@ -1,9 +1,9 @@
 """Ended requests -> the prompt strips of the Cache tab. Pure: no Gradio, no engine, no clock.
 
 prompt     user  [ picture ]  What is in this image?   What color is it?
-strip      ├──────────── reused ─────────────────┤├───── computed ─────┤      one cut more at each medium's ends
+strip      ├──────────── reused ─────────────────┤├───── computed ─────┤      also cut where a medium begins and ends
 
-What somebody else sent is told by its sizes alone (engine.access.visibility).
+Of the requests of others only sizes are shown (engine.access.visibility).
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ from itertools import pairwise
 from engine.access.visibility import Caller
 from engine.types import CacheTrace, Json, MediaReceipt, Record, Replay
 from engine.types.prompt import MEDIUM, OTHER_MEDIA
-from workbench.words import milliseconds
+from workbench.words import NAMES, milliseconds
 
 REPLAY = "replay"
-"""Request.source of what the replay check computes again: nobody sent it."""
+"""Request.source of a cache verification: nobody sent it."""
 
 SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video"}
-HOWS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
-KINDS = {"image": "picture", "video": "clip", "audio": "sound"}
+HOW_WORDS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}
 MAX_STRIPS = 20
 
-# <|im_start|>user, <start_of_turn>model, <|vision_start|>, [INST]: the format's words, not the user's.
+# <|im_start|>user, <start_of_turn>model, <|vision_start|>, [INST]: text of the chat format, not of the user.
 _FORMAT = re.compile(r"<\|?[A-Za-z][\w ]*\|?>(?:(?:user|assistant|system|model)(?=[\s<]|$))?|\[/?INST\]|</?s>")
 _MEDIUM_START = re.compile(r"<\|?\w*(?:vision|image|img|video)\w*\|?>", re.IGNORECASE)
 
 
-def strips(records: Sequence[Record], who: Caller, verdicts: Mapping[str, Json] | None = None) -> list[Json]:
-    """The latest requests as lanes, in the order given (newest first). verdicts: of the replay check, by request."""
+def strips(records: Sequence[Record], caller: Caller, verdicts: Mapping[str, Json] | None = None) -> list[Json]:
+    """The latest requests as lanes, in the order given (newest first). verdicts: of cache verifications, by request."""
     sent = [record for record in records if record.source != REPLAY]
-    return [strip(record, who) | {"verdict": (verdicts or {}).get(record.id)} for record in sent[:MAX_STRIPS]]
+    return [strip(record, caller) | {"verdict": (verdicts or {}).get(record.id)} for record in sent[:MAX_STRIPS]]
 
 
-def strip(record: Record, who: Caller) -> Json:
-    """One lane."""
-    full = who.sees(record.tenant)
+def strip(record: Record, caller: Caller) -> Json:
+    """The lane of one request."""
+    full = caller.sees(record.tenant)
     usage, timing = record.done.usage, record.done.timing
     words = f"{usage.cached_tokens:,} of {usage.prompt_tokens:,} tokens reused"
     if timing.completion_tokens:
@@ -64,7 +63,7 @@ def _ended(record: Record) -> str:
 
 
 def _segments(record: Record, full: bool) -> list[Json]:
-    """Runs of tokens, each from one place (memory, disk, computed) and of at most one medium."""
+    """Runs of tokens of one origin (memory, disk, computed) and of text or one medium."""
     usage, trace = record.done.usage, record.done.trace
     reused, total = usage.cached_tokens, usage.prompt_tokens
     from_disk = reused - (trace.disk_tokens if trace else 0)
@@ -79,22 +78,22 @@ def _segments(record: Record, full: bool) -> list[Json]:
 
 
 def _segment(run: tuple[int, int], ends: tuple[int, int], media: list[tuple[tuple[int, int], MediaReceipt]]) -> Json:
-    """ends: where the tokens from memory end, and those from disk."""
+    """ends: where the tokens reused from memory end, and those from disk."""
     start, end = run
     how = "reused" if end <= ends[0] else "disk" if end <= ends[1] else "computed"
     medium = next((receipt for span, receipt in media if span[0] <= start and end <= span[1]), None)
-    what = KINDS.get(medium.kind, medium.kind) if medium else "text"
+    what = NAMES[medium.kind] if medium else "text"
     return {
         "tokens": end - start,
         "how": how,
         "medium": medium.sha256 if medium else None,
         "words": "",
-        "title": f"{what}: {end - start:,} tokens {HOWS[how]}",
+        "title": f"{what}: {end - start:,} tokens {HOW_WORDS[how]}",
     }
 
 
 def _opening(here: str) -> str:
-    """How a computed run of text begins; nothing where it is the chat format's, a medium or its timestamp."""
+    """The beginning of a computed run of text; "" for text of the chat format, a medium or its timestamp."""
     words = plain(here)
     return f"{words}…" if len(words) > 2 and not words.startswith((MEDIUM, "<")) else ""
 
@@ -108,7 +107,7 @@ def _why(record: Record, full: bool) -> str:
 
 
 def explain(trace: CacheTrace) -> str:
-    """Why the first computed token was not reused, in words for a person."""
+    """Why the first computed token was not reused, for a person to read."""
     if trace.reason in _WHOLE:
         return _WHOLE[trace.reason]
     start = _start(trace)
@@ -119,8 +118,8 @@ def explain(trace: CacheTrace) -> str:
     if trace.reason == "evicted":
         return f"{start} What comes next was stored, but evicted {_ago(trace.evicted_s)} earlier to make room."
     if trace.reason == "diverged":
-        theirs = _quoted(trace.other) if trace.other else "something else"
-        return f"{start} Then this prompt goes on with {_quoted(trace.here)}, where the stored ones have {theirs}."
+        stored = _quoted(trace.other) if trace.other else "something else"
+        return f"{start} Then this prompt goes on with {_quoted(trace.here)}, where the stored ones have {stored}."
     return f"{start} {_AFTER.get(trace.reason, '')}".strip()
 
 
@@ -147,7 +146,7 @@ def _start(trace: CacheTrace) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A run of a prompt in quotes; what stands for a medium as what it is."""
+    """A run of a prompt in quotes, or the name of what it stands for: a medium, the end of a turn."""
     words = plain(text)
     if text == OTHER_MEDIA or (words or text).startswith(MEDIUM) or (not words and _MEDIUM_START.search(text)):
         return "another picture or clip"
@@ -155,7 +154,7 @@ def _quoted(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Prompt text without the chat format's own words, on one line."""
+    """Prompt text without the chat format, on one line."""
     return " ".join(_FORMAT.sub(" ", text).split())
 
 
@@ -164,8 +163,8 @@ def _ago(seconds: float) -> str:
 
 
 def verdict(replay: Replay) -> Json:
-    """What the replay check found: green when the answer with the cache is the one without it, token for token."""
-    said = replay.verdict
+    """The outcome of a cache verification: green if the answers with and without the cache have the same tokens."""
+    outcome = replay.verdict
     at = replay.first_difference or 0
     sides = [{"name": "With the cache", "text": replay.warm_text}, {"name": "Without it", "text": replay.cold_text}]
     words = {
@@ -175,9 +174,9 @@ def verdict(replay: Replay) -> Json:
         "rounding, not of the cache.",
         "different": f"The answers differ from token {at + 1:,} on.",
         "nothing_reused": "What this prompt had reused is no longer stored, so there was nothing to compare.",
-    }[said]
+    }[outcome]
     if replay.reused_tokens:
         warm, cold = milliseconds(replay.warm_ttft_ms), milliseconds(replay.cold_ttft_ms)
         words += f" First token {warm} with the cache, {cold} without."
-    parted = said in ("near_tie", "different")
-    return {"lamp": LAMPS[said], "words": words, "sides": sides if parted else []}
+    differs = outcome in ("near_tie", "different")
+    return {"lamp": LAMPS[outcome], "words": words, "sides": sides if differs else []}

@@ -1,8 +1,8 @@
-"""The cache tab: what was reused, what is held, and why a prompt was not reused further.
+"""The cache tab: what was reused, what is stored, and why a prompt was not reused further.
 
 Four HTML components draw themselves from plain values (cache/cache.js, with textContent only: the values hold words
-of prompts, and Gradio's own templates would run `${...}` in them as script). A clock fills them once a second while
-the tab is shown; what did not change is not sent. Who is at a page decides what it gets and may do: engine.access.
+of prompts, and Gradio's own templates would run `${...}` in them as script). They are sent once a second while the tab
+is shown, if they changed. What a page may see and do depends on its caller: engine.access.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.models.families import family
 from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Snapshot
 from workbench.cache import grid
 from workbench.cache.strips import strips, verdict
-from workbench.drawn import QUIET, changed, drawn_parts, while_shown
+from workbench.components import QUIET, changed, components, while_shown
 from workbench.miniatures import Miniatures
 from workbench.shared import Shared
 from workbench.words import plural, size
@@ -38,8 +38,8 @@ FEATURE_CHANGES: dict[str, Literal["pin", "unpin", "drop"]] = {
     "drop_features": "drop",
 }
 MAX_FRAMES = 64
-"""Shown of a clip; more would fill the screen."""
-HELD_FAST = "A running request or a pin holds this, or something that continues it. Unpin it first, or wait."
+"""Frames shown of a clip; more would fill the screen."""
+IN_USE = "A running request or a pin holds this, or something that continues it. Unpin it first, or wait."
 
 
 def build(engine: Engine, shared: Shared) -> CacheTab:
@@ -49,9 +49,9 @@ def build(engine: Engine, shared: Shared) -> CacheTab:
 
 @dataclass
 class CacheView:
-    """What one page has before it. sent: digests of the parts it got last. block: the details that are open.
+    """The state of one page. sent: digests of the parts it got last. block: the details that are open.
 
-    verdicts: what the replay check said, by request.
+    verdicts: of cache verifications, by request.
     """
 
     sent: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class CacheView:
 
 
 class CacheTab:
-    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared) -> None:
         self._engine = engine
@@ -69,58 +69,61 @@ class CacheTab:
         self._layout: tuple[CacheStats, list[BlockInfo], list[FeatureInfo]] = (CacheStats(), [], [])
         self.view = gr.State(CacheView())  # Gradio copies it for each page that opens
         with gr.Column(elem_id="cache"):
-            self.parts = drawn_parts("Cache", PARTS)
-        _, drawn_strips, drawn_blocks, _ = self.parts
-        drawn_strips.submit(self.check, self.view, self.parts, trigger_mode="multiple", **QUIET)
-        drawn_blocks.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
+            self.parts = components("Cache", PARTS)
+        _, strips_part, blocks_part, _ = self.parts
+        strips_part.submit(self.check, self.view, self.parts, trigger_mode="multiple", **QUIET)
+        blocks_part.submit(self.act, self.view, self.parts, trigger_mode="multiple", **QUIET)
 
     def follow(self, tabs: gr.Tabs) -> None:
-        """Run the clock while this one of the tabs is shown."""
-        while_shown(tabs, self.tick, self.shown, self.view, self.parts)
+        """Run the clock while this tab is shown."""
+        while_shown(tabs, self.tick, self.on_select, self.view, self.parts)
 
-    async def shown(self, view: CacheView, page: gr.Request, chosen: gr.SelectData) -> list[Any]:
-        """A tab was chosen. Inputs: view. Outputs: clock, parts."""
-        if chosen.value != NAME:
+    async def on_select(self, view: CacheView, page: gr.Request, tab: gr.SelectData) -> list[Any]:
+        """A tab was selected. Inputs: view. Outputs: clock, parts."""
+        if tab.value != NAME:
             return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
     async def tick(self, view: CacheView, page: gr.Request) -> list[Any]:
-        """What changed since it was last sent. Inputs: view. Outputs: parts."""
-        who, snapshot = self._shared.caller(page), self._engine.snapshot()
+        """The parts that changed since they were last sent. Inputs: view. Outputs: parts."""
+        caller, snapshot = self._shared.caller(page), self._engine.snapshot()
         values = (
             totals(snapshot, self._engine.config.cache.verify_share > 0),
-            self._strips(snapshot, view, who),
-            await self._blocks(snapshot, view, who),
+            self._strips(snapshot, view, caller),
+            await self._blocks(snapshot, view, caller),
             {"charts": self._shared.history.charts(snapshot, time.monotonic())},
         )
         return [changed(view.sent, name, value) for name, value in zip(PARTS, values, strict=True)]
 
-    def _strips(self, snapshot: Snapshot, view: CacheView, who: Caller) -> Json:
-        lanes = strips(snapshot.recent, who, view.verdicts)
-        shown = [segment["medium"] for lane in lanes for segment in lane["segments"] if segment["medium"]]
-        return {"lanes": lanes, "pictures": self._miniatures.urls(shown), "note": why_nothing(snapshot)}
+    def _strips(self, snapshot: Snapshot, view: CacheView, caller: Caller) -> Json:
+        lanes = strips(snapshot.recent, caller, view.verdicts)
+        media = [segment["medium"] for lane in lanes for segment in lane["segments"] if segment["medium"]]
+        return {"lanes": lanes, "pictures": self._miniatures.urls(media), "note": why_nothing(snapshot)}
 
-    async def _blocks(self, snapshot: Snapshot, view: CacheView, who: Caller) -> Json:
-        stats, (held, units) = snapshot.cache, await self._held(snapshot)
-        if view.block is not None and all(block.key != view.block["key"] for block in held):
+    async def _blocks(self, snapshot: Snapshot, view: CacheView, caller: Caller) -> Json:
+        stats, (blocks, units) = snapshot.cache, await self._stored(snapshot)
+        if view.block is not None and all(block.key != view.block["key"] for block in blocks):
             view.block = None  # evicted meanwhile
         pictures = grid.media(
-            [block for block in held if who.sees(block.tenant)], [unit for unit in units if who.sees(unit.tenant)]
+            [block for block in blocks if caller.sees(block.tenant)],
+            [unit for unit in units if caller.sees(unit.tenant)],
         )
-        clips = {one["medium"]: min(MAX_FRAMES, len(one["frames"])) for one in pictures if one["frames"]}
+        clips = {
+            picture["medium"]: min(MAX_FRAMES, len(picture["frames"])) for picture in pictures if picture["frames"]
+        }
         return {
-            "operator": who.operator,
-            "cells": grid.cells(held, stats.block_tokens, who),
-            "free": max(0, stats.max_blocks - len(held)),
-            "held": pictures,
+            "operator": caller.operator,
+            "cells": grid.cells(blocks, stats.block_tokens, caller),
+            "free": max(0, stats.max_blocks - len(blocks)),
+            "media": pictures,
             "pictures": self._miniatures.urls(picture["medium"] for picture in pictures),
             "sheets": {medium: self._miniatures.sheet(medium, num_frames) for medium, num_frames in clips.items()},
             "note": family_note(snapshot),
             "open": view.block,
         }
 
-    async def _held(self, snapshot: Snapshot) -> tuple[list[BlockInfo], list[FeatureInfo]]:
-        """What is held, asked for when the counters say that something changed: it costs the engine thread time."""
+    async def _stored(self, snapshot: Snapshot) -> tuple[list[BlockInfo], list[FeatureInfo]]:
+        """The stored blocks and features. Read only when the counters changed, as it takes the engine thread's time."""
         if snapshot.state != "ready":
             return [], []
         if self._layout[0] != snapshot.cache:
@@ -131,51 +134,51 @@ class CacheTab:
     async def act(self, view: CacheView, page: gr.Request, event: gr.EventData) -> list[Any]:
         """A button of a block or a picture was pressed. Inputs: view. Outputs: parts.
 
-        The event says `action` and `key`: of a block, or the content hash of a picture. Both may be anything.
+        The event has an `action` and a `key`: of a block, or the content hash of a picture. Both may be anything.
         """
         action, key = str(getattr(event, "action", "")), str(getattr(event, "key", ""))
         try:
-            view.block = await self._acted(action, key, view.block, self._shared.caller(page))
+            view.block = await self._apply(action, key, view.block, self._shared.caller(page))
         except EngineError as error:
             gr.Warning(error.message)
         return await self.tick(view, page)
 
-    async def _acted(self, action: str, key: str, opened: Json | None, who: Caller) -> Json | None:
-        """Do it, as far as they may. Returns the details to show from now on."""
+    async def _apply(self, action: str, key: str, opened: Json | None, caller: Caller) -> Json | None:
+        """Do what the caller may do. Returns the details to show afterwards."""
         if action == "open":
-            return await self._details(key, who)
-        if action == "clear" and who.operator:
+            return await self._details(key, caller)
+        if action == "clear" and caller.operator:
             await self._engine.clear_cache()
-        elif action in FEATURE_CHANGES and who.operator:
+        elif action in FEATURE_CHANGES and caller.operator:
             for unit in await self._engine.features():
-                if any(portion.sha256 == key for portion in unit.media):
+                if any(part.sha256 == key for part in unit.media):
                     await self._engine.change_features(FEATURE_CHANGES[action], unit.key)
             return opened
-        elif action in CHANGES and who.operator:
-            held = await self._engine.blocks(with_text=False)
-            keys = [block.key for block in held if key in (block.key, *block.media)]
-            refused = [one for one in keys if not await self._change(action, one)]
+        elif action in CHANGES and caller.operator:
+            blocks = await self._engine.blocks(with_text=False)
+            keys = [block.key for block in blocks if key in (block.key, *block.media)]
+            refused = [block_key for block_key in keys if not await self._change(action, block_key)]
             if opened is None and not refused:
                 return None
-            return await self._details(opened["key"] if opened else refused[0], who, HELD_FAST if refused else "")
+            return await self._details(opened["key"] if opened else refused[0], caller, IN_USE if refused else "")
         return None
 
     async def _change(self, action: str, key: str) -> bool:
-        """Whether it is now as wished: a block that went with another has been dropped too."""
+        """Whether the change took effect; also if the block was dropped together with another."""
         done = await self._engine.change_block(action, key)  # type: ignore[arg-type]
         return done or await self._engine.block(key) is None
 
-    async def _details(self, key: str, who: Caller, notice: str = "") -> Json | None:
+    async def _details(self, key: str, caller: Caller, notice: str = "") -> Json | None:
         block = await self._engine.block(key)
-        if block is None or not who.sees(block.tenant):
+        if block is None or not caller.sees(block.tenant):
             return None
         return {**grid.details(block), "pictures": self._miniatures.urls(block.media), "notice": notice}
 
     async def check(self, view: CacheView, page: gr.Request, event: gr.EventData) -> list[Any]:
-        """Compute a request again without the cache, and compare. Inputs: view. Outputs: parts."""
-        key, who = str(getattr(event, "request", "")), self._shared.caller(page)
-        mine = {record.id for record in self._engine.snapshot().recent if who.sees(record.tenant)}
-        if key in mine:
+        """Compute a request again without the cache, and compare the answers. Inputs: view. Outputs: parts."""
+        key, caller = str(getattr(event, "request", "")), self._shared.caller(page)
+        visible = {record.id for record in self._engine.snapshot().recent if caller.sees(record.tenant)}
+        if key in visible:
             try:
                 view.verdicts[key] = verdict(await self._engine.replay(key))
             except EngineError as error:
@@ -184,7 +187,7 @@ class CacheTab:
 
 
 def totals(snapshot: Snapshot, verifies: bool = False) -> Json:
-    """The headline numbers: those of /v1/cache/stats in words. verifies: a share of the hits is checked. Pure."""
+    """The headline numbers: those of /v1/cache/stats in words. verifies: whether --verify-cache is on. Pure."""
     stats = stats_json(snapshot.cache)
     disk = stats["disk"]
     tiles = [
@@ -244,7 +247,7 @@ def _kept(stats: Json) -> str:
 
 
 def why_nothing(snapshot: Snapshot) -> str:
-    """Why there is nothing to see, if there is a reason."""
+    """Why there is nothing to see; "" without a reason."""
     if snapshot.state in ("starting", "loading"):
         return "The model is still loading."
     if snapshot.state != "ready":
@@ -255,7 +258,7 @@ def why_nothing(snapshot: Snapshot) -> str:
 
 
 def family_note(snapshot: Snapshot) -> str:
-    """What this model's family cannot do, and what is done instead; "" where it keeps blocks. Pure."""
+    """What this model's family cannot store, and what is stored instead; "" where it stores blocks. Pure."""
     stats = snapshot.cache
     row = family(snapshot.model.model_type if snapshot.model else "")
     if not stats.enabled:
@@ -267,10 +270,10 @@ def family_note(snapshot: Snapshot) -> str:
         )
     notes = []
     if row.snapshots or stats.snapshots:
-        held = plural(stats.snapshots, "snapshot")
+        count = plural(stats.snapshots, "snapshot")
         notes.append(
             "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were after their "
-            f"last picture and at the end of a turn: {held}, {size(stats.snapshot_bytes)}."
+            f"last picture and at the end of a turn: {count}, {size(stats.snapshot_bytes)}."
         )
     if snapshot.model is not None and snapshot.model.vision and not row.packed:
         notes.append(

@@ -153,7 +153,7 @@ def _shown(entry: ChatEntry) -> dict[str, Any]:
         words = html.escape(" ".join(entry.text.split()))
         if entry.request:
             link = f"{STRIP}{html.escape(entry.request.id)}"
-            words = _FROM_CACHE.sub(lambda found: f'<a href="{link}">{found[0]}</a>', words)
+            words = _FROM_CACHE.sub(lambda match: f'<a href="{link}">{match[0]}</a>', words)
         receipt = receipts.to_html(entry.request.id, entry.media) if entry.request else ""
         return {"role": entry.role, "content": f'{receipt}<div class="note note-{entry.kind}">{words}</div>'}
     return {"role": entry.role, "content": entry.text}

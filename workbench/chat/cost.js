@@ -1,4 +1,4 @@
-// Says what the message being written would cost. Waits for a pause in the typing; of several looks the last one counts.
+// Shows what the message being written would cost. Asks after a pause in the typing; only the last reply counts.
 (() => {
   const PAUSE_MS = 300;
   let changed = () => {};
@@ -25,7 +25,7 @@
 
     changed = () => {
       clearTimeout(timer);
-      turn += 1;  // what is on its way is out of date
+      turn += 1;  // replies on their way are out of date
       if (isEmpty()) draw({});
       timer = setTimeout(() => (isEmpty() ? draw({}) : trigger("input", { turn })), PAUSE_MS);
     };

@@ -1,7 +1,7 @@
-"""The quiet line under the composer: what the message being written would cost, before it is sent.
+"""The line under the composer: what the message being written would cost.
 
-The page says when something changed and then paused (chat/cost.js); the engine builds the prompt and tells
-(Engine.preflight). A newer look ends the one before it.
+The page sends an event after a pause in the typing (chat/cost.js); the engine builds the prompt (Engine.preflight). A
+newer preflight cancels the one before it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from engine.errors import EngineError
 from engine.runtime import fit
 from engine.types import Json, Preflight, Request
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
+from workbench.components import QUIET
 from workbench.shared import Shared
 from workbench.words import NAMES, milliseconds, plural
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.chat.tab import ChatTab
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 CHANGED = "(...values) => { window.workbenchCost?.changed(); return []; }"
 TOO_LONG = "It does not fit even with smaller media: shorten the text, or start a new chat."
 
@@ -47,28 +47,28 @@ class CostLine:
     def wire(self) -> None:
         chat = self._chat
         inputs = {chat.session, chat.composer, *chat.settings.components}
-        self.line.input(self.look, inputs, self.line, trigger_mode="multiple", **QUIET)
+        self.line.input(self.estimate, inputs, self.line, trigger_mode="multiple", **QUIET)
         self.line.submit(self.fit, inputs, self.line, **QUIET)
         for field in (chat.composer, *chat.settings.components):
             field.change(None, None, None, js=CHANGED, **QUIET)
 
-    async def look(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Any:
-        """The message changed. Inputs: session, composer, settings. Outputs: line."""
+    async def estimate(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Any:
+        """The message changed: estimate its cost. Inputs: session, composer, settings. Outputs: line."""
         turn, session = event.turn, values[self._chat.session]
-        if session.look is not None:
-            session.look.cancel()
+        if session.estimate is not None:
+            session.estimate.cancel()
         try:
             draft = self._draft(values)
             if not draft or self._engine.snapshot().state != "ready":
                 return {"turn": turn}
             request = self._request(values, page, (*session.entries, *draft))
-            look = session.look = asyncio.create_task(self._engine.preflight(request))
-            found = await look
+            task = session.estimate = asyncio.create_task(self._engine.preflight(request))
+            preflight = await task
         except EngineError as error:
             return {"turn": turn, "words": error.message, "state": "over"}
         except asyncio.CancelledError:
-            return gr.skip()  # a newer look came
-        return {"turn": turn, **line(request, found, num_receipts(draft, found))}
+            return gr.skip()  # a newer preflight has begun
+        return {"turn": turn, **line(request, preflight, num_receipts(draft, preflight))}
 
     async def fit(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Json:
         """Make the media smaller until an answer fits. Inputs: session, composer, settings. Outputs: line."""
@@ -80,15 +80,15 @@ class CostLine:
             if request is None:
                 return {"turn": turn, "words": TOO_LONG, "state": "over"}
             entries = fitted_entries(entries, request)
-            found = await self._engine.preflight(request)
+            preflight = await self._engine.preflight(request)
         except EngineError as error:
             return {"turn": turn, "words": error.message, "state": "over"}
         if session.answer is None:
             session.entries = entries[: len(session.entries)]
         files = entries[len(entries) - len(draft) :]
         session.fitted = {entry.path: entry.part for entry in files if entry.path and entry.part}
-        told = line(request, found, num_receipts(draft, found))
-        return {"turn": turn, **told, "words": f"made smaller: {told['words']}"}
+        content = line(request, preflight, num_receipts(draft, preflight))
+        return {"turn": turn, **content, "words": f"made smaller: {content['words']}"}
 
     def _draft(self, values: Mapping[Any, Any]) -> Entries:
         value = values[self._chat.composer] or {"text": "", "files": []}
@@ -100,43 +100,50 @@ class CostLine:
         return to_request(entries, settings, page.session_hash, self._shared.caller(page).tenant())
 
 
-def num_receipts(draft: Entries, found: Preflight) -> int:
-    """How many of the last receipts are of the message being written: of a document, one for each page."""
-    params = [receipt.param for receipt in found.media]
+def num_receipts(draft: Entries, preflight: Preflight) -> int:
+    """How many of the last receipts belong to the message being written. A document has one for each page."""
+    params = [receipt.param for receipt in preflight.media]
     for entry in (entry for entry in reversed(draft) if entry.path is not None):
         if entry.kind != "document":
             del params[-1:]
         while entry.kind == "document" and params and params[-1] == PurePath(entry.path or "").name:
             del params[-1]
-    return len(found.media) - len(params)
+    return len(preflight.media) - len(params)
 
 
-def line(request: Request, found: Preflight, num_media: int) -> Json:
-    """The words: what the last num_media media cost, what is left, how long to the first token. Pure.
+def line(request: Request, preflight: Preflight, num_media: int) -> Json:
+    """The text: tokens of the last num_media media, context left, time to first token. Pure.
 
-    state "over": no room for an answer; "tight": less room than an answer usually takes. Both can be fitted, if there
-    are media. words, and more: what only a wide window shows.
+    state "over": no room for an answer; "tight": less room than answers usually take. In both states media can be made
+    smaller. words: always shown; more: shown in a wide window only.
     """
     words = []
-    if new := found.media[len(found.media) - num_media :]:
+    if new := preflight.media[len(preflight.media) - num_media :]:
         names = [NAMES[receipt.kind] for receipt in new]
         kinds = dict.fromkeys(names)
-        who = names[0] if len(new) == 1 else ", ".join(plural(names.count(name), name) for name in kinds)
-        words.append(f"{who} {sum(receipt.tokens for receipt in new):,} tokens")
+        subject = names[0] if len(new) == 1 else ", ".join(plural(names.count(name), name) for name in kinds)
+        words.append(f"{subject} {sum(receipt.tokens for receipt in new):,} tokens")
     state = "fits"
-    if found.left < (request.max_tokens or 1):
+    if preflight.left < (request.max_tokens or 1):
         state = "over"
-        words.append(_over(request, found))
+        words.append(_over(request, preflight))
     else:
-        state = "fits" if found.left >= fit.room(request) else "tight"
-        words.append(f"{found.left:,} left" if words else f"{len(found.tokens):,} tokens · {found.left:,} left")
-    expected = None if state == "over" else found.ttft_ms  # what is refused has no first token
+        state = "fits" if preflight.left >= fit.room(request) else "tight"
+        words.append(
+            f"{preflight.left:,} left" if words else f"{len(preflight.tokens):,} tokens · {preflight.left:,} left"
+        )
+    expected = None if state == "over" else preflight.ttft_ms  # a refused request has no first token
     more = f"first token in about {milliseconds(expected)}" if expected is not None else ""
-    return {"words": " · ".join(words), "more": more, "state": state, "can_fit": state != "fits" and bool(found.media)}
+    return {
+        "words": " · ".join(words),
+        "more": more,
+        "state": state,
+        "can_fit": state != "fits" and bool(preflight.media),
+    }
 
 
-def _over(request: Request, found: Preflight) -> str:
-    num_tokens = len(found.tokens)
-    if found.left < 1:
-        return f"does not fit: {num_tokens:,} tokens in a context of {found.context_tokens:,}"
-    return f"{found.left:,} left, but {request.max_tokens:,} are asked for"
+def _over(request: Request, preflight: Preflight) -> str:
+    num_tokens = len(preflight.tokens)
+    if preflight.left < 1:
+        return f"does not fit: {num_tokens:,} tokens in a context of {preflight.context_tokens:,}"
+    return f"{preflight.left:,} left, but {request.max_tokens:,} are asked for"

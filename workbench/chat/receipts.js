@@ -1,4 +1,4 @@
-// A receipt that is opened under an answer is filled with what the model saw; closed ones cost nothing.
+// Fills a receipt that is opened under an answer with the pictures that the model saw.
 (() => {
   const fill = (receipt, media, error) => {
     const rows = receipt.querySelectorAll(":scope > ol > li");

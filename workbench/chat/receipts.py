@@ -1,7 +1,7 @@
-"""What became of each medium, in words: the quiet line above an answer's cost, and what opens below it. Pure.
+"""The receipts of a request's media as HTML: a line above an answer's cost, and details that open below it. Pure.
 
-The numbers are those of `usage.media[]` on the API for the same request. The pictures of an opened receipt are filled
-in by chat/receipts.js, when it is opened: most never are.
+The numbers are those of `usage.media[]` on the API for the same request. The pictures of a receipt are filled in by
+chat/receipts.js when it is opened: most never are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def to_html(key: str, media: Sequence[MediaReceipt]) -> str:
 
 
 def _item(receipt: MediaReceipt, alone: bool) -> str:
-    """One medium: where its frames go, its line unless the summary is that already, the rest of what is known."""
+    """One medium: places for its frames; its line, unless that is the summary; further facts."""
     frames = "".join(f"<li><span></span>{seconds(time_s)}</li>" for _, time_s in receipt.frames)
     places = "" if receipt.kind == "audio" else frames or "<li><span></span></li>"
     words = "" if alone else f"<p>{line(receipt)}</p>"
@@ -35,7 +35,7 @@ def _item(receipt: MediaReceipt, alone: bool) -> str:
 
 
 def summary(media: Sequence[MediaReceipt]) -> str:
-    """All media of a request on one line; of a single one everything that matters."""
+    """All media of a request on one line; for a single medium, its own line."""
     if len(media) == 1:
         return line(media[0])
     names = [NAMES[receipt.kind] for receipt in media]
@@ -46,7 +46,7 @@ def summary(media: Sequence[MediaReceipt]) -> str:
 
 
 def line(receipt: MediaReceipt) -> str:
-    """From what came in to what the model saw, its cost, and whether it had to be looked at anew."""
+    """Size as sent and as seen by the model, tokens, reuse, time."""
     words = [f"{NAMES[receipt.kind]} {sizes(receipt)}"]
     if receipt.frames:
         first, last = receipt.frames[0][1], receipt.frames[-1][1]
@@ -69,7 +69,7 @@ def sizes(receipt: MediaReceipt) -> str:
 
 
 def reuse_of(receipt: MediaReceipt) -> str:
-    """Whether the model had to look at it anew; "" for families that do not keep what they saw."""
+    """How much of its vision features was reused; "" for families whose features are not stored."""
     use = receipt.features
     if use is None:
         return ""
@@ -79,7 +79,7 @@ def reuse_of(receipt: MediaReceipt) -> str:
 
 
 def facts_of(receipt: MediaReceipt) -> list[str]:
-    """What the line leaves out."""
+    """The facts that are not in the line: file size, time of each step, content hash."""
     steps = (
         ("read", receipt.fetch_ms),
         ("decode", receipt.decode_ms),

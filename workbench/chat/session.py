@@ -1,4 +1,4 @@
-"""What one browser tab holds, and the reading of one answer. Event loop only; no Gradio, no MLX.
+"""The state of one browser tab, and the reading of one answer. Event loop only; no Gradio, no MLX.
 
     Engine.stream ──(task, at the engine's speed)──> LiveAnswer's buffer ──(15 times a second)──> the page
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 SAMPLE_HZ = 15.0
 FULL_RATE_CHARS_PER_S = 20_000
-"""What a slow page can draw: beyond this many characters in a second, samples come less often, at least each second."""
+"""What a slow page can draw. Longer answers are sampled less often, but at least once a second."""
 
 BEAT_S = 0.25
-"""Longest time between two samples: a page that is gone is noticed at the next one, and the waiting time is shown."""
+"""Longest time between two samples: a closed page is noticed at the next one, and the waiting time is updated."""
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ class Session:
         self.entries: Entries = ()
         self.answer: LiveAnswer | None = None
         self.fitted: dict[str, Part] = {}  # files in the composer that were made smaller to fit, by path
-        self.look: asyncio.Task[Preflight] | None = None
+        self.estimate: asyncio.Task[Preflight] | None = None
 
     def stop(self) -> None:
         if self.answer is not None:
             self.answer.stop()
 
-    def asked(self, request_id: str) -> Request | None:
-        """The request of an answer that is still in the chat."""
+    def request(self, request_id: str) -> Request | None:
+        """The request of an answer in this chat. Returns None if the chat no longer has it."""
         requests = (entry.request for entry in self.entries if entry.request is not None)
         return next((request for request in requests if request.id == request_id), None)
 
@@ -72,23 +72,23 @@ class LiveAnswer:
         self._task = asyncio.create_task(self._read())
 
     def stop(self) -> None:
-        """Close the stream, which is cancelling in the engine. What was read stays."""
+        """Close the stream, which cancels the request in the engine. What was read stays."""
         self._task.cancel()
 
     async def samples(self) -> AsyncIterator[Entries]:
-        """What to show now: when something new was read, at most SAMPLE_HZ times a second; last, the whole answer."""
-        seen, shown_s = -1, 0.0
+        """The entries to show, after new text, at most SAMPLE_HZ times a second; at last the whole answer."""
+        num_shown, shown_s = -1, 0.0
         while not self._ended.is_set():
             now_s = time.monotonic()
-            if self.num_tokens != seen or now_s - shown_s >= BEAT_S:
-                seen, shown_s = self.num_tokens, now_s
+            if self.num_tokens != num_shown or now_s - shown_s >= BEAT_S:
+                num_shown, shown_s = self.num_tokens, now_s
                 yield self._written() or (self._waiting(),)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), self._period_s())
         yield (*self._written(), self._note())
 
     def _period_s(self) -> float:
-        """Time to the next sample. A page draws the whole answer anew, so a long one is shown less often."""
+        """Time to the next sample. The page draws the whole answer each time, so a long one is sampled less often."""
         num_chars = sum(map(len, self._text)) + sum(map(len, self._reasoning))
         return min(1.0, max(1 / SAMPLE_HZ, num_chars / FULL_RATE_CHARS_PER_S))
 
@@ -97,7 +97,7 @@ class LiveAnswer:
             await self._engine.ready()
             async with contextlib.aclosing(self._engine.stream(self.request)) as events:
                 async for event in events:
-                    self._take(event)
+                    self._add(event)
         except EngineError as error:
             self.error = error
         except Exception:
@@ -106,7 +106,7 @@ class LiveAnswer:
         finally:
             self._ended.set()
 
-    def _take(self, event: Event) -> None:
+    def _add(self, event: Event) -> None:
         if isinstance(event, Delta):
             self.num_tokens += len(event.tokens)
             (self._reasoning if event.channel == "reasoning" else self._text).append(event.text)
@@ -125,17 +125,17 @@ class LiveAnswer:
         return ChatEntry("assistant", "note", note(self.done), request=self.request, media=self.done.media)
 
     def _waiting(self) -> ChatEntry:
-        """What happens before the first token, from the engine's snapshot."""
+        """The state before the first token, from the engine's snapshot."""
         snapshot = self._engine.snapshot()
-        mine = next((row for row in snapshot.running if row.id == self.request.id), None)
+        request = next((row for row in snapshot.running if row.id == self.request.id), None)
         if snapshot.state in ("starting", "loading"):
             words = "Loading the model"
-        elif mine is not None and mine.stage == "waiting":
+        elif request is not None and request.stage == "waiting":
             words = "Waiting for its turn"
-        elif mine is not None and mine.stage == "restoring":
+        elif request is not None and request.stage == "restoring":
             words = "Reading the prompt from disk"
-        elif mine is not None and 0 < mine.prefilled_tokens < mine.prompt_tokens:
-            words = f"Reading the prompt · {mine.prefilled_tokens:,} of {mine.prompt_tokens:,} tokens"
+        elif request is not None and 0 < request.prefilled_tokens < request.prompt_tokens:
+            words = f"Reading the prompt · {request.prefilled_tokens:,} of {request.prompt_tokens:,} tokens"
         else:
             words = "Reading the prompt"
         waited_s = time.monotonic() - self._started_s

@@ -1,4 +1,4 @@
-"""The side bar: system prompt, sampling, frames. An empty field leaves the choice to the server and the model."""
+"""The side bar: system prompt, sampling, frames. For an empty field the server's or the model's default applies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.chat.convert import ChatSettings
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One number of the side bar. low and high are the least and the most that are taken; above: low itself is not."""
+    """One number of the side bar, from low to high. above: low itself is not allowed."""
 
     label: str
     kind: type[int] | type[float] = float
@@ -26,7 +26,7 @@ class Field:
     above: bool = False
 
     def parse(self, text: str | None) -> Any:
-        """The number in `text`; empty is None. Raises ValueError with words for a person."""
+        """The number in `text`, None if it is empty. Raises ValueError with a message for the page."""
         if text is None or not text.strip():
             return None
         try:
@@ -39,11 +39,11 @@ class Field:
         return value
 
     def _wrong(self, text: str) -> str:
-        wanted = "a whole number" if self.kind is int else "a number"
+        kind = "a whole number" if self.kind is int else "a number"
         limits = f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
         if self.high is not None:
             limits += f" and at most {self.high:g}"
-        return f'{self.label} must be {wanted}, {limits}; "{text.strip()}" is not.'
+        return f'{self.label} must be {kind}, {limits}; "{text.strip()}" is not.'
 
 
 FIELDS = {
@@ -56,11 +56,11 @@ FIELDS = {
     "fps": Field("Frames per second", above=True),
     "max_frames": Field("Max frames", int, low=1),
 }
-"""In the order and pairs in which they stand."""
+"""In the order of the side bar, two in a row."""
 
 
 class SettingsPanel:
-    """The components of the side bar, and how their values become ChatSettings."""
+    """The components of the side bar; their values -> ChatSettings."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
@@ -94,15 +94,15 @@ class SettingsPanel:
 def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSettings:
     """The fields' text by name -> ChatSettings; empty is None. Pure. Raises BadRequest."""
 
-    chosen: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, field in FIELDS.items():
         try:
-            chosen[name] = field.parse(numbers.get(name))
+            values[name] = field.parse(numbers.get(name))
         except ValueError as error:
             raise BadRequest(str(error), param=name) from None
-    frames = FrameSampling(fps=chosen.pop("fps"), max_frames=chosen.pop("max_frames"))
-    max_tokens = chosen.pop("max_tokens")
-    return ChatSettings(system=system, sampling=Sampling(**chosen), max_tokens=max_tokens, frames=frames)
+    frames = FrameSampling(fps=values.pop("fps"), max_frames=values.pop("max_frames"))
+    max_tokens = values.pop("max_tokens")
+    return ChatSettings(system=system, sampling=Sampling(**values), max_tokens=max_tokens, frames=frames)
 
 
 def _default(config: EngineConfig, name: str) -> float | None:
@@ -115,9 +115,9 @@ def _default(config: EngineConfig, name: str) -> float | None:
 
 
 def _number(name: str, default: float | None) -> gr.Textbox:
-    """A number field that starts empty and says what empty means.
+    """A number field that is empty at first; its placeholder is the default.
 
-    Not gr.Number: that shows and sends 0 when it is empty, which asks for something nobody asked for.
+    Not gr.Number, which shows and sends 0 when it is empty.
     """
     unset = "random" if name == "seed" else "model's own"
     return gr.Textbox(

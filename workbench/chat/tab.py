@@ -1,8 +1,8 @@
 """The chat tab: conversation, composer, example cards, and what each of their buttons does.
 
 Every action is two steps. The first changes the session's entries and answers at once, outside the queue; the second,
-`answer`, streams. A last step, `rest`, settles chat and composer, whatever happened before it. Sending has a step
-before these, in the page itself (chat/send.js): one's own message appears however busy the machine is.
+`answer`, streams. A last step, `rest`, updates chat and composer after any outcome. Sending has a step before these, in
+the page itself (chat/send.js), so that the message appears at once however busy the machine is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from workbench.chat.convert import (
 from workbench.chat.cost import CostLine
 from workbench.chat.session import LiveAnswer, Session
 from workbench.chat.settings import SettingsPanel
+from workbench.components import QUIET
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
 
@@ -42,7 +43,6 @@ EMPTY = """
 Everything stays on this machine.</p></div>
 """
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 STREAMED: dict[str, Any] = {
     "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
     "trigger_mode": "multiple",  # a retry may start before the answer it replaces has wound down
@@ -57,7 +57,7 @@ def build(engine: Engine, shared: Shared) -> ChatTab:
 
 
 class ChatTab:
-    """The components of the tab and its callbacks. Holds nothing of any user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
 
     def __init__(self, engine: Engine, shared: Shared) -> None:
         self._engine = engine
@@ -68,32 +68,32 @@ class ChatTab:
             self.chat = _chatbot(shared)
             self.composer = _composer()
             self.cost = CostLine(engine, shared, self)
-            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # what was sent, on its way
-            self.seen = _seen()
+            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # a message between page and server
+            self.receipts = _receipts()
         self._wire()
 
     def _wire(self) -> None:
-        shown = [self.chat, self.composer]
+        chat_and_composer = [self.chat, self.composer]
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
-        typed = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **AT_ONCE)
-        self.then_answer(typed.then(self.send, [self.session, self.outbox], shown, **AT_ONCE))
-        self.then_answer(self.chat.example_select(self.send_sample, self.session, shown, **AT_ONCE))
-        self.then_answer(self.chat.retry(self.retry, self.session, shown, **AT_ONCE))
-        self.then_answer(self.chat.edit(self.edit, self.session, shown, **AT_ONCE))
-        self.chat.undo(self.undo, self.session, shown, **AT_ONCE)
-        self.chat.clear(self.clear, self.session, shown, **AT_ONCE)
-        self.composer.stop(self.stop, self.session, None, **AT_ONCE)
+        submitted = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **QUIET)
+        self.then_answer(submitted.then(self.send, [self.session, self.outbox], chat_and_composer, **QUIET))
+        self.then_answer(self.chat.example_select(self.send_sample, self.session, chat_and_composer, **QUIET))
+        self.then_answer(self.chat.retry(self.retry, self.session, chat_and_composer, **QUIET))
+        self.then_answer(self.chat.edit(self.edit, self.session, chat_and_composer, **QUIET))
+        self.chat.undo(self.undo, self.session, chat_and_composer, **QUIET)
+        self.chat.clear(self.clear, self.session, chat_and_composer, **QUIET)
+        self.composer.stop(self.stop, self.session, None, **QUIET)
         self.cost.wire()
-        self.seen.submit(self.show_seen, self.session, self.seen, trigger_mode="multiple", **AT_ONCE)
+        self.receipts.submit(self.fill_receipt, self.session, self.receipts, trigger_mode="multiple", **QUIET)
 
     def then_answer(self, action: Any) -> None:
-        """What follows every event that puts a message into the chat."""
+        """Answer after an event that adds a message to the chat."""
         inputs = {self.session, *self.settings.components}
         streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
-        streamed.then(self.rest, self.session, [self.chat, self.composer], **AT_ONCE)
+        streamed.then(self.rest, self.session, [self.chat, self.composer], **QUIET)
 
     async def offer_sound(self) -> Any:
-        """On opening the page, once the model is there: sound files and the microphone, if it hears.
+        """When the page opens and the model is loaded: sound files and the microphone, if the model takes sound.
 
         Inputs: none. Outputs: composer.
         """
@@ -110,9 +110,9 @@ class ChatTab:
         )
 
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
-        """The message joins the chat. Inputs: session, outbox. Outputs: chat, composer.
+        """Add the message to the chat. Inputs: session, outbox. Outputs: chat, composer.
 
-        The page sends an empty message while an answer is being written; the words then stay in the composer.
+        While an answer is being written the page sends an empty message; the text then stays in the composer.
         """
         if session.answer is not None or value is None:
             return gr.skip(), gr.skip()
@@ -123,17 +123,17 @@ class ChatTab:
             return to_chatbot(session.entries), _idle()
         entries = user_entries(value["text"], paths, session.fitted)
         session.fitted = {}
-        return said(session, entries)
+        return add_message(session, entries)
 
     async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
-        """An example card was chosen. Inputs: session. Outputs: chat, composer.
+        """Send an example card. Inputs: session. Outputs: chat, composer.
 
-        Only the card's number is taken from the page; its files are the ones this process put there.
+        The page sends only the card's number; its files are those of this process.
         """
         if session.answer is not None or not 0 <= _index(data) < len(self._shared.cards):
             return gr.skip(), gr.skip()
         sample = self._shared.cards[_index(data)]
-        return said(session, user_entries(sample.text, sample.paths))
+        return add_message(session, user_entries(sample.text, sample.paths))
 
     async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
         """Answer the same message again. Inputs: session. Outputs: chat, composer."""
@@ -148,7 +148,7 @@ class ChatTab:
         return _rewound(session, edited(session.entries, _index(data), str(data.value)))
 
     async def undo(self, session: Session, data: gr.UndoData) -> tuple[Any, Any]:
-        """Take the last message back into the composer. Inputs: session. Outputs: chat, composer."""
+        """Move the last message back into the composer. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         entries, text, paths = undone(session.entries, _index(data))
@@ -165,17 +165,17 @@ class ChatTab:
         """End the answer; what was written stays. Inputs: session. Outputs: none."""
         session.stop()
 
-    async def show_seen(self, session: Session, event: gr.EventData) -> dict[str, Any]:
-        """A receipt was opened: what the model saw. Inputs: session. Outputs: seen."""
+    async def fill_receipt(self, session: Session, event: gr.EventData) -> dict[str, Any]:
+        """A receipt was opened: send the pictures that the model saw. Inputs: session. Outputs: receipts."""
         key = str(event.receipt)
-        request = session.asked(key)
+        request = session.request(key)
         if request is None:
             return {"receipt": key, "error": "This chat is no longer in the server's memory."}
         try:
-            found = await self._engine.preflight(request, pictures=True)
+            preflight = await self._engine.preflight(request, pictures=True)
         except EngineError as error:
             return {"receipt": key, "error": error.message}
-        return {"receipt": key, "media": [await data_urls(frames) for frames in found.pictures]}
+        return {"receipt": key, "media": [await data_urls(frames) for frames in preflight.pictures]}
 
     async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
         """Stream the answer to the last message. Inputs: session, settings. Outputs: chat.
@@ -183,23 +183,23 @@ class ChatTab:
         A page that was closed ends this at the next sample, and with it the engine's work.
         """
         session: Session = values[self.session]
-        asked = session.entries
-        if session.answer is not None or not asked or asked[-1].role != "user":
+        question = session.entries
+        if session.answer is not None or not question or question[-1].role != "user":
             return
         try:
             request = to_request(
-                asked, self.settings.read(values), page.session_hash, self._shared.caller(page).tenant()
+                question, self.settings.read(values), page.session_hash, self._shared.caller(page).tenant()
             )
         except EngineError as error:
-            session.entries = (*asked, ChatEntry("assistant", "error", error.message))
+            session.entries = (*question, ChatEntry("assistant", "error", error.message))
             yield to_chatbot(session.entries)
             return
         answer = session.answer = LiveAnswer(self._engine, request)
         try:
-            async for written in answer.samples():
+            async for entries in answer.samples():
                 if session.answer is not answer:
-                    return  # cleared, undone or asked again meanwhile
-                session.entries = asked + written
+                    return  # the chat was cleared, undone or retried meanwhile
+                session.entries = question + entries
                 yield to_chatbot(session.entries)
         finally:
             answer.stop()
@@ -208,9 +208,9 @@ class ChatTab:
                 session.entries = tuple(entry for entry in session.entries if entry.kind != "busy")
 
     async def rest(self, session: Session) -> tuple[Any, Any]:
-        """The chat and the composer as they now are. Inputs: session. Outputs: chat, composer.
+        """Chat and composer after an answer. Inputs: session. Outputs: chat, composer.
 
-        The chat too: the last sample of an answer may reach the page after the click that cleared it.
+        The chat is sent too: the last sample of an answer may reach the page after the click that cleared it.
         """
         if session.answer is not None:
             return gr.skip(), _busy()
@@ -233,8 +233,8 @@ def _chatbot(shared: Shared) -> gr.Chatbot:
     )
 
 
-def _seen() -> gr.HTML:
-    """Shows nothing itself: it asks for the pictures of a receipt, and fills them in (chat/receipts.js)."""
+def _receipts() -> gr.HTML:
+    """Invisible: requests the pictures of an opened receipt and fills them in (chat/receipts.js)."""
     return gr.HTML(
         None,
         html_template="<i></i>",
@@ -268,8 +268,8 @@ def _busy(**changes: Any) -> gr.MultimodalTextbox:
     return gr.MultimodalTextbox(submit_btn=False, stop_btn=True, **changes)
 
 
-def said(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
-    """A message joins the chat: what chat and composer show until it is answered."""
+def add_message(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Add a message to the chat. Returns chat and composer as they are until it is answered."""
     if not entries:
         return gr.skip(), gr.skip()
     session.entries += entries
@@ -288,6 +288,6 @@ def _forgotten() -> tuple[Any, Any]:
 
 
 def _index(data: Any) -> int:
-    """The entry a page event is about; pages send a number, or a list that starts with it."""
+    """The index of an entry in a page's event, which is a number or a list that begins with it."""
     index = data.index
     return int(index[0] if isinstance(index, list | tuple) else index)

@@ -1,10 +1,11 @@
-// What drawings from plain values are made with. Words go in as textContent, never as HTML.
-// Elements are kept by key, so that a drawing that is sent again keeps its focus, its scroll and what is open.
+// Functions that draw plain values as elements. Text goes in as textContent, never as HTML.
+// Elements are matched by key, so that a drawing that is updated keeps its focus, its scroll and what is open.
 (() => {
-  const make = (tag, name = "", text = "") => {
+  // An element of a class with texts and elements inside; empty ones are left out.
+  const make = (tag, name = "", ...inside) => {
     const node = document.createElement(tag);
     if (name) node.className = name;
-    if (text) node.textContent = text;
+    node.append(...inside.filter(Boolean));
     return node;
   };
 
@@ -12,7 +13,7 @@
 
   const set = (node, name, value) => { if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value); };
 
-  const show = (node, wanted) => { if (node.hidden === wanted) node.hidden = !wanted; };
+  const show = (node, visible) => { if (node.hidden === visible) node.hidden = !visible; };
 
   const button = (name, text, press) => {
     const node = make("button", name, text);
@@ -21,7 +22,7 @@
     return node;
   };
 
-  // The children of parent become one per item: old ones are moved, new ones created, the rest removed.
+  // Makes the children of parent one for each item: existing ones are moved, missing ones created, others removed.
   const keep = (parent, items, create, update) => {
     const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
     items.forEach((item, place) => {
@@ -42,7 +43,7 @@
     return head;
   };
 
-  // Draws now and whenever the value changes; nothing is shown before the first value has come.
+  // Draws now and whenever the value changes. The element is hidden until the first value arrives.
   const drawing = (element, props, watch, draw) => {
     element.classList.add("undrawn");
     const again = () => {
@@ -54,7 +55,7 @@
     again();
   };
 
-  // Gives a file to the browser's downloads.
+  // Saves a file through the browser's downloads.
   const save = (name, blob) => {
     const link = make("a"), url = URL.createObjectURL(blob);
     link.href = url;

@@ -1,6 +1,6 @@
-// Numbers in words, the same in every tab. No document: tests/page reads this file as it is.
+// Numbers as text, in the same format in every tab. Does not use `document`: tests/page runs this file in Node.
 (() => {
-  // Three figures, whole from a thousand on.
+  // Three significant digits; whole numbers from a thousand on.
   const figures = (value) => {
     if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
     return String(Number(value.toPrecision(3)));
@@ -14,7 +14,7 @@
 
   const seconds = (time) => `${Number(time.toFixed(2))} s`;
 
-  // How many times as much, as it is said: 1.3, 42, over a thousand.
+  // A factor as text: 1.3, 42, over a thousand.
   const times = (factor) => {
     if (factor >= 1000) return "over a thousand";
     return factor >= 10 ? factor.toFixed(0) : factor.toFixed(1);

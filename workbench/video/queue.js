@@ -1,5 +1,5 @@
-// One question at a time: the replies come through one value, and a reply that is overtaken would be lost.
-// No document: tests/page reads this file as it is.
+// Sends one question at a time: replies arrive in a single value, where a later reply would replace an earlier one.
+// Does not use `document`: tests/page runs this file in Node.
 (() => {
   const questions = (props, watch, trigger) => {
     const waiting = [];
@@ -8,7 +8,7 @@
       if (current || !waiting.length) return;
       current = waiting.shift();
       current.turn = ++turn;
-      trigger("submit", { turn, what: current.what, asked: current.asked() });
+      trigger("submit", { turn, what: current.what, fields: current.fields() });
     };
     watch("value", () => {
       if (!current || props.value?.turn !== current.turn) return;
@@ -18,11 +18,11 @@
       next();
     });
     return {
-      // asked is called when its turn has come. key: a newer question of this key takes the place of one that waits.
-      ask: (what, asked, key = null) => new Promise((settle) => {
-        const old = waiting.findIndex((one) => key && one.key === key);
+      // fields is called when the question is sent. key: a newer question replaces a waiting one of the same key.
+      ask: (what, fields, key = null) => new Promise((settle) => {
+        const old = waiting.findIndex((question) => key && question.key === key);
         if (old >= 0) waiting.splice(old, 1)[0].settle({ stale: true });
-        waiting.push({ what, asked, key, settle });
+        waiting.push({ what, fields, key, settle });
         next();
       }),
     };

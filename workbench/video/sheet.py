@@ -1,7 +1,7 @@
-"""What the Video tab asks and what it draws: settings -> FrameSampling, frames -> contact sheet. Pure.
+"""The Video tab's data: settings -> FrameSampling, frames -> contact sheet. Pure.
 
-The frames themselves, their times and their sizes come from the engine's own sampler and processor (Engine.preflight):
-nothing here chooses a frame but `folded`, which leaves out those that show nothing new.
+The frames, their times and sizes come from the engine's own sampler and processor (Engine.preflight). Here only
+`distinct` selects frames: it leaves out those that show nothing new.
 """
 
 from __future__ import annotations
@@ -14,81 +14,79 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BadRequest
+from engine.media.frames import PAIR
 from engine.types import FrameSampling, Json, MediaReceipt, Preflight
 from workbench.chat.settings import FIELDS, Field
 from workbench.words import milliseconds, plural, seconds
 
-Thumb = np.ndarray[Any, np.dtype[np.int16]]
+GreyLevels = np.ndarray[Any, np.dtype[np.int16]]
 
-ASKED = {
+FIELD_TYPES = {
     "fps": FIELDS["fps"],
     "max_frames": FIELDS["max_frames"],
     "start_s": Field("From"),
     "end_s": Field("To", above=True),
     "max_pixels": Field("Pixel budget", int, low=1),
 }
-PAIR = 2
-"""Frames go in by twos (engine.media.frames), so they are left out by twos."""
-
 ALIKE = 12
-"""Grey levels of 255 by which no part of a frame may differ from the one before, to show nothing new."""
+"""A frame shows nothing new if no part of it differs by more than this from the last new one, in levels of 255."""
 
-_THUMB_PX = 32
+_THUMBNAIL_PX = 32
 _SLACK = 1.01
-"""Room in a budget of pixels for rounding: frames of the same size must fit it again."""
+"""Room for rounding in a budget of pixels, so that frames of the same size fit it again."""
 
 
-def sampling(asked: Mapping[str, Any]) -> FrameSampling:
-    """The page's fields (text by name; indices: a list, or none). Raises BadRequest with words for a person."""
-    chosen: dict[str, Any] = {}
-    for name, field in ASKED.items():
+def sampling(fields: Mapping[str, Any]) -> FrameSampling:
+    """The page's fields (text by name; indices: a list, or none) -> FrameSampling. Raises BadRequest."""
+    values: dict[str, Any] = {}
+    for name, field in FIELD_TYPES.items():
         try:
-            chosen[name] = field.parse(str(asked.get(name) or ""))
+            values[name] = field.parse(str(fields.get(name) or ""))
         except ValueError as error:
             raise BadRequest(str(error), param=name) from None
-    indices = asked.get("indices")
-    return FrameSampling(**chosen, indices=tuple(map(int, indices)) if indices else None)
+    indices = fields.get("indices")
+    return FrameSampling(**values, indices=tuple(map(int, indices)) if indices else None)
 
 
-def kept_size(indices: Sequence[int], seen_px: Sequence[int]) -> FrameSampling:
-    """These frames and no others, in the size they have: with fewer of them a shared budget would make them larger."""
+def same_size(indices: Sequence[int], seen_px: Sequence[int]) -> FrameSampling:
+    """Only these frames, in their present size: with fewer frames a shared budget of pixels would enlarge them."""
     count = len(indices) + len(indices) % PAIR
     pixels = int(count * seen_px[0] * seen_px[1] * _SLACK) if all(seen_px) else None
     return FrameSampling(indices=tuple(indices), max_pixels=pixels)
 
 
-def thumb(png: bytes) -> Thumb:
-    """(32, 32) grey levels: what is left of a frame when noise is averaged away."""
+def thumbnail(png: bytes) -> GreyLevels:
+    """(32, 32) grey levels of a frame, averaged over noise."""
     from PIL import Image
 
-    image = Image.open(io.BytesIO(png)).convert("L").resize((_THUMB_PX, _THUMB_PX), Image.Resampling.BOX)
+    image = Image.open(io.BytesIO(png)).convert("L").resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)
     return np.asarray(image, np.int16)
 
 
-def repeats(thumbs: Sequence[Thumb]) -> list[bool]:
-    """For each frame whether it shows nothing new since the last one that did."""
+def repeats(thumbnails: Sequence[GreyLevels]) -> list[bool]:
+    """For each frame, whether it shows nothing new since the last frame that did."""
     out: list[bool] = []
-    shown: Thumb | None = None
-    for one in thumbs:
-        same = shown is not None and int(np.abs(one - shown).max()) <= ALIKE
+    last_new: GreyLevels | None = None
+    for frame in thumbnails:
+        same = last_new is not None and int(np.abs(frame - last_new).max()) <= ALIKE
         out.append(same)
         if not same:
-            shown = one
+            last_new = frame
     return out
 
 
-def folded(indices: Sequence[int], same: Sequence[bool]) -> tuple[int, ...]:
-    """The frames that show something new, and of the others the last ones that an even number needs."""
-    kept = {index for index, is_same in zip(indices, same, strict=True) if not is_same}
-    spare = [index for index in dict.fromkeys(indices) if index not in kept]
-    while spare and (len(kept) < PAIR or len(kept) % PAIR):
-        kept.add(spare.pop())
-    return tuple(sorted(kept))
+def distinct(indices: Sequence[int], same: Sequence[bool]) -> tuple[int, ...]:
+    """The frames that show something new, and as many of the others, from the end, as PAIR requires."""
+    selected = {index for index, is_same in zip(indices, same, strict=True) if not is_same}
+    spare = [index for index in dict.fromkeys(indices) if index not in selected]
+    while spare and (len(selected) < PAIR or len(selected) % PAIR):
+        selected.add(spare.pop())
+    return tuple(sorted(selected))
 
 
-def sheet(found: Preflight, same: Sequence[bool], urls: Sequence[str], hidden: int = 0) -> Json:
-    """What the page draws. hidden: frames that were folded away."""
-    receipt = found.media[0]
+def sheet(preflight: Preflight, same: Sequence[bool], urls: Sequence[str], hidden: int = 0) -> Json:
+    """The data that the page draws. hidden: number of frames that were left out."""
+    receipt = preflight.media[0]
     frames = [
         {"index": index, "time": time_s, "url": url, "same": is_same}
         for (index, time_s), url, is_same in zip(receipt.frames, urls, same, strict=True)
@@ -99,21 +97,21 @@ def sheet(found: Preflight, same: Sequence[bool], urls: Sequence[str], hidden: i
         "tokens": receipt.tokens,
         "frame_tokens": receipt.frame_tokens,
         "duration": receipt.duration_s,
-        "prompt_tokens": len(found.tokens),
-        "left": found.left,
-        "numbers": numbers(found),
+        "prompt_tokens": len(preflight.tokens),
+        "left": preflight.left,
+        "numbers": numbers(preflight),
         "gaps": gaps(receipt, hidden, sum(same)),
     }
 
 
-def numbers(found: Preflight) -> list[Json]:
-    """The headline: what goes in, how large, what it costs."""
-    receipt = found.media[0]
+def numbers(preflight: Preflight) -> list[Json]:
+    """The headline numbers: frames, their size, tokens, prompt, time to first token."""
+    receipt = preflight.media[0]
     width, height = receipt.seen_px if all(receipt.seen_px) else receipt.decoded_px
     first = ("–", "known once something was asked")
-    if found.ttft_ms is not None:
-        first = (f"about {milliseconds(found.ttft_ms)}", "at the speed measured here")
-    cached = f", {found.cached_tokens:,} cached" if found.cached_tokens else ""
+    if preflight.ttft_ms is not None:
+        first = (f"about {milliseconds(preflight.ttft_ms)}", "at the speed measured here")
+    cached = f", {preflight.cached_tokens:,} cached" if preflight.cached_tokens else ""
     return [
         {"name": "Frames", "number": f"{len(receipt.frames):,}", "words": f"of {seconds(receipt.duration_s)}"},
         {
@@ -128,15 +126,17 @@ def numbers(found: Preflight) -> list[Json]:
         },
         {
             "name": "Prompt",
-            "number": f"{len(found.tokens):,}",
-            "words": f"tokens{cached}; {found.left:,} left" if found.left >= 0 else f"{-found.left:,} too many",
+            "number": f"{len(preflight.tokens):,}",
+            "words": f"tokens{cached}; {preflight.left:,} left"
+            if preflight.left >= 0
+            else f"{-preflight.left:,} too many",
         },
         {"name": "First token", "number": first[0], "words": first[1]},
     ]
 
 
 def gaps(receipt: MediaReceipt, hidden: int, num_same: int) -> str:
-    """What the model does not see of the stretch, in words."""
+    """In words, what the model does not see of the stretch."""
     times = [time_s for _, time_s in receipt.frames]
     longest = max((b - a for a, b in pairwise(times)), default=0.0)
     words = [f"Between two frames up to {seconds(round(longest, 2))} go unseen."] if longest else []
@@ -148,7 +148,7 @@ def gaps(receipt: MediaReceipt, hidden: int, num_same: int) -> str:
 
 
 def still(frames: Sequence[tuple[int, float]], same: Sequence[bool]) -> list[tuple[float, float]]:
-    """Stretches in which nothing new is shown, in seconds: from the last new frame to the last one like it."""
+    """Stretches that show nothing new, in seconds: from the last new frame to the last one that repeats it."""
     out: list[tuple[float, float]] = []
     for (before, now), is_same in zip(pairwise(frames), same[1:], strict=True):
         if not is_same:
@@ -158,8 +158,8 @@ def still(frames: Sequence[tuple[int, float]], same: Sequence[bool]) -> list[tup
     return out
 
 
-def left_out(indices: Sequence[int]) -> list[tuple[int, ...]]:
-    """Which frames stay when each pair in turn is left out; nothing for a single pair."""
+def without_each_pair(indices: Sequence[int]) -> list[tuple[int, ...]]:
+    """The remaining frames when each pair in turn is left out; [] for a single pair."""
     unique = list(dict.fromkeys(indices))
     pairs = [unique[start : start + PAIR] for start in range(0, len(unique), PAIR)]
     if len(pairs) < 2:

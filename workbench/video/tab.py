@@ -1,8 +1,8 @@
 """The video tab: exactly the frames of a clip that the model would get, what they cost, and which of them mattered.
 
-One HTML component draws itself (video/video.js) and asks, one thing at a time; each question carries all that its
-answer needs, so the tab holds nothing of any page. What is drawn comes from Engine.preflight: the engine's own sampler
-and processor, on the very request that the chat would send.
+One HTML component draws itself (video/video.js) and sends one question at a time. Each question holds everything that
+its answer needs, so the tab keeps no state of a page. The frames come from Engine.preflight: the engine's own sampler
+and processor, on the same request that the chat would send.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from engine.errors import EngineError
 from engine.types import FrameSampling, Json, Message, Part, Preflight, Request, Sampling
 from workbench.chat.convert import VIDEO_SUFFIXES, ChatEntry, note
 from workbench.chat.session import Session
-from workbench.chat.tab import said
-from workbench.drawn import QUIET, drawn
+from workbench.chat.tab import add_message
+from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
 from workbench.video import sheet
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 NAME = "Video"
 QUESTION = "What happens in this video?"
 MAX_ANSWER_TOKENS = 64
-"""Of an answer that is only compared; "Ask about it" asks in the chat, with the chat's own limit."""
+"""For answers within this tab; "Ask about it" asks in the chat, with the chat's own limit."""
 
 SHARP_BYTES = 3_000_000
-"""Frames are sent to the page without loss up to here, and lightly compressed beyond."""
+"""Frames up to this size in total are sent to the page lossless, larger ones lightly compressed."""
 
 
 def build(engine: Engine, shared: Shared, chat: ChatTab, tabs: gr.Tabs) -> VideoTab:
-    """Lay out the tab inside the Tab context of the caller. chat, tabs: where "Ask about it" leads."""
+    """Lay out the tab inside the Tab context of the caller. chat, tabs: for "Ask about it"."""
     return VideoTab(engine, shared, chat, tabs)
 
 
@@ -52,36 +52,36 @@ class VideoTab:
         self._engine = engine
         self._shared = shared
         self._answers: dict[str, Callable[[Json, gr.Request], Awaitable[Json]]] = {
-            "look": self._look,
+            "sheet": self._sheet,
             "trade": self._trade,
             "answer": self._answer,
             "without": self._without,
         }
         with gr.Column(elem_id="video"):
-            self.view = drawn(
+            self.view = component(
                 "video",
                 "workbenchVideo.view(element, props, watch, trigger, upload)",
                 "video-view",
-                given={"samples": _samples(shared), "question": QUESTION, "suffixes": list(VIDEO_SUFFIXES)},
+                setup={"samples": _samples(shared), "question": QUESTION, "suffixes": list(VIDEO_SUFFIXES)},
             )
         self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
-        asked = self.view.click(self.ask, chat.session, [chat.chat, chat.composer, tabs], **QUIET)
-        chat.then_answer(asked)
+        click = self.view.click(self.ask, chat.session, [chat.chat, chat.composer, tabs], **QUIET)
+        chat.then_answer(click)
 
     async def reply(self, page: gr.Request, event: gr.EventData) -> Json:
-        """The page asked something. Inputs: none. Outputs: view; turn says to which question."""
+        """The page sent a question. Inputs: none. Outputs: view; turn names the question."""
         try:
-            said = await self._answers[str(event.what)](dict(event.asked), page)
+            reply = await self._answers[str(event.what)](dict(event.fields), page)
         except EngineError as error:
-            said = {"error": error.message}
-        return {"turn": event.turn, **said}
+            reply = {"error": error.message}
+        return {"turn": event.turn, **reply}
 
     async def ask(self, session: Session, event: gr.EventData) -> tuple[Any, Any, Any]:
-        """The clip and the question join the chat, which is shown. Inputs: session. Outputs: chat, composer, tabs."""
-        asked = dict(event.asked)
-        question = str(asked.get("question") or "").strip() or QUESTION
+        """Send the clip and the question in the chat. Inputs: session. Outputs: chat, composer, tabs."""
+        fields = dict(event.fields)
+        question = str(fields.get("question") or "").strip() or QUESTION
         try:
-            part = self._part(asked)
+            part = self._part(fields)
         except EngineError as error:
             gr.Warning(error.message)
             return gr.skip(), gr.skip(), gr.skip()
@@ -89,73 +89,75 @@ class VideoTab:
             gr.Warning("The chat is still answering. Ask again when it is done.")
             return gr.skip(), gr.skip(), gr.skip()
         clip = ChatEntry("user", "video", path=part.path, part=part)
-        return *said(session, (clip, ChatEntry("user", "text", question))), gr.Tabs(selected="chat")
+        return *add_message(session, (clip, ChatEntry("user", "text", question))), gr.Tabs(selected="chat")
 
-    # -- what the page may ask
+    # -- the questions of the page
 
-    async def _look(self, asked: Json, page: gr.Request) -> Json:
-        """The contact sheet; frames that show nothing new are left out if asked."""
-        found = await self._engine.preflight(self._request(asked, page), pictures=True)
-        thumbs = [await _in_turn(sheet.thumb, png) for png in found.pictures[0]]
-        frames = found.media[0].frames
-        same = sheet.repeats(thumbs)
+    async def _sheet(self, fields: Json, page: gr.Request) -> Json:
+        """The contact sheet; with `fold`, without frames that show nothing new."""
+        preflight = await self._engine.preflight(self._request(fields, page), pictures=True)
+        thumbnails = [await _in_turn(sheet.thumbnail, png) for png in preflight.pictures[0]]
+        frames = preflight.media[0].frames
+        same = sheet.repeats(thumbnails)
         still = sheet.still(frames, same)
         indices = tuple(index for index, _ in frames)
-        shown = sheet.folded(indices, same) if asked.get("fold") and any(same) else indices
-        if shown == indices:
-            return {**sheet.sheet(found, same, await _urls(found)), "still": still, "indices": None}
-        found = await self._engine.preflight(self._request({**asked, "indices": list(shown)}, page), pictures=True)
-        kept = dict(zip(indices, thumbs, strict=True))
-        same = sheet.repeats([kept[index] for index, _ in found.media[0].frames])
-        drawn = sheet.sheet(found, same, await _urls(found), hidden=len(indices) - len(shown))
-        return {**drawn, "still": still, "indices": list(shown)}
+        selected = sheet.distinct(indices, same) if fields.get("fold") and any(same) else indices
+        if selected == indices:
+            return {**sheet.sheet(preflight, same, await _urls(preflight)), "still": still, "indices": None}
+        preflight = await self._engine.preflight(
+            self._request({**fields, "indices": list(selected)}, page), pictures=True
+        )
+        thumbnail_by_index = dict(zip(indices, thumbnails, strict=True))
+        same = sheet.repeats([thumbnail_by_index[index] for index, _ in preflight.media[0].frames])
+        data = sheet.sheet(preflight, same, await _urls(preflight), hidden=len(indices) - len(selected))
+        return {**data, "still": still, "indices": list(selected)}
 
-    async def _trade(self, asked: Json, page: gr.Request) -> Json:
-        """The same budget spread over so many frames: what one of them is then."""
-        count = int(asked["count"])
-        frames = replace(sheet.sampling(asked), min_frames=count, max_frames=count, indices=None)
-        found = await self._engine.preflight(self._request(asked, page, frames), pictures=True)
-        middle = found.pictures[0][len(found.pictures[0]) // 2]
-        receipt = found.media[0]
+    async def _trade(self, fields: Json, page: gr.Request) -> Json:
+        """The middle frame, if the same budget of pixels is spread over `count` frames."""
+        count = int(fields["count"])
+        frames = replace(sheet.sampling(fields), min_frames=count, max_frames=count, indices=None)
+        preflight = await self._engine.preflight(self._request(fields, page, frames), pictures=True)
+        middle = preflight.pictures[0][len(preflight.pictures[0]) // 2]
+        receipt = preflight.media[0]
         return {
             "frames": len(receipt.frames),
             "seen": list(receipt.seen_px),
             "tokens": receipt.tokens,
             "url": (await data_urls([middle]))[0],
-            "fits": found.left >= 0,
+            "fits": preflight.left >= 0,
         }
 
-    async def _answer(self, asked: Json, page: gr.Request) -> Json:
-        """The likeliest answer (greedy), its tokens, and how likely it is with all frames in the size they have."""
-        request = self._request(asked, page)
+    async def _answer(self, fields: Json, page: gr.Request) -> Json:
+        """The greedy answer and its tokens; with `weigh`, its log-probability with all frames in their present size."""
+        request = self._request(fields, page)
         completion = await self._engine.complete(request)
         done = completion.done
-        told = {"text": completion.text, "note": note(done), "ids": list(completion.token_ids)}
-        if not asked.get("weigh"):
-            return told
+        answer = {"text": completion.text, "note": note(done), "ids": list(completion.token_ids)}
+        if not fields.get("weigh"):
+            return answer
         receipt = done.media[0]
         indices = list(dict.fromkeys(index for index, _ in receipt.frames))
-        same = self._request(asked, page, sheet.kept_size(indices, receipt.seen_px))
+        same = self._request(fields, page, sheet.same_size(indices, receipt.seen_px))
         logprobs = await self._engine.likelihood(same, completion.token_ids)
-        rest = [list(left) for left in sheet.left_out(indices)]
-        return {**told, "logprob": sum(logprobs), "indices": indices, "rest": rest, "seen": list(receipt.seen_px)}
+        rest = [list(remaining) for remaining in sheet.without_each_pair(indices)]
+        return {**answer, "logprob": sum(logprobs), "indices": indices, "rest": rest, "seen": list(receipt.seen_px)}
 
-    async def _without(self, asked: Json, page: gr.Request) -> Json:
-        """How likely the same answer is with fewer frames, each in the size it had."""
-        frames = sheet.kept_size([int(index) for index in asked["rest"]], asked["seen"])
-        ids = tuple(int(token) for token in asked["ids"])
-        return {"logprob": sum(await self._engine.likelihood(self._request(asked, page, frames), ids))}
+    async def _without(self, fields: Json, page: gr.Request) -> Json:
+        """The log-probability of the same answer with fewer frames, each in its present size."""
+        frames = sheet.same_size([int(index) for index in fields["rest"]], fields["seen"])
+        ids = tuple(int(token) for token in fields["ids"])
+        return {"logprob": sum(await self._engine.likelihood(self._request(fields, page, frames), ids))}
 
     # -- requests
 
-    def _part(self, asked: Mapping[str, Any], frames: FrameSampling | None = None) -> Part:
-        path = self._shared.uploaded(str(asked.get("path") or ""))
-        return Part("video", path=path, frames=frames or sheet.sampling(asked), param=PurePath(path).name)
+    def _part(self, fields: Mapping[str, Any], frames: FrameSampling | None = None) -> Part:
+        path = self._shared.uploaded(str(fields.get("path") or ""))
+        return Part("video", path=path, frames=frames or sheet.sampling(fields), param=PurePath(path).name)
 
-    def _request(self, asked: Mapping[str, Any], page: gr.Request, frames: FrameSampling | None = None) -> Request:
-        """What a new chat would send: the clip, then the question."""
-        question = str(asked.get("question") or "").strip() or QUESTION
-        parts = (self._part(asked, frames), Part("text", question, param="question"))
+    def _request(self, fields: Mapping[str, Any], page: gr.Request, frames: FrameSampling | None = None) -> Request:
+        """The request of a new chat: the clip, then the question."""
+        question = str(fields.get("question") or "").strip() or QUESTION
+        parts = (self._part(fields, frames), Part("text", question, param="question"))
         return Request(
             messages=(Message("user", parts),),
             sampling=Sampling(temperature=0.0),
@@ -177,14 +179,14 @@ def _samples(shared: Shared) -> list[Json]:
 
 
 async def _in_turn(work: Callable[[bytes], Any], png: bytes) -> Any:
-    """Some milliseconds of work; then the event loop gets a turn."""
+    """Do some milliseconds of work, then let the event loop run."""
     done = work(png)
     await asyncio.sleep(0)
     return done
 
 
-async def _urls(found: Preflight) -> list[str]:
-    pngs = found.pictures[0]
+async def _urls(preflight: Preflight) -> list[str]:
+    pngs = preflight.pictures[0]
     if sum(map(len, pngs)) > SHARP_BYTES:
         return await data_urls(pngs)
     return [f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in pngs]

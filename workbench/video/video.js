@@ -1,24 +1,12 @@
-// Draws the Video tab and asks for what it draws. Names and answers go in as textContent, never as HTML.
+// Draws the Video tab, and sends its questions. Names and answers go in as textContent, never as HTML.
 (() => {
+  const { make, button } = window.workbenchDraw;
   const { seconds, times } = window.workbenchWords;
   const { questions } = window.workbenchQueue;
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
   const BUDGETS = [["", "the model's own"], [25000, "25 thousand"], [50000, "50 thousand"], [100000, "100 thousand"], [250000, "250 thousand"],
     [1000000, "1 million"], [4000000, "4 million"], [16000000, "16 million"]];
-
-  const make = (tag, name = "", ...inside) => {
-    const node = document.createElement(tag);
-    if (name) node.className = name;
-    node.append(...inside);
-    return node;
-  };
-  const button = (name, text, press) => {
-    const node = make("button", name, text);
-    node.type = "button";
-    node.addEventListener("click", press);
-    return node;
-  };
 
   const field = (label, hint, options) => {
     const input = make(options ? "select" : "input");
@@ -27,59 +15,59 @@
     return { input, node: make("label", "", make("span", "", label), input) };
   };
 
-  // Settings of one side with everything that follows from them.
+  // The settings of one side, its contact sheet and its answer.
   const panel = (title, shared, changed) => {
-    const { clip } = shared;  // what this panel asks is about this clip, also when its turn comes after another was chosen
+    const { clip } = shared;  // kept: a question may be sent after another clip was chosen
     const fields = {
       fps: field("Frames per second", "2"), max_frames: field("Max frames", "64"), start_s: field("From, s", "start"),
       end_s: field("To, s", "end"), max_pixels: field("Pixels, all frames", "", BUDGETS),
     };
     const fold = Object.assign(make("input"), { type: "checkbox" });
-    const settings = make("div", "settings", ...Object.values(fields).map((one) => one.node),
+    const settings = make("div", "settings", ...Object.values(fields).map((item) => item.node),
       make("label", "check", fold, make("span", "", "Leave out what repeats")));
     const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
     const gaps = make("p", "quiet"), sheet = make("ol", "sheet"), answer = make("div", "answer");
     const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track), gaps, sheet, answer);
     node.classList.add("bare");
-    let found = null, turn = 0, timer = 0;
+    let data = null, turn = 0, timer = 0;
 
-    const asked = () => ({
+    const values = () => ({
       path: clip.path, question: shared.question(), fold: fold.checked,
-      ...Object.fromEntries(Object.entries(fields).map(([key, one]) => [key, one.input.value])),
+      ...Object.fromEntries(Object.entries(fields).map(([key, item]) => [key, item.input.value])),
     });
-    const frames = () => ({ ...asked(), indices: found?.indices ?? null });
+    const frames = () => ({ ...values(), indices: data?.indices ?? null });
 
-    const look = async () => {
-      const mine = ++turn;
+    const refresh = async () => {
+      const thisTurn = ++turn;
       node.classList.add("busy");
-      const reply = await shared.ask("look", asked, `look ${title}`);
-      if (mine !== turn || reply.stale) return;
+      const reply = await shared.ask("sheet", values, `sheet ${title}`);
+      if (thisTurn !== turn || reply.stale) return;
       node.classList.remove("busy");
       error.textContent = reply.error ?? "";
       node.classList.toggle("old", Boolean(reply.error));
       if (reply.error) return;
       node.classList.remove("bare");
-      found = reply;
+      data = reply;
       draw();
       changed();
     };
-    const soon = () => { clearTimeout(timer); timer = setTimeout(look, PAUSE_MS); };
-    for (const one of Object.values(fields)) one.input.addEventListener("input", () => { answer.replaceChildren(); soon(); });
-    fold.addEventListener("change", () => { answer.replaceChildren(); soon(); });
+    const refreshSoon = () => { clearTimeout(timer); timer = setTimeout(refresh, PAUSE_MS); };
+    for (const item of Object.values(fields)) item.input.addEventListener("input", () => { answer.replaceChildren(); refreshSoon(); });
+    fold.addEventListener("change", () => { answer.replaceChildren(); refreshSoon(); });
 
     const draw = () => {
-      numbers.replaceChildren(...found.numbers.map((one) =>
-        make("div", "number", make("h4", "", one.name), make("strong", "", one.number), make("p", "", one.words))));
-      gaps.textContent = found.gaps;
+      numbers.replaceChildren(...data.numbers.map((item) =>
+        make("div", "number", make("h4", "", item.name), make("strong", "", item.number), make("p", "", item.words))));
+      gaps.textContent = data.gaps;
       drawTrack();
-      sheet.replaceChildren(...pairs(found.frames).map(pair));
+      sheet.replaceChildren(...pairs(data.frames).map(pair));
     };
     const pairs = (all) => all.flatMap((_, place) => (place % 2 ? [] : [all.slice(place, place + 2)]));
 
-    const pair = (both) => {
-      const pictures = both.map((frame) => {
+    const pair = (frames) => {
+      const pictures = frames.map((frame) => {
         const image = Object.assign(make("img"), { src: frame.url, alt: `Frame ${frame.index}, at ${seconds(frame.time)}` });
-        const words = make("figcaption", "", make("b", "", seconds(frame.time)), ` ${found.frame_tokens.toLocaleString(undefined, { maximumFractionDigits: 1 })} tokens`);
+        const words = make("figcaption", "", make("b", "", seconds(frame.time)), ` ${data.frame_tokens.toLocaleString(undefined, { maximumFractionDigits: 1 })} tokens`);
         if (frame.same) words.append(make("i", "", "nothing new"));
         const figure = make("figure", frame.same ? "same" : "", image, words);
         Object.assign(figure.dataset, { index: frame.index, time: frame.time });
@@ -87,26 +75,26 @@
       });
       const box = make("li", "pair", make("div", "two", ...pictures), make("div", "weight", make("span"), make("em")));
       box.addEventListener("pointerenter", () => track.querySelectorAll("i").forEach((tick) =>
-        tick.classList.toggle("lit", both.some((frame) => String(frame.index) === tick.dataset.index))));
+        tick.classList.toggle("lit", frames.some((frame) => String(frame.index) === tick.dataset.index))));
       box.addEventListener("pointerleave", () => track.querySelectorAll(".lit").forEach((tick) => tick.classList.remove("lit")));
       return box;
     };
 
     const drawTrack = () => {
-      const whole = Math.max(found.duration, found.frames.at(-1).time, 0.001);
+      const whole = Math.max(data.duration, data.frames.at(-1).time, 0.001);
       const at = (time) => `${(100 * Math.min(time, whole)) / whole}%`;
-      const first = found.frames[0].time, last = found.frames.at(-1).time;
+      const first = data.frames[0].time, last = data.frames.at(-1).time;
       const window = make("span", "window");
       window.style.left = at(first);
       window.style.width = `${(100 * (last - first)) / whole}%`;
-      const still = found.still.map(([from, to]) => {
+      const still = data.still.map(([from, to]) => {
         const stretch = make("span", "still");
         stretch.style.left = at(from);
         stretch.style.width = `${(100 * (to - from)) / whole}%`;
         stretch.title = `${seconds(from)} to ${seconds(to)}: nothing new`;
         return stretch;
       });
-      const ticks = found.frames.map((frame) => {
+      const ticks = data.frames.map((frame) => {
         const tick = make("i", frame.same ? "same" : "");
         tick.style.left = at(frame.time);
         tick.title = seconds(frame.time);
@@ -117,7 +105,7 @@
       track.replaceChildren(window, ...still, ...ticks, make("small", "start", "0 s"), make("small", "end", seconds(whole)));
     };
 
-    const tell = async () => {
+    const showAnswer = async () => {
       answer.replaceChildren(make("p", "waiting", "Asking…"));
       const reply = await shared.ask("answer", frames);
       answer.replaceChildren(...(reply.error ? [make("p", "error", reply.error)] : [make("p", "text", reply.text), make("p", "quiet", reply.note)]));
@@ -139,37 +127,37 @@
       progress.end("Each bar: how much less likely this answer gets when that pair of frames is left out (its log-probability, the answer held fixed).");
     };
     const weights = (drops) => {
-      const most = Math.max(0.1, ...drops.map(Math.abs));
+      const maxDrop = Math.max(0.1, ...drops.map(Math.abs));
       [...sheet.children].forEach((box, place) => {
         if (place >= drops.length) return;
         const drop = drops[place], [bar, words] = box.querySelector(".weight").children;
         box.classList.add("weighed");
         box.dataset.drop = drop.toFixed(4);
-        bar.style.width = `${Math.max(2, (100 * Math.abs(drop)) / most)}%`;
+        bar.style.width = `${Math.max(2, (100 * Math.abs(drop)) / maxDrop)}%`;
         bar.className = drop > 0 ? "" : "against";
         words.textContent = Math.abs(drop) < 0.05 ? "hardly matters" : `${times(Math.exp(Math.abs(drop)))} × ${drop > 0 ? "less" : "more"} likely without`;
       });
     };
-    return { node, look, soon, asked, frames, tell, weigh, answer, fields, found: () => found };
+    return { node, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
   };
 
   const view = (element, props, watch, trigger, upload) => {
-    const root = element.firstElementChild, given = props.given;
+    const root = element.firstElementChild, setup = props.setup;
     const queue = questions(props, watch, trigger);
-    const suffixes = given.suffixes;
+    const suffixes = setup.suffixes;
     const isClip = (file) => file.type.startsWith("video/") || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
-    let sides = [], stopped = false, weighing = null, traded = "";
+    let sides = [], stopped = false, weighing = null, tradeKey = "";
 
-    const question = Object.assign(make("input", "question"), { type: "text", value: given.question, placeholder: given.question });
+    const question = Object.assign(make("input", "question"), { type: "text", value: setup.question, placeholder: setup.question });
     question.setAttribute("aria-label", "Question");
     const shared = { clip: null, question: () => question.value, ask: queue.ask };
 
     // --- nothing chosen yet
     const file = Object.assign(make("input"), { type: "file", accept: ["video/*", ...suffixes].join(","), hidden: true });
-    file.addEventListener("change", () => { if (file.files[0]) take(file.files[0]); file.value = ""; });
+    file.addEventListener("change", () => { if (file.files[0]) open(file.files[0]); file.value = ""; });
     const failed = make("p", "error");
     const address = (path) => `${(window.gradio_config?.root ?? "").replace(/\/$/, "")}/gradio_api/file=${path}`;
-    const samples = make("div", "samples", ...given.samples.map((sample) => {
+    const samples = make("div", "samples", ...setup.samples.map((sample) => {
       const film = Object.assign(make("video"), { src: address(sample.path), muted: true, loop: true, playsInline: true, preload: "auto" });
       const card = button("sample", "", () => show({ path: sample.path, name: sample.name }));
       card.append(film, make("span", "", sample.name));
@@ -180,21 +168,21 @@
     const empty = make("div", "empty", make("h2", "", "See what the model sees of a clip"),
       make("p", "", "A model never watches a clip: it gets a few still frames, often small ones. Here are exactly those frames, before anything is asked."),
       button("drop", "Drop a clip here, or choose one", () => file.click()), failed,
-      make("p", "quiet", given.samples.length ? "Or try one of these:" : ""), samples);
+      make("p", "quiet", setup.samples.length ? "Or try one of these:" : ""), samples);
 
     // --- a clip
     const clipName = make("h2"), sidesNode = make("div", "sides"), progress = make("p", "quiet progress");
-    const compare = button("", "Compare two settings", () => (sides.length > 1 ? one() : two()));
-    const askChat = button("primary", "Ask about it", () => trigger("click", { asked: sides[0].frames() }));
-    const both = button("", "Answer both", async () => { for (const side of sides) await side.tell(); });
+    const compare = button("", "Compare two settings", () => (sides.length > 1 ? showOne() : showTwo()));
+    const askChat = button("primary", "Ask about it", () => trigger("click", { fields: sides[0].frames() }));
+    const both = button("", "Answer both", async () => { for (const side of sides) await side.showAnswer(); });
     const weigh = button("", "Which frame mattered?", () => (weighing ? stop() : start()));
     const trade = make("div", "trade"), tradeHead = make("div", "trade-head");
     tradeHead.append(make("h3", "", "More frames, or sharper ones"), make("p", "quiet"));
-    const top = make("div", "top", clipName, compare, button("", "Another clip", () => unchosen()));
+    const top = make("div", "top", clipName, compare, button("", "Another clip", () => reset()));
     const bar = make("form", "bar", question, askChat, weigh, both);
     bar.addEventListener("submit", (event) => { event.preventDefault(); askChat.click(); });
     const work = make("div", "work", top, sidesNode, bar, progress, tradeHead, trade);
-    question.addEventListener("input", () => sides.forEach((side) => side.soon()));
+    question.addEventListener("input", () => sides.forEach((side) => side.refreshSoon()));
 
     const stop = () => { stopped = true; weigh.textContent = "Stopping…"; };
     const leave = () => { weighing = null; weigh.textContent = "Which frame mattered?"; };
@@ -214,18 +202,18 @@
       if (weighing === side) leave();
     };
 
-    const one = () => layout(sides.slice(0, 1));
-    const two = () => {
+    const showOne = () => layout(sides.slice(0, 1));
+    const showTwo = () => {
       const other = panel("B", shared, () => {});
       for (const [key, value] of Object.entries(sides[0].fields)) other.fields[key].input.value = value.input.value;
-      const count = sides[0].found()?.frames.length ?? 8;
+      const count = sides[0].data()?.frames.length ?? 8;
       other.fields.fps.input.value = "";
       other.fields.max_frames.input.value = String(Math.max(2, Math.floor(count / 4) * 2));
       layout([sides[0], other]);
-      other.look();
+      other.refresh();
     };
-    const layout = (wanted) => {
-      sides = wanted;
+    const layout = (panels) => {
+      sides = panels;
       root.classList.toggle("comparing", sides.length > 1);
       compare.textContent = sides.length > 1 ? "One setting" : "Compare two settings";
       both.hidden = sides.length < 2;
@@ -236,53 +224,53 @@
       clipName.textContent = clip.name;
       progress.textContent = "";
       leave();
-      traded = "";
+      tradeKey = "";
       trade.replaceChildren();
       tradeHead.hidden = true;
       layout([panel("A", shared, trades)]);
       root.replaceChildren(work, file);
-      sides[0].look();
+      sides[0].refresh();
     };
-    const unchosen = (why = "") => {
+    const reset = (why = "") => {
       leave();
       failed.textContent = why;
       root.replaceChildren(empty, file);
     };
-    const take = async (chosen) => {
+    const open = async (chosen) => {
       failed.textContent = "";
-      if (!isClip(chosen)) return unchosen(`${chosen.name} is not a clip.`);
+      if (!isClip(chosen)) return reset(`${chosen.name} is not a clip.`);
       root.classList.add("uploading");
       try {
         show({ path: (await upload(chosen)).path, name: chosen.name });
       } catch (error) {
-        unchosen(`${chosen.name} could not be sent: ${error.message ?? error}`);
+        reset(`${chosen.name} could not be sent: ${error.message ?? error}`);
       }
       root.classList.remove("uploading");
     };
 
-    // The middle of the clip as it is with so many frames under one budget: the more of them, the smaller each.
+    // The middle frame of the clip for several numbers of frames under one budget: the more frames, the smaller each.
     const trades = async () => {
-      const { fps, max_frames, ...asked } = sides[0].asked(), key = JSON.stringify([asked.path, asked.start_s, asked.end_s, asked.max_pixels]);
-      if (key === traded) return mark();
-      traded = key;
+      const { path, start_s, end_s, max_pixels } = sides[0].values(), key = JSON.stringify([path, start_s, end_s, max_pixels]);
+      if (key === tradeKey) return mark();
+      tradeKey = key;
       const cards = [];
       await new Promise((rest) => setTimeout(rest, REST_MS));
       for (const count of COUNTS) {
-        if (traded !== key) break;
-        if (!root.offsetParent) {  // another tab is shown: the rest is looked at when this one changes again
-          traded = "";
+        if (tradeKey !== key) break;
+        if (!root.offsetParent) {  // another tab is shown: the rest is asked for at the next change
+          tradeKey = "";
           break;
         }
-        const reply = await queue.ask("trade", () => ({ ...sides[0].asked(), indices: null, fps: "", max_frames: "", count }));
-        if (traded !== key || reply.error) break;
+        const reply = await queue.ask("trade", () => ({ ...sides[0].values(), indices: null, fps: "", max_frames: "", count }));
+        if (tradeKey !== key || reply.error) break;
         if (cards.some((card) => Number(card.dataset.frames) === reply.frames)) break;
         const image = Object.assign(make("img"), { src: reply.url, alt: `One of ${reply.frames} frames` });
         const card = button("option", "", () => {
-          const { fps, max_frames, start_s, end_s } = sides[0].fields, whole = sides[0].found().duration;
+          const { fps, max_frames, start_s, end_s } = sides[0].fields, whole = sides[0].data().duration;
           const stretch = (Number(end_s.input.value) || whole) - (Number(start_s.input.value) || 0);
           fps.input.value = String(Math.ceil((100 * reply.frames) / Math.max(stretch, 0.01)) / 100);
           max_frames.input.value = String(reply.frames);
-          sides[0].look();
+          sides[0].refresh();
         });
         card.append(image, make("strong", "", `${reply.frames} frames`), make("span", "", reply.seen[0] ? `${reply.seen[0]} × ${reply.seen[1]} each` : ""),
           make("span", "", `${reply.tokens.toLocaleString()} tokens${reply.fits ? "" : ", too many"}`));
@@ -299,15 +287,15 @@
       tradeHead.lastChild.textContent = widths.size > 1
         ? "One budget of pixels is shared by all frames: the same moment, as it looks when it is one of so many."
         : "Here each frame has a size of its own, so more frames cost more tokens. Set a number of pixels for all of them to see the other trade.";
-      const count = sides[0].found()?.frames.length;
+      const count = sides[0].data()?.frames.length;
       for (const card of trade.children) card.setAttribute("aria-pressed", String(Number(card.dataset.frames) === count));
     };
 
     root.replaceChildren(empty, file);
-    // A file that falls on the window while this tab is shown is for it.
+    // A file dropped on the window while this tab is shown is for this tab.
     window.workbenchVideo.takes = (files) => {
       if (!root.offsetParent || files.length !== 1) return false;
-      take(files[0]);
+      open(files[0]);
       return true;
     };
   };

@@ -1,4 +1,4 @@
-"""The facts that make a result's numbers mean something, and how near to the memory's limit they are."""
+"""Machine, model and versions for a result; the roofline: how near decoding is to the memory's bandwidth."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from engine.measure.bench.checkpoint import model_facts, versions
+from engine.measure.bench.checkpoint import model_facts
 from engine.measure.bench.hardware import detect_hardware
 from engine.measure.bench.result import Point
+from engine.measure.versions import versions
 
 
 def about(model_path: str) -> dict[str, Any]:
-    """machine, model, versions as keywords of Run(..., about=). Takes up to a second: not on an event loop."""
+    """machine, model and versions by name, for Run(..., about=). Takes up to a second: not on an event loop."""
     return {"machine": asdict(detect_hardware()), "model": model_facts(model_path), "versions": versions()}
 
 
 def roofline(points: Sequence[Point], target: str, machine: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Decode tokens per second of one stream over memory bandwidth / bytes per token; {} where one is not known.
+    """Decode rate of one stream over memory bandwidth / bytes per token. Returns {} where one of them is not known.
 
     After "Roofline" (Williams, Waterman, Patterson 2009): a decode step of one stream is bound by reading the weights.
     """

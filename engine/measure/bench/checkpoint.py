@@ -1,11 +1,9 @@
-"""What a checkpoint's files say without loading it: which model it is, and the bytes that each decoded token reads."""
+"""Facts from a checkpoint's files, without loading it: which model it is, and how many bytes a decoded token reads."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +12,13 @@ from typing import Any
 HASHED_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json", "chat_template.jinja")
 SAMPLES, SAMPLE_BYTES = 64, 65536
 NOT_DECODING = ("vision", "visual", "audio", "multi_modal", "mm_", "image_", "embed_vision", "embed_audio", "img_")
-"""Beginnings of names of modules that run in prefill only."""
+"""Beginnings of the names of modules that run in prefill only."""
 
-PACKAGES = ("mlx-workbench", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def model_facts(path: str) -> dict[str, Any]:
-    """Name, hash and sizes of the checkpoint in this folder; {} where there is none."""
+    """Name, hash and sizes of the checkpoint in this folder. Returns {} where there is none."""
     folder = Path(path)
     if not path or not (folder / "config.json").is_file():
         return {}
@@ -38,9 +35,9 @@ def model_facts(path: str) -> dict[str, Any]:
 
 
 def model_hash(folder: Path) -> str:
-    """sha256 over the settings, and of each weights file its size, its header and samples spread over it.
+    """sha256 over the config files, and over each weights file's size, header and SAMPLES spread over it.
 
-    The same files have the same hash on every machine; a whole file is never read, so it takes milliseconds.
+    The same files have the same hash on every machine. Takes milliseconds, as no weights file is read as a whole.
     """
     digest = hashlib.sha256()
     for name in HASHED_FILES:
@@ -58,19 +55,22 @@ def model_hash(folder: Path) -> str:
 
 
 def bytes_per_token(tensors: list[tuple[str, int]], config: dict[str, Any]) -> int:
-    """Weights that one decode step of one stream reads: all but towers for media, an input embedding that is not the
-    output's too, and the experts that a token does not visit. KV is not counted."""
+    """Bytes of weights that one decode step of one stream reads; KV is not counted.
+
+    All weights but those of media towers, of an input embedding that is not tied to the output, and of the experts that
+    a token is not routed to.
+    """
     text = config.get("text_config") or config
     untied = any(".lm_head." in f".{name}" for name, _ in tensors)
     num_experts = next((int(text[name]) for name in EXPERTS if text.get(name)), 0)
-    visited = int(text.get("num_experts_per_tok") or num_experts)
+    experts_per_token = int(text.get("num_experts_per_tok") or num_experts)
     total = 0.0
     for name, num_bytes in tensors:
         parts = name.split(".")
         if any(part.startswith(NOT_DECODING) for part in parts) or (untied and "embed_tokens" in parts):
             continue
         is_expert = num_experts and ("experts" in parts or "switch_mlp" in parts)
-        total += num_bytes * visited / num_experts if is_expert else num_bytes
+        total += num_bytes * experts_per_token / num_experts if is_expert else num_bytes
     return round(total)
 
 
@@ -90,14 +90,3 @@ def _header(weights: Any) -> bytes:
     (length,) = struct.unpack("<Q", weights.read(8))
     header: bytes = weights.read(length)
     return header
-
-
-def versions() -> dict[str, str]:
-    """Python's and the packages' that make the numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
-            continue
-    return found

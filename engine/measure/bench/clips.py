@@ -1,6 +1,6 @@
-"""Clips for a benchmark: the first seconds of a file, marked so that no two are alike, or blank. Blocks; no MLX.
+"""Clips for a benchmark: the first seconds of a file, each marked with its seed, or blank. Blocking calls; no MLX.
 
-Written with OpenCV's MPEG-4 encoder in the clip's own size and rate, so that decoding costs what it costs a user.
+Written with OpenCV's MPEG-4 encoder in the clip's own size and rate, so that decoding takes its usual time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from PIL import Image
 from engine.assets import asset
 from engine.config import MediaLimits
 from engine.errors import BadMedia
+from engine.measure import drawings
 from engine.measure.bench.questions import Medium, mark
 from engine.types import Part
 
@@ -27,22 +28,22 @@ Draw = Callable[[Image.Image], Image.Image]
 
 
 def default_clip() -> Path:
-    """The clip that ships: 20 seconds of a red circle that crosses a light ground."""
+    """The clip that ships with this project: 20 seconds of a red circle crossing a light ground."""
     return asset(DEFAULT)
 
 
 def cut(path: Path, seconds: float, seed: object) -> Medium:
-    """The first `seconds` of a clip, with a mark of this seed in every frame. Raises BadMedia."""
+    """The first `seconds` of a clip, with the mark of this seed in every frame. Raises BadMedia."""
     return _rewritten(path, seconds, lambda frame: mark(frame, seed))
 
 
 def blanked(path: Path, seconds: float) -> Medium:
-    """As many frames of the same size, all of one grey."""
-    return _rewritten(path, seconds, lambda frame: Image.new("RGB", frame.size, (128, 128, 128)))
+    """The same number of frames in the same size, all grey."""
+    return _rewritten(path, seconds, lambda frame: drawings.blank(frame.size))
 
 
-def fetched(url: str, limits: MediaLimits) -> Path:
-    """A clip from the web as a file that goes with the process, by the rules for any URL. Raises BadMedia."""
+def download(url: str, limits: MediaLimits) -> Path:
+    """A clip from the web as a file that is deleted at exit. The same limits as for any URL. Raises BadMedia."""
     from engine.media.fetch import read_part
 
     data = read_part(Part("video", url=url, param="--video-url"), limits)
@@ -74,12 +75,12 @@ def _rewritten(path: Path, seconds: float, draw: Draw) -> Medium:
 
 
 def _frames(capture: Any, count: int) -> Iterator[Image.Image]:
-    """The first frames as pictures, even in both directions as the encoder wants them, at most MAX_SIDE_PX long."""
+    """The first `count` frames, with even sides as the encoder needs them, of at most MAX_SIDE_PX."""
     import cv2
 
     for _ in range(max(count, 1)):
-        there, frame = capture.read()
-        if not there:
+        was_read, frame = capture.read()
+        if not was_read:
             return
         image = Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))

@@ -1,4 +1,4 @@
-"""vllm-mlx-bench: arguments, and the way from them to a report. MLX is imported only once it is asked for."""
+"""vllm-mlx-bench: from arguments to a report. MLX is imported only when a model is measured."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import device
+from engine.argument_types import count
 from engine.arguments import add_engine_arguments, engine_config
 from engine.config import DEMO, EngineConfig
 from engine.errors import BadRequest
@@ -26,56 +27,62 @@ if TYPE_CHECKING:
 SUITE_NAMES = ("text", "image", "video", "cache", "concurrency", "peers", "startup")
 LIBRARIES = ("mlx_lm", "mlx_vlm")
 INSTALLED = (*LIBRARIES, "mlx_lm.server", "mlx_vlm.server")
-"""What the suite `peers` is run against when nobody is named: what this project's own dependencies bring."""
+"""What the suite `peers` measures without --vs: the peers among this project's own dependencies."""
 
 BAR = 30
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of vllm-mlx-bench. engine_arguments in it: those that `vllm-mlx serve` takes too, as given."""
-    made = argparse.ArgumentParser(
+    """The arguments of vllm-mlx-bench. Its `engine_arguments`: those that `vllm-mlx serve` takes too, as given."""
+    parser = argparse.ArgumentParser(
         prog="vllm-mlx-bench",
         description="Measure a model on this machine, with a proof that what was measured was real.",
-        parents=[_own(argparse.ArgumentParser(add_help=False))],
+        parents=[_add_arguments(argparse.ArgumentParser(add_help=False))],
     )
-    add_engine_arguments(made, max_tokens=256)
-    made.set_defaults(temperature=0.7)
-    args = made.parse_args(argv)
-    _, args.engine_arguments = _own(argparse.ArgumentParser(add_help=False)).parse_known_args(argv)
+    add_engine_arguments(parser, max_tokens=256)
+    parser.set_defaults(temperature=0.7)
+    args = parser.parse_args(argv)
+    _, args.engine_arguments = _add_arguments(argparse.ArgumentParser(add_help=False)).parse_known_args(argv)
     if "peers" in (args.suite or ()):
         args.vs = args.vs or list(INSTALLED)
     return args
 
 
-def _own(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The options that only the benchmark has."""
-    what = made.add_argument_group("what is measured", "--max-tokens is 256 and --temperature 0.7 here")
-    what.add_argument(
+def _add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the options that only the benchmark has."""
+    suites = parser.add_argument_group("what is measured", "--max-tokens is 256 and --temperature 0.7 here")
+    suites.add_argument(
         "--suite",
         metavar="NAME",
         action="append",
         choices=SUITE_NAMES,
         help=f"{', '.join(SUITE_NAMES)}; may be given several times (default: image for a model that sees, else text)",
     )
-    what.add_argument("--mllm", action="store_true", help="the same as --suite image")
-    what.add_argument("--video", action="store_true", help="the same as --suite video")
-    what.add_argument("--video-path", metavar="FILE", type=Path, help="--suite video with this clip")
-    what.add_argument("--video-url", metavar="URL", help="--suite video with a clip from the web, fetched once")
-    what.add_argument("--quick", action="store_true", help="fewer cases and answers of at most 64 tokens")
-    what.add_argument(
+    suites.add_argument("--mllm", action="store_true", help="the same as --suite image")
+    suites.add_argument("--video", action="store_true", help="the same as --suite video")
+    suites.add_argument("--video-path", metavar="FILE", type=Path, help="--suite video with this clip")
+    suites.add_argument("--video-url", metavar="URL", help="--suite video with a clip from the web, fetched once")
+    suites.add_argument("--quick", action="store_true", help="fewer cases and answers of at most 64 tokens")
+    suites.add_argument(
         "--case", metavar="NAME", action="append", default=[], help='only this case, e.g. "448x448"; several are fine'
     )
-    how = made.add_argument_group("how")
-    how.add_argument("--prompts", metavar="N", type=_count, default=5, help="rounds that count (default: %(default)s)")
-    how.add_argument(
-        "--warmup", metavar="N", type=_count, default=1, help="rounds before them that do not (default: %(default)s)"
+    rounds = parser.add_argument_group("how")
+    rounds.add_argument(
+        "--prompts", metavar="N", type=count, default=5, help="rounds that count (default: %(default)s)"
     )
-    how.add_argument(
-        "--prompt-words", metavar="N", type=_count, default=64, help="length of the text suite's prompts (default: 64)"
+    rounds.add_argument(
+        "--warmup", metavar="N", type=count, default=1, help="rounds before them that do not (default: %(default)s)"
     )
-    how.add_argument("--seed", metavar="N", type=_count, default=0, help="other prompts and pictures (default: drawn)")
-    whom = made.add_argument_group("against whom", "targets answer the same questions in turns; ratios are of pairs")
-    whom.add_argument(
+    rounds.add_argument(
+        "--prompt-words", metavar="N", type=count, default=64, help="length of the text suite's prompts (default: 64)"
+    )
+    rounds.add_argument(
+        "--seed", metavar="N", type=count, default=0, help="other prompts and pictures (default: drawn)"
+    )
+    targets = parser.add_argument_group(
+        "against whom", "targets answer the same questions in turns; ratios are of pairs"
+    )
+    targets.add_argument(
         "--vs",
         metavar="WHO",
         action="append",
@@ -84,44 +91,46 @@ def _own(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "NAME='COMMAND with {model} and {port}': a server that is started for it, our own then beside it "
         "(--suite peers without --vs: all four)",
     )
-    whom.add_argument(
+    targets.add_argument(
         "--base-url",
         metavar="URL",
         action="append",
         default=[],
         help="an OpenAI server that runs, instead of an engine in this process; a second one is held against the first",
     )
-    whom.add_argument("--api-key", metavar="KEY", help="key of these servers")
-    out = made.add_argument_group("what becomes of it")
-    out.add_argument("--output", metavar="FILE", type=Path, help="write everything that was measured: .json or .csv")
-    out.add_argument("--save", metavar="NAME", help="keep the run under this name; the Benchmark tab lists it too")
-    out.add_argument("--runs", action="store_true", help="measure nothing: list the runs that are kept")
-    out.add_argument(
+    targets.add_argument("--api-key", metavar="KEY", help="key of these servers")
+    output = parser.add_argument_group("what becomes of it")
+    output.add_argument("--output", metavar="FILE", type=Path, help="write everything that was measured: .json or .csv")
+    output.add_argument("--save", metavar="NAME", help="keep the run under this name; the Benchmark tab lists it too")
+    output.add_argument("--runs", action="store_true", help="measure nothing: list the runs that are kept")
+    output.add_argument(
         "--compare",
         metavar="RUN",
         nargs=2,
         help="measure nothing: print the second over the first of two JSON files or kept runs",
     )
-    return made
+    return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print. Raises EngineError: model not found, server not reached, a file that cannot be written."""
     from engine.measure.bench import compare, files, store
 
-    kept = store.Store()
+    runs = store.Store()
     if args.runs:
-        print(store.table(kept.list()))
+        print(store.table(runs.list()))
         return
     if args.compare:
         print(
-            compare.table(*(files.read(Path(one)) if Path(one).is_file() else kept.load(one) for one in args.compare))
+            compare.table(
+                *(files.read(Path(name)) if Path(name).is_file() else runs.load(name) for name in args.compare)
+            )
         )
         return
     if args.output:
         files.check(args.output)
     if args.save:
-        kept.check(args.save)
+        runs.check(args.save)
     asyncio.run(_run(args))
 
 
@@ -129,32 +138,32 @@ async def _run(args: argparse.Namespace) -> None:
     from engine.measure.bench.run import Run
 
     async with _targets(args) as (targets, about, pictures):
-        made = Run(_suites(args, pictures), targets, _settings(args, pictures), about)
+        run = Run(_suites(args, pictures), targets, _settings(args, pictures), about)
         try:
-            await _read(made)
+            await _read(run)
         except asyncio.CancelledError:
             print("\nstopped", file=sys.stderr)
         finally:
-            _tell(made.result(), args)
+            _report(run.result(), args)
 
 
-async def _read(made: Any) -> None:
-    """Draw the progress bar until the run ends."""
+async def _read(run: Any) -> None:
+    """Read the events, and draw a progress bar."""
     from engine.measure.bench.events import Progress
 
     try:
-        async for event in made.events():
+        async for event in run.events():
             if isinstance(event, Progress):
-                done = BAR * event.done // max(event.of, 1)
+                done = BAR * event.done // max(event.total, 1)
                 name = event.case.name if event.case else ""
-                line = f"[{'#' * done}{'.' * (BAR - done)}] {event.done} of {event.of}  {event.target}: {name}"
+                line = f"[{'#' * done}{'.' * (BAR - done)}] {event.done} of {event.total}  {event.target}: {name}"
                 print(f"\r{line[:110]:<110}", end="", file=sys.stderr, flush=True)
     finally:
         print(file=sys.stderr)
 
 
-def _tell(result: Result, args: argparse.Namespace) -> None:
-    """Print what was measured and write it, if anything was."""
+def _report(result: Result, args: argparse.Namespace) -> None:
+    """Print the result and write it, if anything was measured."""
     from engine.measure.bench import files, report
     from engine.measure.bench.store import Store
 
@@ -177,7 +186,7 @@ def _suites(args: argparse.Namespace, pictures: bool) -> list[Suite]:
 
 
 def _settings(args: argparse.Namespace, pictures: bool) -> BenchSettings:
-    from engine.measure.bench.clips import fetched
+    from engine.measure.bench.clips import download
     from engine.measure.bench.plan import BenchSettings
 
     if args.video_url and args.video_path:
@@ -186,7 +195,7 @@ def _settings(args: argparse.Namespace, pictures: bool) -> BenchSettings:
     if video and not video.is_file():
         raise BadRequest(f"--video-path: there is no file {str(video)!r}.", param="video_path")
     if args.video_url:
-        video = fetched(args.video_url, engine_config(args).media)
+        video = download(args.video_url, engine_config(args).media)
     return BenchSettings(
         prompts=args.prompts,
         max_tokens=args.max_tokens,
@@ -203,7 +212,7 @@ def _settings(args: argparse.Namespace, pictures: bool) -> BenchSettings:
 
 @asynccontextmanager
 async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target], dict[str, Any], bool]]:
-    """Whom to ask, first what is measured, then its peers; facts for the result; whether it sees."""
+    """Yields the targets, the measured one first; the facts for the result; whether the model takes pictures."""
     from engine.measure.bench.about import about
 
     async with AsyncExitStack() as stack:
@@ -218,7 +227,7 @@ async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target]
 async def _first_targets(
     args: argparse.Namespace, stack: AsyncExitStack, *, fresh: bool
 ) -> tuple[list[Target], str, bool]:
-    """What is measured, the model's folder ("" where it is not known), and whether it sees."""
+    """What is measured, the model's folder ("" where it is not known), and whether it takes pictures."""
     from engine.measure.bench import servers
     from engine.measure.bench.plan import CACHE_OFF
     from engine.measure.bench.remote import HttpTarget, Server
@@ -226,28 +235,28 @@ async def _first_targets(
 
     if args.base_url:
         path = "" if args.model == DEMO else args.model
-        asked = [HttpTarget(url, Server(api_key=args.api_key, model_path=path)) for url in args.base_url]
-        for target in asked:
+        http_targets = [HttpTarget(url, Server(api_key=args.api_key, model_path=path)) for url in args.base_url]
+        for target in http_targets:
             stack.push_async_callback(target.close)
-        return [*asked], path, await asked[0].sees()
+        return [*http_targets], path, await http_targets[0].has_vision()
     if fresh or any(peer not in LIBRARIES for peer in args.vs):
-        path = _located(args)
-        ours = servers.our_command(args.engine_arguments)
-        server = await _server(servers.OURS, ours, path, fresh=fresh)
+        path = _model_folder(args)
+        command = servers.our_command(args.engine_arguments)
+        server = await _server(servers.OURS, command, path, fresh=fresh)
         stack.push_async_callback(server.close)
-        beside = [EngineTarget(await _engine(stack, engine_config(args)))] if set(args.vs) & set(LIBRARIES) else []
-        return [server, *beside], path, _sees(path)
+        in_process = [EngineTarget(await _engine(stack, engine_config(args)))] if set(args.vs) & set(LIBRARIES) else []
+        return [server, *in_process], path, _has_vision(path)
     engine = await _engine(stack, engine_config(args))
     card = await engine.ready()
-    found: list[Target] = [EngineTarget(engine)]
+    targets: list[Target] = [EngineTarget(engine)]
     if "cache" in (args.suite or ()) and engine.config.cache.enabled:
         off = replace(engine.config, cache=replace(engine.config.cache, enabled=False, features=False))
-        found.append(EngineTarget(await _engine(stack, off), CACHE_OFF))
-    return found, card.path, card.vision
+        targets.append(EngineTarget(await _engine(stack, off), CACHE_OFF))
+    return targets, card.path, card.vision
 
 
 def _only_starts(args: argparse.Namespace) -> bool:
-    """Whether processes are started for each question, and none stands by."""
+    """Whether every question starts a server anew. Raises BadRequest for options that contradict each other."""
     starts = "startup" in (args.suite or ())
     if "peers" in (args.suite or ()) and args.base_url:
         raise BadRequest("--suite peers starts servers itself; name them with --vs.", param="suite")
@@ -259,7 +268,7 @@ def _only_starts(args: argparse.Namespace) -> bool:
 
 
 async def _engine(stack: AsyncExitStack, config: EngineConfig) -> Engine:
-    """A started engine that is stopped with the stack. Raises ModelNotFound, Unavailable."""
+    """A started engine, stopped when the stack closes. Raises ModelNotFound, Unavailable."""
     from engine.core import Engine
 
     engine = Engine(config)
@@ -275,40 +284,34 @@ async def _server(name: str, command: str, path: str, *, fresh: bool) -> Target:
     return FreshTarget(name, command, path) if fresh else await ServerTarget.open(name, command, path)
 
 
-async def _peer(who: str, path: str, *, fresh: bool) -> Target:
-    """A target of --vs."""
+async def _peer(peer: str, path: str, *, fresh: bool) -> Target:
+    """The target that --vs names."""
     from engine.measure.bench.servers import COMMANDS
 
     if not path:
         raise BadRequest("--vs needs the model's folder: give --model.", param="model")
-    if who in LIBRARIES:
+    if peer in LIBRARIES:
         from engine.measure.bench import peers
 
-        return peers.load(who, path)
-    name, _, command = who.partition("=")
-    command = COMMANDS.get(who, command)
+        return peers.load(peer, path)
+    name, _, command = peer.partition("=")
+    command = COMMANDS.get(peer, command)
     if "{port}" not in command:
-        known = ", ".join((*LIBRARIES, *COMMANDS))
-        raise BadRequest(f"--vs {who}: it must be {known} or NAME='COMMAND with {{port}}'.", param="vs")
+        names = ", ".join((*LIBRARIES, *COMMANDS))
+        raise BadRequest(f"--vs {peer}: it must be {names} or NAME='COMMAND with {{port}}'.", param="vs")
     return await _server(name, command, path, fresh=fresh)
 
 
-def _located(args: argparse.Namespace) -> str:
-    """The model's folder, downloaded now if need be."""
+def _model_folder(args: argparse.Namespace) -> str:
+    """The model's folder. Downloads a model that is not here yet."""
     device.prepare()
     from engine.models.registry import locate
 
     return str(locate(engine_config(args).model))
 
 
-def _sees(path: str) -> bool:
+def _has_vision(path: str) -> bool:
     device.prepare()
     from engine.models.registry import is_multimodal
 
     return is_multimodal(Path(path), json.loads(Path(path, "config.json").read_text(encoding="utf-8")))
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)

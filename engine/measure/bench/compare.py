@@ -1,4 +1,4 @@
-"""Two results that were measured at different times, case by case: B over A. Pure; takes their JSON."""
+"""The ratio of two results measured at different times, case by case: B over A, from their JSON. Pure."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ METRICS = ("ttft", "tpot", "e2e", "total_tps")
 
 
 def ratios(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, Ratio]]:
-    """(case, metric, B over A) for every case that both have: the targets of a case in the order of each result."""
-    found = []
-    ours, theirs = _by_case(a), _by_case(b)
-    for case in ours:
-        for before, after in zip(ours[case], theirs.get(case, ()), strict=False):
+    """(case, metric, B over A) for every case that both have. The n-th target of A is compared with the n-th of B."""
+    rows = []
+    before_cases, after_cases = _by_case(a), _by_case(b)
+    for case in before_cases:
+        for before, after in zip(before_cases[case], after_cases.get(case, ()), strict=False):
             for metric in METRICS:
                 ratio = unpaired_ratio(_values(after, metric), _values(before, metric))
                 if ratio is not None:
-                    found.append((case, metric, ratio))
-    return found
+                    rows.append((case, metric, ratio))
+    return rows
 
 
 def table(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """The ratios for a terminal, and what differs between the runs beside the numbers."""
+    """The ratios for a terminal, and which settings differ between the runs."""
     rows = []
     for case, metric, ratio in ratios(a, b):
         if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
@@ -43,7 +43,7 @@ def table(a: dict[str, Any], b: dict[str, Any]) -> str:
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """What makes two runs not comparable: another machine, model, version or setting."""
+    """What differs in machine, model, versions or settings, so that the two runs are not comparable."""
     out = []
     for part, skipped in (("machine", ()), ("model", ()), ("versions", ()), ("settings", ("seed",))):
         left, right = a.get(part) or {}, b.get(part) or {}
@@ -53,26 +53,26 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def samples_of(point: dict[str, Any]) -> list[list[Sample]]:
-    """The rounds of a point's JSON as samples again."""
-    return [[_sample(raw) for raw in taken] for taken in point["rounds"]]
+    """The samples in a point's JSON, round by round."""
+    return [[_sample(raw) for raw in samples] for samples in point["rounds"]]
 
 
 def _sample(raw: dict[str, Any]) -> Sample:
-    seen = raw["seen"]
-    again = (
-        None if seen is None else tuple(SeenMedia(s["kind"], s["tokens"], tuple(s["px"]), s["frames"]) for s in seen)
+    media = raw["seen"]
+    seen = (
+        None if media is None else tuple(SeenMedia(s["kind"], s["tokens"], tuple(s["px"]), s["frames"]) for s in media)
     )
-    return Sample(**{**raw, "itl_s": tuple(raw["itl_s"]), "seen": again, "logprobs": ()})
+    return Sample(**{**raw, "itl_s": tuple(raw["itl_s"]), "seen": seen, "logprobs": ()})
 
 
 def _by_case(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    points: dict[str, list[dict[str, Any]]] = {}
     for point in result["points"]:
-        found.setdefault(f"{point['suite']}: {point['case']}", []).append(point)
-    return found
+        points.setdefault(f"{point['suite']}: {point['case']}", []).append(point)
+    return points
 
 
 def _values(point: dict[str, Any], metric: str) -> Sequence[float]:
-    """One value a round."""
-    found = [round_values(metric, taken) for taken in samples_of(point)]
-    return [sum(values) / len(values) for values in found if values]
+    """One value for each round: the mean of its answers."""
+    rounds = [round_values(metric, samples) for samples in samples_of(point)]
+    return [sum(values) / len(values) for values in rounds if values]

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: frozen values, in the order of engine.measure.bench's docstring. Pure."""
+"""The events of a run: frozen values, described in engine.measure.bench's docstring. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.measure.bench.samples import Sample
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The first event. num_answers: how many Progress events there will be, the canary's questions not counted."""
+    """The first event. num_answers: how many answers Progress counts to; the canary's questions are not among them."""
 
     suites: tuple[str, ...]
     cases: tuple[Case, ...]
@@ -23,10 +23,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """An answer has come (or, sample None, has not). case None: it was not to be measured. counts: not warm-up."""
+    """An answer has come. sample None: it failed. case None: it is not measured. counts: False for a warm-up round."""
 
     done: int
-    of: int
+    total: int
     target: str
     case: Case | None
     sample: Sample | None
@@ -35,12 +35,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What makes the numbers of this moment worth less: what is "traffic", "swap", "busy", "thermal", "spread" or
-    "skipped"."""
+    """Something that makes the numbers less reliable. kind: "traffic", "swap", "busy", "thermal", "spread", or
+    "skipped" for cases that are not measured."""
 
     at_s: float
-    what: str
-    said: str
+    kind: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ NOT_IN_CSV = ("itl_s", "seen", "logprobs")
 
 
 def check(file: Path) -> None:
-    """Raise BadRequest for a name that nothing can be written to, before anything is measured."""
+    """Raises BadRequest for a name that nothing can be written to; called before anything is measured."""
     if file.suffix not in SUFFIXES:
         raise BadRequest(f"--output {file}: it must end in .json or .csv.", param="output")
     if not file.resolve().parent.is_dir():
@@ -27,32 +27,32 @@ def check(file: Path) -> None:
 
 
 def write(result: Result, file: Path) -> None:
-    """By the name's ending. Raises BadRequest when it cannot be written."""
+    """Write a result in the format of the name's ending. Raises BadRequest when it cannot be written."""
     try:
         file.write_text(text(result.json(), file.suffix), encoding="utf-8", newline="")
     except OSError as e:
         raise BadRequest(f"{file} cannot be written: {e.strerror}.", param="output") from e
 
 
-def text(found: dict[str, Any], suffix: str) -> str:
-    """What is in the file of a result, from its JSON. suffix: one of SUFFIXES."""
+def text(result: dict[str, Any], suffix: str) -> str:
+    """The content of a result's file, from its JSON. suffix: one of SUFFIXES."""
     if suffix != ".csv":
-        return json.dumps(found, indent=1)
-    out, rows = io.StringIO(), csv_rows(found)
+        return json.dumps(result, indent=1)
+    out, rows = io.StringIO(), csv_rows(result)
     writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else ["suite"])
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
 
 
-def csv_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each answer: seconds as in Sample, and the case's labels and canary beside it."""
+def csv_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each answer: the fields of Sample, with its case's labels and canary."""
     names = [field.name for field in fields(Sample) if field.name not in NOT_IN_CSV]
-    labels = dict.fromkeys(label for point in found["points"] for label in point["labels"])
+    labels = dict.fromkeys(label for point in result["points"] for label in point["labels"])
     rows = []
-    for point in found["points"]:
-        for number, taken in enumerate(samples_of(point)):
-            for sample in taken:
+    for point in result["points"]:
+        for number, samples in enumerate(samples_of(point)):
+            for sample in samples:
                 row: dict[str, Any] = {"suite": point["suite"], "case": point["case"], "round": number}
                 row |= {label: point["labels"].get(label, "") for label in labels}
                 row |= {name: getattr(sample, name) for name in names}
@@ -62,13 +62,13 @@ def csv_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A result's JSON. Raises BadRequest when the file is none."""
+    """A result's JSON. Raises BadRequest when the file does not hold one."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(file.read_text(encoding="utf-8"))
     except OSError as e:
         raise BadRequest(f"{file} cannot be read: {e.strerror}.", param="compare") from e
     except ValueError as e:
         raise BadRequest(f"{file} is not JSON.", param="compare") from e
-    if not isinstance(found, dict) or "points" not in found:
+    if not isinstance(result, dict) or "points" not in result:
         raise BadRequest(f"{file} is not a result of vllm-mlx-bench.", param="compare")
-    return found
+    return result

@@ -1,7 +1,7 @@
-"""What this machine is and how fast its memory is: a decoded token cannot take less time than reading the weights.
+"""This machine and the bandwidth of its memory: a decoded token takes at least the time to read the weights.
 
-Bandwidths are their makers' public numbers; a Linux CPU's is measured. Parsers are pure; detect_hardware() takes up to
-a second and does not belong on an event loop.
+Bandwidths are the makers' published numbers; a Linux CPU's is measured. Parsers are pure; detect_hardware() takes up to
+a second: not on an event loop.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ APPLE_GBS = MappingProxyType(
 """GB/s of unified memory, https://support.apple.com/specs."""
 
 FEWER_CORES_GBS = MappingProxyType({("M3 Max", 30): 300.0, ("M4 Max", 32): 410.0, ("M5 Max", 32): 460.0})
-"""Chips of one name whose smaller GPU comes with a narrower memory."""
+"""By (chip, GPU cores): chips sold under the same name with a smaller GPU and a lower bandwidth."""
 
 CUDA_GBS = MappingProxyType(
     {
@@ -41,7 +41,7 @@ CUDA_GBS = MappingProxyType(
         "RTX 5080": 960.0, "RTX 4090": 1008.0, "RTX 4080": 717.0, "RTX 3090": 936.0, "RTX 3080": 760.0,
     }
 )  # fmt: skip
-"""GB/s by what the device's name contains; the longest name that fits is taken. https://www.techpowerup.com/gpu-specs"""
+"""GB/s by a part of the device's name; the longest match counts. https://www.techpowerup.com/gpu-specs"""
 
 COPY_BYTES = 256 * 2**20
 COPIES = 3
@@ -49,8 +49,8 @@ COPIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """total_memory_gb: in 2**30 bytes. memory_bandwidth_gbs: 10**9 bytes a second, None where it is not known, and
-    bandwidth_source says where it is from. gpu_cores: None where there is no GPU or it does not say."""
+    """total_memory_gb: in 2**30 bytes. memory_bandwidth_gbs: in 10**9 bytes per second, None where it is not known;
+    bandwidth_source: where that number is from. gpu_cores: None where there is no GPU, or its cores are not known."""
 
     chip_name: str
     total_memory_gb: float
@@ -91,34 +91,34 @@ def detect_hardware() -> Hardware:
 
 
 def gpu_cores(profile: str) -> int | None:
-    """Cores of the GPU in the text of `system_profiler SPDisplaysDataType`; the CPU's line has its own form."""
+    """GPU cores in the output of `system_profiler SPDisplaysDataType`. Returns None where it lists none."""
     section = profile.partition("Chipset Model:")[2]
-    found = re.search(r"^\s*Total Number of Cores:\s*(\d+)\s*$", section, re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(r"^\s*Total Number of Cores:\s*(\d+)\s*$", section, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def apple_bandwidth(chip: str, cores: int | None) -> float | None:
-    """GB/s by "Apple M4 Max" and its GPU cores; None for a chip that is not in the table."""
-    found = re.search(r"\bM\d+(?: (?:Pro|Max|Ultra))?\b", chip)
-    if not found:
+    """GB/s by a name like "Apple M4 Max" and its GPU cores. Returns None for a chip that is not in the table."""
+    match = re.search(r"\bM\d+(?: (?:Pro|Max|Ultra))?\b", chip)
+    if not match:
         return None
-    return FEWER_CORES_GBS.get((found[0], cores or 0), APPLE_GBS.get(found[0]))
+    return FEWER_CORES_GBS.get((match[0], cores or 0), APPLE_GBS.get(match[0]))
 
 
 def cuda_facts(info: dict[str, Any], otherwise: str) -> tuple[str, int]:
-    """(name, memory in bytes, 0 where it is not said) from MLX's device info."""
+    """(name, memory in bytes) from MLX's device info; `otherwise` and 0 where they are missing."""
     name = str(info.get("device_name") or info.get("name") or otherwise)
     return name, int(info.get("total_memory") or info.get("memory_size") or 0)
 
 
 def cuda_bandwidth(name: str) -> float | None:
-    """GB/s by a device's name."""
-    fitting = [known for known in CUDA_GBS if re.search(rf"(?<![A-Z0-9]){re.escape(known)}(?![0-9])", name)]
-    return CUDA_GBS[max(fitting, key=len)] if fitting else None
+    """GB/s by a device's name. Returns None for one that is not in the table."""
+    names = [key for key in CUDA_GBS if re.search(rf"(?<![A-Z0-9]){re.escape(key)}(?![0-9])", name)]
+    return CUDA_GBS[max(names, key=len)] if names else None
 
 
 def copy_bandwidth() -> float:
-    """GB/s, bytes read and written, of copying memory with one core: the best of some copies."""
+    """GB/s, counting bytes read and bytes written, of copying memory with one core: the best of COPIES."""
     source = np.ones(COPY_BYTES // 8)
     target = np.empty_like(source)
     times = []
@@ -135,7 +135,7 @@ def _profile() -> str:
 
 
 def _mlx_device_info() -> dict[str, Any]:
-    """MLX is asked what the GPU is; nothing is computed."""
+    """What MLX reports about the GPU; nothing is computed."""
     device.prepare()
     import mlx.core as mx
 

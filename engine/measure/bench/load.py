@@ -1,4 +1,4 @@
-"""What else the machine does while something is measured. Reading it costs a fraction of a millisecond."""
+"""The machine's load while something is measured. Reading it takes a fraction of a millisecond."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The machine at one moment. at_s: seconds since the run began; memory in bytes; cpu_percent: 100 is one whole core
-    times all cores; load: runnable processes over a minute. others: requests of others that the engine serves."""
+    """The machine at one moment. at_s: seconds since the run began. cpu_percent: 100 is all cores busy. load: the load
+    average of the last minute. others: requests of others that the engine runs."""
 
     at_s: float
     cpu_percent: float
@@ -33,7 +33,7 @@ class Load:
 
 
 def read(at_s: float, status: Status) -> Load:
-    """This machine now, with what the first target says of itself. CPU since the last call in this process."""
+    """This machine now. status: of the first target. cpu_percent is since the last call in this process."""
     memory = psutil.virtual_memory()
     return Load(
         at_s=at_s,
@@ -51,7 +51,7 @@ def read(at_s: float, status: Status) -> Load:
 
 
 def thermal_note() -> str:
-    """What macOS says about heat, "" where it says nothing or elsewhere: a Mac that is hot is a slower Mac."""
+    """What macOS reports about heat, which slows a Mac down; "" where it reports nothing, and on other systems."""
     if sys.platform != "darwin":
         return ""
     done = subprocess.run(["/usr/bin/pmset", "-g", "therm"], capture_output=True, text=True, check=False)
@@ -59,12 +59,12 @@ def thermal_note() -> str:
 
 
 def thermal(text: str) -> str:
-    """The limits below 100 and warnings in the text of `pmset -g therm`."""
-    said = []
+    """The limits below 100 and the warnings in the output of `pmset -g therm`."""
+    notes = []
     for line in text.splitlines():
         name, sign, value = (part.strip() for part in line.partition("="))
         if sign and name.endswith("_Limit") and value.isdigit() and int(value) < 100:
-            said.append(f"{name} {value} %")
+            notes.append(f"{name} {value} %")
         elif "warning level" in line and "No " not in line:
-            said.append(line.strip(" -"))
-    return ", ".join(said)
+            notes.append(line.strip(" -"))
+    return ", ".join(notes)

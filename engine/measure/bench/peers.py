@@ -1,7 +1,7 @@
 """mlx_lm and mlx_vlm by themselves, through their own stream_generate, as targets of a benchmark.
 
-They run in the thread that asks (the command's main thread) while the engine's thread is idle: never both at once.
-Their model is loaded a second time from the same folder. They are read with their own default settings.
+They run in the calling thread (the command's main thread) while the engine's thread is idle: never both at once.
+Their model is loaded a second time from the same folder. They run with their own default settings.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from engine.measure.bench.targets import OnFirst, Status
 
 
 class Library:
-    """What both have in common. MLX counts memory by process, and the engine is in this one: nothing to tell."""
+    """What both have in common. Their Status is empty: MLX counts memory by process, and the engine is in this one."""
 
     in_process = True
     model_path = ""
 
-    def glance(self) -> Status:
+    def status_nowait(self) -> Status:
         return Status()
 
     async def status(self) -> Status:
@@ -33,7 +33,7 @@ class Library:
         return None
 
     async def close(self) -> None:
-        """Nothing was opened that the end of the process does not close."""
+        """Nothing to close."""
 
 
 class LanguagePeer(Library):
@@ -90,12 +90,12 @@ class VisionPeer(Library):
             file.write_bytes(medium.data)
         images = [str(file) for file in files] or None
         watch = Stopwatch(on_first)
-        said: Any = [{"role": "system", "content": question.system}] if question.system else []
-        said.append({"role": "user", "content": question.text})
+        messages: Any = [{"role": "system", "content": question.system}] if question.system else []
+        messages.append({"role": "user", "content": question.text})
         prompt: Any = apply_chat_template(
             self._processor,
             self._model.config,
-            said if question.system else question.text,
+            messages if question.system else question.text,
             num_images=len(files),
         )
         responses = mlx_vlm.stream_generate(
@@ -112,5 +112,5 @@ class VisionPeer(Library):
 
 
 def load(name: str, path: str) -> LanguagePeer | VisionPeer:
-    """The peer called name ("mlx_lm" or "mlx_vlm") on the model in path. MLX runs in the calling thread."""
+    """The peer `name` ("mlx_lm" or "mlx_vlm") with the model in `path`. MLX runs in the calling thread."""
     return VisionPeer(path) if name == VisionPeer.name else LanguagePeer(path)

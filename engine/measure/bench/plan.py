@@ -1,10 +1,10 @@
-"""What a suite is: groups of cases, each with a maker of rounds. Pure.
+"""What a suite is: groups of cases, each with a function that makes its rounds. Pure.
 
-    Suite ── Group ── Case          what is told apart in the results: "448x448", "16 streams", "same picture (warm)"
-               └──── Round(n) ── Step ── Ask       what is asked for it the n-th time
+    Suite ── Group ── Case          a row of the results: "448x448", "16 streams", "same picture (warm)"
+               └──── Round(n) ── Step ── ScheduledQuestion     the questions of the n-th time
 
-The asks of a step run together, steps one after the other. Every round asks other questions, so that nothing is reused
-but what the round itself repeats.
+The questions of a step run at the same time, steps one after the other. Every round has other questions: nothing is
+reused but what the round itself repeats.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ CACHE_OFF = "cache off"
 class BenchSettings:
     """How a suite is run. prompts: rounds that count; warmup: rounds before them that do not.
 
-    seed: other questions; a run draws one where none is given, so that a server that still runs has not seen them.
-    only: names of the cases to run, all where empty. video: a clip in place of the one that ships. pictures: the model
-    sees. tokens_per_word: of this model's tokenizer; a run measures it where a suite asks for lengths in tokens.
+    seed: of the questions; 0 lets the run choose one at random, so that a server that keeps running has not seen them.
+    only: names of the cases to run; empty for all. video: a clip in place of the one that ships. pictures: whether the
+    model takes pictures. tokens_per_word: of this model's tokenizer; the run measures it for suites that are `sized`.
     """
 
     prompts: int = 5
@@ -47,13 +47,13 @@ class BenchSettings:
     tokens_per_word: float = 1.4
 
     def words_of(self, num_tokens: int) -> int:
-        """How many words make a text of about so many tokens."""
+        """The number of words that make about so many tokens."""
         return max(1, round(num_tokens / self.tokens_per_word))
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """labels: what differs from case to case and can be an axis of a chart, e.g. {"pixels": 200704, "frames": 8}."""
+    """labels: numbers that differ from case to case and can be the axis of a chart, e.g. pixels or frames."""
 
     suite: str
     name: str
@@ -61,9 +61,9 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One question of a step. case None: asked, not measured. at_s: seconds after the step began or, with after_first,
-    after the first text of the step's first ask."""
+class ScheduledQuestion:
+    """A question of a step. case None: asked, but not measured. at_s: seconds to wait, counted from the start of the
+    step or, with after_first, from the first text of the answer to the step's first question."""
 
     question: Question
     case: Case | None
@@ -71,24 +71,24 @@ class Ask:
     after_first: bool = False
 
 
-Step = tuple[Ask, ...]
+Step = tuple[ScheduledQuestion, ...]
 Round = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the canary asks for a case, greedily: the question with its media, and the same with blank ones."""
+    """What the canary asks for a case, greedily: a question with its media, and the same with blank media."""
 
     case: Case
-    shown: Question
+    question: Question
     blanked: Question
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Two cases of one group held against each other, round by round: metric of `over` / metric of `under`.
+    """The ratio of two cases of one group, round by round: metric of `over` / metric of `under`.
 
-    goal: what the ratio should reach, None where nothing is asked of it.
+    goal: what the ratio should reach; None for no goal.
     """
 
     title: str
@@ -100,7 +100,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One more number of a group. at_most: the goal is an upper limit."""
+    """Another number of a group. at_most: the goal is an upper limit."""
 
     title: str
     value: float
@@ -114,41 +114,42 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One measured round of one target: its samples with their cases, and the target before it and after each step."""
+class MeasuredRound:
+    """One round of one target: its samples with their cases, and the target's status before it and after each step."""
 
     samples: tuple[tuple[Case, Sample], ...]
     before: Status
     after_steps: tuple[Status, ...]
 
     def of(self, case: Case) -> list[Sample]:
-        return [sample for its, sample in self.samples if its == case]
+        return [sample for sample_case, sample in self.samples if sample_case == case]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that are measured together. make(n): the n-th round; slow for media, so not on an event loop.
+    """Cases that are measured together. make(n): the n-th round; draws media, so not on an event loop.
 
-    prove(): what the canary asks, one proof a case that has media; slow too. facts: from a target's rounds.
-    beside: name of a target that only this group is asked of, in turns with the first; without it all others are.
-    limits: (metric, value) that the first target's ratio to another should not be above. even: the metrics that are
-    told of it, in which the first target should be no worse than another. servers: asked of servers only.
+    prove(): what the canary asks, a proof for each case with media; draws too. facts: computed from a target's rounds.
+    only_target: name of the one target that this group is measured on besides the first; "" for all targets that no
+    other group names so.
+    limits: (metric, largest ratio of the first target to another). parity: metrics in which the first target should be
+    no worse than another; only these are compared. servers: only servers are asked.
     """
 
     cases: tuple[Case, ...]
     make: Callable[[int], Round]
     prove: Callable[[], Sequence[Proof]] = tuple
     contrasts: tuple[Contrast, ...] = ()
-    facts: Callable[[Sequence[Measured]], Sequence[Fact]] = field(default=lambda taken: ())
-    beside: str = ""
+    facts: Callable[[Sequence[MeasuredRound]], Sequence[Fact]] = field(default=lambda rounds: ())
+    only_target: str = ""
     limits: tuple[tuple[str, float], ...] = ()
-    even: tuple[str, ...] = ()
+    parity: tuple[str, ...] = ()
     servers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """needs: what a model must take. servers: only for servers that the run starts itself. sized: it asks for
+    """needs: the input that a model must take. servers: for servers that the run starts itself. sized: its texts have
     lengths in tokens, so the run measures BenchSettings.tokens_per_word first."""
 
     name: str
@@ -159,6 +160,6 @@ class Suite:
     sized: bool = False
 
 
-def chosen(groups: Sequence[Group], only: Sequence[str]) -> list[Group]:
-    """The groups with a case of one of these names; all where there are no names."""
+def select_groups(groups: Sequence[Group], only: Sequence[str]) -> list[Group]:
+    """The groups with a case of one of these names; all groups where `only` is empty."""
     return [group for group in groups if not only or any(case.name in only for case in group.cases)]

@@ -2,81 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.measure.bench.canary import Proven, judge
-from engine.measure.bench.plan import Case, Fact, Group, Measured
-from engine.measure.bench.result import LESS_IS_BETTER, Compared, Point, is_noisy
+from engine.measure.bench.canary import Proofs, judge
+from engine.measure.bench.plan import Fact, Group, MeasuredRound
+from engine.measure.bench.result import LESS_IS_BETTER, Comparison, Point, is_noisy
 from engine.measure.bench.stats import NOISY, Ratio, paired_ratio
 
 BETWEEN_TARGETS = ("generation_tps", "ttft", "total_tps", "e2e", "cpu")
-EVEN, EVEN_TO_A_LIBRARY = 1.0, 0.97
-"""What a ratio of two targets should reach, turned so that more is better: a server has work that a library lacks."""
+PARITY, PARITY_WITH_LIBRARY = 1.0, 0.97
+"""Goal of the ratio of two targets, turned so that more is better. A server has work that a library does not have."""
 
-Rivals = Sequence[tuple[str, str, bool]]
-"""Whom is held against whom, by name; and whether both answer in this process."""
+TargetPairs = Sequence[tuple[str, str, bool]]
+"""(name of the first target, name of the other, whether both answer in this process) for each comparison."""
 
-Taking = Sequence[Measured | None]
-"""A target's rounds of a group; None for one that failed."""
+TargetRounds = Sequence[MeasuredRound | None]
+"""A target's rounds of a group; None for a round that failed."""
 
 
 def points_of(
-    group: Group, target: str, taken: Taking, errors: Sequence[str], proven: Mapping[tuple[str, Case], Proven | str]
+    group: Group,
+    target: str,
+    rounds: TargetRounds,
+    errors: Sequence[str],
+    proofs: Proofs,
 ) -> list[Point]:
-    """A point for each case of the group that this target was asked, or could not be asked."""
-    found = []
+    """A point for each case of the group that this target has answered or failed."""
+    points = []
     for case in group.cases:
-        rounds = tuple(tuple(one.of(case)) if one else () for one in taken)
-        if any(rounds) or errors:
-            point = Point(case, target, rounds, errors=tuple(dict.fromkeys(errors)))
-            found.append(replace(point, canary=judge(point.samples, proven.get((target, case))), noise=noise_of(point)))
-    return found
+        samples = tuple(tuple(measured.of(case)) if measured else () for measured in rounds)
+        if any(samples) or errors:
+            point = Point(case, target, samples, errors=tuple(dict.fromkeys(errors)))
+            points.append(
+                replace(point, canary=judge(point.samples, proofs.get((target, case))), noise=noise_of(point))
+            )
+    return points
 
 
 def noise_of(point: Point) -> tuple[str, ...]:
-    """Why these numbers are to be read with care."""
-    said = []
+    """What makes these numbers less reliable, in words."""
+    notes = []
     if is_noisy(point):
         name, spread = max(point.spreads.items(), key=lambda item: item[1])
-        said.append(f"noisy: {name} spreads over {spread:.0%} (more than {NOISY:.0%})")
+        notes.append(f"noisy: {name} spreads over {spread:.0%} (more than {NOISY:.0%})")
     if bursts := sum(sample.came_at_once for sample in point.samples):
-        said.append(f"{bursts} answers came at once, not token by token: their TPOT says nothing")
+        notes.append(f"{bursts} answers came at once, not token by token: their TPOT says nothing")
     if others := sum(sample.others for sample in point.samples):
-        said.append(f"others asked meanwhile ({others})")
-    return tuple(said)
+        notes.append(f"others asked meanwhile ({others})")
+    return tuple(notes)
 
 
-def facts_of(group: Group, taken: Taking) -> Sequence[Fact]:
-    whole = [one for one in taken if one]
-    return group.facts(whole) if whole else ()
+def facts_of(group: Group, rounds: TargetRounds) -> Sequence[Fact]:
+    """The group's facts, from the rounds that did not fail."""
+    measured = [one_round for one_round in rounds if one_round]
+    return group.facts(measured) if measured else ()
 
 
-def compared(group: Group, targets: Sequence[str], rivals: Rivals, points: Sequence[Point]) -> list[Compared]:
-    """The group's contrasts for each target, then the rivals on each case."""
+def comparisons(group: Group, targets: Sequence[str], pairs: TargetPairs, points: Sequence[Point]) -> list[Comparison]:
+    """The group's contrasts for each target, then each pair of targets on each case."""
     by_name = {(point.target, point.case): point for point in points}
-    found = []
+    out = []
     for target in targets:
         for contrast in group.contrasts:
             ratio = _ratio(contrast.metric, *(by_name.get((target, case)) for case in (contrast.over, contrast.under)))
             if ratio:
                 names = (contrast.over.name, contrast.under.name)
-                found.append(Compared(contrast.title, contrast.metric, target, *names, ratio, contrast.goal))
-    for ours, other, in_process in rivals:
+                out.append(Comparison(contrast.title, contrast.metric, target, *names, ratio, contrast.goal))
+    for first, second, in_process in pairs:
         for case in group.cases:
-            pair = (by_name.get((ours, case)), by_name.get((other, case)))
-            for metric in group.even or BETWEEN_TARGETS:
-                if ratio := _ratio(metric, *pair):
-                    goal, at_most = _goal(group, metric, EVEN_TO_A_LIBRARY if in_process else EVEN)
-                    title = f"{ours} / {other}"
-                    found.append(Compared(title, metric, case.name, ours, other, ratio, goal, at_most=at_most))
-    return found
+            point_pair = (by_name.get((first, case)), by_name.get((second, case)))
+            for metric in group.parity or BETWEEN_TARGETS:
+                if ratio := _ratio(metric, *point_pair):
+                    goal, at_most = _goal(group, metric, PARITY_WITH_LIBRARY if in_process else PARITY)
+                    title = f"{first} / {second}"
+                    out.append(Comparison(title, metric, case.name, first, second, ratio, goal, at_most=at_most))
+    return out
 
 
-def _goal(group: Group, metric: str, even: float) -> tuple[float | None, bool]:
-    """What a ratio of two targets should be, and whether at most."""
-    if group.even:
-        return (1 / even, True) if metric in LESS_IS_BETTER else (even, False)
+def _goal(group: Group, metric: str, parity: float) -> tuple[float | None, bool]:
+    """The goal of a ratio of two targets, and whether it is an upper limit."""
+    if group.parity:
+        return (1 / parity, True) if metric in LESS_IS_BETTER else (parity, False)
     return dict(group.limits).get(metric), True
 
 

@@ -1,21 +1,21 @@
-"""What is asked. Drawn from a seed: the same seed gives the same questions on every machine, and no two begin alike.
+"""What is asked, made from a seed: the same seed gives the same questions on every machine, and no two begin alike.
 
-Pictures and clips show one coloured shape, so that anything that sees can be asked what colour it has. Drawing takes
-milliseconds and clips more: not for an event loop.
+A picture shows one coloured shape, so that every vision model can be asked for its colour. Drawing takes milliseconds:
+not on an event loop.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-PictureSize = tuple[int, int]
+from engine.measure import drawings
+from engine.measure.drawings import PictureSize
+
 Claim = Literal["cold", "warm", ""]
 
 WORDS = (
@@ -31,10 +31,15 @@ COLOURS = {
     "purple": (140, 60, 180),
 }
 PAPER = 244
-MARK_CELLS = 32
-"""A mark is a strip of this many cells of two shades along the upper edge: other pixels in each picture."""
+"""Grey level of the ground, of 255."""
 
-SHOWN = "What color is the circle?"
+RADIUS = 0.32
+"""Of the circle, as a share of the picture's shorter side."""
+
+MARK_CELLS = 32
+"""A mark is a strip of this many cells in two shades along the upper edge, which differ from picture to picture."""
+
+COLOUR_QUESTION = "What color is the circle?"
 OTHER_QUESTION = "What shape is it? Answer in one word."
 CLIP_QUESTION = "What happens in this video?"
 
@@ -49,17 +54,17 @@ class Medium:
     @property
     def url(self) -> str:
         media_type = "image/png" if self.kind == "image" else "video/mp4"
-        return f"data:{media_type};base64,{base64.b64encode(self.data).decode()}"
+        return drawings.data_url(self.data, media_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """One request: a system prompt, media, then text.
 
-    expect: a word that a right answer holds, "" where there is none. claim: whether the prefix cache is said to know
-    the most of it ("warm") or nothing that is its own ("cold"). min_tokens: at least so many, the end is forbidden.
-    logprobs: how many of the first token's log-probabilities are wanted, where the target can tell. fresh: asked of
-    a process that is started for it; the time to first token begins with the process.
+    expect: a word that a right answer holds; "" for none. claim: what the prefix cache is expected to reuse, "warm" for
+    most of the prompt, "cold" for none of its own tokens. min_tokens: the answer cannot end before. logprobs: how many
+    log-probabilities of the first token to return, where the target can. fresh: sent to a process that is started for
+    it; the time to first token counts from the start of the process.
     """
 
     text: str
@@ -80,12 +85,12 @@ class Question:
         return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, claim="")
 
     def is_right(self, answer: str) -> bool | None:
-        """None where nothing was expected."""
+        """Whether the answer holds the expected word. Returns None where none is expected."""
         return self.expect.lower() in answer.lower() if self.expect else None
 
 
 def words(seed: object, count: int) -> str:
-    """`count` words. The first is a number of its own, so that no prefix is shared with another seed's."""
+    """`count` words. The first is a number by the seed, so that no prefix is shared with another seed's."""
     choose = random.Random(f"words/{seed}")
     return " ".join([f"{choose.randrange(10**9)}", *choose.choices(WORDS.split(), k=count - 1)])
 
@@ -95,17 +100,14 @@ def colour(seed: object) -> str:
 
 
 def scene(size_px: PictureSize, seed: object) -> Image.Image:
-    """A coloured circle on paper, with a mark of its own. size_px: (width, height)."""
-    width, height = size_px
-    image = Image.new("RGB", size_px, (PAPER, PAPER, PAPER))
-    radius = min(size_px) * 0.32
-    box = (width / 2 - radius, height / 2 - radius, width / 2 + radius, height / 2 + radius)
-    ImageDraw.Draw(image).ellipse(box, fill=COLOURS[colour(seed)])
+    """A coloured circle on a light ground, with the mark of its seed. size_px: (width, height)."""
+    paper = (PAPER, PAPER, PAPER)
+    image = drawings.circle(size_px, COLOURS[colour(seed)], paper, RADIUS)
     return mark(image, seed)
 
 
 def mark(image: Image.Image, seed: object) -> Image.Image:
-    """The image with a strip along its upper edge that tells it from every other seed's. Changes it in place."""
+    """The image with a strip along its upper edge that differs from seed to seed. Changes it in place."""
     shades = np.random.default_rng(random.Random(f"mark/{seed}").getrandbits(64)).integers(
         0, 2, (1, MARK_CELLS), np.uint8
     )
@@ -114,12 +116,11 @@ def mark(image: Image.Image, seed: object) -> Image.Image:
     return image
 
 
-def blank(size_px: PictureSize) -> Image.Image:
-    """Nothing but grey."""
-    return Image.new("RGB", size_px, (128, 128, 128))
+def picture(image: Image.Image) -> Medium:
+    """A drawing as it is sent: a PNG."""
+    return Medium("image", drawings.png(image))
 
 
-def png(image: Image.Image) -> Medium:
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return Medium("image", out.getvalue())
+def blank(size_px: PictureSize) -> Medium:
+    """A picture of nothing but grey."""
+    return picture(drawings.blank(size_px))

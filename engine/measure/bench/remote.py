@@ -1,26 +1,27 @@
-"""Any server with OpenAI's routes as a target of a benchmark, and what this project's own servers tell beside."""
+"""Any server with OpenAI's routes as a target of a benchmark. This project's own servers report more: see `status`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import httpx
 import psutil
 
-from engine.errors import BadRequest, Unavailable
+from engine.errors import BadRequest
 from engine.measure.bench.questions import Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
-
-ANSWER_S = 600.0
+from engine.measure.openai_client import OpenAIClient
+from engine.types import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is known of a server beside its URL."""
+    """What is known of a server besides its URL.
+
+    name: in tables; "" for host and port. model: in requests; None for the first of /v1/models, or "default" without
+    that route. model_path and pid: the model's folder and the server's process, where they are known.
+    """
 
     name: str = ""
     api_key: str | None = None
@@ -30,23 +31,18 @@ class Server:
 
 
 class HttpTarget:
-    """Any server with OpenAI's /v1/chat/completions, streamed. base_url with or without /v1.
-
-    model: what goes into the request; without it the first of /v1/models, else "default". name: in tables; without it
-    host and port. model_path and pid: the model's folder and the server's process, where they are known.
-    """
+    """Any server with OpenAI's /v1/chat/completions, streamed. base_url: with or without /v1."""
 
     in_process = False
 
     def __init__(self, base_url: str, server: Server | None = None) -> None:
         server = server or Server()
-        self._url = base_url.rstrip("/").removesuffix("/v1")
+        url = base_url.rstrip("/").removesuffix("/v1")
+        self._client = OpenAIClient(url, server.api_key)
         self._model = server.model
         self._pid = server.pid
-        self.name = server.name or self._url.partition("://")[2]
+        self.name = server.name or url.partition("://")[2]
         self.model_path = server.model_path
-        headers = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
-        self._client = httpx.AsyncClient(timeout=ANSWER_S, headers=headers, trust_env=False)
 
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
         if question.fresh:
@@ -55,8 +51,8 @@ class HttpTarget:
             self._model = await self._first_model()
         body = http_body(question, self._model)
         watch = Stopwatch(on_first)
-        usage: dict[str, Any] = {}
-        async for chunk in self._chunks(body):
+        usage: Json = {}
+        async for chunk in self._client.stream("/v1/chat/completions", body):
             usage = chunk.get("usage") or usage
             for choice in chunk.get("choices") or ():
                 delta = choice.get("delta") or {}
@@ -78,82 +74,54 @@ class HttpTarget:
             process_bytes=process_bytes(self._pid),
         )
 
-    async def sees(self) -> bool:
-        """What this project's /v1/models says of its model; False for servers that say nothing."""
-        data = ((await self._get("/v1/models")) or {}).get("data")
-        cards = [card for card in data if isinstance(card, dict)] if isinstance(data, list) else []
-        return any((card.get("capabilities") or {}).get("vision") is True for card in cards)
+    async def has_vision(self) -> bool:
+        """Whether its /v1/models says so, as this project's servers do; False for servers that say nothing."""
+        return any((card.get("capabilities") or {}).get("vision") is True for card in await self._cards())
 
     async def _first_model(self) -> str:
-        found = await self._get("/v1/models")
-        names = [str(entry.get("id")) for entry in (found or {}).get("data") or () if isinstance(entry, dict)]
+        names = [str(card.get("id")) for card in await self._cards()]
         return names[0] if names else "default"
 
-    async def _get(self, path: str) -> dict[str, Any] | None:
-        """The JSON object at a path, None where there is none."""
-        try:
-            response = await self._client.get(f"{self._url}{path}")
-            found = response.json() if response.status_code == 200 else None
-        except (httpx.TransportError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+    async def _cards(self) -> list[Json]:
+        """The objects of /v1/models."""
+        data = (await self._client.optional("GET", "/v1/models")).get("data")
+        return [card for card in data if isinstance(card, dict)] if isinstance(data, list) else []
 
-    async def _chunks(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        try:
-            async with self._client.stream("POST", f"{self._url}/v1/chat/completions", json=body) as response:
-                if response.status_code != 200:
-                    said = (await response.aread())[:500].decode(errors="replace")
-                    refused = Unavailable if response.status_code == 503 else BadRequest
-                    raise refused(f"{self.name} answered {response.status_code}: {said}")
-                async for line in response.aiter_lines():
-                    if line.startswith("data: {"):
-                        chunk = json.loads(line.removeprefix("data: "))
-                        if "error" in chunk:
-                            raise BadRequest(f"{self.name} stopped with an error: {chunk['error']}")
-                        yield chunk
-        except httpx.TransportError as error:
-            raise Unavailable(f"{self._url} cannot be reached ({type(error).__name__}).") from error
-
-    def glance(self) -> Status:
-        # Without its children: to look for them takes milliseconds, twice a second, while an answer is timed.
+    def status_nowait(self) -> Status:
+        # Without its children: listing them takes milliseconds, twice a second, while answers are timed.
         return Status(process_bytes=process_bytes(self._pid, children=False))
 
     async def status(self) -> Status:
-        """From this project's /health and /v1/cache/stats; other servers tell nothing."""
-        memory = ((await self._get("/health")) or {}).get("memory") or {}
-        cache = (await self._get("/v1/cache/stats")) or {}
-        held = cache.get("bytes") or {}
+        """From this project's /health and /v1/cache/stats; other servers have neither."""
+        memory = (await self._client.optional("GET", "/health")).get("memory") or {}
+        cache = await self._client.optional("GET", "/v1/cache/stats")
+        sizes = cache.get("bytes") or {}
         return Status(
             process_bytes=memory.get("process_bytes") or process_bytes(self._pid),
             mlx_active_bytes=memory.get("mlx_active_bytes"),
             mlx_peak_bytes=memory.get("mlx_peak_bytes"),
             mlx_cache_bytes=memory.get("mlx_cache_bytes"),
-            kv_bytes=held["kv"] + held.get("snapshots", 0) if "kv" in held else None,
+            kv_bytes=sizes["kv"] + sizes.get("snapshots", 0) if "kv" in sizes else None,
             feature_hits=cache.get("feature_hits"),
         )
 
     async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
-        """From this project's /v1/tokenize; other servers' does not say what becomes of media."""
+        """From this project's /v1/tokenize; other servers' does not report media."""
         names = ("model", "messages", "video_fps", "video_max_frames")
         body = {k: v for k, v in http_body(question, self._model or "default").items() if k in names}
-        try:
-            response = await self._client.post(f"{self._url}/v1/tokenize", json=body)
-            found = response.json() if response.status_code == 200 else {}
-        except (httpx.TransportError, ValueError):
-            return None
-        return seen_json(found.get("media")) if isinstance(found, dict) else None
+        return seen_json((await self._client.optional("POST", "/v1/tokenize", body)).get("media"))
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
 
-def http_body(question: Question, model: str) -> dict[str, Any]:
-    """The question as OpenAI's JSON; what is not OpenAI's own is only there when it is needed."""
-    content: list[dict[str, Any]] = [
+def http_body(question: Question, model: str) -> Json:
+    """The question as OpenAI's JSON. Fields that are not OpenAI's are left out where they are not set."""
+    content: list[Json] = [
         {"type": f"{medium.kind}_url", f"{medium.kind}_url": {"url": medium.url}} for medium in question.media
     ]
     content.append({"type": "text", "text": question.text})
-    messages: list[dict[str, Any]] = [{"role": "system", "content": question.system}] if question.system else []
+    messages: list[Json] = [{"role": "system", "content": question.system}] if question.system else []
     # Some servers take text only as a string.
     messages.append({"role": "user", "content": content if question.media else question.text})
     body = {
@@ -172,7 +140,7 @@ def http_body(question: Question, model: str) -> dict[str, Any]:
 
 
 def _feature_hits(media: Any) -> int:
-    """Of the same."""
+    """Vision encoder runs avoided, from usage.media of this project's servers; 0 where a server has no such thing."""
     entries = media if isinstance(media, list) else []
     return sum((entry.get("features") or {}).get("hits", 0) for entry in entries if isinstance(entry, dict))
 
@@ -188,12 +156,12 @@ def seen_json(media: Any) -> tuple[SeenMedia, ...] | None:
 
 
 def process_bytes(pid: int | None, *, children: bool = True) -> int | None:
-    """Resident memory of a process and, if so said, its children; None without one."""
+    """Resident memory of a process and, unless children is False, its children. Returns None for no such process."""
     if pid is None:
         return None
     try:
         process = psutil.Process(pid)
         family = [process, *(process.children(recursive=True) if children else ())]
-        return sum(int(one.memory_info().rss) for one in family)
+        return sum(int(member.memory_info().rss) for member in family)
     except psutil.Error:
         return None

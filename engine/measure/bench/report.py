@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from engine.measure.bench.plan import Fact
-from engine.measure.bench.result import LESS_IS_BETTER, Compared, MiB, Point, Result, is_noisy
+from engine.measure.bench.result import LESS_IS_BETTER, Comparison, MiB, Point, Result, is_noisy
 from engine.measure.bench.stats import Numbers
 
 NAMES = {
@@ -26,7 +26,7 @@ PEERS = "peers"
 
 
 def table(result: Result) -> str:
-    """Everything a person wants to read of a result."""
+    """A result for a person to read."""
     parts = [
         _latencies(result.points),
         _rates(result.points),
@@ -42,7 +42,7 @@ def table(result: Result) -> str:
 
 
 def rows_to_text(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:
-    """Columns as wide as they need to be; the first `left` of them to the left, numbers to the right."""
+    """A table in columns: the first `left` of them aligned to the left, the others to the right."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(
@@ -55,7 +55,7 @@ def rows_to_text(head: Sequence[str], rows: Iterable[Sequence[str]], left: int =
 
 
 def _latencies(points: Sequence[Point]) -> str:
-    """Milliseconds: median and the tail of each latency."""
+    """Median, p95 and p99 of each latency in milliseconds."""
     head = ["case", "target", "n"]
     for name in COLUMNS:
         head += [f"{NAMES[name]} ms", "p95", "p99"]
@@ -74,20 +74,20 @@ def _rates(points: Sequence[Point]) -> str:
     rows = []
     for point in points:
         samples = point.samples
-        of = max(len(samples), 1)
-        told = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
-        seen = samples[0].seen if samples and samples[0].seen else ()
-        judged = [sample.right for sample in samples if sample.right is not None]
+        count = max(len(samples), 1)
+        cached = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
+        media = samples[0].seen if samples and samples[0].seen else ()
+        graded = [sample.right for sample in samples if sample.right is not None]
         rows.append(
             [
                 _marked(point),
                 point.target,
                 *(_median(point.metric(name)) for name in RATES),
-                _number(sum(sample.prompt_tokens for sample in samples) / of),
-                _number(sum(told) / len(told)) if told else "-",
-                _number(sum(sample.completion_tokens for sample in samples) / of),
-                " ".join(f"{one.px[0]}x{one.px[1]}/{one.tokens}" for one in seen) or "-",
-                f"{sum(judged)}/{len(judged)}" if judged else "-",
+                _number(sum(sample.prompt_tokens for sample in samples) / count),
+                _number(sum(cached) / len(cached)) if cached else "-",
+                _number(sum(sample.completion_tokens for sample in samples) / count),
+                " ".join(f"{medium.px[0]}x{medium.px[1]}/{medium.tokens}" for medium in media) or "-",
+                f"{sum(graded)}/{len(graded)}" if graded else "-",
             ]
         )
     return (
@@ -96,45 +96,57 @@ def _rates(points: Sequence[Point]) -> str:
     )
 
 
-def compared_row(one: Compared) -> list[str]:
-    """Cells of one ratio: what, metric, case, ratio, interval, goal."""
-    kind = "at most" if one.at_most else "at least"
-    goal = "" if one.goal is None else f"{'reached' if one.reached else 'MISSED'}, goal {kind} {one.goal:g}"
-    interval = "" if one.ratio.low is None else f"{one.ratio.low:.3g} to {one.ratio.high:.3g}"
-    better = "less is better" if one.goal is None and one.metric in LESS_IS_BETTER else ""
+def compared_row(comparison: Comparison) -> list[str]:
+    """Cells of one ratio: title, metric, case, ratio, interval, number of pairs, goal."""
+    kind = "at most" if comparison.at_most else "at least"
+    goal = (
+        ""
+        if comparison.goal is None
+        else f"{'reached' if comparison.reached else 'MISSED'}, goal {kind} {comparison.goal:g}"
+    )
+    interval = "" if comparison.ratio.low is None else f"{comparison.ratio.low:.3g} to {comparison.ratio.high:.3g}"
+    better = "less is better" if comparison.goal is None and comparison.metric in LESS_IS_BETTER else ""
     return [
-        one.title,
-        NAMES[one.metric],
-        one.case,
-        f"{one.ratio.value:.3g}",
+        comparison.title,
+        NAMES[comparison.metric],
+        comparison.case,
+        f"{comparison.ratio.value:.3g}",
         interval,
-        str(one.ratio.pairs),
+        str(comparison.ratio.pairs),
         goal or better,
     ]
 
 
-def _compared(found: Sequence[Compared]) -> str:
+def _compared(comparisons: Sequence[Comparison]) -> str:
     head = ["ratio", "metric", "case or target", "value", "95 % interval", "pairs", ""]
-    return rows_to_text(head, (compared_row(one) for one in found), left=3)
+    return rows_to_text(head, (compared_row(comparison) for comparison in comparisons), left=3)
 
 
 def _side_by_side(result: Result) -> str:
     """The suite `peers`: a row for each case and metric, a column for each peer."""
     cases = {point.case.name for point in result.points if point.case.suite == PEERS}
-    found = {(one.case, one.metric, one.under): one for one in result.compared if one.case in cases}
-    peers = dict.fromkeys(under for _, _, under in found)
+    by_key = {
+        (comparison.case, comparison.metric, comparison.under): comparison
+        for comparison in result.compared
+        if comparison.case in cases
+    }
+    peers = dict.fromkeys(under for _, _, under in by_key)
     rows = []
-    for case, metric in dict.fromkeys((case, metric) for case, metric, _ in found):
-        ratios = [found.get((case, metric, peer)) for peer in peers]
-        cells = [f"{one.good}{'' if one.reached else ' !'}" if one else "-" for one in ratios]
+    for case, metric in dict.fromkeys((case, metric) for case, metric, _ in by_key):
+        ratios = [by_key.get((case, metric, peer)) for peer in peers]
+        cells = [
+            f"{comparison.good}{'' if comparison.reached else ' !'}" if comparison else "-" for comparison in ratios
+        ]
         rows.append([case, NAMES[metric], *cells])
-    said = "times as good as they: above 1 is better for tokens per second and for times and bytes; ! goal not reached"
-    return rows_to_text(["case", "metric", *peers], rows) + f"\n({said})"
+    legend = (
+        "times as good as they: above 1 is better for tokens per second and for times and bytes; ! goal not reached"
+    )
+    return rows_to_text(["case", "metric", *peers], rows) + f"\n({legend})"
 
 
-def _facts(found: Sequence[tuple[str, Fact]]) -> str:
+def _facts(facts: Sequence[tuple[str, Fact]]) -> str:
     lines = []
-    for target, fact in found:
+    for target, fact in facts:
         line = f"{fact.title} ({target}): {_number(fact.value)} {fact.unit}"
         if fact.goal is not None:
             kind = "at most" if fact.at_most else "at least"
@@ -144,14 +156,15 @@ def _facts(found: Sequence[tuple[str, Fact]]) -> str:
 
 
 def _roofline(result: Result) -> str:
-    found = result.roofline
-    limit = f"{found['bandwidth_gbs']:.0f} GB/s ({found['source']}) allow {_number(found['limit_tps'])} tok/s"
-    size = f"{found['bytes_per_token'] / MiB:.0f} MiB"
-    return f"roofline: each token reads {size}; {limit}; measured {_number(found['decode_tps'])}: {found['share']:.0%}"
+    roofline = result.roofline
+    limit = f"{roofline['bandwidth_gbs']:.0f} GB/s ({roofline['source']}) allow {_number(roofline['limit_tps'])} tok/s"
+    size = f"{roofline['bytes_per_token'] / MiB:.0f} MiB"
+    measured = f"{_number(roofline['decode_tps'])}: {roofline['share']:.0%}"
+    return f"roofline: each token reads {size}; {limit}; measured {measured}"
 
 
 def _memory(result: Result) -> str:
-    """The most that was seen of each kind while it ran."""
+    """The largest value of each kind of memory during the run."""
     if not result.loads:
         return ""
     kinds: dict[str, list[int | None]] = {
@@ -162,36 +175,39 @@ def _memory(result: Result) -> str:
         "system in use": [*(load.used_bytes for load in result.loads)],
         "swap": [*(load.swap_bytes for load in result.loads)],
     }
-    said = [
-        f"{name} {max(known) / MiB:,.0f} MiB"
-        for name, found in kinds.items()
-        if (known := [n for n in found if n is not None])
+    parts = [
+        f"{name} {max(values) / MiB:,.0f} MiB"
+        for name, readings in kinds.items()
+        if (values := [n for n in readings if n is not None])
     ]
     cpu = [load.cpu_percent for load in result.loads[1:]] or [0.0]
     return (
-        f"most memory: {', '.join(said)}; CPU {sum(cpu) / len(cpu):.0f} % on average, load {result.loads[-1].load:.1f}"
+        f"most memory: {', '.join(parts)}; CPU {sum(cpu) / len(cpu):.0f} % on average, load {result.loads[-1].load:.1f}"
     )
 
 
 def _canary(result: Result) -> str:
-    """One line when all is well, else a line for every check that failed."""
+    """One line if all checks passed, else a line for every check that failed."""
     failed = [(point, check) for point in result.points for check in point.canary.failed]
     lines = [f"CANARY: {point.case.name} of {point.target}: {check.name}: {check.said}" for point, check in failed]
     if lines:
         return "\n".join([*lines, "These numbers are not to be believed."])
     checks = [check for point in result.points for check in point.canary.checks]
-    known = sum(check.ok is True for check in checks)
+    num_passed = sum(check.ok is True for check in checks)
     if not checks:
         return "canary: nothing to check"
     unknown = dict.fromkeys(f"{check.name}: {check.said}" for check in checks if check.ok is None)
     return "\n".join(
-        [f"canary: {known} of {len(checks)} checks passed, none failed", *(f"  not known: {said}" for said in unknown)]
+        [
+            f"canary: {num_passed} of {len(checks)} checks passed, none failed",
+            *(f"  not known: {words}" for words in unknown),
+        ]
     )
 
 
 def _notes(result: Result) -> str:
     errors = [f"{point.case.name} of {point.target}: {error}" for point in result.points for error in point.errors]
-    others = [f"{point.case.name} of {point.target}: {said}" for point in result.points for said in point.noise]
+    others = [f"{point.case.name} of {point.target}: {words}" for point in result.points for words in point.noise]
     notes = [f"note: {note}" for note in (*result.notes, *others)] + [f"error: {error}" for error in errors]
     return "\n".join([*notes, *(["stopped before the end; this is what was measured"] if result.stopped else [])])
 
@@ -205,7 +221,7 @@ def _median(numbers: Numbers | None) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

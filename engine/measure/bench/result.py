@@ -1,7 +1,7 @@
 """What a run measured, as frozen values and as JSON. Pure.
 
 Result ── Point ── Sample          a point is one case of one target
-   └── machine, settings, loads    what the numbers mean
+   └── machine, settings, loads    what was measured, and under which conditions
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ UNITS = {
     "cpu": "ms",
     "memory": "MiB",
 }
-"""Metrics by their names in the field. total_tps: answer tokens of all streams together; cpu: processor time of this
-process up to the first text; memory: the most that the server's process held at the end of an answer of the round."""
+"""Metrics by their usual names. total_tps: answer tokens of all streams together; cpu: processor time of this process
+up to the first text; memory: the largest resident memory of the server's process at the end of an answer."""
 
 LESS_IS_BETTER = {"ttft", "tpot", "itl", "e2e", "cpu", "memory"}
 MiB = 2**20
@@ -38,7 +38,7 @@ MiB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing the canary looked at. ok None: it could not be known, and why is in `said`."""
+    """One check of the canary. ok None: it could not be decided. said: the finding or the reason, in words."""
 
     name: str
     ok: bool | None
@@ -54,8 +54,8 @@ class Canary:
     @property
     def ok(self) -> bool | None:
         """False when a check failed, None when nothing could be checked."""
-        known = [check.ok for check in self.checks if check.ok is not None]
-        return all(known) if known else None
+        outcomes = [check.ok for check in self.checks if check.ok is not None]
+        return all(outcomes) if outcomes else None
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -67,9 +67,9 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One case of one target. rounds: its samples, round by round. errors: answers that did not come, and why.
+    """One case of one target. rounds: its samples, round by round. errors: why answers failed.
 
-    noise: why these numbers are to be read with care, in words.
+    noise: what makes these numbers less reliable, in words.
     """
 
     case: Case
@@ -81,16 +81,16 @@ class Point:
 
     @property
     def samples(self) -> list[Sample]:
-        return [sample for taken in self.rounds for sample in taken]
+        return [sample for samples in self.rounds for sample in samples]
 
     def values(self, metric: str) -> list[float]:
-        """Every single value of a metric of UNITS, in its unit."""
-        return [value for taken in self.rounds for value in round_values(metric, taken)]
+        """Every value of a metric of UNITS, in its unit."""
+        return [value for samples in self.rounds for value in round_values(metric, samples)]
 
     def by_round(self, metric: str) -> list[float | None]:
-        """One value a round: the mean of its answers; None for a round without one."""
-        found = [round_values(metric, taken) for taken in self.rounds]
-        return [sum(values) / len(values) if values else None for values in found]
+        """One value for each round, the mean of its answers; None for a round without an answer."""
+        rounds = [round_values(metric, samples) for samples in self.rounds]
+        return [sum(values) / len(values) if values else None for values in rounds]
 
     def metric(self, name: str) -> Numbers | None:
         return numbers(self.values(name))
@@ -101,12 +101,12 @@ class Point:
         return {name: spread([v for v in self.by_round(name) if v is not None]) for name in ("ttft", "tpot")}
 
     def json(self) -> dict[str, Any]:
-        return {**self.summary(), "rounds": [[asdict(sample) for sample in taken] for taken in self.rounds]}
+        return {**self.summary(), "rounds": [[asdict(sample) for sample in samples] for samples in self.rounds]}
 
     def summary(self, names: Sequence[str] = tuple(UNITS)) -> dict[str, Any]:
         """The JSON without the rounds, with the metrics of these names."""
         samples = self.samples
-        found = {name: self.metric(name) for name in names}
+        metrics = {name: self.metric(name) for name in names}
         return {
             "suite": self.case.suite,
             "case": self.case.name,
@@ -117,7 +117,7 @@ class Point:
             "cached_tokens": sum(sample.cached_tokens or 0 for sample in samples),
             "completion_tokens": sum(sample.completion_tokens for sample in samples),
             "right": right_share(samples),
-            **{name: value.json() if value else None for name, value in found.items()},
+            **{name: value.json() if value else None for name, value in metrics.items()},
             "canary": self.canary.json(),
             "noise": list(self.noise),
             "errors": list(self.errors),
@@ -125,9 +125,9 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A ratio that was measured: of two targets on one case, or of two cases of one target. at_most: the goal is an
-    upper limit."""
+class Comparison:
+    """A measured ratio of two targets on one case, or of two cases of one target. case: that case, or that target.
+    over, under: what is compared. at_most: the goal is an upper limit."""
 
     title: str
     metric: str
@@ -145,14 +145,14 @@ class Compared:
     @property
     def good(self) -> Ratio:
         """The ratio turned so that above 1 is good for `over`."""
-        return self.ratio.turned() if self.metric in LESS_IS_BETTER else self.ratio
+        return self.ratio.inverse() if self.metric in LESS_IS_BETTER else self.ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All of a run. started: ISO time in UTC. stopped: it was ended before its end; what is here was measured.
+    """Everything of a run. started: ISO time in UTC. stopped: the run was stopped before its end.
 
-    machine, model, versions: as the modules hardware and checkpoint say. facts: (target, fact).
+    machine, model, versions: of engine.measure.bench.about. facts: (target, fact).
     """
 
     suites: tuple[str, ...]
@@ -163,7 +163,7 @@ class Result:
     model: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     points: tuple[Point, ...] = ()
-    compared: tuple[Compared, ...] = ()
+    compared: tuple[Comparison, ...] = ()
     facts: tuple[tuple[str, Fact], ...] = ()
     loads: tuple[Load, ...] = ()
     notes: tuple[str, ...] = ()
@@ -173,11 +173,11 @@ class Result:
     @property
     def canary(self) -> bool | None:
         """False when any point's canary failed; None when nothing could be checked."""
-        known = [point.canary.ok for point in self.points if point.canary.ok is not None]
-        return all(known) if known else None
+        outcomes = [point.canary.ok for point in self.points if point.canary.ok is not None]
+        return all(outcomes) if outcomes else None
 
     def json(self) -> dict[str, Any]:
-        """The whole of it. ttft and tpot at the top are of the first target's answers of all cases together."""
+        """Everything. The latencies at the top level are of the first target's answers to all cases together."""
         first = [point for point in self.points if self.targets and point.target == self.targets[0]]
         overall = {
             name: numbers([value for point in first for value in point.values(name)])
@@ -205,7 +205,7 @@ class Result:
             },
             "roofline": self.roofline,
             "points": [point.json() for point in self.points],
-            "compared": [{**asdict(one), "reached": one.reached} for one in self.compared],
+            "compared": [{**asdict(comparison), "reached": comparison.reached} for comparison in self.compared],
             "facts": [{"target": target, **asdict(fact), "reached": fact.reached} for target, fact in self.facts],
             "notes": list(self.notes),
             "load": [asdict(load) for load in self.loads],
@@ -217,19 +217,19 @@ def round_values(metric: str, samples: Sequence[Sample]) -> list[float]:
     if metric == "itl":
         return [gap * 1e3 for sample in samples for gap in sample.itl_s]
     if metric == "memory":
-        held = [sample.process_bytes / MiB for sample in samples if sample.process_bytes]
-        return [max(held)] if held else []
+        sizes = [sample.process_bytes / MiB for sample in samples if sample.process_bytes]
+        return [max(sizes)] if sizes else []
     if metric in ("total_tps", "requests_per_s"):
         return _together(metric, samples)
-    found = [ONE[metric](sample) for sample in samples]
-    return [value for value in found if value is not None]
+    values = [PER_ANSWER[metric](sample) for sample in samples]
+    return [value for value in values if value is not None]
 
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1e3
 
 
-ONE: dict[str, Callable[[Sample], float | None]] = {
+PER_ANSWER: dict[str, Callable[[Sample], float | None]] = {
     "ttft": lambda sample: _ms(sample.ttft_s),
     "tpot": lambda sample: _ms(sample.tpot_s),
     "e2e": lambda sample: _ms(sample.e2e_s),
@@ -237,11 +237,11 @@ ONE: dict[str, Callable[[Sample], float | None]] = {
     "prompt_tps": lambda sample: sample.prompt_tps,
     "cpu": lambda sample: _ms(sample.cpu_s),
 }
-"""Metrics that each answer has by itself."""
+"""Metrics with a value for each answer."""
 
 
 def _together(metric: str, samples: Sequence[Sample]) -> list[float]:
-    """What all answers of a round came to, from the first question to the last end."""
+    """A rate over all answers of a round, from the start of the first to the end of the last."""
     if not samples:
         return []
     began = min(sample.started_s for sample in samples)
@@ -251,9 +251,9 @@ def _together(metric: str, samples: Sequence[Sample]) -> list[float]:
 
 
 def right_share(samples: Sequence[Sample]) -> float | None:
-    """The share of right answers among those of which one was expected."""
-    judged = [sample.right for sample in samples if sample.right is not None]
-    return sum(judged) / len(judged) if judged else None
+    """The share of right answers among those with an expected word. Returns None without any."""
+    graded = [sample.right for sample in samples if sample.right is not None]
+    return sum(graded) / len(graded) if graded else None
 
 
 def is_noisy(point: Point) -> bool:

@@ -1,4 +1,4 @@
-"""The suite `cache`: what the prefix cache saves, what it holds, and what it costs where it saves nothing."""
+"""The suite `cache`: what the prefix cache saves, the memory it takes, and what a miss costs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.measure.bench import clips
-from engine.measure.bench.plan import CACHE_OFF, Ask, BenchSettings, Case, Contrast, Fact, Group, Measured, Proof, Round
+from engine.measure.bench.plan import (
+    CACHE_OFF,
+    BenchSettings,
+    Case,
+    Contrast,
+    Fact,
+    Group,
+    MeasuredRound,
+    Proof,
+    Round,
+    ScheduledQuestion,
+)
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
+    COLOUR_QUESTION,
     OTHER_QUESTION,
-    SHOWN,
     Medium,
     Question,
     blank,
     colour,
-    png,
+    picture,
     scene,
     words,
 )
@@ -31,15 +42,15 @@ DECODED_TOKENS = 64
 
 
 def groups(settings: BenchSettings) -> Sequence[Group]:
-    """Users first: what they store must not push anything out before it is counted."""
-    found = [_users(settings)]
+    """The users come first: their blocks must be counted before later groups evict any."""
+    all_groups = [_users(settings)]
     if settings.pictures:
-        found += [_picture(settings), _clip(settings)]
-    return [*found, *_misses(settings)]
+        all_groups += [_picture(settings), _clip(settings)]
+    return [*all_groups, *_misses(settings)]
 
 
 def _users(settings: BenchSettings) -> Group:
-    """Users with one long system prompt, each with a question of their own, one after the other."""
+    """Users who share a long system prompt, each with another question, one after the other."""
     num_users = QUICK_USERS if settings.quick else USERS
     label = f"{SYSTEM_TOKENS:,}-token system prompt"
     first, others = Case("cache", f"{label}, first user"), Case("cache", f"{label}, next {num_users - 1} users")
@@ -47,7 +58,7 @@ def _users(settings: BenchSettings) -> Group:
     def make(number: int) -> Round:
         seed = (settings.seed, "users", number)
         system = words(seed, settings.words_of(SYSTEM_TOKENS))
-        asked = [
+        questions = [
             Question(
                 words((*seed, user), settings.words_of(QUESTION_TOKENS)),
                 8,
@@ -57,31 +68,33 @@ def _users(settings: BenchSettings) -> Group:
             )
             for user in range(num_users)
         ]
-        return tuple((Ask(question, others if user else first),) for user, question in enumerate(asked))
+        return tuple(
+            (ScheduledQuestion(question, others if user else first),) for user, question in enumerate(questions)
+        )
 
-    def facts(taken: Sequence[Measured]) -> Sequence[Fact]:
-        saved = [share for one in taken if (share := kv_saved(one)) is not None]
+    def facts(rounds: Sequence[MeasuredRound]) -> Sequence[Fact]:
+        saved = [share for measured in rounds if (share := kv_saved(measured)) is not None]
         if not saved:
             return ()
         title = f"prompt KV memory saved, {num_users} users of one {label}"
-        # Fewer users than ten can save less: the first one's prompt has to be there.
+        # Fewer users save a smaller share, since the first one's prompt is always stored.
         return (Fact(title, 100 * sum(saved) / len(saved), "%", goal=80.0 if num_users == USERS else None),)
 
     faster = Contrast(f"first token, {label}: first user / the next", "ttft", first, others, goal=5.0)
     return Group((first, others), make, contrasts=(faster,), facts=facts)
 
 
-def kv_saved(taken: Measured) -> float | None:
-    """1 - what all users' KV takes over what it would take if each had their own, as the first has. None if unknown."""
-    held = [status.kv_bytes for status in (taken.before, *taken.after_steps)]
-    if any(num_bytes is None for num_bytes in held):
+def kv_saved(measured: MeasuredRound) -> float | None:
+    """1 - (KV of all users) / (KV of the first × number of users). Returns None if the target does not report KV."""
+    sizes = [status.kv_bytes for status in (measured.before, *measured.after_steps)]
+    if any(num_bytes is None for num_bytes in sizes):
         return None
-    before, first, *_, last = (num_bytes or 0 for num_bytes in held)
-    return 1 - (last - before) / ((first - before) * len(taken.after_steps)) if first > before else None
+    before, first, *_, last = (num_bytes or 0 for num_bytes in sizes)
+    return 1 - (last - before) / ((first - before) * len(measured.after_steps)) if first > before else None
 
 
 def _picture(settings: BenchSettings) -> Group:
-    """One picture: cold, then with another question, then exactly as at first."""
+    """One picture: cold, then with another question, then the first request again."""
     side = f"{SIZE[0]}x{SIZE[1]} picture"
     cold, other, same = (
         Case("cache", f"{side}, {name}") for name in ("cold", "same picture, new question", "exact repeat")
@@ -89,26 +102,26 @@ def _picture(settings: BenchSettings) -> Group:
     num_tokens = min(settings.max_tokens, DECODED_TOKENS)
 
     def question(seed: object) -> Question:
-        return Question(SHOWN, num_tokens, media=(png(scene(SIZE, seed)),), expect=colour(seed))
+        return Question(COLOUR_QUESTION, num_tokens, media=(picture(scene(SIZE, seed)),), expect=colour(seed))
 
     def make(number: int) -> Round:
-        asked = replace(
+        first = replace(
             question((settings.seed, "reuse", number)),
             min_tokens=num_tokens,
             temperature=settings.temperature,
             expect="",
         )
-        again = replace(asked, claim="warm")
+        warm = replace(first, claim="warm")
         asks = (
-            (replace(asked, claim="cold"), cold),
-            (replace(again, text=OTHER_QUESTION), other),
-            (again, same),
+            (replace(first, claim="cold"), cold),
+            (replace(warm, text=OTHER_QUESTION), other),
+            (warm, same),
         )
-        return tuple((Ask(*ask),) for ask in asks)
+        return tuple((ScheduledQuestion(*ask),) for ask in asks)
 
     def prove() -> Sequence[Proof]:
-        shown = question((settings.seed, "reuse", "proof"))
-        return (Proof(cold, shown, replace(shown, media=(png(blank(SIZE)),), expect="")),)
+        with_picture = question((settings.seed, "reuse", "proof"))
+        return (Proof(cold, with_picture, replace(with_picture, media=(blank(SIZE),), expect="")),)
 
     contrasts = (
         Contrast("first token: cold / same picture, new question", "ttft", cold, other, goal=15.0),
@@ -125,7 +138,7 @@ def _clip(settings: BenchSettings) -> Group:
 
     def make(number: int) -> Round:
         medium: Medium = clips.cut(path, FRAMES / FPS, (settings.seed, "reuse", number))
-        asked = Question(
+        first = Question(
             CLIP_QUESTION,
             8,
             media=(medium,),
@@ -134,28 +147,34 @@ def _clip(settings: BenchSettings) -> Group:
             temperature=settings.temperature,
             claim="cold",
         )
-        return (Ask(asked, cold),), (Ask(replace(asked, claim="warm"), same),)
+        return (ScheduledQuestion(first, cold),), (ScheduledQuestion(replace(first, claim="warm"), same),)
 
     faster = Contrast(f"first token: clip of {FRAMES} frames, cold / exact repeat", "ttft", cold, same, goal=25.0)
     return Group((cold, same), make, contrasts=(faster,))
 
 
 def _misses(settings: BenchSettings) -> list[Group]:
-    """Prompts that nothing is known of, with the cache and, in turns, on an engine without."""
-    text = Case("cache", f"miss, text of {MISS_TOKENS} tokens")
-    picture = Case("cache", "miss, picture of 448x448")
+    """Prompts that share nothing, on an engine with the cache and, in turns, on one without."""
+    text_case = Case("cache", f"miss, text of {MISS_TOKENS} tokens")
+    picture_case = Case("cache", "miss, picture of 448x448")
 
-    def asked(number: int, *media: Medium) -> Question:
+    def question(number: int, *media: Medium) -> Question:
         seed = (settings.seed, "miss", number)
         return Question(words(seed, settings.words_of(MISS_TOKENS)), 8, media=media, claim="cold")
 
     def make_text(number: int) -> Round:
-        return ((Ask(asked(number), text),),)
+        return ((ScheduledQuestion(question(number), text_case),),)
 
     def make_picture(number: int) -> Round:
-        return ((Ask(asked(number, png(scene((448, 448), (settings.seed, "miss", number)))), picture),),)
+        return (
+            (
+                ScheduledQuestion(
+                    question(number, picture(scene((448, 448), (settings.seed, "miss", number)))), picture_case
+                ),
+            ),
+        )
 
-    found = [Group((text,), make_text, beside=CACHE_OFF, limits=MISS_LIMITS)]
-    return (
-        [*found, Group((picture,), make_picture, beside=CACHE_OFF, limits=MISS_LIMITS)] if settings.pictures else found
-    )
+    misses = [Group((text_case,), make_text, only_target=CACHE_OFF, limits=MISS_LIMITS)]
+    if settings.pictures:
+        misses.append(Group((picture_case,), make_picture, only_target=CACHE_OFF, limits=MISS_LIMITS))
+    return misses

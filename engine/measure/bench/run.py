@@ -1,12 +1,12 @@
-"""Runs suites and tells what happens, as a stream of frozen events. On one event loop; drawing media is done off it.
+"""Runs suites, as a stream of frozen events. On one event loop; media are drawn in threads.
 
     run = Run(suites, targets, settings)
     async for event in run.events(): ...
-    run.stop()          ends the answer that runs; Finished follows with what was measured
+    run.stop()          ends the current answer; Finished follows, with what was measured until then
     run.result()        at any time, also after events() was closed or cancelled
 
-Targets are asked in turns, one at a time, the same rounds; who is first changes from round to round, so that a machine
-that gets slower or faster favours nobody.
+Targets get the same rounds in turns, one target at a time. Their order alternates from round to round, so that a
+machine that becomes slower or faster favours none of them.
 """
 
 from __future__ import annotations
@@ -24,28 +24,39 @@ from typing import Any
 from engine.errors import BadRequest, EngineError
 from engine.measure.bench import canary, load
 from engine.measure.bench.about import roofline
+from engine.measure.bench.canary import ProofAnswers, Proofs
 from engine.measure.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.measure.bench.load import EVERY_S, Load
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Measured, Round, Step, Suite, chosen
-from engine.measure.bench.points import compared, facts_of, points_of
+from engine.measure.bench.plan import (
+    BenchSettings,
+    Case,
+    Group,
+    MeasuredRound,
+    Round,
+    ScheduledQuestion,
+    Step,
+    Suite,
+    select_groups,
+)
+from engine.measure.bench.points import comparisons, facts_of, points_of
 from engine.measure.bench.questions import Question, words
 from engine.measure.bench.result import Result, is_noisy
 from engine.measure.bench.samples import Sample
 from engine.measure.bench.targets import Status, Target
 
 WARM_UP = 1_000_000
-"""Warm-up rounds are numbered from here, so that none of them is asked again when it counts."""
+"""Warm-up rounds are numbered from here, so that no measured round repeats their questions."""
 
-FEW_RUNNING = 0.5
-"""A load average above this share of the cores when a run begins is said."""
+BUSY_SHARE = 0.5
+"""A load average above this share of the cores when a run begins is reported as noise."""
 
 SEEDS = 10**9
 MEASURED_WORDS = (20, 120)
 
 
 class Run:
-    """One run of one or several suites. Make it, read its events once. `about` goes into the result as it is
-    (machine, model, versions)."""
+    """One run of one or several suites; its events can be read once. about: facts for the result (machine, model,
+    versions)."""
 
     def __init__(
         self,
@@ -58,8 +69,8 @@ class Run:
         self.settings = settings
         self._suites = tuple(suites)
         self._targets = tuple(targets)
-        self._aside = {group.beside for group in self._all_groups()}
-        self._groups = self._chosen()
+        self._extra_targets = {group.only_target for group in self._all_groups()}
+        self._groups = self._selected_groups()
         self._result = Result(
             suites=tuple(suite.name for suite in suites),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,7 +82,7 @@ class Run:
         self._out: asyncio.Queue[RunEvent | BaseException | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._done = 0
-        self._of = 0
+        self._total = 0
         self._loads: list[Load] = []
         self._noise: list[Noise] = []
         self._error: EngineError | None = None
@@ -79,45 +90,45 @@ class Run:
     def _all_groups(self) -> list[Group]:
         return [group for suite in self._suites for group in suite.groups(self.settings)]
 
-    def _chosen(self) -> list[Group]:
+    def _selected_groups(self) -> list[Group]:
         groups = self._all_groups()
-        found = chosen(groups, self.settings.only)
-        if not found:
+        selected = select_groups(groups, self.settings.only)
+        if not selected:
             names = ", ".join(case.name for group in groups for case in group.cases)
             raise BadRequest(f"There is no case {', '.join(self.settings.only)}. There are: {names}.", param="case")
-        return [group for group in found if self._asked(group)]
+        return [group for group in selected if self._targets_of(group)]
 
-    def _asked(self, group: Group) -> tuple[Target, ...]:
-        """Whom a group is asked of."""
+    def _targets_of(self, group: Group) -> tuple[Target, ...]:
+        """The targets that a group is measured on."""
         if group.servers:
             return tuple(target for target in self._targets if not target.in_process)
-        if not group.beside:
-            return tuple(target for target in self._targets if target.name not in self._aside)
-        found = [target for target in self._targets if target.name == group.beside]
-        return (self._targets[0], *found) if found else ()
+        if not group.only_target:
+            return tuple(target for target in self._targets if target.name not in self._extra_targets)
+        others = [target for target in self._targets if target.name == group.only_target]
+        return (self._targets[0], *others) if others else ()
 
     def result(self) -> Result:
-        """What was measured so far."""
-        found = self._result
+        """What has been measured so far."""
+        result = self._result
         return replace(
-            found,
+            result,
             loads=tuple(self._loads),
-            notes=tuple(dict.fromkeys(noise.said for noise in self._noise if noise.what != "spread")),
-            roofline=roofline(found.points, found.targets[0], found.machine, found.model),
+            notes=tuple(dict.fromkeys(noise.message for noise in self._noise if noise.kind != "spread")),
+            roofline=roofline(result.points, result.targets[0], result.machine, result.model),
         )
 
     def stop(self) -> None:
-        """End the answer that runs. From the loop that reads the events; harmless when nothing runs."""
+        """End the current answer. From the loop that reads the events; does nothing when the run has ended."""
         if self._task is not None:
             self._task.cancel()
 
     async def events(self) -> AsyncGenerator[RunEvent, None]:
-        """Started, then what happens, then Finished. Closing it, or being cancelled in it, is stopping.
+        """The events, from Started to Finished. Closing or cancelling this stops the run.
 
-        Raises EngineError when nothing at all could be measured.
+        Raises EngineError when nothing could be measured.
         """
         self._task = asyncio.create_task(self._measure())
-        watching = asyncio.create_task(self._watch())
+        load_task = asyncio.create_task(self._watch())
         try:
             while (event := await self._out.get()) is not None:
                 if isinstance(event, BaseException):
@@ -125,16 +136,16 @@ class Run:
                 yield event
         finally:
             self._result = replace(self._result, stopped=self._result.stopped or not self._task.done())
-            for task in (self._task, watching):
+            for task in (self._task, load_task):
                 task.cancel()
-            for task in (self._task, watching):
+            for task in (self._task, load_task):
                 with suppress(asyncio.CancelledError):
                     await task
 
-    # measuring
+    # -- measuring
 
     async def _measure(self) -> None:
-        """The body: everything is put into the queue, last Finished and None."""
+        """The run's task: puts all events into the queue, at last Finished (or the error) and None."""
         error: BaseException | None = None
         try:
             await self._begin()
@@ -146,7 +157,7 @@ class Run:
             self._result = replace(self._result, stopped=True)
         except EngineError as e:
             error = e
-        except Exception as e:  # a fault of the harness must reach who reads, not end in a task nobody awaits
+        except Exception as e:  # a fault of the harness must reach the reader of the events
             error = e
         self._out.put_nowait(error or Finished(self.result()))
         self._out.put_nowait(None)
@@ -156,82 +167,88 @@ class Run:
             per_word = await self._tokens_per_word(self._targets[0])
             self.settings = replace(self.settings, tokens_per_word=per_word)
             self._result = replace(self._result, settings=self.settings)
-            self._groups = self._chosen()
+            self._groups = self._selected_groups()
         rounds = self.settings.prompts + self.settings.warmup
         for group in self._groups:
             asks = sum(len(step) for step in await _off_loop(group.make, 0))
-            self._of += asks * rounds * len(self._asked(group))
+            self._total += asks * rounds * len(self._targets_of(group))
         cases = tuple(case for group in self._groups for case in group.cases)
         names = self._result.targets
-        self._out.put_nowait(Started(self._result.suites, cases, names, self._of, self.settings))
-        if unasked := [group for group in self._all_groups() if group.beside and not self._asked(group)]:
-            said = ", ".join(case.name for group in unasked for case in group.cases)
-            self._note("skipped", f"not measured, for want of a target {unasked[0].beside!r}: {said}")
+        self._out.put_nowait(Started(self._result.suites, cases, names, self._total, self.settings))
+        if unmeasured := [group for group in self._all_groups() if group.only_target and not self._targets_of(group)]:
+            skipped = ", ".join(case.name for group in unmeasured for case in group.cases)
+            self._note("skipped", f"not measured, for want of a target {unmeasured[0].only_target!r}: {skipped}")
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
-        if busy > FEW_RUNNING * cores:
+        if busy > BUSY_SHARE * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
-        if said := load.thermal_note():
-            self._note("thermal", said)
+        if note := load.thermal_note():
+            self._note("thermal", note)
 
     async def _tokens_per_word(self, target: Target) -> float:
-        """From two prompts of different length, so that the template does not count."""
-        found = []
+        """From the difference of two prompts, so that the chat template's tokens do not count."""
+        lengths = []
         for count in MEASURED_WORDS:
             sample = await target.ask(Question(words((self.settings.seed, "length", count), count), 1))
-            found.append(sample.prompt_tokens)
-        return max(0.1, (found[1] - found[0]) / (MEASURED_WORDS[1] - MEASURED_WORDS[0]))
+            lengths.append(sample.prompt_tokens)
+        return max(0.1, (lengths[1] - lengths[0]) / (MEASURED_WORDS[1] - MEASURED_WORDS[0]))
 
     async def _group(self, group: Group) -> None:
-        targets = self._asked(group)
-        taken: dict[str, list[Measured | None]] = {target.name: [] for target in targets}
+        targets = self._targets_of(group)
+        rounds: dict[str, list[MeasuredRound | None]] = {target.name: [] for target in targets}
         errors: dict[str, list[str]] = {target.name: [] for target in targets}
         try:
             for number in range(-self.settings.warmup, self.settings.prompts):
-                made = await _off_loop(group.make, number if number >= 0 else WARM_UP - number)
+                round_ = await _off_loop(group.make, number if number >= 0 else WARM_UP - number)
                 turns = targets if number % 2 == 0 else tuple(reversed(targets))
                 for target in turns:
-                    await self._turn(target, made, number >= 0, taken[target.name], errors[target.name])
+                    await self._turn(target, round_, number >= 0, rounds[target.name], errors[target.name])
         except asyncio.CancelledError:
-            # What was measured of this group is kept, without the canary's questions.
-            self._settle(group, taken, errors, {})
+            # Keep what was measured of this group; the canary's questions are not asked.
+            self._settle(group, rounds, errors, {})
             raise
         proofs = await self._prove(group, errors)
-        self._settle(group, taken, errors, proofs)
+        self._settle(group, rounds, errors, proofs)
 
     async def _turn(
-        self, target: Target, made: Round, counts: bool, taken: list[Measured | None], errors: list[str]
+        self, target: Target, round_: Round, counts: bool, rounds: list[MeasuredRound | None], errors: list[str]
     ) -> None:
-        """One round of one target; one that fails is noted, and the target is not asked in this group again."""
+        """One round of one target. After a failure the target is skipped for the rest of the group."""
         if errors:
-            self._skip(made, target, counts)
-            taken += [None] if counts else []
+            self._skip(round_, target, counts)
+            rounds += [None] if counts else []
             return
         before, done = await target.status(), self._done
         after: list[Status] = []
         pairs: list[tuple[Case, Sample]] = []
         try:
-            for step in made:
-                found = await self._together(target, step, counts)
+            for step in round_:
+                samples = await self._together(target, step, counts)
                 after.append(await target.status())
-                pairs += [(ask.case, sample) for ask, sample in zip(step, found, strict=True) if ask.case is not None]
+                pairs += [
+                    (scheduled.case, sample)
+                    for scheduled, sample in zip(step, samples, strict=True)
+                    if scheduled.case is not None
+                ]
         except EngineError as e:
             self._error = self._error or e
             errors.append(e.message)
-            taken += [None] if counts else []
+            rounds += [None] if counts else []
             self._done = done
-            self._skip(made, target, counts)
+            self._skip(round_, target, counts)
             return
         if counts:
-            others = _others(before, after[-1], sum(len(step) for step in made))
+            others = _others(before, after[-1], sum(len(step) for step in round_))
             if others:
                 self._note("traffic", f"{others} requests of others came meanwhile")
-            marked = tuple((case, replace(sample, others=others)) for case, sample in pairs)
-            taken.append(Measured(marked, before, tuple(after)))
+            labelled = tuple((case, replace(sample, others=others)) for case, sample in pairs)
+            rounds.append(MeasuredRound(labelled, before, tuple(after)))
 
     async def _together(self, target: Target, step: Step, counts: bool) -> list[Sample]:
-        """All asks of a step at once, each at its time. When one fails the others are ended."""
+        """All questions of a step, each at its time. When one fails the others are cancelled."""
         first = asyncio.Event()
-        tasks = [asyncio.create_task(self._ask(target, ask, first, i == 0, counts)) for i, ask in enumerate(step)]
+        tasks = [
+            asyncio.create_task(self._ask(target, scheduled, first, i == 0, counts)) for i, scheduled in enumerate(step)
+        ]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -239,57 +256,60 @@ class Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, target: Target, ask: Ask, first: asyncio.Event, leads: bool, counts: bool) -> Sample:
-        if ask.after_first:
+    async def _ask(
+        self, target: Target, scheduled: ScheduledQuestion, first: asyncio.Event, leads: bool, counts: bool
+    ) -> Sample:
+        if scheduled.after_first:
             await first.wait()
-        if ask.at_s:
-            await asyncio.sleep(ask.at_s)
-        sample = await target.ask(ask.question, first.set if leads else None)
+        if scheduled.at_s:
+            await asyncio.sleep(scheduled.at_s)
+        sample = await target.ask(scheduled.question, first.set if leads else None)
         self._done += 1
-        self._out.put_nowait(Progress(self._done, self._of, target.name, ask.case, sample, counts))
+        self._out.put_nowait(Progress(self._done, self._total, target.name, scheduled.case, sample, counts))
         return sample
 
-    def _skip(self, made: Round, target: Target, counts: bool) -> None:
-        self._done += sum(len(step) for step in made)
-        self._out.put_nowait(Progress(self._done, self._of, target.name, None, None, counts))
+    def _skip(self, round_: Round, target: Target, counts: bool) -> None:
+        self._done += sum(len(step) for step in round_)
+        self._out.put_nowait(Progress(self._done, self._total, target.name, None, None, counts))
 
-    async def _prove(self, group: Group, errors: dict[str, list[str]]) -> dict[tuple[str, Case], canary.Proven | str]:
-        proven: dict[tuple[str, Case], canary.Proven | str] = {}
+    async def _prove(self, group: Group, errors: dict[str, list[str]]) -> dict[tuple[str, Case], ProofAnswers | str]:
+        proofs: dict[tuple[str, Case], ProofAnswers | str] = {}
         for proof in await _off_loop(group.prove):
-            for target in self._asked(group):
+            for target in self._targets_of(group):
                 if not errors[target.name]:
-                    proven[target.name, proof.case] = await canary.prove(target, proof)
-        return proven
+                    proofs[target.name, proof.case] = await canary.prove(target, proof)
+        return proofs
 
-    # what came of it
+    # -- the result
 
     def _settle(
         self,
         group: Group,
-        taken: dict[str, list[Measured | None]],
+        rounds: dict[str, list[MeasuredRound | None]],
         errors: dict[str, list[str]],
-        proven: dict[tuple[str, Case], canary.Proven | str],
+        proofs: Proofs,
     ) -> None:
-        """The group's points, ratios and facts, as far as they were measured."""
-        found = [point for name in taken for point in points_of(group, name, taken[name], errors[name], proven)]
-        for point in found:
+        """Add the group's points, ratios and facts to the result, as far as they were measured."""
+        points = [point for name in rounds for point in points_of(group, name, rounds[name], errors[name], proofs)]
+        for point in points:
             if is_noisy(point):
                 self._note("spread", f"{point.case.name} of {point.target} is noisy")
             self._out.put_nowait(point)
         self._result = replace(
             self._result,
-            points=self._result.points + tuple(found),
-            compared=self._result.compared + tuple(compared(group, tuple(taken), _rivals(self._asked(group)), found)),
-            facts=self._result.facts + tuple((name, fact) for name in taken for fact in facts_of(group, taken[name])),
+            points=self._result.points + tuple(points),
+            compared=self._result.compared
+            + tuple(comparisons(group, tuple(rounds), _pairs(self._targets_of(group)), points)),
+            facts=self._result.facts + tuple((name, fact) for name in rounds for fact in facts_of(group, rounds[name])),
         )
 
-    # the machine meanwhile
+    # -- the load of the machine
 
     async def _watch(self) -> None:
-        """A Load every half second; a mark where swap grew."""
+        """A Load every half second, and a note when swap has grown."""
         swap: int | None = None
         while True:
-            now = load.read(time.perf_counter() - self._began_s, self._targets[0].glance())
+            now = load.read(time.perf_counter() - self._began_s, self._targets[0].status_nowait())
             self._loads.append(now)
             self._out.put_nowait(now)
             if swap is not None and now.swap_bytes > swap + 16 * 2**20:
@@ -297,26 +317,26 @@ class Run:
             swap = now.swap_bytes
             await asyncio.sleep(EVERY_S)
 
-    def _note(self, what: str, said: str) -> None:
-        noise = Noise(time.perf_counter() - self._began_s, what, said)
+    def _note(self, kind: str, message: str) -> None:
+        noise = Noise(time.perf_counter() - self._began_s, kind, message)
         self._noise.append(noise)
         self._out.put_nowait(noise)
 
 
-def _rivals(targets: Sequence[Target]) -> list[tuple[str, str, bool]]:
-    """The first target of each kind against the others of its kind."""
+def _pairs(targets: Sequence[Target]) -> list[tuple[str, str, bool]]:
+    """The first target in this process with each other one in it, and the first server with each other server."""
     firsts: dict[bool, str] = {}
-    pairs = [(firsts.setdefault(one.in_process, one.name), one.name, one.in_process) for one in targets]
+    pairs = [(firsts.setdefault(target.in_process, target.name), target.name, target.in_process) for target in targets]
     return [pair for pair in pairs if pair[0] != pair[1]]
 
 
 async def _off_loop(make: Any, *arguments: Any) -> Any:
-    """Draw media in a thread: whoever shares the loop (the chat) goes on."""
+    """Draw media in a thread, so that the loop's other users (the chat) are not blocked."""
     return await asyncio.to_thread(make, *arguments)
 
 
-def _others(before: Status, after: Status, mine: int) -> int:
-    """Requests that came to a target meanwhile and were not the run's own."""
+def _others(before: Status, after: Status, num_own: int) -> int:
+    """Requests of others that a target got in between. num_own: requests of this run."""
     if before.num_requests is None or after.num_requests is None:
         return after.num_others
-    return max(0, after.num_requests - before.num_requests - mine) + before.num_others
+    return max(0, after.num_requests - before.num_requests - num_own) + before.num_others

@@ -1,4 +1,4 @@
-"""One timed answer, and the stopwatch that makes it: the clock of the reader, the same for every target. Pure."""
+"""One timed answer, and the stopwatch that times it: by the reader's clock, the same for every target. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from engine.types import MediaReceipt
 
 Logprobs = tuple[tuple[int, float], ...]
 AT_ONCE_S = 0.0002
+"""A median gap below this is no decoding."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenMedia:
-    """What a target says it saw of a medium: tokens, (width, height) in pixels, frames (0 for a picture)."""
+    """What a target reports of a medium: tokens, (width, height) in pixels, frames (0 for a picture)."""
 
     kind: str
     tokens: int
@@ -30,13 +31,12 @@ class SeenMedia:
 class Sample:
     """One answer. Seconds of the reader's clock.
 
-    started_s: on time.perf_counter. ttft_s: question to first text. itl_s: between two pieces of text. cached_tokens
-    and seen: None where the target does not tell; num_media: how many were sent; feature_hits: vision encoder
-    runs avoided while it was answered. cpu_s: processor time of this process up to the first text, None where
-    the answer came from another process. right: whether the expected word was said. others: requests of others that
-    were served meanwhile. logprobs: (token id, log-probability) of the first token's likeliest, where asked for.
-    process_bytes: resident memory at its end of the server process that answered; None where it is not known, or is
-    this process, which the benchmark is in too.
+    started_s: on time.perf_counter. ttft_s: from question to first text. itl_s: between two pieces of text.
+    cached_tokens, seen: None where the target does not report them. num_media: how many were sent. feature_hits: vision
+    encoder runs avoided. cpu_s: processor time of this process up to the first text; None where another process
+    answered. right: whether the answer holds the expected word. others: requests of others that ran meanwhile.
+    logprobs: (token id, log-probability) of the likeliest first tokens, where asked for. process_bytes: resident memory
+    of the server that answered, at the end of the answer; None where it is not known, and for this process.
     """
 
     target: str
@@ -61,14 +61,14 @@ class Sample:
 
     @property
     def tpot_s(self) -> float | None:
-        """Mean time per output token after the first; None where there was no second."""
+        """Mean time per output token after the first. Returns None where there is no second."""
         if self.completion_tokens < 2 or self.e2e_s <= self.ttft_s:
             return None
         return (self.e2e_s - self.ttft_s) / (self.completion_tokens - 1)
 
     @property
     def came_at_once(self) -> bool:
-        """Whether its pieces arrived together, as from a server that sends late: nothing decodes so fast."""
+        """Whether its pieces arrived together, faster than any model decodes: the server sent them late."""
         return len(self.itl_s) >= 3 and median(self.itl_s) < AT_ONCE_S
 
     @property
@@ -77,12 +77,12 @@ class Sample:
 
     @property
     def prompt_tps(self) -> float | None:
-        """Prompt tokens that were computed, per second up to the first text."""
+        """Computed prompt tokens per second up to the first text. Returns None where none were computed."""
         computed = self.prompt_tokens - (self.cached_tokens or 0)
         return computed / self.ttft_s if self.ttft_s > 0 and computed > 0 else None
 
     def gap_s(self, start_s: float, end_s: float) -> float:
-        """The longest time without text that touches [start_s, end_s] of time.perf_counter; 0 if none does."""
+        """The longest time without text that overlaps [start_s, end_s] of time.perf_counter; 0 if none does."""
         longest, before = 0.0, self.started_s + self.ttft_s
         for gap in self.itl_s:
             if before + gap >= start_s and before <= end_s:
@@ -93,7 +93,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Started with the question; `note` every piece of text, which costs a clock reading and two list entries.
+    """Starts when it is made. `note` is called with every piece of text; it reads a clock and appends to two lists.
 
     on_first: called at the first piece.
     """
@@ -114,7 +114,7 @@ class Stopwatch:
         self.pieces.append(text)
 
     def sample(self, target: str, question: Question, prompt_tokens: int, completion_tokens: int) -> Sample:
-        """What was noted; the end is now."""
+        """The sample; the answer ends now."""
         ended_s = time.perf_counter()
         times_s = self.times_s or [ended_s]
         text = "".join(self.pieces)

@@ -1,4 +1,4 @@
-"""Servers as child processes: our own `serve` and peers, started, asked over HTTP and stopped again."""
+"""Servers as child processes, our own `serve` and peers: started, asked over HTTP and stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMANDS = MappingProxyType(
         "mlx_vlm.server": f"{shlex.quote(sys.executable)} -m mlx_vlm.server --model {{model}} --port {{port}}",
     }
 )
-"""Peers that come with our own dependencies. {model} is the checkpoint's folder, {port} a free port."""
+"""Servers among our own dependencies. {model}: the checkpoint's folder. {port}: a free port."""
 
 OURS = "workbench"
 
@@ -51,7 +51,7 @@ class ServerProcess:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
         try:
-            self._words = [word.format(model=model_path, port=self._port) for word in shlex.split(command)]
+            self._argv = [word.format(model=model_path, port=self._port) for word in shlex.split(command)]
         except (KeyError, IndexError, ValueError) as e:
             raise BadRequest(f"{command!r} is not a command with {{model}} and {{port}} ({e}).", param="vs") from e
         self._process: asyncio.subprocess.Process | None = None
@@ -66,22 +66,22 @@ class ServerProcess:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start it; it may not answer yet. Raises Unavailable when there is no such program."""
+        """Start the process, which does not answer yet. Raises Unavailable when there is no such program."""
         self._log = tempfile.TemporaryFile(prefix="bench-server-")  # noqa: SIM115 (closed by stop)
         try:
-            # The same BLAS for all: else on a Linux CPU nothing but the BLAS would be measured.
+            # The same BLAS for all: on a Linux CPU the ratio of two servers would else be that of their BLAS.
             self._process = await asyncio.create_subprocess_exec(
-                *self._words,
+                *self._argv,
                 env=os.environ | device.for_others(),
                 stdout=self._log,
                 stderr=self._log,
                 stdin=asyncio.subprocess.DEVNULL,
             )
         except OSError as e:
-            raise Unavailable(f"{self._words[0]} cannot be started: {e.strerror}.") from e
+            raise Unavailable(f"{self._argv[0]} cannot be started: {e.strerror}.") from e
 
-    async def listening(self) -> None:
-        """Wait until its port answers. Raises Unavailable when it ends or takes too long."""
+    async def wait_listening(self) -> None:
+        """Wait until its port answers. Raises Unavailable when the process ends or takes too long."""
         deadline = time.monotonic() + START_S
         async with httpx.AsyncClient(trust_env=False) as client:
             while True:
@@ -92,14 +92,14 @@ class ServerProcess:
                 except httpx.TransportError:
                     pass
                 if time.monotonic() > deadline:
-                    raise Unavailable(f"{self._words[0]} did not answer within {START_S:.0f} s.")
+                    raise Unavailable(f"{self._argv[0]} did not answer within {START_S:.0f} s.")
                 await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
-        """Raise Unavailable, with the end of its log, when it has ended."""
+        """Raises Unavailable, with the end of its log, if the process has ended."""
         if self._process is None or self._process.returncode is None:
             return
-        raise Unavailable(f"{' '.join(self._words)} ended ({self._process.returncode}): {self._log_end()}")
+        raise Unavailable(f"{' '.join(self._argv)} ended ({self._process.returncode}): {self._log_end()}")
 
     def _log_end(self) -> str:
         if self._log is None:
@@ -108,7 +108,7 @@ class ServerProcess:
         return self._log.read().decode(errors="replace")[-LOG_CHARS:].strip()
 
     async def stop(self) -> None:
-        """End it, by force after a while."""
+        """Terminate the process; kill it after STOP_S."""
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             try:
@@ -139,7 +139,7 @@ class ServerTarget(HttpTarget):
         process = ServerProcess(command, model_path)
         await process.start()
         try:
-            await process.listening()
+            await process.wait_listening()
         except BaseException:
             await process.stop()
             raise
@@ -147,7 +147,7 @@ class ServerTarget(HttpTarget):
         return cls(process, server, FreshTarget(name, command, model_path))
 
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
-        """Of the process that runs; what asks for a fresh one is asked of another, started for it."""
+        """Ask the running process, or a new one for a question that is `fresh`."""
         return await (self._fresh.ask(question, on_first) if question.fresh else super().ask(question, on_first))
 
     async def close(self) -> None:
@@ -156,7 +156,7 @@ class ServerTarget(HttpTarget):
 
 
 class FreshTarget:
-    """A server that is started anew for each question: its time to first token begins with its process."""
+    """A server that is started anew for each question. Time to first token counts from the start of its process."""
 
     in_process = False
 
@@ -190,9 +190,9 @@ class FreshTarget:
     async def _first_answer(
         self, process: ServerProcess, target: HttpTarget, question: Question, on_first: Any
     ) -> Sample:
-        """Ask until it answers; what could not be reached yet is asked again at once."""
+        """Ask until it answers; a server that cannot be reached yet is asked again after POLL_S."""
         deadline = time.monotonic() + START_S
-        await process.listening()
+        await process.wait_listening()
         while True:
             try:
                 return await target.ask(replace(question, fresh=False), on_first)
@@ -202,7 +202,7 @@ class FreshTarget:
                     raise
                 await asyncio.sleep(POLL_S)
 
-    def glance(self) -> Status:
+    def status_nowait(self) -> Status:
         return self._status
 
     async def status(self) -> Status:
@@ -212,9 +212,9 @@ class FreshTarget:
         return None
 
     async def close(self) -> None:
-        """It stops by itself after each question."""
+        """Nothing to close: the process is stopped after each question."""
 
 
 def model_of(name: str, model_path: str) -> str | None:
-    """What goes into the request's `model`: the mlx servers load the model that is named there."""
+    """The `model` of requests: the mlx servers load the model that is named there."""
     return model_path if name in COMMANDS else None

@@ -24,7 +24,7 @@ T_975 = (
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What a list of values comes to; in their unit, but spread, a share of the mean."""
+    """Summary of a list of values, in their unit; spread is a share of the mean."""
 
     n: int
     mean: float
@@ -41,7 +41,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A ratio with its 95 % interval; low and high are None for a single pair, which has none."""
+    """A ratio with its 95 % interval. low and high are None for a single pair, which has no interval."""
 
     value: float
     low: float | None
@@ -51,7 +51,7 @@ class Ratio:
     def json(self) -> dict[str, float | None]:
         return asdict(self)
 
-    def turned(self) -> Ratio:
+    def inverse(self) -> Ratio:
         """1 / this."""
         low, high = (None if end is None else 1 / end for end in (self.high, self.low))
         return Ratio(1 / self.value, low, high, self.pairs)
@@ -61,7 +61,7 @@ class Ratio:
 
 
 def numbers(values: Sequence[float]) -> Numbers | None:
-    """All of at least one value; None of none."""
+    """The summary of some values. Returns None for an empty list."""
     if not values:
         return None
     ranked = sorted(values)
@@ -88,9 +88,9 @@ def spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) / abs(mean) if len(values) > 1 and mean else 0.0
 
 
-def paired_ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> Ratio | None:
-    """The mean of ours[i] / theirs[i]; pairs with a value missing or not above 0 are left out. None without pairs."""
-    logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=False) if a and b and a > 0 and b > 0]
+def paired_ratio(over: Sequence[float | None], under: Sequence[float | None]) -> Ratio | None:
+    """The geometric mean of over[i] / under[i], without pairs that lack a value above 0. Returns None without pairs."""
+    logs = [math.log(a / b) for a, b in zip(over, under, strict=False) if a and b and a > 0 and b > 0]
     if not logs:
         return None
     mean = statistics.fmean(logs)
@@ -100,9 +100,9 @@ def paired_ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
 
 
-def unpaired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
-    """Mean over mean of two runs that were not measured in turns: Welch's interval over the logarithms."""
-    a, b = ([math.log(value) for value in values if value > 0] for values in (ours, theirs))
+def unpaired_ratio(over: Sequence[float], under: Sequence[float]) -> Ratio | None:
+    """Mean / mean of two runs not measured in turns, with Welch's interval of the logarithms. None for an empty one."""
+    a, b = ([math.log(value) for value in values if value > 0] for values in (over, under))
     if not a or not b:
         return None
     mean = statistics.fmean(a) - statistics.fmean(b)
@@ -123,7 +123,7 @@ def t_975(freedom: int) -> float:
 
 
 def reached(value: float, goal: float | None, at_most: bool) -> bool | None:
-    """Whether a number reaches its goal; None without one. at_most: the goal is an upper limit."""
+    """Whether a number reaches its goal. Returns None without a goal. at_most: the goal is an upper limit."""
     if goal is None:
         return None
     return value <= goal if at_most else value >= goal

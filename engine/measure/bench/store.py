@@ -1,6 +1,6 @@
-"""Runs that are kept: one JSON file each, as `--output` writes it, in the user's data folder. Small blocking I/O.
+"""Saved runs: a JSON file for each, as `--output` writes it, in the user's data folder. Small blocking I/O.
 
-A run's name is any text of one line; its file's name is that, percent-encoded. Files appear whole or not at all.
+A run's name is any text of one line; its file has that name, percent-encoded. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_NAME_CHARS = 60
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A kept run in the list. started: ISO time in UTC. canary: None when nothing could be checked."""
+    """A saved run in the list. started: ISO time in UTC. canary: None when nothing could be checked."""
 
     name: str
     started: str
@@ -37,7 +37,7 @@ class StoredRun:
 
 
 def data_folder() -> Path:
-    """Where this user's programs keep their data, by the system's own rule."""
+    """This project's folder among the user's data, by the convention of the system."""
     home = Path.home()
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "mlx-workbench"
@@ -45,24 +45,24 @@ def data_folder() -> Path:
 
 
 class Store:
-    """The runs in one folder; made at the first save. Without a folder: "bench" in the user's data folder."""
+    """The runs in one folder, made at the first save. folder: None for "bench" in the user's data folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or data_folder() / "bench"
 
     def check(self, name: str) -> None:
-        """Raise BadRequest for a name that cannot be taken, or is taken."""
-        self._check_words(name)
+        """Raises BadRequest for a name that is not allowed, or is in use."""
+        self._check_text(name)
         if self._file(name).exists():
             raise BadRequest(f"There is a run {name!r} already; delete it or choose another name.", param="name")
 
     @staticmethod
-    def _check_words(name: str) -> None:
+    def _check_text(name: str) -> None:
         if not name.strip() or len(name) > MAX_NAME_CHARS or not name.isprintable():
             raise BadRequest(f"A run's name is 1 to {MAX_NAME_CHARS} printable characters on one line.", param="name")
 
     def save(self, name: str, result: Result) -> None:
-        """Keep a run. Raises BadRequest when the name is taken or the folder cannot be written to."""
+        """Save a run. Raises BadRequest when the name is in use or the folder cannot be written to."""
         self.check(name)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -73,31 +73,31 @@ class Store:
             raise BadRequest(f"The run cannot be kept in {self._folder}: {e.strerror}.", param="name") from e
 
     def list(self) -> tuple[StoredRun, ...]:
-        """Every kept run, the newest first; files that are none are passed over."""
-        found = []
+        """Every saved run, the newest first. Files that hold no run are skipped."""
+        runs = []
         for file in self._folder.glob("*.json"):
             try:
-                found.append(_entry(unquote(file.stem), read(file)))
+                runs.append(_entry(unquote(file.stem), read(file)))
             except BadRequest:
                 continue
-        return tuple(sorted(found, key=lambda entry: (entry.started, entry.name), reverse=True))
+        return tuple(sorted(runs, key=lambda entry: (entry.started, entry.name), reverse=True))
 
     def load(self, name: str) -> dict[str, Any]:
-        """A run's JSON. Raises ModelNotFound(code="run_not_found") when there is none of this name."""
+        """A run's JSON. Raises ModelNotFound(code="run_not_found") when no run has this name."""
         file = self._file(name)
         if not file.is_file():
             raise ModelNotFound(f"There is no kept run {name!r}.", code="run_not_found", param="name")
         return read(file)
 
     def delete(self, name: str) -> bool:
-        """Forget a run; False when there was none."""
+        """Delete a run. Returns False when there is none of this name."""
         file = self._file(name)
-        there = file.is_file()
+        existed = file.is_file()
         file.unlink(missing_ok=True)
-        return there
+        return existed
 
     def _file(self, name: str) -> Path:
-        # A dot is left alone by quote: "..", with its suffix, is still a file in the folder.
+        # quote() keeps dots, but "..", with its suffix, is still a file in the folder.
         return self._folder / f"{quote(name, safe='')}.json"
 
 

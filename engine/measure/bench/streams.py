@@ -1,4 +1,4 @@
-"""The suite `concurrency`: many streams at once, and what a long prompt does to one that runs."""
+"""The suite `concurrency`: many streams at once, and how long a new prompt delays a running stream."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Contrast, Fact, Group, Measured, Proof, Round, Step
-from engine.measure.bench.questions import SHOWN, Question, blank, colour, png, scene, words
+from engine.measure.bench.plan import (
+    BenchSettings,
+    Case,
+    Contrast,
+    Fact,
+    Group,
+    MeasuredRound,
+    Proof,
+    Round,
+    ScheduledQuestion,
+    Step,
+)
+from engine.measure.bench.questions import COLOUR_QUESTION, Question, blank, colour, picture, scene, words
 
 STREAMS = (1, 2, 4, 8, 16, 32)
 QUICK_STREAMS = (1, 4, 16)
@@ -17,7 +28,7 @@ SIZE = (448, 448)
 PROMPT_TOKENS = 128
 LONG_TOKENS = 4000
 CHUNK_TOKENS = 512
-"""The engine's default --prefill-step-size; a gap is told in chunks of it."""
+"""The engine's default --prefill-step-size: gaps are also reported in chunks of it."""
 
 RUNNING_TOKENS = 192
 HEAD_START_S = 0.1
@@ -29,7 +40,7 @@ def groups(settings: BenchSettings) -> Sequence[Group]:
 
 
 def _many(settings: BenchSettings) -> Group:
-    """All numbers of streams in each round, so that their ratios are of one time."""
+    """All numbers of streams in each round, so that their ratios are of measurements at about the same time."""
     counts = QUICK_STREAMS if settings.quick else STREAMS
     every = {
         count: Case("concurrency", f"{count} stream{'s' * (count > 1)}", (("streams", count),)) for count in counts
@@ -38,16 +49,20 @@ def _many(settings: BenchSettings) -> Group:
 
     def question(seed: object) -> Question:
         return Question(
-            SHOWN, min(settings.max_tokens, 64), media=(png(scene(SIZE, seed)),), expect=colour(seed), claim="cold"
+            COLOUR_QUESTION,
+            min(settings.max_tokens, 64),
+            media=(picture(scene(SIZE, seed)),),
+            expect=colour(seed),
+            claim="cold",
         )
 
-    def ask(number: int, count: int, stream: int, at_s: float) -> Ask:
-        """Every second one brings a picture, where the model sees."""
+    def ask(number: int, count: int, stream: int, at_s: float) -> ScheduledQuestion:
+        """Every second stream brings a picture, if the model takes pictures."""
         seed = (settings.seed, "streams", number, count, stream)
         text = words(seed, settings.words_of(PROMPT_TOKENS))
-        media = (png(scene(SIZE, seed)),) if settings.pictures and stream % 2 else ()
-        asked = Question(text, settings.max_tokens, media=media, temperature=settings.temperature, claim="cold")
-        return Ask(asked, cases[count], at_s)
+        media = (picture(scene(SIZE, seed)),) if settings.pictures and stream % 2 else ()
+        prompt = Question(text, settings.max_tokens, media=media, temperature=settings.temperature, claim="cold")
+        return ScheduledQuestion(prompt, cases[count], at_s)
 
     def step(number: int, count: int) -> Step:
         times = arrivals(count, (settings.seed, number, count))
@@ -59,9 +74,9 @@ def _many(settings: BenchSettings) -> Group:
     def prove() -> Sequence[Proof]:
         if not settings.pictures:
             return ()
-        shown = question((settings.seed, "streams", "proof"))
-        blanked = replace(shown, media=(png(blank(SIZE)),), expect="")
-        return tuple(Proof(case, shown, blanked) for count, case in cases.items() if count > 1)[:1]
+        with_picture = question((settings.seed, "streams", "proof"))
+        blanked = replace(with_picture, media=(blank(SIZE),), expect="")
+        return tuple(Proof(case, with_picture, blanked) for count, case in cases.items() if count > 1)[:1]
 
     contrasts = tuple(
         Contrast(f"throughput: {count} streams / 1", "total_tps", case, cases[1], GOALS.get(count))
@@ -72,7 +87,7 @@ def _many(settings: BenchSettings) -> Group:
 
 
 def arrivals(count: int, seed: object) -> list[float]:
-    """When `count` questions come, in seconds: a Poisson process of ARRIVALS_PER_S, the first at 0."""
+    """Arrival times of `count` questions in seconds: a Poisson process of ARRIVALS_PER_S, the first at 0."""
     choose, times = random.Random(f"arrivals/{seed}"), [0.0]
     while len(times) < count:
         times.append(times[-1] + choose.expovariate(ARRIVALS_PER_S))
@@ -80,7 +95,7 @@ def arrivals(count: int, seed: object) -> list[float]:
 
 
 def _beside_a_long_one(settings: BenchSettings) -> Group:
-    """A stream runs; a long prompt arrives."""
+    """A long prompt arrives while a stream runs."""
     running = Case("concurrency", f"a stream beside a {LONG_TOKENS:,}-token prompt")
     long = Case("concurrency", f"a {LONG_TOKENS:,}-token prompt beside a stream")
 
@@ -88,10 +103,10 @@ def _beside_a_long_one(settings: BenchSettings) -> Group:
         seed = (settings.seed, "long", number)
         first = Question(words((*seed, 1), 16), RUNNING_TOKENS, min_tokens=RUNNING_TOKENS, claim="cold")
         second = Question(words((*seed, 2), settings.words_of(LONG_TOKENS)), 8, claim="cold")
-        return ((Ask(first, running), Ask(second, long, HEAD_START_S, after_first=True)),)
+        return ((ScheduledQuestion(first, running), ScheduledQuestion(second, long, HEAD_START_S, after_first=True)),)
 
-    def facts(taken: Sequence[Measured]) -> Sequence[Fact]:
-        gaps = [gap for one in taken for gap in gaps_of(one, running, long)]
+    def facts(rounds: Sequence[MeasuredRound]) -> Sequence[Fact]:
+        gaps = [gap for measured in rounds for gap in gaps_of(measured, running, long)]
         if not gaps:
             return ()
         title = f"longest gap of a running stream while a {LONG_TOKENS:,}-token prompt arrives"
@@ -103,15 +118,15 @@ def _beside_a_long_one(settings: BenchSettings) -> Group:
     return Group((running, long), make, facts=facts)
 
 
-def gaps_of(taken: Measured, running: Case, long: Case) -> list[tuple[float, float]]:
-    """(longest gap in seconds, the same in chunks of the long prompt) while the long prompt was read.
+def gaps_of(measured: MeasuredRound, running: Case, long: Case) -> list[tuple[float, float]]:
+    """The longest gap while the long prompt was read, for each round: (in seconds, in chunks of the long prompt).
 
-    A chunk takes the long prompt's time to first token over its number of chunks: decoding between chunks included, as
-    a running stream sees it.
+    The time of a chunk is the long prompt's time to first token over its number of chunks. It includes the decoding
+    between chunks, as a running stream experiences it.
     """
-    found = []
-    for stream, prompt in zip(taken.of(running), taken.of(long), strict=True):
+    gaps = []
+    for stream, prompt in zip(measured.of(running), measured.of(long), strict=True):
         num_chunks = max(1, -(-prompt.prompt_tokens // CHUNK_TOKENS))
         gap_s = stream.gap_s(prompt.started_s, prompt.started_s + prompt.ttft_s)
-        found.append((gap_s, gap_s / (prompt.ttft_s / num_chunks)))
-    return found
+        gaps.append((gap_s, gap_s / (prompt.ttft_s / num_chunks)))
+    return gaps

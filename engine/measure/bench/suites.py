@@ -1,5 +1,5 @@
-"""The suites by name: text, pictures and clips here; the module reuse has `cache`, streams `concurrency`, versus
-`peers` and `startup`. Each is a function of the settings and nothing else.
+"""The suites by name. Text, pictures and clips are defined here, `cache` in reuse, `concurrency` in streams, `peers`
+and `startup` in versus. A suite's groups depend on the settings only.
 """
 
 from __future__ import annotations
@@ -9,8 +9,18 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from engine.measure.bench import clips, reuse, streams, versus
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Proof, Round, Suite
-from engine.measure.bench.questions import CLIP_QUESTION, SHOWN, PictureSize, Question, blank, colour, png, scene, words
+from engine.measure.bench.plan import BenchSettings, Case, Group, Proof, Round, ScheduledQuestion, Suite
+from engine.measure.bench.questions import (
+    CLIP_QUESTION,
+    COLOUR_QUESTION,
+    Question,
+    blank,
+    colour,
+    picture,
+    scene,
+    words,
+)
+from engine.measure.drawings import PictureSize
 
 RESOLUTIONS: tuple[PictureSize, ...] = (
     *((224, 224), (336, 336), (448, 448), (512, 512), (672, 672)),
@@ -21,7 +31,7 @@ QUICK_RESOLUTIONS: tuple[PictureSize, ...] = ((224, 224), (448, 448), (768, 768)
 CLIPS: tuple[tuple[int, float], ...] = (
     *((2, 0.5), (4, 1.0), (6, 1.0), (8, 2.0), (12, 2.0), (16, 2.0), (24, 4.0), (32, 4.0), (64, 4.0)),
 )
-"""(frames, frames per second) that the model is given."""
+"""(frames, frames per second) of what the model gets."""
 
 QUICK_CLIPS: tuple[tuple[int, float], ...] = ((4, 1.0), (8, 2.0), (16, 2.0))
 QUICK_TOKENS = 64
@@ -40,7 +50,7 @@ def text_groups(settings: BenchSettings) -> Sequence[Group]:
             seed=settings.seed + number,
             claim="cold",
         )
-        return ((Ask(question, case),),)
+        return ((ScheduledQuestion(question, case),),)
 
     return (Group((case,), make),)
 
@@ -56,32 +66,36 @@ def _image_group(settings: BenchSettings, size: PictureSize) -> Group:
 
     def question(seed: object) -> Question:
         return Question(
-            SHOWN, _max_tokens(settings), media=(png(scene(size, seed)),), expect=colour(seed), claim="cold"
+            COLOUR_QUESTION,
+            _max_tokens(settings),
+            media=(picture(scene(size, seed)),),
+            expect=colour(seed),
+            claim="cold",
         )
 
     def make(number: int) -> Round:
-        asked = replace(
+        sampled = replace(
             question((settings.seed, size, number)), temperature=settings.temperature, seed=settings.seed + number
         )
-        return ((Ask(asked, case),),)
+        return ((ScheduledQuestion(sampled, case),),)
 
     def prove() -> Sequence[Proof]:
-        shown = question((settings.seed, size, "proof"))
-        return (Proof(case, shown, replace(shown, media=(png(blank(size)),), expect="")),)
+        with_picture = question((settings.seed, size, "proof"))
+        return (Proof(case, with_picture, replace(with_picture, media=(blank(size),), expect="")),)
 
     return Group((case,), make, prove)
 
 
 def video_groups(settings: BenchSettings) -> Sequence[Group]:
-    """A clip at each number of frames: the first frames / fps seconds of it."""
+    """A clip at each number of frames: its first frames / fps seconds."""
     return [_video_group(settings, *clip) for clip in (QUICK_CLIPS if settings.quick else CLIPS)]
 
 
 def _video_group(settings: BenchSettings, frames: int, fps: float) -> Group:
     case = Case("video", f"{frames} frames @ {fps:g} fps", (("frames", frames), ("fps", fps)))
     path = settings.video or clips.default_clip()
-    asked = Question(
-        SHOWN if settings.video is None else CLIP_QUESTION,
+    template = Question(
+        COLOUR_QUESTION if settings.video is None else CLIP_QUESTION,
         _max_tokens(settings),
         fps=fps,
         max_frames=frames,
@@ -91,18 +105,18 @@ def _video_group(settings: BenchSettings, frames: int, fps: float) -> Group:
 
     def make(number: int) -> Round:
         medium = clips.cut(path, frames / fps, (settings.seed, frames, fps, number))
-        question = replace(asked, media=(medium,), temperature=settings.temperature, seed=settings.seed + number)
-        return ((Ask(question, case),),)
+        question = replace(template, media=(medium,), temperature=settings.temperature, seed=settings.seed + number)
+        return ((ScheduledQuestion(question, case),),)
 
     def prove() -> Sequence[Proof]:
-        shown = replace(asked, media=(clips.cut(path, frames / fps, (settings.seed, frames, fps, "proof")),))
-        return (Proof(case, shown, replace(shown, media=(clips.blanked(path, frames / fps),), expect="")),)
+        with_clip = replace(template, media=(clips.cut(path, frames / fps, (settings.seed, frames, fps, "proof")),))
+        return (Proof(case, with_clip, replace(with_clip, media=(clips.blanked(path, frames / fps),), expect="")),)
 
     return Group((case,), make, prove)
 
 
 def startup_groups(settings: BenchSettings) -> Sequence[Group]:
-    """How long a process takes to be of use."""
+    """From the start of a process to its first token."""
     return (versus.start_up(settings, "startup"),)
 
 

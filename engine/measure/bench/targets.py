@@ -1,4 +1,4 @@
-"""Who is asked. Every target takes the same Question and is timed by the same stopwatch."""
+"""What answers the questions. Every target takes the same Question and is timed by the same stopwatch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
 from engine.types import Done, FrameSampling, Message, Part, Request, Sampling
 
 SOURCE = "bench"
-"""Request.source of what a benchmark asks; everything else is somebody else's."""
+"""Request.source of a benchmark's requests, which tells them from those of others."""
 
-SETTLED_S = 0.02
+SETTLE_S = 0.02
+"""An answer's KV is stored shortly after its last event: how long to wait before the cache is counted."""
 
 OnFirst = Callable[[], object] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Memory and counters of the process that answers, in bytes; None where it does not tell.
+    """Memory and counters of the process that answers. Sizes in bytes; None where it does not report them.
 
-    kv_bytes: KV held for later prompts. feature_hits: vision encoder runs avoided so far. num_requests: asked of it
-    since its start. num_others: requests of others that run now.
+    kv_bytes: KV stored for later prompts. feature_hits: vision encoder runs avoided so far. num_requests: since its
+    start. num_others: requests of others that run now.
     """
 
     process_bytes: int | None = None
@@ -40,32 +41,32 @@ class Status:
 
 
 class Target(Protocol):
-    """Who can be asked."""
+    """Something that answers questions."""
 
     name: str
     """In tables and files."""
 
     in_process: bool
-    """Whether it answers in this process, else over HTTP. Only targets of one kind are held against each other."""
+    """Whether it answers in this process, else over HTTP. Only targets of the same kind are compared."""
 
     @property
     def model_path(self) -> str:
         """The checkpoint's folder, "" where it is not known."""
 
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
-        """Ask, read to the end, and time it; on_first is called at the first text. Raises EngineError."""
+        """Ask, read the answer to its end, and time it. on_first: called at the first text. Raises EngineError."""
 
-    def glance(self) -> Status:
-        """What of its status can be known at no cost to anybody."""
+    def status_nowait(self) -> Status:
+        """The part of `status` that is known without waiting."""
 
     async def status(self) -> Status:
-        """What it holds now."""
+        """Its memory and counters now."""
 
     async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
-        """What the processor by itself makes of the question's media; None where that cannot be asked."""
+        """What the processor by itself makes of the question's media. Returns None where the target cannot say."""
 
     async def close(self) -> None:
-        """Let go of what was opened for it."""
+        """Close what was opened for this target."""
 
 
 class EngineTarget:
@@ -105,11 +106,10 @@ class EngineTarget:
         )
 
     async def status(self) -> Status:
-        # What an answer leaves in the cache is stored after its reader has the last of it.
-        await asyncio.sleep(SETTLED_S)
-        return self.glance()
+        await asyncio.sleep(SETTLE_S)
+        return self.status_nowait()
 
-    def glance(self) -> Status:
+    def status_nowait(self) -> Status:
         snapshot = self._engine.snapshot()
         return Status(
             process_bytes=snapshot.process_bytes,
@@ -119,18 +119,18 @@ class EngineTarget:
             kv_bytes=snapshot.cache.kv_bytes + snapshot.cache.snapshot_bytes,
             feature_hits=snapshot.cache.feature_hits,
             num_requests=snapshot.totals.requests,
-            num_others=sum(held.source != SOURCE for held in snapshot.running),
+            num_others=sum(request.source != SOURCE for request in snapshot.running),
         )
 
     async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         return seen_of((await self._engine.preflight(engine_request(question))).media)
 
     async def close(self) -> None:
-        """The engine is its owner's."""
+        """Nothing to close: the caller owns the engine."""
 
 
 def engine_request(question: Question) -> Request:
-    """The question as the engine takes it."""
+    """The question as a Request."""
     media = tuple(Part(medium.kind, url=medium.url, param=medium.kind) for medium in question.media)
     messages: tuple[Message, ...] = (Message("user", (*media, Part("text", text=question.text, param="text"))),)
     if question.system:

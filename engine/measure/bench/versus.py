@@ -1,7 +1,7 @@
-"""The suite `peers`: one question of each kind, to us and to other programs in turns.
+"""The suite `peers`: one question of each kind, to this engine and to other programs in turns.
 
-Each case has a number that a person feels, and a goal: no worse than another server, hardly worse than a library that
-is called without a server. Of a server alone are asked: many streams, its memory, its start.
+Each case compares the metrics that a user notices. The goal: no worse than another server, and hardly worse than a
+library called without a server. Many streams, memory and start-up are measured on servers only.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.measure.bench import clips
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Proof, Round
+from engine.measure.bench.plan import BenchSettings, Case, Group, Proof, Round, ScheduledQuestion
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
+    COLOUR_QUESTION,
     OTHER_QUESTION,
-    SHOWN,
     Medium,
     Question,
     blank,
     colour,
-    png,
+    picture,
     scene,
     words,
 )
@@ -32,25 +32,25 @@ SHORT_TOKENS = 8
 
 
 def groups(settings: BenchSettings) -> Sequence[Group]:
-    """Memory is looked at where there is the most of it: with many streams."""
-    found = [_one_stream(settings)]
+    """Memory is compared where it is largest: with many streams."""
+    all_groups = [_one_stream(settings)]
     if settings.pictures:
-        found += [_picture(settings), _clip(settings)]
-    found += [_streams(settings, f"{STREAMS} streams of text", pictures=False)]
+        all_groups += [_picture(settings), _clip(settings)]
+    all_groups += [_streams(settings, f"{STREAMS} streams of text", pictures=False)]
     if settings.pictures:
-        found += [_streams(settings, f"{STREAMS} streams, every second with a picture", pictures=True)]
-    return [*found, start_up(settings, "peers")]
+        all_groups += [_streams(settings, f"{STREAMS} streams, every second with a picture", pictures=True)]
+    return [*all_groups, start_up(settings, "peers")]
 
 
 def start_up(settings: BenchSettings, suite: str) -> Group:
-    """One short question to a process that has just been started; its time to first token begins with the process."""
+    """One short question to a new process. Time to first token counts from the start of the process."""
     case = Case(suite, "process start to first token")
 
     def make(number: int) -> Round:
-        asked = Question(words((settings.seed, "startup", number), 8), SHORT_TOKENS, fresh=True)
-        return ((Ask(asked, case),),)
+        question = Question(words((settings.seed, "startup", number), 8), SHORT_TOKENS, fresh=True)
+        return ((ScheduledQuestion(question, case),),)
 
-    return Group((case,), make, servers=True, even=("ttft",))
+    return Group((case,), make, servers=True, parity=("ttft",))
 
 
 def _one_stream(settings: BenchSettings) -> Group:
@@ -58,63 +58,66 @@ def _one_stream(settings: BenchSettings) -> Group:
 
     def make(number: int) -> Round:
         seed = (settings.seed, "versus", number)
-        asked = Question(words(seed, PROMPT_WORDS), settings.max_tokens, claim="cold")
-        return ((Ask(_settled(asked, settings, number), case),),)
+        question = Question(words(seed, PROMPT_WORDS), settings.max_tokens, claim="cold")
+        return ((ScheduledQuestion(_with_sampling(question, settings, number), case),),)
 
-    return Group((case,), make, even=("generation_tps", "ttft"))
+    return Group((case,), make, parity=("generation_tps", "ttft"))
 
 
 def _picture(settings: BenchSettings) -> Group:
-    """A picture nobody has seen, then the same with another question."""
+    """A new picture, then the same picture with another question."""
     cold, warm = (Case("peers", f"a picture of {SIZE[0]}x{SIZE[1]}, {name}") for name in ("new", "asked about again"))
 
     def question(seed: object) -> Question:
-        return Question(SHOWN, SHORT_TOKENS, media=(png(scene(SIZE, seed)),), expect=colour(seed))
+        return Question(COLOUR_QUESTION, SHORT_TOKENS, media=(picture(scene(SIZE, seed)),), expect=colour(seed))
 
     def make(number: int) -> Round:
-        asked = replace(question((settings.seed, "versus", number)), expect="", claim="cold")
-        again = replace(asked, text=OTHER_QUESTION, claim="")
-        return tuple((Ask(_settled(one, settings, number), case),) for one, case in ((asked, cold), (again, warm)))
+        first = replace(question((settings.seed, "versus", number)), expect="", claim="cold")
+        second = replace(first, text=OTHER_QUESTION, claim="")
+        return tuple(
+            (ScheduledQuestion(_with_sampling(prompt, settings, number), case),)
+            for prompt, case in ((first, cold), (second, warm))
+        )
 
     def prove() -> Sequence[Proof]:
-        shown = question((settings.seed, "versus", "proof"))
-        return (Proof(cold, shown, replace(shown, media=(png(blank(SIZE)),), expect="")),)
+        with_picture = question((settings.seed, "versus", "proof"))
+        return (Proof(cold, with_picture, replace(with_picture, media=(blank(SIZE),), expect="")),)
 
-    return Group((cold, warm), make, prove, even=("ttft",))
+    return Group((cold, warm), make, prove, parity=("ttft",))
 
 
 def _clip(settings: BenchSettings) -> Group:
     case = Case("peers", f"a clip of {FRAMES} frames, new")
     path = settings.video or clips.default_clip()
-    asked = Question(CLIP_QUESTION, SHORT_TOKENS, fps=FPS, max_frames=FRAMES, claim="cold")
+    template = Question(CLIP_QUESTION, SHORT_TOKENS, fps=FPS, max_frames=FRAMES, claim="cold")
 
     def make(number: int) -> Round:
         medium: Medium = clips.cut(path, FRAMES / FPS, (settings.seed, "versus", number))
-        return ((Ask(_settled(replace(asked, media=(medium,)), settings, number), case),),)
+        return ((ScheduledQuestion(_with_sampling(replace(template, media=(medium,)), settings, number), case),),)
 
     def prove() -> Sequence[Proof]:
-        shown = replace(asked, media=(clips.cut(path, FRAMES / FPS, (settings.seed, "versus", "proof")),))
-        return (Proof(case, shown, replace(shown, media=(clips.blanked(path, FRAMES / FPS),))),)
+        with_clip = replace(template, media=(clips.cut(path, FRAMES / FPS, (settings.seed, "versus", "proof")),))
+        return (Proof(case, with_clip, replace(with_clip, media=(clips.blanked(path, FRAMES / FPS),))),)
 
-    return Group((case,), make, prove, even=("ttft",))
+    return Group((case,), make, prove, parity=("ttft",))
 
 
 def _streams(settings: BenchSettings, name: str, *, pictures: bool) -> Group:
-    """All at once."""
+    """STREAMS questions at once."""
     case = Case("peers", name, (("streams", STREAMS),))
 
-    def ask(number: int, stream: int) -> Ask:
+    def ask(number: int, stream: int) -> ScheduledQuestion:
         seed = (settings.seed, name, number, stream)
-        media = (png(scene(SIZE, seed)),) if pictures and stream % 2 else ()
-        asked = Question(words(seed, PROMPT_WORDS), settings.max_tokens, media=media, claim="cold")
-        return Ask(_settled(asked, settings, number), case)
+        media = (picture(scene(SIZE, seed)),) if pictures and stream % 2 else ()
+        question = Question(words(seed, PROMPT_WORDS), settings.max_tokens, media=media, claim="cold")
+        return ScheduledQuestion(_with_sampling(question, settings, number), case)
 
     def make(number: int) -> Round:
         return (tuple(ask(number, stream) for stream in range(STREAMS)),)
 
     last = pictures or not settings.pictures
-    return Group((case,), make, servers=True, even=("total_tps", "memory") if last else ("total_tps",))
+    return Group((case,), make, servers=True, parity=("total_tps", "memory") if last else ("total_tps",))
 
 
-def _settled(question: Question, settings: BenchSettings, number: int) -> Question:
+def _with_sampling(question: Question, settings: BenchSettings, number: int) -> Question:
     return replace(question, temperature=settings.temperature, seed=settings.seed + number)

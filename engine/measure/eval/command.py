@@ -1,4 +1,4 @@
-"""vllm-mlx eval gsm8k: arguments, and the way from them to a score."""
+"""vllm-mlx eval gsm8k: from arguments to a score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.arguments import add_engine_arguments, engine_config, file_to_write
+from engine.argument_types import file_to_write, positive
+from engine.arguments import add_engine_arguments, engine_config
 from engine.config import DEMO
 
 if TYPE_CHECKING:
@@ -23,43 +24,43 @@ MAX_TOKENS = 512
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of vllm-mlx eval."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="vllm-mlx eval",
         usage="%(prog)s gsm8k [--file FILE | --sample] [--base-url URL | --port N] [options]",
         description="Ask GSM8K's questions with five worked examples before each, and score the last number of every "
         "answer. The engine runs in this process with the options below, unless a server is named.",
     )
-    made.add_argument("benchmark", choices=["gsm8k"], help="gsm8k is the only one")
-    asked = made.add_argument_group("what is asked")
-    data = asked.add_mutually_exclusive_group()
+    command.add_argument("benchmark", choices=["gsm8k"], help="gsm8k is the only one")
+    questions = command.add_argument_group("what is asked")
+    data = questions.add_mutually_exclusive_group()
     data.add_argument(
         "--file", metavar="FILE", type=Path, help="questions as GSM8K's own JSONL (default: its test set)"
     )
     data.add_argument("--sample", action="store_true", help="twenty questions that ship with this, for a quick look")
-    asked.add_argument("--num-questions", metavar="N", type=_positive, help="only the first N")
-    asked.add_argument(
+    questions.add_argument("--num-questions", metavar="N", type=positive, help="only the first N")
+    questions.add_argument(
         "--num-shots", metavar="N", type=int, choices=range(6), default=5, help="worked examples, 0 to 5 (default: 5)"
     )
-    asked.add_argument(
-        "--concurrency", metavar="N", type=_positive, default=8, help="questions at once (default: %(default)s)"
+    questions.add_argument(
+        "--concurrency", metavar="N", type=positive, default=8, help="questions at once (default: %(default)s)"
     )
-    asked.add_argument(
+    questions.add_argument(
         "--output",
         metavar="FILE.json",
         type=file_to_write,
         help="keep the answers here; a run that was stopped goes on",
     )
-    server = made.add_argument_group("who is asked, if not the engine in this process")
+    server = command.add_argument_group("who is asked, if not the engine in this process")
     where = server.add_mutually_exclusive_group()
     where.add_argument("--base-url", metavar="URL", help="a server's OpenAI address, with its /v1")
     where.add_argument("--port", metavar="N", type=int, help="the same as --base-url http://127.0.0.1:N/v1")
     server.add_argument("--api-key", metavar="KEY", help="key of that server; its model is --model, or else its first")
-    add_engine_arguments(made, max_tokens=MAX_TOKENS)
-    return made
+    add_engine_arguments(command, max_tokens=MAX_TOKENS)
+    return command
 
 
 def run(args: argparse.Namespace) -> None:
-    """Ask and print. Raises EngineError: no questions, no model, server not reached."""
+    """Ask the questions and print the score. Raises EngineError: no questions, no model, server not reached."""
     asyncio.run(_run(args))
 
 
@@ -77,23 +78,25 @@ async def _run(args: argparse.Namespace) -> None:
             temperature=args.temperature or 0.0,
         )
         results = Results(settings, args.output)
-        if known := results.load():
-            print(f"{known} answers are in {args.output} already.", file=sys.stderr)
+        if num_answers := results.load():
+            print(f"{num_answers} answers are in {args.output} already.", file=sys.stderr)
         count = len(questions[: args.num_questions])
         try:
-            await evaluate(source, questions[:count], results, args.concurrency, lambda now: _progress(now, count))
+            await evaluate(
+                source, questions[:count], results, args.concurrency, lambda partial: _progress(partial, count)
+            )
         finally:
-            print(f"\n{source.name}: {_said(results)}")
+            print(f"\n{source.name}: {_score(results)}")
 
 
 def _questions(args: argparse.Namespace) -> list[Problem]:
     from engine.errors import BadRequest
     from engine.measure.eval import gsm8k
 
-    found = gsm8k.sample() if args.sample else gsm8k.read(args.file) if args.file else gsm8k.download()
-    if not found:
+    problems = gsm8k.sample() if args.sample else gsm8k.read(args.file) if args.file else gsm8k.download()
+    if not problems:
         raise BadRequest(f"--file: {args.file} holds no question.", param="file")
-    return found
+    return problems
 
 
 @asynccontextmanager
@@ -129,19 +132,13 @@ def _progress(results: Results, count: int) -> None:
     )
 
 
-def _said(results: Results) -> str:
+def _score(results: Results) -> str:
     from engine.measure.eval.run import summary
 
-    found = summary(list(results.answers.values()))
-    if not found["questions"]:
+    totals = summary(list(results.answers.values()))
+    if not totals["questions"]:
         return "nothing was answered"
-    share, error = 100 * found["accuracy"], 100 * found["stderr"]
+    share, error = 100 * totals["accuracy"], 100 * totals["stderr"]
     more = {"no_number": "without a number", "cut_off": "cut off at --max-tokens", "failed": "failed"}
-    rest = "".join(f", {found[name]} {words}" for name, words in more.items() if found[name])
-    return f"{found['right']} of {found['questions']} right, {share:.1f} % ± {error:.1f} (standard error){rest}"
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+    rest = "".join(f", {totals[name]} {words}" for name, words in more.items() if totals[name])
+    return f"{totals['right']} of {totals['questions']} right, {share:.1f} % ± {error:.1f} (standard error){rest}"

@@ -1,7 +1,7 @@
 """GSM8K (Cobbe et al., 2021, https://arxiv.org/abs/2110.14168): school sums in words, each with one number as answer.
 
 The prompt is the usual one: five worked examples, "Question: ... Answer:", and then the question. An answer is right
-when the last number in it equals the number behind the solution's "####". Pure, but for reading files.
+when the last number in it equals the number behind the solution's "####". Pure, except for reading files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engine.assets import asset
 from engine.errors import BadRequest, Unavailable
 
 STOP = "Question:"
-"""A model that goes on with a question of its own is stopped there."""
+"""Stops a model that continues with another question."""
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?|(?<![\w.])[-−]?\$?\.\d+")
 
@@ -33,20 +33,20 @@ class Problem:
 
     @property
     def number(self) -> Decimal:
-        found = last_number(self.answer.rpartition("####")[2])
-        assert found is not None  # `parse` takes no other
-        return found
+        number = last_number(self.answer.rpartition("####")[2])
+        assert number is not None  # `parse` refuses problems without a number
+        return number
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number in a text: "$1,250.00." is 1250; None where there is none.
+    """The last number in a text: "$1,250.00." is 1250. Returns None where there is none.
 
-    A minus counts where no digit or letter stands right before it: "10-5" ends in 5.
+    A minus belongs to the number unless a digit or letter precedes it: "10-5" ends in 5.
     """
-    found = _NUMBER.findall(text)
-    if not found:
+    numbers = _NUMBER.findall(text)
+    if not numbers:
         return None
-    digits = found[-1].replace("−", "-").replace("$", "").replace(",", "")
+    digits = numbers[-1].replace("−", "-").replace("$", "").replace(",", "")
     return Decimal(digits)
 
 
@@ -72,7 +72,7 @@ def sample() -> list[Problem]:
 
 
 def read(file: Path) -> list[Problem]:
-    """Questions of a JSONL file in GSM8K's own format. Raises BadRequest, with the line that is wrong."""
+    """Problems of a JSONL file in GSM8K's own format. Raises BadRequest, which names the wrong line."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -84,13 +84,13 @@ def parse(line: str, where: str) -> Problem:
     """One line of JSON: {"question": ..., "answer": "... #### 72"}."""
     try:
         raw: Any = json.loads(line)
-        found = Problem(raw["question"], raw["answer"])
-        ending = found.answer.rpartition("####")
+        problem = Problem(raw["question"], raw["answer"])
+        ending = problem.answer.rpartition("####")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadRequest(f"{where}: it must be JSON with the texts question and answer.", param="file") from None
     if not ending[1] or last_number(ending[2]) is None:
         raise BadRequest(f"{where}: the answer must end in #### and a number.", param="file")
-    return found
+    return problem
 
 
 def download() -> list[Problem]:
@@ -100,15 +100,15 @@ def download() -> list[Problem]:
     except ImportError:
         raise Unavailable("Run `pip install datasets`, or give --file questions.jsonl or --sample.") from None
     try:
-        found = load_dataset("openai/gsm8k", "main", split="test")
+        rows = load_dataset("openai/gsm8k", "main", split="test")
     except (OSError, ValueError, RuntimeError) as error:
-        why = str(error).strip().splitlines()[:1]
+        reason = str(error).strip().splitlines()[:1]
         raise Unavailable(
-            f"GSM8K could not be downloaded ({''.join(why)[:200]}). Give --file questions.jsonl or --sample."
+            f"GSM8K could not be downloaded ({''.join(reason)[:200]}). Give --file questions.jsonl or --sample."
         ) from error
-    return [Problem(row["question"], row["answer"]) for row in found]
+    return [Problem(row["question"], row["answer"]) for row in rows]
 
 
 def digest(questions: Sequence[Problem]) -> str:
-    """Which questions these are."""
+    """A hash that identifies these problems."""
     return hashlib.sha256(repr([(q.question, q.answer) for q in questions]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Many questions at once. Every answer is kept as it comes in, so that a run that was stopped goes on where it was."""
+"""Many questions at once. Answers are saved as they arrive, so that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any
 from engine.errors import BadRequest, EngineError, Unavailable
 from engine.measure.eval import gsm8k
 from engine.measure.eval.gsm8k import Problem
-from engine.measure.eval.sources import Reply, Source
+from engine.measure.eval.sources import EvalPrompt, Source
 
 SAVE_S = 1.0
-"""The file is written at most so often, and at the end."""
+"""Shortest time between two writes of the file; it is also written at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
-    """What a result depends on: two results with other settings are not one run. questions: their digest."""
+    """What a result depends on. A run is continued only with equal settings. questions: their digest."""
 
     source: str
     questions: str
@@ -35,9 +35,9 @@ class EvalSettings:
 
 @dataclass(frozen=True, slots=True)
 class GradedAnswer:
-    """One question's outcome. index: which question. number: the last one in the text, None where there is none.
+    """One question's outcome. index: of the question. number: the last one in the text; None where there is none.
 
-    error: why there is no answer; such a question is asked again by the next run.
+    error: why there is no answer. A continued run asks such a question again.
     """
 
     index: int
@@ -52,7 +52,7 @@ class GradedAnswer:
 
 @dataclass
 class Results:
-    """Answers by question, and the file they are kept in, if any."""
+    """Answers by question, and the file that they are saved in, if any."""
 
     settings: EvalSettings
     file: Path | None = None
@@ -60,20 +60,20 @@ class Results:
     saved_s: float = 0.0
 
     def load(self) -> int:
-        """Take over what the file holds already; how many answers. Raises BadRequest: another run's file, or none."""
+        """Load the file's answers; returns how many. Raises BadRequest for a file of another run, or any other file."""
         if self.file is None or not self.file.exists():
             return 0
         try:
             raw = json.loads(self.file.read_text(encoding="utf-8"))
-            theirs = EvalSettings(**raw["settings"])
-            found = [GradedAnswer(**answer) for answer in raw["answers"]]
+            settings = EvalSettings(**raw["settings"])
+            answers = [GradedAnswer(**answer) for answer in raw["answers"]]
         except (ValueError, KeyError, TypeError) as error:
             raise BadRequest(f"--output: {self.file} is not a result of this command; name another.") from error
-        if theirs != self.settings:
-            mine, other = asdict(self.settings), asdict(theirs)
-            names = ", ".join(f"{n} ({other[n]}, now {mine[n]})" for n in mine if mine[n] != other[n])
+        if settings != self.settings:
+            now, before = asdict(self.settings), asdict(settings)
+            names = ", ".join(f"{n} ({before[n]}, now {now[n]})" for n in now if now[n] != before[n])
             raise BadRequest(f"--output: {self.file} holds a run with another {names}; name another file.")
-        self.answers = {answer.index: answer for answer in found if answer.error is None}
+        self.answers = {answer.index: answer for answer in answers if answer.error is None}
         return len(self.answers)
 
     def add(self, answer: GradedAnswer) -> None:
@@ -82,7 +82,7 @@ class Results:
             self.save()
 
     def save(self) -> None:
-        """Write the file anew, whole or not at all."""
+        """Write the file atomically."""
         if self.file is None:
             return
         ranked = [asdict(self.answers[i]) for i in sorted(self.answers)]
@@ -98,7 +98,7 @@ class Results:
 
 
 def summary(answers: Sequence[GradedAnswer]) -> dict[str, Any]:
-    """Shares and counts. accuracy: right answers over questions asked, failures among them; None without any.
+    """Shares and counts. accuracy: right answers over all answers, failed ones included; None without any.
 
     stderr: sqrt(p (1 - p) / n), the standard error of a share.
     """
@@ -122,19 +122,19 @@ async def evaluate(
     questions: Sequence[Problem],
     results: Results,
     concurrency: int,
-    told: Callable[[Results], None],
+    on_answer: Callable[[Results], None],
 ) -> None:
-    """Ask the questions that have no answer yet, `concurrency` at a time. told: called after every answer.
+    """Ask the questions that have no answer yet, `concurrency` at a time. on_answer: called after every answer.
 
-    What was answered is saved however this ends. Raises Unavailable when nobody answers any more.
+    Answers are saved however this ends. Raises Unavailable when the source is gone.
     """
     shots = gsm8k.shots(results.settings.num_shots)
-    open_ = iter([i for i in range(len(questions)) if i not in results.answers])
+    unanswered = iter([i for i in range(len(questions)) if i not in results.answers])
 
     async def work() -> None:
-        for index in open_:
+        for index in unanswered:
             results.add(await _answer(source, questions[index], index, shots, results.settings))
-            told(results)
+            on_answer(results)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -152,18 +152,18 @@ async def _answer(
     text = gsm8k.prompt(question.question, shots)
     expected = str(question.number)
     try:
-        said = await source.ask(Reply(text, settings.max_tokens, settings.temperature, gsm8k.STOP))
+        reply = await source.ask(EvalPrompt(text, settings.max_tokens, settings.temperature, gsm8k.STOP))
     except Unavailable:
         raise
     except EngineError as error:
         return GradedAnswer(index, expected=expected, error=error.message)
-    number = gsm8k.last_number(said.text)
+    number = gsm8k.last_number(reply.text)
     return GradedAnswer(
         index=index,
-        text=said.text,
+        text=reply.text,
         number=None if number is None else str(number),
         expected=expected,
-        is_right=gsm8k.is_right(said.text, question),
-        completion_tokens=said.completion_tokens,
-        finish_reason=said.finish_reason,
+        is_right=gsm8k.is_right(reply.text, question),
+        completion_tokens=reply.completion_tokens,
+        finish_reason=reply.finish_reason,
     )

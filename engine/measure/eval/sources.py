@@ -1,24 +1,18 @@
-"""Who is asked: an Engine in this process, or any server with OpenAI's /v1/chat/completions."""
+"""What answers the questions: an Engine in this process, or any server with OpenAI's /v1/chat/completions."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import httpx
+from typing import Protocol
 
 from engine.core import Engine
-from engine.errors import BadRequest, Unavailable
+from engine.errors import BadRequest
+from engine.measure.openai_client import OpenAIClient
 from engine.types import Message, Part, Request, Sampling
-
-ANSWER_S = 600.0
-RETRIES = 5
-BUSY = (429, 503)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class EvalPrompt:
     """One prompt, as a user's message. temperature 0 is greedy."""
 
     text: str
@@ -28,7 +22,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class EvalReply:
     """One answer. finish_reason "length": it was cut off at max_tokens."""
 
     text: str
@@ -39,10 +33,10 @@ class Said:
 class Source(Protocol):
     @property
     def name(self) -> str:
-        """What is asked, as it is kept with the results."""
+        """The model and where it runs, as written to the results."""
 
-    async def ask(self, asked: Reply) -> Said:
-        """The whole answer. Raises Unavailable when nobody answers, another EngineError when this is refused."""
+    async def ask(self, prompt: EvalPrompt) -> EvalReply:
+        """The whole answer. Raises Unavailable when the source is gone, else EngineError when it refuses the prompt."""
 
 
 class EngineSource:
@@ -52,81 +46,54 @@ class EngineSource:
         self._engine = engine
         self.name = name
 
-    async def ask(self, asked: Reply) -> Said:
+    async def ask(self, prompt: EvalPrompt) -> EvalReply:
         request = Request(
-            messages=(Message("user", (Part("text", text=asked.text),)),),
-            sampling=Sampling(temperature=asked.temperature),
-            max_tokens=asked.max_tokens,
-            stop=(asked.stop,),
+            messages=(Message("user", (Part("text", text=prompt.text),)),),
+            sampling=Sampling(temperature=prompt.temperature),
+            max_tokens=prompt.max_tokens,
+            stop=(prompt.stop,),
             source="eval",
         )
         completion = await self._engine.complete(request)
         done = completion.done
-        return Said(completion.text, done.usage.completion_tokens, done.finish_reason)
+        return EvalReply(completion.text, done.usage.completion_tokens, done.finish_reason)
 
 
 class HttpSource:
-    """A server. base_url ends in /v1, as OpenAI's clients take it; model "" means the first that it lists."""
+    """A server. base_url ends in /v1, as OpenAI's clients take it. model: "" for the first that the server lists."""
 
     def __init__(self, base_url: str, api_key: str | None = None, model: str = "") -> None:
-        self._url = base_url.rstrip("/")
+        self._client = OpenAIClient(base_url, api_key)
         self._model = model
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(timeout=ANSWER_S, headers=headers, trust_env=False)
 
     @property
     def name(self) -> str:
-        return f"{self._model} at {self._url}"
+        return f"{self._model} at {self._client.base_url}"
 
     async def open(self) -> None:
-        """Find out the model's name. Raises Unavailable or BadRequest."""
+        """Look up the model's name. Raises Unavailable or BadRequest."""
         if self._model:
             return
-        listed = (await self._send("GET", "/models", None)).get("data")
-        if not isinstance(listed, list) or not listed:
-            raise BadRequest(f"{self._url}/models lists no model; name one with --model.", param="model")
-        self._model = str(listed[0]["id"])
+        models = (await self._client.request("GET", "/models")).get("data")
+        if not isinstance(models, list) or not models:
+            raise BadRequest(f"{self._client.base_url}/models lists no model; name one with --model.", param="model")
+        self._model = str(models[0]["id"])
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
-    async def ask(self, asked: Reply) -> Said:
+    async def ask(self, prompt: EvalPrompt) -> EvalReply:
         body = {
             "model": self._model,
-            "messages": [{"role": "user", "content": asked.text}],
-            "max_tokens": asked.max_tokens,
-            "temperature": asked.temperature,
-            "stop": [asked.stop],
+            "messages": [{"role": "user", "content": prompt.text}],
+            "max_tokens": prompt.max_tokens,
+            "temperature": prompt.temperature,
+            "stop": [prompt.stop],
         }
-        answer = await self._send("POST", "/chat/completions", body)
+        answer = await self._client.request("POST", "/chat/completions", body)
         try:
             choice = answer["choices"][0]
             tokens = (answer.get("usage") or {}).get("completion_tokens", 0)
-            return Said(choice["message"]["content"] or "", int(tokens), str(choice.get("finish_reason")))
+            return EvalReply(choice["message"]["content"] or "", int(tokens), str(choice.get("finish_reason")))
         except (KeyError, IndexError, TypeError):
-            raise BadRequest(f"{self._url} gave no chat completion: {str(answer)[:200]}") from None
-
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """Ask, and ask again a few times where the server says that it is busy."""
-        for attempt in range(RETRIES):
-            try:
-                response = await self._client.request(method, self._url + path, json=body)
-            except httpx.TransportError as error:
-                raise Unavailable(f"{self._url} cannot be reached ({type(error).__name__}).") from error
-            if response.status_code not in BUSY or attempt == RETRIES - 1:
-                break
-            await asyncio.sleep(_wait_s(response, attempt))
-        if response.status_code != 200:
-            raise BadRequest(f"{self._url}{path} answered {response.status_code}: {response.text[:300]}")
-        try:
-            found = response.json()
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise BadRequest(f"{self._url}{path} answered no JSON object: {response.text[:200]}")
-        return found
-
-
-def _wait_s(response: httpx.Response, attempt: int) -> float:
-    said = response.headers.get("Retry-After", "")
-    return min(float(said), 30.0) if said.isdigit() else 0.5 * 2**attempt
+            raise BadRequest(f"{self._client.base_url} gave no chat completion: {str(answer)[:200]}") from None

@@ -1,11 +1,11 @@
-"""Is it right, on this machine and with this model: the engine held against itself and against the model's processor.
+"""Correctness on this machine with this model: the engine compared with itself and with the model's own processor.
 
-drawn      the test's own pictures and clips, of which every pixel is known
-witness    looks on from the engine thread: tokens, log-probabilities, what the model was given
-reference      what the model's own processor makes of the same pictures
-harness        asks the engine, alone or several at once
-judge      two runs -> equal, a near tie, or a fault (pure)
-checks     the rows of the table
-report     rows -> a table with the sentence to file, and JSON
-command    vllm-mlx selftest
+fixtures    the pictures and clips of the test, drawn here, so that every pixel is known
+observer    records on the engine thread: tokens, log-probabilities, the arrays that the model was given
+reference   what the model's own processor makes of the same pictures
+harness     sends requests to the engine, one alone or several at once
+judge       two runs -> equal, a near tie, or a fault (pure)
+checks      the rows of the table
+report      rows -> the table, the text of a bug report, JSON
+command     vllm-mlx selftest
 """

@@ -1,6 +1,6 @@
-"""The rows of the table. Each check asks the engine the same thing in two ways and holds the answers together.
+"""The rows of the table. Each check computes the same answer in two ways and compares.
 
-A row that cannot be asked of this model or these settings is "n/a" and says why; it is never a tick.
+A check that does not apply to this model or these settings is "n/a" and says why; it never counts as passed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 
 from engine.errors import EngineError
 from engine.measure.selftest import judge
-from engine.measure.selftest.fixtures import CLIP_FPS, Drawn, blank, clip, square
-from engine.measure.selftest.harness import SEEDED, Harness, HarnessAnswer
+from engine.measure.selftest.fixtures import CLIP_FPS, DrawnMedium, blank, clip, square
+from engine.measure.selftest.harness import SEEDED, Harness, ObservedAnswer
 from engine.measure.selftest.judge import CheckRow, Outcome
 from engine.measure.selftest.reference import Arrays
 from engine.types import Request
 
-Found = tuple[Outcome, str]
-CheckFunction = Callable[[Harness], Awaitable[Found]]
+Finding = tuple[Outcome, str]
+CheckFunction = Callable[[Harness], Awaitable[Finding]]
 
 COUNT = "Count from one to fifty in words."
 STORY = "Tell a long story about them."
@@ -29,119 +29,117 @@ COLOUR = "What colours do you see?"
 
 
 async def rows(harness: Harness) -> AsyncIterator[CheckRow]:
-    """Every row, one after the other. A request that fails is a fault of its row, and the next rows are still asked."""
-    await harness.ask(
-        harness.short("Hello.")
-    )  # what the first request of a process costs, and the model for the witness
+    """Every row, one after the other. A request that fails makes its row a fault; the rows after it are still run."""
+    await harness.ask(harness.short("Hello."))  # pays what the first request costs, and shows the observer the model
     for name, check in CHECKS.items():
         try:
-            found = await check(harness)
+            finding = await check(harness)
         except EngineError as error:
-            found = "fault", error.message
+            finding = "fault", error.message
         except TimeoutError:
-            found = "fault", "the engine did not answer"
-        yield CheckRow(name, *found)
+            finding = "fault", "the engine did not answer"
+        yield CheckRow(name, *finding)
 
 
-async def warm_text(harness: Harness) -> Found:
+async def warm_text(harness: Harness) -> Finding:
     """The same text twice: the second time its prompt is reused."""
     request = harness.text(STORY)
     return await _warm(harness, request, request)
 
 
-async def warm_beginning(harness: Harness) -> Found:
-    """Two texts that end otherwise: the second reuses what they share."""
+async def warm_beginning(harness: Harness) -> Finding:
+    """Two texts with the same beginning: the second reuses it."""
     if harness.in_snapshots:
         return "n/a", "this family's KV cannot be cut into blocks: only whole prompts are kept, as snapshots"
     return await _warm(harness, harness.text("Which is the longest?"), harness.text(STORY))
 
 
-async def warm_picture(harness: Harness) -> Found:
+async def warm_picture(harness: Harness) -> Finding:
     """Another question about the same picture: the picture is reused."""
     if not harness.card.vision:
-        return _BLIND
+        return _NO_VISION
     return await _warm(harness, harness.show(harness.picture, COLOUR), harness.show(harness.picture, DESCRIBE))
 
 
-async def other_picture(harness: Harness) -> Found:
+async def other_picture(harness: Harness) -> Finding:
     """Another picture of the same size, the same question: nothing of the first picture may be reused."""
     if not harness.card.vision:
-        return _BLIND
+        return _NO_VISION
     if not harness.engine.config.cache.enabled:
         return _NO_CACHE
     other = harness.show(square(harness.picture.size), DESCRIBE)
     cold = await harness.cold(other)
     await harness.cold(harness.show(harness.picture, DESCRIBE))
     warm = await harness.ask(other)
-    first = cold.seen.spans[0].start if cold.seen.spans else 0
+    first = cold.observation.spans[0].start if cold.observation.spans else 0
     if warm.reused > first:
         return "fault", f"{warm.reused - first} tokens of another picture were reused"
-    outcome, said = judge.same(cold.run, warm.run, harness.noise)
-    return outcome, f"{said}; reused {warm.reused} tokens before it, none of it"
+    outcome, words = judge.same(cold.run, warm.run, harness.noise)
+    return outcome, f"{words}; reused {warm.reused} tokens before it, none of it"
 
 
-async def batched_text(harness: Harness) -> Found:
+async def batched_text(harness: Harness) -> Finding:
     """Greedy texts, long and short, beside a sampled row."""
     return await _beside(harness, [harness.text(STORY), harness.short(COUNT)])
 
 
-async def batched_seeds(harness: Harness) -> Found:
-    """A row with a seed of its own beside greedy rows and one with another seed."""
+async def batched_seeds(harness: Harness) -> Finding:
+    """A sampled row with its own seed, beside greedy rows and a row with another seed."""
     return await _beside(harness, [harness.short(COUNT, sampling=SEEDED), harness.short(COUNT)])
 
 
-async def batched_picture(harness: Harness) -> Found:
-    """A picture's row beside text, and the text beside the picture."""
+async def batched_picture(harness: Harness) -> Finding:
+    """A row with a picture and a row of text, decoded together."""
     if not harness.card.vision:
-        return _BLIND
+        return _NO_VISION
     return await _beside(harness, [harness.show(harness.picture, DESCRIBE), harness.text(STORY)])
 
 
-async def picture_counts(harness: Harness) -> Found:
-    """The same question about the picture, another one and a blank: the first token's logits must not be the same."""
+async def picture_counts(harness: Harness) -> Finding:
+    """The same question about the picture, another picture and a blank one: the first token's logits must differ."""
     if not harness.card.vision:
-        return _BLIND
+        return _NO_VISION
     size = harness.picture.size
-    shown = [
-        await harness.cold(harness.show(drawn, DESCRIBE)) for drawn in (harness.picture, square(size), blank(size))
+    answers = [
+        await harness.cold(harness.show(medium, DESCRIBE)) for medium in (harness.picture, square(size), blank(size))
     ]
-    picture, *others = [taken.run for taken in shown]
-    least = min(judge.apart(picture, other) for other in others)
-    said = f"the first token's log-probabilities move by {least:.3g} nats; noise is {harness.noise:g}"
-    return ("ok" if least > harness.noise else "fault"), said
+    picture, *others = [answer.run for answer in answers]
+    smallest = min(judge.apart(picture, other) for other in others)
+    words = f"the first token's log-probabilities move by {smallest:.3g} nats; noise is {harness.noise:g}"
+    return ("ok" if smallest > harness.noise else "fault"), words
 
 
-async def picture_receipt(harness: Harness) -> Found:
-    """What the receipt says, and what the model was given, is what the processor makes of the picture."""
+async def picture_receipt(harness: Harness) -> Finding:
+    """The receipt, and the arrays that the model was given, equal what the processor makes of the picture."""
     if not harness.card.vision:
-        return _BLIND
+        return _NO_VISION
     return await _receipt(harness, harness.picture, DESCRIBE)
 
 
-async def clip_receipt(harness: Harness) -> Found:
+async def clip_receipt(harness: Harness) -> Finding:
     """The same for a clip: the frames that the receipt names, at their true times."""
     if not harness.card.video:
         return "n/a", "this model takes no clips"
     return await _receipt(harness, clip(), "What moves?")
 
 
-async def cancelled(harness: Harness) -> Found:
-    """Requests that are left early, at once and while they decode, beside one that goes on and before the same one."""
+async def cancelled(harness: Harness) -> Finding:
+    """Requests cancelled at once and while they decode: a row beside them and the same request later do not change."""
     request, other = harness.text(STORY), harness.short(COUNT)
     cold, alone = await harness.cold(request), await harness.cold(other)
     await harness.forget()
-    hasty = asyncio.create_task(harness.ask(request))
+    cancelled_task = asyncio.create_task(harness.ask(request))
     await asyncio.sleep(0)
-    hasty.cancel()
-    await asyncio.gather(hasty, return_exceptions=True)
+    cancelled_task.cancel()
+    await asyncio.gather(cancelled_task, return_exceptions=True)
     async with harness.neighbour(request):
-        beside = None if harness.in_turns else await harness.ask(other)
+        batched = None if harness.in_turns else await harness.ask(other)
     if harness.engine.snapshot().running or any(block.refs for block in await harness.engine.blocks(with_text=False)):
         return "fault", "a cancelled request still holds a row or blocks"
-    found = [judge.same(cold.run, (await harness.ask(request)).run, harness.noise)]
-    if beside is not None:
-        found.append(judge.same(alone.run, beside.run, harness.noise))
-    return judge.worst(found)
+    findings = [judge.same(cold.run, (await harness.ask(request)).run, harness.noise)]
+    if batched is not None:
+        findings.append(judge.same(alone.run, batched.run, harness.noise))
+    return judge.worst(findings)
 
 
 CHECKS: dict[str, CheckFunction] = {
@@ -157,12 +155,12 @@ CHECKS: dict[str, CheckFunction] = {
     "receipt = processor: a clip's frames": clip_receipt,
     "cancelled = never started": cancelled,
 }
-_BLIND: Found = ("n/a", "this model takes no pictures")
-_NO_CACHE: Found = ("n/a", "the prefix cache is off")
+_NO_VISION: Finding = ("n/a", "this model takes no pictures")
+_NO_CACHE: Finding = ("n/a", "the prefix cache is off")
 
 
-async def _warm(harness: Harness, before: Request, request: Request) -> Found:
-    """Ask `request` with nothing stored, then again after `before`: its media, or else half of it, must be reused."""
+async def _warm(harness: Harness, before: Request, request: Request) -> Finding:
+    """`request` with an empty cache, then again after `before`: its media, or else half of it, must be reused."""
     if not harness.engine.config.cache.enabled:
         return _NO_CACHE
     cold = await harness.cold(request)
@@ -170,65 +168,67 @@ async def _warm(harness: Harness, before: Request, request: Request) -> Found:
         return "n/a", "prompts with pictures carry no key in this family, so nothing is reused"
     await harness.cold(before)
     warm = await harness.ask(request)
-    total, spans = warm.done.usage.prompt_tokens, warm.seen.spans
+    total, spans = warm.done.usage.prompt_tokens, warm.observation.spans
     if cold.reused or warm.reused < (spans[-1].end if spans else total / 2):
         return "fault", f"{cold.reused} of {total} tokens were reused cold, {warm.reused} warm"
-    outcome, said = judge.same(cold.run, warm.run, harness.noise)
-    kept = "a snapshot of the whole row" if harness.in_snapshots else "blocks"
-    return outcome, f"{said}; {warm.reused} of {total} prompt tokens from {kept}"
+    outcome, words = judge.same(cold.run, warm.run, harness.noise)
+    source = "a snapshot of the whole row" if harness.in_snapshots else "blocks"
+    return outcome, f"{words}; {warm.reused} of {total} prompt tokens from {source}"
 
 
-async def _beside(harness: Harness, requests: list[Request]) -> Found:
-    """Each request alone, then all at once, beside a sampled row that goes on before and after them and a greedy one
-    that leaves as soon as they all decode."""
+async def _beside(harness: Harness, requests: list[Request]) -> Finding:
+    """Each request alone, then all at once, beside a sampled row that decodes before and after them and a greedy one
+    that is cancelled as soon as they all decode."""
     if harness.in_turns:
         return "n/a", "rows decode one at a time, by this model's family or by the options"
     alone = [await harness.cold(request) for request in requests]
     await harness.forget()
-    noisy = harness.short("Go on and on.", sampling=replace(SEEDED, seed=99))
-    async with harness.neighbour(noisy) as neighbour:
+    sampled = harness.short("Go on and on.", sampling=replace(SEEDED, seed=99))
+    async with harness.neighbour(sampled) as neighbour:
         async with harness.neighbour(harness.short("Which one?")):
-            asked = [asyncio.create_task(harness.ask(request)) for request in requests]
+            tasks = [asyncio.create_task(harness.ask(request)) for request in requests]
             await harness.all_begun()
-        together = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*tasks)
         turns = neighbour().turns
-    if not all(turns and turns[0] < taken.seen.turns[0] < turns[-1] for taken in together):
+    if not all(turns and turns[0] < answer.observation.turns[0] < turns[-1] for answer in answers):
         return "fault", "the rows never decoded together, so nothing is shown"
-    found = [judge.same(a.run, b.run, harness.noise) for a, b in zip(alone, together, strict=True)]
-    outcome, said = judge.worst(found)
-    return outcome, f"{said}; {len(requests) + 2} rows together"
+    findings = [judge.same(a.run, b.run, harness.noise) for a, b in zip(alone, answers, strict=True)]
+    outcome, words = judge.worst(findings)
+    return outcome, f"{words}; {len(requests) + 2} rows together"
 
 
-async def _receipt(harness: Harness, drawn: Drawn, question: str) -> Found:
-    taken = await harness.cold(harness.show(drawn, question), drawn)
-    (receipt,), reference = taken.done.media, taken.seen.reference
+async def _receipt(harness: Harness, medium: DrawnMedium, question: str) -> Finding:
+    answer = await harness.cold(harness.show(medium, question), medium)
+    (receipt,), reference = answer.done.media, answer.observation.reference
     if reference is None:
-        return "fault", f"the processor by itself failed: {taken.seen.trouble}"
+        return "fault", f"the processor by itself failed: {answer.observation.trouble}"
     times = [abs(time_s - index / CLIP_FPS) for index, time_s in receipt.frames]
     says, sizes = "the receipt says", (receipt.seen_px, (0, 0))
-    claims = {
+    problems = {
         f"{says} {receipt.tokens} tokens, the processor {reference.tokens}": receipt.tokens == reference.tokens,
         f"{says} {receipt.seen_px} pixels, the processor {reference.seen_px}": reference.seen_px in sizes,
-        f"{says} {receipt.decoded_px} pixels, drawn were {drawn.size}": receipt.decoded_px == drawn.size,
-        "the model was given other pixels than the processor makes": _equal(taken.seen.arrays, reference.arrays),
+        f"{says} {receipt.decoded_px} pixels, drawn were {medium.size}": receipt.decoded_px == medium.size,
+        "the model was given other pixels than the processor makes": _equal(
+            answer.observation.arrays, reference.arrays
+        ),
         "a frame's time is not its own": all(gap < 0.01 for gap in times),
     }
-    for wrong, holds in claims.items():
-        if not holds:
-            return "fault", wrong
-    return "ok", _seen(taken)
+    for problem, is_right in problems.items():
+        if not is_right:
+            return "fault", problem
+    return "ok", _receipt_words(answer)
 
 
-def _equal(given: Arrays, reference: Arrays) -> bool:
-    if given.keys() != reference.keys():
+def _equal(observed: Arrays, reference: Arrays) -> bool:
+    if observed.keys() != reference.keys():
         return False
-    pairs = [(a, b) for name in given for a, b in zip(given[name], reference[name], strict=False)]
-    lengths = all(len(given[name]) == len(reference[name]) for name in given)
-    return bool(given) and lengths and all(np.array_equal(a, b) for a, b in pairs)
+    pairs = [(a, b) for name in observed for a, b in zip(observed[name], reference[name], strict=False)]
+    lengths = all(len(observed[name]) == len(reference[name]) for name in observed)
+    return bool(observed) and lengths and all(np.array_equal(a, b) for a, b in pairs)
 
 
-def _seen(taken: HarnessAnswer) -> str:
-    (receipt,) = taken.done.media
+def _receipt_words(answer: ObservedAnswer) -> str:
+    (receipt,) = answer.done.media
     frames = f"{len(receipt.frames)} frames, " if receipt.frames else ""
     size = f"{receipt.seen_px[0]} × {receipt.seen_px[1]} px, " if any(receipt.seen_px) else ""
     return f"{frames}{size}{receipt.tokens} tokens, every value equal"

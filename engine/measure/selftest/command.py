@@ -1,4 +1,4 @@
-"""vllm-mlx selftest: arguments, and the way from them to the table."""
+"""vllm-mlx selftest: from arguments to the table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.arguments import add_engine_arguments, engine_config, file_to_write
+from engine.argument_types import file_to_write
+from engine.arguments import add_engine_arguments, engine_config
 
 if TYPE_CHECKING:
     from engine.measure.selftest.judge import CheckRow
@@ -16,19 +17,19 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of vllm-mlx selftest."""
-    made = argparse.ArgumentParser(
+    command = argparse.ArgumentParser(
         prog="vllm-mlx selftest",
         usage="%(prog)s [MODEL] [--image FILE] [options]",
         description="Prove on this machine, with this model and these options, that answers are right: warm = cold, "
         "batched = alone, a picture counts, receipts are true. Ends with status 1 when something fails.",
     )
-    made.add_argument("tested", nargs="?", metavar="MODEL", help="the same as --model")
-    made.add_argument("--image", metavar="FILE", type=Path, help="test with this picture in place of the drawn one")
-    made.add_argument(
+    command.add_argument("tested", nargs="?", metavar="MODEL", help="the same as --model")
+    command.add_argument("--image", metavar="FILE", type=Path, help="test with this picture in place of the drawn one")
+    command.add_argument(
         "--json", metavar="FILE", type=file_to_write, help="write the table, machine and settings as JSON"
     )
-    add_engine_arguments(made)
-    return made
+    add_engine_arguments(command)
+    return command
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,21 +50,21 @@ async def _run(args: argparse.Namespace) -> int:
     from engine.measure.selftest.harness import Harness
     from engine.measure.selftest.observer import Observer
 
-    picture = fixtures.opened(args.image) if args.image else fixtures.circle()
-    config, machine, witness = engine_config(args), device.describe(), Observer()
-    engine = Engine(config, witness)
+    picture = fixtures.from_file(args.image) if args.image else fixtures.circle()
+    config, machine, observer = engine_config(args), device.describe(), Observer()
+    engine = Engine(config, observer)
     engine.start()
     try:
         card = await engine.ready()
         print(report.head(card, machine), flush=True)
         rows: list[CheckRow] = []
-        async for row in checks.rows(Harness(engine, witness, card, picture)):
+        async for row in checks.rows(Harness(engine, observer, card, picture)):
             rows.append(row)
             print(report.line(row), flush=True)
     finally:
         engine.stop()
     print("\n" + report.ending(rows, card, machine))
     if args.json:
-        found = report.to_json(rows, card, machine, config)
-        args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+        table = report.to_json(rows, card, machine, config)
+        args.json.write_text(json.dumps(table, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
     return int(report.failed(rows))

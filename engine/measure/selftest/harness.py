@@ -1,4 +1,4 @@
-"""Asks the engine, alone or several at once, and hands back what the witness saw. Any event loop."""
+"""Sends requests to the engine, one alone or several at once, and returns what was observed. Any event loop."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from engine.core import Engine
-from engine.measure.selftest.fixtures import Drawn
+from engine.measure.selftest.fixtures import DrawnMedium
 from engine.measure.selftest.judge import ObservedRun, noise
 from engine.measure.selftest.observer import Observation, Observer
 from engine.types import Done, Message, ModelCard, Part, Request, Sampling
 
 ANSWER_TOKENS = 24
 NEIGHBOUR_TOKENS = 4096
-"""More than a neighbour needs, which is cancelled; but a row that waits for its memory gets it in the end."""
+"""More than a neighbour needs, since it is cancelled, and few enough that a row waiting for its memory gets it."""
 
 PATIENCE_S = 600.0
-"""For one answer: a large model on a slow machine takes its time; one that hangs is a fault."""
+"""Longest time for one answer. Generous for a large model on a slow machine; what takes longer counts as a fault."""
 
 GREEDY = Sampling(temperature=0.0)
 SEEDED = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=7)
@@ -27,15 +27,15 @@ WORDS = ("river", "stone", "lamp", "green", "seven", "window", "paper", "cloud",
 
 
 @dataclass(frozen=True)
-class HarnessAnswer:
-    """One answer: how the engine says it ended, and what the witness saw."""
+class ObservedAnswer:
+    """One answer: the engine's last event, and what the observer recorded."""
 
     done: Done
-    seen: Observation
+    observation: Observation
 
     @property
     def run(self) -> ObservedRun:
-        return self.seen.run()
+        return self.observation.run()
 
     @property
     def reused(self) -> int:
@@ -43,19 +43,19 @@ class HarnessAnswer:
 
 
 class Harness:
-    """One engine, its witness and the pictures of the test."""
+    """One engine, its observer and the picture of the test."""
 
-    def __init__(self, engine: Engine, witness: Observer, card: ModelCard, picture: Drawn) -> None:
+    def __init__(self, engine: Engine, observer: Observer, card: ModelCard, picture: DrawnMedium) -> None:
         self.engine = engine
-        self.witness = witness
+        self.observer = observer
         self.card = card
         self.picture = picture
         self.noise = noise(card.dtype, engine.snapshot().device.mlx_device)
 
     @property
     def in_turns(self) -> bool:
-        """Whether rows decode one at a time: by their family, or as the engine was told to."""
-        loaded = self.witness.loaded
+        """Whether rows decode one at a time, because of the model's family or the engine's settings."""
+        loaded = self.observer.loaded
         config = self.engine.config
         return bool(loaded and loaded.family.serial) or min(config.max_num_seqs, config.completion_batch_size) < 2
 
@@ -65,7 +65,7 @@ class Harness:
         return self.engine.snapshot().cache.snapshots > 0
 
     def text(self, end: str, *, sampling: Sampling = GREEDY) -> Request:
-        """A text of some hundred tokens, the same for every end but for the end; shorter where the context is."""
+        """A text of some hundred tokens, fewer where the context is short. Only its last words, `end`, vary."""
         count = max(8, min(160, self.card.context_tokens // 16))
         words = " ".join(WORDS[(i * i + i // 7) % len(WORDS)] for i in range(count))
         return self.short(f"{words}. {end}", sampling=sampling)
@@ -73,37 +73,37 @@ class Harness:
     def short(self, text: str, *, sampling: Sampling = GREEDY) -> Request:
         return _request([Part("text", text=text)], sampling)
 
-    def show(self, drawn: Drawn, question: str) -> Request:
-        return _request([drawn.part, Part("text", text=question)], GREEDY)
+    def show(self, medium: DrawnMedium, question: str) -> Request:
+        return _request([medium.part, Part("text", text=question)], GREEDY)
 
     async def forget(self) -> None:
-        """Nothing of earlier prompts may be reused. Waits until no row holds a block."""
+        """Clear the cache, once no row holds a block of it."""
         await self.quiet()
         await self.engine.clear_cache()
 
-    async def cold(self, request: Request, shown: Drawn | None = None) -> HarnessAnswer:
+    async def cold(self, request: Request, medium: DrawnMedium | None = None) -> ObservedAnswer:
         await self.forget()
-        return await self.ask(request, shown)
+        return await self.ask(request, medium)
 
-    async def ask(self, request: Request, shown: Drawn | None = None) -> HarnessAnswer:
-        """The whole answer. shown: hold the arrays of this picture or clip against the processor's own."""
+    async def ask(self, request: Request, medium: DrawnMedium | None = None) -> ObservedAnswer:
+        """The whole answer. medium: a picture or clip of the request, to be run through the processor by itself too."""
         request = replace(request, id=secrets.token_hex(8))
-        self.witness.followed.add(request.id)
-        if shown is not None:
-            self.witness.shown[request.id] = shown
+        self.observer.followed.add(request.id)
+        if medium is not None:
+            self.observer.media[request.id] = medium
         try:
             done = await self._read(request)
         finally:
-            self.witness.followed.discard(request.id)
-            self.witness.shown.pop(request.id, None)
-            seen = self.witness.seen.pop(request.id, Observation())
-        return HarnessAnswer(done, seen)
+            self.observer.followed.discard(request.id)
+            self.observer.media.pop(request.id, None)
+            observation = self.observer.observations.pop(request.id, Observation())
+        return ObservedAnswer(done, observation)
 
     @asynccontextmanager
     async def neighbour(self, request: Request) -> AsyncIterator[Callable[[], Observation]]:
-        """Keep a row decoding beside what is asked meanwhile, then cancel it. It never ends by itself: the tokens that
-        would end it are forbidden. Yields once it decodes; the callable says what was seen of it so far."""
-        loaded = self.witness.loaded
+        """Keep a row decoding while the body runs, then cancel it. It cannot end by itself: its stop tokens are biased
+        away. Yields once it decodes; the callable returns what was observed of it so far."""
+        loaded = self.observer.loaded
         bias = tuple((token, -100.0) for token in sorted(loaded.stop_ids)) if loaded else ()
         endless = replace(
             request,
@@ -111,26 +111,26 @@ class Harness:
             sampling=replace(request.sampling, logit_bias=bias),
             max_tokens=min(NEIGHBOUR_TOKENS, self.card.context_tokens // 2),
         )
-        seen = self.witness.seen.setdefault(endless.id, Observation())
+        observation = self.observer.observations.setdefault(endless.id, Observation())
         reading = asyncio.create_task(self._drain(endless))
         try:
-            await self._until(lambda: len(seen.turns) >= 2 or reading.done())
-            yield lambda: seen
+            await self._until(lambda: len(observation.turns) >= 2 or reading.done())
+            yield lambda: observation
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             await self.engine.blocks(with_text=False)  # the engine has cancelled it by then
-            self.witness.seen.pop(endless.id, None)
+            self.observer.observations.pop(endless.id, None)
 
     async def all_begun(self) -> None:
-        """Wait until every answer that is asked for right now has a token of the batch's, the second, or is over."""
-        await asyncio.sleep(0)  # tasks that were just made have asked by then
-        seen, followed = self.witness.seen, self.witness.followed
-        await self._until(lambda: all(id in seen and len(seen[id].turns) >= 2 for id in list(followed)))
+        """Wait until every running request has its second token, which the batch makes, or has ended."""
+        await asyncio.sleep(0)  # tasks that were just created have sent their request by then
+        observations, followed = self.observer.observations, self.observer.followed
+        await self._until(lambda: all(id in observations and len(observations[id].turns) >= 2 for id in list(followed)))
 
     async def quiet(self) -> None:
-        """Wait until the engine holds no request."""
-        await self.engine.blocks(with_text=False)  # what was told to the engine before is done by then
+        """Wait until the engine runs no request."""
+        await self.engine.blocks(with_text=False)  # earlier commands to the engine thread are done by then
         await self._until(lambda: not self.engine.snapshot().running)
 
     async def _read(self, request: Request) -> Done:
@@ -140,9 +140,9 @@ class Harness:
     async def _drain(self, request: Request) -> None:
         await self.engine.complete(request)
 
-    async def _until(self, true: Callable[[], bool]) -> None:
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while not true():
+            while not condition():
                 await asyncio.sleep(0.005)
 
 

@@ -1,5 +1,5 @@
-"""What the model's own processor makes of a drawn picture or clip: the library's own path, without the engine's media
-code. Engine thread only."""
+"""What the model's own processor makes of a picture or clip: mlx-vlm's code path, without the engine's media code.
+Engine thread only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.measure.selftest.fixtures import CLIP_FPS, Drawn
+from engine.measure.selftest.fixtures import CLIP_FPS, DrawnMedium
 from engine.models.registry import Loaded
 
 PIXEL_WORDS = ("pixel", "grid", "sizes")
-"""In the names of the arrays that carry pictures; the others depend on the text around them."""
+"""Parts of the names of arrays that describe pictures; other arrays depend on the text around them too."""
 
 QUESTION = "What is this?"
 Arrays = dict[str, list[np.ndarray]]
@@ -29,12 +29,12 @@ class Reference:
     arrays: Arrays
 
 
-def read(loaded: Loaded, drawn: Drawn, indices: Sequence[int]) -> Reference:
-    """Show the processor a picture, or these frames of a clip."""
+def read(loaded: Loaded, medium: DrawnMedium, indices: Sequence[int]) -> Reference:
+    """Run the processor on a picture, or on the frames of a clip at these indices."""
     from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
-    frames = [drawn.frames[i] for i in indices] if drawn.kind == "video" else list(drawn.frames)
-    native = drawn.kind == "video" and loaded.card.native_video
+    frames = [medium.frames[i] for i in indices] if medium.kind == "video" else list(medium.frames)
+    native = medium.kind == "video" and loaded.card.native_video
     settings: dict[str, Any] = {"images": frames}
     if native:
         settings = _clip(loaded, frames, indices)
@@ -52,7 +52,7 @@ def read(loaded: Loaded, drawn: Drawn, indices: Sequence[int]) -> Reference:
 
 
 def arrays(inputs: Mapping[str, Any]) -> Arrays:
-    """The processor's picture arrays as numpy, one list per name; a list has one array per picture in some families."""
+    """The processor's picture arrays as numpy, a list for each name. Some families have an array for each picture."""
     return {
         name: [_numpy(array) for array in (value if isinstance(value, list) else [value])]
         for name, value in inputs.items()
@@ -75,7 +75,7 @@ def _clip(loaded: Loaded, frames: Sequence[Image.Image], indices: Sequence[int])
 
 
 def _text(loaded: Loaded, kind: str, count: int) -> str:
-    """A prompt with so many placeholders, as the template, or failing that mlx-vlm, writes it."""
+    """A prompt with `count` placeholders, by the chat template, or by mlx-vlm where the template has no such part."""
     from mlx_vlm.prompt_utils import apply_chat_template
 
     template = getattr(loaded.tokenizer, "chat_template", None)

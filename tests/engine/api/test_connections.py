@@ -164,7 +164,7 @@ FILES = 240
 """What the servers below may open: the operator's limit, lower than what mlx-lm sets."""
 
 
-LIMITED = f'ulimit -Hn {FILES}; ulimit -Sn {FILES - 40}; exec "$0" "$@"'
+LIMITED = f'ulimit -Sn {FILES - 40}; ulimit -Hn {FILES}; exec "$0" "$@"'
 
 
 class Flooded:

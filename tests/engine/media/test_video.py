@@ -171,7 +171,7 @@ def test_not_a_picture_and_sound() -> None:
         ("image", b"hello", "this is not a picture: the bytes are plain text"),
         ("image", b"", "the picture is empty"),
         ("image", b"RIFF\x00\x00\x00\x00WAVE", r"this is a sound \(WAV\), not a picture"),
-        ("image", b"\x00\x00\x00\x18ftypheic", "HEIC files are not read; send a JPEG, PNG or WebP"),
+        ("image", b"\x00\x00\x00\x18ftypheic", "the picture cannot be decoded: its data is damaged"),
         ("audio", b"RIFF\x00\x00\x00\x00WAVE", "cannot be decoded"),
     ):
         part = Part(kind, url=pictures.data_url(data), param="here")  # type: ignore[arg-type]

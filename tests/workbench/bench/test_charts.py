@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.bench.charts import MAX_MOMENTS, charts, moments, spans
-from workbench.bench.live import Shown
+from workbench.bench.live import DisplayedRun
 
 
 def row(case: str, ttft: float, suite: str = "image", target: str = "engine", **more: Any) -> dict[str, Any]:
@@ -30,11 +30,11 @@ def load(at_s: float, others: int = 0, **more: Any) -> dict[str, Any]:
     return {"at_s": at_s, "others": others, **held, **more}
 
 
-def shown(*rows: dict[str, Any], name: str = "run", loads: Any = ()) -> Shown:
-    return Shown(name, name, rows, tuple(loads))
+def shown(*rows: dict[str, Any], name: str = "run", loads: Any = ()) -> DisplayedRun:
+    return DisplayedRun(name, name, rows, tuple(loads))
 
 
-def by_key(runs: list[Shown]) -> dict[str, Any]:
+def by_key(runs: list[DisplayedRun]) -> dict[str, Any]:
     return {chart["key"]: chart for chart in charts(runs)}
 
 

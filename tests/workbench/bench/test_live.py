@@ -12,9 +12,9 @@ from engine.measure.bench.load import Load
 from engine.measure.bench.plan import BenchSettings, Case
 from engine.measure.bench.result import UNITS, Point
 from engine.measure.bench.run import Run
-from tests.engine.measure.bench.made import Noted, sample, words_suite
+from tests.engine.measure.bench.builders import RecordingTarget, sample, words_suite
 from workbench.bench import live as lives
-from workbench.bench.live import SO_FAR, Live, kept, row_of, so_far
+from workbench.bench.live import SO_FAR, Live, from_json, row_of, so_far
 
 ONE, TWO = Case("text", "one"), Case("text", "two")
 SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
@@ -22,11 +22,11 @@ SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
 
 async def told(*cases: Case) -> tuple[Live, list[Any], Any]:
     """A live run that was told everything, its events, and the Result."""
-    run = Run([words_suite(*cases)], [Noted("a", [], ttfts_s=(0.1, 0.2, 0.4))], SETTINGS)
+    run = Run([words_suite(*cases)], [RecordingTarget("a", [], ttfts_s=(0.1, 0.2, 0.4))], SETTINGS)
     live, events = Live("text", "Text", SETTINGS, 0.0), []
     async for event in run.events():
         events.append(event)
-        live.take(event, float(len(events)))
+        live.add(event, float(len(events)))
     return live, events, run.result()
 
 
@@ -37,27 +37,27 @@ def without(row: dict[str, Any]) -> dict[str, Any]:
 async def test_rows_and_loads_are_those_of_the_result() -> None:
     live, _, result = await told(ONE, TWO)
     whole = json.loads(json.dumps(result.json()))
-    shown = live.shown()
+    shown = live.displayed()
     assert json.loads(json.dumps([without(row) for row in shown.rows])) == [without(row) for row in whole["points"]]
     assert json.loads(json.dumps(shown.loads)) == whole["load"] and live.ended
     assert not any(row["running"] for row in shown.rows)
-    again = kept("it", whole)
+    again = from_json("it", whole)
     assert json.loads(json.dumps(shown.rows)) == json.loads(json.dumps(again.rows)), "a kept run shows the same"
     each = [answer["ttft_s"] * 1e3 for taken in whole["points"][0]["rounds"] for answer in taken]
     assert again.rows[0]["each"]["ttft"] == each
     other = json.loads(json.dumps(whole))
     other["points"][0]["ttft"]["median"] += 1
-    assert kept("it", other).rows[0] != again.rows[0], "the twin: another number is another row"
+    assert from_json("it", other).rows[0] != again.rows[0], "the twin: another number is another row"
 
 
 async def test_a_case_has_a_row_from_its_first_answer() -> None:
     _, events, _ = await told(ONE, TWO)
     live, grown = Live("text", "Text", SETTINGS, 0.0), []
     for event in events:
-        live.take(event, 0.0)
-        grown.append([(row["case"], row["answers"], row["running"]) for row in live.shown().rows])
+        live.add(event, 0.0)
+        grown.append([(row["case"], row["answers"], row["running"]) for row in live.displayed().rows])
         if isinstance(event, Progress) and not event.counts:
-            assert live.asked == event.case.name
+            assert live.current_case == event.case.name
     assert [("one", 1, True)] in grown and [("one", 2, True)] in grown
     assert [("one", 3, False), ("two", 1, True)] in grown
     assert grown[-1] == [("one", 3, False), ("two", 3, False)]
@@ -81,15 +81,15 @@ def test_every_metric_is_there_at_the_end_and_only_itl_waits() -> None:
 
 def test_time_left_follows_the_last_answers() -> None:
     live = Live("text", "Text", SETTINGS, 0.0)
-    assert live.left_s(5.0) is None
-    live.take(Started(("text",), (ONE, TWO), ("a",), 8, SETTINGS), 0.0)
+    assert live.remaining_s(5.0) is None
+    live.add(Started(("text",), (ONE, TWO), ("a",), 8, SETTINGS), 0.0)
     for i in range(4):
-        live.take(Progress(i + 1, 8, "a", ONE, None, False), float(i + 1))
-    assert live.left_s(4.0) == pytest.approx(4.0)
+        live.add(Progress(i + 1, 8, "a", ONE, None, False), float(i + 1))
+    assert live.remaining_s(4.0) == pytest.approx(4.0)
     for i in range(4, 6):
-        live.take(Progress(i + 1, 8, "a", TWO, None, False), 4.0 + 10 * (i - 3))
-    assert live.left_s(24.0) > 8, "the later cases take longer, and so will the rest"
-    assert live.left_s(1000.0) == 0
+        live.add(Progress(i + 1, 8, "a", TWO, None, False), 4.0 + 10 * (i - 3))
+    assert live.remaining_s(24.0) > 8, "the later cases take longer, and so will the rest"
+    assert live.remaining_s(1000.0) == 0
 
 
 async def test_an_end_without_a_result_is_an_end() -> None:
@@ -97,5 +97,5 @@ async def test_an_end_without_a_result_is_an_end() -> None:
     assert isinstance(events[-1], Finished) and any(isinstance(event, Load) for event in events)
     fresh = Live("text", "Text", SETTINGS, 0.0)
     for event in events[:-1]:
-        fresh.take(event, 0.0)
-    assert not fresh.ended and fresh.whole is None and live.result is not None
+        fresh.add(event, 0.0)
+    assert not fresh.ended and fresh.result_json is None and live.result is not None

@@ -7,9 +7,9 @@ import pytest
 from engine.measure.bench.result import Canary, Check, Point
 from engine.measure.bench.stats import Ratio
 from engine.measure.bench.store import StoredRun
-from tests.engine.measure.bench.made import CASE, sample
+from tests.engine.measure.bench.builders import CASE, sample
 from workbench.bench import results
-from workbench.bench.live import Shown, row_of
+from workbench.bench.live import DisplayedRun, row_of
 from workbench.bench.results import digits, ratio_table, roofline, tables
 
 
@@ -26,7 +26,7 @@ def test_every_cell_is_the_number_of_the_json():
         CASE, "a", ((sample(0.1), sample(0.3)),), canary=checks, noise=("noisy: ttft",), errors=("It broke.",)
     )
     found = point.json()
-    (table,) = tables([Shown("", "this run", (row_of(point),), ())])
+    (table,) = tables([DisplayedRun("", "this run", (row_of(point),), ())])
     (row,) = table["rows"]
     said = dict(zip(table["heads"], row["cells"], strict=True))
     assert said["TTFT ms"] == f"{digits(found['ttft']['median'])} ({digits(found['ttft']['p95'])})"
@@ -66,7 +66,7 @@ def test_the_roofline_says_the_limit_before_and_the_share_after():
 
 
 def test_time_left_is_not_more_exact_than_it_is():
-    assert [results.left(s) for s in (None, 2, 17, 200)] == [
+    assert [results.remaining_words(s) for s in (None, 2, 17, 200)] == [
         "",
         "a few seconds left",
         "about 15 s left",

@@ -20,7 +20,7 @@ from engine.measure.bench.store import Store
 from tests.workbench.cache.test_tab import LOOPBACK, SPACE, TWO_KEYS
 from workbench.bench import tab as bench
 from workbench.bench.results import digits
-from workbench.bench.runs import Bench, cannot
+from workbench.bench.runs import Bench, why_unsupported
 from workbench.bench.tab import PARTS, BenchTab, BenchView
 from workbench.shared import Shared
 
@@ -90,7 +90,7 @@ async def test_a_run_is_watched_kept_and_every_number_is_the_json(tab, demo_engi
     other = Page(page.tab, "page-2")
     await page.act("run", suite="image", **SMALL)
     await page.until(lambda: 0 < len(page.ys("image-ttft")) < 4)
-    assert page.has["panel"]["run"]["of"] == 8 and page.has["panel"]["end"] is None
+    assert page.has["panel"]["run"]["total"] == 8 and page.has["panel"]["end"] is None
     await other.look()
     assert other.has["panel"]["run"] and other.ys("image-ttft"), "a second page sees the same run"
     await other.act("run", suite="text", **SMALL)
@@ -143,7 +143,7 @@ async def test_two_runs_are_held_against_each_other(tab, demo_engine):
     assert compared["name"] == "after over before" and compared["caution"] == ""
     found = page.has["charts"]["charts"][0]["series"]
     assert [one["name"] for one in found] == ["before", "after"]
-    whole = {name: (await page.tab.bench.load(name)).whole for name in ("before", "after")}
+    whole = {name: (await page.tab.bench.load(name)).result_json for name in ("before", "after")}
     mean = {name: [t[0]["ttft_s"] for t in run["points"][0]["rounds"]] for name, run in whole.items()}
     ratio = (mean["after"][0] * mean["after"][1] / mean["before"][0] / mean["before"][1]) ** 0.5
     assert compared["rows"][0]["cells"][0]["value"] == f"{ratio:.3g}"
@@ -190,7 +190,7 @@ async def test_the_engines_stop_ends_a_run(tmp_path):
 async def test_a_visitor_reads_why_not_and_starts_nothing(tab, config, username, demo_engine):
     await demo_engine.ready()
     page = await Page(tab(config), username=username).act("run", suite="text", **SMALL)
-    assert page.has["panel"] == {"operator": False, "note": bench.NOT_YOURS}
+    assert page.has["panel"] == {"operator": False, "note": bench.OPERATORS_ONLY}
     assert [page.has[part] for part in ("charts", "tables", "runs")] == [{}, {}, {}]
     assert page.tab.bench.live is None
     if username:
@@ -221,5 +221,10 @@ async def test_what_cannot_be_run_is_said(tab, demo_engine, warned, sent, said):
 def test_a_model_that_cannot_see_is_not_shown_pictures(demo_engine):
     card = demo_engine.snapshot().model
     blind = replace(card, vision=False, video=False)
-    assert [bool(cannot(suite, blind)) for suite in ("text", "image", "video", "cache")] == [False, True, True, False]
-    assert not cannot("image", card)
+    assert [bool(why_unsupported(suite, blind)) for suite in ("text", "image", "video", "cache")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert not why_unsupported("image", card)

@@ -164,20 +164,20 @@ async def test_nothing_is_sent_when_nothing_changed(tab, api):
 async def test_a_block_is_opened_pinned_kept_by_clear_and_dropped(tab, api):
     api("What is in this image?", pictures.picture_url("red"))
     page = await Page(tab()).look()
-    (picture,) = page.has["blocks"]["held"]
+    (picture,) = page.has["blocks"]["media"]
     await page.act("open", picture["block"])
     opened = page.has["blocks"]["open"]
     assert "What is in this image?" in opened["text"] and "▣" in opened["text"]
     assert opened["media"] == [picture["medium"]] == list(opened["pictures"])
     await page.act("pin", picture["block"])
-    assert page.has["blocks"]["open"]["pinned"] and page.has["blocks"]["held"][0]["kv"]["pinned"]
+    assert page.has["blocks"]["open"]["pinned"] and page.has["blocks"]["media"][0]["kv"]["pinned"]
     await page.act("drop", picture["block"])
     assert "pin" in page.has["blocks"]["open"]["notice"]
     await page.act("clear")
     assert len(page.has["blocks"]["cells"]) == 1 and page.has["blocks"]["open"] is None
     await page.act("unpin", picture["medium"])
     await page.act("drop", picture["medium"])
-    assert page.has["blocks"]["cells"] == [] and page.has["blocks"]["held"] == []
+    assert page.has["blocks"]["cells"] == [] and page.has["blocks"]["media"] == []
 
 
 async def test_a_clip_shows_which_frames_features_are_held(tab, demo_server, clip_path):
@@ -185,7 +185,7 @@ async def test_a_clip_shows_which_frames_features_are_held(tab, demo_server, cli
     await demo_server.engine.clear_cache()
     (receipt,) = (await ask(demo_server.engine, chat(clip_path, "What happens?", max_tokens=2))).done.media
     page = await Page(tab()).look()
-    (clip,) = page.has["blocks"]["held"]
+    (clip,) = page.has["blocks"]["media"]
     units = httpx.get(f"{demo_server.url}/v1/cache/features").json()["data"]
     num_frames = len(receipt.frames)
     assert (clip["medium"], clip["frames"]) == (receipt.sha256, [True] * num_frames)
@@ -198,24 +198,24 @@ async def test_a_clip_shows_which_frames_features_are_held(tab, demo_server, cli
 
     (first,) = [unit for unit in units if unit["media"][0]["frames"][0] == 0]
     httpx.post(f"{demo_server.url}/v1/cache/features/{first['key']}/drop")
-    (clip,) = (await page.look()).has["blocks"]["held"]
+    (clip,) = (await page.look()).has["blocks"]["media"]
     assert clip["frames"] == [False, False] + [True] * (num_frames - 2)
     await page.act("pin_features", receipt.sha256)
-    (clip,) = page.has["blocks"]["held"]
+    (clip,) = page.has["blocks"]["media"]
     assert clip["features"]["pinned"] and not clip["kv"]["pinned"]
     await page.act("drop", receipt.sha256)
-    (clip,) = page.has["blocks"]["held"]
+    (clip,) = page.has["blocks"]["media"]
     assert clip["kv"] is None and clip["features"]["pinned"]
     await page.act("drop_features", receipt.sha256)
-    assert page.has["blocks"]["held"] == [clip], "a pin holds it"
+    assert page.has["blocks"]["media"] == [clip], "a pin holds it"
     visitor = await Page(tab(SPACE)).look()
-    assert visitor.has["blocks"]["held"] == [] and visitor.has["blocks"]["sheets"] == {}
+    assert visitor.has["blocks"]["media"] == [] and visitor.has["blocks"]["sheets"] == {}
     await visitor.act("unpin_features", receipt.sha256)
     await page.look()
-    assert page.has["blocks"]["held"] == [clip]
+    assert page.has["blocks"]["media"] == [clip]
     await page.act("unpin_features", receipt.sha256)
     await page.act("drop_features", receipt.sha256)
-    assert page.has["blocks"]["held"] == []
+    assert page.has["blocks"]["media"] == []
 
 
 async def test_a_family_without_blocks_is_said_to_be_one(tiny_model, engine_for):
@@ -296,8 +296,8 @@ async def test_with_several_keys_the_first_is_the_operator(tab, api):
     api("What is in this image?", pictures.picture_url("red"))
     keyed = tab(TWO_KEYS)
     anna, ben = await Page(keyed, username="anna").look(), await Page(keyed, username="ben").look()
-    assert anna.has["blocks"]["operator"] and anna.has["blocks"]["held"]
-    assert not ben.has["blocks"]["operator"] and ben.has["blocks"]["held"] == []
+    assert anna.has["blocks"]["operator"] and anna.has["blocks"]["media"]
+    assert not ben.has["blocks"]["operator"] and ben.has["blocks"]["media"] == []
     await ben.act("clear")
     assert (await anna.look()).has["blocks"]["cells"]
     await anna.act("clear")

@@ -71,7 +71,7 @@ def test_only_the_chat_that_asked_knows_its_requests():
     mine, other = Session(), Session()
     request = Request(id="chat-1")
     mine.entries = (ChatEntry("assistant", "note", "9 out", request=request),)
-    assert mine.asked("chat-1") is request
-    assert other.asked("chat-1") is None
+    assert mine.request("chat-1") is request
+    assert other.request("chat-1") is None
     mine.clear()
-    assert mine.asked("chat-1") is None
+    assert mine.request("chat-1") is None

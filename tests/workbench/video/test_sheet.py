@@ -28,25 +28,25 @@ def test_a_field_that_is_no_such_number_is_refused_in_words(name, text):
 
 
 def test_what_shows_nothing_new_is_found_whatever_noise_it_has():
-    moving = [sheet.thumb(encode(frame)) for frame in numbered_frames(4)]
+    moving = [sheet.thumbnail(encode(frame)) for frame in numbered_frames(4)]
     assert sheet.repeats(moving) == [False] * 4
-    still = sheet.thumb(encode(picture("red")))
-    noisy = sheet.thumb(encode(picture("red").convert("RGB", dither=None).quantize(64).convert("RGB")))
+    still = sheet.thumbnail(encode(picture("red")))
+    noisy = sheet.thumbnail(encode(picture("red").convert("RGB", dither=None).quantize(64).convert("RGB")))
     assert sheet.repeats([still, noisy, still]) == [False, True, True]
     assert sheet.repeats([still, moving[0], still]) == [False, False, False], "back again is something new"
 
 
 def test_a_slow_change_is_not_lost_in_small_steps():
     """Against the last frame that was new, not against the one before."""
-    steps = [sheet.thumb(encode(picture((100 + 8 * i, 30, 30)))) for i in range(12)]
+    steps = [sheet.thumbnail(encode(picture((100 + 8 * i, 30, 30)))) for i in range(12)]
     assert 2 <= sheet.repeats(steps).count(False) <= 6
 
 
 def test_folding_keeps_what_is_new_in_an_even_number():
-    assert sheet.folded((0, 4, 9, 12), [False, False, True, True]) == (0, 4)
-    assert sheet.folded((0, 4, 9, 12), [False, True, True, True]) == (0, 12)
-    assert sheet.folded((0, 4, 9, 12), [False, True, False, False]) == (0, 4, 9, 12)
-    assert sheet.folded((3, 3), [False, True]) == (3,), "a clip of one frame has no other"
+    assert sheet.distinct((0, 4, 9, 12), [False, False, True, True]) == (0, 4)
+    assert sheet.distinct((0, 4, 9, 12), [False, True, True, True]) == (0, 12)
+    assert sheet.distinct((0, 4, 9, 12), [False, True, False, False]) == (0, 4, 9, 12)
+    assert sheet.distinct((3, 3), [False, True]) == (3,), "a clip of one frame has no other"
 
 
 def test_stretches_that_show_nothing_new_are_told_by_their_times():
@@ -56,15 +56,15 @@ def test_stretches_that_show_nothing_new_are_told_by_their_times():
 
 
 def test_pairs_are_left_out_in_turn():
-    assert sheet.left_out((0, 4, 9, 12)) == [(9, 12), (0, 4)]
-    assert sheet.left_out((0, 4, 9)) == [(9,), (0, 4)]
-    assert sheet.left_out((0, 4)) == []
+    assert sheet.without_each_pair((0, 4, 9, 12)) == [(9, 12), (0, 4)]
+    assert sheet.without_each_pair((0, 4, 9)) == [(9,), (0, 4)]
+    assert sheet.without_each_pair((0, 4)) == []
 
 
 def test_frames_that_stay_keep_their_size():
-    assert sheet.kept_size((0, 4), (64, 48)) == FrameSampling(indices=(0, 4), max_pixels=6_205)
-    assert sheet.kept_size((0, 4, 9), (64, 48)).max_pixels == 12_410, "an odd last frame counts twice"
-    assert sheet.kept_size((0, 4), (0, 0)).max_pixels is None
+    assert sheet.same_size((0, 4), (64, 48)) == FrameSampling(indices=(0, 4), max_pixels=6_205)
+    assert sheet.same_size((0, 4, 9), (64, 48)).max_pixels == 12_410, "an odd last frame counts twice"
+    assert sheet.same_size((0, 4), (0, 0)).max_pixels is None
 
 
 def test_the_sheet_says_what_the_engine_said():

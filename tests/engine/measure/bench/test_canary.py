@@ -15,8 +15,8 @@ import pytest
 from engine.assets import asset
 from engine.config import EngineConfig
 from engine.core import Engine
-from engine.measure.bench.canary import Proven, distance, is_warm, judge, knows_shapes
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Suite
+from engine.measure.bench.canary import ProofAnswers, distance, is_warm, judge, knows_shapes
+from engine.measure.bench.plan import BenchSettings, Case, Group, ScheduledQuestion, Suite
 from engine.measure.bench.questions import Question
 from engine.measure.bench.remote import HttpTarget
 from engine.measure.bench.result import Canary
@@ -24,7 +24,7 @@ from engine.measure.bench.run import Run
 from engine.measure.bench.samples import Sample, SeenMedia
 from engine.measure.bench.suites import SUITES
 from engine.measure.bench.targets import EngineTarget, Target
-from tests.engine.measure.bench.made import sample
+from tests.engine.measure.bench.builders import sample
 
 QUICK = BenchSettings(prompts=1, warmup=0, temperature=0.0, max_tokens=8, quick=True)
 SMALL = replace(QUICK, only=("224x224",))
@@ -135,7 +135,7 @@ def repeated(claims: tuple[str, str]) -> Suite:
     def make(number: int) -> Any:
         text = " ".join(f"{number}-{word}" for word in ["river", "stone", "light", "window", "garden"])
         return tuple(
-            (Ask(Question(text, 2, claim=claim), case),)  # type: ignore[arg-type]
+            (ScheduledQuestion(Question(text, 2, claim=claim), case),)  # type: ignore[arg-type]
             for claim, case in zip(claims, cases, strict=True)
         )
 
@@ -160,26 +160,28 @@ async def test_a_seed_that_was_asked_before_is_not_cold(demo_engine: Any) -> Non
     assert outcome(first)["cache"] is True and outcome(second)["cache"] is False
 
 
-def proven(**changes: Any) -> Proven:
+def proven(**changes: Any) -> ProofAnswers:
     shown = sample(num_media=1, seen=(SeenMedia("image", 9, (48, 48)),), logprobs=((1, -0.1), (2, -3.0)), right=True)
-    made = Proven(shown, shown, replace(shown, logprobs=((1, -2.0), (2, -0.5))), predicted=shown.seen, must_answer=True)
+    made = ProofAnswers(
+        shown, shown, replace(shown, logprobs=((1, -2.0), (2, -0.5))), predicted=shown.seen, must_answer=True
+    )
     return replace(made, **changes)
 
 
-def told(which: str, samples: list[Sample], proof: Proven | str | None) -> bool | None:
+def told(which: str, samples: list[Sample], proof: ProofAnswers | str | None) -> bool | None:
     return {check.name: check.ok for check in judge(samples, proof).checks}[which]
 
 
 def test_each_check_by_itself() -> None:
     good = proven()
-    seeing = good.shown
+    seeing = good.answer
     assert judge([seeing], good).ok is True
     assert told("seen", [replace(seeing, seen=())], good) is False, "a receipt is missing"
     assert told("seen", [replace(seeing, seen=(SeenMedia("image", 0, (48, 48)),))], good) is False, "it left no token"
     assert told("sizes", [replace(seeing, seen=(SeenMedia("image", 9, (32, 48)),))], good) is False
     assert told("sizes", [seeing], replace(good, predicted=None)) is None
-    assert told("answers", [seeing], replace(good, shown=replace(seeing, right=False))) is False
-    assert told("answers", [seeing], replace(good, shown=replace(seeing, right=False), must_answer=False)) is None
+    assert told("answers", [seeing], replace(good, answer=replace(seeing, right=False))) is False
+    assert told("answers", [seeing], replace(good, answer=replace(seeing, right=False), must_answer=False)) is None
     assert told("blank", [seeing], replace(good, blanked=seeing)) is False
     assert told("blank", [seeing], "it cannot see") is None
 
@@ -187,20 +189,20 @@ def test_each_check_by_itself() -> None:
 def test_noise_is_not_taken_for_sight() -> None:
     """Blanking moves the log-probabilities no more than asking again does."""
     good = proven()
-    jittered = replace(good.shown, logprobs=((1, -0.2), (2, -2.9)))
-    assert told("blank", [], replace(good, again=jittered, blanked=jittered)) is False
-    assert told("blank", [], replace(good, again=jittered)) is True
+    jittered = replace(good.answer, logprobs=((1, -0.2), (2, -2.9)))
+    assert told("blank", [], replace(good, repeated=jittered, blanked=jittered)) is False
+    assert told("blank", [], replace(good, repeated=jittered)) is True
 
 
 def test_without_receipts_the_length_of_the_prompt_tells() -> None:
     shown = sample(num_media=1, seen=None, prompt_tokens=60, text_sha256="a")
-    bare = replace(shown, prompt_tokens=50, num_media=0)
-    proof = Proven(shown, shown, replace(shown, text_sha256="b"), bare=bare)
+    without_media = replace(shown, prompt_tokens=50, num_media=0)
+    proof = ProofAnswers(shown, shown, replace(shown, text_sha256="b"), without_media=without_media)
     assert told("seen", [shown], proof) is True
-    assert told("seen", [shown], replace(proof, bare=shown)) is False, "the picture added nothing"
+    assert told("seen", [shown], replace(proof, without_media=shown)) is False, "the picture added nothing"
     assert told("blank", [shown], proof) is True
     assert told("blank", [shown], replace(proof, blanked=shown)) is False
-    assert told("blank", [shown], replace(proof, again=replace(shown, text_sha256="c"))) is None
+    assert told("blank", [shown], replace(proof, repeated=replace(shown, text_sha256="c"))) is None
 
 
 def test_warm_and_cold() -> None:

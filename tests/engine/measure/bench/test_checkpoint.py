@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.assets import asset
-from engine.measure.bench.checkpoint import bytes_per_token, model_facts, model_hash, versions
+from engine.measure.bench.checkpoint import bytes_per_token, model_facts, model_hash
+from engine.measure.versions import versions
 
 
 def test_a_token_does_not_read_everything() -> None:

@@ -19,7 +19,7 @@ from engine.measure.bench.hardware import (
 from engine.measure.bench.load import thermal
 from engine.measure.bench.plan import Case
 from engine.measure.bench.result import Point
-from tests.engine.measure.bench.made import sample
+from tests.engine.measure.bench.builders import sample
 
 M3_MAX = """Hardware:
 

@@ -13,13 +13,13 @@ import pytest
 from engine.errors import BadRequest
 from engine.measure.bench.events import Finished, Noise, Progress, Started
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Group, Suite
+from engine.measure.bench.plan import BenchSettings, Case, Group, ScheduledQuestion, Suite
 from engine.measure.bench.points import noise_of
 from engine.measure.bench.questions import Question
 from engine.measure.bench.report import table
 from engine.measure.bench.result import Point
 from engine.measure.bench.run import Run
-from tests.engine.measure.bench.made import Noted, sample, words_suite
+from tests.engine.measure.bench.builders import RecordingTarget, sample, words_suite
 
 SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
 ONE, TWO = Case("text", "one"), Case("text", "two")
@@ -31,7 +31,7 @@ async def events_of(run: Run) -> list[Any]:
 
 async def test_everyone_gets_every_question_and_turns_change() -> None:
     asked: list[tuple[str, str]] = []
-    run = Run([words_suite(ONE)], [Noted("a", asked), Noted("b", asked)], SETTINGS)
+    run = Run([words_suite(ONE)], [RecordingTarget("a", asked), RecordingTarget("b", asked)], SETTINGS)
     events = await events_of(run)
     assert Counter(name for name, _ in asked) == {"a": 4, "b": 4}
     warm, counted = asked[:2], asked[2:]
@@ -42,7 +42,7 @@ async def test_everyone_gets_every_question_and_turns_change() -> None:
 
 
 async def test_the_stream_of_events() -> None:
-    run = Run([words_suite(ONE, TWO)], [Noted("a", [])], SETTINGS)
+    run = Run([words_suite(ONE, TWO)], [RecordingTarget("a", [])], SETTINGS)
     events = await events_of(run)
     kinds = [type(event) for event in events if not isinstance(event, Load | Noise)]
     assert kinds == [Started, *[Progress] * 4, Point, *[Progress] * 4, Point, Finished]
@@ -50,7 +50,7 @@ async def test_the_stream_of_events() -> None:
     started = next(event for event in events if isinstance(event, Started))
     assert started.num_answers == 8 and started.cases == (ONE, TWO) and started.targets == ("a",)
     progress = [event for event in events if isinstance(event, Progress)]
-    assert [event.done for event in progress] == list(range(1, 9)) and {event.of for event in progress} == {8}
+    assert [event.done for event in progress] == list(range(1, 9)) and {event.total for event in progress} == {8}
     loads = [event for event in events if isinstance(event, Load)]
     assert loads and loads[0].process_bytes == 2**20 and run.result().loads == tuple(loads)
 
@@ -58,7 +58,7 @@ async def test_the_stream_of_events() -> None:
 @pytest.mark.parametrize("how", ["stop", "close", "cancel"])
 async def test_what_was_measured_is_kept(how: str) -> None:
     """Ended in the second case's second round: the first case is whole, the second has what it had."""
-    target = Noted("a", [])
+    target = RecordingTarget("a", [])
     target.hangs = "two 1"
     run = Run([words_suite(ONE, TWO)], [target], SETTINGS)
 
@@ -84,7 +84,7 @@ async def test_what_was_measured_is_kept(how: str) -> None:
 
 async def test_a_target_that_fails_is_said_and_the_others_go_on() -> None:
     asked: list[tuple[str, str]] = []
-    good, bad = Noted("a", asked), Noted("b", asked)
+    good, bad = RecordingTarget("a", asked), RecordingTarget("b", asked)
     bad.fails = "two"
     run = Run([words_suite(ONE, TWO)], [good, bad], SETTINGS)
     events = await events_of(run)
@@ -94,7 +94,7 @@ async def test_a_target_that_fails_is_said_and_the_others_go_on() -> None:
 
 
 async def test_nothing_measured_is_an_error() -> None:
-    bad = Noted("a", [])
+    bad = RecordingTarget("a", [])
     bad.fails = "one"
     with pytest.raises(BadRequest, match="a cannot"):
         await events_of(Run([words_suite(ONE)], [bad], SETTINGS))
@@ -104,11 +104,11 @@ async def test_nothing_measured_is_an_error() -> None:
 
 async def test_noise_is_marked() -> None:
     """TTFT of 0.1 and 0.2 s in turns spreads by more than 15 %; equal ones do not."""
-    noisy = Run([words_suite(ONE)], [Noted("a", [], (0.1, 0.2))], SETTINGS)
+    noisy = Run([words_suite(ONE)], [RecordingTarget("a", [], (0.1, 0.2))], SETTINGS)
     events = await events_of(noisy)
     assert "noisy: ttft" in noisy.result().points[0].noise[0]
-    assert [event.what for event in events if isinstance(event, Noise) if event.what == "spread"] == ["spread"]
-    steady = Run([words_suite(ONE)], [Noted("a", [])], SETTINGS)
+    assert [event.kind for event in events if isinstance(event, Noise) if event.kind == "spread"] == ["spread"]
+    steady = Run([words_suite(ONE)], [RecordingTarget("a", [])], SETTINGS)
     await events_of(steady)
     assert steady.result().points[0].noise == ()
 
@@ -121,7 +121,7 @@ def test_answers_that_came_at_once_are_marked() -> None:
 
 
 async def test_what_others_asked_meanwhile_is_marked() -> None:
-    target = Noted("a", [])
+    target = RecordingTarget("a", [])
     ask = target.ask
 
     async def ask_beside_the_chat(*arguments: Any) -> Any:
@@ -132,12 +132,12 @@ async def test_what_others_asked_meanwhile_is_marked() -> None:
     run = Run([words_suite(ONE)], [target], SETTINGS)
     events = await events_of(run)
     assert "others asked meanwhile (3)" in run.result().points[0].noise
-    assert any(isinstance(event, Noise) and event.what == "traffic" for event in events)
+    assert any(isinstance(event, Noise) and event.kind == "traffic" for event in events)
 
 
 async def test_targets_are_held_against_the_first() -> None:
     """b takes twice as long for each of the same questions."""
-    run = Run([words_suite(ONE)], [Noted("a", [], (0.1,)), Noted("b", [], (0.2,))], SETTINGS)
+    run = Run([words_suite(ONE)], [RecordingTarget("a", [], (0.1,)), RecordingTarget("b", [], (0.2,))], SETTINGS)
     await events_of(run)
     (ttft,) = [one for one in run.result().compared if one.metric == "ttft"]
     assert ttft.title == "a / b" and ttft.ratio.value == pytest.approx(0.5) and ttft.ratio.pairs == 3
@@ -147,11 +147,17 @@ async def test_targets_are_held_against_the_first() -> None:
 async def test_servers_are_held_against_servers_and_libraries_against_the_engine() -> None:
     """A goal for each kind, turned so that more is better; only servers are asked what only a server can do."""
     one, two = Case("peers", "one"), Case("peers", "two")
-    alone = Group((two,), lambda n: ((Ask(Question(f"two {n}", 4), two),),), servers=True, even=("ttft",))
-    all_of_us = Group((one,), lambda n: ((Ask(Question(f"one {n}", 4), one),),), even=("generation_tps", "ttft"))
+    alone = Group(
+        (two,), lambda n: ((ScheduledQuestion(Question(f"two {n}", 4), two),),), servers=True, parity=("ttft",)
+    )
+    all_of_us = Group(
+        (one,), lambda n: ((ScheduledQuestion(Question(f"one {n}", 4), one),),), parity=("generation_tps", "ttft")
+    )
     suite = Suite("peers", "Peers", "text", lambda settings: [all_of_us, alone], servers=True)
-    ours, theirs = (Noted(name, [], (ttft,), in_process=False) for name, ttft in (("ours", 0.2), ("theirs", 0.1)))
-    engine, library = (Noted(name, [], (ttft,)) for name, ttft in (("engine", 0.102), ("library", 0.1)))
+    ours, theirs = (
+        RecordingTarget(name, [], (ttft,), in_process=False) for name, ttft in (("ours", 0.2), ("theirs", 0.1))
+    )
+    engine, library = (RecordingTarget(name, [], (ttft,)) for name, ttft in (("engine", 0.102), ("library", 0.1)))
     run = Run([suite], [ours, engine, theirs, library], SETTINGS)
     await events_of(run)
     result = run.result()
@@ -182,15 +188,20 @@ def test_memory_is_the_most_of_a_round() -> None:
 
 async def test_a_group_beside_a_target_of_its_own() -> None:
     """Only its group is asked of it, in turns with the first; the limit of the ratio is told."""
-    beside = Group((TWO,), lambda n: ((Ask(Question(f"two {n}", 4), TWO),),), beside="off", limits=(("ttft", 1.03),))
+    beside = Group(
+        (TWO,),
+        lambda n: ((ScheduledQuestion(Question(f"two {n}", 4), TWO),),),
+        only_target="off",
+        limits=(("ttft", 1.03),),
+    )
     suite = replace(words_suite(), groups=lambda settings: [*words_suite(ONE).groups(settings), beside])
-    run = Run([suite], [Noted("a", [], (0.2,)), Noted("off", [], (0.1,))], SETTINGS)
+    run = Run([suite], [RecordingTarget("a", [], (0.2,)), RecordingTarget("off", [], (0.1,))], SETTINGS)
     await events_of(run)
     asked = {(point.target, point.case.name) for point in run.result().points}
     assert asked == {("a", "one"), ("a", "two"), ("off", "two")}
     (ttft,) = [one for one in run.result().compared if one.metric == "ttft"]
     assert ttft.ratio.value == pytest.approx(2) and ttft.reached is False and ttft.case == "two"
-    without = Run([suite], [Noted("a", [])], SETTINGS)
+    without = Run([suite], [RecordingTarget("a", [])], SETTINGS)
     await events_of(without)
     assert "not measured, for want of a target 'off': two" in without.result().notes
     assert len(without.result().points) == 1
@@ -198,6 +209,6 @@ async def test_a_group_beside_a_target_of_its_own() -> None:
 
 async def test_each_run_draws_questions_of_its_own() -> None:
     """A server that still runs must not know them from the run before."""
-    first, second = (Run([words_suite(ONE)], [Noted("a", [])], BenchSettings()) for _ in range(2))
+    first, second = (Run([words_suite(ONE)], [RecordingTarget("a", [])], BenchSettings()) for _ in range(2))
     assert first.settings.seed != second.settings.seed
-    assert Run([words_suite(ONE)], [Noted("a", [])], BenchSettings(seed=5)).settings.seed == 5
+    assert Run([words_suite(ONE)], [RecordingTarget("a", [])], BenchSettings(seed=5)).settings.seed == 5

@@ -14,11 +14,11 @@ from engine.measure.bench import store as module
 from engine.measure.bench.plan import BenchSettings
 from engine.measure.bench.run import Run
 from engine.measure.bench.store import Store, data_folder, table
-from tests.engine.measure.bench.made import Noted, words_suite
+from tests.engine.measure.bench.builders import RecordingTarget, words_suite
 
 
 async def made(ttfts_s: tuple[float, ...] = (0.1,)) -> Any:
-    run = Run([words_suite()], [Noted("a", [], ttfts_s)], BenchSettings(prompts=3, warmup=0))
+    run = Run([words_suite()], [RecordingTarget("a", [], ttfts_s)], BenchSettings(prompts=3, warmup=0))
     async for _ in run.events():
         pass
     return run.result()

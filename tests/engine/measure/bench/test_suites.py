@@ -14,19 +14,19 @@ from PIL import Image
 
 from engine.errors import BadMedia
 from engine.measure.bench import clips, reuse, streams
-from engine.measure.bench.plan import Ask, BenchSettings, Case, Measured
-from engine.measure.bench.questions import COLOURS, Medium, colour, mark, png, scene, words
+from engine.measure.bench.plan import BenchSettings, Case, MeasuredRound, ScheduledQuestion
+from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
 from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
 from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
 from engine.measure.bench.targets import EngineTarget, Status
 from engine.types import FrameSampling
-from tests.engine.measure.bench.made import sample
+from tests.engine.measure.bench.builders import sample
 
 SETTINGS = BenchSettings(seed=7)
 
 
-def asks(suite: str, settings: BenchSettings = SETTINGS, number: int = 0) -> list[Ask]:
+def asks(suite: str, settings: BenchSettings = SETTINGS, number: int = 0) -> list[ScheduledQuestion]:
     groups = SUITES[suite].groups(settings)
     return [ask for group in groups for step in group.make(number) for ask in step]
 
@@ -55,7 +55,7 @@ def test_rounds_repeat_and_differ(suite: str) -> None:
         assert set(beginnings).isdisjoint(_beginning(ask) for ask in other)
 
 
-def _beginning(ask: Ask) -> Any:
+def _beginning(ask: ScheduledQuestion) -> Any:
     question = ask.question
     if question.system:
         return question.system.split()[0]
@@ -63,12 +63,12 @@ def _beginning(ask: Ask) -> Any:
 
 
 def test_pictures() -> None:
-    picture = scene((64, 48), "a")
-    assert picture.size == (64, 48) and picture.getpixel((32, 24)) == COLOURS[colour("a")]
+    drawing = scene((64, 48), "a")
+    assert drawing.size == (64, 48) and drawing.getpixel((32, 24)) == COLOURS[colour("a")]
     (ask,) = [ask for ask in asks("image") if ask.case and ask.case.name == "1280x720"]
     assert Image.open(io.BytesIO(ask.question.media[0].data)).size == (1280, 720)
     assert ask.question.media[0].url.startswith("data:image/png;base64,") and ask.question.expect in COLOURS
-    marks = {png(mark(Image.new("RGB", (64, 64)), seed)).data for seed in range(50)}
+    marks = {picture(mark(Image.new("RGB", (64, 64)), seed)).data for seed in range(50)}
     assert len(marks) == 50
     assert len(words("x", 37).split()) == 37 and words("x", 5) != words("y", 5)
 
@@ -112,7 +112,7 @@ def test_a_gap_is_told_in_chunks() -> None:
     running, long = Case("concurrency", "running"), Case("concurrency", "long")
     stream = replace(sample(0.1), itl_s=(0.1, 0.1, 0.6, 0.1, 5.0))
     prompt = sample(0.75, started_s=0.2, prompt_tokens=10 * streams.CHUNK_TOKENS)
-    taken = Measured(((running, stream), (long, prompt)), Status(), ())
+    taken = MeasuredRound(((running, stream), (long, prompt)), Status(), ())
     ((gap_s, chunks),) = streams.gaps_of(taken, running, long)
     assert gap_s == pytest.approx(0.6) and chunks == pytest.approx(8.0), "the 5 s after the prompt do not count"
 
@@ -120,9 +120,9 @@ def test_a_gap_is_told_in_chunks() -> None:
 def test_memory_saved() -> None:
     """The first user's KV is 100, nine more add 2 each: 118 instead of 1,000."""
     held = [Status(kv_bytes=50 + n) for n in (100, *(100 + 2 * user for user in range(1, 10)))]
-    assert reuse.kv_saved(Measured((), Status(kv_bytes=50), tuple(held))) == pytest.approx(1 - 118 / 1000)
-    assert reuse.kv_saved(Measured((), Status(), (Status(),))) is None
-    assert reuse.kv_saved(Measured((), Status(kv_bytes=50), (Status(kv_bytes=40), Status(kv_bytes=60)))) is None
+    assert reuse.kv_saved(MeasuredRound((), Status(kv_bytes=50), tuple(held))) == pytest.approx(1 - 118 / 1000)
+    assert reuse.kv_saved(MeasuredRound((), Status(), (Status(),))) is None
+    assert reuse.kv_saved(MeasuredRound((), Status(kv_bytes=50), (Status(kv_bytes=40), Status(kv_bytes=60)))) is None
 
 
 async def measured(engine: Any, suite: str, only: Sequence[str], **settings: Any) -> Result:

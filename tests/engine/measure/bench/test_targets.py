@@ -15,13 +15,13 @@ import pytest
 
 from engine.errors import BadRequest, Unavailable
 from engine.measure.bench.peers import load
-from engine.measure.bench.questions import Question, png, scene
+from engine.measure.bench.questions import Question, picture, scene
 from engine.measure.bench.remote import HttpTarget, Server, process_bytes
 from engine.measure.bench.servers import OURS, FreshTarget, ServerTarget, our_command
 from engine.measure.bench.targets import EngineTarget
 
 READING = Question("7 river stone light window garden", 8)
-SEEING = replace(READING, text="What color is the circle?", media=(png(scene((64, 48), "a")),), expect="a")
+SEEING = replace(READING, text="What color is the circle?", media=(picture(scene((64, 48), "a")),), expect="a")
 
 
 @pytest.mark.parametrize("question", [READING, SEEING], ids=["text", "picture"])
@@ -33,7 +33,7 @@ async def test_engine_and_http_see_the_same(demo_server: Any, question: Question
         assert (asked.prompt_tokens, asked.completion_tokens) == (direct.prompt_tokens, direct.completion_tokens)
         assert asked.text_sha256 == direct.text_sha256 and asked.seen == direct.seen
         assert await target.predict(question) == await EngineTarget(demo_server.engine).predict(question)
-        assert await target.sees()
+        assert await target.has_vision()
         await target.close()
     assert direct.prompt_tokens > 6 and 1 <= direct.completion_tokens <= 8 and direct.cpu_s is not None
     assert 0 < direct.ttft_s <= direct.e2e_s and len(direct.itl_s) < direct.completion_tokens

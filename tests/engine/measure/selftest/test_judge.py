@@ -16,12 +16,12 @@ CARD = ModelCard("m", "/m", "llama", "bfloat16", 1_000_000, 2, 4096)
 MACHINE = DeviceInfo("macOS 27.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
 
 
-def run(*tokens: int, best: float = 0.0, second: float = -5.0, drawn: bool | None = None) -> ObservedRun:
+def run(*tokens: int, best: float = 0.0, second: float = -5.0, sampler_agrees: bool | None = None) -> ObservedRun:
     """Each step gives its token `best` and every other `second`."""
     logprobs = [np.full(8, second, np.float32) for _ in tokens]
     for step, token in zip(logprobs, tokens, strict=True):
         step[token] = best
-    return ObservedRun(tokens, logprobs, drawn)
+    return ObservedRun(tokens, logprobs, sampler_agrees)
 
 
 def test_equal_tokens_are_one_answer() -> None:
@@ -46,7 +46,7 @@ def test_an_answer_that_ends_early_is_a_fault() -> None:
 
 
 def test_a_sampled_answer_may_take_the_lesser_token_but_only_by_its_own_seed() -> None:
-    one, other = run(1, 2, drawn=True), run(1, 3, drawn=True)
+    one, other = run(1, 2, sampler_agrees=True), run(1, 3, sampler_agrees=True)
     assert judge.same(one, other, 0.25)[0] == "fault", "the runs held other tokens likely"
     near = ObservedRun((1, 3), one.logprobs, True)
     assert judge.same(one, near, 0.25)[0] == "tie"

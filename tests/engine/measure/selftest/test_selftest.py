@@ -34,21 +34,21 @@ PICTURE_ROWS = {name for name in checks.CHECKS if "picture" in name or "clip" in
 
 
 @asynccontextmanager
-async def opened(source: Path | str, **settings: Any) -> AsyncIterator[Harness]:
-    """A laboratory on an engine of its own: its witness has to be there from the start."""
-    witness = Observer()
-    engine = Engine(EngineConfig(model=ModelSpec(str(source)), **settings), witness)
+async def open_harness(source: Path | str, **settings: Any) -> AsyncIterator[Harness]:
+    """A harness with an engine of its own: the observer must be given when the engine is made."""
+    observer = Observer()
+    engine = Engine(EngineConfig(model=ModelSpec(str(source)), **settings), observer)
     engine.start()
     try:
-        yield Harness(engine, witness, await engine.ready(), fixtures.circle())
+        yield Harness(engine, observer, await engine.ready(), fixtures.circle())
     finally:
         engine.stop()
 
 
 async def rows(source: Path | str, **settings: Any) -> dict[str, CheckRow]:
-    async with opened(source, **settings) as harness:
+    async with open_harness(source, **settings) as harness:
         found = [row async for row in checks.rows(harness)]
-        assert not harness.witness.seen and not harness.witness.followed, (
+        assert not harness.observer.observations and not harness.observer.followed, (
             "records are kept of requests that are long gone"
         )
     assert [row.name for row in found] == list(checks.CHECKS)
@@ -222,7 +222,7 @@ async def test_sabotage_is_seen(
     name: str,
 ) -> None:
     sabotage(monkeypatch)
-    async with opened("demo" if family == "demo" else tiny_model(family)) as harness:
+    async with open_harness("demo" if family == "demo" else tiny_model(family)) as harness:
         await harness.ask(harness.short("Hello."))
         outcome, said = await checks.CHECKS[name](harness)
     assert outcome == "fault", said

@@ -1,4 +1,4 @@
-"""Samples, cases and targets made by hand, for tests of the pure parts."""
+"""Samples, cases and targets for tests of the pure parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.errors import BadRequest
-from engine.measure.bench.plan import Ask, Case, Group, Suite
+from engine.measure.bench.plan import Case, Group, ScheduledQuestion, Suite
 from engine.measure.bench.questions import Question
 from engine.measure.bench.samples import Sample
 from engine.measure.bench.targets import OnFirst, Status
@@ -19,24 +19,30 @@ CASE = Case("text", "4 words", (("words", 4),))
 def sample(ttft_s: float = 0.1, decode_s: float = 1.0, tokens: int = 11, **more: Any) -> Sample:
     """An answer of `tokens` tokens: the first after ttft_s, the others evenly over decode_s."""
     gaps = (decode_s / (tokens - 1),) * (tokens - 1) if tokens > 1 else ()
-    told: dict[str, Any] = {"target": "a", "started_s": 0.0, "prompt_tokens": 50, "cached_tokens": 0, "text_sha256": ""}
-    return Sample(ttft_s=ttft_s, e2e_s=ttft_s + decode_s, itl_s=gaps, completion_tokens=tokens, **{**told, **more})
+    defaults: dict[str, Any] = {
+        "target": "a",
+        "started_s": 0.0,
+        "prompt_tokens": 50,
+        "cached_tokens": 0,
+        "text_sha256": "",
+    }
+    return Sample(ttft_s=ttft_s, e2e_s=ttft_s + decode_s, itl_s=gaps, completion_tokens=tokens, **{**defaults, **more})
 
 
-class Noted:
-    """A target that only notes what it is asked. Its n-th answer's TTFT is the n-th of ttfts_s, in turn."""
+class RecordingTarget:
+    """A target that only records its questions. The TTFT of its n-th answer is the n-th of ttfts_s, in turn."""
 
     model_path = ""
 
     def __init__(
-        self, name: str, asked: list[tuple[str, str]], ttfts_s: Sequence[float] = (0.1,), in_process: bool = True
+        self, name: str, questions: list[tuple[str, str]], ttfts_s: Sequence[float] = (0.1,), in_process: bool = True
     ) -> None:
         self.name = name
         self.in_process = in_process
         self.fails = ""
         self.hangs = ""
         self.others = 0
-        self._asked = asked
+        self._questions = questions
         self._ttfts_s = ttfts_s
         self._count = 0
 
@@ -45,7 +51,7 @@ class Noted:
             raise BadRequest(f"{self.name} cannot.")
         if self.hangs == question.text:
             await asyncio.Event().wait()
-        self._asked.append((self.name, question.text))
+        self._questions.append((self.name, question.text))
         ttft_s = self._ttfts_s[self._count % len(self._ttfts_s)]
         self._count += 1
         if on_first:
@@ -53,7 +59,7 @@ class Noted:
         await asyncio.sleep(0)
         return replace(sample(ttft_s), target=self.name, claim=question.claim)
 
-    def glance(self) -> Status:
+    def status_nowait(self) -> Status:
         return Status(process_bytes=2**20)
 
     async def status(self) -> Status:
@@ -70,6 +76,6 @@ def words_suite(*cases: Case) -> Suite:
     """Each case a group: its n-th question is "<case> <n>"."""
 
     def group(case: Case) -> Group:
-        return Group((case,), lambda number: ((Ask(Question(f"{case.name} {number}", 4), case),),))
+        return Group((case,), lambda number: ((ScheduledQuestion(Question(f"{case.name} {number}", 4), case),),))
 
     return Suite("text", "Words", "text", lambda settings: [group(case) for case in cases or (CASE,)])

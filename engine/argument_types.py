@@ -1,0 +1,117 @@
+"""Types for argparse's `type=`: text of one argument -> value. Each raises ArgumentTypeError with the limit.
+
+Imports nothing slow: `--help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def port_number(text: str) -> int:
+    """A TCP port; 0 is any free one."""
+    return _whole(text, 0, 65535)
+
+
+def at_least_zero(text: str) -> float:
+    """A finite number of at least 0."""
+    return _number(text, 0)
+
+
+def more_than_zero(text: str) -> float:
+    """A finite number above 0."""
+    return _number(text, 0, open_low=True)
+
+
+def share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    return _number(text, 0, 1, open_low=True)
+
+
+def share_or_zero(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, 0, 1)
+
+
+def media_limits(text: str) -> dict[str, int]:
+    """Media per prompt by kind: "image=4,video=1", or the same as JSON."""
+    try:
+        pairs = json.loads(text) if text.lstrip().startswith("{") else dict(p.split("=") for p in text.split(","))
+        limits = {str(kind).strip(): count(str(number).strip()) for kind, number in pairs.items()}
+    except (ValueError, AttributeError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like image=4,video=1") from None
+    unknown = set(limits) - {"image", "video", "audio"}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: only image, video and audio can be limited")
+    return limits
+
+
+def host(text: str) -> str:
+    """The name of a host in lower case. Refuses a URL, a port or a wildcard, which no host equals."""
+    name = text.strip().lower()
+    if not re.fullmatch(r"[^\s/:*,@]+|\[[0-9a-f:.]+\]", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, like upload.wikimedia.org")
+    return name.strip("[]")
+
+
+def file_to_write(text: str) -> Path:
+    """A file in a folder that exists, so that a long run does not fail at its end."""
+    path = Path(text).expanduser()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
+    return path
+
+
+def folder(text: str) -> Path:
+    """A folder that exists."""
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
+    return path.resolve()
+
+
+def new_folder(text: str) -> Path:
+    """A folder that exists, or can be made."""
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file, not a folder")
+    return path.resolve()
+
+
+def no_kv_connector(text: str) -> None:
+    """Refuses any text: vLLM's option for KV connectors has no counterpart here."""
+    raise argparse.ArgumentTypeError(
+        "there are no KV connectors here, as the engine is one process; to keep KV on disk, use --cache-dir FOLDER"
+    )
+
+
+def _number(text: str, low: float, high: float = float("inf"), *, open_low: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not (low < value <= high if open_low else low <= value <= high) or value == float("inf"):
+        limits = f"more than {low:g}" if open_low else f"at least {low:g}"
+        raise argparse.ArgumentTypeError(
+            f"{text} must be {limits}" + (f" and at most {high:g}" if high < float("inf") else "")
+        )
+    return value
+
+
+def _whole(text: str, low: int, high: float = float("inf")) -> int:
+    if not re.fullmatch(r"[+-]?\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(_number(text, low, high))
