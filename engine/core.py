@@ -267,15 +267,10 @@ class Engine:
             return None
         build = partial(texts.build, request, must_fit=must_fit)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, build)
+            return await self._media.compute(request, build)
         except EngineError:
             raise
-        except (asyncio.CancelledError, Exception) as e:
-            # stop() cancels what waits in the pool; a task that is cancelled itself goes on being so.
-            if self._thread is None:
-                raise Unavailable("The engine was stopped.") from None
-            if isinstance(e, asyncio.CancelledError):
-                raise
+        except Exception as e:
             log.exception("a long text failed")
             raise Internal("The prompt could not be built; the server's log has the cause.") from e
 
@@ -369,10 +364,13 @@ class Engine:
         return await asyncio.wrap_future(reply)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+        if self._snapshot.state != "stopped":  # a model that stop() has not waited for
+            self._snapshot = snapshot
 
     def _fail(self, error: EngineError) -> None:
         """The model is not there and will not be: say so to everyone who waits or comes later."""
+        if self._snapshot.state == "stopped":
+            return
         self._snapshot = replace(self._snapshot, state="failed", error=error.message)
         if self._loaded.done():
             self._loaded = Future()

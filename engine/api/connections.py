@@ -76,6 +76,7 @@ class BoundedProtocol(H11Protocol):
         self._shared = shared
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self._shared.most and not self._shared.make_room():
@@ -143,7 +144,15 @@ class BoundedProtocol(H11Protocol):
 
     def _await_reader(self) -> None:
         if self._send_timer is None:
-            self._send_timer = self.loop.call_later(self._shared.send_s, self.drop)
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._send_timer = self.loop.call_later(self._shared.send_s, self._reader_is_late)
+
+    def _reader_is_late(self) -> None:
+        self._send_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent_bytes:
+            self._await_reader()  # slow, but it reads
+        else:
+            self.drop()
 
     def _stop_send_timer(self) -> None:
         if self._send_timer is not None:

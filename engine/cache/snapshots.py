@@ -80,13 +80,16 @@ class SnapshotStore:
 
     def put(self, root: bytes, ids: Sequence[int], cache: Sequence[Any]) -> None:
         """Keep a copy of a row's cache, which holds exactly these tokens."""
-        if ids and snapshot_key(root, ids) not in self._held:
+        if ids and cache and snapshot_key(root, ids) not in self._held:
             self.adopt(root, ids, _copy(cache))
 
     def adopt(self, root: bytes, ids: Sequence[int], layers: list[Any]) -> None:
         """Keep these layers themselves, which nobody else holds."""
         snapshot = RowSnapshot(root, tuple(ids), layers, sum(int(layer.nbytes) for layer in layers))
-        self._held[snapshot_key(root, ids)] = snapshot
+        key = snapshot_key(root, ids)
+        if (old := self._held.pop(key, None)) is not None:  # two prompts have restored it at once
+            self.num_bytes -= old.num_bytes
+        self._held[key] = snapshot
         self.num_bytes += snapshot.num_bytes
         while self._held and (len(self._held) > self.max_snapshots or self.num_bytes > self.max_bytes):
             key, oldest = self._held.popitem(last=False)

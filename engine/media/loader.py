@@ -24,7 +24,7 @@ from engine.bounded import BoundedCache
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable, say_bytes
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
-from engine.media.fair_pool import FairPool
+from engine.media.fair_pool import FairPool, PoolJob
 from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request
 
@@ -74,7 +74,7 @@ class _Stage:
 
 @dataclass(eq=False)
 class _Load:
-    """One call of `load`. fetched_bytes: over the network, of all its media so far."""
+    """One call of `load`. fetched_bytes: over the network, of all its media so far. num_begun: of its jobs, so far."""
 
     request: Request
     room: Room
@@ -82,6 +82,7 @@ class _Load:
     takes_clips: bool = False
     need_pixels: bool = True
     fetched_bytes: int = 0
+    num_begun: int = 0
 
 
 def caller_of(request: Request) -> Hashable:
@@ -190,11 +191,23 @@ class Loader:
         """PNGs of what the model saw of each medium."""
         from engine.media.resize import pngs
 
-        jobs = [
-            self._decoding.pool.submit(caller_of(request), partial(pngs, medium, receipt.seen_px))
-            for medium, receipt in zip(media, receipts, strict=True)
-        ]
-        return tuple([await asyncio.wrap_future(job.result) for job in jobs])
+        work = [partial(pngs, medium, receipt.seen_px) for medium, receipt in zip(media, receipts, strict=True)]
+        async with _at_once(self.compute(request, one) for one in work) as tasks:
+            return tuple([await task for task in tasks])
+
+    async def compute(self, request: Request, work: Callable[[], T]) -> T:
+        """What other work for a request returns, done where media are decoded when its caller's turn comes."""
+        if self._closed:
+            raise Unavailable("The engine was stopped.")
+        job = self._decoding.pool.submit(caller_of(request), work)
+        try:
+            return await asyncio.wrap_future(job.result)
+        except asyncio.CancelledError:
+            if self._closed:  # close() cancels what waits
+                raise Unavailable("The engine was stopped.") from None
+            raise
+        finally:
+            job.cancel()
 
     @property
     def kept_bytes(self) -> int:
@@ -264,12 +277,7 @@ class Loader:
         """What the work returns. Raises Busy when its turn does not come, BadMedia when it does not end in its time."""
         job = stage.pool.submit(caller_of(load.request), work)
         try:
-            try:
-                async with asyncio.timeout(self._limits.queue_timeout_s):
-                    await asyncio.wrap_future(job.started)
-            except TimeoutError:
-                why = f"{part.param}: it waited {self._limits.queue_timeout_s:g} s for the media of others to be read."
-                raise load.room.busy(why) from None
+            await self._begun(job, load, part)
             try:
                 async with asyncio.timeout(stage.limit_s):
                     return await asyncio.wrap_future(job.result)
@@ -278,6 +286,18 @@ class Loader:
                 raise BadMedia(why, param=part.param) from None
         finally:
             job.cancel()
+
+    async def _begun(self, job: PoolJob[T], load: _Load, part: Part) -> None:
+        """Wait for a job's turn. Raises Busy when meanwhile none of the request's own has had one."""
+        started, limit_s = asyncio.wrap_future(job.started), self._limits.queue_timeout_s
+        while True:
+            before = load.num_begun
+            done, _ = await asyncio.wait({started}, timeout=limit_s)
+            if done:
+                load.num_begun += 1
+                return started.result()
+            if load.num_begun == before:
+                raise load.room.busy(f"{part.param}: it waited {limit_s:g} s for the media of others to be read.")
 
     def _decode(self, load: _Load, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
         """In a thread of the pool. contents: what was fetched; all else is read here."""

@@ -84,6 +84,8 @@ class Scheduler:
     prefilling: deque[Sequence] = field(default_factory=deque)
     decoding: list[Sequence] = field(default_factory=list)
     tokens_since_step: int = 0
+    next_to_join: Sequence | None = None
+    """A prompt that is read and waits for room in the batch: nobody else takes it, or n > 1 would never have enough."""
 
     def __iter__(self) -> Iterator[Sequence]:
         yield from self.decoding
@@ -116,6 +118,8 @@ class Scheduler:
     def is_full(self, sequence: Sequence) -> bool:
         """Whether the rows of this sequence may not decode yet. Its prompt is then read but for its last token: who
         has a first token must not wait long for the second."""
+        if self.next_to_join not in (None, sequence):
+            return True
         num_rows = self.num_rows
         return num_rows > 0 and num_rows + sequence.request.n > self.completion_batch_size
 
@@ -150,6 +154,8 @@ class Scheduler:
                 continue
             is_read = sequence.is_open and sequence.num_prefilled >= sequence.num_prompt - 1
             if (self.whole_prompt or is_read) and self.is_full(sequence):
+                if sequence.granted and self.next_to_join is None:
+                    self.next_to_join = sequence
                 continue
             if sequence.granted or (not sequence.is_open and not one_waits_for_memory):
                 return sequence, self.idle_chunk_tokens if alone else self.chunk_tokens
@@ -204,6 +210,7 @@ class Scheduler:
 
     def joined(self, sequence: Sequence) -> None:
         """Its prompt is computed: it decodes from now on."""
+        self._joins_no_more(sequence)
         self.prefilling.remove(sequence)
         sequence.stage = "decode"
         self.decoding.append(sequence)
@@ -217,4 +224,9 @@ class Scheduler:
         for queue in (self.waiting, self.prefilling, self.decoding):
             if sequence in queue:
                 queue.remove(sequence)
+        self._joins_no_more(sequence)
         sequence.stage = "finished"
+
+    def _joins_no_more(self, sequence: Sequence) -> None:
+        if self.next_to_join is sequence:
+            self.next_to_join = None

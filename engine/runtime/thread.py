@@ -77,35 +77,42 @@ class EngineThread:
 
     def run(self) -> None:
         """Load the model and serve until Stop. MLX is imported here first, after the BLAS is in place."""
-        device.prepare()
-        import mlx.core as mx
-
         error: EngineError | None = None
         try:
-            self._load_and_serve()
+            self._with_mlx()
         except EngineError as e:
             error = e
         except Exception as e:
             log.exception("the engine thread ended")
             error = Unavailable(f"The engine ended: {e}", code="engine_failed")
         finally:
-            gc.collect()
-            mx.clear_cache()
-            # Without this a thread that used MLX aborts the process at exit.
-            mx.clear_streams()
             self._is_over = True
             self.imported.set()
             self._refuse_rest()
         if error is not None:
             self._failed(error)
 
+    def _with_mlx(self) -> None:
+        device.prepare()
+        import mlx.core as mx
+
+        try:
+            self._load_and_serve()
+        finally:
+            gc.collect()
+            mx.clear_cache()
+            # Without this a thread that used MLX aborts the process at exit.
+            mx.clear_streams()
+
     def _load_and_serve(self) -> None:
         with _rarely_collecting():
             worker = self._load()
         try:
             self._serve(worker)
-        finally:
-            worker.close(Unavailable("The server is shutting down."))
+        except Exception as e:
+            worker.close(Unavailable(f"The engine ended: {e}", code="engine_failed"))
+            raise
+        worker.close(Unavailable("The server is shutting down."))
 
     def _load(self) -> Worker:
         with device.file_limit_kept():
@@ -134,7 +141,8 @@ class EngineThread:
         worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
         worker.show(force=True)
         self.texts = TextPrompts(loaded)
-        self.loaded.set_result(loaded.card)
+        if not self.loaded.done():  # stop() has not waited for it
+            self.loaded.set_result(loaded.card)
         return worker
 
     def _serve(self, worker: Worker) -> None:

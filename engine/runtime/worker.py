@@ -42,7 +42,7 @@ from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, Resto
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.runtime.warm_up import warm_up
-from engine.types import CacheTrace, FinishReason
+from engine.types import CacheTrace, Done, FinishReason
 
 log = logging.getLogger(__name__)
 
@@ -156,12 +156,15 @@ class Worker:
     def _cancel(self, sequence: Sequence) -> None:
         if sequence.stage == "finished":
             return
-        self._forget(sequence)
         self._stats.count(cancelled=1)
-        done = make_done(sequence, "cancelled", self._trace(sequence))
-        self._stats.record(sequence, done)
+        try:  # its reader is gone: what fails here must cost nobody else their answer
+            self._forget(sequence)
+            done = make_done(sequence, "cancelled", self._trace(sequence))
+            self._stats.record(sequence, done)
+            sequence.post(done)
+        except Exception:
+            log.exception("%s could not be cancelled in order", sequence.id)
         self.show(force=True)
-        sequence.post(done)
 
     def _cache_command(self, command: CacheCommand) -> None:
         try:
@@ -324,7 +327,7 @@ class Worker:
         kv = self._rows.leave(choice, token.kv)
         if all(other.finish_reason for other in sequence.choices):
             self._finish(sequence)
-        if not is_first:  # the model has not read that one
+        if not is_first and kv:  # the model has not read that one; a row lost with its batch has none
             self._store(sequence, ids + choice.token_ids, kv)
         self.show(force=True)
 
@@ -337,16 +340,28 @@ class Worker:
 
     def _finish(self, sequence: Sequence) -> None:
         """Every choice has ended by itself."""
+        try:
+            done = self._ended(sequence)
+        except Exception:
+            log.exception("%s could not be ended in order", sequence.id)
+            self._stats.count(failed=1)
+            sequence.stage = "finished"
+            sequence.post(Internal("The server failed on this answer; its log has the cause."))
+        else:
+            sequence.post(done)
+
+    def _ended(self, sequence: Sequence) -> Done:
+        """Let go of it, count it and say so. Returns its last event."""
         self._forget(sequence)
         reasons = [choice.finish_reason for choice in sequence.choices]
         reason: FinishReason = reasons[0] or "stop"
+        done = make_done(sequence, reason, self._trace(sequence))
         self._stats.count(
             finished=1,
             cut_off=int("length" in reasons),
             prompt_tokens=sequence.num_prompt,
             completion_tokens=sequence.num_generated,
         )
-        done = make_done(sequence, reason, self._trace(sequence))
         self._stats.record(sequence, done)
         # Before the reader learns that it is over: what it looks up next must have counted it.
         self.show(force=True)
@@ -356,7 +371,7 @@ class Worker:
             sequence.num_generated, len(done.media),
             done.timing.ttft_ms, done.timing.total_ms,
         )  # fmt: skip
-        sequence.post(done)
+        return done
 
     def _fail(self, sequence: Sequence, error: EngineError) -> None:
         """End a sequence with an error. The reader gets it whatever else fails here; nothing for one that has ended."""

@@ -116,9 +116,10 @@ class FileIndex:
 
 
 def scan(folder: Path) -> list[StoredFile]:
-    """Every file of ours in the folder, least recently used first. Any thread; what cannot be read is not there."""
+    """Every file of ours in the folder, least recently used first. Any thread. Raises OSError when it cannot be
+    looked at, as when no more files may be opened; a folder that is not there is empty."""
     files: list[tuple[int, StoredFile]] = []
-    with suppress(OSError):
+    with suppress(FileNotFoundError):
         for child in os.scandir(folder):
             if _SCOPE.fullmatch(child.name) and child.is_dir(follow_symlinks=False):
                 files += _scan_scope(Path(child.path))
@@ -142,7 +143,7 @@ def prepare(folder: Path, scope: str) -> None:
 
 def _scan_scope(folder: Path) -> list[tuple[int, StoredFile]]:
     files: list[tuple[int, StoredFile]] = []
-    with suppress(OSError):
+    with suppress(FileNotFoundError, PermissionError):
         for entry in os.scandir(folder):
             name = _FILE.fullmatch(entry.name)
             if name is None or not entry.is_file(follow_symlinks=False):

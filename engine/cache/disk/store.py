@@ -73,8 +73,9 @@ class DiskStore:
         self._writer = Writer(max_queue_bytes)
         self._reader = Reader()
         prepare(folder, scope)
-        for file in scan(folder):
-            self._index.add(file)
+        with suppress(OSError):
+            for file in scan(folder):
+                self._index.add(file)
         # What the disk has room for may be less than what the folder is allowed.
         self._capacity_bytes: float = float("inf")
         with suppress(OSError):
@@ -280,7 +281,8 @@ class DiskStore:
         """Take over what the writer has done."""
         for result in self._writer.results(wait_s if self._pending else 0.0):
             if isinstance(result, ScanResult):
-                self._index.reconcile(result.files, self._removed)
+                if result.files is not None:
+                    self._index.reconcile(result.files, self._removed)
                 self._next_scan_s, self._scanning = self._clock() + _SCAN_S, False
                 continue
             pending = self._pending.get(result.path)

@@ -123,11 +123,14 @@ class DiskTier:
 
     def _try(self, save: Callable[[], bool]) -> None:
         """Whoever evicts must not fail because the disk tier does."""
+        self._dropped += not self._saved(save)
+
+    def _saved(self, save: Callable[[], bool]) -> bool:
         try:
-            self._dropped += not save()
+            return save()
         except Exception:
-            log.exception("what memory evicted could not be kept on disk")
-            self._dropped += 1
+            log.exception("what memory holds could not be kept on disk")
+            return False
 
     def idle(self) -> None:
         """Use a moment without work to write what memory holds, so that what is evicted later is on disk already."""
@@ -136,15 +139,15 @@ class DiskTier:
         for save in self._saves():
             if not self._store.may_write or time.monotonic() > until:
                 return
-            save()
+            self._saved(save)
 
     def close(self) -> None:
         """Write what memory holds and end the threads, within STOP_S."""
         until = time.monotonic() + STOP_S
         for save in self._saves():
-            is_saved = save()
+            is_saved = self._saved(save)
             while not is_saved and self._store.wait(until - time.monotonic()):
-                is_saved = save()  # the writer has room again
+                is_saved = self._saved(save)  # the writer has room again
             if time.monotonic() > until:
                 break
         self._store.close(max(0.0, until - time.monotonic()))

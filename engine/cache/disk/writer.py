@@ -53,9 +53,9 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """Every file of ours that was in the folder."""
+    """Every file of ours that was in the folder; None when it could not be looked at."""
 
-    files: list[StoredFile]
+    files: list[StoredFile] | None
 
 
 class Writer:
@@ -92,7 +92,7 @@ class Writer:
 
     def scan(self, folder: Path) -> None:
         """Queue a look at what is in the folder, behind every write that was queued before it."""
-        self._jobs.put(lambda: ScanResult(scan(folder)))
+        self._jobs.put(partial(_scan, folder))
 
     def results(self, wait_s: float = 0.0) -> Iterator[WriteResult | ScanResult]:
         """What was done since the last call, in order. Waits up to wait_s seconds for the first."""
@@ -140,6 +140,13 @@ def _free_bytes(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
+
+
+def _scan(folder: Path) -> ScanResult:
+    try:
+        return ScanResult(scan(folder))
+    except OSError:
+        return ScanResult(None)
 
 
 def _touch(path: Path) -> None:
