@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -108,7 +108,7 @@ class EngineThread:
         with _rarely_collecting():
             worker = self._load()
         try:
-            self._serve(worker)
+            self._serve([worker])
         except Exception as e:
             worker.close(Unavailable(f"The engine ended: {e}", code="engine_failed"))
             raise
@@ -145,16 +145,18 @@ class EngineThread:
             self.loaded.set_result(loaded.card)
         return worker
 
-    def _serve(self, worker: Worker) -> None:
-        """Commands and turns until Stop. Raises what fails MAX_FAILURES times in a row."""
+    def _serve(self, workers: Sequence[Worker]) -> None:
+        """Commands, then one turn of each model, until Stop. Raises what fails MAX_FAILURES times in a row."""
         num_failures, is_busy = 0, True
+        worker = workers[0]
         while True:
             try:
-                if not self._take_commands(worker, is_busy):
+                if not self._take_commands(workers, is_busy):
                     return
                 is_busy = False
-                if worker.turn():
-                    num_failures, is_busy = 0, True
+                for worker in workers:  # the one that failed is known below
+                    if worker.turn():
+                        num_failures, is_busy = 0, True
             except Exception:
                 num_failures += 1
                 log.exception("a turn of the engine failed, %d in a row", num_failures)
@@ -162,12 +164,12 @@ class EngineThread:
                     raise
                 worker.recover()
 
-    def _take_commands(self, worker: Worker, is_busy: bool) -> bool:
+    def _take_commands(self, workers: Sequence[Worker], is_busy: bool) -> bool:
         """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
         (not is_busy). False on Stop."""
         num_idle_s = 0
         while True:
-            idle = worker.is_idle
+            idle = all(worker.is_idle for worker in workers)
             try:
                 if idle or not is_busy:
                     command = self._inbox.get(timeout=_IDLE_S if idle else _DISK_S)
@@ -178,13 +180,14 @@ class EngineThread:
                     return True
                 self._idle(num_idle_s)
                 num_idle_s += 1
-                worker.idle()
+                for worker in workers:
+                    worker.idle()
                 continue
             num_idle_s = 0
             if isinstance(command, Stop):
                 return False
             try:
-                worker.handle(command)
+                workers[0].handle(command)
             except Exception:
                 refuse(command, Internal("The engine could not do that; the server's log has the cause."))
                 raise

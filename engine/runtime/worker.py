@@ -19,14 +19,11 @@ from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
 from engine.runtime import answer
 from engine.runtime.admission import Admission
+from engine.runtime.cache_commands import carry_out
 from engine.runtime.commands import (
     Answered,
     CacheCommand,
     Cancel,
-    ChangeBlock,
-    ChangeFeatures,
-    ClearCache,
-    CountReplay,
     GetBlock,
     ListBlocks,
     ListFeatures,
@@ -168,35 +165,14 @@ class Worker:
 
     def _cache_command(self, command: CacheCommand) -> None:
         try:
-            result = self._on_cache(command)
+            result = carry_out(command, self._prefix, self._loaded)
+            if not isinstance(command, ListBlocks | GetBlock | ListFeatures):
+                self.show(force=True)  # before the answer: who gets it looks at the snapshot next
         except Exception:
             log.exception("the cache failed on %s", type(command).__name__)
             command.reply.set_exception(Internal("The cache could not do that; the server's log has the cause."))
         else:
             command.reply.set_result(result)
-
-    def _on_cache(self, command: CacheCommand) -> Any:
-        prefix = self._prefix
-        match command:
-            case ListBlocks(with_text=with_text):
-                return prefix.blocks(self._loaded.decode if with_text else None)
-            case GetBlock(key=key):
-                return prefix.block(key, self._loaded.decode)
-            case ListFeatures():
-                return prefix.features.infos()
-            case ClearCache():
-                prefix.clear()
-                self._loaded.grids.clear()
-                changed = None
-            case CountReplay(mismatch=mismatch):
-                prefix.count_replay(mismatch)
-                changed = None
-            case ChangeBlock(action=action, key=key):
-                changed = prefix.drop_block(key) if action == "drop" else prefix.pin_block(key, action == "pin")
-            case ChangeFeatures(action=action, key=key):
-                changed = prefix.drop_features(key) if action == "drop" else prefix.pin_features(key, action == "pin")
-        self.show(force=True)  # before the answer: who gets it looks at the snapshot next
-        return changed
 
     # -- prompts
 

@@ -149,7 +149,7 @@ async def test_sabotage_memory_that_stays_is_seen(tiny_model: TinyModel, monkeyp
     kept, forget = [], worker.Worker._forget
 
     def keep(self: worker.Worker, sequence: Any) -> None:
-        kept.append(sequence.cache)
+        kept.append((sequence.cache, sequence.embeddings, sequence.prompt))
         forget(self, sequence)
 
     monkeypatch.setattr(worker.Worker, "_forget", keep)
