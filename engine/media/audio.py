@@ -94,13 +94,13 @@ def _is_cut_off(data: bytes, info: miniaudio.SoundFileInfo, num_samples: int) ->
     """Whether the header promises more than there is; decoders read such files without a word. MP3 and Ogg are streams
     of pages that promise nothing, and so do WAVs whose writer did not know their length."""
     if info.file_format == miniaudio.FileFormat.FLAC:
-        return num_samples < info.num_frames
+        return bool(num_samples < info.num_frames)
     if info.file_format != miniaudio.FileFormat.WAV or data[:4] != b"RIFF":
         return False
     at = 12
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
         if name == b"data":
-            return size < UNKNOWN_SIZE and at + 8 + size > len(data)
+            return bool(size < UNKNOWN_SIZE and at + 8 + size > len(data))
         at += 8 + size + size % 2
     return False

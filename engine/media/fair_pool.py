@@ -6,7 +6,7 @@ import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class FairPool:
         self._executor = executor
         self._max_per_caller = max_per_caller
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[Hashable, deque[PoolJob]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[PoolJob[Any]]] = OrderedDict()
         self._running: Counter[Hashable] = Counter()
 
     def submit(self, caller: Hashable, work: Callable[[], T]) -> PoolJob[T]:
@@ -83,7 +83,7 @@ class FairPool:
                     del self._running[job.caller]
             job = self._next()
 
-    def _next(self) -> PoolJob | None:
+    def _next(self) -> PoolJob[Any] | None:
         with self._lock:
             for caller in list(self._waiting):
                 if self._max_per_caller is not None and self._running[caller] >= self._max_per_caller:

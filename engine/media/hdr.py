@@ -45,7 +45,8 @@ def to_srgb(deep: np.ndarray[Any, np.dtype[np.uint16]], transfer: int, primaries
     if transfer in (PQ, HLG):
         most, white = light.max(axis=2, keepdims=True), (PEAK_NITS / WHITE_NITS) ** 2
         light *= (1 + most / white) / (1 + most)
-    return _curve()[(np.clip(light, 0, 1) * 4095 + 0.5).astype(np.uint16)]
+    pixels: Pixels = _curve()[(np.clip(light, 0, 1) * 4095 + 0.5).astype(np.uint16)]
+    return pixels
 
 
 @lru_cache(maxsize=4)
@@ -75,7 +76,8 @@ def _curve() -> Pixels:
 @lru_cache(maxsize=2)
 def _to_screen(primaries: int) -> Floats:
     """Linear RGB of these primaries to linear RGB of the screen's."""
-    return (np.linalg.inv(_to_xyz(SCREEN)) @ _to_xyz(WIDE[primaries])).astype(np.float32)
+    matrix: Floats = (np.linalg.inv(_to_xyz(SCREEN)) @ _to_xyz(WIDE[primaries])).astype(np.float32)
+    return matrix
 
 
 def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray[Any, np.dtype[np.float64]]:

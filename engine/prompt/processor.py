@@ -153,4 +153,4 @@ class _TimedFrames:
 
     def __call__(self, videos: Any, **settings: Any) -> dict[str, Any]:
         with overridden(self._video_processor, num_frames=max(len(times) for times in self._times)):
-            return self._video_processor(videos, **settings) | {"frame_timestamps": self._times}
+            return {**self._video_processor(videos, **settings), "frame_timestamps": self._times}

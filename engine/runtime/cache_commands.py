@@ -30,11 +30,10 @@ def carry_out(command: CacheCommand, prefix: PrefixCache, loaded: Loaded) -> Any
         case ClearCache():
             prefix.clear()
             loaded.grids.clear()
-            return None
         case CountReplay(mismatch=mismatch):
             prefix.count_replay(mismatch)
-            return None
         case ChangeBlock(action=action, key=key):
             return prefix.drop_block(key) if action == "drop" else prefix.pin_block(key, action == "pin")
         case ChangeFeatures(action=action, key=key):
             return prefix.drop_features(key) if action == "drop" else prefix.pin_features(key, action == "pin")
+    return None
