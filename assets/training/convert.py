@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import pixels
 import tokenizer
@@ -63,6 +63,14 @@ def processors() -> tuple[dict, dict]:
         frame_shortest_edge=low, frame_longest_edge=high, **common,
     )
     return picture, clip
+
+
+def read(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder that ``write`` wrote, for the PyTorch twin."""
+    weights = load_file(str(folder / "model.safetensors"))
+    name = "vision_tower.patch_embed.proj.weight"
+    weights[name] = weights[name].permute(0, 4, 1, 2, 3).reshape(len(weights[name]), -1).contiguous()
+    return weights
 
 
 def write(weights: dict[str, torch.Tensor], folder: Path):
