@@ -24,13 +24,13 @@ MOST_PICTURES, MOST_CLIPS = 8, 2
 # the chances that a turn brings a picture, two pictures, a clip; that it is chatter; that it holds a pasted text
 STYLES = {
     "album": (0.80, 0.03, 0.03, 0.04, 0.02),
-    "mixed": (0.30, 0.06, 0.10, 0.14, 0.06),
-    "one": (0.02, 0.0, 0.0, 0.10, 0.04),
+    "mixed": (0.30, 0.06, 0.10, 0.18, 0.06),
+    "one": (0.02, 0.0, 0.0, 0.15, 0.04),
     "clips": (0.10, 0.0, 0.30, 0.08, 0.04),
     "pastes": (0.20, 0.03, 0.04, 0.15, 0.60),
     "talk": (0.05, 0.0, 0.02, 0.85, 0.25),
 }
-MIX = {"album": 0.34, "mixed": 0.22, "one": 0.16, "clips": 0.05, "pastes": 0.13, "talk": 0.10}
+MIX = {"album": 0.30, "mixed": 0.20, "one": 0.15, "clips": 0.05, "pastes": 0.22, "talk": 0.08}
 
 
 def length(rng: random.Random, most: int, least: int = 12) -> int:
@@ -43,6 +43,20 @@ def chatter(rng: random.Random, media: bool) -> Turn:
         turn = language.ask_talk(rng)
         if turn.kind != "no media" or not media:
             return language.as_typed(rng, turn)
+
+
+def with_paste(rng: random.Random, turn: Turn, tokens: int) -> Turn:
+    """The same turn with a text of about this many tokens before or after its question."""
+    if turn.kind in ("anything", "other clip"):
+        return turn
+    text = texts.paste(rng, tokens)
+    if turn.kind in ("talk", "unknown"):  # a text alone, or with an order that nobody here can follow
+        question = text if rng.random() < 0.7 else f"{language.unknown_text(rng)}\n\n{text}"
+        return Turn("unknown", question, language.UNKNOWN)
+    if rng.random() < 0.6:
+        return replace(turn, question=text + rng.choice(("\n\n", "\n", "\n\n", " ")) + turn.question)
+    # the text may hold such a noun too
+    return replace(turn, question=turn.question + rng.choice(("\n\n", "\n", "\n\n", "\n---\n")) + text, about=None)
 
 
 class Session:
@@ -81,11 +95,19 @@ class Session:
             self.singles.append(scene)
             count = len(self.singles)
             a, b = self.singles[0], scene
+            earlier = [s for other in self.singles[:-1][-3:] if other for s in other.shapes]
+            before = {about for s in earlier for about in ((None, s.kind), (s.color, None), (s.color, s.kind))}
 
             def ask():
                 if count == 2 and self.clips == 0 and self.pictures == 2 and a and b and rng.random() < 0.2:
                     return language.ask_pair(rng, a, b)
-                return language.ask_image(rng, scene)
+                turn = language.ask_image(rng, scene)
+                if rng.random() < 0.4:  # about something that an earlier picture showed: there the answer was another
+                    for _ in range(8):
+                        if turn.about and turn.about in before:
+                            break
+                        turn = language.ask_image(rng, scene)
+                return turn
 
             self.about = ask
             return f"new picture {self.pictures}", lambda: put_picture(rng, self.chat, scene, grid, None)
@@ -128,17 +150,10 @@ class Session:
             while shown is None and turn.kind in ("anything", "other clip"):  # only what comes with a picture may go without a question
                 turn = language.as_typed(rng, self.about())
         question, pasted = turn.question, 0
-        if rng.random() < self.paste and turn.kind not in ("anything", "other clip"):
+        if rng.random() < self.paste:
             pasted = length(rng, self.most)
-            text = texts.paste(rng, pasted)
-            if turn.kind in ("talk", "unknown"):  # a text alone, or with an order that nobody here can follow
-                turn = Turn("unknown", text, language.UNKNOWN)
-                question = text if rng.random() < 0.7 else f"{language.unknown_text(rng)}\n\n{text}"
-            elif rng.random() < 0.75:
-                question = text + rng.choice(("\n\n", "\n", "\n\n", " ")) + question
-            else:
-                turn = replace(turn, about=None)  # the text may hold such a noun too
-                question = question + rng.choice(("\n\n", "\n", "\n\n", "\n---\n")) + text
+            turn = with_paste(rng, turn, pasted)
+            question = turn.question
         chat.open_user()
         if shown and rng.random() < 0.8:
             shown[1]()
@@ -164,11 +179,13 @@ class Session:
         seen = set()
         while len(seen) < branches:
             media = self.about is not None
-            turn = language.as_typed(rng, self.about()) if media and rng.random() < 0.9 else chatter(rng, media)
+            turn = language.as_typed(rng, self.about()) if media and rng.random() < 0.82 else chatter(rng, media)
             if turn.kind in ("anything", "other clip") or turn.question in seen:
                 branches -= 1
                 continue
             seen.add(turn.question)
+            if rng.random() < 0.2:
+                turn = with_paste(rng, turn, length(rng, min(self.most, 120)))
             chat.begin_branch()
             chat.ask(turn)
             chat.answer(turn)
