@@ -249,11 +249,17 @@ def speed_of(clip, step):
 
 
 # ------------------------------------------------------------------------------------------------ chats
+WITH_MEDIA = ("anything", "other clip")  # no question: answered with a description only where the turn holds the media
+
+
 def branches(rng, chat: Chat, ask, room: int, opened: bool, limit: int = 14):
     """Ask in branches until the room (in tokens) is used; ``opened``: the user's turn already holds the media."""
     seen = set()
     for _ in range(limit):
-        turn = language.as_typed(rng, ask())
+        chatter = not opened and chat.pictures and rng.random() < 0.1
+        turn = language.as_typed(rng, language.ask_talk(rng, media=True) if chatter else ask())
+        if turn.kind in WITH_MEDIA and not opened:
+            continue
         cost = len(encode(turn.question)) + len(encode(turn.answer)) + 8
         if turn.question in seen or (seen and len(chat.ids) + cost > room):
             continue
@@ -283,7 +289,9 @@ def first_turn(rng, chat: Chat, put, ask, closed: float) -> bool:
         chat.close_user()
     chat.answer(turn)
     if rng.random() < 0.4:
-        chat.turn(language.as_typed(rng, ask()))
+        turn = language.as_typed(rng, ask())
+        if turn.kind not in WITH_MEDIA:
+            chat.turn(turn)
     return False
 
 

@@ -433,8 +433,11 @@ def unknown_text(rng: random.Random) -> str:
     return text + rng.choice(("", "?", "."))
 
 
-def ask_talk(rng: random.Random) -> Turn:
+def ask_talk(rng: random.Random, media: bool = False) -> Turn:
+    """Small talk, or a question about media that are not there (unless ``media``), or what nobody here can answer."""
     roll = rng.random()
+    if media and 0.5 <= roll < 0.68:
+        roll += 0.2
     if roll < 0.5:
         questions, answer = rng.choice(TALK)
         return Turn("talk", rng.choice(questions), answer)

@@ -15,7 +15,7 @@ import language
 import pixels
 import texts
 import world
-from dialogue import CLIP_COUNTS, Batch, Chat, clip_times, collate, encode, put_clip, put_picture, related
+from dialogue import CLIP_COUNTS, WITH_MEDIA, Batch, Chat, clip_times, collate, encode, put_clip, put_picture, related
 from language import Turn
 
 POSITIONS = 4096
@@ -39,15 +39,12 @@ def length(rng: random.Random, most: int, least: int = 12) -> int:
 
 
 def chatter(rng: random.Random, media: bool) -> Turn:
-    while True:
-        turn = language.ask_talk(rng)
-        if turn.kind != "no media" or not media:
-            return language.as_typed(rng, turn)
+    return language.as_typed(rng, language.ask_talk(rng, media))
 
 
 def with_paste(rng: random.Random, turn: Turn, tokens: int) -> Turn:
     """The same turn with a text of about this many tokens before or after its question."""
-    if turn.kind in ("anything", "other clip"):
+    if turn.kind in WITH_MEDIA:
         return turn
     text = texts.paste(rng, tokens)
     if turn.kind in ("talk", "unknown"):  # a text alone, or with an order that nobody here can follow
@@ -147,7 +144,7 @@ class Session:
             turn = chatter(rng, self.about is not None)
         else:
             turn = language.as_typed(rng, self.about())
-            while shown is None and turn.kind in ("anything", "other clip"):  # only what comes with a picture may go without a question
+            while shown is None and turn.kind in WITH_MEDIA:  # only what comes with a picture may go without a question
                 turn = language.as_typed(rng, self.about())
         question, pasted = turn.question, 0
         if rng.random() < self.paste:
@@ -180,7 +177,7 @@ class Session:
         while len(seen) < branches:
             media = self.about is not None
             turn = language.as_typed(rng, self.about()) if media and rng.random() < 0.82 else chatter(rng, media)
-            if turn.kind in ("anything", "other clip") or turn.question in seen:
+            if turn.kind in WITH_MEDIA or turn.question in seen:
                 branches -= 1
                 continue
             seen.add(turn.question)
