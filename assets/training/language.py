@@ -325,7 +325,7 @@ CLIP_KINDS = {"watch": 3.0, "motion": 3.0, "color": 1.0, "shape": 1.0, "count": 
 def ask_clip(rng: random.Random, clip: Clip | None, kind: str | None = None, times: list[float] | None = None, count: int = 0) -> Turn:
     """``times``: the seconds printed before each pair of its ``count`` frames; without them nothing is asked about moments."""
     k = kind or rng.choices(list(CLIP_KINDS), list(CLIP_KINDS.values()))[0]
-    if clip is not None and times and kind is None and rng.random() < (0.4 if clip.sudden else 0.12):
+    if clip is not None and times and kind is None and rng.random() < (0.5 if clip.sudden else 0.04):
         return ask_moment(rng, clip, times, count)
     if k == "anything" or clip is None:
         return Turn("anything" if clip else "other clip", rng.choice((rng.choice(WATCH), "", unknown_text(rng))) if clip is None else rng.choice(("", "What is in this image?", unknown_text(rng))), watch(clip))
