@@ -2,13 +2,14 @@
 
 Two halves, because PyTorch and MLX need not live in one environment:
     python check_twin.py mlx CHECKPOINT out.npz      (where mlx-vlm is installed)
-    python check_twin.py torch WEIGHTS.pt out.npz    (where PyTorch is)
+    python check_twin.py torch WEIGHTS out.npz       (where PyTorch is; a .pt file or a checkpoint folder)
 """
 
 from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -60,13 +61,17 @@ def mlx_half(checkpoint, out):
 def torch_half(weights, out):
     import torch
 
+    import convert
     import dialogue
     import pixels
     from network import Network
 
     network = Network()
-    content = torch.load(weights, weights_only=False)
-    network.load_state_dict(content.get("smooth") or content["network"])
+    if Path(weights).is_dir():
+        network.load_state_dict(convert.read(Path(weights)))
+    else:
+        content = torch.load(weights, weights_only=False)
+        network.load_state_dict(content.get("smooth") or content["network"])
     images, frames = chats()
     store = np.load(out)
     for name, question in QUESTIONS.items():

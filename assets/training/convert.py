@@ -1,6 +1,7 @@
 """Write the trained weights as a checkpoint folder that mlx-vlm loads as it is.
 
-    python convert.py run/language.pt ../demo-model
+    python convert.py run/long.pt ../demo-model
+    python convert.py run/long.pt ../demo-model 0.25 run/language.pt    (a quarter of the weights before stage 3)
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import pixels
 import tokenizer
@@ -65,6 +66,22 @@ def processors() -> tuple[dict, dict]:
     return picture, clip
 
 
+def read(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder that ``write`` wrote, for the PyTorch twin."""
+    weights = load_file(str(folder / "model.safetensors"))
+    name = "vision_tower.patch_embed.proj.weight"
+    weights[name] = weights[name].permute(0, 4, 1, 2, 3).reshape(len(weights[name]), -1).contiguous()
+    return weights
+
+
+def stored(path: str) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint of the training or in a checkpoint folder."""
+    if Path(path).is_dir():
+        return read(Path(path))
+    content = torch.load(path, weights_only=False, map_location="cpu")
+    return content.get("smooth") or content["network"]
+
+
 def write(weights: dict[str, torch.Tensor], folder: Path):
     folder.mkdir(parents=True, exist_ok=True)
     out = {}
@@ -87,5 +104,8 @@ def write(weights: dict[str, torch.Tensor], folder: Path):
 
 
 if __name__ == "__main__":
-    content = torch.load(sys.argv[1], weights_only=False, map_location="cpu")
-    write(content.get("smooth") or content["network"], Path(sys.argv[2]))
+    weights = stored(sys.argv[1])
+    if len(sys.argv) > 3:
+        share, before = float(sys.argv[3]), stored(sys.argv[4])
+        weights = {name: value.lerp(before[name], share) for name, value in weights.items()}
+    write(weights, Path(sys.argv[2]))

@@ -18,7 +18,7 @@ import pixels
 import tokenizer
 import world
 from language import Turn
-from train_vision import shoot
+from train_vision import BIG_STEP, shoot
 
 TOKENS = tokenizer.load()
 END_OF_TEXT, START, END, VISION_START, VISION_END, _, IMAGE, VIDEO = (TOKENS.token_to_id(t) for t in tokenizer.SPECIAL)
@@ -30,7 +30,7 @@ def encode(text: str) -> list[int]:
     ids = _known.get(text)
     if ids is None:
         ids = TOKENS.encode(text, add_special_tokens=False).ids
-        if len(_known) < 100_000:
+        if len(text) < 200 and len(_known) < 100_000:
             _known[text] = ids
     return ids
 
@@ -42,6 +42,7 @@ NAMES = {w: {ids[0] for form in (f" {w}", f" {w}s", w, w + "s", w.capitalize()) 
 COLOR_IDS, SHAPE_IDS = ({encode(f" {w}")[0] for w in words} for words in (world.COLORS, world.SHAPES))
 
 SEPARATORS = {encode(",")[0], encode(" and")[0]}
+CLOSING = {encode("}")[0]}
 
 
 @dataclass
@@ -55,6 +56,10 @@ class Chat:
     answers: list[tuple[str, int, int]] = field(default_factory=list)  # (kind of question, first token, one past the last)
     looks: list[tuple[int, int, list[int]]] = field(default_factory=list)  # (layer, token, the tokens it should attend to)
     noun: int | None = None  # of the question now open
+    looking: list[int] = field(default_factory=list)  # the same of the question now open
+    focus: list[int] = field(default_factory=list)  # the picture (or the clip's pairs of frames) that questions are about
+    pair: tuple[int, int] = (0, 1)  # the two pictures that are compared
+    tags: list[tuple[str, int, int]] = field(default_factory=list)  # (name, first token, one past the last): more rows of the log
     next: int = 0
     now: int = 0
     fork: int | None = None
@@ -94,21 +99,16 @@ class Chat:
         start = len(self.ids)
         self.close_user(turn.question)
         self.noun = None
-        if turn.about is None or len(self.pictures) != 1 or not self.places:
+        self.looking = self.focus if turn.which is None else [self.pair[turn.which]]
+        if turn.about is None or not self.looking:
             return
         color, kind = turn.about
         names = NAMES[kind or color]
         nouns = [i for i in range(start, len(self.ids)) if self.ids[i] in names]
-        classes = self.pictures[0][3][0]
-        found = classes[:, 0] > 0
-        if kind:
-            found &= classes[:, 0] == world.SHAPES.index(kind) + 1
-        if color:
-            found &= classes[:, 1] == world.COLORS.index(color) + 1
         if nouns:
-            tokens = [self.places[i] for i in np.flatnonzero(found)]
             self.noun = nouns[-1]
-            self.looks.append((FIND_LAYER, self.noun, tokens or [self.places[0] - 1]))
+            tokens = [place for picture in self.looking for place in self.tokens_of(picture, kind=kind, color=color)]
+            self.looks.append((FIND_LAYER, self.noun, tokens or [self.places[self.first_of(self.looking[0])] - 1]))
 
     def answer(self, turn: Turn):
         self.text([START] + encode("assistant\n"))
@@ -119,25 +119,47 @@ class Chat:
             self.compared(start)
         if turn.kind in ("describe", "anything"):
             self.described(start)
+        if turn.kind in ("box", "point") and turn.ranks:
+            self.located(start, turn.ranks)
         if self.noun is not None:  # and the answer asks the noun what it found
             self.looks += [(FIND_LAYER + 1, place, [self.noun]) for place in range(start - 1, len(self.ids) - 3)]
             self.noun = None
         if not self.now:  # nothing follows in a branch
             self.text(encode("\n"))
 
-    def tokens_of(self, picture: int, rank: int | None = None) -> list[int]:
-        """The visual tokens of a picture's shape (in reading order), or of all of its shapes."""
-        first = sum(p[1] * p[2] for p in self.pictures[:picture])
-        ranks = self.pictures[picture][3][0][:, 2]
-        return [self.places[first + i] for i in np.flatnonzero(ranks == rank if rank else ranks > 0)]
+    def first_of(self, picture: int) -> int:
+        """Where in ``places`` this picture's tokens begin."""
+        return sum(p[1] * p[2] for p in self.pictures[:picture])
+
+    def tokens_of(self, picture: int, rank: int | None = None, kind: str | None = None, color: str | None = None) -> list[int]:
+        """The visual tokens of a picture's shape (by its rank in reading order, kind or color), or of all of its shapes."""
+        first, classes = self.first_of(picture), self.pictures[picture][3][0]
+        found = classes[:, 2] == rank if rank else classes[:, 0] > 0
+        if kind:
+            found = found & (classes[:, 0] == world.SHAPES.index(kind) + 1)
+        if color:
+            found = found & (classes[:, 1] == world.COLORS.index(color) + 1)
+        return [self.places[first + i] for i in np.flatnonzero(found)]
+
+    def located(self, start: int, ranks: tuple[int, ...]):
+        """While a shape's box or point is written, look at it."""
+        if len(self.looking) != 1:
+            return
+        ends = [i + 1 for i in range(start, len(self.ids)) if self.ids[i] in CLOSING] + [len(self.ids)]
+        first = start - 1
+        for rank, end in zip(ranks, ends):
+            targets = self.tokens_of(self.looking[0], rank)
+            if targets:
+                self.looks += [(FIND_LAYER, place, targets) for place in range(first, min(end, len(self.ids) - 2))]
+            first = end
 
     def described(self, start: int):
         """While a shape is described, look at it."""
-        if len(self.pictures) != 1 or not (self.pictures[0][3][0][:, 0] > 0).any():
+        if len(self.looking) != 1 or not self.tokens_of(self.looking[0]):
             return
         cuts = [start - 1] + [i for i in range(start, len(self.ids)) if self.ids[i] in SEPARATORS] + [len(self.ids) - 2]
         for rank, (first, end) in enumerate(zip(cuts, cuts[1:]), 1):
-            targets = self.tokens_of(0, rank)
+            targets = self.tokens_of(self.looking[0], rank)
             if targets:
                 self.looks += [(FIND_LAYER, place, targets) for place in range(first, end)]
 
@@ -149,7 +171,7 @@ class Chat:
         (c1, _), (s1, _), (c2, _), (s2, _) = said
         for first, second in ((c1, c2), (s1, s2)):
             self.looks.append((FIND_LAYER, second, [first if self.ids[first] == self.ids[second] else start - 3]))
-        for picture, color, kind in ((0, c1, s1), (1, c2, s2)):
+        for picture, color, kind in zip(self.pair, (c1, c2), (s1, s2)):
             self.looks += [(FIND_LAYER, place, self.tokens_of(picture)) for place in range(color - 2, kind) if place not in (c2, s2)]
         self.looks += [(FIND_LAYER + 1, place, [c2, s2]) for place in range(s2 + 1, len(self.ids) - 2)]
 
@@ -171,10 +193,11 @@ def put_picture(rng, chat: Chat, scene, grid, source):
         image = world.make_other(rng, columns * 32, rows * 32)
     else:
         image = world.photograph(rng, scene, columns * 32, rows * 32)
+    chat.focus = [len(chat.pictures)]
     chat.visual(IMAGE, pixels.patches(np.stack([image, image])[None])[0], rows, columns, pixels.labels(scene, rows, columns, "still"))
 
 
-FRAME_COUNTS = (4, 4, 4, 4, 5, 6, 6, 8, 8, 8, 10, 12, 16, 16, 24, 32, 32)
+CLIP_COUNTS = (2, 2, 3, 4, 4, 4, 4, 5, 6, 6, 8, 8, 8, 10, 12, 16, 16, 24, 32, 32)
 
 
 def clip_times(rng, count: int) -> list[float]:
@@ -186,9 +209,10 @@ def clip_times(rng, count: int) -> list[float]:
     return [start + (a + b) / 2 for a, b in zip(times[::2], times[1::2])]
 
 
-def put_clip(rng, chat: Chat, clip, grid, source, count: int):
+def put_clip(rng, chat: Chat, clip, grid, source, count: int, times: list[float]):
+    """``times``: the seconds printed before each pair of frames."""
     rows, columns = grid
-    times = clip_times(rng, count)
+    chat.focus = list(range(len(chat.pictures), len(chat.pictures) + len(times)))
     width, height = columns * 32, rows * 32
     if clip is None:
         still = rng.random() < 0.5
@@ -205,10 +229,18 @@ def put_clip(rng, chat: Chat, clip, grid, source, count: int):
         if clip is None:
             marks = pixels.labels(None, rows, columns)
         else:
-            now, motion = (2 * i + 0.5) / (count - 1), clip.motion
+            step, motion = 1 / (count - 1), clip.motion
             if count > 12 or motion == "color":
                 motion = None  # too little happens between two frames to be asked about
-            marks = pixels.labels(clip.at(min(1.0, now)), rows, columns, motion, speed_of(clip, 1 / (count - 1)))
+            if count % 2 and i == len(times) - 1:
+                step, motion = 0.0, None  # the last frame of an odd number comes twice
+            start, speed = 2 * i / (count - 1), speed_of(clip, step)
+            if step > BIG_STEP:
+                marks = pixels.labels_between(clip.at(start), clip.at(start + step), rows, columns, motion, speed)
+                if clip.sudden:
+                    marks[0][:, 1] = -100
+            else:
+                marks = pixels.labels(clip.at(min(1.0, start + step / 2)), rows, columns, motion, speed)
         chat.visual(VIDEO, patches[i], rows, columns, marks)
 
 
@@ -217,11 +249,17 @@ def speed_of(clip, step):
 
 
 # ------------------------------------------------------------------------------------------------ chats
+WITH_MEDIA = ("anything", "other clip")  # no question: answered with a description only where the turn holds the media
+
+
 def branches(rng, chat: Chat, ask, room: int, opened: bool, limit: int = 14):
     """Ask in branches until the room (in tokens) is used; ``opened``: the user's turn already holds the media."""
     seen = set()
     for _ in range(limit):
-        turn = language.as_typed(rng, ask())
+        chatter = not opened and chat.pictures and rng.random() < 0.1
+        turn = language.as_typed(rng, language.ask_talk(rng, media=True) if chatter else ask())
+        if turn.kind in WITH_MEDIA and not opened:
+            continue
         cost = len(encode(turn.question)) + len(encode(turn.answer)) + 8
         if turn.question in seen or (seen and len(chat.ids) + cost > room):
             continue
@@ -251,7 +289,9 @@ def first_turn(rng, chat: Chat, put, ask, closed: float) -> bool:
         chat.close_user()
     chat.answer(turn)
     if rng.random() < 0.4:
-        chat.turn(language.as_typed(rng, ask()))
+        turn = language.as_typed(rng, ask())
+        if turn.kind not in WITH_MEDIA:
+            chat.turn(turn)
     return False
 
 
@@ -308,8 +348,9 @@ def pair_chat(rng, grid, source, counts, room=230) -> Chat:
 def clip_chat(rng, grid, source, count: int, room=100) -> Chat:
     chat = Chat()
     clip = None if rng.random() < 0.05 else world.make_clip(rng, *source)
-    ask = lambda: language.ask_clip(rng, clip)
-    opened = first_turn(rng, chat, lambda: put_clip(rng, chat, clip, grid, source, count), ask, 0.2)
+    times = clip_times(rng, count)
+    ask = lambda: language.ask_clip(rng, clip, times=times, count=count)
+    opened = first_turn(rng, chat, lambda: put_clip(rng, chat, clip, grid, source, count, times), ask, 0.2)
     branches(rng, chat, ask, len(chat.ids) + room, opened)
     return chat
 
@@ -334,7 +375,9 @@ class Batch:
     groups: list
     marks: tuple | None  # labels of the visual tokens
     answers: list[tuple[str, int, int, int]]  # (kind, row, first, one past the last)
+    tags: list[tuple[str, int, int, int]]  # the same, by the log's further rows
     look: dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> rows and columns of queries
+    trunk: int  # tokens at the start of every row that belong to no branch
     look_at: dict[int, torch.Tensor]  # for each of them, the tokens it should attend to
 
 
@@ -375,7 +418,9 @@ def collate(chats: list[Chat]) -> Batch:
     return Batch(
         torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(labels), torch.from_numpy(sees)[:, None],
         torch.from_numpy(np.concatenate(where)) if where else torch.zeros(0, dtype=torch.long), groups, joined,
-        [(kind, row, a, b) for row, chat in enumerate(chats) for kind, a, b in chat.answers], look, look_at,
+        [(kind, row, a, b) for row, chat in enumerate(chats) for kind, a, b in chat.answers],
+        [(tag, row, a, b) for row, chat in enumerate(chats) for tag, a, b in chat.tags], look,
+        min(next((i for i, n in enumerate(c.branch) if n), len(c.branch)) for c in chats), look_at,
     )
 
 
@@ -385,7 +430,7 @@ MIX = {"picture": 0.60, "pair": 0.12, "clip": 0.28}
 
 def make_batch(rng: random.Random, size: int, counts=(1, 1, 2, 2, 3, 3), mix=MIX) -> Batch:
     kind = rng.choices(list(mix), list(mix.values()))[0]
-    frames = 64 if rng.random() < 0.04 else rng.choice(FRAME_COUNTS)
+    frames = 64 if rng.random() < 0.04 else rng.choice(CLIP_COUNTS)
     limits = pixels.IMAGE_PIXELS
     if kind == "clip":
         limits = pixels.CLIP_PIXELS[frames] if frames in pixels.CLIP_PIXELS and rng.random() < 0.3 else pixels.FRAME_PIXELS

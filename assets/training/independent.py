@@ -95,6 +95,16 @@ def picture(g: np.random.Generator, count: int, path: Path, size=None) -> list[d
     return found
 
 
+def box(s, width, height):
+    """Left, top, right, bottom of a shape of ``picture``, as fractions of the picture."""
+    x, y, r = s["x"], s["y"], s["r"]
+    left, top, right, bottom = {
+        "circle": (-1, -1, 1, 1), "square": (-0.9, -0.9, 0.9, 0.9), "triangle": (-1, -1, 1, 0.8),
+        "star": (-np.cos(np.pi / 10), -1, np.cos(np.pi / 10), np.cos(np.pi / 5)),
+    }[s["kind"]]
+    return (x + left * r) / width, (y + top * r) / height, (x + right * r) / width, (y + bottom * r) / height
+
+
 def noun(s, sized):
     words = ([s["size"]] if sized and s["size"] != "medium" else []) + [s["color"], s["kind"]]
     return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)

@@ -6,10 +6,11 @@ say. The forms are few and fixed, so that a test can compare whole answers.
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from world import COLORS, MOTIONS, PLACES, SHAPES, Clip, Scene, Shape
+from world import COLORS, MOTIONS, PLACES, SHAPES, Clip, Scene, Shape, box_of
 
 NUMBERS = ("none", "one", "two", "three")
 NOTHING = "I see no shapes I know."
@@ -52,6 +53,8 @@ class Turn:
     answer: str
     word: str | None = None  # the answer in one word, where there is one
     about: tuple[str | None, str | None] | None = None  # (color, kind) that the question asks about, for teaching where to look
+    which: int | None = None  # 0 or 1: it asks about the first or the second of two pictures
+    ranks: tuple[int, ...] = ()  # the shapes whose boxes or points are the answer, counted from 1 in reading order
 
 
 def article(noun: str) -> str:
@@ -92,7 +95,7 @@ def short_place(cell: int) -> str:
 
 IMAGE_KINDS = {
     "describe": 3.2, "count": 1.2, "count kind": 2.6, "count color": 0.8, "color": 2.2, "shape": 1.8, "where": 2.2,
-    "where color": 0.8, "size": 0.7, "exists": 2.0, "exists kind": 1.0, "is it": 0.8, "background": 0.3, "anything": 0.25,
+    "where color": 0.8, "size": 0.7, "exists": 2.0, "exists kind": 1.0, "is it": 0.8, "background": 0.3, "anything": 0.25, "box": 0.9, "point": 0.45,
 }
 
 
@@ -108,6 +111,7 @@ def ask_image(rng: random.Random, scene: Scene | None, kind: str | None = None, 
             break
         kind = None if kind is None else "describe"
     if which:
+        turn.which = ("first", "second").index(which)
         if turn.kind in ("describe", "anything"):
             turn.question = rng.choice(("What is in the {} image?", "Describe the {} image.", "What is in the {} picture?", "Describe the {} picture.", "What does the {} image show?")).format(which)
         else:
@@ -199,12 +203,73 @@ def _ask_image(rng: random.Random, scene: Scene | None, k: str) -> Turn | None:
             return None
         color = s.color if rng.random() < 0.5 else some_color(0.4)
         return Turn(k, f"Is the {s.kind} {color}?", *yes(color == s.color), (None, s.kind))
+    if k in ("box", "point"):
+        return ask_box(rng, scene, k)
     if k == "background":
         if scene is None or scene.background is None or not shapes:
             return None
         q = rng.choice(("What color is the background?", "What is the background color?", "Which color is the background?"))
         return Turn(k, q, f"It is {scene.background}.", sentence(scene.background))
     raise ValueError(k)
+
+
+BOX = (
+    "Where is {}? Answer with a box.", "Where is {}? Answer with a box.", "Give the bounding box of {}.", "Locate {}.", "Draw a box around {}.",
+    "Detect {}.", "Find {} and return its bounding box.", "Where is {}? Answer with a bounding box in JSON.", "Show me {} as a box.",
+    "Locate {}, output the bbox coordinates in JSON format.", "Locate {}, report the bbox coordinates in JSON format.", "Put a box around {}.",
+    "What is the bounding box of {}?", "Where is {}? Give the box.", "Box {}.", "Find {}.",
+)
+POINT = (
+    "Point at {}.", "Point at {}.", "Point to {}.", "Where is {}? Answer with a point.", "Give the point of {}.", "Point out {}.",
+    "Locate {} with a point.", "Click on {}.", "Point to {}, report the point coordinates in JSON format.", "Where is {}? Give a point.",
+)
+EVERY = ("all shapes", "all shapes", "every shape", "all the shapes", "each shape", "all objects", "the shapes")
+
+
+def thousandths(value: float) -> int:
+    """Qwen3-VL's coordinates are 0 to 1000 in either direction; this model rounds them to tens."""
+    return 10 * round(100 * value)
+
+
+def boxes(scene: Scene, shapes: list[Shape], k: str) -> str:
+    """The shapes' boxes (left, top, right, bottom) or, for "point", centres, as Qwen3-VL writes them."""
+    out = []
+    for s in shapes:
+        place = [thousandths(v) for v in (box_of(scene, s) if k == "box" else (s.x, s.y))]
+        out.append({"bbox_2d" if k == "box" else "point_2d": place, "label": f"{s.color} {s.kind}"})
+    return json.dumps(out)
+
+
+def ask_box(rng: random.Random, scene: Scene | None, k: str) -> Turn:
+    shapes = scene.shapes if scene else []
+    forms = BOX if k == "box" else POINT
+    roll = rng.random()
+    if roll < 0.3 or (len(shapes) == 1 and roll < 0.4):
+        noun = rng.choice(EVERY)
+        if len(shapes) == 1 and rng.random() < 0.6:
+            noun = rng.choice(("it", "the shape"))
+        answer = boxes(scene, shapes, k) if shapes else NOTHING
+        return Turn(k, rng.choice(forms).format(noun), answer, ranks=tuple(range(1, len(shapes) + 1)))
+    s = rng.choice(shapes) if shapes and rng.random() < 0.92 else None
+    color, kind = (s.color, s.kind) if s else (rng.choice(COLORS), rng.choice(SHAPES))
+    form = rng.choice(("kind", "kind", "pair", "color", "kinds"))
+    if form in ("kind", "kinds"):
+        color = None
+    if form == "color":
+        kind = None
+    found = [i for i, t in enumerate(shapes) if color in (None, t.color) and kind in (None, t.kind)]
+    if len(found) > 1 and form == "kind":
+        form = "kinds"
+    if len(found) > 1 and form == "color":
+        noun = f"all {color} shapes"
+    elif form == "kinds":
+        noun = rng.choice((f"all {kind}s", f"the {kind}s", f"every {kind}"))
+    else:
+        noun = "the " + " ".join(w for w in (color, kind or "shape") if w)
+    q = rng.choice(forms).format(noun)
+    named = " ".join(w for w in (color, kind or "shape") if w)
+    answer = boxes(scene, [shapes[i] for i in found], k) if found else f"I see no {named}."
+    return Turn(k, q, answer, None, (color, kind), ranks=tuple(i + 1 for i in found))
 
 
 # ------------------------------------------------------------------------------------------------ two pictures
@@ -257,8 +322,11 @@ def watch(clip: Clip | None) -> str:
 CLIP_KINDS = {"watch": 3.0, "motion": 3.0, "color": 1.0, "shape": 1.0, "count": 0.4, "who": 0.5, "does it": 1.0, "exists": 0.5, "anything": 0.3}
 
 
-def ask_clip(rng: random.Random, clip: Clip | None, kind: str | None = None) -> Turn:
+def ask_clip(rng: random.Random, clip: Clip | None, kind: str | None = None, times: list[float] | None = None, count: int = 0) -> Turn:
+    """``times``: the seconds printed before each pair of its ``count`` frames; without them nothing is asked about moments."""
     k = kind or rng.choices(list(CLIP_KINDS), list(CLIP_KINDS.values()))[0]
+    if clip is not None and times and kind is None and rng.random() < (0.5 if clip.sudden else 0.04):
+        return ask_moment(rng, clip, times, count)
     if k == "anything" or clip is None:
         return Turn("anything" if clip else "other clip", rng.choice((rng.choice(WATCH), "", unknown_text(rng))) if clip is None else rng.choice(("", "What is in this image?", unknown_text(rng))), watch(clip))
     shape, moving = clip.start.kind, clip.motion in ("left", "right", "up", "down")
@@ -292,6 +360,28 @@ def ask_clip(rng: random.Random, clip: Clip | None, kind: str | None = None) -> 
         kind = shape if rng.random() < 0.5 else rng.choice(SHAPES)
         return Turn(k, rng.choice(("Is there a {}?", "Do you see a {}?")).format(kind), *yes(kind == shape))
     return Turn("count", rng.choice(("How many shapes are there?", "How many shapes do you see?")), amount(1), "One.")
+
+
+def ask_moment(rng: random.Random, clip: Clip, times: list[float], count: int) -> Turn:
+    """When a color comes (the seconds of the first pair of frames that shows it), or where the shape is at some time."""
+    shape, last = clip.start.kind, max(1, count - 1)
+    if clip.sudden or (clip.motion != "color" and (count < 6 or rng.random() < 0.35)):
+        color = clip.end.color if clip.sudden and rng.random() < 0.85 else rng.choice([c for c in COLORS if c != clip.start.color])
+        it = rng.choice(("it", "it", f"the {shape}"))
+        happens = clip.sudden and color == clip.end.color
+        q = rng.choice((f"When does {it} turn {color}?", f"When does {it} turn {color}?", f"When does {it} become {color}?", f"At what time does {it} turn {color}?"))
+        if clip.sudden and rng.random() < 0.3:
+            happens, q = True, rng.choice((f"When does {it} change color?", "When does the color change?", f"At what time does {it} change color?"))
+        if not happens:
+            return Turn("when", q, f"It does not turn {color}.")
+        first = next(i for i in range(count) if i / last > clip.moment)
+        return Turn("when", q, f"At {times[first // 2]:.1f} seconds.")
+    if count < 6:
+        return ask_clip(rng, clip)
+    pair = rng.randrange(len(times))
+    scene = clip.at(min(1.0, (2 * pair + 0.5) / last))
+    q = rng.choice(("Where is {} at {:.1f} seconds? Answer with a box.", "Give the bounding box of {} at {:.1f} seconds.", "Locate {} at {:.1f} seconds."))
+    return Turn("box at", q.format(f"the {shape}", times[pair]), boxes(scene, scene.shapes, "box"))
 
 
 # ------------------------------------------------------------------------------------------------ no medium
@@ -343,8 +433,11 @@ def unknown_text(rng: random.Random) -> str:
     return text + rng.choice(("", "?", "."))
 
 
-def ask_talk(rng: random.Random) -> Turn:
+def ask_talk(rng: random.Random, media: bool = False) -> Turn:
+    """Small talk, or a question about media that are not there (unless ``media``), or what nobody here can answer."""
     roll = rng.random()
+    if media and 0.5 <= roll < 0.68:
+        roll += 0.2
     if roll < 0.5:
         questions, answer = rng.choice(TALK)
         return Turn("talk", rng.choice(questions), answer)
@@ -362,7 +455,7 @@ def as_typed(rng: random.Random, turn: Turn, one_word: float = 0.12) -> Turn:
     if turn.kind in ("anything", "unknown", "other clip", "talk"):
         if turn.kind == "talk" and rng.random() < 0.3:
             q = q.lower() if rng.random() < 0.6 else q.rstrip("?.!")
-        return Turn(turn.kind, q, answer)
+        return replace(turn, question=q)
     if rng.random() < 0.4:
         q = q.replace("color", "colour")
     if rng.random() < 0.1:
@@ -375,4 +468,4 @@ def as_typed(rng: random.Random, turn: Turn, one_word: float = 0.12) -> Turn:
         q = q + rng.choice((" Please.", " Thanks.", " Be brief.", " Answer in one sentence."))
     if turn.word and rng.random() < one_word:
         q, answer = f"{q} {rng.choice(ONE_WORD)}", turn.word
-    return Turn(turn.kind, q, answer, turn.word, turn.about)
+    return replace(turn, question=q, answer=answer)

@@ -172,7 +172,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
         self.q_norm, self.k_norm = RMSNorm(s.head_dim), RMSNorm(s.head_dim)
 
-    def forward(self, x, cos, sin, mask, look=None):
+    def forward(self, x, cos, sin, mask, look=None, trunk=0):
         """``look`` is None, or (rows, columns): also give the log of what these queries' first head of each group attends to."""
         b, t, _ = x.shape
         s = self.s
@@ -187,7 +187,12 @@ class Attention(nn.Module):
             scores = torch.einsum("nhd,nhtd->nht", q[rows, ::share, columns], k[rows]) / math.sqrt(s.head_dim)
             look = scores.masked_fill(~mask[rows, 0, columns][:, None], -1e9).log_softmax(-1)
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        if trunk > 1 and mask is not None:  # plain causal attention is twice as fast as a mask
+            first = F.scaled_dot_product_attention(q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], is_causal=True)
+            rest = F.scaled_dot_product_attention(q[:, :, trunk:], k, v, attn_mask=mask[:, :, trunk:])
+            out = torch.cat([first, rest], 2)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1)), look
 
 
@@ -208,8 +213,8 @@ class Layer(nn.Module):
         self.self_attn, self.mlp = Attention(s), MLP(s)
         self.input_layernorm, self.post_attention_layernorm = RMSNorm(s.hidden), RMSNorm(s.hidden)
 
-    def forward(self, x, cos, sin, mask, look=None):
-        step, look = self.self_attn(self.input_layernorm(x), cos, sin, mask, look)
+    def forward(self, x, cos, sin, mask, look=None, trunk=0):
+        step, look = self.self_attn(self.input_layernorm(x), cos, sin, mask, look, trunk)
         x = x + step
         return x + self.mlp(self.post_attention_layernorm(x)), look
 
@@ -253,13 +258,13 @@ class Network(nn.Module):
                 nn.init.zeros_(p)
         start_vision(self.vision_tower)
 
-    def forward(self, ids, positions, groups, where, mask=None, cut_vision=False, look=None):
+    def forward(self, ids, positions, groups, where, mask=None, cut_vision=False, look=None, trunk=0):
         """Hidden states of every token, the visual tokens of every group, and what the queries in ``look`` attend to.
 
         ``ids`` (rows, length); ``positions`` (3, rows, length); ``groups`` a list of (patches, rows, columns)
         whose visual tokens go, in this order, to the flat places ``where``; ``mask`` a boolean attention mask.
         ``cut_vision`` keeps the language model's gradient out of the vision tower. ``look`` maps a layer to the (rows,
-        columns) of queries.
+        columns) of queries. The first ``trunk`` tokens of every row see all tokens before them.
         """
         text = self.language_model.model
         x = text.embed_tokens(ids)
@@ -280,7 +285,7 @@ class Network(nn.Module):
         cos, sin = angle.cos(), angle.sin()
         look, looked = look or {}, {}
         for number, layer in enumerate(text.layers):
-            x, looked[number] = layer(x, cos, sin, mask, look.get(number))
+            x, looked[number] = layer(x, cos, sin, mask, look.get(number), trunk)
             if seen and number < len(deep):
                 x = x.reshape(b * t, width).index_add(0, where, deep[number]).view(b, t, width)
         return text.norm(x), seen, looked

@@ -77,14 +77,14 @@ TOKEN_HEADS = {
 }
 BACKGROUNDS = ("white", "gray", "black", None)
 PAIRS = len(SHAPES) * len(COLORS)  # is there a red circle, ...: one bit each
-REGRESSION = 8  # centre x, y; offset x, y; radius; speed x, y, r
+REGRESSION = 12  # centre x, y; offset x, y; radius; speed x, y, r; left, top, right, bottom
 OWN = ("shape", "color", "rank", "cell", "size", "motion")
 WHOLE = tuple(k for k in TOKEN_HEADS if k not in OWN)
 COLUMN = {name: i for i, name in enumerate(TOKEN_HEADS)}
 
 
 def labels(scene: world.Scene | None, rows: int, columns: int, motion: str | None = None, speed=(0.0, 0.0, 0.0)):
-    """-> classes (tokens, heads) int64, regression (tokens, 8) float32, pairs (24,) float32. ``scene`` None: no shapes."""
+    """-> classes (tokens, heads) int64, regression (tokens, 12) float32, pairs (24,) float32. ``scene`` None: no shapes."""
     classes = np.full((rows, columns, len(TOKEN_HEADS)), -100, np.int64)
     numbers = np.zeros((rows, columns, REGRESSION), np.float32)
     present = np.zeros((len(SHAPES), len(COLORS)), np.float32)
@@ -117,8 +117,20 @@ def labels(scene: world.Scene | None, rows: int, columns: int, motion: str | Non
         nearest[centre] = -1e9
         same = np.ones_like(dx)
         values = [same * (2 * s.x - 1), same * (2 * s.y - 1), dx / UNIT, dy / UNIT, same * s.radius * 5, *(same * v * 4 for v in speed)]
+        values += [same * (2 * v - 1) * 4 for v in world.box_of(scene, s)]
         numbers[mine] = np.stack(values, -1)[mine]
     return classes.reshape(rows * columns, -1), numbers.reshape(rows * columns, -1), present.reshape(-1)
+
+
+def labels_between(first: world.Scene, second: world.Scene, rows: int, columns: int, motion: str | None, speed):
+    """``labels`` of a pair of frames between which the shape goes far: it is where it was and where it will be."""
+    (a, numbers, pairs), (b, more, _) = (labels(s, rows, columns, motion, speed) for s in (first, second))
+    new = (b[:, 0] > 0) & (a[:, 0] <= 0)
+    a[new], numbers[new] = b[new], more[new]
+    a[:, COLUMN["cell"]] = -100
+    if motion == "color":
+        a[:, COLUMN["color"]] = -100
+    return a, numbers, pairs
 
 
 def mask(scene: world.Scene | None, rows: int, columns: int) -> np.ndarray:

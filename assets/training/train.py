@@ -1,4 +1,4 @@
-"""Both stages, one after the other: ``python train.py --out run``. Stops after 85 minutes; the same command goes on."""
+"""All three stages, one after the other: ``python train.py --out run``. Stops after 85 minutes; the same command goes on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import time
 import learning
 import torch
 import train_language
+import train_long
 import train_vision
 
 
 def main():
     a = learning.options(__doc__)
     end = time.time() + 60 * a.minutes
-    for stage, name in ((train_vision, "vision"), (train_language, "language")):
+    for stage, name in ((train_vision, "vision"), (train_language, "language"), (train_long, "long")):
         b = copy.copy(a)
         vars(b).update(stage.DEFAULTS)
         b.minutes = (end - time.time()) / 60

@@ -25,12 +25,12 @@ from world import COLORS, SIZES
 # the words that carry the answer; all others count a quarter
 TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", "bottom", "left", "right", "center", "up", "down",
            "grows", "shrinks", "stays", "moves", "changes", "and", "a", "an", "at", "in", "the", "second", "no", "shapes", "color", "shape",
-           "differs", "differ", "look"]
+           "differs", "differ", "look", "am", "see", *"0123456789"]
 
 
 # A yes, a number or "the first" is one token against a description's twenty, and the hardest to learn: it counts more.
 GAIN = {"exists": 4, "exists kind": 4, "is it": 3, "count kind": 4, "count color": 4, "count": 2, "which": 3, "does it": 2, "same": 2,
-        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3}
+        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3, "when": 3, "box": 0.6, "point": 0.6, "box at": 0.6}
 
 
 def token_weights(size: int) -> torch.Tensor:
@@ -48,7 +48,7 @@ def token_weights(size: int) -> torch.Tensor:
 
 
 def language_loss(network: Network, batch: dialogue.Batch, weights, cut: bool):
-    hidden, seen, looked = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut, look=batch.look)
+    hidden, seen, looked = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut, look=batch.look, trunk=batch.trunk)
     asked = batch.labels[:, 1:] != -100
     target = batch.labels[:, 1:][asked]
     logits = hidden[:, :-1][asked] @ network.language_model.model.embed_tokens.weight.T
@@ -64,10 +64,10 @@ def language_loss(network: Network, batch: dialogue.Batch, weights, cut: bool):
     return loss, found, seen, right
 
 
-def exact(batch: dialogue.Batch, right: torch.Tensor, store: dict):
+def exact(answers, right: torch.Tensor, store: dict):
     """Count whole answers by kind of question. Greedy decoding gives the same answer exactly when all its tokens are right."""
     table = right.numpy()
-    for kind, row, a, b in batch.answers:
+    for kind, row, a, b in answers:
         entry = store[kind]
         entry[0] += bool(table[row, a:b].all())
         entry[1] += 1
@@ -96,7 +96,7 @@ def body(rank: int, a):
         counts = (1, 1, 1, 2) if step < 150 else (1, 1, 2, 2, 3) if step < 400 else (1, 1, 2, 2, 3, 3)
         batch = dialogue.make_batch(rng, a.batch, counts)
         loss, found, seen, right = language_loss(network, batch, weights, cut)
-        exact(batch, right, hits)
+        exact(batch.answers, right, hits)
         meter.add("loss", loss.detach())
         for layer, value in found.items():
             meter.add(f"look {layer}", value.detach().exp())

@@ -26,6 +26,9 @@ WEIGHT = {
 }
 
 
+BIG_STEP = 0.3  # share of a clip's motion between two frames; more of it and the shape is seen twice
+
+
 class Heads(nn.Module):
     """Read-outs used in training only; none of them is shipped."""
 
@@ -55,15 +58,18 @@ def make_batch(rng: random.Random, size: int, clips: float = 0.3, counts=(1, 1, 
             c, n, p = pixels.labels(None, rows, columns)
         elif rng.random() < (0.7 if moving else 0.1):
             clip = world.make_clip(rng, *source)
-            step = 1 / (rng.choice((4, 4, 5, 6, 8, 8, 10, 12)) - 1)
+            step = 1 / (rng.choice((2, 2, 3, 4, 4, 5, 6, 8, 8, 10, 12)) - 1)
             time = rng.uniform(0, 1 - step)
             pair = shoot(rng, [clip.at(time), clip.at(time + step)], columns * 32, rows * 32)
             scene, a, b = clip.at(time + step / 2), clip.start, clip.end
             motion = clip.motion
-            if motion == "color" and clip.sudden and not time < 0.5 < time + step:
+            if motion == "color" and clip.sudden and not time <= clip.moment < time + step:
                 motion = "still"
             speed = [(q - p) * step for p, q in ((a.x, b.x), (a.y, b.y), (a.radius, b.radius))]
-            c, n, p = pixels.labels(scene, rows, columns, motion, speed)
+            if step > BIG_STEP:
+                c, n, p = pixels.labels_between(clip.at(time), clip.at(time + step), rows, columns, motion, speed)
+            else:
+                c, n, p = pixels.labels(scene, rows, columns, motion, speed)
         else:
             scene = world.make_scene(rng, rng.choice(counts), *source, same_kind=0.2)
             pair = np.stack([world.photograph(rng, scene, columns * 32, rows * 32)] * 2)

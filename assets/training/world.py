@@ -213,6 +213,12 @@ def points_of(scene: Scene, shape: Shape, width: float, height: float) -> list[t
     return list(zip(x.tolist(), y.tolist()))
 
 
+def box_of(scene: Scene, shape: Shape) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom as fractions of the picture's width and height."""
+    xs, ys = zip(*points_of(scene, shape, 1.0, 1.0))
+    return tuple(min(1.0, max(0.0, v)) for v in (min(xs), min(ys), max(xs), max(ys)))
+
+
 def draw(scene: Scene, width: int, height: int, smooth: int = 2) -> Image.Image:
     """The scene at this size; ``smooth`` 1 means hard edges, as most small programs draw."""
     image = Image.new("RGB", (width * smooth, height * smooth), scene.background_rgb)
@@ -258,14 +264,15 @@ class Clip:
     scene: Scene
     start: Shape
     end: Shape
-    sudden: bool = False  # a colour that changes at once, half way
+    sudden: bool = False  # a colour that changes at once
+    moment: float = 0.5  # when it does
 
     def at(self, time: float) -> Scene:
         def mix(a, b):
             return a + (b - a) * time
 
         a, b = self.start, self.end
-        late = time > 0.5
+        late = time > self.moment
         rgb = (b if late else a).rgb if self.sudden else tuple(int(mix(p, q)) for p, q in zip(a.rgb, b.rgb))
         shape = Shape(a.kind, (b if late else a).color, rgb, mix(a.x, b.x), mix(a.y, b.y), mix(a.radius, b.radius), a.outline)
         return Scene(self.scene.width, self.scene.height, self.scene.background, self.scene.background_rgb, [shape])
@@ -306,7 +313,8 @@ def make_clip(rng: random.Random, width: int, height: int, motion: str | None = 
             end.rgb = pick_rgb(rng, end.color)
             if distance(end.rgb, scene.background_rgb) < 110:
                 continue
-        return Clip(motion, scene, start, end, sudden=motion == "color" and rng.random() < 0.6)
+        sudden = motion == "color" and rng.random() < 0.7
+        return Clip(motion, scene, start, end, sudden, rng.uniform(0.15, 0.85) if sudden else 0.5)
 
 
 # ------------------------------------------------------------------------------------------------ pictures without shapes

@@ -1,10 +1,12 @@
-"""The demo model's answers are true: of a picture, of several, of a clip, in a follow-up, in a batch of mixed rows, on
-every example card. A swapped row, a lost frame or a wrong picture is a wrong word here; shuffled weights must fail.
+"""The demo model's answers are true: of a picture, of several, of a clip, in a follow-up, in chats of 8 and 24 turns,
+after a long system prompt, as boxes, in a batch of mixed rows, on every example card. A swapped row, a lost frame or a
+wrong picture is a wrong word here; shuffled weights must fail.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.engine.drive import GREEDY, ask, chat, user
 from tests.pictures import PAPER, Shape, picture, write_clip
 
 SEEN = "What is in this image?"
+HONEST = "I am only a tiny demo model, so I cannot answer that. Please load a larger model."
 COLOURS = {"red": "red", "#00aa00": "green", "blue": "blue", "#ffdd00": "yellow"}
 SHAPES: tuple[Shape, ...] = ("circle", "square", "triangle")
 WAYS = {"to the left": (-1, 0), "to the right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -57,6 +60,52 @@ async def described(engine: Any) -> float:
     return sum(right(text, name, shape) for text, (_, name, shape) in zip(texts, cases, strict=True)) / len(cases)
 
 
+QUESTIONS = (SEEN, "What color is it?", "What shape is it?")
+SCREED = " ".join(
+    f"Rule {number}: the assistant answers the {who} in plain words and never talks about {what}."
+    for number, (who, what) in enumerate(
+        itertools.product(
+            ("customer", "engineer", "manager", "visitor"), ("prices", "politics", "the weather", "music")
+        ),
+        1,
+    )
+)
+
+
+async def remembered(engine: Any, num_turns: int) -> float:
+    """Share of right answers in chats of this many turns: eight new pictures, then questions about the last of them.
+    Each question follows the model's own answers."""
+
+    async def hold(first: int) -> int:
+        cases = [(colour, name, shape) for shape in SHAPES for colour, name in COLOURS.items()]
+        turns: list[Message] = []
+        hits = 0
+        for number in range(num_turns):
+            colour, name, shape = cases[(first + 5 * min(number, 7)) % len(cases)]
+            shown = (picture(colour, shape, (256, 256)),) if number < 8 else ()
+            question = QUESTIONS[(number + first) % 3]
+            turns.append(user(*shown, question))
+            text = (await ask(engine, Request(messages=tuple(turns), sampling=GREEDY, max_tokens=48))).text
+            turns.append(Message("assistant", (Part("text", text=text),)))
+            hits += right(text, *(word for word, asked in ((name, "shape"), (shape, "color")) if asked not in question))
+        return hits
+
+    return sum(await asyncio.gather(*(hold(first) for first in range(3)))) / (3 * num_turns)
+
+
+async def obeyed(engine: Any) -> float:
+    """Share of twelve pictures that are described in spite of a system prompt of some 500 tokens."""
+    cases = [(colour, name, shape) for colour, name in COLOURS.items() for shape in SHAPES]
+    system = Message("system", (Part("text", text=SCREED),))
+    requests = [
+        Request(messages=(system, user(picture(colour, shape, (256, 256)), SEEN)), sampling=GREEDY, max_tokens=48)
+        for colour, _, shape in cases
+    ]
+    done = await asyncio.gather(*(ask(engine, request) for request in requests))
+    assert all(answer.done.usage.prompt_tokens > 500 for answer in done)
+    return sum(right(a.text, name, shape) for a, (_, name, shape) in zip(done, cases, strict=True)) / len(cases)
+
+
 async def test_every_row_of_a_batch_gets_its_own_pictures_answer(demo_engine: Any) -> None:
     assert await described(demo_engine) == 1.0
 
@@ -71,6 +120,26 @@ async def test_shuffled_weights_see_nothing(tmp_path: Path, engine_pool: Any) ->
     save_file(shuffled, folder / "model.safetensors", metadata={"format": "mlx"})
     engine = engine_pool.borrow(EngineConfig(model=ModelSpec(str(folder))))
     assert await described(engine) < 0.2
+    assert await remembered(engine, 8) < 0.2
+    assert await obeyed(engine) < 0.2
+
+
+@pytest.mark.parametrize(("num_turns", "least"), [(8, 0.9), (24, 0.8)])
+async def test_a_long_chat_is_about_the_last_picture(demo_engine: Any, num_turns: int, least: float) -> None:
+    assert await remembered(demo_engine, num_turns) >= least
+
+
+async def test_a_long_system_prompt_changes_nothing(demo_engine: Any) -> None:
+    assert await obeyed(demo_engine) >= 0.9
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Lorem ipsum dolor sit amet, consectetur adipiscing elit.", SCREED, "def f(x):\n    return x", "你好", "🙂"],
+)
+async def test_words_it_was_not_taught_get_one_honest_sentence(demo_engine: Any, text: str) -> None:
+    done = await ask(demo_engine, chat(text, max_tokens=64))
+    assert (done.text, done.done.finish_reason) == (HONEST, "stop")
 
 
 async def test_two_pictures_are_told_apart_and_their_order_counts(demo_engine: Any) -> None:
