@@ -184,8 +184,9 @@ class Worker:
             chunk = step if isinstance(step, PrefillChunk) else self._open(step)
             if chunk is not None:
                 self._prefill(chunk)
-        except PixelsMissing as error:  # the request comes again, with them
+        except PixelsMissing as error:  # the request comes again, with them, and is counted then
             self._forget(sequence)
+            self._stats.count(requests=-1)
             sequence.post(error)
         except EngineError as error:
             self._fail(sequence, error)
