@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -54,6 +54,13 @@ class BoundedCache(Generic[K, V]):
         """Forget all, also what is being made right now: whoever makes it gets it, and nobody else does."""
         with self._lock:
             self._values.clear()
+            self._in_work = {}
+
+    def retain(self, keys: Collection[K]) -> None:
+        """Forget all but these, as `clear` forgets."""
+        with self._lock:
+            for key in [key for key in self._values if key not in keys]:
+                del self._values[key]
             self._in_work = {}
 
     def get_or_make(self, key: K, make: Callable[[], V]) -> V:

@@ -318,9 +318,12 @@ class Engine:
 
     async def clear_cache(self) -> None:
         """Forget every block, row snapshot and unit of vision features that no running request uses and nobody pinned,
-        in memory and on disk; also the decoded media, their thumbnails, and the requests that could be replayed."""
+        in memory and on disk; also the decoded media, their thumbnails but those of what is still held, and the
+        requests that could be replayed."""
         await self._ask(ClearCache)
-        self._media.forget()
+        held = {sha256 for block in await self.blocks(with_text=False) for sha256 in block.media}
+        held |= {portion.sha256 for unit in await self.features() for portion in unit.media}
+        self._media.forget(held)
         self._replayer.forget()
 
     async def change_block(self, action: ChangeAction, key: str) -> bool:

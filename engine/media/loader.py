@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -214,12 +214,12 @@ class Loader:
         """Of all decoded media and drawn pages that are kept. Any thread."""
         return int(self._decoded.num_bytes + self._documents.num_bytes)
 
-    def forget(self) -> None:
-        """Keep nothing of what was decoded, nor its thumbnails."""
+    def forget(self, held: Collection[str] = ()) -> None:
+        """Keep nothing of what was decoded, nor its thumbnails, but for those of these contents (sha256)."""
         self._decoded.clear()
         self._outlines.clear()
         self._documents.clear()
-        self.thumbnails.clear()
+        self.thumbnails.retain(held)
 
     def close(self) -> None:
         """Cancel what waits and end the processes; what they were reading fails."""

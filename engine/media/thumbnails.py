@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,9 @@ class Thumbnails:
             return thumbnail.whole if thumbnail else None
         return thumbnail.frames[frame] if 0 <= frame < len(thumbnail.frames) else None
 
-    def clear(self) -> None:
-        self._by_content.clear()
+    def retain(self, contents: Collection[str]) -> None:
+        """Forget all but those of these contents (sha256)."""
+        self._by_content.retain(contents)
 
 
 def reduced(clip: Media) -> Media:

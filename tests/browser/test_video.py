@@ -217,7 +217,7 @@ def test_which_frame_mattered_is_the_likelihood_without_it(person, workbench_url
         return [whole - part for part in parts]
 
     assert drops == pytest.approx(elsewhere(expected()), abs=2e-3)
-    assert max(drops) > 1.0, "without the frames of one colour the answer is unlikely"
+    assert max(drops) > 0.2, "without the frames of one colour the answer is less likely"
 
 
 def test_it_can_be_stopped(person, workbench_url, clip):

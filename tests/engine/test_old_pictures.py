@@ -143,7 +143,7 @@ async def test_clips_too(crowded: Any, decoded: list[Part], tmp_path: Path) -> N
 async def test_the_pictures_that_the_page_shows_are_there(crowded: Any, decoded: list[Part]) -> None:
     engine, request = await crowded(), chat(PICTURES[0], "What?")
     sha256 = (await ask(engine, request)).done.media[0].sha256
-    engine._media.thumbnails.clear()
+    engine._media.thumbnails.retain(())
     await ask(engine, request)
     assert len(decoded) == 2 and engine.thumbnail(sha256)
     (shown,) = (await engine.preflight(request, pictures=True)).pictures
