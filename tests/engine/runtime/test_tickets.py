@@ -149,7 +149,7 @@ def test_a_guess_alone_refuses_nobody_for_ever() -> None:
 
 def test_threads_lose_no_byte_and_no_place() -> None:
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-4)
     door = TicketOffice(Places(3, 0, 100))
 
     def work(number: int) -> None:
