@@ -48,7 +48,6 @@ from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
-    Delta,
     Done,
     Event,
     FeatureInfo,
@@ -195,13 +194,8 @@ class Engine:
 
         Raises EngineError.
         """
-        deltas: list[Delta] = []
         async with aclosing(self.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Done):
-                    return Completion.of(deltas, event)
-                deltas.append(event)
-        raise Internal("An answer ended without its last event.")
+            return await Completion.read(events)
 
     async def _load(
         self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool

@@ -6,10 +6,11 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.errors import Internal
 from engine.types.request import Kind, ToolCall
 
 Channel = Literal["text", "reasoning", "tool"]
@@ -250,6 +251,16 @@ class Completion:
         for delta in deltas:
             by_index.setdefault(delta.index, []).append(delta)
         return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done)
+
+    @classmethod
+    async def read(cls, events: AsyncIterable[Event]) -> Completion:
+        """A stream, read to its end. Raises what the stream raises."""
+        deltas: list[Delta] = []
+        async for event in events:
+            if isinstance(event, Done):
+                return cls.of(deltas, event)
+            deltas.append(event)
+        raise Internal("An answer ended without its last event.")
 
 
 def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:

@@ -1,0 +1,70 @@
+"""Ollama's routes, thin translations at the root of the port."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from engine.api.guard import guarded_route
+from engine.api.ollama.answers import NDJSON, OllamaStream
+from engine.api.ollama.cards import API_VERSION, running_json, show_json, tag_json
+from engine.api.ollama.convert import chat_request, generate_request
+from engine.api.ollama.schemas import GenerateRequest, OllamaChatRequest, ShowRequest
+from engine.api.cards import check_model
+from engine.api.respond import name_answer, ready, replayed_answer, stream_answer
+from engine.config import ServerConfig
+from engine.core import Engine
+from engine.types import Json
+from engine.types import Request as Generation
+
+
+def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """/api: a chat, a text, and what is loaded."""
+    router = APIRouter(prefix="/api", route_class=guarded_route(config))
+
+    async def answered(request: Generation, answer: OllamaStream, stream: bool | None, http: Request) -> Response:
+        events = engine.stream(request)
+        if stream is not False:
+            return await stream_answer(events, answer, http, NDJSON)
+        return await replayed_answer(events, answer, answer.whole, http)
+
+    @router.post("/chat")
+    async def chat(body: OllamaChatRequest, http: Request) -> Response:
+        answer = OllamaStream(await name_answer(engine, untagged(body.model), http), "chat")
+        if not body.messages:
+            return JSONResponse(answer.loaded())
+        request = chat_request(body, http.state.request_id, http.state.caller)
+        return await answered(request, answer, body.stream, http)
+
+    @router.post("/generate")
+    async def generate(body: GenerateRequest, http: Request) -> Response:
+        answer = OllamaStream(await name_answer(engine, untagged(body.model), http), "generate")
+        if not body.prompt and not body.images:
+            return JSONResponse(answer.loaded())
+        request = generate_request(body, http.state.request_id, http.state.caller)
+        return await answered(request, answer, body.stream, http)
+
+    @router.get("/tags")
+    async def tags() -> Json:
+        return {"models": [tag_json(card) for card in engine.snapshot().models]}
+
+    @router.get("/ps")
+    async def running() -> Json:
+        return {"models": [running_json(card) for card in engine.snapshot().models]}
+
+    @router.get("/version")
+    async def version() -> Json:
+        return {"version": API_VERSION}
+
+    @router.post("/show")
+    async def show(body: ShowRequest) -> Json:
+        card = await ready(engine)
+        check_model(untagged(body.model or body.name or ""), engine.config.model, card)
+        return show_json(card)
+
+    return router
+
+
+def untagged(name: str) -> str:
+    """Clients add ":latest" to a name without a tag."""
+    return name.removesuffix(":latest")
