@@ -74,7 +74,7 @@ async def _hear(events: Events, form: StreamFormat) -> Done:
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Delta):
-                list(form.piece(event))
+                list(form.pieces(event))
             else:
                 list(form.ending(check_finished(event)))
                 return event

@@ -89,7 +89,7 @@ class StreamFormat(Protocol):
     def waiting(self) -> Iterator[str]:
         """What is sent while nothing comes, so that proxies and clients do not give up."""
 
-    def piece(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[str]:
         """One Delta."""
 
     def ending(self, done: Done) -> Iterator[str]:
@@ -107,18 +107,15 @@ class OpenAIStream:
     include_usage: bool
 
     def opening(self) -> Iterator[str]:
-        if first := self.answer.opening():
-            yield event(first)
+        return map(event, self.answer.opening())
 
     def waiting(self) -> Iterator[str]:
         yield KEEPALIVE
 
-    def piece(self, delta: Delta) -> Iterator[str]:
-        if delta.text:
-            yield event(self.answer.piece(delta))
+    def pieces(self, delta: Delta) -> Iterator[str]:
+        return map(event, self.answer.pieces(delta))
 
     def ending(self, done: Done) -> Iterator[str]:
-        yield event(self.answer.ending(done))
         if self.include_usage:
             yield event(self.answer.usage(done))
         yield DONE
@@ -152,7 +149,7 @@ async def _successful(opening: Opening, form: StreamFormat) -> AsyncIterator[str
                 yield text
     latest = opening.first.result()
     while isinstance(latest, Delta):
-        for text in form.piece(latest):
+        for text in form.pieces(latest):
             yield text
         latest = await anext(opening.events)
     for text in form.ending(check_finished(latest)):

@@ -61,7 +61,7 @@ class MessageStream:
     def waiting(self) -> Iterator[str]:
         yield _named({"type": "ping"})
 
-    def piece(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[str]:
         call = delta.tool_call
         if call is not None:
             if call.id:

@@ -48,7 +48,7 @@ class OllamaStream:
     def waiting(self) -> Iterator[str]:
         yield self._line(self._object())
 
-    def piece(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[str]:
         if delta.tool_call is not None:
             yield from self._grow_call(delta.tool_call)
         elif delta.text and delta.channel == "reasoning":
