@@ -151,6 +151,8 @@ class Engine:
         check(request, card, self.config.media)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
+        if request.prompt_logprobs is not None:
+            request = replace(request, reuse=False)  # stored KV has no logits
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = _poster(events)
 

@@ -6,15 +6,32 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.api.anthropic.routes import anthropic_router
 from engine.api.cache import cache_router
+from engine.api.completions.routes import completions_router
+from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
 from engine.api.metrics import metrics_router
+from engine.api.ollama.routes import ollama_router
+from engine.api.responses.routes import responses_router
 from engine.api.routes import health_router, v1_router
+from engine.api.tokens import tokens_router
+from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
 from engine.config import ServerConfig
 from engine.core import Engine
 
+ROUTERS = (
+    cache_router,
+    completions_router,
+    responses_router,
+    anthropic_router,
+    tokens_router,
+    transcriptions_router,
+    ollama_router,
+    v1_router,  # the last: it answers every other path of /v1
+)
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
@@ -29,9 +46,10 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     add_error_handlers(app)
     app.include_router(health_router(engine))
     app.include_router(metrics_router(engine, config))
-    app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
-    app.include_router(v1_router(engine, config))
+    for router in ROUTERS:
+        app.include_router(router(engine, config))
     app.add_middleware(UploadGuard, config=config)
+    app.add_middleware(Dialects)
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)

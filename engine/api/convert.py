@@ -5,8 +5,7 @@ Every error names the field by its path in the JSON, e.g. "messages[0].content[1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from engine.access.visibility import Caller
 from engine.api.parts import MEDIA_TYPES, check_stretch, read_part
@@ -15,8 +14,6 @@ from engine.api.schemas import (
     MAX_STOPS,
     ChatRequest,
     GenerationBody,
-    TextRequest,
-    TokenizeRequest,
     refuse_unsupported,
 )
 from engine.config import MediaLimits
@@ -61,38 +58,15 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: C
     _need_a_question(messages)
     return Request(
         messages=messages,
-        sampling=_sampling(body),
+        sampling=read_sampling(body),
         max_tokens=_max_tokens(body),
         min_tokens=body.min_tokens or 0,
-        stop=_stops(body.stop),
+        stop=read_stops(body.stop),
         frames=_frames(body, limits),
         template_kwargs=_template_kwargs(body.chat_template_kwargs or {}),
         id=request_id,
-        tenant=who.tenant(_salt(body)),
+        tenant=who.tenant(cache_salt(body)),
     )
-
-
-def text_request(body: TextRequest, request_id: str, who: Caller = ANYBODY) -> Request:
-    """The Request of a text completion."""
-    refuse_unsupported(body)
-    return Request(
-        prompt=_prompt(body.prompt),
-        sampling=_sampling(body),
-        max_tokens=body.max_tokens,
-        min_tokens=body.min_tokens or 0,
-        stop=_stops(body.stop),
-        id=request_id,
-        tenant=who.tenant(_salt(body)),
-    )
-
-
-def tokenize_request(body: TokenizeRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
-    """The Request whose prompt is to be counted."""
-    if (body.messages is None) == (body.prompt is None):
-        raise BadRequest("messages: send either messages or prompt.", param="messages")
-    if body.messages is not None:
-        return chat_request(body, limits, request_id, who)
-    return text_request(TextRequest.model_validate(body.model_dump(exclude={"messages"})), request_id, who)
 
 
 def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
@@ -131,7 +105,7 @@ def _need_a_question(messages: tuple[Message, ...]) -> None:
         raise BadRequest("messages: there is no user message with text or media in it.", param="messages")
 
 
-def _sampling(body: GenerationBody) -> Sampling:
+def read_sampling(body: GenerationBody) -> Sampling:
     return Sampling(
         temperature=body.temperature,
         top_p=body.top_p,
@@ -152,7 +126,7 @@ def _template_kwargs(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(given.items()))
 
 
-def _salt(body: GenerationBody) -> str:
+def cache_salt(body: GenerationBody) -> str:
     """vLLM's cache_salt: whoever knows it shares, nobody else."""
     if body.cache_salt == "":
         raise BadRequest("cache_salt: it must not be empty.", param="cache_salt")
@@ -184,23 +158,15 @@ def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:
     )
 
 
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+def read_stops(stop: str | list[str] | None, param: str = "stop") -> tuple[str, ...]:
+    """Texts that end the answer. param: where they stand."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if len(stops) > MAX_STOPS:
-        raise BadRequest(f"stop: at most {MAX_STOPS} texts are allowed, got {len(stops)}.", param="stop")
+        raise BadRequest(f"{param}: at most {MAX_STOPS} texts are allowed, got {len(stops)}.", param=param)
     if not all(stops):
-        raise BadRequest("stop: a text that ends the answer must not be empty.", param="stop")
+        raise BadRequest(f"{param}: a text that ends the answer must not be empty.", param=param)
     if longest := max((len(text) for text in stops if len(text) > MAX_STOP_CHARS), default=0):
-        raise BadRequest(f"stop: a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed.", param="stop")
+        raise BadRequest(
+            f"{param}: a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed.", param=param
+        )
     return stops
-
-
-def _prompt(prompt: str | list[str] | list[int] | list[list[int]]) -> str | tuple[int, ...]:
-    """A text, or token ids; a list of one of either is taken as that one."""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        if len(prompt) > 1:
-            raise BadRequest(f"prompt: one prompt per request, got {len(prompt)}.", param="prompt")
-        prompt = cast(Any, prompt[0])
-    if not prompt:
-        raise BadRequest("prompt: it must not be empty.", param="prompt")
-    return prompt if isinstance(prompt, str) else tuple(cast(Iterator[int], prompt))

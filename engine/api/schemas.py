@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, Stri
 from engine.errors import BadRequest
 
 MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
 MAX_STOP_CHARS = 1000
 MAX_DEPTH = 64
 HALF = re.compile("[\ud800-\udfff]")
@@ -83,13 +84,31 @@ class TokenizeRequest(ChatRequest):
     """POST /v1/tokenize, after vLLM's: a chat, or a raw prompt."""
 
     messages: list[dict[str, Any]] | None = None  # type: ignore[assignment]
-    prompt: str | list[str] | list[TokenId] | list[list[TokenId]] | None = None
+    prompt: str | list[TokenId] | None = None
+    add_special_tokens: StrictBool | None = Field(None, description="false: a prompt without the tokenizer's own")
+    return_token_strs: StrictBool | None = Field(None, description="each token as text, too")
+
+
+class DetokenizeRequest(BaseModel):
+    """POST /v1/detokenize, after vLLM's."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str | None = None
+    tokens: list[TokenId]
 
 
 class TextRequest(GenerationBody):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
+    max_tokens: StrictInt | None = Field(None, ge=0, description="0: with echo, nothing but the prompt")
+    add_special_tokens: StrictBool | None = Field(None, description="false: a text without the tokenizer's own")
+    echo: StrictBool | None = Field(None, description="the prompt stands before its answer")
+    logprobs: StrictInt | None = Field(
+        None, ge=0, le=MAX_TOP_LOGPROBS, description="so many likeliest tokens beside each"
+    )
+    best_of: StrictInt | None = Field(None, ge=1, description="no other number than n")
 
 
 def check_readable(body: Any) -> None:
@@ -143,13 +162,12 @@ UNSUPPORTED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("echo", _truthy, "the prompt is not echoed"),
     ("suffix", _truthy, "text is only continued, never inserted before a suffix"),
     ("best_of", _more_than_one, "one answer per request"),
-    ("n", _more_than_one, "one answer per request: n must be 1"),
 )
 
 
 def refuse_unsupported(asked: GenerationBody) -> None:
     """Raise BadRequest for the first field that asks for what this server does not do."""
-    given: Mapping[str, Any] = {**(asked.model_extra or {}), "n": asked.n}
+    given: Mapping[str, Any] = asked.model_extra or {}
     for name, is_asked_for, why in UNSUPPORTED:
         if is_asked_for(given.get(name)):
             raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")

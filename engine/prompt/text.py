@@ -73,7 +73,7 @@ class TextPrompts:
 
 def _rendered(loaded: Loaded, request: Request) -> RenderedText:
     if request.prompt is not None:
-        return RenderedText(request.prompt, is_chat=False)
+        return RenderedText(request.prompt, is_chat=False, add_special_tokens=request.add_special_tokens)
     refuse_reserved(loaded, request.messages)
     text = render(loaded, request)
     return RenderedText(text, True, _adds_special_tokens(loaded), opens_reasoning(loaded, text))

@@ -36,6 +36,9 @@ class Admission:
         request = self._ordered(sequence.request)
         self._check_bias(request)
         self._check_choices(request)
+        if request.prompt_logprobs is not None and self._loaded.family.whole_prompt:
+            why = "this model reads its prompt as a whole, so none of its tokens has a log-probability"
+            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
             built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
@@ -111,7 +114,7 @@ class Admission:
             raise ContextOverflow(
                 f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
                 + _largest_medium_hint(built),
-                param="messages",
+                param="messages" if request.prompt is None else "prompt",
             )
         if asked is not None and asked > left:
             raise ContextOverflow(
@@ -119,7 +122,7 @@ class Admission:
                 f"so at most {left} are left.",
                 param="max_tokens",
             )
-        return min(asked or self._config.max_tokens, left)
+        return min(self._config.max_tokens if asked is None else asked, left)
 
 
 def _largest_medium_hint(prompt: Prompt) -> str:

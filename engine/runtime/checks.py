@@ -21,8 +21,9 @@ _RANGES: dict[str, tuple[float, float]] = {
 def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
     _check_sampling(request.sampling)
-    if request.max_tokens is not None and request.max_tokens < 1:
-        raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
+    least = 1 if request.prompt_logprobs is None else 0
+    if request.max_tokens is not None and request.max_tokens < least:
+        raise BadRequest(f"max_tokens must be at least {least}, not {request.max_tokens}.", param="max_tokens")
     if request.min_tokens < 0 or (request.max_tokens is not None and request.min_tokens > request.max_tokens):
         raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
     if request.n < 1:

@@ -30,7 +30,7 @@ class Detokenizer:
     """One answer's text. `add` takes tokens as they come, `flush` gives what was held back.
 
     Text is held back only while it may still turn into a stop string, a think marker or a longer UTF-8 character.
-    `stopped` turns True when a stop string was completed; nothing comes after it.
+    `stopped` turns True when a stop string was completed, which `stop` then is; nothing comes after it.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class Detokenizer:
         self._special_ids = special_ids
         self._state = _state_machine(tokenizer, stop).make_state("reasoning" if reasoning else "normal")
         self._tokens: list[GeneratedToken] = []
+        self._stops = stop
         self.stopped = False
+        self.stop = ""
 
     def add(self, token: GeneratedToken) -> list[Delta]:
         """The new text that this token settles, one Delta per channel; often empty. The token goes with the next text
@@ -83,8 +85,12 @@ class Detokenizer:
     def _advance(self, text: str) -> list[Delta]:
         if not text or self.stopped:
             return []
+        waiting = self._state[3] + text
         self._state, segments = TextStateMachine.split(self._state, text)
         self.stopped = self._state[0] is None
+        if self.stopped:
+            read = waiting[: len(waiting) - len(self._state[3])]
+            self.stop = max((stop for stop in self._stops if read.endswith(stop)), key=len, default="")
         return [self._delta(piece, name) for name, piece in segments if piece and name is not None]
 
     def _delta(self, text: str, state: str) -> Delta:

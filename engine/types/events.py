@@ -55,7 +55,9 @@ class Delta:
     tool_call: of channel "tool", whose text is empty; None in the other channels.
     tokens: those that came since the last Delta of this choice; all Deltas of a choice together hold every token of
     the answer, a stop token included. index: which of the request's n choices this belongs to.
-    finish_reason: set on the last Delta of a choice.
+    finish_reason: set on the last Delta of a choice. stop: the text of Request.stop that ended it, "" for another end.
+    prompt: on the first Delta of a request that asked for Request.prompt_logprobs, the prompt's tokens; nothing is
+    before the first of them, so it has no log-probability.
     """
 
     text: str
@@ -64,6 +66,8 @@ class Delta:
     index: int = 0
     finish_reason: FinishReason | None = None
     tool_call: ToolCallDelta | None = None
+    stop: str = ""
+    prompt: tuple[GeneratedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
+    """A loaded model: what it is and what it can take. embeddings: it was made to turn texts into vectors.
+    keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids)."""
 
     id: str
@@ -45,6 +46,7 @@ class ModelCard:
     audio: bool = False
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = None
+    embeddings: bool = False
     keeps_grids: bool = False
     created: int = 0
 

@@ -23,11 +23,10 @@ ERROR_TYPES = {
 }
 
 
-def error_json(error: EngineError) -> Json:
-    """Anthropic's error object, with OpenAI's param and code beside its own fields."""
-    kind = ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    fields = {"type": kind, "message": error.message, "param": error.param, "code": error.code}
-    return {"type": "error", "error": fields}
+def error_json(error: Json, status: int) -> Json:
+    """Anthropic's error object of OpenAI's, whose param and code it keeps."""
+    kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {**error, "type": kind}}
 
 
 @dataclass
@@ -88,7 +87,7 @@ class MessageStream:
         yield _named({"type": "message_stop"})
 
     def failed(self, error: EngineError) -> Iterator[str]:
-        yield _named(error_json(error))
+        yield _named(error_json(error.to_openai()["error"], error.status))
 
     def _start(self, kind: str, block: Json) -> Iterator[str]:
         """Begin a block, unless it is the one that is open."""

@@ -129,7 +129,9 @@ def _checked(block: Any, role: str, param: str) -> Json:
     if kind not in BLOCKS:
         raise BadRequest(f"{param}.type: it must be one of {', '.join(BLOCKS)}.", param=f"{param}.type")
     if role == ("user" if kind in ("tool_use", "thinking") else "assistant" if kind == "tool_result" else ""):
-        raise BadRequest(f"{param}.type: a {kind} block cannot stand in a message of role {role}.", param=f"{param}.type")
+        raise BadRequest(
+            f"{param}.type: a {kind} block cannot stand in a message of role {role}.", param=f"{param}.type"
+        )
     return block
 
 
@@ -185,7 +187,9 @@ def _tool_call(block: Json, param: str) -> ToolCall:
     arguments = block.get("input")
     if not isinstance(arguments, dict):
         raise BadRequest(f"{param}.input: it must be an object.", param=f"{param}.input")
-    return ToolCall(_string(block, "id", param), _string(block, "name", param), json.dumps(arguments, ensure_ascii=False))
+    return ToolCall(
+        _string(block, "id", param), _string(block, "name", param), json.dumps(arguments, ensure_ascii=False)
+    )
 
 
 def _tool_result(block: Json, param: str, limits: MediaLimits) -> Message:

@@ -16,9 +16,9 @@ NDJSON = "application/x-ndjson"
 NS_PER_MS = 1_000_000
 
 
-def error_json(error: EngineError) -> Json:
-    """Ollama's error object, with OpenAI's param and code beside it."""
-    return {"error": error.message, "param": error.param, "code": error.code}
+def error_json(error: Json, status: int) -> Json:
+    """Ollama's error object of OpenAI's, whose param and code stand beside it."""
+    return {"error": error["message"], "param": error["param"], "code": error["code"]}
 
 
 def time_json(seconds: float) -> str:
@@ -75,7 +75,7 @@ class OllamaStream:
         yield self._line({**self._object(), **self._last})
 
     def failed(self, error: EngineError) -> Iterator[str]:
-        yield self._line(error_json(error))
+        yield self._line(error_json(error.to_openai()["error"], error.status))
 
     def loaded(self) -> Json:
         """The answer to a request without a question: the model is there."""
@@ -94,8 +94,8 @@ class OllamaStream:
             return
         try:
             arguments = json.loads(call.arguments or "{}")
-        except ValueError:  # the model wrote it wrong: as it is, for whoever calls the tool to see
-            arguments = {"": call.arguments}
+        except ValueError:  # the model wrote it wrong, and clients take nothing but an object
+            arguments = {}
         index = len(self._calls)
         self._calls.append({"id": call.id, "function": {"index": index, "name": call.name, "arguments": arguments}})
         yield self._line(self._object(calls=self._calls[-1:]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from engine.api.guard import guarded_route
 from engine.api.ollama.answers import NDJSON, OllamaStream
-from engine.api.ollama.cards import API_VERSION, running_json, show_json, tag_json
+from engine.api.ollama.cards import API_VERSION, running_json, show_json, tags_json
 from engine.api.ollama.convert import chat_request, generate_request
 from engine.api.ollama.schemas import GenerateRequest, OllamaChatRequest, ShowRequest
 from engine.api.cards import check_model
@@ -21,6 +23,7 @@ from engine.types import Request as Generation
 def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """/api: a chat, a text, and what is loaded."""
     router = APIRouter(prefix="/api", route_class=guarded_route(config))
+    started = int(time.time())
 
     async def answered(request: Generation, answer: OllamaStream, stream: bool | None, http: Request) -> Response:
         events = engine.stream(request)
@@ -46,7 +49,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.get("/tags")
     async def tags() -> Json:
-        return {"models": [tag_json(card) for card in engine.snapshot().models]}
+        return tags_json(engine.snapshot(), engine.config.model, started)
 
     @router.get("/ps")
     async def running() -> Json:
