@@ -1,4 +1,4 @@
-"""OpenAI's routes for chats, texts, tokens and models. Each is short: JSON to Request, read the stream, events to JSON."""
+"""Chats and models. Each route is short: JSON to Request, read the stream, events to JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from engine.api.answers import AnswerFormat, ChatAnswer
+from engine.api.answers import ChatAnswer
 from engine.api.cards import (
     LOADING,
     check_model,
@@ -19,14 +19,14 @@ from engine.api.cards import (
     models_json,
 )
 from engine.api.convert import chat_request
+from engine.api.exchange import Exchange, ready
 from engine.api.guard import guarded_route
-from engine.api.respond import name_answer, ready, stream_answer, whole_answer
-from engine.api.schemas import ChatRequest, GenerationBody
+from engine.api.logprobs import LogprobsWriter
+from engine.api.schemas import ChatRequest
 from engine.api.sse import OpenAIStream
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import ModelNotFound
-from engine.types import Request as Generation
 
 
 def health_router(engine: Engine) -> APIRouter:
@@ -49,9 +49,14 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("/chat/completions")
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
-        envelope = await name_answer(engine, body.model, http)
-        request = chat_request(body, engine.config.media, envelope.id, http.state.caller)
-        return await _answer(engine, request, ChatAnswer(envelope), body, http)
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        request = chat_request(body, engine.config.media, exchange.id, exchange.who)
+        logprobs = LogprobsWriter(engine.token_text) if request.logprobs is not None else None
+        answer, events = ChatAnswer(exchange.envelope, request.n, logprobs), engine.stream(request)
+        if not body.stream:
+            return await exchange.whole(events, answer.whole)
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        return await exchange.stream(events, OpenAIStream(answer, usage))
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
@@ -71,14 +76,3 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         raise ModelNotFound(f"There is no route {http.method} /v1/{path}.", code="route_not_found")
 
     return router
-
-
-async def _answer(
-    engine: Engine, request: Generation, answer: AnswerFormat, body: GenerationBody, http: Request
-) -> Response:
-    """Run a request and say its events in the shape of `answer`, streamed or whole."""
-    events = engine.stream(request)
-    if body.stream:
-        usage = bool(body.stream_options and body.stream_options.include_usage)
-        return await stream_answer(events, OpenAIStream(answer, usage), http)
-    return await whole_answer(events, answer.whole, http)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -35,6 +35,7 @@ KEEPALIVE_S = 10.0
 EVENTS = "text/event-stream"
 KEEPALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
+NO_HEADERS: Mapping[str, str] = {}
 T = TypeVar("T")
 
 
@@ -166,8 +167,11 @@ def check_finished(last: Event) -> Done:
 class EventStream(Response):
     """Sends text pieces as they come. Closes their source when the client goes away or when sending fails."""
 
-    def __init__(self, pieces: AsyncIterator[str], media_type: str = EVENTS) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}, media_type=media_type)
+    def __init__(
+        self, pieces: AsyncIterator[str], headers: Mapping[str, str] = NO_HEADERS, media_type: str = EVENTS
+    ) -> None:
+        own = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(headers={**own, **headers}, media_type=media_type)
         del self.headers["content-length"]
         self._pieces = pieces
 

@@ -9,14 +9,12 @@ from engine.access.visibility import Caller
 from engine.api.answers import preflight_json
 from engine.api.completions.convert import read_prompts
 from engine.api.convert import cache_salt, chat_request
-from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.respond import name_answer
+from engine.api.exchange import Exchange
+from engine.api.guard import guarded_route
 from engine.api.schemas import DetokenizeRequest, TokenizeRequest
-from engine.api.sse import unless_gone
 from engine.config import MediaLimits, ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest
-from engine.types import Json
 from engine.types import Request as Generation
 
 
@@ -27,21 +25,16 @@ def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.post("/tokenize")
     @router.post("/v1/tokenize")
     async def tokenize(body: TokenizeRequest, http: Request) -> Response:
-        envelope = await name_answer(engine, body.model, http)
-        request = tokenize_request(body, engine.config.media, envelope.id, http.state.caller)
-        preflight = await unless_gone(engine.preflight(request), http.receive)
-        if preflight is None:
-            return Response(status_code=CLIENT_CLOSED)
-        told = preflight_json(preflight)
-        if body.return_token_strs:
-            told["token_strs"] = [engine.token_text(id).text for id in preflight.tokens]
-        return JSONResponse(told)
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        request = tokenize_request(body, engine.config.media, exchange.id, exchange.who)
+        token_text = engine.token_text if body.return_token_strs else None
+        return await exchange.count(request, lambda preflight: preflight_json(preflight, token_text))
 
     @router.post("/detokenize")
     @router.post("/v1/detokenize")
-    async def detokenize(body: DetokenizeRequest, http: Request) -> Json:
-        await name_answer(engine, body.model, http)
-        return {"prompt": await engine.detokenize(tuple(body.tokens))}
+    async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        return JSONResponse({"prompt": await engine.detokenize(body.tokens)}, headers=dict(exchange.headers))
 
     return router
 

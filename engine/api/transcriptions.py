@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from engine.access.visibility import Caller
+from engine.api.exchange import Exchange
 from engine.api.guard import guarded_route
 from engine.api.refused import Refusals, refuse
-from engine.api.respond import name_answer, replayed_answer, stream_answer
 from engine.api.schemas import explain
 from engine.api.sse import KEEPALIVE, event
 from engine.config import ServerConfig
@@ -86,12 +86,12 @@ def transcriptions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def transcriptions(http: Request) -> Response:
         async with http.form(max_files=1, max_fields=MAX_FIELDS) as form:
             body, sound = read_form(form), await _sound(form)
-        envelope = await name_answer(engine, body.model, http)
-        request = transcription_request(body, sound, envelope.id, http.state.caller)
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        request = transcription_request(body, sound, exchange.id, exchange.who)
         answer = Transcript()
         if body.stream:
-            return await stream_answer(engine.stream(request), answer, http)
-        response = await replayed_answer(engine.stream(request), answer, answer.whole, http)
+            return await exchange.stream(engine.stream(request), answer)
+        response = await exchange.gathered(engine.stream(request), answer, answer.whole)
         if body.response_format == "text" and answer.usage:
             return PlainTextResponse(f"{answer.text.strip()}\n")
         return response

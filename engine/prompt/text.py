@@ -6,6 +6,7 @@ stream should wait: it is built ahead, in another thread, by TextPrompts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Tokens
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,14 @@ class TextPrompts:
                 self._bounds[rendered.is_chat] = token_bound(tokenizer)
             _check_length(rendered, self._bounds[rendered.is_chat], self._loaded.card.context_tokens)
         return _tokenized(self._loaded, rendered, tokenizer)
+
+    def decode(self, token_ids: Tokens[int]) -> str:
+        """The text of token ids, special tokens by their names. Raises BadRequest for one outside the vocabulary."""
+        wrong = next((i for i in token_ids if not 0 <= i < self._loaded.num_ids), None)
+        if wrong is not None:
+            why = f"{wrong} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}"
+            raise BadRequest(f"tokens: {why}.", param="tokens")
+        return str(self._loaded.tokenizer.decode(list(token_ids), skip_special_tokens=False))
 
 
 def _rendered(loaded: Loaded, request: Request) -> RenderedText:

@@ -13,10 +13,12 @@ from typing import Any
 
 from engine.access.visibility import Caller
 from engine.api.anthropic.schemas import REFUSED, CountRequest, MessagesRequest
-from engine.api.convert import cache_salt, read_sampling, read_stops
+from engine.api.convert import cache_salt, read_texts, shared_fields
+from engine.api.fields import refuse_unsupported
 from engine.api.parts import refuse_unknown
 from engine.api.references import reference
 from engine.api.refused import refuse
+from engine.api.schemas import MAX_STOPS
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import (
@@ -42,19 +44,14 @@ CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"
 def messages_request(body: MessagesRequest, limits: MediaLimits, request_id: str, who: Caller) -> Request:
     """The Request of POST /v1/messages."""
     request = counted_request(body, limits, request_id, who)
-    return replace(
-        request,
-        sampling=read_sampling(body),
-        max_tokens=body.max_tokens,
-        min_tokens=body.min_tokens or 0,
-        stop=read_stops(body.stop_sequences, "stop_sequences"),
-        grammar=_grammar(body),
-    )
+    stops = read_texts("stop_sequences", body.stop_sequences, MAX_STOPS)
+    return replace(request, **{**shared_fields(body), "stop": stops, "grammar": _grammar(body)})
 
 
 def counted_request(body: CountRequest, limits: MediaLimits, request_id: str, who: Caller) -> Request:
     """The Request whose prompt is to be counted: all but how it is answered."""
     refuse(body, REFUSED)
+    refuse_unsupported(body)
     messages = [*_system(body.system), *_conversation(body.messages, limits)]
     return Request(
         messages=tuple(messages),
@@ -252,7 +249,7 @@ def _grammar(body: MessagesRequest) -> Grammar | None:
         return None
     if not isinstance(form, dict) or form.get("type") != "json_schema" or not isinstance(form.get("schema"), dict):
         raise BadRequest(f"{param}: it must be a json_schema with its schema.", param=param)
-    return Grammar("json_schema", json.dumps(form["schema"]))
+    return Grammar("json_schema", json.dumps(form["schema"]), param)
 
 
 def _string(raw: Json, name: str, param: str, default: str | None = None) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from engine.api.anthropic.answers import MessageStream
 from engine.api.anthropic.convert import counted_request, messages_request
 from engine.api.anthropic.schemas import CountRequest, MessagesRequest
-from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.respond import name_answer, replayed_answer, stream_answer
-from engine.api.sse import unless_gone
+from engine.api.exchange import Exchange
+from engine.api.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 
@@ -21,20 +19,17 @@ def anthropic_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("")
     async def messages(body: MessagesRequest, http: Request) -> Response:
-        envelope = await name_answer(engine, body.model, http)
-        request = messages_request(body, engine.config.media, envelope.id, http.state.caller)
-        answer, events = MessageStream(envelope), engine.stream(request)
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        request = messages_request(body, engine.config.media, exchange.id, exchange.who)
+        answer, events = MessageStream(exchange.envelope), engine.stream(request)
         if body.stream:
-            return await stream_answer(events, answer, http)
-        return await replayed_answer(events, answer, answer.whole, http)
+            return await exchange.stream(events, answer)
+        return await exchange.gathered(events, answer, answer.whole)
 
     @router.post("/count_tokens")
     async def count_tokens(body: CountRequest, http: Request) -> Response:
-        envelope = await name_answer(engine, body.model, http)
-        request = counted_request(body, engine.config.media, envelope.id, http.state.caller)
-        preflight = await unless_gone(engine.preflight(request), http.receive)
-        if preflight is None:
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse({"input_tokens": len(preflight.tokens)})
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        request = counted_request(body, engine.config.media, exchange.id, exchange.who)
+        return await exchange.count(request, lambda preflight: {"input_tokens": len(preflight.tokens)})
 
     return router

@@ -1,13 +1,13 @@
-"""The JSON that Anthropic's clients send. Messages are checked in `convert`, where the whole path of a field is known."""
+"""The JSON that Anthropic's clients send. Messages are checked in `convert`, where the path of a field is known."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, StrictInt
+from pydantic import Field
 
 from engine.api.refused import Refusals
-from engine.api.schemas import GenerationBody
+from engine.api.schemas import MAX_COUNT, GenerationBody, Whole
 
 
 class CountRequest(GenerationBody):
@@ -25,7 +25,7 @@ class CountRequest(GenerationBody):
 class MessagesRequest(CountRequest):
     """POST /v1/messages."""
 
-    max_tokens: StrictInt = Field(ge=1)
+    max_tokens: Whole = Field(ge=1, le=MAX_COUNT)
     stop_sequences: list[str] | None = Field(None, description="texts that end the answer")
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import cast
 
 from engine.access.visibility import Caller
-from engine.api.convert import cache_salt, read_sampling, read_stops
-from engine.api.schemas import TextRequest, refuse_unsupported
+from engine.api.convert import cache_salt, shared_fields
+from engine.api.fields import refuse_unsupported
+from engine.api.schemas import TextRequest
 from engine.errors import BadRequest
 from engine.types import Request
 
@@ -25,14 +26,10 @@ def text_requests(body: TextRequest, request_id: str, who: Caller) -> list[Reque
     if body.max_tokens == 0 and not body.echo:
         raise BadRequest("max_tokens: it must be at least 1, or 0 with echo.", param="max_tokens")
     shared = Request(
-        sampling=read_sampling(body),
-        max_tokens=body.max_tokens,
-        min_tokens=body.min_tokens or 0,
-        stop=read_stops(body.stop),
+        **shared_fields(body),
         logprobs=body.logprobs,
         add_special_tokens=body.add_special_tokens is not False,
         prompt_logprobs=_prompt_logprobs(body),
-        n=n,
         id=request_id,
         tenant=who.tenant(cache_salt(body)),
     )
@@ -50,7 +47,7 @@ def read_prompts(prompt: Prompts) -> list[str | tuple[int, ...]]:
         raise BadRequest("prompt: it must not be empty.", param="prompt")
     if len(prompt) > MAX_PROMPTS:
         raise BadRequest(f"prompt: at most {MAX_PROMPTS} prompts are allowed, got {len(prompt)}.", param="prompt")
-    return [_prompt(cast(str | list[int], one), f"prompt[{i}]") for i, one in enumerate(prompt)]
+    return [_prompt(one, f"prompt[{i}]") for i, one in enumerate(prompt)]
 
 
 def _prompt(prompt: str | list[int], param: str) -> str | tuple[int, ...]:

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from engine.api.completions.answers import TextStream
 from engine.api.completions.convert import text_requests
+from engine.api.exchange import Exchange
 from engine.api.guard import guarded_route
 from engine.api.prompt_list import stream_each
-from engine.api.respond import name_answer, replayed_answer, stream_answer
 from engine.api.schemas import TextRequest
 from engine.config import ServerConfig
 from engine.core import Engine
@@ -25,10 +25,10 @@ def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("/completions")
     async def completions(body: TextRequest, http: Request) -> Response:
-        envelope = await name_answer(engine, body.model, http)
-        requests = text_requests(body, envelope.id, http.state.caller)
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        requests = text_requests(body, exchange.id, exchange.who)
         answer = TextStream(
-            envelope,
+            exchange.envelope,
             n=body.n or 1,
             echoes=[echo(request.prompt) for request in requests] if body.echo else (),
             token_text=engine.token_text if body.logprobs is not None else None,
@@ -36,7 +36,7 @@ def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
         )
         events = stream_each(engine, requests)
         if body.stream:
-            return await stream_answer(events, answer, http)
-        return await replayed_answer(events, answer, answer.whole, http)
+            return await exchange.stream(events, answer)
+        return await exchange.gathered(events, answer, answer.whole)
 
     return router

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.access.visibility import Caller
-from engine.api.convert import read_stops
+from engine.api.convert import read_texts
+from engine.api.fields import refuse_known_elsewhere
 from engine.api.ollama.schemas import (
     REFUSED,
     REFUSED_OPTIONS,
@@ -18,6 +19,7 @@ from engine.api.ollama.schemas import (
 )
 from engine.api.parts import refuse_unknown
 from engine.api.refused import refuse
+from engine.api.schemas import MAX_STOPS
 from engine.errors import BadRequest
 from engine.types import Grammar, Json, Message, Part, Reasoning, Request, Role, Sampling, Tool, ToolCall
 
@@ -46,16 +48,17 @@ def generate_request(body: GenerateRequest, request_id: str, who: Caller) -> Req
 
 def _request(body: OllamaBody, request_id: str, who: Caller, **what: Any) -> Request:
     refuse(body, REFUSED)
-    options = body.options or Options()
+    refuse_known_elsewhere(body)
+    options = body.options or Options.model_validate({})
     try:
         refuse(options, REFUSED_OPTIONS)
     except BadRequest as error:
         raise BadRequest(f"options.{error.message}", param=f"options.{error.param}", code=error.code) from error
-    limit = options.num_predict
+    limit, stop = options.num_predict, options.stop
     return Request(
         sampling=_sampling(options),
         max_tokens=None if limit is None or limit < 0 else max(1, limit),
-        stop=read_stops(options.stop, "options.stop"),
+        stop=read_texts("options.stop", [stop] if isinstance(stop, str) else stop, MAX_STOPS),
         grammar=_grammar(body.format),
         reasoning=_reasoning(body.think),
         id=request_id,
@@ -81,10 +84,10 @@ def _grammar(form: str | Json | None) -> Grammar | None:
     if form is None or form == "":
         return None
     if isinstance(form, dict):
-        return Grammar("json_schema", json.dumps(form))
+        return Grammar("json_schema", json.dumps(form), "format")
     if form != "json":
         raise BadRequest('format: it must be "json" or a JSON Schema.', param="format")
-    return Grammar("json_object")
+    return Grammar("json_object", param="format")
 
 
 def _reasoning(think: bool | str | None) -> Reasoning:

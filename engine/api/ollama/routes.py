@@ -7,13 +7,13 @@ import time
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from engine.api.cards import check_model
+from engine.api.exchange import Exchange, ready
 from engine.api.guard import guarded_route
 from engine.api.ollama.answers import NDJSON, OllamaStream
 from engine.api.ollama.cards import API_VERSION, running_json, show_json, tags_json
 from engine.api.ollama.convert import chat_request, generate_request
-from engine.api.ollama.schemas import GenerateRequest, OllamaChatRequest, ShowRequest
-from engine.api.cards import check_model
-from engine.api.respond import name_answer, ready, replayed_answer, stream_answer
+from engine.api.ollama.schemas import GenerateRequest, OllamaBody, OllamaChatRequest, ShowRequest
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.types import Json
@@ -25,27 +25,27 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
     router = APIRouter(prefix="/api", route_class=guarded_route(config))
     started = int(time.time())
 
-    async def answered(request: Generation, answer: OllamaStream, stream: bool | None, http: Request) -> Response:
+    async def answered(exchange: Exchange, body: OllamaBody, request: Generation, answer: OllamaStream) -> Response:
         events = engine.stream(request)
-        if stream is not False:
-            return await stream_answer(events, answer, http, NDJSON)
-        return await replayed_answer(events, answer, answer.whole, http)
+        if body.stream is not False:
+            return await exchange.stream(events, answer, NDJSON)
+        return await exchange.gathered(events, answer, answer.whole)
 
     @router.post("/chat")
     async def chat(body: OllamaChatRequest, http: Request) -> Response:
-        answer = OllamaStream(await name_answer(engine, untagged(body.model), http), "chat")
+        exchange = await Exchange.begin(engine, http, body, untagged(body.model))
+        answer = OllamaStream(exchange.envelope, "chat")
         if not body.messages:
             return JSONResponse(answer.loaded())
-        request = chat_request(body, http.state.request_id, http.state.caller)
-        return await answered(request, answer, body.stream, http)
+        return await answered(exchange, body, chat_request(body, exchange.id, exchange.who), answer)
 
     @router.post("/generate")
     async def generate(body: GenerateRequest, http: Request) -> Response:
-        answer = OllamaStream(await name_answer(engine, untagged(body.model), http), "generate")
+        exchange = await Exchange.begin(engine, http, body, untagged(body.model))
+        answer = OllamaStream(exchange.envelope, "generate")
         if not body.prompt and not body.images:
             return JSONResponse(answer.loaded())
-        request = generate_request(body, http.state.request_id, http.state.caller)
-        return await answered(request, answer, body.stream, http)
+        return await answered(exchange, body, generate_request(body, exchange.id, exchange.who), answer)
 
     @router.get("/tags")
     async def tags() -> Json:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, model_validator
 
 from engine.api.refused import Refusals
-from engine.api.schemas import MAX_SEED, check_readable
+from engine.api.schemas import MAX_COUNT, MAX_SEED, Whole, check_readable
 
 
 class Options(BaseModel):
@@ -17,14 +17,14 @@ class Options(BaseModel):
 
     temperature: FiniteFloat | None = Field(None, ge=0)
     top_p: FiniteFloat | None = Field(None, gt=0, le=1)
-    top_k: StrictInt | None = Field(None, ge=-1)
+    top_k: Whole | None = Field(None, ge=-1, le=MAX_COUNT)
     min_p: FiniteFloat | None = Field(None, ge=0, le=1)
     repeat_penalty: FiniteFloat | None = Field(None, gt=0)
     presence_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
     frequency_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
-    seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
+    seed: Whole | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = None
-    num_predict: StrictInt | None = Field(None, ge=-2)
+    num_predict: Whole | None = Field(None, ge=-2, le=MAX_COUNT)
 
 
 class OllamaBody(BaseModel):

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from engine.access.visibility import Caller
-from engine.api.convert import cache_salt, read_sampling, read_stops
+from engine.api.convert import cache_salt, shared_fields
+from engine.api.fields import refuse_unsupported
 from engine.api.refused import refuse
 from engine.api.responses.items import read_input
 from engine.api.responses.schemas import INCLUDABLE, REFUSED, CountedResponse, ResponsesRequest
@@ -24,15 +25,8 @@ def response_request(
 ) -> Request:
     """The Request of a response. earlier: the conversation that previous_response_id stands for."""
     request = counted_request(body, limits, earlier, request_id, who)
-    return replace(
-        request,
-        sampling=read_sampling(body),
-        max_tokens=body.max_output_tokens,
-        min_tokens=body.min_tokens or 0,
-        stop=read_stops(body.stop),
-        grammar=_grammar(body.text or {}),
-        logprobs=_logprobs(body),
-    )
+    own = {"max_tokens": body.max_output_tokens, "grammar": _grammar(body.text or {}), "logprobs": _logprobs(body)}
+    return replace(request, **{**shared_fields(body), **own})
 
 
 def counted_request(
@@ -40,6 +34,7 @@ def counted_request(
 ) -> Request:
     """The Request whose prompt is to be counted: all but how it is answered."""
     refuse(body, REFUSED)
+    refuse_unsupported(body)
     if body.input is None and not earlier:
         raise BadRequest("input: this field is required.", param="input", code="missing_required_parameter")
     said = [] if body.input is None else read_input(body.input, limits)
@@ -97,7 +92,7 @@ def _name(raw: Any, param: str) -> str:
 
 
 def _reasoning(raw: Json) -> Reasoning:
-    """effort: in the words of the model's template; none and minimal turn thinking off. A summary is the whole of it."""
+    """effort: in the words of the model's template; none and minimal turn thinking off."""
     effort = raw.get("effort")
     if effort is not None and not isinstance(effort, str):
         raise BadRequest("reasoning.effort: it must be a string.", param="reasoning.effort")

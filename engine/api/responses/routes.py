@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from engine.access.visibility import Caller
 from engine.api.answers import Envelope
-from engine.api.guard import CLIENT_CLOSED, guarded_route
+from engine.api.exchange import Exchange
+from engine.api.guard import guarded_route
 from engine.api.logprobs import LogprobsWriter
-from engine.api.respond import name_answer, replayed_answer, stream_answer
 from engine.api.responses.answers import ResponseStream
 from engine.api.responses.convert import counted_request, response_request
 from engine.api.responses.items import read_input
 from engine.api.responses.schemas import CountedResponse, ResponsesRequest
 from engine.api.responses.store import KeptResponse, ResponseStore
-from engine.api.sse import unless_gone
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest, ModelNotFound
@@ -41,9 +39,9 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("")
     async def create(body: ResponsesRequest, http: Request) -> Response:
-        envelope, who = await name_answer(engine, body.model, http), http.state.caller
-        before = earlier(body, who)
-        request = response_request(body, engine.config.media, before, envelope.id, who)
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        who = exchange.who
+        request = response_request(body, engine.config.media, earlier(body, who), exchange.id, who)
 
         def keep(response: Json) -> None:
             items = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input or []
@@ -52,20 +50,19 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
             store.keep(who.tenant(), KeptResponse(response, items, (*said, *spoken)))
 
         logprobs = LogprobsWriter(engine.token_text) if request.logprobs is not None else None
-        head = response_head(body, envelope)
+        head = response_head(body, exchange.envelope)
         answer = ResponseStream(head, who.operator, logprobs, None if body.store is False else keep)
         if body.stream:
-            return await stream_answer(engine.stream(request), answer, http)
-        return await replayed_answer(engine.stream(request), answer, answer.whole, http)
+            return await exchange.stream(engine.stream(request), answer)
+        return await exchange.gathered(engine.stream(request), answer, answer.whole)
 
     @router.post("/input_tokens")
     async def input_tokens(body: CountedResponse, http: Request) -> Response:
-        envelope, who = await name_answer(engine, body.model, http), http.state.caller
-        request = counted_request(body, engine.config.media, earlier(body, who), envelope.id, who)
-        preflight = await unless_gone(engine.preflight(request), http.receive)
-        if preflight is None:
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse({"object": "response.input_tokens", "input_tokens": len(preflight.tokens)})
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        who = exchange.who
+        request = counted_request(body, engine.config.media, earlier(body, who), exchange.id, who)
+        kind = "response.input_tokens"
+        return await exchange.count(request, lambda counted: {"object": kind, "input_tokens": len(counted.tokens)})
 
     @router.get("/{response_id}")
     async def retrieve(response_id: str, http: Request) -> Json:
