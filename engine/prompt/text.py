@@ -95,10 +95,20 @@ def _tokenized(loaded: Loaded, rendered: RenderedText, tokenizer: Any) -> Prompt
         ids = list(rendered.content)
     if not ids:
         raise BadRequest(f"{rendered.param} is empty.", param=rendered.param)
-    if not rendered.is_chat and not (min(ids) >= 0 and max(ids) < loaded.num_ids):
-        raise BadRequest(f"prompt has a token id outside the vocabulary of {loaded.num_ids}.", param="prompt")
+    if not rendered.is_chat:
+        _check_raw(loaded, ids)
     cache_ids = [] if loaded.family.whole_prompt else ids
     return Prompt(ids, cache_ids, starts_in_reasoning=rendered.starts_in_reasoning)
+
+
+def _check_raw(loaded: Loaded, ids: list[int]) -> None:
+    """A prompt that no template wrote: ids that the model has, and none that stands for a medium, as it has none."""
+    if min(ids) < 0 or max(ids) >= loaded.num_ids:
+        raise BadRequest(f"prompt has a token id outside the vocabulary of {loaded.num_ids}.", param="prompt")
+    reserved = {i for i in loaded.placeholder_ids().values() if i >= 0} & set(ids)
+    if reserved:
+        names = ", ".join(str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in sorted(reserved))
+        raise BadRequest(f"prompt has {names} in it, which stands for media; send those in messages.", param="prompt")
 
 
 def _check_length(rendered: RenderedText, bound: TokenBound, context_tokens: int) -> None:

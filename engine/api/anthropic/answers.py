@@ -61,6 +61,7 @@ class MessageStream:
         yield _named({"type": "ping"})
 
     def pieces(self, delta: Delta) -> Iterator[str]:
+        self.stop_sequence = delta.stop or None
         call = delta.tool_call
         if call is not None:
             if call.id:
@@ -80,7 +81,7 @@ class MessageStream:
 
     def ending(self, done: Done) -> Iterator[str]:
         yield from self._stop()
-        self.stop_reason = STOP_REASONS[done.finish_reason]
+        self.stop_reason = "stop_sequence" if self.stop_sequence else STOP_REASONS[done.finish_reason]
         self.usage = {**usage_json(done.usage), **_own(done, self.envelope.operator)}
         how = {"stop_reason": self.stop_reason, "stop_sequence": self.stop_sequence}
         yield _named({"type": "message_delta", "delta": how, "usage": self.usage})

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from engine.api.convert import chat_request, text_request
-from engine.api.schemas import UNSUPPORTED, ChatRequest, TextRequest, explain, json_path
+from engine.access.visibility import Caller
+from engine.api.completions.convert import text_requests
+from engine.api.convert import chat_request
+from engine.api.fields import UNSUPPORTED
+from engine.api.schemas import ChatRequest, TextRequest, explain, json_path
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import FrameSampling, PageChoice, Part, Request
@@ -27,7 +30,7 @@ def chat(messages: Any = None, **fields: Any) -> Request:
 
 
 def text(**fields: Any) -> Request:
-    return text_request(TextRequest.model_validate(fields), "id-2")
+    return text_requests(TextRequest.model_validate(fields), "id-2", Caller())[0]
 
 
 def refused(call: Any, *args: Any, **fields: Any) -> BadRequest:
