@@ -87,7 +87,7 @@ class AnswerMask:
         if self._answer is None:
             self._answer = []
             return
-        token = int(tokens[-1].item())
+        token = int(np.array(tokens[-1]).item())
         self._answer.append(token)
         if self._follower:
             self._follower.accept(token)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from engine.api.refused import Refusals
-from engine.api.schemas import MAX_COUNT, GenerationBody, Whole
+from engine.api.schemas import MAX_COUNT, GenerationBody
 
 
 class CountRequest(GenerationBody):
@@ -25,7 +25,7 @@ class CountRequest(GenerationBody):
 class MessagesRequest(CountRequest):
     """POST /v1/messages."""
 
-    max_tokens: Whole = Field(ge=1, le=MAX_COUNT)
+    max_tokens: StrictInt = Field(ge=1, le=MAX_COUNT)
     stop_sequences: list[str] | None = Field(None, description="texts that end the answer")
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None

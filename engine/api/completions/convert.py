@@ -23,10 +23,10 @@ def text_requests(body: TextRequest, request_id: str, who: Caller) -> list[Reque
     if body.best_of not in (None, n):
         why = "answers are not ranked, so it must be n or left out"
         raise BadRequest(f"best_of: {why}.", param="best_of", code="unsupported_parameter")
-    if body.max_tokens == 0 and not body.echo:
-        raise BadRequest("max_tokens: it must be at least 1, or 0 with echo.", param="max_tokens")
+    is_read_only = body.echo and body.max_tokens == 0
+    fields = shared_fields(body.model_copy(update={"max_tokens": None}) if is_read_only else body)
     shared = Request(
-        **shared_fields(body),
+        **{**fields, "max_tokens": 0 if is_read_only else fields["max_tokens"]},
         logprobs=body.logprobs,
         add_special_tokens=body.add_special_tokens is not False,
         prompt_logprobs=_prompt_logprobs(body),

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
 
 from engine.api.refused import Refusals
-from engine.api.schemas import MAX_COUNT, MAX_SEED, Whole, check_readable
+from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, check_readable, well_formed
 
 
-class Options(BaseModel):
+class Options(WholeNumbers):
     """How an answer is sampled. num_predict: -1 and -2 are "as many as fit"."""
 
     model_config = ConfigDict(extra="allow")
 
     temperature: FiniteFloat | None = Field(None, ge=0)
     top_p: FiniteFloat | None = Field(None, gt=0, le=1)
-    top_k: Whole | None = Field(None, ge=-1, le=MAX_COUNT)
+    top_k: StrictInt | None = Field(None, ge=-1, le=MAX_COUNT)
     min_p: FiniteFloat | None = Field(None, ge=0, le=1)
     repeat_penalty: FiniteFloat | None = Field(None, gt=0)
     presence_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
     frequency_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
-    seed: Whole | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
+    seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = None
-    num_predict: Whole | None = Field(None, ge=-2, le=MAX_COUNT)
+    num_predict: StrictInt | None = Field(None, ge=-2, le=MAX_COUNT)
 
 
 class OllamaBody(BaseModel):
@@ -35,6 +35,8 @@ class OllamaBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _readable(cls, body: Any) -> Any:
+        if isinstance(body, dict) and isinstance(body.get("messages"), list):
+            body = {**body, "messages": well_formed(body["messages"])}
         check_readable(body)
         return body
 

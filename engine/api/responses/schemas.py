@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StringConstraints
+from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
 from engine.api.refused import Refusals
-from engine.api.schemas import MAX_COUNT, MAX_TOP_LOGPROBS, GenerationBody, Whole
+from engine.api.schemas import MAX_COUNT, MAX_TOP_LOGPROBS, GenerationBody
 
 INCLUDABLE = (
     "message.output_text.logprobs",
@@ -38,8 +38,8 @@ class CountedResponse(GenerationBody):
 class ResponsesRequest(CountedResponse):
     """POST /v1/responses."""
 
-    max_output_tokens: Whole | None = Field(None, ge=1, le=MAX_COUNT)
-    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    max_output_tokens: StrictInt | None = Field(None, ge=1, le=MAX_COUNT)
+    top_logprobs: StrictInt | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     include: list[str] | None = None
     store: StrictBool | None = Field(None, description="kept for previous_response_id and GET; true if left out")
     metadata: dict[str, Annotated[str, StringConstraints(max_length=512)]] | None = Field(None, max_length=16)
