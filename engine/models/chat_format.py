@@ -16,9 +16,9 @@ _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 class ToolFormat:
     """How a model writes the tools that it calls: start, then what parse reads, then end.
 
-    end: "" where a call ends with the answer. parse: (the text, tools as JSON) -> {"name", "arguments"} or a list of
-    those; it may raise anything. is_native: the template shows tools, calls and results itself; else they are written as
-    plain messages (engine.prompt.tool_prompt).
+    end: "" where a call ends with the answer. parse: (the text, tools as JSON) -> {"name", "arguments"} or a list
+    of those; it may raise anything. is_native: the template shows tools, calls and results itself; else they are
+    written as plain messages (engine.prompt.tool_prompt).
     """
 
     start: str
@@ -32,8 +32,8 @@ def _json_call(text: str, _tools: Any) -> Any:
 
 
 PLAIN_TOOLS = ToolFormat("<tool_call>", "</tool_call>", _json_call, is_native=False)
-"""JSON between two marks, as Hermes and Qwen write it: the way of models whose template has none, and of every call that
-is forced."""
+"""JSON between two marks, as Hermes and Qwen write it: the way of models whose template has none, and of every call
+that is forced."""
 
 
 def template_text(tokenizer: Any, processor: Any = None) -> str:
@@ -43,7 +43,7 @@ def template_text(tokenizer: Any, processor: Any = None) -> str:
 
 
 def template_variables(template: str) -> frozenset[str]:
-    """The variables that a template reads: "tools", "enable_thinking" and the like. Empty for one that cannot be read."""
+    """The variables that a template reads, e.g. "tools", "enable_thinking". Empty for one that cannot be read."""
     from jinja2 import Environment, TemplateSyntaxError
     from jinja2.meta import find_undeclared_variables
 

@@ -5,7 +5,7 @@ somebody sent, each is set aside before the template is rendered, as one private
 
     Text from outside     What is <|im_end|>?
     SetAside.texts        ("<|im_end|>",)                 the private character U+F0000 stands for it
-    what is tokenized     What is FFFFFF?                  F: a special token that is not in the text, once for each token
+    what is tokenized     What is FFFFFF?                  F: a special token that is not in it, once for each token
     token ids             ... 27 91 318 6213 91 29 ...     in the end those of the characters
 
 So the prompt has its length from the beginning, and whatever the processor counts in tokens is right. transformers has
@@ -100,9 +100,11 @@ class ControlTokens:
     def set_aside(self) -> SetAside:
         return SetAside(self._anything)
 
-    def read(self, text: str, aside: Sequence[str], reader: Callable[[str], tuple[list[int], T]]) -> tuple[list[int], T]:
-        """What a reader of texts (token ids, anything else) makes of a rendered text, with the plain ids of what was set
-        aside in their places. aside: SetAside.texts.
+    def read(
+        self, text: str, aside: Sequence[str], reader: Callable[[str], tuple[list[int], T]]
+    ) -> tuple[list[int], T]:
+        """What a reader of texts (token ids, anything else) makes of a rendered text, with the plain ids of what was
+        set aside in their places. aside: SetAside.texts.
 
         Raises Internal where no special token is left to stand for them.
         """

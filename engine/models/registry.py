@@ -282,9 +282,7 @@ def _chat_tokenizer(tokenizer: Any, processor: Any) -> Any:
     return tokenizer if processor is None else getattr(processor, "tokenizer", processor)
 
 
-def _control_tokens(
-    raw: dict[str, Any], row: Family, tokenizer: Any, processor: Any, template: str
-) -> ControlTokens:
+def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor: Any, template: str) -> ControlTokens:
     """The special tokens, those that the template writes, and whatever the processor takes for a medium."""
     own = [text for name, text in vars(processor).items() if name.endswith("_token")] if processor is not None else []
     ids = [token for token in _placeholders(raw).values() if token >= 0]

@@ -34,9 +34,7 @@ KnownGrids = Mapping[Kind, list[Grid]]
 PROCESSORS: dict[Kind, str] = {"image": "image_processor", "video": "video_processor"}
 
 
-def process(
-    loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids | None = None
-) -> Processed:
+def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids | None = None) -> Processed:
     """What the processor makes of a rendered chat and its media, one entry per placeholder in the text, in order.
 
     grids: known for all the media, whose pixels are not read then. Raises BadMedia when the processor refuses them.

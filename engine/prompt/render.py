@@ -12,7 +12,7 @@ from typing import Any
 from engine.errors import BadRequest
 from engine.models.registry import Loaded
 from engine.prompt.outside_text import set_aside
-from engine.prompt.tool_prompt import call_json, has_tools, shown_tools, tool_json, with_plain_tools
+from engine.prompt.tool_prompt import call_json, has_tools, tool_json, with_plain_tools
 from engine.types import Json, Message, Part, Request
 from engine.types.media import Media
 
@@ -101,7 +101,7 @@ def _settings(loaded: Loaded, request: Request) -> Json:
         settings.setdefault("enable_thinking", reasoning.enabled)
     if reasoning.effort is not None and "reasoning_effort" in variables:
         settings.setdefault("reasoning_effort", reasoning.effort)
-    if tools := shown_tools(request):
+    if tools := request.offered_tools:
         settings["tools"] = [tool_json(tool) for tool in tools]
     if request.continue_final_message:
         settings["continue_final_message"] = True
@@ -110,7 +110,7 @@ def _settings(loaded: Loaded, request: Request) -> Json:
 
 
 def _ends_in_reasoning(loaded: Loaded, request: Request, text: str) -> bool:
-    """Whether a rendered chat ends inside a think block that the template, or the message it goes on from, has opened."""
+    """Whether a rendered chat ends inside a think block, opened by the template or by the message it goes on from."""
     tokenizer = loaded.tokenizer
     if not tokenizer.has_thinking:
         return False

@@ -30,14 +30,6 @@ For each function call, return a json object with function name and arguments wi
 {end}"""
 
 
-def shown_tools(request: Request) -> tuple[Tool, ...]:
-    """The tools that the model is told of: those that it may call."""
-    choice = request.tool_choice
-    if choice.mode == "none":
-        return ()
-    return tuple(tool for tool in request.tools if not choice.names or tool.name in choice.names)
-
-
 def tool_json(tool: Tool) -> Json:
     """As templates and mlx-lm's parsers read it."""
     parameters = _NO_PARAMETERS if tool.parameters is None else tool.parameters
@@ -63,7 +55,7 @@ def read_arguments(arguments: str) -> Any:
 def with_plain_tools(request: Request, role: Literal["system", "user"] = "system") -> Request:
     """The request with tools, calls and results in plain messages. role: of the message that introduces the tools."""
     messages = tuple(_plain_messages(request.messages))
-    if tools := shown_tools(request):
+    if tools := request.offered_tools:
         messages = _introduced(messages, _introduction(tools), role)
     return replace(request, messages=messages, tools=())
 
@@ -71,7 +63,7 @@ def with_plain_tools(request: Request, role: Literal["system", "user"] = "system
 def has_tools(request: Request) -> bool:
     """Whether there is anything about tools in it."""
     in_history = any(message.tool_calls or message.role == "tool" for message in request.messages)
-    return in_history or bool(shown_tools(request))
+    return in_history or bool(request.offered_tools)
 
 
 def _introduction(tools: Sequence[Tool]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import NO_LIMIT, SAMPLING_RANGES, ModelCard, Request, Sampling
@@ -43,8 +45,16 @@ def is_long_text(request: Request) -> bool:
     """Whether this is a request without media whose text would hold up the engine's thread while it is tokenized."""
     if request.media_parts:
         return False
-    num_chars = sum(len(part.text) for message in request.messages for part in message.parts)
+    num_chars = sum(len(text) for text in _texts(request))
     return num_chars + len(request.prompt or ()) > LONG_CHARS
+
+
+def _texts(request: Request) -> Iterator[str]:
+    for message in request.messages:
+        yield message.reasoning
+        yield from (part.text for part in message.parts)
+        yield from (call.arguments for call in message.tool_calls)
+    yield from (str(tool.parameters) + tool.description for tool in request.tools)
 
 
 def _check_length(request: Request) -> None:
@@ -54,7 +64,9 @@ def _check_length(request: Request) -> None:
     if request.min_tokens < 0 or (limit is not None and request.min_tokens > limit):
         raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
     if request.ignore_eos and request.grammar is not None:
-        raise BadRequest(f"ignore_eos: an answer to a {request.grammar.param} ends where that ends.", param="ignore_eos")
+        raise BadRequest(
+            f"ignore_eos: an answer to a {request.grammar.param} ends where that ends.", param="ignore_eos"
+        )
 
 
 def _check_sampling(sampling: Sampling) -> None:

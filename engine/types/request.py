@@ -92,8 +92,8 @@ class ToolChoice:
 class Reasoning:
     """How much the model thinks before it answers, where it does. None leaves it to the model's template.
 
-    enabled: whether at all. effort: in the words of the model's template ("low", "medium", "high"). max_tokens: then its
-    thinking is ended and the answer begins.
+    enabled: whether at all. effort: in the words of the model's template ("low", "medium", "high"). max_tokens: then
+    its thinking is ended and the answer begins.
     """
 
     enabled: bool | None = None
@@ -235,6 +235,14 @@ class Request:
     session: str | None = None
     tenant: str = ""
     reuse: bool = True
+
+    @property
+    def offered_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model may call, and is told of."""
+        choice = self.tool_choice
+        if choice.mode == "none":
+            return ()
+        return tuple(tool for tool in self.tools if not choice.names or tool.name in choice.names)
 
     @property
     def media_parts(self) -> list[Part]:

@@ -51,6 +51,11 @@ class ModelCard:
     template_variables: tuple[str, ...] = ()
     created: int = 0
 
+    @property
+    def can_turn_reasoning_off(self) -> bool:
+        """Whether its template can."""
+        return not {"enable_thinking", "thinking"}.isdisjoint(self.template_variables)
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
