@@ -17,7 +17,6 @@ from engine.errors import EngineError, Internal
 from engine.grammar.budget import ThinkBudget
 from engine.grammar.follow import Follower
 
-
 log = logging.getLogger(__name__)
 
 
@@ -95,7 +94,7 @@ class AnswerMask:
         if self._answer is None:
             self._answer = []
             return
-        token = int(tokens[-1].item())
+        token = int(np.array(tokens[-1]).item())
         self._answer.append(token)
         if self._follower:
             self._follower.accept(token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby
 from typing import Any
@@ -15,7 +15,10 @@ from engine.types import Message, Part, Request, Tool, ToolCall
 
 
 def set_aside(loaded: Loaded, request: Request) -> tuple[Request, tuple[str, ...]]:
-    """The request as it may be rendered, and what the private characters in it stand for."""
+    """The request as it may be rendered, and what the private characters in it stand for. Nearly every request is given
+    back as it is."""
+    if not any(map(loaded.control.are_in, _texts(request))):
+        return request, ()
     aside = loaded.control.set_aside()
     safe = replace(
         request,
@@ -23,7 +26,35 @@ def set_aside(loaded: Loaded, request: Request) -> tuple[Request, tuple[str, ...
         tools=tuple(_tool(tool, aside) for tool in request.tools),
         template_kwargs=tuple((name, aside.value(value)) for name, value in request.template_kwargs),
     )
-    return (safe, aside.texts) if any(map(loaded.control.are_in, aside.texts)) else (request, ())
+    return safe, aside.texts
+
+
+def _texts(request: Request) -> Iterator[str]:
+    """All texts of a request that its template may show."""
+    for message in request.messages:
+        for is_text, run in groupby(message.parts, key=lambda part: part.kind == "text"):
+            if is_text:
+                yield "".join(part.text for part in run)
+        yield from (message.tool_call_id, message.name, message.reasoning)
+        for call in message.tool_calls:
+            yield from (call.id, call.name)
+            yield from _inside(read_arguments(call.arguments))
+    for tool in request.tools:
+        yield from (tool.name, tool.description)
+        yield from _inside(tool.parameters)
+    yield from _inside(dict(request.template_kwargs))
+
+
+def _inside(value: Any) -> Iterator[str]:
+    """The texts in a JSON value, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from (name, *_inside(inner))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _inside(inner)
 
 
 def _message(loaded: Loaded, message: Message, aside: SetAside) -> Message:
