@@ -28,7 +28,7 @@ _LAST = 0x10FFFF
 _PRIVATE = f"[{chr(_FIRST)}-{chr(_LAST)}]"
 """The private characters of Unicode's planes 15 and 16."""
 
-_NUMBERED = r"<\|image_\d+\|>"
+_NUMBERED_START, _NUMBERED = "<|", r"image_\d+\|>"
 """What Phi-3-Vision's processor takes for pictures."""
 
 _MAX_FILLERS = 8
@@ -52,7 +52,12 @@ class SetAside:
 
         Raises BadRequest for more of them than there are private characters.
         """
-        return self._pattern.sub(lambda match: match[0] if match[0] in keep else self._character(match[0]), text)
+
+        def character(match: re.Match[str]) -> str:
+            return match[0] if match[0] in keep else self._character(match[0])
+
+        # Line by line, so that other threads get a turn.
+        return "".join(self._pattern.sub(character, line) for line in text.splitlines(keepends=True))
 
     def value(self, value: Any) -> Any:
         """The same of every text in a JSON value, names included."""
@@ -79,9 +84,8 @@ class ControlTokens:
         texts = {token.content for token in added if token.special or token.content in template}
         # Gemma's "\n\n" and its like are how ordinary text is written, and what has one character cannot be broken.
         texts = {text for text in texts | set(more) if len(text.strip()) > 1}
-        longest_first = sorted(texts, key=lambda text: (-len(text), text))
-        self._spelled = re.compile("|".join([*map(re.escape, longest_first), _NUMBERED]))
-        self._first_characters = {"<", *(text[0] for text in texts)}
+        self._by_start = _by_start(texts)
+        self._spelled = re.compile("|".join(pattern.pattern for pattern in self._by_start.values()))
         self._anything = re.compile(f"{self._spelled.pattern}|{_PRIVATE}")
         self._fillers = [token.content for token in added if token.special and not (token.lstrip or token.rstrip)]
 
@@ -93,12 +97,12 @@ class ControlTokens:
 
     def are_in(self, text: str) -> bool:
         """Whether a text spells one. Megabytes without one take milliseconds, and let other threads run."""
-        for first in self._first_characters:
-            at = text.find(first)
+        for start, pattern in self._by_start.items():
+            at = text.find(start)
             while at >= 0:
-                if self._spelled.match(text, at):
+                if pattern.match(text, at):
                     return True
-                at = text.find(first, at + 1)
+                at = text.find(start, at + 1)
         return False
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
@@ -119,7 +123,8 @@ class ControlTokens:
         if not aside:
             return reader(text)
         own_ids = [self._as_text(spelled) for spelled in aside]
-        wanted = [token for char in text if _FIRST <= ord(char) <= _LAST for token in own_ids[ord(char) - _FIRST]]
+        last = _FIRST + len(aside) - 1
+        wanted = [token for char in text if _FIRST <= ord(char) <= last for token in own_ids[ord(char) - _FIRST]]
         for filler in [filler for filler in self._fillers if filler not in text][:_MAX_FILLERS]:
             filled = {_FIRST + number: filler * len(ids) for number, ids in enumerate(own_ids)}
             ids, rest = reader(text.translate(filled))
@@ -157,3 +162,13 @@ class ControlTokens:
 
         line_break, both = encode("\n"), encode(f"\n{piece}")
         return both[len(line_break) :] if both[: len(line_break)] == line_break else encode(piece)
+
+
+def _by_start(texts: Iterable[str]) -> dict[str, re.Pattern[str]]:
+    """Patterns of the texts by their first two characters: hundreds of alternatives at every "<" would take minutes for
+    a large page of HTML."""
+    longest_first = sorted(texts, key=lambda text: (-len(text), text))
+    groups: dict[str, list[str]] = {_NUMBERED_START: [_NUMBERED]}
+    for text in longest_first:
+        groups.setdefault(text[:2], []).append(re.escape(text[2:]))
+    return {start: re.compile(f"{re.escape(start)}(?:{'|'.join(ends)})") for start, ends in groups.items()}
