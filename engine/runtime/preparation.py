@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, Internal
+from engine.grammar.tools import answer_grammar
 from engine.media.loader import Loader
 from engine.runtime.checks import is_long_text
 from engine.runtime.thread import EngineThread
@@ -41,9 +42,10 @@ class Preparation:
     async def grammar(self, request: Request) -> CompiledGrammar | None:
         """What its answer must look like, compiled; None where it may look like anything. Raises EngineError."""
         grammars = self._runtime.grammars
-        if grammars is None or request.grammar is None:
+        grammar = answer_grammar(request)
+        if grammars is None or grammar is None:
             return None
-        return await self._compute(request, partial(grammars.compile, request.grammar))
+        return await self._compute(request, partial(grammars.compile, grammar))
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

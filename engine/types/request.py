@@ -242,6 +242,14 @@ class Request:
     reuse: bool = True
 
     @property
+    def offered_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model may call, and is told of."""
+        choice = self.tool_choice
+        if choice.mode == "none":
+            return ()
+        return tuple(tool for tool in self.tools if not choice.names or tool.name in choice.names)
+
+    @property
     def media_parts(self) -> list[Part]:
         """The media of all messages, in the order in which they were sent."""
         return [part for message in self.messages for part in message.parts if part.kind != "text"]

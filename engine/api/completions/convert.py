@@ -41,13 +41,12 @@ def text_requests(body: TextRequest, request_id: str, who: Caller) -> list[Reque
 
 def read_prompts(prompt: Prompts) -> list[str | tuple[int, ...]]:
     """Each prompt as its text, or its token ids."""
-    if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+    if not prompt or isinstance(prompt, str) or isinstance(prompt[0], int):
         return [_prompt(cast(str | list[int], prompt), "prompt")]
-    if not prompt:
-        raise BadRequest("prompt: it must not be empty.", param="prompt")
-    if len(prompt) > MAX_PROMPTS:
-        raise BadRequest(f"prompt: at most {MAX_PROMPTS} prompts are allowed, got {len(prompt)}.", param="prompt")
-    return [_prompt(one, f"prompt[{i}]") for i, one in enumerate(prompt)]
+    prompts = cast(list[str | list[int]], prompt)
+    if len(prompts) > MAX_PROMPTS:
+        raise BadRequest(f"prompt: at most {MAX_PROMPTS} prompts are allowed, got {len(prompts)}.", param="prompt")
+    return [_prompt(one, f"prompt[{i}]") for i, one in enumerate(prompts)]
 
 
 def _prompt(prompt: str | list[int], param: str) -> str | tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
 
 from engine.api.refused import Refusals
-from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, check_readable, well_formed
+from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, readable
 
 
 class Options(WholeNumbers):
@@ -35,10 +35,7 @@ class OllamaBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _readable(cls, body: Any) -> Any:
-        if isinstance(body, dict) and isinstance(body.get("messages"), list):
-            body = {**body, "messages": well_formed(body["messages"])}
-        check_readable(body)
-        return body
+        return readable(body)
 
     model: str
     stream: StrictBool | None = Field(None, description="true if left out")

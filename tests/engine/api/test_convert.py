@@ -396,9 +396,12 @@ def test_a_prompt_of_token_ids(prompt: Any) -> None:
     assert text(prompt=prompt).prompt == (1, 2, 3)
 
 
-@pytest.mark.parametrize("prompt", ["", [], [""], [[]], ["a", "b"], [[1], [2]]])
-def test_wrong_prompts(prompt: Any) -> None:
-    assert refused(text, prompt=prompt).param == "prompt"
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [("", "prompt"), ([], "prompt"), ([""], "prompt[0]"), ([[1], []], "prompt[1]"), (["a"] * 1025, "prompt")],
+)
+def test_wrong_prompts(prompt: Any, param: str) -> None:
+    assert refused(text, prompt=prompt).param == param
 
 
 def test_a_location_without_type_names() -> None:
