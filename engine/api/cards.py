@@ -22,8 +22,8 @@ def models_json(snapshot: Snapshot, spec: ModelSpec, started: int) -> Json:
 
     first_id, last_id and has_more are what Anthropic's clients read.
     """
-    data = [model_json(card) for card in snapshot.models]
-    if not data and snapshot.state in LOADING:
+    data = [model_json(card) for card in snapshot.models] if snapshot.state == "ready" else []
+    if snapshot.state in LOADING:
         data = [loading_json(spec, started)]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return {"object": "list", "data": data, "has_more": False, **ends}

@@ -55,8 +55,7 @@ class Exchange:
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
         envelope = Envelope(http.state.request_id, created, card.id, backend, caller.operator)
-        messages = body.messages or [] if isinstance(body, ChatRequest) else []
-        return cls(engine, http, envelope, ignored_header(body, messages))
+        return cls(engine, http, envelope, ignored_header(body, is_chat=isinstance(body, ChatRequest)))
 
     @property
     def id(self) -> str:

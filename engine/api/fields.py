@@ -122,10 +122,10 @@ def refuse_known_elsewhere(asked: BaseModel) -> None:
             raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
 
 
-def ignored_header(asked: BaseModel, messages: Sequence[dict[str, Any]] = ()) -> dict[str, str]:
+def ignored_header(asked: BaseModel, *, is_chat: bool = True) -> dict[str, str]:
     """The header that names what was sent and not read; {} where all of it was. Names are percent-encoded, since they
-    may hold anything. messages: those of a chat completion, of which not every field is looked at elsewhere."""
-    names = list(dict.fromkeys(_ignored(asked, messages)))
+    may hold anything. is_chat: a chat completion, whose messages have fields that nobody else looks at."""
+    names = list(dict.fromkeys(_ignored(asked, getattr(asked, "messages", None) or [] if is_chat else [])))
     if not names:
         return {}
     shown = [quote(name[:MAX_NAME_CHARS], safe="._[]") for name in names[:MAX_NAMED]]

@@ -169,7 +169,7 @@ class TextRequest(GenerationBody):
     add_special_tokens: StrictBool | None = Field(None, description="false: a text without the tokenizer's own")
     echo: StrictBool | None = Field(None, description="the prompt stands before its answer")
     logprobs: StrictInt | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="so many likeliest tokens beside each")
-    best_of: StrictInt | None = Field(None, ge=1, description="no other number than n")
+    best_of: StrictInt | None = Field(None, ge=1, le=MAX_CHOICES_PER_REQUEST, description="no other number than n")
 
 
 def readable(body: Any) -> Any:
