@@ -36,8 +36,9 @@ from engine.types import (
     ToolChoice,
 )
 
-ROLES: tuple[Role, ...] = ("user", "assistant")
+ROLES: tuple[Role, ...] = ("user", "assistant", "system")
 BLOCKS = ("text", "image", "document", "tool_use", "tool_result", "thinking")
+OF_ROLE = {"tool_use": "assistant", "thinking": "assistant", "tool_result": "user"}
 CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
 
@@ -99,7 +100,7 @@ def _message(raw: Json, param: str, limits: MediaLimits) -> Iterator[Message]:
     """A message; the results of tools in it are messages of their own."""
     role, content = raw.get("role"), raw.get("content")
     if role not in ROLES:
-        raise BadRequest(f"{param}.role: it must be user or assistant.", param=f"{param}.role")
+        raise BadRequest(f"{param}.role: it must be one of {', '.join(ROLES)}.", param=f"{param}.role")
     refuse_unknown(raw, ("role", "content"), param, "")
     param = f"{param}.content"
     if isinstance(content, str):
@@ -125,10 +126,9 @@ def _checked(block: Any, role: str, param: str) -> Json:
     kind = block.get("type")
     if kind not in BLOCKS:
         raise BadRequest(f"{param}.type: it must be one of {', '.join(BLOCKS)}.", param=f"{param}.type")
-    if role == ("user" if kind in ("tool_use", "thinking") else "assistant" if kind == "tool_result" else ""):
-        raise BadRequest(
-            f"{param}.type: a {kind} block cannot stand in a message of role {role}.", param=f"{param}.type"
-        )
+    if kind in OF_ROLE and role != OF_ROLE[kind]:
+        why = f"a {kind} block cannot stand in a message of role {role}"
+        raise BadRequest(f"{param}.type: {why}.", param=f"{param}.type")
     return block
 
 

@@ -17,6 +17,7 @@ class CountRequest(GenerationBody):
     system: str | list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: dict[str, Any] | None = None
+    cache_control: dict[str, Any] | None = Field(None, description="what is computed is kept in any case")
     thinking: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = Field(None, description="format: a JSON Schema of the answer; effort")
     output_format: dict[str, Any] | None = Field(None, description="the older name of output_config.format")
@@ -27,8 +28,6 @@ class MessagesRequest(CountRequest):
 
     max_tokens: StrictInt = Field(ge=1, le=MAX_COUNT)
     stop_sequences: list[str] | None = Field(None, description="texts that end the answer")
-    metadata: dict[str, Any] | None = None
-    service_tier: str | None = None
 
 
 def _edits_more_than_thinking(value: Any) -> bool:

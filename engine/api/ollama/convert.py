@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from engine.access.visibility import Caller
@@ -30,8 +31,8 @@ EFFORTS = ("low", "medium", "high")
 
 def chat_request(body: OllamaChatRequest, request_id: str, who: Caller) -> Request:
     """The Request of POST /api/chat."""
-    messages = tuple(_message(raw, f"messages[{i}]", i) for i, raw in enumerate(body.messages))
-    return _request(body, request_id, who, messages=messages, tools=_tools(body.tools or []))
+    messages = _with_ids([_message(raw, f"messages[{i}]", i) for i, raw in enumerate(body.messages)])
+    return _request(body, request_id, who, messages=tuple(messages), tools=_tools(body.tools or []))
 
 
 def generate_request(body: GenerateRequest, request_id: str, who: Caller) -> Request:
@@ -113,6 +114,20 @@ def _message(raw: Json, param: str, index: int) -> Message:
         name=_string(raw, "tool_name", param) or _string(raw, "name", param),
         reasoning=_string(raw, "thinking", param),
     )
+
+
+def _with_ids(messages: list[Message]) -> Iterator[Message]:
+    """Results of tools name a call by its tool, or not at all: then they are those of the calls in turn."""
+    waiting: list[ToolCall] = []
+    for message in messages:
+        waiting += message.tool_calls
+        if message.role != "tool" or message.tool_call_id:
+            yield message
+            continue
+        call = next((call for call in waiting if message.name in ("", call.name)), None)
+        if call is not None:
+            waiting.remove(call)
+        yield replace(message, tool_call_id=call.id if call else "")
 
 
 def _images(images: Any, param: str) -> Iterator[Part]:
