@@ -26,7 +26,7 @@ from engine.api.schemas import (
 from engine.api.tools import read_choice, read_tools
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import NO_LIMIT, FrameSampling, Message, Part, Request, Role, Sampling
+from engine.types import NO_LIMIT, FrameSampling, Request, Sampling
 
 TEMPLATE_OWN = frozenset(
     (
