@@ -17,7 +17,6 @@ from engine.api.answers import Envelope
 from engine.api.cards import check_model, fingerprint
 from engine.api.fields import ignored_header
 from engine.api.guard import CLIENT_CLOSED
-from engine.api.schemas import ChatRequest
 from engine.api.sse import EVENTS, EventStream, StreamFormat, check_finished, chunks, open_stream, unless_gone
 from engine.core import Engine
 from engine.errors import Internal, Unavailable
@@ -55,7 +54,7 @@ class Exchange:
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
         envelope = Envelope(http.state.request_id, created, card.id, backend, caller.operator)
-        return cls(engine, http, envelope, ignored_header(body, is_chat=isinstance(body, ChatRequest)))
+        return cls(engine, http, envelope, ignored_header(body, card))
 
     @property
     def id(self) -> str:

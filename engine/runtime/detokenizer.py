@@ -30,7 +30,7 @@ def _state_machine(tokenizer: Any, stop: tuple[str, ...], tools: ToolFormat | No
         edges["tool"] = [(tools.end, "normal")] if tools.end else []
     for state in edges:
         edges[state] += [(word, None) for word in stop]
-    return TextStateMachine({state: out for state, out in edges.items() if out} or None)
+    return TextStateMachine(edges if any(edges.values()) else None)
 
 
 class Detokenizer:
@@ -104,6 +104,7 @@ class Detokenizer:
         deltas += self._written(rest, name)
         if self._in_call:
             deltas += self._end_call()
+        self.stopped = False  # a call that was cut off is no reason to end
         return deltas + self._flush_space()
 
     def _advance(self, text: str) -> list[Delta]:

@@ -9,7 +9,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from engine.access.visibility import Caller
 from engine.api.anthropic.schemas import REFUSED, CountRequest, MessagesRequest
@@ -19,6 +19,7 @@ from engine.api.parts import refuse_unknown
 from engine.api.references import reference
 from engine.api.refused import refuse
 from engine.api.schemas import MAX_STOPS
+from engine.api.tools import possible, read_function, told_apart
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import (
@@ -39,6 +40,7 @@ from engine.types import (
 ROLES: tuple[Role, ...] = ("user", "assistant", "system")
 BLOCKS = ("text", "image", "document", "tool_use", "tool_result", "thinking")
 OF_ROLE = {"tool_use": "assistant", "thinking": "assistant", "tool_result": "user"}
+CHOICES: dict[Any, Literal["auto", "none", "required"]]
 CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
 
@@ -53,11 +55,12 @@ def counted_request(body: CountRequest, limits: MediaLimits, request_id: str, wh
     """The Request whose prompt is to be counted: all but how it is answered."""
     refuse(body, REFUSED)
     refuse_unsupported(body)
+    tools = _tools(body.tools or [])
     messages = [*_system(body.system), *_conversation(body.messages, limits)]
     return Request(
         messages=tuple(messages),
-        tools=_tools(body.tools or []),
-        tool_choice=_tool_choice(body.tool_choice),
+        tools=tools,
+        tool_choice=_tool_choice(body.tool_choice, tools),
         reasoning=_reasoning(body),
         continue_final_message=messages[-1].role == "assistant",
         add_generation_prompt=messages[-1].role != "assistant",
@@ -212,22 +215,21 @@ def _tools(raws: list[Json]) -> tuple[Tool, ...]:
         if raw.get("type") not in (None, "custom"):
             why = "this server runs no tools of its own; only those with an input_schema are taken"
             raise BadRequest(f"{param}.type: {why}.", param=f"{param}.type", code="unsupported_parameter")
-        schema = raw.get("input_schema")
-        if not isinstance(schema, dict):
-            raise BadRequest(f"{param}.input_schema: it must be a JSON Schema.", param=f"{param}.input_schema")
-        tools.append(Tool(_string(raw, "name", param), _string(raw, "description", param, default=""), schema))
-    return tuple(tools)
+        if raw.get("input_schema") is None:
+            raise BadRequest(f"{param}.input_schema: this field is required.", param=f"{param}.input_schema")
+        tools.append(read_function(raw, param, "input_schema"))
+    return told_apart(tools, "tools[{}].name")
 
 
-def _tool_choice(raw: Json | None) -> ToolChoice:
+def _tool_choice(raw: Json | None, tools: tuple[Tool, ...]) -> ToolChoice:
     if raw is None:
         return ToolChoice()
     kind = raw.get("type")
     if kind not in CHOICES:
         raise BadRequest(f"tool_choice.type: it must be one of {', '.join(CHOICES)}.", param="tool_choice.type")
     names = (_string(raw, "name", "tool_choice"),) if kind == "tool" else ()
-    mode = CHOICES[kind]
-    return ToolChoice(mode, names, parallel=not raw.get("disable_parallel_tool_use"))  # type: ignore[arg-type]
+    choice = ToolChoice(CHOICES[kind], names, parallel=not raw.get("disable_parallel_tool_use"))
+    return possible(choice, tools, "tool_choice")
 
 
 def _reasoning(body: CountRequest) -> Reasoning:

@@ -21,6 +21,7 @@ from engine.api.ollama.schemas import (
 from engine.api.parts import refuse_unknown
 from engine.api.refused import refuse
 from engine.api.schemas import MAX_STOPS
+from engine.api.tools import read_function, told_apart
 from engine.errors import BadRequest
 from engine.types import Grammar, Json, Message, Part, Reasoning, Request, Role, Sampling, Tool, ToolCall
 
@@ -146,14 +147,8 @@ def _tools(raws: list[Json]) -> tuple[Tool, ...]:
         param, function = f"tools[{i}].function", raw.get("function")
         if not isinstance(function, dict):
             raise BadRequest(f"{param}: it must be an object with a name.", param=param)
-        parameters = function.get("parameters")
-        if parameters is not None and not isinstance(parameters, dict):
-            raise BadRequest(f"{param}.parameters: it must be a JSON Schema.", param=f"{param}.parameters")
-        name = _string(function, "name", param)
-        if not name:
-            raise BadRequest(f"{param}.name: it must not be empty.", param=f"{param}.name")
-        tools.append(Tool(name, _string(function, "description", param), parameters))
-    return tuple(tools)
+        tools.append(read_function(function, param))
+    return told_apart(tools, "tools[{}].function.name")
 
 
 def _tool_calls(raws: Any, param: str, index: int) -> tuple[ToolCall, ...]:

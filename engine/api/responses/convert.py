@@ -10,9 +10,11 @@ from typing import Any
 from engine.access.visibility import Caller
 from engine.api.convert import cache_salt, shared_fields
 from engine.api.fields import refuse_unsupported
+from engine.api.reasoning import EFFORTS
 from engine.api.refused import refuse
 from engine.api.responses.items import read_input
 from engine.api.responses.schemas import INCLUDABLE, REFUSED, CountedResponse, ResponsesRequest
+from engine.api.tools import possible, read_function, told_apart
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Grammar, Json, Message, Part, Reasoning, Request, Tool, ToolChoice
@@ -40,12 +42,13 @@ def counted_request(
     said = [] if body.input is None else read_input(body.input, limits)
     if not any(message.role in ("user", "tool") for message in (*earlier, *said)):
         raise BadRequest("input: there is no message of the user in it.", param="input")
+    tools = told_apart([_tool(raw, f"tools[{i}]") for i, raw in enumerate(body.tools or [])], "tools[{}].name")
     instructions = body.instructions or ""
     system = [Message("system", (Part("text", text=instructions, param="instructions"),))] if instructions else []
     return Request(
         messages=(*system, *earlier, *said),
-        tools=tuple(_tool(raw, f"tools[{i}]") for i, raw in enumerate(body.tools or [])),
-        tool_choice=_tool_choice(body),
+        tools=tools,
+        tool_choice=possible(_tool_choice(body), tools, "tool_choice"),
         reasoning=_reasoning(body.reasoning or {}),
         id=request_id,
         tenant=who.tenant(cache_salt(body)),
@@ -56,14 +59,7 @@ def _tool(raw: Json, param: str) -> Tool:
     if raw.get("type") != "function":
         why = "this server runs no tools of its own; only tools of type function are taken"
         raise BadRequest(f"{param}.type: {why}.", param=f"{param}.type", code="unsupported_parameter")
-    name, description, parameters = raw.get("name"), raw.get("description") or "", raw.get("parameters")
-    if not isinstance(name, str) or not name:
-        raise BadRequest(f"{param}.name: it must be a string.", param=f"{param}.name")
-    if not isinstance(description, str):
-        raise BadRequest(f"{param}.description: it must be a string.", param=f"{param}.description")
-    if parameters is not None and not isinstance(parameters, dict):
-        raise BadRequest(f"{param}.parameters: it must be a JSON Schema.", param=f"{param}.parameters")
-    return Tool(name, description, parameters)
+    return read_function(raw, param)
 
 
 def _tool_choice(body: CountedResponse) -> ToolChoice:
@@ -92,13 +88,12 @@ def _name(raw: Any, param: str) -> str:
 
 
 def _reasoning(raw: Json) -> Reasoning:
-    """effort: in the words of the model's template; none and minimal turn thinking off."""
     effort = raw.get("effort")
-    if effort is not None and not isinstance(effort, str):
-        raise BadRequest("reasoning.effort: it must be a string.", param="reasoning.effort")
-    if effort in ("none", "minimal"):
-        return Reasoning(enabled=False)
-    return Reasoning(True if effort else None, effort)
+    if effort is None:
+        return Reasoning()
+    if effort not in EFFORTS:
+        raise BadRequest(f"reasoning.effort: it must be one of {', '.join(EFFORTS)}.", param="reasoning.effort")
+    return Reasoning(effort != "none", effort)
 
 
 def _grammar(text: Json) -> Grammar | None:

@@ -32,14 +32,18 @@ def chat(text: str, max_tokens: int, image: bytes | None = None, stream: bool = 
     return "/v1/chat/completions", {**body, "temperature": 0, "stream": stream}
 
 
-def responses(text: str, max_tokens: int, image: bytes | None = None, stream: bool = False) -> tuple[str, dict[str, Any]]:
+def responses(
+    text: str, max_tokens: int, image: bytes | None = None, stream: bool = False
+) -> tuple[str, dict[str, Any]]:
     url = {"type": "input_image", "image_url": pictures.data_url(image)} if image else None
     content = [part for part in (url, {"type": "input_text", "text": text}) if part]
     body = {"input": [{"role": "user", "content": content}], "max_output_tokens": max_tokens}
     return "/v1/responses", {**body, "temperature": 0, "stream": stream}
 
 
-def messages(text: str, max_tokens: int, image: bytes | None = None, stream: bool = False) -> tuple[str, dict[str, Any]]:
+def messages(
+    text: str, max_tokens: int, image: bytes | None = None, stream: bool = False
+) -> tuple[str, dict[str, Any]]:
     data = base64.b64encode(image).decode() if image else ""
     source = {"type": "base64", "media_type": "image/png", "data": data}
     block = {"type": "image", "source": source} if image else None
@@ -54,7 +58,9 @@ def ollama(text: str, max_tokens: int, image: bytes | None = None, stream: bool 
     return "/api/chat", {**body, "options": {"temperature": 0, "num_predict": max_tokens}, "stream": stream}
 
 
-def generate(text: str, max_tokens: int, image: bytes | None = None, stream: bool = False) -> tuple[str, dict[str, Any]]:
+def generate(
+    text: str, max_tokens: int, image: bytes | None = None, stream: bool = False
+) -> tuple[str, dict[str, Any]]:
     images = {"images": [base64.b64encode(image).decode()]} if image else {}
     body = {"model": "demo", "prompt": text, **images}
     return "/api/generate", {**body, "options": {"temperature": 0, "num_predict": max_tokens}, "stream": stream}

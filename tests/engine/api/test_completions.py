@@ -134,9 +134,7 @@ async def test_sabotage_log_probabilities_of_the_next_place_are_seen(
         await prompt_logprobs_are_true(client, http, demo_engine)
 
 
-def test_slices_of_a_prompt_give_the_same(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slices_of_a_prompt_give_the_same(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.runtime import prompt_logprobs
 
     asked = {"prompt": "A red circle and a blue square, and " * 12, "echo": True, "logprobs": 2, "max_tokens": 1}
@@ -155,7 +153,10 @@ def test_the_older_shape_of_log_probabilities(client: openai.OpenAI) -> None:
         assert answer.text[offset:].startswith(token) or token.startswith("<|"), (token, offset)
     for token, value, top in zip(lists.tokens[1:], lists.token_logprobs[1:], lists.top_logprobs[1:], strict=True):
         assert 3 <= len(top) <= 4 and top[token] == value <= max(top.values())
-    assert all(value == max(top.values()) for value, top in zip(lists.token_logprobs[-4:], lists.top_logprobs[-4:], strict=True)), "greedy"
+    assert all(
+        value == max(top.values())
+        for value, top in zip(lists.token_logprobs[-4:], lists.top_logprobs[-4:], strict=True)
+    ), "greedy"
     without = ask(client, logprobs=0, max_tokens=4).choices[0].logprobs
     assert without.tokens == lists.tokens[-4:] and without.text_offset[0] == 0
     assert [len(top) for top in without.top_logprobs] == [1] * 4

@@ -146,7 +146,11 @@ def test_nobody_reads_anothers(keyed: str) -> None:
 
 
 def test_a_file_is_read(client: openai.OpenAI) -> None:
-    part = {"type": "input_file", "filename": "a.txt", "file_data": pictures.data_url(b"A poem about rain.", "text/plain")}
+    part = {
+        "type": "input_file",
+        "filename": "a.txt",
+        "file_data": pictures.data_url(b"A poem about rain.", "text/plain"),
+    }
     content = [part, {"type": "input_text", "text": "What is it?"}]
     answer = ask(client, [{"role": "user", "content": content}], max_output_tokens=4)
     assert answer.usage.input_tokens > ask(client, "What is it?", max_output_tokens=4).usage.input_tokens
@@ -168,8 +172,14 @@ def test_counting_input(client: openai.OpenAI) -> None:
         ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
         ({"input": [{"role": "user", "content": [{"type": "hologram"}]}]}, "input[0].content[0].type"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "x"}]}]}, "input[0].content[0].file_id"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]}, "input[0].content[0].file_id"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "x"}]}]},
+            "input[0].content[0].file_id",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]},
+            "input[0].content[0].file_id",
+        ),
         (
             {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "AA", "pages": "x"}]}]},
             "input[0].content[0].pages",
