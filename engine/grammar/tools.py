@@ -40,6 +40,13 @@ def answer_grammar(request: Request) -> Grammar | None:
     return Grammar("grammar", "\n".join([f"start: {start}", *rules]) + "\n", PARAM)
 
 
+def schemas(request: Request) -> Iterator[Grammar]:
+    """The arguments of each tool by themselves, to find the one that cannot be kept to."""
+    for i, tool in enumerate(request.tools):
+        if tool in request.offered_tools and tool.parameters is not None:
+            yield Grammar("json_schema", json.dumps(tool.parameters), f"{PARAM}[{i}].function.parameters")
+
+
 def _rules(tools: tuple[Tool, ...], *, parallel: bool) -> Iterator[str]:
     yield f'calls: call ("\\n" call){{0,{MAX_CALLS - 1}}}' if parallel else "calls: call"
     yield "call: " + " | ".join(f"call_{i}" for i in range(len(tools)))
