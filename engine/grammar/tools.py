@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from engine.grammar.follow import refusal
+from engine.grammar.schemas import closed
 from engine.models.chat_format import PLAIN_TOOLS
 from engine.types import Grammar, Json, Request, Tool
 
@@ -71,7 +72,7 @@ def _form(grammar: Grammar) -> str:
 
 def _schema(schema: Json | bool) -> str:
     asked: Json = schema if isinstance(schema, dict) else {} if schema else {"enum": []}
-    return f"%json {json.dumps(asked | {'x-guidance': _OPTIONS})}"
+    return f"%json {json.dumps(closed(asked) | {'x-guidance': _OPTIONS})}"
 
 
 def _quoted(text: str) -> str:
