@@ -50,7 +50,9 @@ def read_choice(body: ToolFields, tools: tuple[Tool, ...]) -> ToolChoice:
     for name in names:
         if name not in [tool.name for tool in tools]:
             raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)
-    return ToolChoice(mode, names, parallel=body.parallel_tool_calls is not False)  # type: ignore[arg-type]
+    is_one = isinstance(asked, dict) and asked.get("type") == "function"  # which is to be called, once
+    parallel = body.parallel_tool_calls is not False and not is_one
+    return ToolChoice(mode, names, parallel)  # type: ignore[arg-type]
 
 
 def ignored_in_tools(body: ToolFields) -> Iterator[str]:
