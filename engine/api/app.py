@@ -18,6 +18,7 @@ from engine.api.responses.routes import responses_router
 from engine.api.routes import health_router, v1_router
 from engine.api.tokens import tokens_router
 from engine.api.transcriptions import transcriptions_router
+from engine.api.vectors import vectors_router
 from engine.api.uploads import UploadGuard
 from engine.config import ServerConfig
 from engine.core import Engine
@@ -30,6 +31,7 @@ ROUTERS = (
     tokens_router,
     transcriptions_router,
     ollama_router,
+    vectors_router,
     v1_router,  # the last: it answers every other path of /v1
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
