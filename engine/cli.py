@@ -12,28 +12,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import (
-    add_engine_arguments,
-    add_server_arguments,
-    engine_config,
-    secured,
-    server_config,
-)
+from engine.arguments import add_engine_arguments, engine_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
+from engine.server_arguments import add_server_arguments, secured, server_config
+from engine.version import version
 
 if TYPE_CHECKING:
     from engine.core import Engine
-
-__all__ = ["add_engine_arguments", "add_server_arguments", "bench", "engine_config", "main", "secured", "server_config"]
-
 
 COMMANDS = {
     "selftest": "engine.measure.selftest.command",
@@ -76,17 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         "command", nargs="?", choices=["serve"], default="serve", help="serve is the only one, and may be left out"
     )
     parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=version())
     add_engine_arguments(parser, max_tokens=32_768)
     add_server_arguments(parser)
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mlx-workbench")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
-        return "0"
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -103,7 +88,7 @@ def _serve(args: argparse.Namespace) -> None:
             app = add_pointer(create_app(engine, config))
             port = listener.getsockname()[1]
             engine.finish_imports()
-            serve_app(app, listener, config, lambda: _announce(engine, config, port), on_stopping=engine.stop)
+            serve_app(app, listener, config, lambda: _announce(engine, config, port), answering=engine)
         finally:
             engine.stop()
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from engine.api.answers import AnswerFormat, ChatAnswer, Envelope, TextAnswer, preflight_json
-from engine.api.cards import check_model, fingerprint, health_json, model_json
+from engine.api.cards import check_model, fingerprint, model_json
 from engine.api.convert import chat_request, text_request, tokenize_request
 from engine.api.guard import CLIENT_CLOSED, guarded_route
 from engine.api.schemas import ChatRequest, GenerationBody, TextRequest, TokenizeRequest
@@ -22,21 +22,10 @@ from engine.errors import ModelNotFound, Unavailable
 from engine.types import ModelCard
 from engine.types import Request as Generation
 
+EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
 LOADING_WAIT_S = 30.0
 """How long a request waits for a model that is still loading before it is told to come back."""
-
-
-def health_router(engine: Engine) -> APIRouter:
-    """GET /health: no key, so that a supervisor can ask."""
-    router = APIRouter()
-
-    @router.get("/health")
-    async def health() -> Response:
-        snapshot = engine.snapshot()
-        status = 503 if snapshot.state in ("failed", "stopped") else 200
-        return JSONResponse(health_json(snapshot, engine.media_bytes()), status_code=status)
-
-    return router
 
 
 def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
@@ -77,7 +66,11 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         check_model(name, engine.config.model, card)
         return model_json(card)
 
-    @router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    @router.get("", summary="Where things are")
+    async def index() -> dict[str, str]:
+        return {"models": "/v1/models", "health": "/health", "documentation": "/docs", "schema": "/openapi.json"}
+
+    @router.api_route("/{path:path}", methods=EVERY_METHOD, include_in_schema=False)
     async def unknown(path: str, http: Request) -> Response:
         raise ModelNotFound(f"There is no route {http.method} /v1/{path}.", code="route_not_found")
 

@@ -8,7 +8,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing
@@ -19,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.api.answers import AnswerFormat
 from engine.api.failures import failure
+from engine.api.http.lines import one_line
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event
 
@@ -149,4 +149,4 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
 
 
 def _data(value: Any) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {one_line(value)}\n\n"
