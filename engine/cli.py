@@ -5,6 +5,7 @@ vllm-mlx --model org/name      the same
 vllm-mlx families              what runs, and what each family takes, as a table (engine.models.families_table)
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
+vllm-mlx launch codex          set another program up for this server (engine.launch)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.measure.bench)
 """
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "selftest": "engine.measure.selftest.command",
     "eval": "engine.measure.eval.command",
     "families": "engine.models.families_table",
+    "launch": "engine.launch.command",
 }
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
@@ -60,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
-        "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families",
-        description="Serve one model on OpenAI's /v1 routes; selftest, eval and families have a --help of their own.",
+        "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
+        "       %(prog)s launch [NAME] [options]",
+        description="Serve one model on OpenAI's /v1 routes; the other commands have a --help of their own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
     parser.add_argument(

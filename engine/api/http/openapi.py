@@ -93,15 +93,15 @@ def is_guarded(path: str) -> bool:
 
 def statuses(path: str, fields: set[str], *, method: str, asks_for_key: bool) -> set[int]:
     """Statuses from 400 on of an operation whose body has these fields (none: it takes no body)."""
-    found = {400, 500}  # a wrong Host header, a fault of ours
+    codes = {400, 500}  # a wrong Host header, a fault of ours
     if is_guarded(path):
-        found |= {401} if asks_for_key else set()
-        found |= {403, 429} if method == "post" else set()  # a foreign web page; --rate-limit
+        codes |= {401} if asks_for_key else set()
+        codes |= {403, 429} if method == "post" else set()  # a foreign web page; --rate-limit
     if fields:
-        found |= set(BODY_STATUSES)
+        codes |= set(BODY_STATUSES)
     if "model" in fields or "messages" in fields:
-        found |= set(MODEL_STATUSES)
-    return found
+        codes |= set(MODEL_STATUSES)
+    return codes
 
 
 def _body_fields(operation: Operation, schemas: dict[str, Any]) -> set[str]:
