@@ -41,7 +41,7 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(health_router(engine))
     add_documentation(app)
     app.include_router(metrics_router(engine, config))
-    app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
+    app.include_router(cache_router(engine, config))
     app.include_router(v1_router(engine, config))
     _add_middleware(app, config)
     return app

@@ -28,7 +28,7 @@ def health_router(engine: Engine) -> APIRouter:
     async def health() -> Response:
         snapshot = engine.snapshot()
         status = 503 if snapshot.state in GONE else 200
-        return JSONResponse(health_json(snapshot, engine.media_bytes()), status_code=status)
+        return JSONResponse(health_json(snapshot, engine.media_bytes(), engine.config.max_queue), status_code=status)
 
     @router.get("/live", summary="Whether this process is worth keeping")
     async def live() -> Response:

@@ -18,11 +18,9 @@ from engine.api.schemas import ChatRequest, GenerationBody, TextRequest, Tokeniz
 from engine.api.sse import EventStream, check_finished, chunks, open_stream, unless_gone
 from engine.config import ServerConfig
 from engine.core import Engine
-from engine.errors import ModelNotFound, Unavailable
+from engine.errors import Unavailable
 from engine.types import ModelCard
 from engine.types import Request as Generation
-
-EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 LOADING_WAIT_S = 30.0
 """How long a request waits for a model that is still loading before it is told to come back."""
@@ -69,10 +67,6 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.get("", summary="Where things are")
     async def index() -> dict[str, str]:
         return {"models": "/v1/models", "health": "/health", "documentation": "/docs", "schema": "/openapi.json"}
-
-    @router.api_route("/{path:path}", methods=EVERY_METHOD, include_in_schema=False)
-    async def unknown(path: str, http: Request) -> Response:
-        raise ModelNotFound(f"There is no route {http.method} /v1/{path}.", code="route_not_found")
 
     return router
 

@@ -33,6 +33,7 @@ from engine.types.request import (
     Sampling,
 )
 from engine.types.state import (
+    BatchState,
     BlockInfo,
     CacheStats,
     DeviceInfo,
@@ -49,6 +50,7 @@ from engine.types.state import (
 )
 
 __all__ = [
+    "BatchState",
     "BlockInfo",
     "CacheStats",
     "CacheTrace",

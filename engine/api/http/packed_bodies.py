@@ -79,7 +79,7 @@ class GzipBody:
 
         A piece that is full may have been cut off: zlib keeps the rest of it, perhaps with no input left to read.
         """
-        while self._packed or self._is_cut_off:
+        while self._packed or (self._is_cut_off and not self._unpacker.eof):
             if self._unpacker.eof:
                 self._unpacker = zlib.decompressobj(GZIP_WINDOW)
             try:

@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi.routing import iter_route_contexts
+from starlette.responses import Response
 from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.failures import error_response
-from engine.errors import MethodNotAllowed
+from engine.errors import MethodNotAllowed, ModelNotFound
 
-UNKNOWN = "unknown"
-"""Name of the route that answers for all of /v1 that no other route has."""
+OURS = "/v1/"
+"""All below it is ours, also where there is nothing: no page answers there."""
 
 METHODS = "engine.methods"
-"""Key of the ASGI scope: the methods of our own route that this request is for. Missing for everything else."""
+"""Key of the ASGI scope: the methods of our own route that this request is for, () where there is none below OURS.
+Missing for everything else."""
 
 SLASHES = re.compile("/{2,}")
 
@@ -38,7 +40,7 @@ class OwnPaths:
     """The paths of an app's own routes. Mounted apps have paths of their own."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        named = [route for route in iter_route_contexts(routes) if route.methods and route.name != UNKNOWN]
+        named = [route for route in iter_route_contexts(routes) if route.methods]
         self._routes = [(compile_path(route.path or "/")[0], frozenset(route.methods or ())) for route in named]
 
     def find(self, path: str) -> OwnPath | None:
@@ -48,7 +50,7 @@ class OwnPaths:
         for candidate in (written, SLASHES.sub("/", written)):
             if methods := self._methods(candidate):
                 return OwnPath(candidate, methods)
-        return None
+        return OwnPath(candidate, ()) if candidate.startswith(OURS) else None
 
     def _methods(self, path: str) -> tuple[str, ...]:
         methods = {method for regex, taken in self._routes if regex.match(path) for method in taken}
@@ -77,7 +79,8 @@ class Paths:
 
 
 class Methods:
-    """Middleware for marked requests: HEAD is answered as GET, whose body the server leaves out; 405 for the rest."""
+    """Middleware for marked requests: HEAD is answered as GET, whose body the server leaves out. 405 for a wrong
+    method, 404 where there is no route."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -86,17 +89,19 @@ class Methods:
         allowed = scope.get(METHODS)
         if allowed is None:
             await self._app(scope, receive, send)
-        elif scope["method"] not in allowed:
-            response = error_response(_refusal(scope, allowed))
-            response.headers["Allow"] = ", ".join(allowed)
-            await response(scope, receive, send)
-        else:
+        elif scope["method"] in allowed:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             await self._app({**scope, "method": method}, receive, send)
+        else:
+            await _refusal(scope["method"][:32], scope["path"][:200], allowed)(scope, receive, send)
 
 
-def _refusal(scope: Scope, allowed: tuple[str, ...]) -> MethodNotAllowed:
-    return MethodNotAllowed(f"{scope['path']} takes {' and '.join(allowed)}, not {scope['method'][:32]}.")
+def _refusal(method: str, path: str, allowed: tuple[str, ...]) -> Response:
+    if not allowed:
+        return error_response(ModelNotFound(f"There is no route {method} {path}.", code="route_not_found"))
+    response = error_response(MethodNotAllowed(f"{path} takes {' and '.join(allowed)}, not {method}."))
+    response.headers["Allow"] = ", ".join(allowed)
+    return response
 
 
 def _route_path(scope: Scope) -> str:
