@@ -176,7 +176,13 @@ def test_ways_to_say_serve(line: str) -> None:
         (f"--cache-dir {__file__}", "is a file"),
         ("--cache-disk-gb 0", "more than 0"),
         ('--kv-transfer-config {"kv_connector":"LMCacheConnectorV1"}', "use --cache-dir"),
-        ("launch", "invalid choice"),
+        ("launch nobody", "invalid choice"),
+        ("--allowed-origins localhost", "is not an origin"),
+        ("--api-key-file /no/such/file", "cannot read"),
+        ("--rate-limit 0", "at least 1"),
+        ("--timeout 0", "more than 0"),
+        ("--keep-alive 0", "more than 0"),
+        ("--shutdown-timeout -1", "at least 0"),
         ("--nonsense", "unrecognized"),
     ],
 )
@@ -220,7 +226,7 @@ def test_a_server_from_start_to_end(started: list[Running]) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_cleanly_while_it_answers(started: list[Running], how: signal.Signals) -> None:
-    server = Running("--model", "demo")
+    server = Running("--model", "demo", "--shutdown-timeout", "1")
     started.append(server)
     server.line()
     body = {**endless_request(), "stream": True}

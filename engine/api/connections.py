@@ -32,6 +32,7 @@ SEND_S = 60.0
 LEAST_READ_BYTES_PER_S = 1024
 MAX_HEAD_BYTES = 64 * 1024
 """Of the method, the path and all headers together; more is 431."""
+HEAD_PIECE_BYTES = 8 * 1024
 
 LEAST_CONNECTIONS = 8
 
@@ -88,6 +89,7 @@ class BoundedProtocol(H11Protocol):
         self._unsent_bytes = 0
         self._is_idle = False
         """Whether it has had an answer, and nothing of another request has come."""
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self._shared.most and not self._shared.make_room():
@@ -104,7 +106,12 @@ class BoundedProtocol(H11Protocol):
         if self._is_idle:
             self._is_idle = False
             self._stop_waiting()
-        super().data_received(data)
+        while data and not self._is_refused:
+            # h11 looks at the size of a head only while it is incomplete, and asyncio reads more than that at once.
+            in_head = self.conn.their_state is h11.IDLE
+            size = HEAD_PIECE_BYTES if in_head else len(data)
+            super().data_received(data[:size])
+            data = data[size:]
         self._follow()
 
     def on_response_complete(self) -> None:
@@ -128,7 +135,9 @@ class BoundedProtocol(H11Protocol):
         answer = h11.Response(status_code=status, headers=head, reason=HTTPStatus(status).phrase.encode())
         for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        # To close now would throw away what the client still sends, and with it, in TCP, the answer.
+        self._is_refused = True
+        self.transport.write_eof()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
