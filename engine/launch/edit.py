@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.errors import BadRequest
 from engine.launch.formats import dump, empty, parse
-from engine.launch.recipe import Format, Item, Setting, Step
+from engine.launch.recipe import Format, Item, PathStep, Setting
 
 MISSING = object()
 
@@ -42,7 +42,7 @@ def without_settings(text: str, form: Format, settings: Sequence[Setting], befor
     return dump(document, form, text)
 
 
-def _get(document: Any, path: Sequence[Step]) -> Any:
+def _get(document: Any, path: Sequence[PathStep]) -> Any:
     """The value at a path, MISSING where there is none."""
     here = document
     for step in path:
@@ -53,7 +53,7 @@ def _get(document: Any, path: Sequence[Step]) -> Any:
     return here
 
 
-def _key(container: Any, step: Step) -> str | int | None:
+def _key(container: Any, step: PathStep) -> str | int | None:
     """Name or index of a step's value in a container, None where it has none."""
     if isinstance(step, Item):
         items = container if isinstance(container, list) else []
@@ -62,7 +62,7 @@ def _key(container: Any, step: Step) -> str | int | None:
     return step if isinstance(container, dict) and step in container else None
 
 
-def _put(document: Any, path: Sequence[Step], value: Any) -> None:
+def _put(document: Any, path: Sequence[PathStep], value: Any) -> None:
     here: Any = document
     for depth, step in enumerate(path):
         if not _holds(here, step):
@@ -86,11 +86,11 @@ def _put(document: Any, path: Sequence[Step], value: Any) -> None:
             here = here[name]
 
 
-def _holds(container: Any, step: Step) -> bool:
+def _holds(container: Any, step: PathStep) -> bool:
     return isinstance(container, list if isinstance(step, Item) else dict)
 
 
-def _remove(document: Any, path: Sequence[Step], old: Any) -> None:
+def _remove(document: Any, path: Sequence[PathStep], old: Any) -> None:
     """Take a value out. A container on the way to it that is empty then is again what it was in the old document."""
     del _get(document, path[:-1])[_key(_get(document, path[:-1]), path[-1])]
     for depth in range(len(path) - 1, 0, -1):
@@ -104,5 +104,5 @@ def _remove(document: Any, path: Sequence[Step], old: Any) -> None:
         del holder[_key(holder, path[depth - 1])]
 
 
-def _word(step: Step) -> str:
+def _word(step: PathStep) -> str:
     return step if isinstance(step, str) else step.value

@@ -25,14 +25,14 @@ class Item:
     value: str
 
 
-Step = str | Item
+PathStep = str | Item
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One value, and the way to it from the top of its file. is_default: written only where there is none yet."""
 
-    path: tuple[Step, ...]
+    path: tuple[PathStep, ...]
     value: Any
     is_default: bool = False
 
