@@ -8,12 +8,12 @@ from typing import Any
 
 from engine.errors import BadRequest
 from engine.launch.formats import dump, empty, parse
-from engine.launch.recipe import Format, Item, PathStep, Setting
+from engine.launch.recipe import Item, PathStep, Setting, SettingsFormat
 
 MISSING = object()
 
 
-def with_settings(text: str, form: Format, settings: Sequence[Setting]) -> str:
+def with_settings(text: str, form: SettingsFormat, settings: Sequence[Setting]) -> str:
     """A file's text with these settings in it. Raises BadRequest where a list or a mapping would have to be replaced
     by another kind of value, or the text cannot be read."""
     document = parse(text, form)
@@ -22,10 +22,10 @@ def with_settings(text: str, form: Format, settings: Sequence[Setting]) -> str:
     for setting in settings:
         if not (setting.is_default and _get(document, setting.path) is not MISSING):
             _put(document, setting.path, setting.value)
-    return dump(document, form, text)
+    return _with_comments(dump(document, form, text), form, text)
 
 
-def without_settings(text: str, form: Format, settings: Sequence[Setting], before: str) -> str:
+def without_settings(text: str, form: SettingsFormat, settings: Sequence[Setting], before: str) -> str:
     """A file's text without these settings, as far as they are still as they were written: each is again what it was
     in the text before, or gone. So are containers that were made for them and are empty now."""
     document, old = parse(text, form), parse(before, form)
@@ -39,7 +39,19 @@ def without_settings(text: str, form: Format, settings: Sequence[Setting], befor
             _remove(document, setting.path, old)
         else:
             _put(document, setting.path, value)
-    return dump(document, form, text)
+    return _with_comments(dump(document, form, text), form, text)
+
+
+def _with_comments(text: str, form: SettingsFormat, before: str) -> str:
+    """The text with every line of comment of the one before: those that stood beside a value that has gone, as parsers
+    see it, are at the end now."""
+    if form not in ("toml", "yaml"):
+        return text
+    kept = set(map(str.strip, text.splitlines()))
+    comments = [line.strip() for line in before.splitlines() if line.lstrip().startswith("#")]
+    lost = [line for line in comments if line not in kept]
+    end = "\r\n" if "\r\n" in before else "\n"
+    return text + "".join(f"{line}{end}" for line in lost)
 
 
 def _get(document: Any, path: Sequence[PathStep]) -> Any:

@@ -11,14 +11,14 @@ import re
 from typing import Any
 
 from engine.errors import BadRequest
-from engine.launch.recipe import Format
+from engine.launch.recipe import SettingsFormat
 
 BOM = "\ufeff"
 ENV_LINE = re.compile(r"([A-Za-z_]\w*)=(.*)")
 WIDE = 10_000
 
 
-def parse(text: str, form: Format) -> Any:
+def parse(text: str, form: SettingsFormat) -> Any:
     """The document; an empty one is None. Raises BadRequest with the reason when it cannot be read without loss."""
     text = text.removeprefix(BOM)
     if not text.strip():
@@ -29,7 +29,7 @@ def parse(text: str, form: Format) -> Any:
         raise BadRequest(f"it cannot be read as {form.upper()}: {str(error).splitlines()[0]}") from error
 
 
-def dump(document: Any, form: Format, like: str) -> str:
+def dump(document: Any, form: SettingsFormat, like: str) -> str:
     """The document as text, in the manner of the text that it came from (indent, line ends, byte order mark)."""
     write = {"json": _dump_json, "toml": _dump_toml, "yaml": _dump_yaml, "env": _dump_env}[form]
     text = write(document, like.removeprefix(BOM))
@@ -38,7 +38,7 @@ def dump(document: Any, form: Format, like: str) -> str:
     return (BOM if like.startswith(BOM) else "") + text
 
 
-def empty(form: Format, is_list: bool) -> Any:
+def empty(form: SettingsFormat, is_list: bool) -> Any:
     """A document to begin with."""
     if form == "toml":
         import tomlkit

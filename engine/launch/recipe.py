@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-Format = Literal["json", "toml", "yaml", "env"]
+SettingsFormat = Literal["json", "toml", "yaml", "env"]
 FACT = re.compile(r"\{(\w+)\}")
 
 
@@ -64,7 +64,7 @@ class SettingsFile:
     """A file of a program and what goes into it."""
 
     place: Place
-    format: Format
+    format: SettingsFormat
     settings: tuple[Setting, ...]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.errors import BadRequest
 from engine.launch.files import read_text, write_text
-from engine.launch.recipe import Format, Item, Setting
+from engine.launch.recipe import Item, Setting, SettingsFormat
 
 FOLDER = "mlx-workbench/launch"
 
@@ -24,7 +24,7 @@ class FileRecord:
     """One file: its text before (None: there was no file), the hash of what was written, and the settings in it."""
 
     path: Path
-    form: Format
+    form: SettingsFormat
     before: str | None
     sha256: str
     settings: tuple[Setting, ...]

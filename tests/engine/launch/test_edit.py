@@ -9,7 +9,7 @@ import pytest
 from engine.errors import BadRequest
 from engine.launch.edit import with_settings, without_settings
 from engine.launch.formats import BOM, dump, parse
-from engine.launch.recipe import Format, Item, Setting
+from engine.launch.recipe import Item, Setting, SettingsFormat
 
 PROVIDER = Setting(("providers", "ours"), {"url": "http://x/v1", "models": ["a"], "on": True})
 MODEL = Setting(("models", Item("name", "ours")), {"name": "ours", "model": "demo"})
@@ -61,7 +61,7 @@ LIST = "- model_id: mine\n  model_name: gpt\n"
         ("env", "# mine\nA=1\n\nB=x=y\n", Setting(("C",), "http://x")),
     ],
 )
-def test_what_is_put_in_comes_out_again(form: Format, text: str, setting: Setting) -> None:
+def test_what_is_put_in_comes_out_again(form: SettingsFormat, text: str, setting: Setting) -> None:
     changed = with_settings(text, form, [setting])
     assert with_settings(changed, form, [setting]) == changed, "twice is once"
     assert value_at(parse(changed, form), setting) == setting.value
@@ -106,6 +106,19 @@ def test_containers_made_for_it_go_with_it_and_others_stay() -> None:
     assert json.loads(without_settings('{"a": {"b": {"c": 1}, "d": 2}}', "json", [setting], "")) == {"a": {"d": 2}}
 
 
+@pytest.mark.parametrize("place", ["before", "inside", "after"])
+def test_comments_beside_our_entry_stay(place: str) -> None:
+    ours = with_settings(YAML, "yaml", [MODEL])
+    first, last = ours.index("  - name: ours"), ours.rindex("model: demo")
+    at = {"before": first, "inside": last, "after": len(ours)}[place]
+    indent = {"before": "  ", "inside": "", "after": ""}[place]
+    commented = f"{ours[:at]}{indent}# a word of mine\n{ours[at:]}"
+    commented = commented.replace("# a word of mine\nmodel", "# a word of mine\n    model")
+    assert parse(commented, "yaml") == parse(ours, "yaml")
+    for text in (without_settings(commented, "yaml", [MODEL], YAML), with_settings(commented, "yaml", [MODEL])):
+        assert "# a word of mine" in text
+
+
 def test_a_default_gives_way() -> None:
     default = Setting(("name",), "ours", is_default=True)
     assert json.loads(with_settings('{"name": "mine"}', "json", [default])) == {"name": "mine"}
@@ -130,7 +143,7 @@ def test_a_default_gives_way() -> None:
         ("yaml", "just a text", "mapping"),
     ],
 )
-def test_what_cannot_be_changed_without_loss_is_refused(form: Format, text: str, words: str) -> None:
+def test_what_cannot_be_changed_without_loss_is_refused(form: SettingsFormat, text: str, words: str) -> None:
     with pytest.raises(BadRequest, match=words):
         with_settings(text, form, [PROVIDER])
 
