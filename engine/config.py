@@ -17,13 +17,21 @@ LEAST_ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says."""
+    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says,
+    see served_name."""
 
     source: str = DEMO
     name: str | None = None
     revision: str | None = None
     text_only: bool = False
     trust_remote_code: bool = False
+
+    @property
+    def served_name(self) -> str:
+        """What /v1/models says: the given name, else "demo" or the hub id as asked for, else the folder's name."""
+        folder = Path(self.source).expanduser()
+        is_folder = self.source != DEMO and folder.is_dir()
+        return self.name or (folder.resolve().name if is_folder else self.source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal, PixelsMissing, Unavailable
+from engine.errors import EngineError, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check, is_long_text
+from engine.runtime.checks import check
 from engine.runtime.commands import (
     Answered,
     Cancel,
@@ -43,6 +43,7 @@ from engine.runtime.commands import (
 )
 from engine.runtime.deadline import Deadline
 from engine.runtime.poster import poster
+from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.sequence import Sequence
 from engine.runtime.thread import EngineThread
@@ -50,7 +51,6 @@ from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
-    Delta,
     Done,
     Event,
     FeatureInfo,
@@ -59,11 +59,11 @@ from engine.types import (
     Replay,
     Request,
     Snapshot,
+    TokenText,
 )
 
 if TYPE_CHECKING:
     from engine.types.media import Media
-    from engine.types.prompt import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ class Engine:
             decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
         )
+        self._preparation = Preparation(self._runtime, self._media)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -170,17 +171,21 @@ class Engine:
         check(request, card, self.config.media)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
+        if request.prompt_logprobs is not None:
+            request = replace(request, reuse=False)  # stored KV has no logits
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = poster(events)
 
         async def submit(*, need_pixels: bool) -> Sequence:
+            grammar = await self._preparation.grammar(request)
             loaded, media = await self._load(request, card, ticket, need_pixels=need_pixels)
             sequence = Sequence(
                 request=loaded,
                 post=post,
                 accepted_s=accepted_s,
                 media=media,
-                prepared_prompt=await self._prepare_text(loaded, must_fit=True),
+                prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
+                grammar=grammar,
                 submitted_s=time.perf_counter(),
             )
             self._runtime.tell(Submit(sequence))
@@ -213,13 +218,8 @@ class Engine:
 
         Raises EngineError.
         """
-        deltas: list[Delta] = []
         async with aclosing(self.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Done):
-                    return Completion.of(deltas, event)
-                deltas.append(event)
-        raise Internal("An answer ended without its last event.")
+            return await Completion.read(events)
 
     async def _load(
         self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool
@@ -265,7 +265,7 @@ class Engine:
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
             loaded, media = await self._load(request, card, ticket, need_pixels=pictures)
-            prompt = await self._prepare_text(loaded, must_fit=False)
+            prompt = await self._preparation.prompt(loaded, must_fit=False)
             try:
                 found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             except PixelsMissing:
@@ -275,22 +275,20 @@ class Engine:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))
 
-    async def _prepare_text(self, request: Request, *, must_fit: bool) -> Prompt | None:
-        """The prompt of a long text, built in the media pool; None for what the engine's thread builds in no time.
-
-        must_fit: raise ContextOverflow at once where the length alone proves that it does not.
-        """
+    async def detokenize(self, token_ids: list[int]) -> str:
+        """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
+        await self.ready()
         texts = self._runtime.texts
-        if texts is None or not is_long_text(request):
-            return None
-        build = partial(texts.build, request, must_fit=must_fit)
-        try:
-            return await self._media.compute(request, build)
-        except EngineError:
-            raise
-        except Exception as e:
-            log.exception("a long text failed")
-            raise Internal("The prompt could not be built; the server's log has the cause.") from e
+        if texts is None:
+            raise Unavailable("The model is not loaded.")
+        return await self._media.compute(Request(), partial(texts.decode, token_ids))
+
+    def token_text(self, token_id: int) -> TokenText:
+        """What a token id of the model stands for. Any thread, once the model is ready."""
+        vocabulary = self._runtime.vocabulary
+        if vocabulary is None:
+            raise Unavailable("The model is not loaded.")
+        return vocabulary.text(token_id)
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.

@@ -1,11 +1,26 @@
-"""Events -> OpenAI's JSON. Pure. Two formats with the same methods: ChatAnswer and TextAnswer."""
+"""Events -> OpenAI's JSON. Pure. Of chats, and what other answers share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from engine.types import CacheTrace, Completion, Delta, Done, Json, MediaReceipt, Preflight
+from engine.api.logprobs import LogprobsWriter
+from engine.types import (
+    CacheTrace,
+    CompletedChoice,
+    Completion,
+    Delta,
+    Done,
+    FinishReason,
+    Json,
+    MediaReceipt,
+    Preflight,
+    TokenText,
+    ToolCall,
+    ToolCallDelta,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +54,11 @@ class AnswerFormat(Protocol):
     def envelope(self) -> Envelope:
         """The fields that all its objects have."""
 
-    def opening(self) -> Json | None:
-        """The chunk before the first text. Returns None if the format has none."""
+    def opening(self) -> list[Json]:
+        """The chunks before the first text."""
 
-    def piece(self, delta: Delta) -> Json:
-        """The chunk of one Delta."""
-
-    def ending(self, done: Done) -> Json:
-        """The last chunk, with the finish reason."""
+    def pieces(self, delta: Delta) -> list[Json]:
+        """The chunks of one Delta: its text, and the end of its choice where it is the last of it."""
 
     def usage(self, done: Done) -> Json:
         """The chunk with usage only, sent if stream_options.include_usage is set."""
@@ -57,64 +69,63 @@ class AnswerFormat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """https://platform.openai.com/docs/api-reference/chat"""
+    """https://platform.openai.com/docs/api-reference/chat. n: how many choices there will be; logprobs: writes them
+    where they were asked for."""
 
     envelope: Envelope
+    n: int = 1
+    logprobs: LogprobsWriter | None = None
 
-    def opening(self) -> Json:
-        return self._chunk({"role": "assistant", "content": ""}, None)
+    def opening(self) -> list[Json]:
+        return [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self.n)]
 
-    def piece(self, delta: Delta) -> Json:
-        name = "reasoning_content" if delta.channel == "reasoning" else "content"
-        return self._chunk({name: delta.text}, None)
-
-    def ending(self, done: Done) -> Json:
-        return self._chunk({}, done.finish_reason)
+    def pieces(self, delta: Delta) -> list[Json]:
+        out = []
+        if delta.text:
+            name = "reasoning_content" if delta.channel == "reasoning" else "content"
+            out.append(self._chunk(delta.index, {name: delta.text}, logprobs=self._logprobs(delta)))
+        if delta.tool_call:
+            out.append(self._chunk(delta.index, {"tool_calls": [_call_piece(delta.tool_call)]}))
+        if delta.finish_reason:
+            out.append(self._chunk(delta.index, {}, delta.finish_reason))
+        return out
 
     def usage(self, done: Done) -> Json:
         return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done, self.envelope.operator)}
 
     def whole(self, completion: Completion) -> Json:
-        first, done = completion.choices[0], completion.done
-        message: Json = {"role": "assistant", "content": first.text, "refusal": None}
-        if first.reasoning:
-            message["reasoning_content"] = first.reasoning
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.finish_reason}
-        return {**self.envelope.wrap("chat.completion", [choice]), "usage": usage_json(done, self.envelope.operator)}
+        choices = [self._whole_choice(index, choice) for index, choice in enumerate(completion.choices)]
+        usage = usage_json(completion.done, self.envelope.operator)
+        return {**self.envelope.wrap("chat.completion", choices), "usage": usage}
 
-    def _chunk(self, delta: Json, reason: str | None) -> Json:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _whole_choice(self, index: int, choice: CompletedChoice) -> Json:
+        content = choice.text or (None if choice.tool_calls else "")
+        message: Json = {"role": "assistant", "content": content, "refusal": None}
+        if choice.reasoning:
+            message["reasoning_content"] = choice.reasoning
+        if choice.tool_calls:
+            message["tool_calls"] = [call_json(call) for call in choice.tool_calls]
+        logprobs = self._logprobs(Delta(choice.text, tokens=choice.text_tokens, index=index))
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason}
+
+    def _logprobs(self, delta: Delta) -> Json | None:
+        return self.logprobs.write(delta) if self.logprobs else None
+
+    def _chunk(self, index: int, delta: Json, reason: FinishReason | None = None, logprobs: Json | None = None) -> Json:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return self.envelope.wrap("chat.completion.chunk", [choice])
 
 
-@dataclass(frozen=True, slots=True)
-class TextAnswer:
-    """https://platform.openai.com/docs/api-reference/completions. Reasoning is part of the text."""
+def call_json(call: ToolCall) -> Json:
+    """OpenAI's tool call."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
-    envelope: Envelope
 
-    def opening(self) -> None:
-        return None
-
-    def piece(self, delta: Delta) -> Json:
-        return self._object(delta.text, None)
-
-    def ending(self, done: Done) -> Json:
-        return self._object("", done.finish_reason)
-
-    def usage(self, done: Done) -> Json:
-        return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done, self.envelope.operator)}
-
-    def whole(self, completion: Completion) -> Json:
-        first, done = completion.choices[0], completion.done
-        return {
-            **self._object(first.raw, done.finish_reason),
-            "usage": usage_json(done, self.envelope.operator),
-        }
-
-    def _object(self, text: str, reason: str | None) -> Json:
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
-        return self.envelope.wrap("text_completion", [choice])
+def _call_piece(piece: ToolCallDelta) -> Json:
+    """id, type and name come with the first piece of a call only."""
+    if not piece.id:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    return {"index": piece.index, **call_json(ToolCall(piece.id, piece.name, piece.arguments))}
 
 
 def usage_json(done: Done, operator: bool = True) -> Json:
@@ -125,6 +136,7 @@ def usage_json(done: Done, operator: bool = True) -> Json:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "media": [receipt_json(receipt) for receipt in done.media],
         "cache": trace_json(done.trace, operator) if done.trace else None,
     }
@@ -139,13 +151,17 @@ def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
     return fields if operator else {**fields, "other": ""}
 
 
-def preflight_json(preflight: Preflight) -> Json:
-    """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own."""
+def preflight_json(preflight: Preflight, token_text: Callable[[int], TokenText] | None = None) -> Json:
+    """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own.
+
+    token_text: what a token id stands for, where the client wants to read them.
+    """
+    texts = [token_text(id).text for id in preflight.tokens] if token_text else None
     return {
         "count": len(preflight.tokens),
         "max_model_len": preflight.context_tokens,
         "tokens": list(preflight.tokens),
-        "token_strs": None,
+        "token_strs": texts,
         "left": preflight.left,
         "cached_tokens": preflight.cached_tokens,
         "ttft_ms": None if preflight.ttft_ms is None else round(preflight.ttft_ms, 3),

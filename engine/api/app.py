@@ -6,7 +6,10 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.api.anthropic.routes import anthropic_router
 from engine.api.cache import cache_router
+from engine.api.completions.routes import completions_router
+from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
 from engine.api.health import health_router
@@ -17,13 +20,27 @@ from engine.api.http.origins import add_origin_rules
 from engine.api.http.packed_bodies import PackedBodies
 from engine.api.http.paths import Methods, Paths
 from engine.api.metrics import metrics_router
+from engine.api.ollama.routes import ollama_router
+from engine.api.responses.routes import responses_router
 from engine.api.routes import v1_router
+from engine.api.tokens import tokens_router
+from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.version import version
 
 TITLE = "MLX Workbench"
+ROUTERS = (
+    cache_router,
+    completions_router,
+    responses_router,
+    anthropic_router,
+    tokens_router,
+    transcriptions_router,
+    ollama_router,
+    v1_router,
+)
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
@@ -41,8 +58,8 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(health_router(engine))
     add_documentation(app)
     app.include_router(metrics_router(engine, config))
-    app.include_router(cache_router(engine, config))
-    app.include_router(v1_router(engine, config))
+    for router in ROUTERS:
+        app.include_router(router(engine, config))
     _add_middleware(app, config)
     return app
 
@@ -53,6 +70,7 @@ def _add_middleware(app: FastAPI, config: ServerConfig) -> None:
     app.add_middleware(PackedBodies)
     app.add_middleware(Methods)
     add_origin_rules(app, config)
+    app.add_middleware(Dialects)
     app.add_middleware(Paths, routes=lambda: app.routes)
     names = guarded_names(config)
     if names is not None:

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from engine.config import ModelSpec
 from engine.errors import ModelNotFound
-from engine.types import BatchState, ModelCard, Snapshot
+from engine.types import BatchState, Json, ModelCard, Snapshot
 
 DEFAULT = "default"
 """The name for whichever model is loaded."""
 
+LOADING = ("starting", "loading")
 STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
+
+
+def models_json(snapshot: Snapshot, spec: ModelSpec, started: int) -> Json:
+    """GET /v1/models: the loaded models; while the first one loads, its name, so that a client that takes the first of
+    the list asks for that one and waits. started: of the server, in seconds since 1970.
+
+    first_id, last_id and has_more are what Anthropic's clients read.
+    """
+    data = [model_json(card) for card in snapshot.models] if snapshot.state == "ready" else []
+    if snapshot.state in LOADING:
+        data = [loading_json(spec, started)]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": data, "has_more": False, **ends}
+
+
+def loading_json(spec: ModelSpec, started: int) -> Json:
+    """The model object of one that is not there yet: of its limits and capabilities nothing is known."""
+    return {**_named(spec.served_name, started), "state": "loading"}
+
+
+def is_named(name: str, spec: ModelSpec) -> bool:
+    """Whether the model that is loading is asked for by this name."""
+    return name in (DEFAULT, spec.served_name, spec.name, spec.source)
 
 
 def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
@@ -21,13 +46,18 @@ def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
     raise ModelNotFound(f"The model {name!r} is not loaded; this server has {card.id!r}.", param="model")
 
 
-def model_json(card: ModelCard) -> dict[str, Any]:
-    """OpenAI's model object, with the model's limits and capabilities, which are this server's own."""
+def _named(name: str, created: int) -> Json:
+    """OpenAI's model object, which is Anthropic's too."""
+    created_at = datetime.fromtimestamp(created, UTC).isoformat()
+    openai = {"id": name, "object": "model", "created": created, "owned_by": "local"}
+    return {**openai, "type": "model", "display_name": name, "created_at": created_at}
+
+
+def model_json(card: ModelCard) -> Json:
+    """The model object, with the model's limits and capabilities, which are this server's own."""
     return {
-        "id": card.id,
-        "object": "model",
-        "created": card.created,
-        "owned_by": "local",
+        **_named(card.id, card.created),
+        "state": "ready",
         "max_model_len": card.context_tokens,
         "model_type": card.model_type,
         "dtype": card.dtype,
@@ -36,6 +66,7 @@ def model_json(card: ModelCard) -> dict[str, Any]:
             "vision": card.vision,
             "video": card.video,
             "audio": card.audio,
+            "embeddings": card.embeddings,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
         },

@@ -5,28 +5,27 @@ Every error names the field by its path in the JSON, e.g. "messages[0].content[1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from engine.access.visibility import Caller
-from engine.api.parts import MEDIA_TYPES, check_stretch, read_part
+from engine.api.fields import refuse_unsupported
+from engine.api.grammars import read_grammar
+from engine.api.messages import read_messages
+from engine.api.parts import check_stretch
+from engine.api.reasoning import read_reasoning
 from engine.api.schemas import (
+    MAX_IDS,
     MAX_STOP_CHARS,
     MAX_STOPS,
     ChatRequest,
     GenerationBody,
-    TextRequest,
-    TokenizeRequest,
-    refuse_unsupported,
 )
+from engine.api.tools import read_choice, read_tools
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
+from engine.types import NO_LIMIT, FrameSampling, Request, Sampling
 
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-TOOL_ROLES = ("tool", "function")
-MEDIA_FIELDS = (*MEDIA_TYPES, "images", "videos", "audios", "files", "attachments", "media")
-"""Beside a message's content, as in Ollama's API: to drop them would give a fluent answer about nothing."""
 TEMPLATE_OWN = frozenset(
     (
         "self",
@@ -57,81 +56,43 @@ ANYBODY = Caller()
 def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
     """The Request of a chat completion."""
     refuse_unsupported(body)
-    messages = tuple(_message(raw, f"messages[{i}]", limits) for i, raw in enumerate(body.messages))
-    _need_a_question(messages)
+    tools = read_tools(body)
+    continued = bool(body.continue_final_message)
+    if continued and body.add_generation_prompt:
+        why = "a message is either continued or followed by a new one, so add_generation_prompt must not be true"
+        raise BadRequest(f"continue_final_message: {why}.", param="continue_final_message")
     return Request(
-        messages=messages,
-        sampling=_sampling(body),
-        max_tokens=_max_tokens(body),
-        min_tokens=body.min_tokens or 0,
-        stop=_stops(body.stop),
+        messages=read_messages(body.messages, limits),
+        tools=tools,
+        tool_choice=read_choice(body, tools),
+        reasoning=read_reasoning(body),
+        add_generation_prompt=body.add_generation_prompt is not False,
+        continue_final_message=continued,
+        logprobs=_logprobs(body),
+        **{**shared_fields(body), "max_tokens": _max_tokens(body)},
         frames=_frames(body, limits),
         template_kwargs=_template_kwargs(body.chat_template_kwargs or {}),
         id=request_id,
-        tenant=who.tenant(_salt(body)),
+        tenant=who.tenant(cache_salt(body)),
     )
 
 
-def text_request(body: TextRequest, request_id: str, who: Caller = ANYBODY) -> Request:
-    """The Request of a text completion."""
-    refuse_unsupported(body)
-    return Request(
-        prompt=_prompt(body.prompt),
-        sampling=_sampling(body),
-        max_tokens=body.max_tokens,
-        min_tokens=body.min_tokens or 0,
-        stop=_stops(body.stop),
-        id=request_id,
-        tenant=who.tenant(_salt(body)),
-    )
+def shared_fields(body: GenerationBody) -> dict[str, Any]:
+    """Fields of the Request of either kind of completion: how the answer is drawn, and where it ends."""
+    return {
+        "sampling": read_sampling(body),
+        "max_tokens": _limit(body, "max_tokens"),
+        "min_tokens": body.min_tokens or 0,
+        "ignore_eos": bool(body.ignore_eos),
+        "stop": read_texts("stop", (body.stop,) if isinstance(body.stop, str) else body.stop, MAX_STOPS),
+        "stop_token_ids": tuple(body.stop_token_ids or ()),
+        "bad_words": read_texts("bad_words", body.bad_words, MAX_IDS),
+        "grammar": read_grammar(body),
+        "n": body.n or 1,
+    }
 
 
-def tokenize_request(body: TokenizeRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
-    """The Request whose prompt is to be counted."""
-    if (body.messages is None) == (body.prompt is None):
-        raise BadRequest("messages: send either messages or prompt.", param="messages")
-    if body.messages is not None:
-        return chat_request(body, limits, request_id, who)
-    return text_request(TextRequest.model_validate(body.model_dump(exclude={"messages"})), request_id, who)
-
-
-def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
-    role = _role(raw.get("role"), f"{param}.role")
-    if raw.get("tool_calls") or raw.get("function_call"):
-        raise BadRequest(f"{param}.tool_calls: tools are not supported yet.", param=f"{param}.tool_calls")
-    for name in MEDIA_FIELDS:
-        if raw.get(name):
-            why = 'media are parts of content, e.g. {"type": "image_url", "image_url": {"url": ...}}'
-            raise BadRequest(f"{param}.{name}: not read here; {why}.", param=f"{param}.{name}")
-    content, param = raw.get("content"), f"{param}.content"
-    if isinstance(content, str):
-        return Message(role, (Part("text", text=content, param=param),))
-    if content is None and role == "assistant":
-        return Message(role, ())
-    if not isinstance(content, list):
-        raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
-    return Message(role, tuple(read_part(part, f"{param}[{i}]", limits) for i, part in enumerate(content)))
-
-
-def _role(role: Any, param: str) -> Role:
-    if role in TOOL_ROLES:
-        raise BadRequest(
-            f"{param}: messages of role {role!r} are not supported: this server calls no tools.", param=param
-        )
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadRequest(f"{param}: it must be one of {', '.join(ROLES)}.", param=param)
-    return ROLES[role]
-
-
-def _need_a_question(messages: tuple[Message, ...]) -> None:
-    if not messages:
-        raise BadRequest("messages: it must hold at least one message.", param="messages")
-    asked = (part for message in messages if message.role == "user" for part in message.parts)
-    if not any(part.kind != "text" or part.text.strip() for part in asked):
-        raise BadRequest("messages: there is no user message with text or media in it.", param="messages")
-
-
-def _sampling(body: GenerationBody) -> Sampling:
+def read_sampling(body: GenerationBody) -> Sampling:
     return Sampling(
         temperature=body.temperature,
         top_p=body.top_p,
@@ -152,7 +113,7 @@ def _template_kwargs(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(given.items()))
 
 
-def _salt(body: GenerationBody) -> str:
+def cache_salt(body: GenerationBody) -> str:
     """vLLM's cache_salt: whoever knows it shares, nobody else."""
     if body.cache_salt == "":
         raise BadRequest("cache_salt: it must not be empty.", param="cache_salt")
@@ -165,7 +126,15 @@ def _max_tokens(body: ChatRequest) -> int | None:
         raise BadRequest(
             "max_tokens and max_completion_tokens are two names of one limit and must not differ.", param="max_tokens"
         )
-    return both[1] if both[0] is None else both[0]
+    name = "max_completion_tokens" if body.max_tokens is None else "max_tokens"
+    return _limit(body, name)
+
+
+def _limit(body: GenerationBody, name: str) -> int | None:
+    limit: int | None = getattr(body, name)
+    if limit == 0:
+        raise BadRequest(f"{name}: it must be at least 1, or {NO_LIMIT} for no limit, got 0.", param=name)
+    return limit
 
 
 def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:
@@ -184,23 +153,20 @@ def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:
     )
 
 
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if len(stops) > MAX_STOPS:
-        raise BadRequest(f"stop: at most {MAX_STOPS} texts are allowed, got {len(stops)}.", param="stop")
-    if not all(stops):
-        raise BadRequest("stop: a text that ends the answer must not be empty.", param="stop")
-    if longest := max((len(text) for text in stops if len(text) > MAX_STOP_CHARS), default=0):
-        raise BadRequest(f"stop: a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed.", param="stop")
-    return stops
+def _logprobs(body: ChatRequest) -> int | None:
+    if body.top_logprobs and not body.logprobs:
+        raise BadRequest("top_logprobs: only allowed when logprobs is true.", param="top_logprobs")
+    return (body.top_logprobs or 0) if body.logprobs else None
 
 
-def _prompt(prompt: str | list[str] | list[int] | list[list[int]]) -> str | tuple[int, ...]:
-    """A text, or token ids; a list of one of either is taken as that one."""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        if len(prompt) > 1:
-            raise BadRequest(f"prompt: one prompt per request, got {len(prompt)}.", param="prompt")
-        prompt = cast(Any, prompt[0])
-    if not prompt:
-        raise BadRequest("prompt: it must not be empty.", param="prompt")
-    return prompt if isinstance(prompt, str) else tuple(cast(Iterator[int], prompt))
+def read_texts(param: str, given: Sequence[str] | None, most: int) -> tuple[str, ...]:
+    """A list of texts, none of them empty. param: where they stand."""
+    texts = tuple(given or ())
+    if len(texts) > most:
+        raise BadRequest(f"{param}: at most {most} texts are allowed, got {len(texts)}.", param=param)
+    if not all(texts):
+        raise BadRequest(f"{param}: a text here must not be empty.", param=param)
+    if longest := max((len(text) for text in texts if len(text) > MAX_STOP_CHARS), default=0):
+        why = f"a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed"
+        raise BadRequest(f"{param}: {why}.", param=param)
+    return texts

@@ -24,6 +24,9 @@ from engine.config import ServerConfig
 from engine.errors import BadRequest, EngineError, TooLarge, Unauthorized
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+ID_PREFIXES = {"/chat/completions": "chatcmpl-", "/completions": "cmpl-", "/responses": "resp_", "/messages": "msg_"}
+"""How the id of an answer begins, by the end of its route."""
+
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it."""
 
@@ -68,8 +71,8 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
 
 def name_request(path: str) -> str:
     """An id in OpenAI's manner; it is in the answer, in the header X-Request-Id, and in the log of a failure."""
-    prefix = "chatcmpl" if path.endswith("/chat/completions") else "cmpl" if path.endswith("/completions") else "req"
-    return f"{prefix}-{secrets.token_hex(12)}"
+    prefix = next((prefix for end, prefix in ID_PREFIXES.items() if path.endswith(end)), "req-")
+    return prefix + secrets.token_hex(12)
 
 
 def check_key(headers: Mapping[str, str], api_keys: tuple[tuple[str, str], ...]) -> str:

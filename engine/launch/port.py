@@ -89,6 +89,8 @@ def _port(url: str, cards: list[dict[str, Any]], model: str | None, api_key: str
         raise Unavailable(f"{url} is still loading its model; try again in a moment, or give --model.")
     name = model or next(iter(by_id))
     card = by_id.get(name, {})
+    if card.get("state") == "loading":
+        raise Unavailable(f"{url} is still loading {name}; try again in a moment.")
     capabilities = card.get("capabilities") or {}
     return Port(url, name, api_key, card.get("max_model_len"), bool(capabilities.get("vision")))
 

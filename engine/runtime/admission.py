@@ -11,13 +11,17 @@ from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
+from engine.models.chat_format import PLAIN_TOOLS
 from engine.models.registry import Loaded
 from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import uses
+from engine.prompt.tool_prompt import tool_json
 from engine.runtime.detokenizer import Detokenizer
+from engine.runtime.masks import make_mask
 from engine.runtime.sequence import Choice, Sequence
-from engine.types import Request, Sampling
+from engine.runtime.tool_calls import ToolCallReader
+from engine.types import NO_LIMIT, Request, Sampling
 from engine.types.prompt import Prompt
 
 
@@ -34,8 +38,11 @@ class Admission:
         when the request cannot be served."""
         sequence.started_s = time.perf_counter()
         request = self._ordered(sequence.request)
-        self._check_bias(request)
+        self._check_ids(request)
         self._check_choices(request)
+        if request.prompt_logprobs is not None and self._loaded.family.whole_prompt:
+            why = "this model reads its prompt as a whole, so none of its tokens has a log-probability"
+            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
             built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
@@ -62,7 +69,12 @@ class Admission:
         self._embed(built, cache, sequence)
         sequence.prompt = built
         sequence.sampling = self._sampling(request)
-        sequence.choices = [Choice(sequence, i, self._detokenizer(built, request)) for i in range(request.n)]
+        sequence.stop_ids = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.stop_ids)
+        sequence.choices = [self._choice(sequence, built, request, index) for index in range(request.n)]
+
+    def _choice(self, sequence: Sequence, built: Prompt, request: Request, index: int) -> Choice:
+        mask = make_mask(self._loaded, request, built, sequence.grammar, sequence.stop_ids)
+        return Choice(sequence, index, self._detokenizer(built, sequence), mask)
 
     def _ordered(self, request: Request) -> Request:
         """The request with its media where this server puts them."""
@@ -83,19 +95,38 @@ class Admission:
         default = Sampling(temperature=sampling.DEFAULT_TEMPERATURE)
         return sampling.resolve(request.sampling, self._config.sampling, self._loaded.sampling, default)
 
-    def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
-        loaded = self._loaded
-        # A raw completion goes on from its prompt, so its first word keeps the space before it.
-        before = built.ids[-1] if request.prompt is not None else None
-        return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
+    def _detokenizer(self, built: Prompt, sequence: Sequence) -> Detokenizer:
+        loaded, request = self._loaded, sequence.request
+        before = None
+        if request.prompt is not None or request.continue_final_message:
+            before = built.ids[-1]  # it goes on from its prompt, so it keeps a space that it begins with
+        elif sequence.grammar is not None:  # and an answer to a grammar is written as the grammar has it
+            before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
+        return Detokenizer(
+            loaded.tokenizer,
+            loaded.special_ids,
+            request.stop,
+            reasoning=built.starts_in_reasoning,
+            before=before,
+            calls=self._tool_calls(request),
+        )
 
-    def _check_bias(self, request: Request) -> None:
-        wrong = [i for i, _ in request.sampling.logit_bias if not 0 <= i < self._loaded.num_ids]
-        if wrong:
-            raise BadRequest(
-                f"logit_bias: token id {wrong[0]} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.",
-                param="logit_bias",
-            )
+    def _tool_calls(self, request: Request) -> ToolCallReader | None:
+        """What reads an answer's calls, None where none are wanted. Those that are forced are written in one way."""
+        if not request.offered_tools:
+            return None
+        choice = request.tool_choice
+        written = PLAIN_TOOLS if choice.mode == "required" or request.grammar else self._loaded.tools
+        return ToolCallReader(written, [tool_json(tool) for tool in request.offered_tools], parallel=choice.parallel)
+
+    def _check_ids(self, request: Request) -> None:
+        named = {"logit_bias": [i for i, _ in request.sampling.logit_bias], "stop_token_ids": request.stop_token_ids}
+        for param, ids in named.items():
+            for wrong in (i for i in ids if not 0 <= i < self._loaded.num_ids):
+                raise BadRequest(
+                    f"{param}: token id {wrong} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.",
+                    param=param,
+                )
 
     def _check_choices(self, request: Request) -> None:
         max_rows = 1 if self._loaded.family.serial else self._config.max_rows
@@ -111,7 +142,7 @@ class Admission:
             raise ContextOverflow(
                 f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
                 + _largest_medium_hint(built),
-                param="messages",
+                param="messages" if request.prompt is None else "prompt",
             )
         if asked is not None and asked > left:
             raise ContextOverflow(
@@ -119,7 +150,7 @@ class Admission:
                 f"so at most {left} are left.",
                 param="max_tokens",
             )
-        return min(asked or self._config.max_tokens, left)
+        return left if asked == NO_LIMIT else min(self._config.max_tokens if asked is None else asked, left)
 
 
 def _largest_medium_hint(prompt: Prompt) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from engine.errors import BadMedia
-from engine.types import FrameSampling, MediaReceipt, Part, Preflight, Request
+from engine.types import NO_LIMIT, FrameSampling, MediaReceipt, Part, Preflight, Request
 
 ROOM_TOKENS = 256
 """Left for the answer where the request does not say how long it may be."""
@@ -41,7 +41,7 @@ async def fitted(request: Request, preflight: Callable[[Request], Awaitable[Pref
 
 def room(request: Request) -> int:
     """Context tokens that must be left."""
-    return request.max_tokens or ROOM_TOKENS
+    return ROOM_TOKENS if request.max_tokens in (None, NO_LIMIT) else request.max_tokens
 
 
 def shrunk(request: Request, found: Preflight) -> Request | None:

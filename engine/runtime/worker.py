@@ -34,6 +34,7 @@ from engine.runtime.commands import (
 from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
+from engine.runtime.prompt_logprobs import read_with_logprobs
 from engine.runtime.rows import Rows
 from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
 from engine.runtime.sequence import Choice, Sequence
@@ -81,7 +82,7 @@ class Worker:
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
         self._rows = Rows(
-            lambda: Batch(loaded.adapter, loaded.stop_ids, max_rows),
+            lambda: Batch(loaded.adapter, max_rows),
             lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
         )
         self._admission = Admission(config, loaded, self._prefix)
@@ -218,7 +219,10 @@ class Worker:
         sequence = chunk.sequence
         if chunk.start < chunk.end < sequence.num_prompt:
             span = (chunk.start, chunk.end)
-            self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
+            if sequence.request.prompt_logprobs is None:
+                self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
+            else:
+                read_with_logprobs(self._loaded, sequence, span)
             self._scheduler.prefilled(sequence, chunk.end)
         if chunk.keep:
             self._store(sequence, sequence.prompt.cache_ids[: chunk.end], sequence.cache)
@@ -228,8 +232,17 @@ class Worker:
     def _join(self, sequence: Sequence) -> None:
         """The rest of the prompt and the first token of every choice; then they are rows of the batch."""
         start = sequence.num_prefilled
-        logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
+        if sequence.request.prompt_logprobs is None:
+            logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
+        else:
+            logits = read_with_logprobs(self._loaded, sequence, (start, sequence.num_prompt))
         self._scheduler.prefilled(sequence, sequence.num_prompt)
+        if not sequence.max_tokens:
+            sequence.first_token_s = time.perf_counter()
+            for choice in sequence.choices:
+                answer.end_unwritten(choice)
+            self._finish(sequence)
+            return
         rows = [(choice, self._add(choice, logits)) for choice in sequence.choices]
         self._scheduler.joined(sequence)
         self._hand_out(rows)
@@ -240,18 +253,19 @@ class Worker:
     def _add(self, choice: Choice, logits: Any) -> Token:
         """A choice's first token; unless it is its last, the choice is a row from now on."""
         sequence = choice.sequence
+        request, is_last = sequence.request, choice is sequence.choices[-1]
         processors = sampling.make_processors(sequence.sampling)
-        if sequence.request.min_tokens:
-            processors.append(sampling.MinTokensProcessor(sequence.request.min_tokens, self._loaded.stop_ids))
-        is_last = choice is sequence.choices[-1]
+        if choice.mask is not None:  # behind the others: what it forbids, nothing brings back
+            processors.append(choice.mask)
         return self._rows.add(
             choice,
             NewRow(
                 prompt=sequence.prompt.ids,
                 cache=sequence.cache if is_last else tensors.fork(sequence.cache),
                 logits=logits,
-                sampler=sampling.make_sampler(sequence.sampling, sequence.request.forced, choice.index),
+                sampler=sampling.make_sampler(sequence.sampling, request.forced, choice.index),
                 max_tokens=sequence.max_tokens,
+                stop_ids=sequence.stop_ids,
                 processors=processors,
             ),
         )
@@ -288,6 +302,9 @@ class Worker:
     def _emit(self, choice: Choice, token: Token) -> None:
         sequence = choice.sequence
         if sequence.stage == "finished":  # another choice of it has failed just now
+            return
+        if choice.mask is not None and choice.mask.error and token.finish != "stop":
+            self._fail(sequence, choice.mask.error)
             return
         if self._observer is not None:
             self._observer(self._loaded, choice, token)

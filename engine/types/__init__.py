@@ -18,19 +18,29 @@ from engine.types.events import (
     Preflight,
     Replay,
     Timing,
+    TokenText,
+    ToolCallDelta,
     Usage,
 )
 from engine.types.request import (
+    NO_LIMIT,
+    SAMPLING_RANGES,
     Detail,
     FrameSampling,
+    Grammar,
+    GrammarKind,
     Json,
     Kind,
     Message,
     PageChoice,
     Part,
+    Reasoning,
     Request,
     Role,
     Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
 )
 from engine.types.state import (
     BatchState,
@@ -50,6 +60,8 @@ from engine.types.state import (
 )
 
 __all__ = [
+    "NO_LIMIT",
+    "SAMPLING_RANGES",
     "BatchState",
     "BlockInfo",
     "CacheStats",
@@ -68,6 +80,8 @@ __all__ = [
     "FinishReason",
     "FrameSampling",
     "GeneratedToken",
+    "Grammar",
+    "GrammarKind",
     "Json",
     "Kind",
     "MediaPortion",
@@ -77,6 +91,7 @@ __all__ = [
     "PageChoice",
     "Part",
     "Preflight",
+    "Reasoning",
     "Record",
     "Replay",
     "Request",
@@ -87,6 +102,11 @@ __all__ = [
     "Stage",
     "State",
     "Timing",
+    "TokenText",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
     "Totals",
     "Usage",
 ]

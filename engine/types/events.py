@@ -6,20 +6,31 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.types.request import Kind
+from engine.errors import Internal
+from engine.types.request import Kind, ToolCall
 
-Channel = Literal["text", "reasoning"]
-FinishReason = Literal["stop", "length", "cancelled"]
+Channel = Literal["text", "reasoning", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenText:
+    """What a token id stands for. raw: its bytes, perhaps part of a character; None for a token that is no text. text:
+    the same to read, for a token that is no text its name."""
+
+    text: str
+    raw: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedToken:
     """One token of an answer. logprob: its natural log-probability, None unless the request asked for it; top: the
-    likeliest tokens at its place as (id, log-probability), the likeliest first, as many as the request asked for."""
+    likeliest tokens at its place as (id, log-probability), the likeliest first, as many as the request asked for, or as
+    may come there."""
 
     id: int
     logprob: float | None = None
@@ -27,12 +38,26 @@ class GeneratedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. index: which call of its choice, from 0. The first piece of a call has its id and name;
+    later ones have "" there. All arguments of a call, joined, are its JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of an answer. text: valid UTF-8; no special tokens, no part of a stop string; may be empty.
 
+    tool_call: of channel "tool", whose text is empty; None in the other channels.
     tokens: those that came since the last Delta of this choice; all Deltas of a choice together hold every token of
     the answer, a stop token included. index: which of the request's n choices this belongs to.
-    finish_reason: set on the last Delta of a choice.
+    finish_reason: set on the last Delta of a choice. stop: the text of Request.stop that ended it, "" for another end.
+    prompt: on the first Delta of a request that asked for Request.prompt_logprobs, the prompt's tokens; nothing is
+    before the first of them, so it has no log-probability.
     """
 
     text: str
@@ -40,13 +65,19 @@ class Delta:
     tokens: tuple[GeneratedToken, ...] = ()
     index: int = 0
     finish_reason: FinishReason | None = None
+    tool_call: ToolCallDelta | None = None
+    stop: str = ""
+    prompt: tuple[GeneratedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """reasoning_tokens: of the completion's tokens, those that were thoughts."""
+
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -192,6 +223,7 @@ Event = Delta | Done
 @dataclass(frozen=True, slots=True)
 class CompletedChoice:
     """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
+    in which they were written. text_tokens: those of `tokens` that came with the text. tool_calls: in the order
     in which they were written."""
 
     text: str
@@ -199,6 +231,8 @@ class CompletedChoice:
     raw: str
     tokens: tuple[GeneratedToken, ...]
     finish_reason: FinishReason
+    tool_calls: tuple[ToolCall, ...] = ()
+    text_tokens: tuple[GeneratedToken, ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -225,6 +259,10 @@ class Completion:
     def token_ids(self) -> tuple[int, ...]:
         return self.choices[0].token_ids
 
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return self.choices[0].tool_calls
+
     @classmethod
     def of(cls, deltas: Iterable[Delta], done: Done) -> Completion:
         """Put a stream's events together. A choice that was cut off without a last Delta has the request's end."""
@@ -232,6 +270,16 @@ class Completion:
         for delta in deltas:
             by_index.setdefault(delta.index, []).append(delta)
         return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done)
+
+    @classmethod
+    async def read(cls, events: AsyncIterable[Event]) -> Completion:
+        """A stream, read to its end. Raises what the stream raises."""
+        deltas: list[Delta] = []
+        async for event in events:
+            if isinstance(event, Done):
+                return cls.of(deltas, event)
+            deltas.append(event)
+        raise Internal("An answer ended without its last event.")
 
 
 def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
@@ -246,7 +294,17 @@ def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
         raw="".join(delta.text for delta in deltas),
         tokens=tokens,
         finish_reason=reasons[-1] if reasons else done.finish_reason,
+        tool_calls=_tool_calls(delta.tool_call for delta in deltas if delta.tool_call),
+        text_tokens=tuple(token for delta in deltas if delta.channel == "text" for token in delta.tokens),
     )
+
+
+def _tool_calls(pieces: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    calls: dict[int, ToolCall] = {}
+    for piece in pieces:
+        call = calls.setdefault(piece.index, ToolCall(piece.id, piece.name, ""))
+        calls[piece.index] = replace(call, arguments=call.arguments + piece.arguments)
+    return tuple(calls[index] for index in sorted(calls))
 
 
 @dataclass(frozen=True, slots=True)

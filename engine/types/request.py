@@ -11,7 +11,7 @@ from typing import Any, Literal
 Json = dict[str, Any]
 """A JSON object."""
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["text", "image", "video", "audio", "document"]
 Detail = Literal["auto", "low", "high"]
 
@@ -57,9 +57,61 @@ class PageChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask its caller to run. parameters: a JSON Schema of its arguments, None for
+    anything."""
+
+    name: str
+    description: str = ""
+    parameters: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks its caller to run a function. arguments: JSON, an object unless the model wrote it wrong. id: what
+    the message with the result names it by."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model calls tools: "auto" as it likes, "none" never, "required" at least one.
+
+    names: the tools that it may call, () for all of them. parallel: it may call several in one answer.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much the model thinks before it answers, where it does. None leaves it to the model's template.
+
+    enabled: whether at all. effort: in the words of the model's template ("low", "medium", "high"). max_tokens: then
+    its thinking is ended and the answer begins.
+    """
+
+    enabled: bool | None = None
+    effort: str | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
+    """tool_calls, reasoning: what an assistant called and thought in this turn. tool_call_id: of the call whose result
+    a message of role "tool" holds. name: who speaks, or the tool's."""
+
     role: Role
     parts: tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +130,18 @@ class Sampling:
     frequency_penalty: float | None = None
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
+
+
+SAMPLING_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 100.0),
+    "top_p": (1e-6, 1.0),
+    "top_k": (0, 2**31 - 1),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+"""The lowest and the highest value of each setting of Sampling. float32 has no number for what lies far beyond them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +167,44 @@ class FrameSampling:
         return replace(default, **{name: value for name, value in said.items() if value is not None})
 
 
+NO_LIMIT = -1
+"""As Request.max_tokens."""
+
+GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must look like, from its first character to its last. After reasoning, where the model reasons.
+
+    source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
+    array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does.
+    param names it in the client's own terms, for error messages.
+    """
+
+    kind: GrammarKind
+    source: str = ""
+    param: str = "response_format"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
 
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
-    not fit is an error, never clamped in silence.
-    min_tokens: the answer may not end before so many. logprobs: each token comes with its log-probability and with so
-    many of the likeliest tokens at its place; None: without any. n: answers drawn from the one prompt, each with its
-    own random numbers. forced: token ids of an answer that is given whatever the model would say (Engine.likelihood).
+    not fit is an error, never clamped in silence; NO_LIMIT means all that is left of the context.
+    min_tokens: the answer may not end before so many. ignore_eos: the model may not end it at all. stop: texts that end
+    it and are cut off. stop_token_ids: tokens that end it beside the model's own. bad_words: texts that it may not
+    contain. grammar: what it must look like; it ends where the grammar ends.
+    add_special_tokens: what the tokenizer puts around a raw text, such as a token that begins it.
+    tools: functions that the model may call; a choice of "required" makes a grammar of its own.
+    add_generation_prompt: the template opens the answer's turn. continue_final_message: instead, the answer goes on
+    from the last message.
+    prompt_logprobs: the same for the prompt's tokens, on the request's first Delta; all of it is then computed, and
+    max_tokens may be 0.
+    logprobs: each token comes with its log-probability and with so many of the likeliest tokens at its place; None:
+    without any. n: answers drawn from the one prompt, each with its own random numbers. forced: token ids of an answer
+    that is given whatever the model would say (Engine.likelihood).
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
     counted as a query, and stores nothing.
@@ -125,10 +218,21 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     min_tokens: int = 0
+    ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    grammar: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    reasoning: Reasoning = field(default_factory=Reasoning)
+    add_special_tokens: bool = True
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     n: int = 1
     forced: tuple[int, ...] = ()
     id: str = ""
@@ -136,6 +240,14 @@ class Request:
     session: str | None = None
     tenant: str = ""
     reuse: bool = True
+
+    @property
+    def offered_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model may call, and is told of."""
+        choice = self.tool_choice
+        if choice.mode == "none":
+            return ()
+        return tuple(tool for tool in self.tools if not choice.names or tool.name in choice.names)
 
     @property
     def media_parts(self) -> list[Part]:
