@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.config import ModelSpec
 from engine.errors import ModelNotFound
-from engine.types import Json, ModelCard, Snapshot
+from engine.types import BatchState, Json, ModelCard, Snapshot
 
 DEFAULT = "default"
 """The name for whichever model is loaded."""
@@ -73,19 +73,21 @@ def model_json(card: ModelCard) -> Json:
     }
 
 
-def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
+def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) -> dict[str, Any]:
     """State of the server, its machine, and its memory in bytes. Nothing that users sent.
 
-    media_bytes: size of the decoded media in the engine's cache.
+    media_bytes: size of the decoded media in the engine's cache. max_queue: requests that may wait.
     """
+    num_waiting = sum(request.stage == "waiting" for request in snapshot.running)
     parts = memory_parts(snapshot, media_bytes)
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
         "error": snapshot.error,
         "model": model_json(snapshot.model) if snapshot.model else None,
-        "running": sum(request.stage != "waiting" for request in snapshot.running),
-        "waiting": sum(request.stage == "waiting" for request in snapshot.running),
+        "running": len(snapshot.running) - num_waiting,
+        "waiting": num_waiting,
+        "batch": batch_json(snapshot.batch, num_waiting, max_queue),
         "device": {
             "os": device.os,
             "chip": device.chip,
@@ -103,6 +105,21 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
             "used_bytes": sum(parts.values()),
             "parts": parts,
         },
+    }
+
+
+def batch_json(batch: BatchState, num_waiting: int, max_queue: int) -> dict[str, Any]:
+    """What is worked on at once, of how much. bounded_by: what keeps requests waiting now."""
+    bound = "memory" if batch.num_waiting_for_memory else "requests" if num_waiting else None
+    return {
+        "answers": batch.num_rows,
+        "max_answers": batch.max_rows,
+        "max_requests": batch.max_requests,
+        "max_queue": max_queue,
+        "kv_tokens": batch.kv_tokens,
+        "max_kv_tokens": batch.max_kv_tokens,
+        "waiting_for_memory": batch.num_waiting_for_memory,
+        "bounded_by": bound,
     }
 
 

@@ -25,7 +25,7 @@ async def stream_each(engine: Engine, requests: Sequence[Request]) -> AsyncGener
     Raises the first EngineError of any, with the prompt's place in its param.
     """
     arrived: asyncio.Queue[Arrived] = asyncio.Queue()
-    room = asyncio.Semaphore(engine.config.completion_batch_size)
+    room = asyncio.Semaphore(engine.config.max_rows)
 
     async def run(i: int) -> None:
         try:

@@ -6,13 +6,11 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from engine.api.answers import ChatAnswer
 from engine.api.cards import (
     LOADING,
     check_model,
-    health_json,
     is_named,
     loading_json,
     model_json,
@@ -26,20 +24,6 @@ from engine.api.schemas import ChatRequest
 from engine.api.sse import OpenAIStream
 from engine.config import ServerConfig
 from engine.core import Engine
-from engine.errors import ModelNotFound
-
-
-def health_router(engine: Engine) -> APIRouter:
-    """GET /health: no key, so that a supervisor can ask."""
-    router = APIRouter()
-
-    @router.get("/health")
-    async def health() -> Response:
-        snapshot = engine.snapshot()
-        status = 503 if snapshot.state in ("failed", "stopped") else 200
-        return JSONResponse(health_json(snapshot, engine.media_bytes()), status_code=status)
-
-    return router
 
 
 def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
@@ -71,8 +55,8 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         check_model(name, spec, card)
         return model_json(card)
 
-    @router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    async def unknown(path: str, http: Request) -> Response:
-        raise ModelNotFound(f"There is no route {http.method} /v1/{path}.", code="route_not_found")
+    @router.get("", summary="Where things are")
+    async def index() -> dict[str, str]:
+        return {"models": "/v1/models", "health": "/health", "documentation": "/docs", "schema": "/openapi.json"}
 
     return router

@@ -9,7 +9,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import aclosing
@@ -21,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.api.answers import AnswerFormat
 from engine.api.failures import failure
+from engine.api.http.lines import one_line
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event
 
@@ -200,4 +200,4 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
 def event(value: Any, name: str = "") -> str:
     """A value as one server-sent event, with its name where it has one."""
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"{head}data: {one_line(value)}\n\n"

@@ -128,7 +128,7 @@ class Admission:
                 )
 
     def _check_choices(self, request: Request) -> None:
-        max_rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
+        max_rows = 1 if self._loaded.family.serial else self._config.max_rows
         if request.n > max_rows:
             raise BadRequest(f"n must be between 1 and {max_rows}, not {request.n}.", param="n")
 

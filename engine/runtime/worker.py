@@ -67,7 +67,7 @@ class Worker:
         self._config = config
         self._observer = observer
         self._loaded = loaded
-        max_rows = 1 if loaded.family.serial else config.completion_batch_size
+        max_rows = 1 if loaded.family.serial else config.max_rows
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
             chunk_tokens=config.prefill_chunk_tokens,

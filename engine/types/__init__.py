@@ -43,6 +43,7 @@ from engine.types.request import (
     ToolChoice,
 )
 from engine.types.state import (
+    BatchState,
     BlockInfo,
     CacheStats,
     DeviceInfo,
@@ -61,6 +62,7 @@ from engine.types.state import (
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "BatchState",
     "BlockInfo",
     "CacheStats",
     "CacheTrace",

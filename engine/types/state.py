@@ -74,6 +74,23 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchState:
+    """What is worked on at once, and what bounds it.
+
+    num_rows: answers that decode, of max_rows; max_requests: prompts and answers that are worked on at once, as far as
+    memory has room. kv_tokens: what their KV takes, padding included, of max_kv_tokens (None: not known).
+    num_waiting_for_memory: prompts that would go on if there were more of it.
+    """
+
+    num_rows: int = 0
+    max_rows: int = 0
+    max_requests: int = 0
+    kv_tokens: int = 0
+    max_kv_tokens: int | None = None
+    num_waiting_for_memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One request that has ended, as the tabs list it. Nothing of what users wrote but the few words of the trace.
 
@@ -264,6 +281,7 @@ class Snapshot:
     models: tuple[ModelCard, ...] = ()
     error: str | None = None
     running: tuple[Running, ...] = ()
+    batch: BatchState = field(default_factory=BatchState)
     totals: Totals = field(default_factory=Totals)
     cache: CacheStats = field(default_factory=CacheStats)
     recent: tuple[Record, ...] = ()

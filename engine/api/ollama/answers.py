@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from engine.api.answers import Envelope
+from engine.api.http.lines import one_line
 from engine.errors import EngineError
 from engine.types import Delta, Done, Json, ToolCallDelta
 
@@ -112,4 +113,4 @@ class OllamaStream:
         return {**head, "message": message, "done": False}
 
     def _line(self, value: Json) -> str:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n"
+        return one_line(value) + "\n"
