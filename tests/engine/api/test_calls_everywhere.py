@@ -10,8 +10,8 @@ import anthropic
 import openai
 import pytest
 
-from engine.api.anthropic.answers import MessageStream
 from engine.api.answers import Envelope
+from engine.api.anthropic.answers import MessageStream
 from engine.api.ollama.answers import OllamaStream
 from engine.api.responses.answers import ResponseStream
 from engine.types import Delta, Done, Timing, ToolCallDelta, Usage
