@@ -76,6 +76,9 @@ class ToolCall:
     arguments: str
 
 
+ToolMode = Literal["auto", "none", "required"]
+
+
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Whether the model calls tools: "auto" as it likes, "none" never, "required" at least one.
@@ -83,7 +86,7 @@ class ToolChoice:
     names: the tools that it may call, () for all of them. parallel: it may call several in one answer.
     """
 
-    mode: Literal["auto", "none", "required"] = "auto"
+    mode: ToolMode = "auto"
     names: tuple[str, ...] = ()
     parallel: bool = True
 
