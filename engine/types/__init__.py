@@ -23,6 +23,7 @@ from engine.types.events import (
 from engine.types.request import (
     Detail,
     FrameSampling,
+    Grammar,
     Json,
     Kind,
     Message,
@@ -66,6 +67,7 @@ __all__ = [
     "FinishReason",
     "FrameSampling",
     "GeneratedToken",
+    "Grammar",
     "Json",
     "Kind",
     "MediaPortion",

@@ -103,13 +103,30 @@ class FrameSampling:
         return replace(default, **{name: value for name, value in said.items() if value is not None})
 
 
+GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must look like, from its first character to its last. After reasoning, where the model reasons.
+
+    source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
+    array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does.
+    """
+
+    kind: GrammarKind
+    source: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
 
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
     not fit is an error, never clamped in silence.
-    min_tokens: the answer may not end before so many. logprobs: each token comes with its log-probability and with so
+    min_tokens: the answer may not end before so many. ignore_eos: the model may not end it at all. stop: texts that end
+    it and are cut off. stop_token_ids: tokens that end it beside the model's own. bad_words: texts that it may not
+    contain. grammar: what it must look like; it ends where the grammar ends. logprobs: each token comes with its log-probability and with so
     many of the likeliest tokens at its place; None: without any. n: answers drawn from the one prompt, each with its
     own random numbers. forced: token ids of an answer that is given whatever the model would say (Engine.likelihood).
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
@@ -125,7 +142,11 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     min_tokens: int = 0
+    ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    grammar: Grammar | None = None
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     logprobs: int | None = None
