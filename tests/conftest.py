@@ -4,6 +4,7 @@ session: starting one takes longer than most tests.
     model = tiny_model("qwen3_vl", "bfloat16")             a checkpoint folder        (tests/tiny.py)
     engine = await engine_for(model, max_num_seqs=4)       a started engine, shared by the tests that ask for it
     demo_engine, demo_server                               the embedded model; the same behind uvicorn on loopback
+    smollm2, smollm2_server                                a trained language model's folder; a server on it
     clip_path                                              a small .mp4
 """
 
@@ -33,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
 
 from engine.config import EngineConfig, ModelSpec, ServerConfig  # noqa: E402
-from tests import pictures, tiny  # noqa: E402
+from tests import pictures, smollm2, tiny  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 EngineFor = Callable[..., Awaitable[Any]]
@@ -167,6 +168,22 @@ def demo_server(demo_engine: Any) -> Iterator[Server]:
 
     with ServerThread(create_app(demo_engine, ServerConfig())) as url:
         yield Server(url, demo_engine)
+
+
+@pytest.fixture(scope="session", name="smollm2")
+def smollm2_folder() -> Path:
+    """The folder of a small trained language model, for what needs sense in the words (tests/smollm2.py)."""
+    return smollm2.folder()
+
+
+@pytest.fixture(scope="session")
+def smollm2_server(smollm2: Path, engine_pool: EnginePool) -> Iterator[Server]:
+    """The /v1 routes on the trained language model over a real socket; no key asked for."""
+    from engine.api.app import create_app
+
+    engine = engine_pool.start(EngineConfig(model=ModelSpec(str(smollm2)), max_num_seqs=8))
+    with ServerThread(create_app(engine, ServerConfig())) as url:
+        yield Server(url, engine)
 
 
 @pytest.fixture(scope="session")
