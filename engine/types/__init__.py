@@ -18,6 +18,7 @@ from engine.types.events import (
     Preflight,
     Replay,
     Timing,
+    ToolCallDelta,
     Usage,
 )
 from engine.types.request import (
@@ -29,9 +30,13 @@ from engine.types.request import (
     Message,
     PageChoice,
     Part,
+    Reasoning,
     Request,
     Role,
     Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
 )
 from engine.types.state import (
     BlockInfo,
@@ -78,6 +83,7 @@ __all__ = [
     "Part",
     "Preflight",
     "Record",
+    "Reasoning",
     "Replay",
     "Request",
     "Role",
@@ -87,6 +93,10 @@ __all__ = [
     "Stage",
     "State",
     "Timing",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
     "Totals",
     "Usage",
 ]

@@ -7,13 +7,13 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.types.request import Kind
+from engine.types.request import Kind, ToolCall
 
-Channel = Literal["text", "reasoning"]
-FinishReason = Literal["stop", "length", "cancelled"]
+Channel = Literal["text", "reasoning", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,21 @@ class GeneratedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. index: which call of its choice, from 0. The first piece of a call has its id and name;
+    later ones have "" there. All arguments of a call, joined, are its JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of an answer. text: valid UTF-8; no special tokens, no part of a stop string; may be empty.
 
+    tool_call: of channel "tool", whose text is empty; None in the other channels.
     tokens: those that came since the last Delta of this choice; all Deltas of a choice together hold every token of
     the answer, a stop token included. index: which of the request's n choices this belongs to.
     finish_reason: set on the last Delta of a choice.
@@ -40,6 +52,7 @@ class Delta:
     tokens: tuple[GeneratedToken, ...] = ()
     index: int = 0
     finish_reason: FinishReason | None = None
+    tool_call: ToolCallDelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +205,14 @@ Event = Delta | Done
 @dataclass(frozen=True, slots=True)
 class CompletedChoice:
     """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
-    in which they were written."""
+    in which they were written. tool_calls: in the order in which they were written."""
 
     text: str
     reasoning: str
     raw: str
     tokens: tuple[GeneratedToken, ...]
     finish_reason: FinishReason
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -225,6 +239,10 @@ class Completion:
     def token_ids(self) -> tuple[int, ...]:
         return self.choices[0].token_ids
 
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return self.choices[0].tool_calls
+
     @classmethod
     def of(cls, deltas: Iterable[Delta], done: Done) -> Completion:
         """Put a stream's events together. A choice that was cut off without a last Delta has the request's end."""
@@ -246,7 +264,16 @@ def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
         raw="".join(delta.text for delta in deltas),
         tokens=tokens,
         finish_reason=reasons[-1] if reasons else done.finish_reason,
+        tool_calls=_tool_calls(delta.tool_call for delta in deltas if delta.tool_call),
     )
+
+
+def _tool_calls(pieces: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
+    calls: dict[int, ToolCall] = {}
+    for piece in pieces:
+        call = calls.setdefault(piece.index, ToolCall(piece.id, piece.name, ""))
+        calls[piece.index] = replace(call, arguments=call.arguments + piece.arguments)
+    return tuple(calls[index] for index in sorted(calls))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 Json = dict[str, Any]
 """A JSON object."""
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["text", "image", "video", "audio", "document"]
 Detail = Literal["auto", "low", "high"]
 
@@ -57,9 +57,61 @@ class PageChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask its caller to run. parameters: a JSON Schema of its arguments, None for
+    anything."""
+
+    name: str
+    description: str = ""
+    parameters: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks its caller to run a function. arguments: JSON, an object unless the model wrote it wrong. id: what
+    the message with the result names it by."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model calls tools: "auto" as it likes, "none" never, "required" at least one.
+
+    names: the tools that it may call, () for all of them. parallel: it may call several in one answer.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much the model thinks before it answers, where it does. None leaves it to the model's template.
+
+    enabled: whether at all. effort: in the words of the model's template ("low", "medium", "high"). max_tokens: then its
+    thinking is ended and the answer begins.
+    """
+
+    enabled: bool | None = None
+    effort: str | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
+    """tool_calls, reasoning: what an assistant called and thought in this turn. tool_call_id: of the call whose result
+    a message of role "tool" holds. name: who speaks, or the tool's."""
+
     role: Role
     parts: tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +178,13 @@ class Request:
     not fit is an error, never clamped in silence.
     min_tokens: the answer may not end before so many. ignore_eos: the model may not end it at all. stop: texts that end
     it and are cut off. stop_token_ids: tokens that end it beside the model's own. bad_words: texts that it may not
-    contain. grammar: what it must look like; it ends where the grammar ends. logprobs: each token comes with its log-probability and with so
-    many of the likeliest tokens at its place; None: without any. n: answers drawn from the one prompt, each with its
-    own random numbers. forced: token ids of an answer that is given whatever the model would say (Engine.likelihood).
+    contain. grammar: what it must look like; it ends where the grammar ends.
+    tools: functions that the model may call; a choice of "required" makes a grammar of its own.
+    add_generation_prompt: the template opens the answer's turn. continue_final_message: instead, the answer goes on
+    from the last message.
+    logprobs: each token comes with its log-probability and with so many of the likeliest tokens at its place; None:
+    without any. n: answers drawn from the one prompt, each with its own random numbers. forced: token ids of an answer
+    that is given whatever the model would say (Engine.likelihood).
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
     counted as a query, and stores nothing.
@@ -147,6 +203,11 @@ class Request:
     stop_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
     grammar: Grammar | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    reasoning: Reasoning = field(default_factory=Reasoning)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     logprobs: int | None = None
