@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from engine.types import CacheTrace, Completion, Delta, Done, Json, MediaReceipt, Preflight
+from engine.api.logprobs import LogprobsWriter
+from engine.types import (
+    CacheTrace,
+    CompletedChoice,
+    Completion,
+    Delta,
+    Done,
+    FinishReason,
+    Json,
+    MediaReceipt,
+    Preflight,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +50,11 @@ class AnswerFormat(Protocol):
     def envelope(self) -> Envelope:
         """The fields that all its objects have."""
 
-    def opening(self) -> Json | None:
-        """The chunk before the first text. Returns None if the format has none."""
+    def opening(self) -> list[Json]:
+        """The chunks before the first text."""
 
-    def piece(self, delta: Delta) -> Json:
-        """The chunk of one Delta."""
-
-    def ending(self, done: Done) -> Json:
-        """The last chunk, with the finish reason."""
+    def pieces(self, delta: Delta) -> list[Json]:
+        """The chunks of one Delta: its text, and the end of its choice where it is the last of it."""
 
     def usage(self, done: Done) -> Json:
         """The chunk with usage only, sent if stream_options.include_usage is set."""
@@ -57,33 +65,47 @@ class AnswerFormat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """https://platform.openai.com/docs/api-reference/chat"""
+    """https://platform.openai.com/docs/api-reference/chat. n: how many choices there will be; logprobs: writes them
+    where they were asked for."""
 
     envelope: Envelope
+    n: int = 1
+    logprobs: LogprobsWriter | None = None
 
-    def opening(self) -> Json:
-        return self._chunk({"role": "assistant", "content": ""}, None)
+    def opening(self) -> list[Json]:
+        return [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self.n)]
 
-    def piece(self, delta: Delta) -> Json:
-        name = "reasoning_content" if delta.channel == "reasoning" else "content"
-        return self._chunk({name: delta.text}, None)
-
-    def ending(self, done: Done) -> Json:
-        return self._chunk({}, done.finish_reason)
+    def pieces(self, delta: Delta) -> list[Json]:
+        out = []
+        if delta.text:
+            name = "reasoning_content" if delta.channel == "reasoning" else "content"
+            out.append(self._chunk(delta.index, {name: delta.text}, logprobs=self._logprobs(delta)))
+        if delta.finish_reason:
+            out.append(self._chunk(delta.index, {}, delta.finish_reason))
+        return out
 
     def usage(self, done: Done) -> Json:
         return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done, self.envelope.operator)}
 
     def whole(self, completion: Completion) -> Json:
-        first, done = completion.choices[0], completion.done
-        message: Json = {"role": "assistant", "content": first.text, "refusal": None}
-        if first.reasoning:
-            message["reasoning_content"] = first.reasoning
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.finish_reason}
-        return {**self.envelope.wrap("chat.completion", [choice]), "usage": usage_json(done, self.envelope.operator)}
+        choices = [self._whole_choice(index, choice) for index, choice in enumerate(completion.choices)]
+        usage = usage_json(completion.done, self.envelope.operator)
+        return {**self.envelope.wrap("chat.completion", choices), "usage": usage}
 
-    def _chunk(self, delta: Json, reason: str | None) -> Json:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _whole_choice(self, index: int, choice: CompletedChoice) -> Json:
+        message: Json = {"role": "assistant", "content": choice.text, "refusal": None}
+        if choice.reasoning:
+            message["reasoning_content"] = choice.reasoning
+        logprobs = self._logprobs(Delta(choice.text, tokens=choice.text_tokens, index=index))
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason}
+
+    def _logprobs(self, delta: Delta) -> Json | None:
+        return self.logprobs.write(delta) if self.logprobs else None
+
+    def _chunk(
+        self, index: int, delta: Json, reason: FinishReason | None = None, logprobs: Json | None = None
+    ) -> Json:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return self.envelope.wrap("chat.completion.chunk", [choice])
 
 
@@ -93,28 +115,27 @@ class TextAnswer:
 
     envelope: Envelope
 
-    def opening(self) -> None:
-        return None
+    def opening(self) -> list[Json]:
+        return []
 
-    def piece(self, delta: Delta) -> Json:
-        return self._object(delta.text, None)
-
-    def ending(self, done: Done) -> Json:
-        return self._object("", done.finish_reason)
+    def pieces(self, delta: Delta) -> list[Json]:
+        out = []
+        if delta.text:
+            out.append(self._choice(delta.index, delta.text, None))
+        if delta.finish_reason:
+            out.append(self._choice(delta.index, "", delta.finish_reason))
+        return [self.envelope.wrap("text_completion", [choice]) for choice in out]
 
     def usage(self, done: Done) -> Json:
         return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done, self.envelope.operator)}
 
     def whole(self, completion: Completion) -> Json:
-        first, done = completion.choices[0], completion.done
-        return {
-            **self._object(first.raw, done.finish_reason),
-            "usage": usage_json(done, self.envelope.operator),
-        }
+        choices = [self._choice(i, choice.raw, choice.finish_reason) for i, choice in enumerate(completion.choices)]
+        usage = usage_json(completion.done, self.envelope.operator)
+        return {**self.envelope.wrap("text_completion", choices), "usage": usage}
 
-    def _object(self, text: str, reason: str | None) -> Json:
-        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
-        return self.envelope.wrap("text_completion", [choice])
+    def _choice(self, index: int, text: str, reason: FinishReason | None) -> Json:
+        return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
 
 
 def usage_json(done: Done, operator: bool = True) -> Json:

@@ -91,19 +91,18 @@ async def chunks(opening: Opening, answer: AnswerFormat, *, include_usage: bool)
 
 
 async def _successful(opening: Opening, answer: AnswerFormat, *, include_usage: bool) -> AsyncIterator[str]:
-    if first := answer.opening():
-        yield _data(first)
+    for chunk in answer.opening():
+        yield _data(chunk)
     while not opening.first.done():
         await asyncio.wait({opening.first}, timeout=KEEPALIVE_S)
         if not opening.first.done():
             yield KEEPALIVE
     event = opening.first.result()
     while isinstance(event, Delta):
-        if event.text:
-            yield _data(answer.piece(event))
+        for chunk in answer.pieces(event):
+            yield _data(chunk)
         event = await anext(opening.events)
     done = check_finished(event)
-    yield _data(answer.ending(done))
     if include_usage:
         yield _data(answer.usage(done))
     yield DONE

@@ -18,6 +18,7 @@ from engine.types.events import (
     Preflight,
     Replay,
     Timing,
+    TokenText,
     ToolCallDelta,
     Usage,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "Stage",
     "State",
     "Timing",
+    "TokenText",
     "Tool",
     "ToolCall",
     "ToolCallDelta",

@@ -17,9 +17,19 @@ FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class TokenText:
+    """What a token id stands for. raw: its bytes, perhaps part of a character; None for a token that is no text. text:
+    the same to read, for a token that is no text its name."""
+
+    text: str
+    raw: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedToken:
     """One token of an answer. logprob: its natural log-probability, None unless the request asked for it; top: the
-    likeliest tokens at its place as (id, log-probability), the likeliest first, as many as the request asked for."""
+    likeliest tokens at its place as (id, log-probability), the likeliest first, as many as the request asked for, or as
+    may come there."""
 
     id: int
     logprob: float | None = None
@@ -205,7 +215,8 @@ Event = Delta | Done
 @dataclass(frozen=True, slots=True)
 class CompletedChoice:
     """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
-    in which they were written. tool_calls: in the order in which they were written."""
+    in which they were written. text_tokens: those of `tokens` that came with the text. tool_calls: in the order in which
+    they were written."""
 
     text: str
     reasoning: str
@@ -213,6 +224,7 @@ class CompletedChoice:
     tokens: tuple[GeneratedToken, ...]
     finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
+    text_tokens: tuple[GeneratedToken, ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -265,6 +277,7 @@ def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
         tokens=tokens,
         finish_reason=reasons[-1] if reasons else done.finish_reason,
         tool_calls=_tool_calls(delta.tool_call for delta in deltas if delta.tool_call),
+        text_tokens=tuple(token for delta in deltas if delta.channel == "text" for token in delta.tokens),
     )
 
 

@@ -68,14 +68,14 @@ def last_error(texts: list[str]) -> dict[str, Any]:
 
 
 async def test_a_whole_stream() -> None:
-    source = Source(Delta("a"), Delta("b"), done())
+    source = Source(Delta("a"), Delta("b", finish_reason="stop"), done())
     texts = await streamed(source, include_usage=True)
     assert texts[-1] == DONE and len(texts) == 6 and source.closed
     assert all(text.startswith("data: ") and text.endswith("\n\n") for text in texts)
 
 
 async def test_an_answer_without_text() -> None:
-    assert len(await streamed(Source(done()))) == 3
+    assert len(await streamed(Source(Delta("", finish_reason="stop"), done()))) == 3
 
 
 async def test_an_error_on_the_way_is_the_last_event() -> None:
