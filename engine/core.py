@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
@@ -24,7 +23,7 @@ from engine.config import EngineConfig
 from engine.errors import BadMedia, EngineError, Internal, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check, is_long_text
+from engine.runtime.checks import check
 from engine.runtime.commands import (
     Answered,
     Cancel,
@@ -41,6 +40,7 @@ from engine.runtime.commands import (
     Submit,
     TokenObserver,
 )
+from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.sequence import Sequence
 from engine.runtime.thread import EngineThread
@@ -57,11 +57,11 @@ from engine.types import (
     Replay,
     Request,
     Snapshot,
+    TokenText,
 )
 
 if TYPE_CHECKING:
     from engine.types.media import Media
-    from engine.types.prompt import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class Engine:
             decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
         )
+        self._preparation = Preparation(self._runtime, self._media)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -156,13 +157,15 @@ class Engine:
         post = _poster(events)
 
         async def submit(*, need_pixels: bool) -> Sequence:
+            grammar = await self._preparation.grammar(request)
             loaded, media = await self._load(request, card, ticket, need_pixels=need_pixels)
             sequence = Sequence(
                 request=loaded,
                 post=post,
                 accepted_s=accepted_s,
                 media=media,
-                prepared_prompt=await self._prepare_text(loaded, must_fit=True),
+                prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
+                grammar=grammar,
                 submitted_s=time.perf_counter(),
             )
             self._runtime.tell(Submit(sequence))
@@ -247,7 +250,7 @@ class Engine:
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
             loaded, media = await self._load(request, card, ticket, need_pixels=pictures)
-            prompt = await self._prepare_text(loaded, must_fit=False)
+            prompt = await self._preparation.prompt(loaded, must_fit=False)
             try:
                 found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             except PixelsMissing:
@@ -257,22 +260,12 @@ class Engine:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))
 
-    async def _prepare_text(self, request: Request, *, must_fit: bool) -> Prompt | None:
-        """The prompt of a long text, built in the media pool; None for what the engine's thread builds in no time.
-
-        must_fit: raise ContextOverflow at once where the length alone proves that it does not.
-        """
-        texts = self._runtime.texts
-        if texts is None or not is_long_text(request):
-            return None
-        build = partial(texts.build, request, must_fit=must_fit)
-        try:
-            return await self._media.compute(request, build)
-        except EngineError:
-            raise
-        except Exception as e:
-            log.exception("a long text failed")
-            raise Internal("The prompt could not be built; the server's log has the cause.") from e
+    def token_text(self, token_id: int) -> TokenText:
+        """What a token id of the model stands for. Any thread, once the model is ready."""
+        vocabulary = self._runtime.vocabulary
+        if vocabulary is None:
+            raise Unavailable("The model is not loaded.")
+        return vocabulary.text(token_id)
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.

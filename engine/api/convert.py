@@ -5,19 +5,21 @@ Every error names the field by its path in the JSON, e.g. "messages[0].content[1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from engine.access.visibility import Caller
+from engine.api.fields import refuse_unsupported
+from engine.api.grammars import read_grammar
 from engine.api.parts import MEDIA_TYPES, check_stretch, read_part
 from engine.api.schemas import (
+    MAX_IDS,
     MAX_STOP_CHARS,
     MAX_STOPS,
     ChatRequest,
     GenerationBody,
     TextRequest,
     TokenizeRequest,
-    refuse_unsupported,
 )
 from engine.config import MediaLimits
 from engine.errors import BadRequest
@@ -61,10 +63,8 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: C
     _need_a_question(messages)
     return Request(
         messages=messages,
-        sampling=_sampling(body),
-        max_tokens=_max_tokens(body),
-        min_tokens=body.min_tokens or 0,
-        stop=_stops(body.stop),
+        logprobs=_logprobs(body),
+        **{**_shared(body), "max_tokens": _max_tokens(body)},
         frames=_frames(body, limits),
         template_kwargs=_template_kwargs(body.chat_template_kwargs or {}),
         id=request_id,
@@ -77,10 +77,7 @@ def text_request(body: TextRequest, request_id: str, who: Caller = ANYBODY) -> R
     refuse_unsupported(body)
     return Request(
         prompt=_prompt(body.prompt),
-        sampling=_sampling(body),
-        max_tokens=body.max_tokens,
-        min_tokens=body.min_tokens or 0,
-        stop=_stops(body.stop),
+        **_shared(body),
         id=request_id,
         tenant=who.tenant(_salt(body)),
     )
@@ -126,9 +123,24 @@ def _role(role: Any, param: str) -> Role:
 def _need_a_question(messages: tuple[Message, ...]) -> None:
     if not messages:
         raise BadRequest("messages: it must hold at least one message.", param="messages")
-    asked = (part for message in messages if message.role == "user" for part in message.parts)
+    asked = (part for message in messages if message.role != "assistant" for part in message.parts)
     if not any(part.kind != "text" or part.text.strip() for part in asked):
-        raise BadRequest("messages: there is no user message with text or media in it.", param="messages")
+        raise BadRequest("messages: there is no message of a user or the system with text or media.", param="messages")
+
+
+def _shared(body: GenerationBody) -> dict[str, Any]:
+    """Fields of the Request of either kind of completion: how the answer is drawn, and where it ends."""
+    return {
+        "sampling": _sampling(body),
+        "max_tokens": body.max_tokens,
+        "min_tokens": body.min_tokens or 0,
+        "ignore_eos": bool(body.ignore_eos),
+        "stop": _texts("stop", (body.stop,) if isinstance(body.stop, str) else body.stop, MAX_STOPS),
+        "stop_token_ids": tuple(body.stop_token_ids or ()),
+        "bad_words": _texts("bad_words", body.bad_words, MAX_IDS),
+        "grammar": read_grammar(body),
+        "n": body.n or 1,
+    }
 
 
 def _sampling(body: GenerationBody) -> Sampling:
@@ -184,15 +196,22 @@ def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:
     )
 
 
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if len(stops) > MAX_STOPS:
-        raise BadRequest(f"stop: at most {MAX_STOPS} texts are allowed, got {len(stops)}.", param="stop")
-    if not all(stops):
-        raise BadRequest("stop: a text that ends the answer must not be empty.", param="stop")
-    if longest := max((len(text) for text in stops if len(text) > MAX_STOP_CHARS), default=0):
-        raise BadRequest(f"stop: a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed.", param="stop")
-    return stops
+def _logprobs(body: ChatRequest) -> int | None:
+    if body.top_logprobs and not body.logprobs:
+        raise BadRequest("top_logprobs: only allowed when logprobs is true.", param="top_logprobs")
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _texts(param: str, given: Sequence[str] | None, most: int) -> tuple[str, ...]:
+    texts = tuple(given or ())
+    if len(texts) > most:
+        raise BadRequest(f"{param}: at most {most} texts are allowed, got {len(texts)}.", param=param)
+    if not all(texts):
+        raise BadRequest(f"{param}: a text here must not be empty.", param=param)
+    if longest := max((len(text) for text in texts if len(text) > MAX_STOP_CHARS), default=0):
+        why = f"a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed"
+        raise BadRequest(f"{param}: {why}.", param=param)
+    return texts
 
 
 def _prompt(prompt: str | list[str] | list[int] | list[list[int]]) -> str | tuple[int, ...]:

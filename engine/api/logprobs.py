@@ -18,11 +18,12 @@ LEAST = -9999.0
 @dataclass(slots=True)
 class Written:
     """How far one choice is. text_bytes: of its text; token_bytes: of the tokens that were written; waiting: those
-    whose text has not come yet."""
+    whose text has not come yet; is_new: without text so far."""
 
     text_bytes: int = 0
     token_bytes: int = 0
     waiting: list[GeneratedToken] = field(default_factory=list)
+    is_new: bool = True
 
 
 class LogprobsWriter:
@@ -42,6 +43,10 @@ class LogprobsWriter:
         written = self._choices[delta.index]
         written.waiting += delta.tokens
         written.text_bytes += len(delta.text.encode())
+        if written.is_new and delta.text:  # a space that an answer began with is not shown
+            first = self._token_text(written.waiting[0].id).raw or b"" if written.waiting else b""
+            written.text_bytes += first.startswith(b" ") and not delta.text.startswith(" ")
+            written.is_new = False
         content = []
         while written.waiting and written.token_bytes < written.text_bytes:
             token = written.waiting.pop(0)

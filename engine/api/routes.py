@@ -13,7 +13,9 @@ from fastapi.responses import JSONResponse
 from engine.api.answers import AnswerFormat, ChatAnswer, Envelope, TextAnswer, preflight_json
 from engine.api.cards import check_model, fingerprint, health_json, model_json
 from engine.api.convert import chat_request, text_request, tokenize_request
+from engine.api.fields import ignored_header
 from engine.api.guard import CLIENT_CLOSED, guarded_route
+from engine.api.logprobs import LogprobsWriter
 from engine.api.schemas import ChatRequest, GenerationBody, TextRequest, TokenizeRequest
 from engine.api.sse import EventStream, check_finished, chunks, open_stream, unless_gone
 from engine.config import ServerConfig
@@ -50,7 +52,8 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
         envelope = await envelope_of(body, http)
         request = chat_request(body, engine.config.media, envelope.id, http.state.caller)
-        return await _answer(engine, request, ChatAnswer(envelope), body, http)
+        logprobs = LogprobsWriter(engine.token_text) if request.logprobs is not None else None
+        return await _answer(engine, request, ChatAnswer(envelope, request.n, logprobs), body, http)
 
     @router.post("/completions")
     async def completions(body: TextRequest, http: Request) -> Response:
@@ -64,7 +67,9 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         envelope = await envelope_of(body, http)
         request = tokenize_request(body, engine.config.media, envelope.id, http.state.caller)
         found = await unless_gone(engine.preflight(request), http.receive)
-        return Response(status_code=CLIENT_CLOSED) if found is None else JSONResponse(preflight_json(found))
+        if found is None:
+            return Response(status_code=CLIENT_CLOSED)
+        return JSONResponse(preflight_json(found), headers=ignored_header(body))
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
@@ -103,14 +108,15 @@ async def _answer(
     engine: Engine, request: Generation, answer: AnswerFormat, body: GenerationBody, http: Request
 ) -> Response:
     """Run a request and say its events in the shape of `answer`, streamed or whole."""
+    headers = ignored_header(body)
     if body.stream:
         opening = await open_stream(engine.stream(request), http.receive)
         if opening is None:
             return Response(status_code=CLIENT_CLOSED)
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        return EventStream(chunks(opening, answer, include_usage=usage))
+        return EventStream(chunks(opening, answer, include_usage=usage), headers)
     completion = await unless_gone(engine.complete(request), http.receive)
     if completion is None:
         return Response(status_code=CLIENT_CLOSED)
     check_finished(completion.done)
-    return JSONResponse(answer.whole(completion))
+    return JSONResponse(answer.whole(completion), headers=headers)

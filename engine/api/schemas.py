@@ -1,33 +1,75 @@
 """The JSON that clients send, and plain words for what is wrong with it.
 
-Fields that OpenAI has and this server does not serve are refused when they ask for something (`UNSUPPORTED`); fields
-nobody knows are ignored, as OpenAI-compatible servers do. Messages are checked in `convert`, where the whole path of
-a wrong field is known.
+Every number has a bound, which its error and the OpenAPI document name. An integer may be written as 4.0; null means
+"not given". Fields beside these are looked at in `fields`, messages in `convert`, where the whole path of a wrong field
+is known.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from engine.api.grammars import GrammarFields
 from engine.errors import BadRequest
+from engine.types import NO_LIMIT, SAMPLING_RANGES
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1000
 MAX_DEPTH = 64
 HALF = re.compile("[\ud800-\udfff]")
 MAX_SEED = 2**63 - 1
-TokenId = Annotated[int, Field(strict=True, ge=0)]
+MAX_COUNT = 2**31 - 1
+MAX_IDS = 128
+MAX_CHOICES_PER_REQUEST = 128
+MAX_TOP_LOGPROBS = 20
+
+
+def _whole(value: Any) -> Any:
+    """4.0 is an integer: some clients' languages have only one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
+TokenId = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=MAX_COUNT)]
+LIMIT = f"most tokens of the answer, at least 1; {NO_LIMIT}: all that is left of the context"
+
+
+def _no_zero(value: int | None) -> int | None:
+    if value == 0:
+        raise PydanticCustomError("least", "Input should be at least 1, or {no_limit} for no limit", {"no_limit": NO_LIMIT})
+    return value
+
+
+Limit = Annotated[Whole | None, Field(ge=NO_LIMIT, le=MAX_COUNT), AfterValidator(_no_zero)]
+
+
+def _between(name: str) -> Any:
+    """The bounds of a setting of Sampling."""
+    low, high = SAMPLING_RANGES[name]
+    return Field(None, ge=low, le=high)
 
 
 class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
     include_usage: StrictBool | None = None
 
 
-class GenerationBody(BaseModel):
+class GenerationBody(GrammarFields):
     """What both kinds of completion take. None, or leaving a field out, means the server's default."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -35,6 +77,8 @@ class GenerationBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _readable(cls, body: Any) -> Any:
+        if isinstance(body, dict) and isinstance(body.get("messages"), list):
+            body = {**body, "messages": well_formed(body["messages"])}
         check_readable(body)
         return body
 
@@ -47,19 +91,28 @@ class GenerationBody(BaseModel):
         return body
 
     model: str | None = None
-    max_tokens: StrictInt | None = Field(None, ge=1)
-    min_tokens: StrictInt | None = Field(None, ge=0, description="the answer may not end before so many (as in vLLM)")
-    temperature: FiniteFloat | None = Field(None, ge=0)
-    top_p: FiniteFloat | None = Field(None, gt=0, le=1)
-    top_k: StrictInt | None = Field(None, ge=-1, description="0 or -1: off")
-    min_p: FiniteFloat | None = Field(None, ge=0, le=1)
-    repetition_penalty: FiniteFloat | None = Field(None, gt=0)
-    presence_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
-    frequency_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
+    max_tokens: Limit = Field(None, description=LIMIT)
+    min_tokens: Whole | None = Field(
+        None, ge=0, le=MAX_COUNT, description="the answer may not end before so many, unless its form leaves nothing else"
+    )
+    ignore_eos: StrictBool | None = Field(None, description="the model may not end the answer (as in vLLM)")
+    temperature: FiniteFloat | None = _between("temperature")
+    top_p: FiniteFloat | None = _between("top_p")
+    top_k: Whole | None = Field(None, ge=-1, le=MAX_COUNT, description="0 or -1: off")
+    min_p: FiniteFloat | None = _between("min_p")
+    repetition_penalty: FiniteFloat | None = _between("repetition_penalty")
+    presence_penalty: FiniteFloat | None = _between("presence_penalty")
+    frequency_penalty: FiniteFloat | None = _between("frequency_penalty")
     logit_bias: dict[int, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
-    seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
+    seed: Whole | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = Field(None, description=f"up to {MAX_STOPS} texts that end the answer")
-    n: StrictInt | None = Field(None, ge=1)
+    stop_token_ids: list[TokenId] | None = Field(
+        None, max_length=MAX_IDS, description="tokens that end the answer beside the model's own (as in vLLM)"
+    )
+    bad_words: list[str] | None = Field(
+        None, max_length=MAX_IDS, description="texts that may not come in the answer (as in vLLM)"
+    )
+    n: Whole | None = Field(None, ge=1, le=MAX_CHOICES_PER_REQUEST)
     cache_salt: str | None = Field(None, description="shares cached work with requests of the same salt only")
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
@@ -69,14 +122,16 @@ class ChatRequest(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: list[dict[str, Any]]
-    max_completion_tokens: StrictInt | None = Field(None, ge=1, description="the newer name of max_tokens")
+    max_completion_tokens: Limit = Field(None, description="the newer name of max_tokens")
+    logprobs: StrictBool | None = Field(None, description="each token of the answer with its log-probability")
+    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="and so many of the likeliest")
     chat_template_kwargs: dict[str, Any] | None = None
     video_fps: FiniteFloat | None = Field(None, gt=0, description="frames per second taken from a clip")
-    video_max_frames: StrictInt | None = Field(None, ge=1, description="most frames taken from a clip")
-    video_min_frames: StrictInt | None = Field(None, ge=1, description="fewest frames taken from a clip")
+    video_max_frames: Whole | None = Field(None, ge=1, description="most frames taken from a clip")
+    video_min_frames: Whole | None = Field(None, ge=1, description="fewest frames taken from a clip")
     video_start: FiniteFloat | None = Field(None, ge=0, description="where the stretch begins, in seconds")
     video_end: FiniteFloat | None = Field(None, gt=0, description="where the stretch ends, in seconds")
-    video_max_pixels: StrictInt | None = Field(None, ge=1, description="most pixels of all frames together")
+    video_max_pixels: Whole | None = Field(None, ge=1, description="most pixels of all frames together")
 
 
 class TokenizeRequest(ChatRequest):
@@ -90,6 +145,18 @@ class TextRequest(GenerationBody):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
+
+
+def well_formed(value: Any, depth: int = 0) -> Any:
+    """A JSON value with U+FFFD for each half of a surrogate pair in its texts, as in the history of a chat that was cut
+    in the middle of one. What is too deep is left to check_readable, and so are names."""
+    if isinstance(value, str):
+        return HALF.sub("\ufffd", value)
+    if depth > MAX_DEPTH:
+        return value
+    if isinstance(value, list):
+        return [well_formed(inner, depth + 1) for inner in value]
+    return {k: well_formed(v, depth + 1) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def check_readable(body: Any) -> None:
@@ -110,53 +177,6 @@ def check_readable(body: Any) -> None:
                 left += [(inner, f"{path}[{i}]", depth + 1) for i, inner in enumerate(value)]
 
 
-def _truthy(value: Any) -> bool:
-    return bool(value)
-
-
-def _more_than_one(value: Any) -> bool:
-    return value is not None and value != 1
-
-
-MEDIA_OPTIONS = (
-    "not read here; say max_pixels, detail, fps or nframes in a part, or video_fps and video_max_frames in the request"
-)
-UNSUPPORTED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("tools", _truthy, "tools are not supported yet"),
-    ("tool_choice", lambda value: value not in (None, "none", "auto"), "tools are not supported yet"),
-    ("functions", _truthy, "functions are not supported"),
-    ("function_call", lambda value: value not in (None, "none", "auto"), "functions are not supported"),
-    (
-        "response_format",
-        lambda value: value is not None and not (isinstance(value, dict) and value.get("type") == "text"),
-        "only the response format of type 'text' is supported yet",
-    ),
-    ("logprobs", lambda value: value is not None and value is not False, "log probabilities are not supported yet"),
-    ("top_logprobs", _truthy, "log probabilities are not supported yet"),
-    ("prompt_logprobs", _truthy, "log probabilities are not supported yet"),
-    ("modalities", lambda value: value not in (None, [], ["text"]), "answers are text only"),
-    ("audio", _truthy, "answers are text only"),
-    ("prediction", _truthy, "predicted outputs are not supported"),
-    ("web_search_options", _truthy, "web search is not supported"),
-    ("mm_processor_kwargs", _truthy, MEDIA_OPTIONS),
-    ("media_io_kwargs", _truthy, MEDIA_OPTIONS),
-    ("echo", _truthy, "the prompt is not echoed"),
-    ("suffix", _truthy, "text is only continued, never inserted before a suffix"),
-    ("best_of", _more_than_one, "one answer per request"),
-    ("n", _more_than_one, "one answer per request: n must be 1"),
-)
-
-
-def refuse_unsupported(asked: GenerationBody) -> None:
-    """Raise BadRequest for the first field that asks for what this server does not do."""
-    given: Mapping[str, Any] = {**(asked.model_extra or {}), "n": asked.n}
-    for name, is_asked_for, why in UNSUPPORTED:
-        if is_asked_for(given.get(name)):
-            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
-    if asked.stream_options is not None and not asked.stream:
-        raise BadRequest("stream_options: only allowed when stream is true.", param="stream_options")
-
-
 def explain(errors: Sequence[Any], body: Any) -> BadRequest:
     """The first of pydantic's errors (dicts with type, loc, msg, input) in words, with the JSON path of its field."""
     error = errors[0]
@@ -171,8 +191,8 @@ def explain(errors: Sequence[Any], body: Any) -> BadRequest:
         return BadRequest(f"{param}: this field is required.", param=param, code="missing_required_parameter")
     got = error.get("input")
     said = f", got {got!r}" if isinstance(got, int | float | None) else f", got {_kind(got)}"
-    words = error["msg"].removeprefix("Input should be")
-    return BadRequest(f"{param}: it must be{words}{said}.", param=param)
+    words = re.sub("^(Input|Value) should be", "it must be", error["msg"])
+    return BadRequest(f"{param}: {words[0].lower()}{words[1:]}{said}.", param=param)
 
 
 def json_path(loc: Sequence[int | str], body: Any) -> str | None:

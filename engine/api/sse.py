@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ KEEPALIVE_S = 10.0
 
 KEEPALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
+NO_HEADERS: Mapping[str, str] = {}
 T = TypeVar("T")
 
 
@@ -120,8 +121,8 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncIterator[str]) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    def __init__(self, pieces: AsyncIterator[str], headers: Mapping[str, str] = NO_HEADERS) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
         del self.headers["content-length"]
         self._pieces = pieces
 

@@ -7,7 +7,6 @@ text or pictures, are the same to it. Each is sampled with its own sampler and k
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,22 +37,21 @@ class Token:
 @dataclass(slots=True)
 class NewRow:
     """What a row brings along. prompt: token ids; cache: their KV; logits: (1, vocabulary), of what follows them;
-    max_tokens >= 1."""
+    max_tokens >= 1; stop_ids: the tokens that end it."""
 
     prompt: list[int]
     cache: list[Any]
     logits: mx.array
     sampler: Sampler
     max_tokens: int
+    stop_ids: frozenset[int]
     processors: list[LogitsProcessor] = field(default_factory=list)
 
 
 class Batch:
     """Continuous batch: rows join and leave between steps."""
 
-    def __init__(self, adapter: Adapter, stop_ids: Collection[int], completion_batch_size: int) -> None:
-        self._stop_ids = frozenset(int(i) for i in stop_ids)
-        self._stop = StopSequences([[i] for i in sorted(self._stop_ids)])
+    def __init__(self, adapter: Adapter, completion_batch_size: int) -> None:
         model: Any = adapter
         # Rows bring one token that the model has not read: all that came since the last step read theirs together.
         self._generator = BatchGenerator(
@@ -67,7 +65,7 @@ class Batch:
     def add(self, decode: NewRow) -> Token:
         """Draw a row's first token; unless it is the last, the row joins at the next step."""
         token, logprobs = self._first(decode)
-        finish = "stop" if token in self._stop_ids else "length" if decode.max_tokens == 1 else None
+        finish = "stop" if token in decode.stop_ids else "length" if decode.max_tokens == 1 else None
         if finish:
             return Token(None, token, finish, logprobs=logprobs)
         (row,) = self._generator.insert(
@@ -77,7 +75,7 @@ class Batch:
             all_tokens=[[*decode.prompt]],  # it adds to them
             samplers=[decode.sampler],
             logits_processors=[decode.processors],
-            stop_sequences=[self._stop],
+            stop_sequences=[StopSequences([[i] for i in sorted(decode.stop_ids)])],
         )
         self._rows.add(row)
         return Token(row, token, None, logprobs=logprobs)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler, make_logits_processors
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler
 
 from engine.types import Sampling
 
@@ -21,6 +21,9 @@ LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 
 DEFAULT_TEMPERATURE = 0.7
 """Where neither the request, the server nor the checkpoint says one."""
+
+LEAST_TEMPERATURE = 1e-4
+"""Below it is greedy: the logits divided by so little are no numbers any more."""
 
 
 class SeededSampler:
@@ -44,28 +47,59 @@ class SeededSampler:
         return mx.random.categorical(logprobs / self._temperature, key=key)
 
 
-class MinTokensProcessor:
-    """A logits processor that forbids the end of the answer for the first min_tokens tokens."""
+class Bias:
+    """A logits processor that adds to the logits of some tokens. bias: (token id, what is added)."""
 
-    def __init__(self, min_tokens: int, stop_ids: Collection[int]) -> None:
-        self._left = min_tokens
-        self._stop_ids = mx.array(sorted(stop_ids))
+    def __init__(self, bias: Sequence[tuple[int, float]]) -> None:
+        self._ids = mx.array([token for token, _ in bias])
+        self._values = mx.array([value for _, value in bias])
 
     def __call__(self, _tokens: mx.array, logits: mx.array) -> mx.array:
-        if self._left <= 0:
-            return logits
-        self._left -= 1
-        return mx.put_along_axis(logits, self._stop_ids[None], mx.array(-mx.inf, logits.dtype), axis=-1)
+        return logits.at[:, self._ids].add(self._values.astype(logits.dtype))
+
+
+class Penalties:
+    """A logits processor for penalties on tokens that came before, as vLLM and OpenAI define them.
+
+    presence and frequency, which are subtracted, look at the answer alone; repetition, which divides (a negative logit
+    is multiplied), at the prompt too.
+    """
+
+    def __init__(self, presence: float, frequency: float, repetition: float) -> None:
+        self._presence = presence
+        self._frequency = frequency
+        self._repetition = repetition
+        self._counts: mx.array | None = None
+        self._is_seen: mx.array | None = None
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        counts, is_seen = self._take(tokens, logits.shape[-1])
+        repeated = mx.where(logits > 0, logits / self._repetition, logits * self._repetition)
+        out = mx.where(is_seen, repeated, logits)
+        out = out - self._frequency * counts - self._presence * (counts > 0)
+        return out.astype(logits.dtype)
+
+    def _take(self, tokens: mx.array, num_logits: int) -> tuple[mx.array, mx.array]:
+        """(num_logits,): how often the answer has each token, and whether it or the prompt has it."""
+        if self._counts is None or self._is_seen is None:
+            prompt = np.array(tokens)  # may hold placeholders that the model has no logit for
+            is_seen = np.zeros(num_logits, np.bool_)
+            is_seen[prompt[(prompt >= 0) & (prompt < num_logits)]] = True
+            self._counts, self._is_seen = mx.zeros(num_logits), mx.array(is_seen)
+        else:
+            self._counts = self._counts.at[tokens[-1:]].add(1.0)
+            self._is_seen = self._is_seen | (self._counts > 0)
+        return self._counts, self._is_seen
 
 
 def token_logprobs(logprobs: mx.array, token: int, num_top: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     """From (vocabulary,) log-probabilities: the token's own, and (id, log-probability) of the num_top likeliest, the
-    likeliest first; of equal ones the lower id first."""
+    likeliest first; of equal ones the lower id first. What cannot come at all is not among them."""
     if num_top < 1:
         return float(np.array(logprobs[token].astype(mx.float32))), ()
     values = np.array(logprobs.astype(mx.float32))
-    best = np.argpartition(-values, min(num_top, len(values)) - 1)[:num_top] if num_top < len(values) else None
-    ids = np.arange(len(values)) if best is None else best
+    num_top = min(num_top, int(np.isfinite(values).sum()))
+    ids = np.argpartition(-values, num_top - 1)[:num_top] if num_top < len(values) else np.arange(len(values))
     ranked = ids[np.lexsort((ids, -values[ids]))]
     return float(values[token]), tuple((int(i), float(values[i])) for i in ranked)
 
@@ -97,13 +131,14 @@ class Forced:
 
 
 def make_sampler(sampling: Sampling, forced: Sequence[int] = (), index: int = 0) -> Sampler:
-    """A sampler for one answer. temperature None or 0 is greedy; forced tokens are what is said in any case.
+    """A sampler for one answer. temperature None or below LEAST_TEMPERATURE is greedy; forced tokens are what is said in
+    any case.
 
     index: of the answer among those of its request; each has random numbers of its own, the first those of the seed.
     """
     if forced:
         return Forced(forced)
-    if not sampling.temperature:
+    if (sampling.temperature or 0.0) < LEAST_TEMPERATURE:
         return greedy_sampler
     if sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + index)
@@ -111,11 +146,13 @@ def make_sampler(sampling: Sampling, forced: Sequence[int] = (), index: int = 0)
 
 
 def make_processors(sampling: Sampling) -> list[LogitsProcessor]:
-    """Logits processors (tokens (n,), logits (1, vocab)) -> logits, for bias and penalties; empty for most requests."""
-    penalty = sampling.repetition_penalty
-    return make_logits_processors(
-        logit_bias=dict(sampling.logit_bias) or None,
-        repetition_penalty=penalty if penalty not in (None, 1.0) else None,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-    )
+    """Logits processors (tokens (n,), logits (1, vocab)) -> logits, for bias and penalties; empty for most requests.
+
+    Called before each token of one answer, first with the prompt, then with what has come since behind it.
+    """
+    out: list[LogitsProcessor] = [Bias(sampling.logit_bias)] if sampling.logit_bias else []
+    presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
+    repetition = sampling.repetition_penalty or 1.0
+    if (presence, frequency, repetition) != (0.0, 0.0, 1.0):
+        out.append(Penalties(presence, frequency, repetition))
+    return out

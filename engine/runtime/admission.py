@@ -16,8 +16,9 @@ from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import uses
 from engine.runtime.detokenizer import Detokenizer
+from engine.runtime.masks import make_mask
 from engine.runtime.sequence import Choice, Sequence
-from engine.types import Request, Sampling
+from engine.types import NO_LIMIT, Request, Sampling
 from engine.types.prompt import Prompt
 
 
@@ -34,7 +35,7 @@ class Admission:
         when the request cannot be served."""
         sequence.started_s = time.perf_counter()
         request = self._ordered(sequence.request)
-        self._check_bias(request)
+        self._check_ids(request)
         self._check_choices(request)
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
@@ -62,7 +63,12 @@ class Admission:
         self._embed(built, cache, sequence)
         sequence.prompt = built
         sequence.sampling = self._sampling(request)
-        sequence.choices = [Choice(sequence, i, self._detokenizer(built, request)) for i in range(request.n)]
+        sequence.stop_ids = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.stop_ids)
+        sequence.choices = [self._choice(sequence, built, request, index) for index in range(request.n)]
+
+    def _choice(self, sequence: Sequence, built: Prompt, request: Request, index: int) -> Choice:
+        mask = make_mask(self._loaded, request, built, sequence.grammar, sequence.stop_ids)
+        return Choice(sequence, index, self._detokenizer(built, request), mask)
 
     def _ordered(self, request: Request) -> Request:
         """The request with its media where this server puts them."""
@@ -85,17 +91,20 @@ class Admission:
 
     def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
         loaded = self._loaded
-        # A raw completion goes on from its prompt, so its first word keeps the space before it.
-        before = built.ids[-1] if request.prompt is not None else None
+        before = None
+        if request.prompt is not None:  # a raw completion goes on from its prompt, so it keeps a space that it begins with
+            before = built.ids[-1]
+        elif request.grammar is not None:  # and an answer to a grammar is written as the grammar has it
+            before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
         return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
 
-    def _check_bias(self, request: Request) -> None:
-        wrong = [i for i, _ in request.sampling.logit_bias if not 0 <= i < self._loaded.num_ids]
-        if wrong:
-            raise BadRequest(
-                f"logit_bias: token id {wrong[0]} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.",
-                param="logit_bias",
-            )
+    def _check_ids(self, request: Request) -> None:
+        named = {"logit_bias": [i for i, _ in request.sampling.logit_bias], "stop_token_ids": request.stop_token_ids}
+        for param, ids in named.items():
+            for wrong in (i for i in ids if not 0 <= i < self._loaded.num_ids):
+                raise BadRequest(
+                    f"{param}: token id {wrong} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.", param=param
+                )
 
     def _check_choices(self, request: Request) -> None:
         max_rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
@@ -119,7 +128,7 @@ class Admission:
                 f"so at most {left} are left.",
                 param="max_tokens",
             )
-        return min(asked or self._config.max_tokens, left)
+        return left if asked == NO_LIMIT else min(asked or self._config.max_tokens, left)
 
 
 def _largest_medium_hint(prompt: Prompt) -> str:

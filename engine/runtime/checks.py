@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import ModelCard, Request, Sampling
+from engine.types import NO_LIMIT, SAMPLING_RANGES, ModelCard, Request, Sampling
 
 LONG_CHARS = 32 * 1024
 """Tokenized in some 30 ms, which is about one decode step."""
-
-# Setting -> lowest and highest value.
-_RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0.0, float("inf")),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "top_k": (0, float("inf")),
-}
 
 
 def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
     _check_sampling(request.sampling)
-    if request.max_tokens is not None and request.max_tokens < 1:
-        raise BadRequest(f"max_tokens must be at least 1, not {request.max_tokens}.", param="max_tokens")
-    if request.min_tokens < 0 or (request.max_tokens is not None and request.min_tokens > request.max_tokens):
-        raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
+    _check_length(request)
     if request.n < 1:
         raise BadRequest(f"n must be at least 1, not {request.n}.", param="n")
     if request.logprobs is not None and request.logprobs < 0:
@@ -58,10 +47,18 @@ def is_long_text(request: Request) -> bool:
     return num_chars + len(request.prompt or ()) > LONG_CHARS
 
 
+def _check_length(request: Request) -> None:
+    limit = None if request.max_tokens == NO_LIMIT else request.max_tokens
+    if limit is not None and limit < 1:
+        raise BadRequest(f"max_tokens must be at least 1, not {limit}.", param="max_tokens")
+    if request.min_tokens < 0 or (limit is not None and request.min_tokens > limit):
+        raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
+    if request.ignore_eos and request.grammar is not None:
+        raise BadRequest(f"ignore_eos: an answer to a {request.grammar.param} ends where that ends.", param="ignore_eos")
+
+
 def _check_sampling(sampling: Sampling) -> None:
-    for name, (low, high) in _RANGES.items():
+    for name, (low, high) in SAMPLING_RANGES.items():
         value = getattr(sampling, name)
-        if value is None or (low <= value <= high and not (name == "top_p" and value == 0)):
-            continue
-        limits = f"between {low:g} and {high:g}" if high < float("inf") else f"at least {low:g}"
-        raise BadRequest(f"{name} must be {limits}, not {value:g}.", param=name)
+        if value is not None and not low <= value <= high:
+            raise BadRequest(f"{name} must be between {low:g} and {high:g}, not {value:g}.", param=name)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-from engine.types import FrameSampling, MediaReceipt, Part, Preflight, Request
+from engine.types import NO_LIMIT, FrameSampling, MediaReceipt, Part, Preflight, Request
 
 ROOM_TOKENS = 256
 """Left for the answer where the request does not say how long it may be."""
@@ -21,7 +21,7 @@ _CAUTION = 0.9
 
 def room(request: Request) -> int:
     """Context tokens that must be left."""
-    return request.max_tokens or ROOM_TOKENS
+    return ROOM_TOKENS if request.max_tokens in (None, NO_LIMIT) else request.max_tokens
 
 
 def shrunk(request: Request, found: Preflight) -> Request | None:

@@ -160,7 +160,11 @@ def as_replay(request: Request, max_tokens: int) -> Request:
         sampling=Sampling(temperature=0.0),
         max_tokens=max_tokens,
         min_tokens=0,
+        ignore_eos=False,
         stop=(),
+        stop_token_ids=(),
+        bad_words=(),
+        grammar=None,
         n=1,
         logprobs=2,
     )

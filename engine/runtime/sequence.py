@@ -17,6 +17,8 @@ from engine.types.prompt import Prompt
 if TYPE_CHECKING:
     from engine.cache.disk.restore import Restore
     from engine.cache.prefix import Lease
+    from engine.grammar.follow import CompiledGrammar
+    from engine.grammar.mask import AnswerMask
     from engine.models.adapter import Embeddings, Encoding
     from engine.runtime.detokenizer import Detokenizer
 
@@ -26,12 +28,14 @@ class Choice:
     """One answer of a sequence; while it decodes it is a row of the batch.
 
     row: its number in the batch, None before it joined and after it left. token_ids: the answer so far, a stop token
-    included. pending: text that waits to be handed out (EngineConfig.stream_interval).
+    included. mask: what may not come next in it, where anything is forbidden. pending: text that waits to be handed out
+    (EngineConfig.stream_interval).
     """
 
     sequence: Sequence
     index: int
     detokenizer: Detokenizer
+    mask: AnswerMask | None = None
     row: int | None = None
     token_ids: list[int] = field(default_factory=list)
     pending: list[Delta] = field(default_factory=list)
@@ -44,12 +48,12 @@ class Sequence:
 
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
     Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
-    (engine.prompt.text). granted: there is memory for its KV.
+    (engine.prompt.text). grammar: that its answers follow, compiled off the engine thread. granted: there is memory for its KV.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
     cache, the KV layers of its one prefill; snapshot_ends, token positions at which prefill pauses to store a row
-    snapshot; sampling and max_tokens as they were resolved; choices, one for each of Request.n answers.
+    snapshot; sampling, max_tokens and stop_ids (tokens that end an answer) as they were resolved; choices, one for each of Request.n answers.
     """
 
     request: Request
@@ -58,6 +62,7 @@ class Sequence:
     submitted_s: float
     media: tuple[Media, ...] = ()
     prepared_prompt: Prompt | None = None
+    grammar: CompiledGrammar | None = None
     stage: Stage = "waiting"
     num_prompt: int = 0
     num_cached: int = 0
@@ -75,6 +80,7 @@ class Sequence:
     snapshot_ends: tuple[int, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = 0
+    stop_ids: frozenset[int] = frozenset()
     media_first: bool = False
     choices: list[Choice] = field(default_factory=list)
 

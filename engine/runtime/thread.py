@@ -24,6 +24,8 @@ from engine.runtime.commands import Command, Stop, TokenObserver, refuse
 from engine.types import ModelCard, Snapshot
 
 if TYPE_CHECKING:
+    from engine.grammar.compile import Grammars
+    from engine.models.vocabulary import Vocabulary
     from engine.prompt.text import TextPrompts
     from engine.runtime.worker import Worker
 
@@ -48,8 +50,8 @@ class EngineThread:
     """What the one engine thread runs. core makes the thread itself, so that there is one place that does.
 
     publish takes each new Snapshot; failed is called once with the reason when the thread ends before Stop. Both are
-    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts is there once
-    it has; imported is set once the engine's modules are there, or will not be.
+    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts, grammars and
+    vocabulary are there once it has; imported is set once the engine's modules are there, or will not be.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class EngineThread:
         self.loaded: Future[ModelCard] = Future()
         self.imported = threading.Event()
         self.texts: TextPrompts | None = None
+        self.grammars: Grammars | None = None
+        self.vocabulary: Vocabulary | None = None
 
     def tell(self, command: Command) -> None:
         """Queue a command. Any thread. A command that comes too late is refused at once."""
@@ -118,7 +122,9 @@ class EngineThread:
         with device.file_limit_kept():
             from transformers.utils import logging as transformers_logging
 
+            from engine.grammar.compile import Grammars
             from engine.models import cpu, mlx_memory, registry
+            from engine.models.vocabulary import Vocabulary
             from engine.prompt.text import TextPrompts
             from engine.runtime import memory
             from engine.runtime.stats import EngineStats
@@ -141,6 +147,8 @@ class EngineThread:
         worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
         worker.show(force=True)
         self.texts = TextPrompts(loaded)
+        self.grammars = Grammars(loaded.tokenizer, loaded.stop_ids)
+        self.vocabulary = Vocabulary(loaded)
         if not self.loaded.done():  # stop() has not waited for it
             self.loaded.set_result(loaded.card)
         return worker

@@ -81,7 +81,7 @@ class Worker:
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
         self._rows = Rows(
-            lambda: Batch(loaded.adapter, loaded.stop_ids, max_rows),
+            lambda: Batch(loaded.adapter, max_rows),
             lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
         )
         self._admission = Admission(config, loaded, self._prefix)
@@ -240,18 +240,19 @@ class Worker:
     def _add(self, choice: Choice, logits: Any) -> Token:
         """A choice's first token; unless it is its last, the choice is a row from now on."""
         sequence = choice.sequence
+        request, is_last = sequence.request, choice is sequence.choices[-1]
         processors = sampling.make_processors(sequence.sampling)
-        if sequence.request.min_tokens:
-            processors.append(sampling.MinTokensProcessor(sequence.request.min_tokens, self._loaded.stop_ids))
-        is_last = choice is sequence.choices[-1]
+        if choice.mask is not None:  # behind the others: what it forbids, nothing brings back
+            processors.append(choice.mask)
         return self._rows.add(
             choice,
             NewRow(
                 prompt=sequence.prompt.ids,
                 cache=sequence.cache if is_last else tensors.fork(sequence.cache),
                 logits=logits,
-                sampler=sampling.make_sampler(sequence.sampling, sequence.request.forced, choice.index),
+                sampler=sampling.make_sampler(sequence.sampling, request.forced, choice.index),
                 max_tokens=sequence.max_tokens,
+                stop_ids=sequence.stop_ids,
                 processors=processors,
             ),
         )
@@ -288,6 +289,9 @@ class Worker:
     def _emit(self, choice: Choice, token: Token) -> None:
         sequence = choice.sequence
         if sequence.stage == "finished":  # another choice of it has failed just now
+            return
+        if choice.mask is not None and choice.mask.error and token.finish != "stop":
+            self._fail(sequence, choice.mask.error)
             return
         if self._observer is not None:
             self._observer(self._loaded, choice, token)

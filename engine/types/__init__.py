@@ -23,9 +23,12 @@ from engine.types.events import (
     Usage,
 )
 from engine.types.request import (
+    NO_LIMIT,
+    SAMPLING_RANGES,
     Detail,
     FrameSampling,
     Grammar,
+    GrammarKind,
     Json,
     Kind,
     Message,
@@ -56,6 +59,8 @@ from engine.types.state import (
 )
 
 __all__ = [
+    "NO_LIMIT",
+    "SAMPLING_RANGES",
     "BlockInfo",
     "CacheStats",
     "CacheTrace",
@@ -74,6 +79,7 @@ __all__ = [
     "FrameSampling",
     "GeneratedToken",
     "Grammar",
+    "GrammarKind",
     "Json",
     "Kind",
     "MediaPortion",

@@ -132,6 +132,18 @@ class Sampling:
     seed: int | None = None
 
 
+SAMPLING_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 100.0),
+    "top_p": (1e-6, 1.0),
+    "top_k": (0, 2**31 - 1),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+"""The lowest and the highest value of each setting of Sampling. float32 has no number for what lies far beyond them."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameSampling:
     """Which frames of a clip the model gets. Times in seconds of the clip; None means the default.
@@ -155,6 +167,9 @@ class FrameSampling:
         return replace(default, **{name: value for name, value in said.items() if value is not None})
 
 
+NO_LIMIT = -1
+"""As Request.max_tokens."""
+
 GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
 
 
@@ -164,10 +179,12 @@ class Grammar:
 
     source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
     array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does.
+    param names it in the client's own terms, for error messages.
     """
 
     kind: GrammarKind
     source: str = ""
+    param: str = "response_format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +192,7 @@ class Request:
     """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
 
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
-    not fit is an error, never clamped in silence.
+    not fit is an error, never clamped in silence; NO_LIMIT means all that is left of the context.
     min_tokens: the answer may not end before so many. ignore_eos: the model may not end it at all. stop: texts that end
     it and are cut off. stop_token_ids: tokens that end it beside the model's own. bad_words: texts that it may not
     contain. grammar: what it must look like; it ends where the grammar ends.

@@ -1,0 +1,97 @@
+"""Grammar -> a matcher over the model's tokens. Any thread, no MLX; compiling lets other threads run.
+
+llguidance does the work: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md says which part of
+JSON Schema it takes. The rest is refused with its reason: what it would ignore, it does not compile.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection
+from copy import copy
+from typing import Any
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
+
+from engine.bounded import BoundedCache
+from engine.errors import BadRequest
+from engine.grammar.follow import CompiledGrammar, refusal
+from engine.types import Grammar, Json
+
+MAX_CHARS = 200_000
+"""Of a grammar's source. The largest schemas in the field have some 100,000."""
+
+_MAX_KEPT = 64
+
+_WHITESPACE = r"[ \n]{0,1}[ ]{0,16}"
+"""Between two parts of JSON, as models write it. Bounded, so that an answer with bounded values is bounded."""
+
+_JSON_OPTIONS: Json = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
+"""They win over what a schema says in "x-guidance"."""
+
+
+class Grammars:
+    """Compiles the grammars of requests for one model, and keeps those used last.
+
+    tokenizer: mlx-lm's TokenizerWrapper. stop_ids: the tokens that end an answer; all may end it where the grammar does.
+    """
+
+    def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
+        self._tokenizer = tokenizer
+        self._stop_ids = sorted(stop_ids)
+        self._vocabulary: LLTokenizer | None = None
+        self._lock = threading.Lock()
+        self._limits = LLParserLimits(verbose_errors=False)
+        self._kept: BoundedCache[Grammar, CompiledGrammar] = BoundedCache(_MAX_KEPT, _MAX_KEPT, lambda _: 1)
+
+    def compile(self, grammar: Grammar) -> CompiledGrammar:
+        """The grammar, for any number of answers.
+
+        Raises BadRequest, which names grammar.param and says why: not well-formed, not supported, or too large.
+        """
+        if len(grammar.source) > MAX_CHARS:
+            raise refusal(grammar, f"it has {len(grammar.source):,} characters; at most {MAX_CHARS:,} are allowed")
+        return self._kept.get_or_make(grammar, lambda: self._compile(grammar))
+
+    def _compile(self, grammar: Grammar) -> CompiledGrammar:
+        vocabulary = self._vocabulary_of(grammar)
+        try:
+            source = _llguidance(grammar)
+        except ValueError as e:
+            raise refusal(grammar, str(e)) from e
+        matcher = LLMatcher(vocabulary, source, log_level=0, limits=self._limits)
+        if matcher.is_error():
+            raise refusal(grammar, matcher.get_error())
+        if warnings := matcher.get_grammar_warnings():
+            raise refusal(grammar, warnings[0])
+        return CompiledGrammar(grammar, matcher, vocabulary.vocab_size)
+
+    def _vocabulary_of(self, grammar: Grammar) -> LLTokenizer:
+        """The model's tokens as bytes; made at the first use, which takes up to a second."""
+        with self._lock:
+            if self._vocabulary is None:
+                backend = getattr(self._tokenizer, "backend_tokenizer", None)
+                if backend is None or not self._stop_ids:
+                    raise refusal(grammar, "this model's tokenizer cannot be held to a grammar")
+                plain = copy(backend)
+                plain.no_padding()
+                plain.no_truncation()
+                self._vocabulary = LLTokenizer(plain.to_str(), eos_token=self._stop_ids)
+            return self._vocabulary
+
+
+def _llguidance(grammar: Grammar) -> str:
+    """The grammar in llguidance's own form. Raises ValueError for a source that is not what its kind says."""
+    if grammar.kind == "json_schema":
+        return _json(json.loads(grammar.source))
+    if grammar.kind == "json_object":
+        return _json({"type": "object"})
+    if grammar.kind == "choice":
+        texts = json.loads(grammar.source)
+        return grammar_from("lark", "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts))
+    return grammar_from(grammar.kind, grammar.source)
+
+
+def _json(schema: Any) -> str:
+    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON_OPTIONS)
