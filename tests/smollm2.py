@@ -57,7 +57,10 @@ def _write(gguf: Path, out: Path) -> None:
     import mlx.core as mx
 
     raw, meta = mx.load(str(gguf), return_metadata=True)
-    heads = {"q_proj": meta["llama.attention.head_count"].item(), "k_proj": meta["llama.attention.head_count_kv"].item()}
+    heads = {
+        "q_proj": meta["llama.attention.head_count"].item(),
+        "k_proj": meta["llama.attention.head_count_kv"].item(),
+    }
     weights: dict[str, Any] = {}
     for name, array in raw.items():
         new = _renamed(name)

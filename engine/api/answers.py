@@ -102,9 +102,7 @@ class ChatAnswer:
     def _logprobs(self, delta: Delta) -> Json | None:
         return self.logprobs.write(delta) if self.logprobs else None
 
-    def _chunk(
-        self, index: int, delta: Json, reason: FinishReason | None = None, logprobs: Json | None = None
-    ) -> Json:
+    def _chunk(self, index: int, delta: Json, reason: FinishReason | None = None, logprobs: Json | None = None) -> Json:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return self.envelope.wrap("chat.completion.chunk", [choice])
 

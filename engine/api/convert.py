@@ -23,7 +23,7 @@ from engine.api.schemas import (
 )
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import FrameSampling, Message, Part, Request, Role, Sampling
+from engine.types import NO_LIMIT, FrameSampling, Message, Part, Request, Role, Sampling
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 TOOL_ROLES = ("tool", "function")
@@ -132,7 +132,7 @@ def _shared(body: GenerationBody) -> dict[str, Any]:
     """Fields of the Request of either kind of completion: how the answer is drawn, and where it ends."""
     return {
         "sampling": _sampling(body),
-        "max_tokens": body.max_tokens,
+        "max_tokens": _limit(body, "max_tokens"),
         "min_tokens": body.min_tokens or 0,
         "ignore_eos": bool(body.ignore_eos),
         "stop": _texts("stop", (body.stop,) if isinstance(body.stop, str) else body.stop, MAX_STOPS),
@@ -177,7 +177,15 @@ def _max_tokens(body: ChatRequest) -> int | None:
         raise BadRequest(
             "max_tokens and max_completion_tokens are two names of one limit and must not differ.", param="max_tokens"
         )
-    return both[1] if both[0] is None else both[0]
+    name = "max_completion_tokens" if body.max_tokens is None else "max_tokens"
+    return _limit(body, name)
+
+
+def _limit(body: GenerationBody, name: str) -> int | None:
+    limit: int | None = getattr(body, name)
+    if limit == 0:
+        raise BadRequest(f"{name}: it must be at least 1, or {NO_LIMIT} for no limit, got 0.", param=name)
+    return limit
 
 
 def _frames(body: ChatRequest, limits: MediaLimits) -> FrameSampling:

@@ -1,8 +1,8 @@
 """What an answer must look like, in the words of OpenAI and of vLLM -> Grammar. Pure. Raises BadRequest.
 
-{"response_format": {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}, "strict": true}}}    OpenAI
-{"structured_outputs": {"json" | "regex" | "choice" | "grammar" | "json_object": ...}}                         vLLM
-{"guided_json" | "guided_regex" | "guided_choice" | "guided_grammar": ...}                                     older vLLM
+{"response_format": {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}, "strict": true}}}   OpenAI
+{"structured_outputs": {"json" | "regex" | "choice" | "grammar" | "json_object": ...}}                        vLLM
+{"guided_json" | "guided_regex" | "guided_choice" | "guided_grammar": ...}                                    older vLLM
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def read_grammar(body: GrammarFields) -> Grammar | None:
     found = [grammar for grammar in (_of_format(body.response_format), *_of_vllm(body)) if grammar]
     if len(found) > 1:
         first, second = found[:2]
-        raise BadRequest(f"{second.param}: {first.param} says already what the answer must look like.", param=second.param)
+        raise BadRequest(
+            f"{second.param}: {first.param} says already what the answer must look like.", param=second.param
+        )
     return found[0] if found else None
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, FiniteFloat, StrictBool, StrictInt, ValidationEr
 from pydantic.fields import Field
 
 from engine.api.references import reference
-from engine.api.schemas import explain
+from engine.api.schemas import WholeNumbers, explain
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Detail, FrameSampling, Kind, PageChoice, Part
@@ -46,14 +46,14 @@ FRAMES_URL = "data:video/jpeg;base64,"
 """vLLM's clients send a clip as JPEG frames behind this, parted by commas."""
 
 
-class ImageSettings(BaseModel):
+class ImageSettings(WholeNumbers):
     """animated: whether an animated picture goes in as a clip; None: where the model takes clips."""
 
     max_pixels: StrictInt | None = Field(None, ge=1)
     animated: StrictBool | None = None
 
 
-class FileSettings(BaseModel):
+class FileSettings(WholeNumbers):
     """Of a document. pages: "1-3,7", all if left out; text: the text behind each page too; max_pixels: of one page."""
 
     filename: str = ""
@@ -62,7 +62,7 @@ class FileSettings(BaseModel):
     max_pixels: StrictInt | None = Field(None, ge=1)
 
 
-class ClipSettings(BaseModel):
+class ClipSettings(WholeNumbers):
     """Of one clip, in the words of Qwen's tools; total_pixels is what the request calls video_max_pixels. nframes: so
     many frames, instead of a rate and its bounds."""
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
     StrictBool,
+    StrictInt,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from engine.api.grammars import GrammarFields
 from engine.errors import BadRequest
@@ -36,25 +34,34 @@ MAX_COUNT = 2**31 - 1
 MAX_IDS = 128
 MAX_CHOICES_PER_REQUEST = 128
 MAX_TOP_LOGPROBS = 20
-
-
-def _whole(value: Any) -> Any:
-    """4.0 is an integer: some clients' languages have only one kind of number."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
-
-
-Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
-TokenId = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=MAX_COUNT)]
 LIMIT = f"most tokens of the answer, at least 1; {NO_LIMIT}: all that is left of the context"
 
 
-def _no_zero(value: int | None) -> int | None:
-    if value == 0:
-        raise PydanticCustomError("least", "Input should be at least 1, or {no_limit} for no limit", {"no_limit": NO_LIMIT})
-    return value
+TokenId = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
 
 
-Limit = Annotated[Whole | None, Field(ge=NO_LIMIT, le=MAX_COUNT), AfterValidator(_no_zero)]
+def _holds_integers(annotation: Any) -> bool:
+    """Whether int is the only number in a type."""
+    inner = [_holds_integers(arg) for arg in get_args(annotation)]
+    return annotation is int or (any(inner) and float not in get_args(annotation))
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
+class WholeNumbers(BaseModel):
+    """Takes 4.0 for an integer: some clients' languages have only one kind of number."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_whole(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        integers = {name for name, field in cls.model_fields.items() if _holds_integers(field.annotation)}
+        return {name: _whole(value) if name in integers else value for name, value in body.items()}
 
 
 def _between(name: str) -> Any:
@@ -69,7 +76,7 @@ class StreamOptions(BaseModel):
     include_usage: StrictBool | None = None
 
 
-class GenerationBody(GrammarFields):
+class GenerationBody(WholeNumbers, GrammarFields):
     """What both kinds of completion take. None, or leaving a field out, means the server's default."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -91,20 +98,23 @@ class GenerationBody(GrammarFields):
         return body
 
     model: str | None = None
-    max_tokens: Limit = Field(None, description=LIMIT)
-    min_tokens: Whole | None = Field(
-        None, ge=0, le=MAX_COUNT, description="the answer may not end before so many, unless its form leaves nothing else"
+    max_tokens: StrictInt | None = Field(None, ge=NO_LIMIT, le=MAX_COUNT, description=LIMIT)
+    min_tokens: StrictInt | None = Field(
+        None,
+        ge=0,
+        le=MAX_COUNT,
+        description="the answer may not end before so many, unless its form leaves nothing else",
     )
     ignore_eos: StrictBool | None = Field(None, description="the model may not end the answer (as in vLLM)")
     temperature: FiniteFloat | None = _between("temperature")
     top_p: FiniteFloat | None = _between("top_p")
-    top_k: Whole | None = Field(None, ge=-1, le=MAX_COUNT, description="0 or -1: off")
+    top_k: StrictInt | None = Field(None, ge=-1, le=MAX_COUNT, description="0 or -1: off")
     min_p: FiniteFloat | None = _between("min_p")
     repetition_penalty: FiniteFloat | None = _between("repetition_penalty")
     presence_penalty: FiniteFloat | None = _between("presence_penalty")
     frequency_penalty: FiniteFloat | None = _between("frequency_penalty")
     logit_bias: dict[int, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
-    seed: Whole | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
+    seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = Field(None, description=f"up to {MAX_STOPS} texts that end the answer")
     stop_token_ids: list[TokenId] | None = Field(
         None, max_length=MAX_IDS, description="tokens that end the answer beside the model's own (as in vLLM)"
@@ -112,7 +122,7 @@ class GenerationBody(GrammarFields):
     bad_words: list[str] | None = Field(
         None, max_length=MAX_IDS, description="texts that may not come in the answer (as in vLLM)"
     )
-    n: Whole | None = Field(None, ge=1, le=MAX_CHOICES_PER_REQUEST)
+    n: StrictInt | None = Field(None, ge=1, le=MAX_CHOICES_PER_REQUEST)
     cache_salt: str | None = Field(None, description="shares cached work with requests of the same salt only")
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
@@ -122,16 +132,18 @@ class ChatRequest(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: list[dict[str, Any]]
-    max_completion_tokens: Limit = Field(None, description="the newer name of max_tokens")
+    max_completion_tokens: StrictInt | None = Field(
+        None, ge=NO_LIMIT, le=MAX_COUNT, description="the newer name of max_tokens"
+    )
     logprobs: StrictBool | None = Field(None, description="each token of the answer with its log-probability")
-    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="and so many of the likeliest")
+    top_logprobs: StrictInt | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="and so many of the likeliest")
     chat_template_kwargs: dict[str, Any] | None = None
     video_fps: FiniteFloat | None = Field(None, gt=0, description="frames per second taken from a clip")
-    video_max_frames: Whole | None = Field(None, ge=1, description="most frames taken from a clip")
-    video_min_frames: Whole | None = Field(None, ge=1, description="fewest frames taken from a clip")
+    video_max_frames: StrictInt | None = Field(None, ge=1, description="most frames taken from a clip")
+    video_min_frames: StrictInt | None = Field(None, ge=1, description="fewest frames taken from a clip")
     video_start: FiniteFloat | None = Field(None, ge=0, description="where the stretch begins, in seconds")
     video_end: FiniteFloat | None = Field(None, gt=0, description="where the stretch ends, in seconds")
-    video_max_pixels: Whole | None = Field(None, ge=1, description="most pixels of all frames together")
+    video_max_pixels: StrictInt | None = Field(None, ge=1, description="most pixels of all frames together")
 
 
 class TokenizeRequest(ChatRequest):
@@ -190,7 +202,7 @@ def explain(errors: Sequence[Any], body: Any) -> BadRequest:
     if error["type"] == "missing":
         return BadRequest(f"{param}: this field is required.", param=param, code="missing_required_parameter")
     got = error.get("input")
-    said = f", got {got!r}" if isinstance(got, int | float | None) else f", got {_kind(got)}"
+    said = f", got {got!r}"[:60] if isinstance(got, int | float | None) else f", got {_kind(got)}"
     words = re.sub("^(Input|Value) should be", "it must be", error["msg"])
     return BadRequest(f"{param}: {words[0].lower()}{words[1:]}{said}.", param=param)
 

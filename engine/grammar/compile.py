@@ -10,14 +10,16 @@ import json
 import threading
 from collections.abc import Collection
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
 
 from engine.bounded import BoundedCache
-from engine.errors import BadRequest
 from engine.grammar.follow import CompiledGrammar, refusal
-from engine.types import Grammar, Json
+from engine.types import Grammar
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 MAX_CHARS = 200_000
 """Of a grammar's source. The largest schemas in the field have some 100,000."""
@@ -27,14 +29,15 @@ _MAX_KEPT = 64
 _WHITESPACE = r"[ \n]{0,1}[ ]{0,16}"
 """Between two parts of JSON, as models write it. Bounded, so that an answer with bounded values is bounded."""
 
-_JSON_OPTIONS: Json = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
+_JSON_OPTIONS: JsonCompileOptions = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
 """They win over what a schema says in "x-guidance"."""
 
 
 class Grammars:
     """Compiles the grammars of requests for one model, and keeps those used last.
 
-    tokenizer: mlx-lm's TokenizerWrapper. stop_ids: the tokens that end an answer; all may end it where the grammar does.
+    tokenizer: mlx-lm's TokenizerWrapper. stop_ids: the tokens that end an answer; each may end it where the grammar
+    does.
     """
 
     def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
@@ -84,13 +87,20 @@ class Grammars:
 def _llguidance(grammar: Grammar) -> str:
     """The grammar in llguidance's own form. Raises ValueError for a source that is not what its kind says."""
     if grammar.kind == "json_schema":
-        return _json(json.loads(grammar.source))
+        return _json(_as_object(json.loads(grammar.source)))
     if grammar.kind == "json_object":
         return _json({"type": "object"})
     if grammar.kind == "choice":
         texts = json.loads(grammar.source)
         return grammar_from("lark", "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts))
     return grammar_from(grammar.kind, grammar.source)
+
+
+def _as_object(schema: Any) -> Any:
+    """true and false are schemas, too: of anything, and of nothing."""
+    if schema is False:
+        raise ValueError("no answer can be valid")
+    return {} if schema is True else schema
 
 
 def _json(schema: Any) -> str:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from engine.errors import EngineError, Internal
 from engine.grammar.follow import Follower
 
-
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +87,7 @@ class AnswerMask:
         if self._answer is None:
             self._answer = []
             return
-        token = int(tokens[-1].item())
+        token = int(np.array(tokens[-1]).item())
         self._answer.append(token)
         if self._follower:
             self._follower.accept(token)

@@ -7,7 +7,7 @@ requests share ONE function: mlx-lm's batcher then samples the whole batch in on
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import mlx.core as mx
@@ -131,8 +131,8 @@ class Forced:
 
 
 def make_sampler(sampling: Sampling, forced: Sequence[int] = (), index: int = 0) -> Sampler:
-    """A sampler for one answer. temperature None or below LEAST_TEMPERATURE is greedy; forced tokens are what is said in
-    any case.
+    """A sampler for one answer. temperature None or below LEAST_TEMPERATURE is greedy; forced tokens are what is said
+    in any case.
 
     index: of the answer among those of its request; each has random numbers of its own, the first those of the seed.
     """

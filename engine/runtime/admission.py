@@ -92,7 +92,9 @@ class Admission:
     def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
         loaded = self._loaded
         before = None
-        if request.prompt is not None:  # a raw completion goes on from its prompt, so it keeps a space that it begins with
+        if (
+            request.prompt is not None
+        ):  # a raw completion goes on from its prompt, so it keeps a space that it begins with
             before = built.ids[-1]
         elif request.grammar is not None:  # and an answer to a grammar is written as the grammar has it
             before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
@@ -103,7 +105,8 @@ class Admission:
         for param, ids in named.items():
             for wrong in (i for i in ids if not 0 <= i < self._loaded.num_ids):
                 raise BadRequest(
-                    f"{param}: token id {wrong} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.", param=param
+                    f"{param}: token id {wrong} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}.",
+                    param=param,
                 )
 
     def _check_choices(self, request: Request) -> None:

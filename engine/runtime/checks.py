@@ -54,7 +54,9 @@ def _check_length(request: Request) -> None:
     if request.min_tokens < 0 or (limit is not None and request.min_tokens > limit):
         raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
     if request.ignore_eos and request.grammar is not None:
-        raise BadRequest(f"ignore_eos: an answer to a {request.grammar.param} ends where that ends.", param="ignore_eos")
+        raise BadRequest(
+            f"ignore_eos: an answer to a {request.grammar.param} ends where that ends.", param="ignore_eos"
+        )
 
 
 def _check_sampling(sampling: Sampling) -> None:

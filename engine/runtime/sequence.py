@@ -48,12 +48,13 @@ class Sequence:
 
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
     Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
-    (engine.prompt.text). grammar: that its answers follow, compiled off the engine thread. granted: there is memory for its KV.
+    (engine.prompt.text). grammar: that its answers follow, compiled there too. granted: there is memory for its KV.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
     cache, the KV layers of its one prefill; snapshot_ends, token positions at which prefill pauses to store a row
-    snapshot; sampling, max_tokens and stop_ids (tokens that end an answer) as they were resolved; choices, one for each of Request.n answers.
+    snapshot; sampling, max_tokens and stop_ids (tokens that end an answer) as they were resolved; choices, one for each
+    of Request.n answers.
     """
 
     request: Request

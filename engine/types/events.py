@@ -215,8 +215,8 @@ Event = Delta | Done
 @dataclass(frozen=True, slots=True)
 class CompletedChoice:
     """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
-    in which they were written. text_tokens: those of `tokens` that came with the text. tool_calls: in the order in which
-    they were written."""
+    in which they were written. text_tokens: those of `tokens` that came with the text. tool_calls: in the order
+    in which they were written."""
 
     text: str
     reasoning: str

@@ -92,8 +92,8 @@ class ToolChoice:
 class Reasoning:
     """How much the model thinks before it answers, where it does. None leaves it to the model's template.
 
-    enabled: whether at all. effort: in the words of the model's template ("low", "medium", "high"). max_tokens: then its
-    thinking is ended and the answer begins.
+    enabled: whether at all. effort: in the words of the model's template ("low", "medium", "high"). max_tokens: then
+    its thinking is ended and the answer begins.
     """
 
     enabled: bool | None = None

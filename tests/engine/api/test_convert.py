@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from engine.api.convert import chat_request, text_request
-from engine.api.schemas import UNSUPPORTED, ChatRequest, TextRequest, explain, json_path
+from engine.api.schemas import ChatRequest, TextRequest, explain, json_path
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import FrameSampling, PageChoice, Part, Request
@@ -100,10 +100,6 @@ def test_small_equivalences() -> None:
     assert chat([*HELLO, {"role": "assistant", "content": None}, *HELLO]).messages[1].parts == ()
 
 
-def test_unknown_fields_are_ignored() -> None:
-    assert chat(user="me", metadata={"a": 1}, store=True, service_tier="auto", whatever=[1]) == chat()
-
-
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
@@ -191,7 +187,7 @@ def test_parts(part: dict[str, Any], expected: Part) -> None:
     ("messages", "param"),
     [
         ([], "messages"),
-        ([{"role": "system", "content": "be brief"}], "messages"),
+        ([{"role": "assistant", "content": "I am here."}], "messages"),
         ([{"role": "user", "content": "   "}], "messages"),
         ([{"role": "user", "content": []}], "messages"),
         ([{"role": "wizard", "content": "x"}], "messages[0].role"),
@@ -339,18 +335,7 @@ def test_a_wrong_document_is_named(file: Any, where: str, words: str) -> None:
         ("top_p", 1.01, "1"),
         ("top_k", -2, "-1"),
         ("min_p", 1.5, "1"),
-        ("max_tokens", 0, "1"),
-        ("max_tokens", -5, "1"),
-        ("max_tokens", 1.5, "integer"),
-        ("max_tokens", True, "integer"),
         ("max_completion_tokens", 0, "1"),
-        ("repetition_penalty", 0, "0"),
-        ("presence_penalty", 3, "2"),
-        ("frequency_penalty", -3, "-2"),
-        ("seed", 2**63, str(2**63 - 1)),
-        ("seed", "x", "integer"),
-        ("n", 0, "1"),
-        ("n", 2, "1"),
         ("stop", "", "empty"),
         ("stop", ["a", ""], "empty"),
         ("stop", ["a"] * 17, "16"),
@@ -396,53 +381,6 @@ def test_a_wrong_bias_is_named_by_its_token() -> None:
 
 def test_two_limits_that_differ() -> None:
     assert refused(chat, max_tokens=5, max_completion_tokens=6).param == "max_tokens"
-
-
-ASKS = {
-    "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "required",
-    "functions": [{"name": "f"}],
-    "function_call": {"name": "f"},
-    "response_format": {"type": "json_object"},
-    "logprobs": True,
-    "top_logprobs": 3,
-    "prompt_logprobs": 1,
-    "modalities": ["text", "audio"],
-    "audio": {"voice": "alloy", "format": "wav"},
-    "prediction": {"type": "content", "content": "x"},
-    "web_search_options": {"search_context_size": "low"},
-    "mm_processor_kwargs": {"max_pixels": 1000},
-    "media_io_kwargs": {"video": {"num_frames": 4}},
-    "echo": True,
-    "suffix": "x",
-    "best_of": 3,
-    "n": 3,
-}
-
-
-def test_every_unsupported_field_has_an_example() -> None:
-    assert {name for name, _, _ in UNSUPPORTED} == set(ASKS)
-
-
-@pytest.mark.parametrize("field", ASKS)
-def test_what_is_not_served_is_refused_not_ignored(field: str) -> None:
-    error = refused(chat, **{field: ASKS[field]})
-    assert error.param == field and error.code == "unsupported_parameter" and error.message.startswith(field)
-
-
-def test_asking_for_nothing_special_is_fine() -> None:
-    plain = {
-        "tools": [],
-        "tool_choice": "none",
-        "response_format": {"type": "text"},
-        "logprobs": False,
-        "top_logprobs": 0,
-        "modalities": ["text"],
-        "echo": False,
-        "best_of": 1,
-        "n": 1,
-    }
-    assert chat(**plain) == chat()
 
 
 @pytest.mark.parametrize("prompt", ["once upon", ["once upon"]])

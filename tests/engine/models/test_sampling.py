@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from engine.models.sampling import MinTokensProcessor, make_processors, make_sampler, resolve, token_logprobs
+from engine.models.sampling import make_processors, make_sampler, resolve, token_logprobs
 from engine.types import Sampling
 
 VOCAB = 50
@@ -113,10 +113,13 @@ def test_the_request_comes_first_then_the_server_then_the_checkpoint() -> None:
 # -- logits processors -------------------------------------------------------------------------------------------------
 
 
-def processed(sampling: Sampling, tokens: list[int]) -> list[float]:
-    logits = mx.array([[1.0, 2.0, 3.0, 4.0]])
-    for processor in make_processors(sampling):
-        logits = processor(mx.array(tokens), logits)
+def processed(sampling: Sampling, prompt: list[int], answer: tuple[int, ...] = ()) -> list[float]:
+    """The logits after processors that were asked before each token of the answer, and for the next one."""
+    processors, logits = make_processors(sampling), mx.array([[1.0, 2.0, 3.0, -4.0]])
+    for end in range(len(answer) + 1):
+        logits = mx.array([[1.0, 2.0, 3.0, -4.0]])
+        for processor in processors:
+            logits = processor(mx.array([*prompt, *answer[:end]]), logits)
     return [round(value, 4) for value in logits[0].tolist()]
 
 
@@ -125,22 +128,28 @@ def test_most_requests_need_no_processor() -> None:
 
 
 def test_bias_and_penalties_move_the_right_logits() -> None:
-    plain = [1.0, 2.0, 3.0, 4.0]
-    assert processed(Sampling(), [3, 3]) == plain
-    assert processed(Sampling(logit_bias=((0, 10.0),)), []) == [11.0, 2.0, 3.0, 4.0]
-    assert processed(Sampling(repetition_penalty=2.0), [3]) == [1.0, 2.0, 3.0, 2.0]
-    assert processed(Sampling(presence_penalty=0.5), [3, 3, 1]) == [1.0, 1.5, 3.0, 3.5]
-    assert processed(Sampling(frequency_penalty=0.5), [3, 3, 1]) == [1.0, 1.5, 3.0, 3.0]
+    plain = [1.0, 2.0, 3.0, -4.0]
+    assert processed(Sampling(), [3, 3], (3,)) == plain
+    assert processed(Sampling(logit_bias=((0, 10.0),)), []) == [11.0, 2.0, 3.0, -4.0]
+    assert processed(Sampling(repetition_penalty=2.0), [3], (0,)) == [0.5, 2.0, 3.0, -8.0]
+    assert processed(Sampling(presence_penalty=0.5), [1], (3, 3, 2)) == [1.0, 2.0, 2.5, -4.5]
+    assert processed(Sampling(frequency_penalty=0.5), [1], (3, 3, 2)) == [1.0, 2.0, 2.5, -5.0]
 
 
-def test_the_end_is_forbidden_for_so_many_tokens() -> None:
-    not_before, row = MinTokensProcessor(2, {3, 7}), logprobs()
-    for _ in range(2):
-        held = not_before(mx.array([]), row)
-        assert [held[0, i].item() for i in (3, 7)] == [-float("inf")] * 2
-        rest = [i for i in range(VOCAB) if i not in (3, 7)]
-        assert held[0, rest].tolist() == row[0, rest].tolist()
-    assert not_before(mx.array([]), row).tolist() == row.tolist()
+def test_penalties_see_all_of_a_long_answer_and_no_placeholder_of_the_prompt() -> None:
+    """MLX checks no index: a placeholder's id beyond the logits would write to other memory."""
+    assert processed(Sampling(frequency_penalty=0.01), [-7, 4, 9999], (1,) * 100) == [1.0, 1.0, 3.0, -4.0]
+    assert processed(Sampling(repetition_penalty=2.0), [-7, 1, 9999]) == [1.0, 1.0, 3.0, -4.0]
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-5, 0.0])
+def test_next_to_no_temperature_is_greedy(temperature: float) -> None:
+    assert make_sampler(Sampling(temperature=temperature)) is make_sampler(Sampling(temperature=0.0))
+
+
+def test_what_cannot_come_is_not_among_the_likeliest() -> None:
+    row = mx.array([-0.1, -mx.inf, -2.0, -mx.inf])
+    assert [token for token, _ in token_logprobs(row, 0, 4)[1]] == [0, 2]
 
 
 def test_the_likeliest_tokens() -> None:
