@@ -16,6 +16,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
 
 from engine.bounded import BoundedCache
 from engine.grammar.follow import CompiledGrammar, refusal
+from engine.grammar.schemas import closed
 from engine.types import Grammar
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ MAX_CHARS = 200_000
 
 _MAX_KEPT = 64
 
-_WHITESPACE = r"[ \n]{0,1}[ ]{0,16}"
+_WHITESPACE = r" |\n {0,24}"
 """Between two parts of JSON, as models write it. Bounded, so that an answer with bounded values is bounded."""
 
 _JSON_OPTIONS: JsonCompileOptions = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
@@ -104,4 +105,4 @@ def _as_object(schema: Any) -> Any:
 
 
 def _json(schema: Any) -> str:
-    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON_OPTIONS)
+    return LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=_JSON_OPTIONS)
