@@ -24,7 +24,7 @@ _MAX_REASON_CHARS = 400
 
 def refusal(grammar: Grammar, reason: str) -> BadRequest:
     """A grammar that cannot be had, with llguidance's reason on one line."""
-    reason = " ".join(reason.split())
+    reason = " ".join(reason.replace("<non-verbose/>", "").split())
     if len(reason) > _MAX_REASON_CHARS:
         reason = reason[:_MAX_REASON_CHARS] + "…"
     return BadRequest(f"{grammar.param}: {reason.rstrip('.')}.", param=grammar.param, code="invalid_grammar")
@@ -93,7 +93,7 @@ class Follower:
         self._tail = [*self._tail, token][-len(mark) :]
         is_begun = tuple(self._tail) == mark[: len(self._tail)]
         if self._stage == "start" and not is_begun:
-            self._stage = "answer"
+            self._stage, self._tail = "answer", []
             self._consume(token)
         elif tuple(self._tail) == mark:
             self._stage = "reasoning" if self._stage == "start" else "answer"
