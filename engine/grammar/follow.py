@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.errors import BadRequest
 from engine.types import Grammar
 
-Stage = Literal["start", "reasoning", "answer"]
+AnswerStage = Literal["start", "reasoning", "answer"]
 
 _TAIL = 4
 """How many tokens, such as line ends, may lie behind the mark that closes a prompt's reasoning."""
@@ -44,7 +44,7 @@ class ThinkTokens:
             return None
         return cls(tuple(tokenizer.think_start_tokens), tuple(tokenizer.think_end_tokens))
 
-    def stage_after(self, prompt: Sequence[int], *, in_reasoning: bool) -> Stage:
+    def stage_after(self, prompt: Sequence[int], *, in_reasoning: bool) -> AnswerStage:
         """Where an answer begins. A template that turns reasoning off closes it at the end of the prompt."""
         if in_reasoning:
             return "reasoning"
@@ -70,7 +70,9 @@ class Follower:
     it can.
     """
 
-    def __init__(self, compiled: CompiledGrammar, think: ThinkTokens | None = None, stage: Stage = "answer") -> None:
+    def __init__(
+        self, compiled: CompiledGrammar, think: ThinkTokens | None = None, stage: AnswerStage = "answer"
+    ) -> None:
         self._grammar = compiled.grammar
         self._num_tokens = compiled.num_tokens
         self._matcher = compiled.matcher.deep_copy()
