@@ -67,9 +67,12 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """reasoning_tokens: of the completion's tokens, those that were thoughts."""
+
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:

@@ -30,7 +30,8 @@ class DeviceInfo:
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
-    without their pixels (engine.models.grids)."""
+    without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
+    chat template reads."""
 
     id: str
     path: str
@@ -46,7 +47,14 @@ class ModelCard:
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = None
     keeps_grids: bool = False
+    reasons: bool = False
+    template_variables: tuple[str, ...] = ()
     created: int = 0
+
+    @property
+    def can_turn_reasoning_off(self) -> bool:
+        """Whether its template can."""
+        return not {"enable_thinking", "thinking"}.isdisjoint(self.template_variables)
 
 
 @dataclass(frozen=True, slots=True)
