@@ -23,6 +23,8 @@ from engine.assets import asset
 from engine.config import DEMO, EngineConfig, ModelSpec
 from engine.errors import BadRequest, ModelNotFound, Unavailable
 from engine.models.adapter import Adapter
+from engine.models.chat_format import ToolFormat, template_text, template_variables, tool_format
+from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
 from engine.types import ModelCard, Sampling
@@ -38,7 +40,8 @@ _DEFAULT_CONTEXT = 4096
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
-    video_settings: the checkpoint's video_preprocessor_config.json, {} without one. grids: of media it has read."""
+    video_settings: the checkpoint's video_preprocessor_config.json, {} without one. control: what must not be read in
+    texts from outside. tools: how it writes tool calls. grids: of media it has read."""
 
     card: ModelCard
     fingerprint: str
@@ -51,6 +54,8 @@ class Loaded:
     special_ids: frozenset[int]
     sampling: Sampling
     video_settings: dict[str, Any]
+    control: ControlTokens
+    tools: ToolFormat
     grids: Grids = field(default_factory=Grids)
 
     @property
@@ -59,6 +64,11 @@ class Loaded:
         beyond it lies other memory."""
         text = self.config.get("text_config") or self.config
         return min(len(self.tokenizer), int(text.get("vocab_size") or len(self.tokenizer)))
+
+    @property
+    def chat_tokenizer(self) -> Any:
+        """What encodes a rendered chat: the processor's own, which may know more special tokens than the files say."""
+        return _chat_tokenizer(self.tokenizer, self.processor)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Plain token ids as text."""
@@ -148,7 +158,10 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
     stop_ids = _stop_ids(path, raw) | _processor_stop_ids(processor)
     tokenizer = _load_tokenizer(path, spec, stop_ids)
     stop_ids |= set(tokenizer.eos_token_ids)
+    template = template_text(tokenizer, processor)
+    variables = template_variables(template)
     card = _card(path, raw, model, config, row if vision else None)
+    card = replace(card, reasons=bool(tokenizer.has_thinking), template_variables=tuple(sorted(variables)))
     if _has_audio(raw, row, processor):
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
@@ -163,6 +176,8 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
         sampling=_generation_defaults(path),
         video_settings=_read_json(path / "video_preprocessor_config.json"),
+        control=_control_tokens(raw, row, tokenizer, processor, template),
+        tools=tool_format(tokenizer, variables),
     )
 
 
@@ -259,8 +274,26 @@ def _special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids that never become text: the tokenizer's special tokens, but not the think markers, which split channels."""
     ids = {int(i) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids |= {int(i) for i in tokenizer.all_special_ids}
-    markers = (tokenizer.think_start, tokenizer.think_end) if tokenizer.has_thinking else ()
-    return frozenset(ids - {tokenizer.convert_tokens_to_ids(marker) for marker in markers})
+    markers = (*tokenizer.think_start_tokens, *tokenizer.think_end_tokens) if tokenizer.has_thinking else ()
+    return frozenset(ids.difference(markers))
+
+
+def _chat_tokenizer(tokenizer: Any, processor: Any) -> Any:
+    return tokenizer if processor is None else getattr(processor, "tokenizer", processor)
+
+
+def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor: Any, template: str) -> ControlTokens:
+    """The special tokens, those that the template writes, and whatever the processor takes for a medium."""
+    own = (
+        [text for name, text in getattr(processor, "__dict__", {}).items() if name.endswith("_token")]
+        if processor is not None
+        else []
+    )
+    ids = [token for token in _placeholders(raw).values() if token >= 0]
+    own += [row.image_token, row.marker, *(tokenizer.convert_ids_to_tokens(token) for token in ids)]
+    own += [tokenizer.think_start, tokenizer.think_end]
+    more = [text for text in own if isinstance(text, str)]
+    return ControlTokens(_chat_tokenizer(tokenizer, processor), template, more)
 
 
 def _generation_defaults(path: Path) -> Sampling:

@@ -7,7 +7,6 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +19,7 @@ from engine.prompt.audio import check_sounds
 from engine.prompt.cache_ids import cache_ids, locate
 from engine.prompt.media_tokens import MediaTokens, count_media_tokens, placeholder_kind
 from engine.prompt.processor import KnownGrids, Processed, process
-from engine.prompt.render import opens_reasoning, refuse_reserved, render
+from engine.prompt.render import RenderedChat, render
 from engine.prompt.sizing import sized
 from engine.prompt.text import text_prompt
 from engine.types import Message, Request
@@ -33,7 +32,7 @@ def build_prompt(loaded: Loaded, request: Request, media: tuple[Media, ...], *, 
 
     need_pixels: False lets media whose grids are known stay black (Prompt.has_pixels is then False). That is enough
     when their KV is stored. If it is not (Prompt.lacks_pixels), the caller builds the prompt again with pixels.
-    Raises BadRequest (template, reserved tokens), BadMedia (a medium left no token), or PixelsMissing for media without
+    Raises BadRequest (template), BadMedia (a medium left no token), or PixelsMissing for media without
     pixels that cannot do without them.
     """
     return _with_media(loaded, request, media, need_pixels) if media else text_prompt(loaded, request)
@@ -48,12 +47,11 @@ def with_pixels(loaded: Loaded, request: Request, media: tuple[Media, ...], buil
 
 
 def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
-    refuse_reserved(loaded, request.messages)
     started_s = perf_counter()
     media, grids = _sized(loaded, request, media, need_pixels)
     check_sounds(loaded, request.media_parts, media)
-    text = render(loaded, request, media)
-    ids, inputs = _process(loaded, request, text, media, grids)
+    chat = render(loaded, request, media)
+    ids, inputs = _process(loaded, request, chat, media, grids)
     processor_ms = (perf_counter() - started_s) * 1e3
     counts = count_media_tokens(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
     placed = locate(ids, _placed(loaded, request, media, counts))
@@ -64,7 +62,7 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
         inputs=inputs,
         processor_ms=processor_ms,
         has_pixels=grids is None,
-        starts_in_reasoning=opens_reasoning(loaded, text),
+        starts_in_reasoning=chat.starts_in_reasoning,
     )
 
 
@@ -84,11 +82,11 @@ def _sized(
 
 
 def _process(
-    loaded: Loaded, request: Request, text: str, media: Sequence[Media], grids: KnownGrids | None
+    loaded: Loaded, request: Request, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids | None
 ) -> Processed:
     """All media together. Raises BadMedia that names the one which the processor refuses by itself, too."""
     try:
-        return process(loaded, text, media, grids)
+        return process(loaded, chat, media, grids)
     except BadMedia as error:
         alone = _processed_alone(loaded, request, media)
         for i, part in enumerate(request.media_parts):
@@ -103,7 +101,7 @@ def _processed_alone(loaded: Loaded, request: Request, media: Sequence[Media]) -
     """A function that processes the i-th medium in a prompt of its own."""
 
     def process_alone(i: int) -> Processed:
-        alone = replace(request, messages=(Message("user", (request.media_parts[i],)),))
+        alone = Request((Message("user", (request.media_parts[i],)),), template_kwargs=request.template_kwargs)
         return process(loaded, render(loaded, alone, media[i : i + 1]), media[i : i + 1])
 
     return process_alone

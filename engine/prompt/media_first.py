@@ -28,4 +28,4 @@ def _moved(message: Message) -> Message:
         return message
     if any(part.kind == "text" for part in rest):
         return message
-    return Message(message.role, (*rest, first))
+    return replace(message, parts=(*rest, first))

@@ -20,6 +20,7 @@ from engine.models.grids import ARRAY_NAMES, Grid
 from engine.models.registry import Loaded
 from engine.prompt.audio import sounds
 from engine.prompt.expand import expanded
+from engine.prompt.render import RenderedChat
 from engine.prompt.sizing import NO_LIMIT, own_budget
 from engine.types import Kind
 from engine.types.media import Media
@@ -33,16 +34,27 @@ KnownGrids = Mapping[Kind, list[Grid]]
 PROCESSORS: dict[Kind, str] = {"image": "image_processor", "video": "video_processor"}
 
 
-def process(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids | None = None) -> Processed:
+def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids | None = None) -> Processed:
     """What the processor makes of a rendered chat and its media, one entry per placeholder in the text, in order.
 
     grids: known for all the media, whose pixels are not read then. Raises BadMedia when the processor refuses them.
     """
+    ids, inputs = loaded.control.read(
+        chat.text, chat.aside, lambda text: _process_text(loaded, text, media, grids or {})
+    )
+    if loaded.family.expands:
+        inputs["input_ids"] = ids  # the model's own, see engine.prompt.expand
+        shape = inputs["pixel_values"].shape
+        ids = expanded(ids, loaded.placeholder_ids()["image"], shape, loaded.config, loaded.family)
+    return ids, {name: value for name, value in inputs.items() if value is not None}
+
+
+def _process_text(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids) -> Processed:
     from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
     clips = _clips(loaded, media)
     try:
-        with _overrides(loaded.processor, media, clips, grids or {}):
+        with _overrides(loaded.processor, media, clips, grids):
             inputs = prepare_inputs(
                 loaded.processor,
                 images=_pictures(loaded, media) or None,
@@ -56,11 +68,7 @@ def process(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids
     except (ValueError, TypeError, IndexError) as e:
         raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
     ids = np.array(inputs.pop("input_ids")).reshape(-1).tolist()
-    if loaded.family.expands:
-        inputs["input_ids"] = ids  # the model's own, see engine.prompt.expand
-        shape = inputs["pixel_values"].shape
-        ids = expanded(ids, loaded.placeholder_ids()["image"], shape, loaded.config, loaded.family)
-    return ids, {name: value for name, value in inputs.items() if value is not None}
+    return ids, inputs
 
 
 def _pictures(loaded: Loaded, media: Sequence[Media]) -> list[Image.Image]:

@@ -6,77 +6,143 @@ Parts keep the order in which they were sent. No MLX, nothing shared is changed:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.errors import BadRequest
 from engine.models.registry import Loaded
-from engine.types import Message, Part, Request
+from engine.prompt.outside_text import set_aside
+from engine.prompt.tool_prompt import call_json, has_tools, tool_json, with_plain_tools
+from engine.types import Json, Message, Part, Request
 from engine.types.media import Media
 
 
-def render(loaded: Loaded, request: Request, media: Sequence[Media] = ()) -> str:
+@dataclass(frozen=True, slots=True)
+class RenderedChat:
+    """A chat as its template writes it. aside: what private characters in the text stand for, see
+    engine.models.control_tokens. starts_in_reasoning: it ends inside a think block."""
+
+    text: str
+    aside: tuple[str, ...] = ()
+    starts_in_reasoning: bool = False
+
+
+def render(loaded: Loaded, request: Request, media: Sequence[Media] = ()) -> RenderedChat:
     """The text of a chat, with a placeholder for every medium. media: one entry per media part, in order.
 
     Raises BadRequest with the template's own complaint (roles must alternate, no system role), and for media that it
     leaves out of a message of some role.
     """
+    safe, aside = set_aside(loaded, request)
+    if loaded.tools.is_native or not has_tools(request):
+        text = _text_of(loaded, safe, media)
+    else:
+        text = _text_with_plain_tools(loaded, safe, media)
+    return RenderedChat(text, aside, _ends_in_reasoning(loaded, request, text))
+
+
+def _text_with_plain_tools(loaded: Loaded, request: Request, media: Sequence[Media]) -> str:
+    """The tools stand in the system message; in the first of the user where the template knows no other."""
+    try:
+        return _text_of(loaded, with_plain_tools(request), media)
+    except BadRequest:
+        if any(message.role == "system" for message in request.messages):
+            raise
+        return _text_of(loaded, with_plain_tools(request, role="user"), media)
+
+
+def _text_of(loaded: Loaded, request: Request, media: Sequence[Media]) -> str:
     in_order = iter(media)
     messages = [_message(loaded, message, in_order) for message in request.messages]
-    text = _text_of(loaded, messages, request)
+    text = _templated(loaded, messages, request)
     for i, message in enumerate(request.messages):
         shown = next((part for part in message.parts if part.kind != "text"), None)
         if shown is not None and message.role != "user":
             words = replace(message, parts=tuple(part for part in message.parts if part.kind == "text"))
             blind = [*messages[:i], _message(loaded, words, iter(())), *messages[i + 1 :]]
-            if _text_of(loaded, blind, request) == text:
+            if _templated(loaded, blind, request) == text:
                 why = f"this model's chat template shows no media in messages of role {message.role}"
                 raise BadRequest(f"{shown.param}: {why}; send it in one of role user.", param=shown.param)
     return text
 
 
-def _text_of(loaded: Loaded, messages: list[dict[str, Any]], request: Request) -> str:
+def _templated(loaded: Loaded, messages: list[Json], request: Request) -> str:
     from jinja2 import TemplateError
 
+    settings = _settings(loaded, request)
     try:
-        return _apply_template(loaded, messages, dict(request.template_kwargs))
+        try:
+            return _apply_template(loaded, messages, settings)
+        except TypeError:  # a template that joins what it takes for text: some want a call's arguments so
+            if not any(message.tool_calls for message in request.messages):
+                raise
+            return _apply_template(loaded, _with_arguments_as_text(messages, request), settings)
     except TemplateError as e:
         raise BadRequest(f"The model's chat template refused the messages: {e}", param="messages") from e
-    except TypeError as e:  # a template that joins what it takes for text
+    except TypeError as e:
         raise BadRequest(f"The model's chat template cannot write these messages: {e}", param="messages") from e
+    except ValueError as e:
+        if not request.continue_final_message:
+            raise
+        why = "the model's chat template does not show the last message so that it can be continued"
+        raise BadRequest(f"continue_final_message: {why}.", param="continue_final_message") from e
 
 
-def opens_reasoning(loaded: Loaded, text: str) -> bool:
-    """Whether a rendered chat ends inside a think block that the template has opened."""
+def _with_arguments_as_text(messages: list[Json], request: Request) -> list[Json]:
+    calls = [[call_json(call, arguments_as_text=True) for call in message.tool_calls] for message in request.messages]
+    return [m | {"tool_calls": own} if own else m for m, own in zip(messages, calls, strict=True)]
+
+
+def _settings(loaded: Loaded, request: Request) -> Json:
+    """What the template is given beside the messages."""
+    settings: Json = dict(request.template_kwargs)
+    reasoning, variables = request.reasoning, loaded.card.template_variables
+    if reasoning.enabled is not None:
+        settings.setdefault("enable_thinking", reasoning.enabled)
+    if reasoning.effort is not None and "reasoning_effort" in variables:
+        settings.setdefault("reasoning_effort", reasoning.effort)
+    if tools := request.offered_tools:
+        settings["tools"] = [tool_json(tool) for tool in tools]
+    if request.continue_final_message:
+        settings["continue_final_message"] = True
+    settings["add_generation_prompt"] = request.add_generation_prompt and not request.continue_final_message
+    return settings
+
+
+def _ends_in_reasoning(loaded: Loaded, request: Request, text: str) -> bool:
+    """Whether a rendered chat ends inside a think block, opened by the template or by the message it goes on from."""
     tokenizer = loaded.tokenizer
-    return bool(tokenizer.has_thinking) and text.rstrip().endswith(tokenizer.think_start)
+    if not tokenizer.has_thinking:
+        return False
+    if request.continue_final_message:
+        return text.rfind(tokenizer.think_start) > text.rfind(tokenizer.think_end)
+    return text.rstrip().endswith(tokenizer.think_start)
 
 
-def refuse_reserved(loaded: Loaded, messages: Sequence[Message]) -> None:
-    """Raise BadRequest for text that spells a placeholder: it would be counted as a medium."""
-    reserved = [loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.placeholder_ids().values() if i >= 0]
-    reserved.append(loaded.family.marker)
-    for part in (part for message in messages for part in message.parts):
-        for token in reserved:
-            if token and token in part.text:
-                raise BadRequest(f"{part.param} contains {token}, which is reserved for media.", param=part.param)
-
-
-def _apply_template(loaded: Loaded, messages: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+def _apply_template(loaded: Loaded, messages: list[Json], settings: Json) -> str:
     """The tokenizer renders it: some processors (gemma4) rewrite the messages first and lose a clip on the way."""
     tokenizer = loaded.tokenizer
     if tokenizer.has_chat_template:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **settings))
     if loaded.processor is None:
         return "\n".join(message["content"] for message in messages)
     from mlx_vlm.prompt_utils import get_chat_template
 
     # Old checkpoints keep the template in the processor's files only; without any, mlx-vlm writes a plain prompt.
-    return str(get_chat_template(loaded.processor, messages, True, **settings))
+    return str(get_chat_template(loaded.processor, messages, **settings))
 
 
-def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[str, Any]:
-    """One message as the family's template wants it: a list of typed parts, or text with image tokens in it."""
+def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> Json:
+    """One message as the family's template wants it."""
+    out = _content(loaded, message, media)
+    if message.tool_calls:
+        out["tool_calls"] = [call_json(call) for call in message.tool_calls]
+    said = {"tool_call_id": message.tool_call_id, "name": message.name, "reasoning_content": message.reasoning}
+    return out | {name: text for name, text in said.items() if text}
+
+
+def _content(loaded: Loaded, message: Message, media: Iterator[Media]) -> Json:
+    """Role and content: a list of typed parts, or text with image tokens in it."""
     pieces = [piece for part in message.parts for piece in _pieces(loaded, part, media)]
     text = "".join(piece.get("text", "") for piece in pieces)
     if loaded.processor is None:
@@ -86,7 +152,8 @@ def _message(loaded: Loaded, message: Message, media: Iterator[Media]) -> dict[s
     style = MODEL_CONFIG.get(loaded.card.model_type)
     if style is None or style.value.startswith("list_with") or _reads_parts(loaded):
         has_media = any(piece["type"] != "text" for piece in pieces)
-        is_plain = message.role == "assistant" and style is not None and "type" in style.value and not has_media
+        is_plain = message.role == "assistant" and style is not None and "type" in style.value
+        is_plain = not has_media and (is_plain or message.role == "tool")
         return {"role": message.role, "content": text if is_plain else pieces}
     return _inline_message(loaded.card.model_type, message.role, pieces)
 

@@ -6,40 +6,38 @@ stream should wait: it is built ahead, in another thread, by TextPrompts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 from engine.errors import BadRequest, ContextOverflow
+from engine.models.control_tokens import ControlTokens
 from engine.models.registry import Loaded
 from engine.models.token_bound import TokenBound, token_bound
-from engine.prompt.render import opens_reasoning, refuse_reserved, render
+from engine.prompt.render import RenderedChat, render
 from engine.types import Request
 from engine.types.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedText:
-    """A prompt before it is tokenized. content: the text, or token ids if the client sent those. is_chat: it comes from
-    a template; param: the field of the request that it is from."""
+    """A prompt before it is tokenized. content: the text, or token ids if the client sent those. chat: what the text is
+    of; None for a raw prompt. param: the field of the request that it is from."""
 
     content: str | tuple[int, ...]
-    is_chat: bool
-    add_special_tokens: bool = True
-    starts_in_reasoning: bool = False
+    chat: RenderedChat | None = None
 
     @property
     def param(self) -> str:
-        return "messages" if self.is_chat else "prompt"
+        return "messages" if self.chat else "prompt"
 
 
 def text_prompt(loaded: Loaded, request: Request) -> Prompt:
     """The prompt of a request without media. Engine thread only.
 
-    Raises BadRequest (reserved tokens, the template's own complaint, an id outside the vocabulary).
+    Raises BadRequest (the template's own complaint; in a raw prompt a placeholder, or an id outside the vocabulary).
     """
-    rendered = _rendered(loaded, request)
-    return _tokenized(loaded, rendered, _chat_tokenizer(loaded) if rendered.is_chat else loaded.tokenizer)
+    return _tokenized(loaded, _rendered(loaded, request), loaded.control)
 
 
 class TextPrompts:
@@ -51,9 +49,10 @@ class TextPrompts:
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
-        tokenizer = _chat_tokenizer(loaded)
+        tokenizer = loaded.chat_tokenizer
         is_shared = loaded.processor is not None and hasattr(tokenizer, "backend_tokenizer")
         self._chat_tokenizer = deepcopy(tokenizer) if is_shared else tokenizer
+        self._control = loaded.control.read_by(self._chat_tokenizer)
         self._bounds: dict[bool, TokenBound] = {}
 
     def build(self, request: Request, *, must_fit: bool = True) -> Prompt:
@@ -62,34 +61,45 @@ class TextPrompts:
         must_fit: raise ContextOverflow before it is tokenized where its length alone proves that it does not fit.
         """
         rendered = _rendered(self._loaded, request)
-        tokenizer = self._chat_tokenizer if rendered.is_chat else self._loaded.tokenizer
         if must_fit:
+            is_chat = rendered.chat is not None
             # Two threads may both find it missing: they make the same.
-            if rendered.is_chat not in self._bounds:
-                self._bounds[rendered.is_chat] = token_bound(tokenizer)
-            _check_length(rendered, self._bounds[rendered.is_chat], self._loaded.card.context_tokens)
-        return _tokenized(self._loaded, rendered, tokenizer)
+            if is_chat not in self._bounds:
+                self._bounds[is_chat] = token_bound(self._chat_tokenizer if is_chat else self._loaded.tokenizer)
+            _check_length(rendered, self._bounds[is_chat], self._loaded.card.context_tokens)
+        return _tokenized(self._loaded, rendered, self._control)
 
 
 def _rendered(loaded: Loaded, request: Request) -> RenderedText:
     if request.prompt is not None:
-        return RenderedText(request.prompt, is_chat=False)
-    refuse_reserved(loaded, request.messages)
-    text = render(loaded, request)
-    return RenderedText(text, True, _adds_special_tokens(loaded), opens_reasoning(loaded, text))
+        return RenderedText(request.prompt)
+    chat = render(loaded, request)
+    return RenderedText(chat.text, chat)
 
 
-def _tokenized(loaded: Loaded, rendered: RenderedText, tokenizer: Any) -> Prompt:
-    if isinstance(rendered.content, str):
-        ids = tokenizer.encode(rendered.content, add_special_tokens=rendered.add_special_tokens)
+def _tokenized(loaded: Loaded, rendered: RenderedText, control: ControlTokens) -> Prompt:
+    chat, content = rendered.chat, rendered.content
+    if chat is not None:
+        ids = control.encode(chat.text, chat.aside, add_special_tokens=_adds_special_tokens(loaded))
     else:
-        ids = list(rendered.content)
+        ids = loaded.tokenizer.encode(content) if isinstance(content, str) else list(content)
     if not ids:
         raise BadRequest(f"{rendered.param} is empty.", param=rendered.param)
-    if not rendered.is_chat and not (min(ids) >= 0 and max(ids) < loaded.num_ids):
-        raise BadRequest(f"prompt has a token id outside the vocabulary of {loaded.num_ids}.", param="prompt")
+    if chat is None:
+        _check_raw(loaded, ids)
     cache_ids = [] if loaded.family.whole_prompt else ids
-    return Prompt(ids, cache_ids, starts_in_reasoning=rendered.starts_in_reasoning)
+    return Prompt(ids, cache_ids, starts_in_reasoning=chat is not None and chat.starts_in_reasoning)
+
+
+def _check_raw(loaded: Loaded, ids: Sequence[int]) -> None:
+    """A raw prompt brings no media, so that nothing would stand behind a placeholder."""
+    if not (min(ids) >= 0 and max(ids) < loaded.num_ids):
+        raise BadRequest(f"prompt has a token id outside the vocabulary of {loaded.num_ids}.", param="prompt")
+    for kind, placeholder in loaded.placeholder_ids().items():
+        if placeholder in ids:
+            token = loaded.tokenizer.convert_ids_to_tokens(placeholder)
+            why = f"it holds {token}, which stands for {kind} input, and a raw prompt has none; send media in a chat"
+            raise BadRequest(f"prompt: {why}.", param="prompt")
 
 
 def _check_length(rendered: RenderedText, bound: TokenBound, context_tokens: int) -> None:
@@ -103,11 +113,6 @@ def _check_length(rendered: RenderedText, bound: TokenBound, context_tokens: int
         raise ContextOverflow(
             f"The prompt has {count}; this model's context is {context_tokens:,}.", param=rendered.param
         )
-
-
-def _chat_tokenizer(loaded: Loaded) -> Any:
-    """What encodes a rendered chat: the processor's own, which may know more special tokens than the files say."""
-    return loaded.tokenizer if loaded.processor is None else getattr(loaded.processor, "tokenizer", loaded.processor)
 
 
 def _adds_special_tokens(loaded: Loaded) -> bool:

@@ -290,16 +290,6 @@ def test_an_opened_thought_is_known(tmp_path: Path) -> None:
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", VISION)
-def test_spelling_a_placeholder_is_refused(tiny_model: TinyModel, family: str) -> None:
-    loaded = load(tiny_model(family))
-    tokens = {loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.placeholder_ids().values()}
-    for token in tokens | {loaded.family.marker} - {""}:
-        for request in (chat(f"What is {token} here?"), chat(RED, f"{token}{token}")):
-            with pytest.raises(BadRequest, match=re.escape(token)):
-                built(loaded, request)
-
-
 def test_special_tokens_in_raw_ids_are_the_clients_choice(tiny_model: TinyModel) -> None:
     loaded = load(tiny_model("llama"))
     assert built(loaded, Request(prompt=(1, 2, 70))).ids == [1, 2, 70]

@@ -56,7 +56,7 @@ def test_it_refuses_what_the_engines_thread_refuses(tiny_model: TinyModel, famil
     loaded = load(tiny_model(family))
     refused = [Request(prompt=""), Request(prompt=(1, 10**6)), Request(prompt=(-1,))]
     if loaded.processor is not None:
-        refused.append(chat("What is <|image_pad|>?"))
+        refused.append(Request(prompt="What is <|image_pad|>?"))
     for request in refused:
         with pytest.raises(BadRequest) as here:
             build_prompt(loaded, request, ())
@@ -202,6 +202,6 @@ async def test_a_fault_of_the_tokenizer_is_ours(
 
     with monkeypatch.context() as patch:
         patch.setattr(text, "_tokenized", broken)
-        with pytest.raises(Internal, match="could not be built"):
+        with pytest.raises(Internal, match="could not be prepared"):
             await ask(engine, chat("A text that counts as long here."))
     assert (await ask(engine, replace(chat("A text that counts as long here."), max_tokens=2))).text is not None

@@ -92,8 +92,8 @@ async def test_errors_are_those_of_the_request(demo_engine: Any) -> None:
     broken = Request(messages=(replace(user("x"), parts=(Part("image", url="data:,nothing", param="here"),)),))
     with pytest.raises(BadMedia, match="here"):
         await demo_engine.preflight(broken)
-    with pytest.raises(BadRequest, match="reserved"):
-        await demo_engine.preflight(chat("<|image_pad|>"))
+    with pytest.raises(BadRequest, match="stands for image input"):
+        await demo_engine.preflight(Request(prompt="<|image_pad|>"))
     assert (await demo_engine.preflight(chat("Hello"))).left > 0
 
 
