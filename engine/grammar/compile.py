@@ -29,6 +29,7 @@ MAX_CHARS: dict[GrammarKind, int] = {
     "choice": 200_000,
     "regex": 16_000,  # compiling takes a second there, and a minute at ten times as many
     "grammar": 16_000,
+    "tools": 400_000,
 }
 """Of a grammar's source."""
 
@@ -104,6 +105,8 @@ def _llguidance(grammar: Grammar) -> str:
         return _json({"type": "object"})
     if grammar.kind == "grammar":
         return _lark(grammar.source)
+    if grammar.kind == "tools":
+        return LLMatcher.grammar_from_lark(grammar.source)
     if grammar.kind == "choice":
         texts = json.loads(grammar.source)
         return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(t, ensure_ascii=False) for t in texts))

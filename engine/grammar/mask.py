@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError, Internal
+from engine.grammar.budget import ThinkBudget
 from engine.grammar.follow import Follower
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,17 @@ class AnswerMask:
     """
 
     def __init__(
-        self, bans: Sequence[Ban] = (), follower: Follower | None = None, stop_ids: Collection[int] = ()
+        self,
+        bans: Sequence[Ban] = (),
+        follower: Follower | None = None,
+        stop_ids: Collection[int] = (),
+        budget: ThinkBudget | None = None,
     ) -> None:
-        """stop_ids: the tokens that end an answer; none may come while the model reasons about one with a grammar."""
+        """stop_ids: the tokens that end an answer; none may come while the model reasons about one with a grammar.
+        budget: what ends its reasoning, whatever else is said of it."""
         self._bans = bans
         self._follower = follower
+        self._budget = budget
         self._stop_ids = stop_ids
         self._answer: list[int] | None = None
         self.error: EngineError | None = None
@@ -91,9 +98,15 @@ class AnswerMask:
         self._answer.append(token)
         if self._follower:
             self._follower.accept(token)
+        if self._budget:
+            self._budget.accept(token)
 
     def _allowed(self, num_logits: int) -> NDArray[np.bool_] | None:
         """(num_logits,); None where everything may come."""
+        if self._budget and (forced := self._budget.forced()) is not None:
+            only = np.zeros(num_logits, np.bool_)
+            only[forced] = True
+            return only
         held = self._follower.allowed() if self._follower else None
         banned = {i for ban in self._bans for i in ban.token_ids(self._answer or ())}
         if self._follower:

@@ -11,13 +11,16 @@ from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
 from engine.errors import BadRequest, ContextOverflow
 from engine.models import sampling
+from engine.models.chat_format import PLAIN_TOOLS
 from engine.models.registry import Loaded
 from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import uses
+from engine.prompt.tool_prompt import tool_json
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.masks import make_mask
 from engine.runtime.sequence import Choice, Sequence
+from engine.runtime.tool_calls import ToolCallReader
 from engine.types import NO_LIMIT, Request, Sampling
 from engine.types.prompt import Prompt
 
@@ -68,7 +71,7 @@ class Admission:
 
     def _choice(self, sequence: Sequence, built: Prompt, request: Request, index: int) -> Choice:
         mask = make_mask(self._loaded, request, built, sequence.grammar, sequence.stop_ids)
-        return Choice(sequence, index, self._detokenizer(built, request), mask)
+        return Choice(sequence, index, self._detokenizer(built, sequence), mask)
 
     def _ordered(self, request: Request) -> Request:
         """The request with its media where this server puts them."""
@@ -89,16 +92,28 @@ class Admission:
         default = Sampling(temperature=sampling.DEFAULT_TEMPERATURE)
         return sampling.resolve(request.sampling, self._config.sampling, self._loaded.sampling, default)
 
-    def _detokenizer(self, built: Prompt, request: Request) -> Detokenizer:
-        loaded = self._loaded
+    def _detokenizer(self, built: Prompt, sequence: Sequence) -> Detokenizer:
+        loaded, request = self._loaded, sequence.request
         before = None
-        if (
-            request.prompt is not None
-        ):  # a raw completion goes on from its prompt, so it keeps a space that it begins with
-            before = built.ids[-1]
-        elif request.grammar is not None:  # and an answer to a grammar is written as the grammar has it
+        if request.prompt is not None or request.continue_final_message:
+            before = built.ids[-1]  # it goes on from its prompt, so it keeps a space that it begins with
+        elif sequence.grammar is not None:  # and an answer to a grammar is written as the grammar has it
             before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
-        return Detokenizer(loaded.tokenizer, loaded.special_ids, request.stop, built.starts_in_reasoning, before)
+        return Detokenizer(
+            loaded,
+            request.stop,
+            reasoning=built.starts_in_reasoning,
+            before=before,
+            calls=self._tool_calls(request),
+        )
+
+    def _tool_calls(self, request: Request) -> ToolCallReader | None:
+        """What reads an answer's calls, None where none are wanted. Those that are forced are written in one way."""
+        if not request.offered_tools:
+            return None
+        choice = request.tool_choice
+        written = PLAIN_TOOLS if choice.mode == "required" or request.grammar else self._loaded.tools
+        return ToolCallReader(written, [tool_json(tool) for tool in request.offered_tools], parallel=choice.parallel)
 
     def _check_ids(self, request: Request) -> None:
         named = {"logit_bias": [i for i, _ in request.sampling.logit_bias], "stop_token_ids": request.stop_token_ids}

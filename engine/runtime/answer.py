@@ -8,7 +8,7 @@ from itertools import groupby
 from engine.models import sampling
 from engine.models.batch import Token
 from engine.runtime.sequence import Choice
-from engine.types import Delta, GeneratedToken
+from engine.types import Delta, GeneratedToken, ToolCallDelta
 
 
 def write(choice: Choice, token: Token, stream_interval: int) -> None:
@@ -34,6 +34,8 @@ def _deltas(choice: Choice, token: Token) -> list[Delta]:
     elif token.finish is not None:
         deltas += detokenizer.flush()
         choice.finish_reason = "stop" if token.finish == "stop" or detokenizer.stopped else "length"
+    if choice.finish_reason == "stop" and detokenizer.num_calls:
+        choice.finish_reason = "tool_calls"
     return deltas + detokenizer.rest() if choice.finish_reason is not None else deltas
 
 
@@ -46,14 +48,22 @@ def _generated(choice: Choice, token: Token) -> GeneratedToken:
 
 
 def _together(choice: Choice) -> list[Delta]:
-    """What is pending, one Delta for each run of a channel; the last of a choice says how it ended."""
+    """What is pending, one Delta for each run of a channel and for each tool call; the last of a choice says how it
+    ended."""
     out = []
-    for channel, run in groupby(choice.pending, key=lambda delta: delta.channel):
+    for _, run in groupby(choice.pending, key=lambda delta: (delta.channel, delta.tool_call and delta.tool_call.index)):
         pieces = list(run)
         tokens = tuple(token for piece in pieces for token in piece.tokens)
-        out.append(Delta("".join(piece.text for piece in pieces), channel, tokens, choice.index))
+        text = "".join(piece.text for piece in pieces)
+        choice.num_reasoning += len(tokens) if pieces[0].channel == "reasoning" else 0
+        out.append(Delta(text, pieces[0].channel, tokens, choice.index, tool_call=_one_call(pieces)))
     choice.pending = []
     if choice.finish_reason is not None:
         last = out.pop() if out else Delta("", index=choice.index)
         out.append(replace(last, finish_reason=choice.finish_reason))
     return out
+
+
+def _one_call(pieces: list[Delta]) -> ToolCallDelta | None:
+    calls = [piece.tool_call for piece in pieces if piece.tool_call]
+    return replace(calls[0], arguments="".join(call.arguments for call in calls)) if calls else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import NO_LIMIT, SAMPLING_RANGES, ModelCard, Request, Sampling
@@ -43,8 +45,16 @@ def is_long_text(request: Request) -> bool:
     """Whether this is a request without media whose text would hold up the engine's thread while it is tokenized."""
     if request.media_parts:
         return False
-    num_chars = sum(len(part.text) for message in request.messages for part in message.parts)
+    num_chars = sum(len(text) for text in _texts(request))
     return num_chars + len(request.prompt or ()) > LONG_CHARS
+
+
+def _texts(request: Request) -> Iterator[str]:
+    for message in request.messages:
+        yield message.reasoning
+        yield from (part.text for part in message.parts)
+        yield from (call.arguments for call in message.tool_calls)
+    yield from (str(tool.parameters) + tool.description for tool in request.tools)
 
 
 def _check_length(request: Request) -> None:

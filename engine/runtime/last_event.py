@@ -30,7 +30,8 @@ def make_done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None
         completion_tokens=sequence.num_generated,
         prompt_tokens=sequence.num_prompt,
     )
-    usage = Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached)
+    num_reasoning = sum(choice.num_reasoning for choice in sequence.choices)
+    usage = Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached, num_reasoning)
     return Done(reason, usage, timing, receipts(sequence.prompt, sequence.num_cached, sequence.encoding), trace)
 
 

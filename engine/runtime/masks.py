@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.grammar.budget import ThinkBudget
 from engine.grammar.follow import CompiledGrammar, Follower, ThinkTokens
 from engine.grammar.mask import AnswerMask, BadWords, Ban, NoEndBefore
 from engine.models.registry import Loaded
@@ -19,7 +20,19 @@ def make_mask(
     if request.bad_words:
         bans.append(BadWords(_spellings(loaded, request.bad_words)))
     follower = _follower(loaded, request, prompt, grammar) if grammar else None
-    return AnswerMask(bans, follower, stop_ids) if bans or follower else None
+    budget = _budget(loaded, request, prompt)
+    return AnswerMask(bans, follower, stop_ids, budget) if bans or follower or budget else None
+
+
+def _budget(loaded: Loaded, request: Request, prompt: Prompt) -> ThinkBudget | None:
+    """A model whose template cannot turn reasoning off has none left for it where it is turned off."""
+    think, reasoning = ThinkTokens.of(loaded.tokenizer), request.reasoning
+    max_tokens = reasoning.max_tokens
+    if reasoning.enabled is False and not loaded.card.can_turn_reasoning_off:
+        max_tokens = 0
+    if think is None or max_tokens is None or request.prompt is not None:
+        return None
+    return ThinkBudget(think, max_tokens, in_reasoning=prompt.starts_in_reasoning)
 
 
 def _follower(loaded: Loaded, request: Request, prompt: Prompt, grammar: CompiledGrammar) -> Follower:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, Internal
+from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
 from engine.runtime.checks import is_long_text
 from engine.runtime.thread import EngineThread
@@ -41,9 +42,15 @@ class Preparation:
     async def grammar(self, request: Request) -> CompiledGrammar | None:
         """What its answer must look like, compiled; None where it may look like anything. Raises EngineError."""
         grammars = self._runtime.grammars
-        if grammars is None or request.grammar is None:
+        if grammars is None or (request.grammar is None and request.tool_choice.mode != "required"):
             return None
-        return await self._compute(request, partial(grammars.compile, request.grammar))
+
+        def compile() -> CompiledGrammar | None:
+            compiled = {part: grammars.compile(part) for part in parts(request)}
+            whole = answer_grammar(request)
+            return compiled.get(whole) or grammars.compile(whole) if whole else None
+
+        return await self._compute(request, compile)
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

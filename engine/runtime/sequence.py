@@ -29,7 +29,7 @@ class Choice:
 
     row: its number in the batch, None before it joined and after it left. token_ids: the answer so far, a stop token
     included. mask: what may not come next in it, where anything is forbidden. pending: text that waits to be handed out
-    (EngineConfig.stream_interval).
+    (EngineConfig.stream_interval). num_reasoning: tokens handed out so far that were thoughts.
     """
 
     sequence: Sequence
@@ -39,6 +39,7 @@ class Choice:
     row: int | None = None
     token_ids: list[int] = field(default_factory=list)
     pending: list[Delta] = field(default_factory=list)
+    num_reasoning: int = 0
     finish_reason: FinishReason | None = None
 
 
