@@ -16,6 +16,8 @@ from engine.types import (
     Json,
     MediaReceipt,
     Preflight,
+    ToolCall,
+    ToolCallDelta,
 )
 
 
@@ -80,6 +82,8 @@ class ChatAnswer:
         if delta.text:
             name = "reasoning_content" if delta.channel == "reasoning" else "content"
             out.append(self._chunk(delta.index, {name: delta.text}, logprobs=self._logprobs(delta)))
+        if delta.tool_call:
+            out.append(self._chunk(delta.index, {"tool_calls": [_call_piece(delta.tool_call)]}))
         if delta.finish_reason:
             out.append(self._chunk(delta.index, {}, delta.finish_reason))
         return out
@@ -93,9 +97,12 @@ class ChatAnswer:
         return {**self.envelope.wrap("chat.completion", choices), "usage": usage}
 
     def _whole_choice(self, index: int, choice: CompletedChoice) -> Json:
-        message: Json = {"role": "assistant", "content": choice.text, "refusal": None}
+        content = choice.text or (None if choice.tool_calls else "")
+        message: Json = {"role": "assistant", "content": content, "refusal": None}
         if choice.reasoning:
             message["reasoning_content"] = choice.reasoning
+        if choice.tool_calls:
+            message["tool_calls"] = [call_json(call) for call in choice.tool_calls]
         logprobs = self._logprobs(Delta(choice.text, tokens=choice.text_tokens, index=index))
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason}
 
@@ -136,6 +143,18 @@ class TextAnswer:
         return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
 
 
+def call_json(call: ToolCall) -> Json:
+    """OpenAI's tool call."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _call_piece(piece: ToolCallDelta) -> Json:
+    """id, type and name come with the first piece of a call only."""
+    if not piece.id:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    return {"index": piece.index, **call_json(ToolCall(piece.id, piece.name, piece.arguments))}
+
+
 def usage_json(done: Done, operator: bool = True) -> Json:
     """OpenAI's usage; `media` (a receipt for each medium, in the order sent) and `cache` are this server's own."""
     usage = done.usage
@@ -144,6 +163,7 @@ def usage_json(done: Done, operator: bool = True) -> Json:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "media": [receipt_json(receipt) for receipt in done.media],
         "cache": trace_json(done.trace, operator) if done.trace else None,
     }

@@ -11,7 +11,9 @@ from typing import Any, cast
 from engine.access.visibility import Caller
 from engine.api.fields import refuse_unsupported
 from engine.api.grammars import read_grammar
-from engine.api.parts import MEDIA_TYPES, check_stretch, read_part
+from engine.api.messages import read_messages
+from engine.api.parts import check_stretch
+from engine.api.reasoning import read_reasoning
 from engine.api.schemas import (
     MAX_IDS,
     MAX_STOP_CHARS,
@@ -21,14 +23,11 @@ from engine.api.schemas import (
     TextRequest,
     TokenizeRequest,
 )
+from engine.api.tools import read_choice, read_tools
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import NO_LIMIT, FrameSampling, Message, Part, Request, Role, Sampling
+from engine.types import NO_LIMIT, FrameSampling, Request, Sampling
 
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-TOOL_ROLES = ("tool", "function")
-MEDIA_FIELDS = (*MEDIA_TYPES, "images", "videos", "audios", "files", "attachments", "media")
-"""Beside a message's content, as in Ollama's API: to drop them would give a fluent answer about nothing."""
 TEMPLATE_OWN = frozenset(
     (
         "self",
@@ -59,10 +58,18 @@ ANYBODY = Caller()
 def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
     """The Request of a chat completion."""
     refuse_unsupported(body)
-    messages = tuple(_message(raw, f"messages[{i}]", limits) for i, raw in enumerate(body.messages))
-    _need_a_question(messages)
+    tools = read_tools(body)
+    continued = bool(body.continue_final_message)
+    if continued and body.add_generation_prompt:
+        why = "a message is either continued or followed by a new one, so add_generation_prompt must not be true"
+        raise BadRequest(f"continue_final_message: {why}.", param="continue_final_message")
     return Request(
-        messages=messages,
+        messages=read_messages(body.messages, limits),
+        tools=tools,
+        tool_choice=read_choice(body, tools),
+        reasoning=read_reasoning(body),
+        add_generation_prompt=body.add_generation_prompt is not False,
+        continue_final_message=continued,
         logprobs=_logprobs(body),
         **{**_shared(body), "max_tokens": _max_tokens(body)},
         frames=_frames(body, limits),
@@ -90,42 +97,6 @@ def tokenize_request(body: TokenizeRequest, limits: MediaLimits, request_id: str
     if body.messages is not None:
         return chat_request(body, limits, request_id, who)
     return text_request(TextRequest.model_validate(body.model_dump(exclude={"messages"})), request_id, who)
-
-
-def _message(raw: dict[str, Any], param: str, limits: MediaLimits) -> Message:
-    role = _role(raw.get("role"), f"{param}.role")
-    if raw.get("tool_calls") or raw.get("function_call"):
-        raise BadRequest(f"{param}.tool_calls: tools are not supported yet.", param=f"{param}.tool_calls")
-    for name in MEDIA_FIELDS:
-        if raw.get(name):
-            why = 'media are parts of content, e.g. {"type": "image_url", "image_url": {"url": ...}}'
-            raise BadRequest(f"{param}.{name}: not read here; {why}.", param=f"{param}.{name}")
-    content, param = raw.get("content"), f"{param}.content"
-    if isinstance(content, str):
-        return Message(role, (Part("text", text=content, param=param),))
-    if content is None and role == "assistant":
-        return Message(role, ())
-    if not isinstance(content, list):
-        raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
-    return Message(role, tuple(read_part(part, f"{param}[{i}]", limits) for i, part in enumerate(content)))
-
-
-def _role(role: Any, param: str) -> Role:
-    if role in TOOL_ROLES:
-        raise BadRequest(
-            f"{param}: messages of role {role!r} are not supported: this server calls no tools.", param=param
-        )
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadRequest(f"{param}: it must be one of {', '.join(ROLES)}.", param=param)
-    return ROLES[role]
-
-
-def _need_a_question(messages: tuple[Message, ...]) -> None:
-    if not messages:
-        raise BadRequest("messages: it must hold at least one message.", param="messages")
-    asked = (part for message in messages if message.role != "assistant" for part in message.parts)
-    if not any(part.kind != "text" or part.text.strip() for part in asked):
-        raise BadRequest("messages: there is no message of a user or the system with text or media.", param="messages")
 
 
 def _shared(body: GenerationBody) -> dict[str, Any]:

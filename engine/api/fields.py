@@ -10,7 +10,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from engine.api.reasoning import ReasoningFields, ignored_in_reasoning
+from engine.api.tools import ToolFields, ignored_in_tools
 from engine.errors import BadRequest
+from engine.types import ModelCard
 
 if TYPE_CHECKING:
     from engine.api.schemas import GenerationBody
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
 IGNORED_HEADER = "x-ignored-fields"
 MAX_NAMED = 32
 MAX_NAME_CHARS = 100
-MESSAGE_FIELDS = frozenset(("role", "content"))
+MESSAGE_FIELDS = frozenset(
+    ("role", "content", "name", "refusal", "tool_calls", "tool_call_id", "reasoning_content", "reasoning")
+)
 """What is read of a message. Other fields that change what the model reads are refused where messages are read."""
 
 
@@ -41,14 +46,12 @@ MEDIA_OPTIONS = (
 GRAMMARS = "not served; say response_format, or structured_outputs with json, regex, choice or grammar"
 SAMPLERS = "this way of sampling is not served; say temperature, top_p, top_k or min_p"
 TEXT_ONLY = "answers are text only"
-TOOLS = "tools are not supported yet"
+FUNCTIONS = "not served; say tools and tool_choice"
 
 UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     # OpenAI
-    "tools": (_truthy, TOOLS),
-    "tool_choice": (_other_than("none", "auto"), TOOLS),
-    "functions": (_truthy, "functions are not supported"),
-    "function_call": (_other_than("none", "auto"), "functions are not supported"),
+    "functions": (_truthy, FUNCTIONS),
+    "function_call": (_other_than("none", "auto"), FUNCTIONS),
     "modalities": (_other_than([], ["text"]), TEXT_ONLY),
     "audio": (_truthy, TEXT_ONLY),
     "prediction": (_truthy, "predicted outputs are not supported"),
@@ -117,10 +120,10 @@ def refuse_unsupported(asked: GenerationBody) -> None:
             raise BadRequest(f"{param}: {_STREAM_OPTIONS[name]}.", param=param, code="unsupported_parameter")
 
 
-def ignored_header(asked: GenerationBody) -> dict[str, str]:
-    """The header that names what was sent and not read; {} where all of it was. Names are percent-encoded, since they
-    may hold anything."""
-    names = list(dict.fromkeys(_ignored(asked)))
+def ignored_header(asked: GenerationBody, card: ModelCard) -> dict[str, str]:
+    """The header that names what was sent and has no effect on this model; {} where all of it has. Names are
+    percent-encoded, since they may hold anything."""
+    names = list(dict.fromkeys(_ignored(asked, card)))
     if not names:
         return {}
     shown = [quote(name[:MAX_NAME_CHARS], safe="._[]") for name in names[:MAX_NAMED]]
@@ -128,12 +131,16 @@ def ignored_header(asked: GenerationBody) -> dict[str, str]:
     return {IGNORED_HEADER: ", ".join(shown + more)}
 
 
-def _ignored(asked: GenerationBody) -> Iterator[str]:
+def _ignored(asked: GenerationBody, card: ModelCard) -> Iterator[str]:
     known = {*UNSUPPORTED, *(f"stream_options.{name}" for name in _STREAM_OPTIONS)}
     yield from (name for name in _unread(asked, "") if name not in known)
     for i, message in enumerate(getattr(asked, "messages", None) or ()):
         given = (name for name, value in message.items() if value not in (None, [], {}, ""))
         yield from (f"messages[{i}].{name}" for name in given if name not in MESSAGE_FIELDS)
+    if isinstance(asked, ToolFields):
+        yield from ignored_in_tools(asked)
+    if isinstance(asked, ReasoningFields):
+        yield from ignored_in_reasoning(asked, card)
 
 
 def _unread(model: BaseModel, prefix: str) -> Iterator[str]:

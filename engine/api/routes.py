@@ -69,7 +69,7 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         found = await unless_gone(engine.preflight(request), http.receive)
         if found is None:
             return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(preflight_json(found), headers=ignored_header(body))
+        return JSONResponse(preflight_json(found), headers=ignored_header(body, await engine.ready()))
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
@@ -108,7 +108,7 @@ async def _answer(
     engine: Engine, request: Generation, answer: AnswerFormat, body: GenerationBody, http: Request
 ) -> Response:
     """Run a request and say its events in the shape of `answer`, streamed or whole."""
-    headers = ignored_header(body)
+    headers = ignored_header(body, await engine.ready())
     if body.stream:
         opening = await open_stream(engine.stream(request), http.receive)
         if opening is None:

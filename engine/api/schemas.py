@@ -22,6 +22,8 @@ from pydantic import (
 )
 
 from engine.api.grammars import GrammarFields
+from engine.api.reasoning import ReasoningFields
+from engine.api.tools import ToolFields
 from engine.errors import BadRequest
 from engine.types import NO_LIMIT, SAMPLING_RANGES
 
@@ -128,7 +130,7 @@ class GenerationBody(WholeNumbers, GrammarFields):
     stream_options: StreamOptions | None = None
 
 
-class ChatRequest(GenerationBody):
+class ChatRequest(GenerationBody, ToolFields, ReasoningFields):
     """POST /v1/chat/completions."""
 
     messages: list[dict[str, Any]]
@@ -138,6 +140,8 @@ class ChatRequest(GenerationBody):
     logprobs: StrictBool | None = Field(None, description="each token of the answer with its log-probability")
     top_logprobs: StrictInt | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="and so many of the likeliest")
     chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: StrictBool | None = Field(None, description="false: the template opens no new message")
+    continue_final_message: StrictBool | None = Field(None, description="the answer goes on from the last message")
     video_fps: FiniteFloat | None = Field(None, gt=0, description="frames per second taken from a clip")
     video_max_frames: StrictInt | None = Field(None, ge=1, description="most frames taken from a clip")
     video_min_frames: StrictInt | None = Field(None, ge=1, description="fewest frames taken from a clip")

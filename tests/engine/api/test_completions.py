@@ -32,8 +32,15 @@ def test_streaming_gives_the_same_text(client: openai.OpenAI) -> None:
 def test_a_list_of_one_and_token_ids(client: openai.OpenAI, demo_engine: Any) -> None:
     whole = ask(client)
     assert ask(client, ["The picture shows"]).choices[0].text == whole.choices[0].text
-    few = ask(client, [5, 6, 7])
-    assert few.usage.prompt_tokens == 3 == ask(client, [[5, 6, 7]]).usage.prompt_tokens
+    few = ask(client, [15, 16, 17])
+    assert few.usage.prompt_tokens == 3 == ask(client, [[15, 16, 17]]).usage.prompt_tokens
+
+
+def test_placeholders_without_media_are_refused(client: openai.OpenAI, demo_engine: Any) -> None:
+    for prompt in ("What is <|image_pad|>?", [5, 6, 7]):
+        with pytest.raises(openai.BadRequestError, match="stands for") as caught:
+            ask(client, prompt)
+        assert caught.value.param == "prompt"
 
 
 @pytest.mark.parametrize("prompt", ["", [], ["a", "b"], [10**9], [-1]])
