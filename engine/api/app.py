@@ -26,6 +26,7 @@ from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
 from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
+from engine.api.vectors import vectors_router
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.version import version
@@ -39,7 +40,8 @@ ROUTERS = (
     tokens_router,
     transcriptions_router,
     ollama_router,
-    v1_router,
+    vectors_router,
+    v1_router,  # the last: it answers every other path of /v1
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""

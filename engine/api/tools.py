@@ -47,8 +47,11 @@ def told_apart(tools: Sequence[Tool], param: str) -> tuple[Tool, ...]:
 
 def read_choice(body: ToolFields, tools: tuple[Tool, ...]) -> ToolChoice:
     """tools: those of the same body."""
-    mode, names = _asked(body.tool_choice, "tool_choice") if body.tool_choice is not None else ("auto", ())
-    choice = ToolChoice(mode, names, parallel=body.parallel_tool_calls is not False)  # type: ignore[arg-type]
+    asked = body.tool_choice
+    mode, names = _asked(asked, "tool_choice") if asked is not None else ("auto", ())
+    is_one = isinstance(asked, dict) and asked.get("type") == "function"  # which is to be called, once
+    parallel = body.parallel_tool_calls is not False and not is_one
+    choice = ToolChoice(mode, names, parallel)  # type: ignore[arg-type]
     return possible(choice, tools, "tool_choice")
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from engine.grammar.follow import refusal
+from engine.grammar.schemas import closed
 from engine.models.chat_format import PLAIN_TOOLS
 from engine.types import Grammar, Json, Request, Tool
 
@@ -40,6 +41,13 @@ def answer_grammar(request: Request) -> Grammar | None:
     return Grammar("grammar", "\n".join([f"start: {start}", *rules]) + "\n", PARAM)
 
 
+def schemas(request: Request) -> Iterator[Grammar]:
+    """The arguments of each tool by themselves, to find the one that cannot be kept to."""
+    for i, tool in enumerate(request.tools):
+        if tool in request.offered_tools and tool.parameters is not None:
+            yield Grammar("json_schema", json.dumps(tool.parameters), f"{PARAM}[{i}].function.parameters")
+
+
 def _rules(tools: tuple[Tool, ...], *, parallel: bool) -> Iterator[str]:
     yield f'calls: call ("\\n" call){{0,{MAX_CALLS - 1}}}' if parallel else "calls: call"
     yield "call: " + " | ".join(f"call_{i}" for i in range(len(tools)))
@@ -64,7 +72,7 @@ def _form(grammar: Grammar) -> str:
 
 def _schema(schema: Json | bool) -> str:
     asked: Json = schema if isinstance(schema, dict) else {} if schema else {"enum": []}
-    return f"%json {json.dumps(asked | {'x-guidance': _OPTIONS})}"
+    return f"%json {json.dumps(closed(asked) | {'x-guidance': _OPTIONS})}"
 
 
 def _quoted(text: str) -> str:

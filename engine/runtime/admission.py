@@ -103,8 +103,7 @@ class Admission:
         elif sequence.grammar is not None:  # and an answer to a grammar is written as the grammar has it
             before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
         return Detokenizer(
-            loaded.tokenizer,
-            loaded.special_ids,
+            loaded,
             request.stop,
             reasoning=built.starts_in_reasoning,
             before=before,

@@ -6,13 +6,14 @@ Pure Python over mlx-lm's streaming detokenizer and text state machine; runs on 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from mlx_lm.generate import TextStateMachine
 
 from engine.models.chat_format import ToolFormat
+from engine.models.registry import Loaded
 from engine.runtime.tool_calls import ToolCallReader
 from engine.types import Channel, Delta, GeneratedToken, ToolCallDelta
 
@@ -43,8 +44,7 @@ class Detokenizer:
 
     def __init__(
         self,
-        tokenizer: Any,
-        special_ids: Collection[int],
+        loaded: Loaded,
         stop: tuple[str, ...] = (),
         *,
         reasoning: bool = False,
@@ -53,13 +53,14 @@ class Detokenizer:
     ) -> None:
         """before: the token that the text goes on from; None where an answer begins. calls: reads the tool calls; None
         where none are wanted, and what looks like one is text."""
+        tokenizer = loaded.tokenizer
         self._stream = tokenizer.detokenizer
-        if before is not None and before not in special_ids:
+        if before is not None and before not in loaded.special_ids:
             self._stream.add_token(before)
             _ = self._stream.last_segment  # reading it moves past that token's text
         self._calls = calls
         marks = calls.format if calls else None
-        self._dropped_ids = set(special_ids).difference(_ids(tokenizer, marks) if marks else ())
+        self._dropped_ids = loaded.special_ids.difference(_ids(tokenizer, marks) if marks else ())
         self._state = _state_machine(tokenizer, stop, marks).make_state("reasoning" if reasoning else "normal")
         self._tokens: list[GeneratedToken] = []
         self._stops = stop

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.errors import EngineError, Internal
-from engine.grammar.tools import answer_grammar
+from engine.errors import BadRequest, EngineError, Internal
+from engine.grammar.tools import PARAM, answer_grammar, schemas
 from engine.media.loader import Loader
 from engine.runtime.checks import is_long_text
 from engine.runtime.thread import EngineThread
@@ -45,7 +45,16 @@ class Preparation:
         grammar = answer_grammar(request)
         if grammars is None or grammar is None:
             return None
-        return await self._compute(request, partial(grammars.compile, grammar))
+
+        def compile() -> CompiledGrammar:
+            try:
+                return grammars.compile(grammar)
+            except BadRequest:
+                for schema in schemas(request) if grammar.param == PARAM else ():
+                    grammars.compile(schema)  # raises the same, with the tool's place
+                raise
+
+        return await self._compute(request, compile)
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

@@ -228,7 +228,7 @@ def _tool_choice(raw: Json | None, tools: tuple[Tool, ...]) -> ToolChoice:
     if kind not in CHOICES:
         raise BadRequest(f"tool_choice.type: it must be one of {', '.join(CHOICES)}.", param="tool_choice.type")
     names = (_string(raw, "name", "tool_choice"),) if kind == "tool" else ()
-    choice = ToolChoice(CHOICES[kind], names, parallel=not raw.get("disable_parallel_tool_use"))
+    choice = ToolChoice(CHOICES[kind], names, parallel=not (names or raw.get("disable_parallel_tool_use")))
     return possible(choice, tools, "tool_choice")
 
 

@@ -68,7 +68,7 @@ def _tool_choice(body: CountedResponse) -> ToolChoice:
         return ToolChoice(raw or "auto", parallel=parallel)  # type: ignore[arg-type]
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(raw, dict) and kind == "function":
-        return ToolChoice("required", (_name(raw, "tool_choice"),), parallel)
+        return ToolChoice("required", (_name(raw, "tool_choice"),), parallel=False)
     if isinstance(raw, dict) and kind == "allowed_tools" and raw.get("mode") in ("auto", "required"):
         tools = raw.get("tools")
         if not isinstance(tools, list) or not tools:

@@ -154,7 +154,8 @@ def test_tools_thinking_and_forms() -> None:
     assert request.reasoning == Reasoning(True, "low", 1024)
     assert isinstance(request.grammar, Grammar) and request.grammar.param == "output_config.format"
     assert read(thinking={"type": "disabled"}).reasoning == Reasoning(False)
-    assert read(tool_choice={"type": "any"}).tool_choice.mode == "required"
+    any_tool = read(tools=[{"name": "f", "input_schema": schema}], tool_choice={"type": "any"})
+    assert any_tool.tool_choice == ToolChoice("required")
 
 
 def test_turns_of_one_speaker_in_a_row_are_one() -> None:

@@ -32,7 +32,7 @@ Make = Callable[..., Detokenizer]
 
 @pytest.fixture
 def make(loaded: registry.Loaded) -> Make:
-    return lambda **settings: Detokenizer(loaded.tokenizer, loaded.special_ids, **settings)
+    return lambda **settings: Detokenizer(loaded, **settings)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def answer(loaded: registry.Loaded) -> Answer:
 
     def make(text: str, format: ToolFormat = PLAIN_TOOLS, *, parallel: bool = True, **settings: Any) -> CompletedChoice:
         calls = ToolCallReader(format, TOOLS, parallel=parallel)
-        detokenizer = Detokenizer(loaded.tokenizer, loaded.special_ids, calls=calls, **settings)
+        detokenizer = Detokenizer(loaded, calls=calls, **settings)
         deltas: list[Delta] = []
         for token in loaded.tokenizer.encode(text, add_special_tokens=False):
             deltas += detokenizer.add(GeneratedToken(token))
