@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 def positive(text: str) -> int:
@@ -65,6 +66,43 @@ def host(text: str) -> str:
     if not re.fullmatch(r"[^\s/:*,@]+|\[[0-9a-f:.]+\]", name):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a host, like upload.wikimedia.org")
     return name.strip("[]")
+
+
+def origins(text: str) -> list[str]:
+    """Origins of web pages as browsers send them: one, or a JSON list as vLLM takes it."""
+    try:
+        given = json.loads(text) if text.lstrip().startswith("[") else [text]
+        return [clean_origin(origin) for origin in given]
+    except (ValueError, TypeError, AttributeError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an origin like https://example.org:8443") from None
+
+
+def clean_origin(text: str) -> str:
+    """An origin as browsers send it: "HTTP://Example.org:80/" -> "http://example.org". "*" is any.
+
+    Raises ValueError for what is no origin, "null" included: every sandboxed page has that one.
+    """
+    if text == "*":
+        return text
+    url = urlsplit(text.strip())
+    has_more = url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc
+    if not url.scheme or not url.hostname or has_more:
+        raise ValueError(text)
+    default_port = {"http": 80, "https": 443}.get(url.scheme)
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname.encode("idna").decode()
+    return f"{url.scheme}://{host}" + (f":{url.port}" if url.port not in (None, default_port) else "")
+
+
+def key_file(text: str) -> list[str]:
+    """The lines of a file that hold something, comments apart."""
+    try:
+        lines = [line.strip() for line in Path(text).expanduser().read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise argparse.ArgumentTypeError(f"cannot read {text!r}: {reason}") from None
+    if not (keys := [line for line in lines if line and not line.startswith("#")]):
+        raise argparse.ArgumentTypeError(f"there is no key in {text!r}")
+    return keys
 
 
 def file_to_write(text: str) -> Path:

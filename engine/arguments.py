@@ -1,4 +1,4 @@
-"""The command line, shared by vllm-mlx, vllm-mlx-chat and vllm-mlx-bench: argument groups -> frozen settings.
+"""Options of the engine, shared by vllm-mlx, vllm-mlx-chat and vllm-mlx-bench: argument groups -> frozen settings.
 
 Imports nothing slow: `--help` must answer at once.
 """
@@ -6,9 +6,6 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
-import re
-import secrets
-from dataclasses import replace
 
 from engine.argument_types import (
     at_least_zero,
@@ -19,19 +16,15 @@ from engine.argument_types import (
     more_than_zero,
     new_folder,
     no_kv_connector,
-    port_number,
     positive,
     share,
     share_or_zero,
 )
-from engine.config import DEMO, CacheConfig, EngineConfig, MediaLimits, ModelSpec, ServerConfig
+from engine.config import DEMO, LEAST_ROWS, CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Sampling
 
-NAMED_KEY = re.compile(r"([A-Za-z][\w.-]{0,31})=([^=\s]\S*)")
-LOG_LEVELS = ("debug", "info", "warning", "error")
 DEFAULTS = EngineConfig()
-DEFAULT_SERVER = ServerConfig()
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser, max_tokens: int = DEFAULTS.max_tokens) -> None:
@@ -41,69 +34,6 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_tokens: int = DEFA
     _add_batch_arguments(parser)
     _add_cache_arguments(parser)
     _add_media_arguments(parser)
-
-
-def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> None:
-    """How the port is opened. Read back by `server_config`."""
-    group = parser.add_argument_group("server")
-    group.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 opens it (default: %(default)s)"
-    )
-    group.add_argument(
-        "--port", type=port_number, default=port, help="port to listen on, 0 for any free one (default: %(default)s)"
-    )
-    group.add_argument(
-        "--api-key",
-        metavar="NAME=KEY",
-        action="append",
-        default=[],
-        help="ask for this key; may be given several times, a plain KEY is fine too. Off loopback one is always asked "
-        "for: without this option it is made and printed. Of several the first is the operator's, who sees everything; "
-        "the others see what they sent themselves",
-    )
-    group.add_argument(
-        "--allowed-host",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="answer under this name too, as behind a proxy (without a key, a loopback server answers localhost only)",
-    )
-    group.add_argument("--root-path", metavar="PATH", default="", help="path prefix when a reverse proxy adds one")
-    group.add_argument(
-        "--max-upload-mb",
-        metavar="N",
-        type=positive,
-        default=256,
-        help="largest request or upload in MiB (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-uploads-mb",
-        metavar="N",
-        type=positive,
-        help="MiB of all uploads together that are being read or answered, before 429 (default: 4 times "
-        "--max-upload-mb)",
-    )
-    group.add_argument(
-        "--upload-timeout",
-        metavar="S",
-        type=more_than_zero,
-        default=DEFAULT_SERVER.upload_stall_s,
-        help="seconds that an upload may stall before 408 (default: %(default)g)",
-    )
-    group.add_argument(
-        "--max-connections",
-        metavar="N",
-        type=positive,
-        help="most connections open at once; one that sends no request is closed after seconds, and sooner where its "
-        "place is needed (default: half of `ulimit -n`, which is raised as far as it may be)",
-    )
-    group.add_argument(
-        "--exit-on-failure",
-        action="store_true",
-        help="end with status 1 when the engine has failed for good, so that a supervisor starts it anew (without this "
-        "the server goes on, and /health tells the reason with a 503)",
-    )
-    group.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s")
 
 
 def engine_config(args: argparse.Namespace) -> EngineConfig:
@@ -145,6 +75,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         memory_utilization=args.gpu_memory_utilization,
         prefill_batch_size=args.prefill_batch_size,
         completion_batch_size=args.completion_batch_size,
+        request_timeout_s=args.timeout,
         stream_interval=args.stream_interval,
         media_first=args.media_first,
         max_queue=args.max_queue,
@@ -158,42 +89,6 @@ def _disk_bytes(args: argparse.Namespace) -> int:
     if args.cache_dir is None:
         raise BadRequest("--cache-disk-gb bounds the folder of --cache-dir, and there is none.", param="cache_disk_gb")
     return int(args.cache_disk_gb * 1024**3)
-
-
-def server_config(args: argparse.Namespace) -> ServerConfig:
-    """ServerConfig from arguments declared by `add_server_arguments`; makes no key (see `secured`)."""
-    all_uploads_mb = args.max_uploads_mb or 4 * args.max_upload_mb
-    if all_uploads_mb < args.max_upload_mb:
-        why = f"--max-uploads-mb {all_uploads_mb} is less than --max-upload-mb {args.max_upload_mb}."
-        raise BadRequest(why, param="max_uploads_mb")
-    return ServerConfig(
-        host=args.host,
-        port=args.port,
-        api_keys=_api_keys(args.api_key),
-        root_path=args.root_path.rstrip("/"),
-        max_upload_bytes=args.max_upload_mb * 1024 * 1024,
-        max_uploads_bytes=all_uploads_mb * 1024 * 1024,
-        upload_stall_s=args.upload_timeout,
-        max_connections=args.max_connections,
-        exit_on_failure=args.exit_on_failure,
-        allowed_hosts=tuple(args.allowed_host),
-    )
-
-
-def secured(config: ServerConfig) -> ServerConfig:
-    """A port that others can reach asks for a key: make one where none was given."""
-    if config.on_loopback or config.api_keys or config.open_access:
-        return config
-    return replace(config, api_keys=(("user", "sk-" + secrets.token_urlsafe(24)),))
-
-
-def _api_keys(given: list[str]) -> tuple[tuple[str, str], ...]:
-    """(name, key) of each --api-key. "NAME=KEY", or KEY alone, which may itself end in "=" as base64 does."""
-    keys = []
-    for number, text in enumerate(given, 1):
-        named = NAMED_KEY.fullmatch(text)
-        keys.append((named[1], named[2]) if named else ("user" if number == 1 else f"user{number}", text))
-    return tuple(keys)
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -238,9 +133,12 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help="requests share the batch; without it they are answered one at a time",
     )
     numbers = {
-        "--max-num-seqs": (DEFAULTS.max_num_seqs, "requests worked on at once"),
+        "--max-num-seqs": (
+            DEFAULTS.max_num_seqs,
+            "requests worked on at once, prompts and answers together, as far as memory has room for them; /health "
+            "says what bounds them",
+        ),
         "--prefill-batch-size": (DEFAULTS.prefill_batch_size, "prompts that take turns, chunk by chunk"),
-        "--completion-batch-size": (DEFAULTS.completion_batch_size, "answers decoded together"),
         "--prefill-step-size": (DEFAULTS.prefill_chunk_tokens, "prompt tokens computed at a time while others decode"),
         "--stream-interval": (DEFAULTS.stream_interval, "tokens handed out together"),
         "--max-queue": (DEFAULTS.max_queue, "requests that may wait beyond those worked on, before 429"),
@@ -250,6 +148,19 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     }
     _add_numbers(group, numbers)
+    group.add_argument(
+        "--completion-batch-size",
+        metavar="N",
+        type=positive,
+        help=f"answers decoded together (default: --max-num-seqs, and at least {LEAST_ROWS}); with less than that, at "
+        "most --prefill-batch-size more requests are worked on",
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="S",
+        type=more_than_zero,
+        help="seconds from the arrival of a request to the last token of its answer, before 504 (default: no limit)",
+    )
     group.add_argument(
         "--gpu-memory-utilization",
         metavar="SHARE",

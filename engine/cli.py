@@ -5,6 +5,7 @@ vllm-mlx --model org/name      the same
 vllm-mlx families              what runs, and what each family takes, as a table (engine.models.families_table)
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
+vllm-mlx launch codex          set another program up for this server (engine.launch)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.measure.bench)
 """
 
@@ -12,33 +13,26 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import (
-    add_engine_arguments,
-    add_server_arguments,
-    engine_config,
-    secured,
-    server_config,
-)
+from engine.arguments import add_engine_arguments, engine_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
+from engine.server_arguments import add_server_arguments, secured, server_config
+from engine.version import version
 
 if TYPE_CHECKING:
     from engine.core import Engine
-
-__all__ = ["add_engine_arguments", "add_server_arguments", "bench", "engine_config", "main", "secured", "server_config"]
-
 
 COMMANDS = {
     "selftest": "engine.measure.selftest.command",
     "eval": "engine.measure.eval.command",
     "families": "engine.models.families_table",
+    "launch": "engine.launch.command",
 }
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
@@ -68,25 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
-        "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families",
-        description="Serve one model on OpenAI's /v1 routes; selftest, eval and families have a --help of their own.",
+        "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
+        "       %(prog)s launch [NAME] [options]",
+        description="Serve one model on OpenAI's /v1 routes; the other commands have a --help of their own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
     parser.add_argument(
         "command", nargs="?", choices=["serve"], default="serve", help="serve is the only one, and may be left out"
     )
     parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=version())
     add_engine_arguments(parser, max_tokens=32_768)
     add_server_arguments(parser)
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mlx-workbench")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
-        return "0"
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -103,7 +91,7 @@ def _serve(args: argparse.Namespace) -> None:
             app = add_pointer(create_app(engine, config))
             port = listener.getsockname()[1]
             engine.finish_imports()
-            serve_app(app, listener, config, lambda: _announce(engine, config, port), on_stopping=engine.stop)
+            serve_app(app, listener, config, lambda: _announce(engine, config, port), answering=engine)
         finally:
             engine.stop()
 

@@ -11,16 +11,27 @@ from engine.types import FrameSampling, Sampling
 DEMO = "demo"
 """The name under which the embedded model is asked for; it is a checkpoint like any other."""
 
+LEAST_ROWS = 32
+"""Rows of a batch where nothing else is asked for: so many answers one request may have (n)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says."""
+    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says,
+    see served_name."""
 
     source: str = DEMO
     name: str | None = None
     revision: str | None = None
     text_only: bool = False
     trust_remote_code: bool = False
+
+    @property
+    def served_name(self) -> str:
+        """What /v1/models says: the given name, else "demo" or the hub id as asked for, else the folder's name."""
+        folder = Path(self.source).expanduser()
+        is_folder = self.source != DEMO and folder.is_dir()
+        return self.name or (folder.resolve().name if is_folder else self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +104,11 @@ class EngineConfig:
 
     max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
-    max_num_seqs: requests worked on at once; of these, prefill_batch_size prompts take turns and completion_batch_size
-    rows decode together. max_queue: requests that may wait beyond that before 429, those whose media are still being
-    read included. max_waiting_media_bytes: decoded media of all requests that have not begun to answer, before 429.
+    max_num_seqs: requests worked on at once, prompts and answers together, as far as memory has room for them. Of
+    these, prefill_batch_size prompts take turns, and completion_batch_size answers decode together (None: all of them;
+    see max_rows). max_queue: requests that may wait beyond that before 429, those whose media are still being read
+    included. max_waiting_media_bytes: decoded media of all requests that have not begun to answer, before 429.
+    request_timeout_s: from the arrival of a request to its last token; None is no limit.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
@@ -109,14 +122,25 @@ class EngineConfig:
     max_tokens: int = 2048
     max_model_len: int | None = None
     prefill_chunk_tokens: int = 512
-    max_num_seqs: int = 256
+    max_num_seqs: int = 32
     memory_utilization: float = 0.9
     prefill_batch_size: int = 8
-    completion_batch_size: int = 32
+    completion_batch_size: int | None = None
     stream_interval: int = 1
     media_first: bool = True
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3
+    request_timeout_s: float | None = None
+
+    @property
+    def max_rows(self) -> int:
+        """Answers decoded together. A request may ask for several, also where requests are taken one at a time."""
+        return self.completion_batch_size or max(self.max_num_seqs, LEAST_ROWS)
+
+    @property
+    def max_at_once(self) -> int:
+        """Requests worked on at once: beyond the answers that decode, no more prompts are read than take turns."""
+        return min(self.max_num_seqs, self.max_rows + self.prefill_batch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +150,12 @@ class ServerConfig:
 
     open_access: the stated exception (a public Space): no key and no login even though not on loopback.
     allowed_hosts: names under which a loopback server is reached besides its own, e.g. through a reverse proxy.
+    allowed_origins: web pages of other origins that may use the routes; "*" is any (engine.api.http.origins).
+    requests_per_minute: of each key, before 429; None is no limit.
     max_upload_bytes: of one body; max_uploads_bytes: of all that are being read or answered. upload_stall_s: how long a
-    body may stall. max_connections: None is half of the files that the process may open.
+    body may stall. max_connections: None is half of the files that the process may open. keep_alive_s: how long a
+    connection may wait for its next request.
+    shutdown_s: how long running answers may go on once the server is asked to stop.
     exit_on_failure: end the process when the engine has ended for good.
     """
 
@@ -139,9 +167,13 @@ class ServerConfig:
     max_uploads_bytes: int = 1024 * 1024 * 1024
     upload_stall_s: float = 20.0
     max_connections: int | None = None
+    keep_alive_s: float = 75.0
+    shutdown_s: float = 20.0
+    requests_per_minute: int | None = None
     exit_on_failure: bool = False
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
 
     @property
     def on_loopback(self) -> bool:

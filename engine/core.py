@@ -16,11 +16,12 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import BadMedia, EngineError, Internal, PixelsMissing, Unavailable
+from engine.errors import EngineError, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.checks import check
@@ -40,6 +41,8 @@ from engine.runtime.commands import (
     Submit,
     TokenObserver,
 )
+from engine.runtime.deadline import Deadline
+from engine.runtime.poster import poster
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.sequence import Sequence
@@ -48,7 +51,6 @@ from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
-    Delta,
     Done,
     Event,
     FeatureInfo,
@@ -118,6 +120,20 @@ class Engine:
             self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
+    def drain(self) -> None:
+        """Take no more requests: they get Unavailable (shutting_down). Those that run go on. Any thread."""
+        self._tickets.close()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._tickets.is_closed
+
+    @property
+    def num_open(self) -> int:
+        """Requests that have not ended, those included whose media are still being read. Any thread."""
+        return self._tickets.num_requests
+
     def finish_imports(self) -> None:
         """Import what reads media, and wait until the engine thread has imported the rest. Blocks.
 
@@ -144,17 +160,21 @@ class Engine:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
         Raises Busy before anything is fetched where the server is full, and later where media turn out larger than
-        expected or wait too long for their turn. Raises EngineError, before the first event or between events.
+        expected or wait too long for their turn, and TimedOut when all of it takes longer than the configuration
+        allows. Raises EngineError, before the first event or between events.
         """
         accepted_s = time.perf_counter()
-        card = await self.ready()
+        deadline = Deadline(self.config.request_timeout_s)
+        card = await deadline.wait(self.ready())
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
         if not request.id:
             request = replace(request, id=secrets.token_hex(8))
+        if request.prompt_logprobs is not None:
+            request = replace(request, reuse=False)  # stored KV has no logits
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        post = _poster(events)
+        post = poster(events)
 
         async def submit(*, need_pixels: bool) -> Sequence:
             grammar = await self._preparation.grammar(request)
@@ -172,13 +192,13 @@ class Engine:
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
         with self._tickets.take() as ticket:
-            sequence = await submit(need_pixels=False)
+            sequence = await deadline.wait(submit(need_pixels=False))
             finished = False
             try:
                 while not finished:
-                    event = await events.get()
+                    event = await deadline.wait(events.get())
                     if isinstance(event, PixelsMissing):
-                        sequence = await submit(need_pixels=True)
+                        sequence = await deadline.wait(submit(need_pixels=True))
                         continue
                     ticket.release_media()
                     finished = isinstance(event, Done | EngineError)
@@ -198,13 +218,8 @@ class Engine:
 
         Raises EngineError.
         """
-        deltas: list[Delta] = []
         async with aclosing(self.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Done):
-                    return Completion.of(deltas, event)
-                deltas.append(event)
-        raise Internal("An answer ended without its last event.")
+            return await Completion.read(events)
 
     async def _load(
         self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool
@@ -260,6 +275,14 @@ class Engine:
                 return found
             return replace(found, pictures=await self._media.as_seen(request, media, found.media))
 
+    async def detokenize(self, token_ids: list[int]) -> str:
+        """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
+        await self.ready()
+        texts = self._runtime.texts
+        if texts is None:
+            raise Unavailable("The model is not loaded.")
+        return await self._media.compute(Request(), partial(texts.decode, token_ids))
+
     def token_text(self, token_id: int) -> TokenText:
         """What a token id of the model stands for. Any thread, once the model is ready."""
         vocabulary = self._runtime.vocabulary
@@ -272,21 +295,7 @@ class Engine:
 
         None where that does not help: the text alone is too long, or this family has one size for all pictures.
         """
-        smaller = request
-        for _ in range(fit.MAX_STEPS):
-            try:
-                found = await self.preflight(smaller)
-            except BadMedia:
-                # A first look must work; later, sizes have become too small for this model.
-                if smaller is request:
-                    raise
-                return None
-            if found.left >= fit.room(request):
-                return smaller
-            if (cut := fit.shrunk(smaller, found)) is None:
-                return None
-            smaller = cut
-        return None
+        return await fit.fitted(request, self.preflight)
 
     async def likelihood(self, request: Request, answer: tuple[int, ...]) -> tuple[float, ...]:
         """The natural log-probability of each token of this answer (ids), had the request been answered with it.
@@ -378,16 +387,3 @@ def _raw_key(key: str) -> bytes | None:
         return bytes.fromhex(key)
     except ValueError:
         return None
-
-
-def _poster(events: asyncio.Queue[Event | EngineError]) -> Any:
-    """A function for the engine thread that hands events to this task's loop; a loop that is gone reads no more."""
-    loop = asyncio.get_running_loop()
-
-    def post(event: Event | EngineError) -> None:
-        try:
-            loop.call_soon_threadsafe(events.put_nowait, event)
-        except RuntimeError:
-            log.debug("the reader's event loop is closed")
-
-    return post

@@ -5,15 +5,18 @@
     │   ├── ContextOverflow           400    context_length_exceeded
     │   └── BadMedia                  400    invalid_media
     ├── Unauthorized                  401    invalid_api_key
-    ├── Forbidden                     403    operator_only
+    ├── Forbidden                     403    operator_only / the given code
     ├── ModelNotFound                 404    model_not_found
-    ├── Conflict                      409    block_in_use
+    ├── MethodNotAllowed              405    method_not_allowed
     ├── SlowUpload                    408    slow_upload
+    ├── Conflict                      409    block_in_use
     ├── TooLarge                      413    request_too_large
+    ├── UnsupportedEncoding           415    unsupported_encoding
     ├── Busy                          429    queue_full / the given code   (retry_after_s)
     ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
     ├── Internal                      500    internal_error
-    └── Unavailable                   503    model_not_ready / model_load_failed
+    ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down
+    └── TimedOut                      504    request_timeout
 
 `message` is plain words for a person and names the field and the limit; `param` is the JSON path of the field that
 is wrong, as in OpenAI's error object (https://platform.openai.com/docs/guides/error-codes).
@@ -83,6 +86,14 @@ class ModelNotFound(EngineError):
     type = "invalid_request_error"
 
 
+class MethodNotAllowed(EngineError):
+    """The path exists, and does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
+    type = "invalid_request_error"
+
+
 class Conflict(EngineError):
     """Something that is going on now stands in the way; later it may not."""
 
@@ -102,6 +113,14 @@ class SlowUpload(EngineError):
 class TooLarge(EngineError):
     status = 413
     code = "request_too_large"
+    type = "invalid_request_error"
+
+
+class UnsupportedEncoding(EngineError):
+    """The body of a request is packed in a way that is not read here."""
+
+    status = 415
+    code = "unsupported_encoding"
     type = "invalid_request_error"
 
 
@@ -132,6 +151,13 @@ class Unavailable(EngineError):
 
     status = 503
     code = "model_not_ready"
+
+
+class TimedOut(EngineError):
+    """The whole answer took longer than --timeout allows."""
+
+    status = 504
+    code = "request_timeout"
 
 
 def say_bytes(num_bytes: float) -> str:

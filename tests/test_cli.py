@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine import arguments, cli
+from engine import arguments, cli, server_arguments
 from engine.api.server import listen
 from engine.config import EngineConfig, ServerConfig
 from engine.measure.bench import command
@@ -118,7 +118,7 @@ def test_help_is_complete() -> None:
 
 def parsed(*options: str) -> tuple[EngineConfig, ServerConfig]:
     args = cli._parser().parse_intermixed_args(options)
-    return arguments.engine_config(args), arguments.server_config(args)
+    return arguments.engine_config(args), server_arguments.server_config(args)
 
 
 def test_defaults_are_the_configs_own() -> None:
@@ -176,7 +176,13 @@ def test_ways_to_say_serve(line: str) -> None:
         (f"--cache-dir {__file__}", "is a file"),
         ("--cache-disk-gb 0", "more than 0"),
         ('--kv-transfer-config {"kv_connector":"LMCacheConnectorV1"}', "use --cache-dir"),
-        ("launch", "invalid choice"),
+        ("launch nobody", "invalid choice"),
+        ("--allowed-origins localhost", "is not an origin"),
+        ("--api-key-file /no/such/file", "cannot read"),
+        ("--rate-limit 0", "at least 1"),
+        ("--timeout 0", "more than 0"),
+        ("--keep-alive 0", "more than 0"),
+        ("--shutdown-timeout -1", "at least 0"),
         ("--nonsense", "unrecognized"),
     ],
 )
@@ -196,13 +202,13 @@ def test_a_disk_cache_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_off_loopback_there_is_always_a_key() -> None:
-    opened = arguments.secured(ServerConfig(host="0.0.0.0"))
+    opened = server_arguments.secured(ServerConfig(host="0.0.0.0"))
     ((name, key),) = opened.api_keys
-    assert name and len(key) > 24 and key != arguments.secured(ServerConfig(host="0.0.0.0")).api_keys[0][1]
+    assert name and len(key) > 24 and key != server_arguments.secured(ServerConfig(host="0.0.0.0")).api_keys[0][1]
     for config in (ServerConfig(), ServerConfig(host="::1"), ServerConfig(host="0.0.0.0", api_keys=(("a", "b"),))):
-        assert arguments.secured(config) == config
-    assert arguments.secured(ServerConfig(host="::")).api_keys and arguments.secured(ServerConfig(host="box")).api_keys
-    assert not arguments.secured(ServerConfig(host="0.0.0.0", open_access=True)).api_keys
+        assert server_arguments.secured(config) == config
+    assert all(server_arguments.secured(ServerConfig(host=host)).api_keys for host in ("::", "box"))
+    assert not server_arguments.secured(ServerConfig(host="0.0.0.0", open_access=True)).api_keys
 
 
 def test_a_server_from_start_to_end(started: list[Running]) -> None:
@@ -220,7 +226,7 @@ def test_a_server_from_start_to_end(started: list[Running]) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_cleanly_while_it_answers(started: list[Running], how: signal.Signals) -> None:
-    server = Running("--model", "demo")
+    server = Running("--model", "demo", "--shutdown-timeout", "1")
     started.append(server)
     server.line()
     body = {**endless_request(), "stream": True}

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import add_engine_arguments, add_server_arguments, engine_config, secured, server_config
+from engine.arguments import add_engine_arguments, engine_config
 from engine.assets import asset
 from engine.config import ServerConfig
 from engine.errors import EngineError
+from engine.server_arguments import add_server_arguments, secured, server_config
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -94,9 +95,7 @@ def _serve(args: argparse.Namespace) -> None:
         try:
             app = create_app(engine, config)
             engine.finish_imports()
-            serve_app(
-                app, listener, config, on_started=lambda: _announce(engine, config, launch), on_stopping=engine.stop
-            )
+            serve_app(app, listener, config, lambda: _announce(engine, config, launch), answering=engine)
         finally:
             engine.stop()
 

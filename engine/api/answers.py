@@ -1,7 +1,8 @@
-"""Events -> OpenAI's JSON. Pure. Two formats with the same methods: ChatAnswer and TextAnswer."""
+"""Events -> OpenAI's JSON. Pure. Of chats, and what other answers share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from engine.types import (
     Json,
     MediaReceipt,
     Preflight,
+    TokenText,
     ToolCall,
     ToolCallDelta,
 )
@@ -114,35 +116,6 @@ class ChatAnswer:
         return self.envelope.wrap("chat.completion.chunk", [choice])
 
 
-@dataclass(frozen=True, slots=True)
-class TextAnswer:
-    """https://platform.openai.com/docs/api-reference/completions. Reasoning is part of the text."""
-
-    envelope: Envelope
-
-    def opening(self) -> list[Json]:
-        return []
-
-    def pieces(self, delta: Delta) -> list[Json]:
-        out = []
-        if delta.text:
-            out.append(self._choice(delta.index, delta.text, None))
-        if delta.finish_reason:
-            out.append(self._choice(delta.index, "", delta.finish_reason))
-        return [self.envelope.wrap("text_completion", [choice]) for choice in out]
-
-    def usage(self, done: Done) -> Json:
-        return {**self.envelope.wrap("text_completion", []), "usage": usage_json(done, self.envelope.operator)}
-
-    def whole(self, completion: Completion) -> Json:
-        choices = [self._choice(i, choice.raw, choice.finish_reason) for i, choice in enumerate(completion.choices)]
-        usage = usage_json(completion.done, self.envelope.operator)
-        return {**self.envelope.wrap("text_completion", choices), "usage": usage}
-
-    def _choice(self, index: int, text: str, reason: FinishReason | None) -> Json:
-        return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-
-
 def call_json(call: ToolCall) -> Json:
     """OpenAI's tool call."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -178,13 +151,17 @@ def trace_json(trace: CacheTrace, operator: bool = True) -> Json:
     return fields if operator else {**fields, "other": ""}
 
 
-def preflight_json(preflight: Preflight) -> Json:
-    """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own."""
+def preflight_json(preflight: Preflight, token_text: Callable[[int], TokenText] | None = None) -> Json:
+    """vLLM's answer to /tokenize; left, cached_tokens, ttft_ms and media are this server's own.
+
+    token_text: what a token id stands for, where the client wants to read them.
+    """
+    texts = [token_text(id).text for id in preflight.tokens] if token_text else None
     return {
         "count": len(preflight.tokens),
         "max_model_len": preflight.context_tokens,
         "tokens": list(preflight.tokens),
-        "token_strs": None,
+        "token_strs": texts,
         "left": preflight.left,
         "cached_tokens": preflight.cached_tokens,
         "ttft_ms": None if preflight.ttft_ms is None else round(preflight.ttft_ms, 3),

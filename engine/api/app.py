@@ -6,15 +6,43 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.api.anthropic.routes import anthropic_router
 from engine.api.cache import cache_router
+from engine.api.completions.routes import completions_router
+from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
+from engine.api.health import health_router
+from engine.api.http.documentation import add_documentation
+from engine.api.http.limits import RateLimits
+from engine.api.http.openapi import DescribedApi
+from engine.api.http.origins import add_origin_rules
+from engine.api.http.packed_bodies import PackedBodies
+from engine.api.http.paths import Methods, Paths
 from engine.api.metrics import metrics_router
-from engine.api.routes import health_router, v1_router
+from engine.api.ollama.routes import ollama_router
+from engine.api.responses.routes import responses_router
+from engine.api.routes import v1_router
+from engine.api.tokens import tokens_router
+from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
+from engine.api.vectors import vectors_router
 from engine.config import ServerConfig
 from engine.core import Engine
+from engine.version import version
 
+TITLE = "MLX Workbench"
+ROUTERS = (
+    cache_router,
+    completions_router,
+    responses_router,
+    anthropic_router,
+    tokens_router,
+    transcriptions_router,
+    ollama_router,
+    vectors_router,
+    v1_router,  # the last: it answers every other path of /v1
+)
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
@@ -22,22 +50,35 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     """The routes over an engine, which may still be loading. Starts nothing.
 
-    There is no route at "/", so that a page can be mounted there; and no CORS, so that no other page can read answers.
+    There is no route at "/", so that a page can be mounted there.
     """
-    # The interactive documentation would load its scripts from a CDN; /openapi.json stays.
-    app = FastAPI(title="MLX Workbench", docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
+    # FastAPI's own documentation loads its scripts from a CDN; add_documentation serves them from here.
+    app = DescribedApi(title=TITLE, version=version(), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
+    app.asks_for_key = bool(config.api_keys)
+    app.state.rate_limits = RateLimits(config.requests_per_minute)
     add_error_handlers(app)
     app.include_router(health_router(engine))
+    add_documentation(app)
     app.include_router(metrics_router(engine, config))
-    app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
-    app.include_router(v1_router(engine, config))
+    for router in ROUTERS:
+        app.include_router(router(engine, config))
+    _add_middleware(app, config)
+    return app
+
+
+def _add_middleware(app: FastAPI, config: ServerConfig) -> None:
+    """From the innermost, which sees a request last, to the outermost."""
     app.add_middleware(UploadGuard, config=config)
+    app.add_middleware(PackedBodies)
+    app.add_middleware(Methods)
+    add_origin_rules(app, config)
+    app.add_middleware(Dialects)
+    app.add_middleware(Paths, routes=lambda: app.routes)
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)
     if config.root_path:
         app.add_middleware(UnderPrefix, root_path=config.root_path)
-    return app
 
 
 class UnderPrefix:
@@ -60,6 +101,7 @@ def add_pointer(app: FastAPI) -> FastAPI:
             "openai_api": "/v1",
             "models": "/v1/models",
             "health": "/health",
+            "documentation": "/docs",
             "schema": "/openapi.json",
             "page": "start vllm-mlx-chat instead of vllm-mlx to get the chat here",
         }

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from engine.config import ModelSpec
 from engine.errors import ModelNotFound
-from engine.types import ModelCard, Snapshot
+from engine.types import BatchState, Json, ModelCard, Snapshot
 
 DEFAULT = "default"
 """The name for whichever model is loaded."""
 
+LOADING = ("starting", "loading")
 STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
+
+
+def models_json(snapshot: Snapshot, spec: ModelSpec, started: int) -> Json:
+    """GET /v1/models: the loaded models; while the first one loads, its name, so that a client that takes the first of
+    the list asks for that one and waits. started: of the server, in seconds since 1970.
+
+    first_id, last_id and has_more are what Anthropic's clients read.
+    """
+    data = [model_json(card) for card in snapshot.models] if snapshot.state == "ready" else []
+    if snapshot.state in LOADING:
+        data = [loading_json(spec, started)]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": data, "has_more": False, **ends}
+
+
+def loading_json(spec: ModelSpec, started: int) -> Json:
+    """The model object of one that is not there yet: of its limits and capabilities nothing is known."""
+    return {**_named(spec.served_name, started), "state": "loading"}
+
+
+def is_named(name: str, spec: ModelSpec) -> bool:
+    """Whether the model that is loading is asked for by this name."""
+    return name in (DEFAULT, spec.served_name, spec.name, spec.source)
 
 
 def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
@@ -21,13 +46,18 @@ def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
     raise ModelNotFound(f"The model {name!r} is not loaded; this server has {card.id!r}.", param="model")
 
 
-def model_json(card: ModelCard) -> dict[str, Any]:
-    """OpenAI's model object, with the model's limits and capabilities, which are this server's own."""
+def _named(name: str, created: int) -> Json:
+    """OpenAI's model object, which is Anthropic's too."""
+    created_at = datetime.fromtimestamp(created, UTC).isoformat()
+    openai = {"id": name, "object": "model", "created": created, "owned_by": "local"}
+    return {**openai, "type": "model", "display_name": name, "created_at": created_at}
+
+
+def model_json(card: ModelCard) -> Json:
+    """The model object, with the model's limits and capabilities, which are this server's own."""
     return {
-        "id": card.id,
-        "object": "model",
-        "created": card.created,
-        "owned_by": "local",
+        **_named(card.id, card.created),
+        "state": "ready",
         "max_model_len": card.context_tokens,
         "model_type": card.model_type,
         "dtype": card.dtype,
@@ -36,25 +66,28 @@ def model_json(card: ModelCard) -> dict[str, Any]:
             "vision": card.vision,
             "video": card.video,
             "audio": card.audio,
+            "embeddings": card.embeddings,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
         },
     }
 
 
-def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
+def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) -> dict[str, Any]:
     """State of the server, its machine, and its memory in bytes. Nothing that users sent.
 
-    media_bytes: size of the decoded media in the engine's cache.
+    media_bytes: size of the decoded media in the engine's cache. max_queue: requests that may wait.
     """
+    num_waiting = sum(request.stage == "waiting" for request in snapshot.running)
     parts = memory_parts(snapshot, media_bytes)
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
         "error": snapshot.error,
         "model": model_json(snapshot.model) if snapshot.model else None,
-        "running": sum(request.stage != "waiting" for request in snapshot.running),
-        "waiting": sum(request.stage == "waiting" for request in snapshot.running),
+        "running": len(snapshot.running) - num_waiting,
+        "waiting": num_waiting,
+        "batch": batch_json(snapshot.batch, num_waiting, max_queue),
         "device": {
             "os": device.os,
             "chip": device.chip,
@@ -72,6 +105,21 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0) -> dict[str, Any]:
             "used_bytes": sum(parts.values()),
             "parts": parts,
         },
+    }
+
+
+def batch_json(batch: BatchState, num_waiting: int, max_queue: int) -> dict[str, Any]:
+    """What is worked on at once, of how much. bounded_by: what keeps requests waiting now."""
+    bound = "memory" if batch.num_waiting_for_memory else "requests" if num_waiting else None
+    return {
+        "answers": batch.num_rows,
+        "max_answers": batch.max_rows,
+        "max_requests": batch.max_requests,
+        "max_queue": max_queue,
+        "kv_tokens": batch.kv_tokens,
+        "max_kv_tokens": batch.max_kv_tokens,
+        "waiting_for_memory": batch.num_waiting_for_memory,
+        "bounded_by": bound,
     }
 
 

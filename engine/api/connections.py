@@ -1,9 +1,10 @@
 """The open connections of a server: how many there may be, and how long one may say nothing.
 
-uvicorn closes a kept-alive connection that is silent after an answer, and nothing else. Here a connection that waits
-for a request, whose head may trickle in, has HEAD_S seconds; one whose client reads nothing of its answer has SEND_S.
-When all places are taken, the connection that has waited longest gives its place to the new one, as in nginx; when
-none waits, the new one is told 503. Event loop only.
+uvicorn closes a kept-alive connection that is silent after an answer, and nothing else. Here the head of a request,
+which may trickle in, has HEAD_S seconds. Between an answer and the next request a connection may be silent for as long
+as --keep-alive says, since clients keep pools of connections. One whose client reads less of its answer than
+LEAST_READ_BYTES_PER_S is closed after SEND_S. When all places are taken, the connection that has waited longest gives
+its place to the new one, as in nginx; when none waits, the new one is told 503. Event loop only.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
+from http import HTTPStatus
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from engine.errors import BadRequest, Unavailable
+from engine.errors import BadRequest, EngineError, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
 
 HEAD_S = 10.0
-"""From the opening of a connection, or its last answer, until the whole head of a request must have come."""
+"""From the opening of a connection, or the first byte of a later request, until its whole head must have come."""
 
 SEND_S = 60.0
-"""How long a client may read nothing while something waits to be sent to it."""
+"""How long a client may read too little while something waits to be sent to it."""
+
+LEAST_READ_BYTES_PER_S = 1024
+MAX_HEAD_BYTES = 64 * 1024
+"""Of the method, the path and all headers together; more is 431."""
+HEAD_PIECE_BYTES = 8 * 1024
 
 LEAST_CONNECTIONS = 8
 
@@ -31,9 +40,10 @@ LEAST_CONNECTIONS = 8
 class Connections:
     """What the connections of one server share. `protocol` is what uvicorn calls for a new one."""
 
-    def __init__(self, most: int, head_s: float = HEAD_S, send_s: float = SEND_S) -> None:
+    def __init__(self, most: int, head_s: float = HEAD_S, send_s: float = SEND_S, idle_s: float = HEAD_S) -> None:
         self.most = most
         self.head_s = head_s
+        self.idle_s = idle_s
         self.send_s = send_s
         self.waiting: dict[BoundedProtocol, None] = {}
         """Those that wait for a request, longest first."""
@@ -77,6 +87,9 @@ class BoundedProtocol(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
+        self._is_idle = False
+        """Whether it has had an answer, and nothing of another request has come."""
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= self._shared.most and not self._shared.make_room():
@@ -90,12 +103,41 @@ class BoundedProtocol(H11Protocol):
         self._follow()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._is_idle:
+            self._is_idle = False
+            self._stop_waiting()
+        while data and not self._is_refused:
+            # h11 looks at the size of a head only while it is incomplete, and asyncio reads more than that at once.
+            in_head = self.conn.their_state is h11.IDLE
+            size = HEAD_PIECE_BYTES if in_head else len(data)
+            super().data_received(data[:size])
+            data = data[size:]
         self._follow()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._is_idle = self.cycle.response_complete and not self.conn.trailing_data[0]
         self._follow()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn for what is no HTTP, in the place where h11 says why: in our words and with its status."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # in the middle of an answer
+            self.transport.close()
+            return
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        body = json.dumps(_head_refusal(status).to_openai()).encode()
+        head = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        answer = h11.Response(status_code=status, headers=head, reason=HTTPStatus(status).phrase.encode())
+        for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        # To close now would throw away what the client still sends, and with it, in TCP, the answer.
+        self._is_refused = True
+        self.transport.write_eof()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -130,7 +172,8 @@ class BoundedProtocol(H11Protocol):
             self._stop_waiting()
         elif self not in self._shared.waiting:
             self._shared.waiting[self] = None
-            self._head_timer = self.loop.call_later(self._shared.head_s, self._head_is_late)
+            limit_s = self._shared.idle_s if self._is_idle else self._shared.head_s
+            self._head_timer = self.loop.call_later(limit_s, self._head_is_late)
 
     def _stop_waiting(self) -> None:
         self._shared.waiting.pop(self, None)
@@ -149,7 +192,8 @@ class BoundedProtocol(H11Protocol):
 
     def _reader_is_late(self) -> None:
         self._send_timer = None
-        if self.transport.get_write_buffer_size() < self._unsent_bytes:
+        num_read = self._unsent_bytes - self.transport.get_write_buffer_size()
+        if num_read >= min(self._unsent_bytes, LEAST_READ_BYTES_PER_S * self._shared.send_s):
             self._await_reader()  # slow, but it reads
         else:
             self.drop()
@@ -158,6 +202,16 @@ class BoundedProtocol(H11Protocol):
         if self._send_timer is not None:
             self._send_timer.cancel()
             self._send_timer = None
+
+
+def _head_refusal(status: int) -> EngineError:
+    """Why a request's head was not read."""
+    if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        why = f"The request's head is too large; at most {MAX_HEAD_BYTES:,} bytes are allowed."
+        return TooLarge(why, code="head_too_large")
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        return BadRequest("Of transfer encodings only 'chunked' is read here.", code="unsupported_encoding")
+    return BadRequest("This is not a valid HTTP/1.1 request.", code="invalid_http")
 
 
 def _refusal() -> bytes:

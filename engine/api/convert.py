@@ -5,8 +5,8 @@ Every error names the field by its path in the JSON, e.g. "messages[0].content[1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from engine.access.visibility import Caller
 from engine.api.fields import refuse_unsupported
@@ -20,8 +20,6 @@ from engine.api.schemas import (
     MAX_STOPS,
     ChatRequest,
     GenerationBody,
-    TextRequest,
-    TokenizeRequest,
 )
 from engine.api.tools import read_choice, read_tools
 from engine.config import MediaLimits
@@ -71,50 +69,30 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: C
         add_generation_prompt=body.add_generation_prompt is not False,
         continue_final_message=continued,
         logprobs=_logprobs(body),
-        **{**_shared(body), "max_tokens": _max_tokens(body)},
+        **{**shared_fields(body), "max_tokens": _max_tokens(body)},
         frames=_frames(body, limits),
         template_kwargs=_template_kwargs(body.chat_template_kwargs or {}),
         id=request_id,
-        tenant=who.tenant(_salt(body)),
+        tenant=who.tenant(cache_salt(body)),
     )
 
 
-def text_request(body: TextRequest, request_id: str, who: Caller = ANYBODY) -> Request:
-    """The Request of a text completion."""
-    refuse_unsupported(body)
-    return Request(
-        prompt=_prompt(body.prompt),
-        **_shared(body),
-        id=request_id,
-        tenant=who.tenant(_salt(body)),
-    )
-
-
-def tokenize_request(body: TokenizeRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
-    """The Request whose prompt is to be counted."""
-    if (body.messages is None) == (body.prompt is None):
-        raise BadRequest("messages: send either messages or prompt.", param="messages")
-    if body.messages is not None:
-        return chat_request(body, limits, request_id, who)
-    return text_request(TextRequest.model_validate(body.model_dump(exclude={"messages"})), request_id, who)
-
-
-def _shared(body: GenerationBody) -> dict[str, Any]:
+def shared_fields(body: GenerationBody) -> dict[str, Any]:
     """Fields of the Request of either kind of completion: how the answer is drawn, and where it ends."""
     return {
-        "sampling": _sampling(body),
+        "sampling": read_sampling(body),
         "max_tokens": _limit(body, "max_tokens"),
         "min_tokens": body.min_tokens or 0,
         "ignore_eos": bool(body.ignore_eos),
-        "stop": _texts("stop", (body.stop,) if isinstance(body.stop, str) else body.stop, MAX_STOPS),
+        "stop": read_texts("stop", (body.stop,) if isinstance(body.stop, str) else body.stop, MAX_STOPS),
         "stop_token_ids": tuple(body.stop_token_ids or ()),
-        "bad_words": _texts("bad_words", body.bad_words, MAX_IDS),
+        "bad_words": read_texts("bad_words", body.bad_words, MAX_IDS),
         "grammar": read_grammar(body),
         "n": body.n or 1,
     }
 
 
-def _sampling(body: GenerationBody) -> Sampling:
+def read_sampling(body: GenerationBody) -> Sampling:
     return Sampling(
         temperature=body.temperature,
         top_p=body.top_p,
@@ -135,7 +113,7 @@ def _template_kwargs(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(given.items()))
 
 
-def _salt(body: GenerationBody) -> str:
+def cache_salt(body: GenerationBody) -> str:
     """vLLM's cache_salt: whoever knows it shares, nobody else."""
     if body.cache_salt == "":
         raise BadRequest("cache_salt: it must not be empty.", param="cache_salt")
@@ -181,7 +159,8 @@ def _logprobs(body: ChatRequest) -> int | None:
     return (body.top_logprobs or 0) if body.logprobs else None
 
 
-def _texts(param: str, given: Sequence[str] | None, most: int) -> tuple[str, ...]:
+def read_texts(param: str, given: Sequence[str] | None, most: int) -> tuple[str, ...]:
+    """A list of texts, none of them empty. param: where they stand."""
     texts = tuple(given or ())
     if len(texts) > most:
         raise BadRequest(f"{param}: at most {most} texts are allowed, got {len(texts)}.", param=param)
@@ -191,14 +170,3 @@ def _texts(param: str, given: Sequence[str] | None, most: int) -> tuple[str, ...
         why = f"a text has {longest} characters; at most {MAX_STOP_CHARS} are allowed"
         raise BadRequest(f"{param}: {why}.", param=param)
     return texts
-
-
-def _prompt(prompt: str | list[str] | list[int] | list[list[int]]) -> str | tuple[int, ...]:
-    """A text, or token ids; a list of one of either is taken as that one."""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        if len(prompt) > 1:
-            raise BadRequest(f"prompt: one prompt per request, got {len(prompt)}.", param="prompt")
-        prompt = cast(Any, prompt[0])
-    if not prompt:
-        raise BadRequest("prompt: it must not be empty.", param="prompt")
-    return prompt if isinstance(prompt, str) else tuple(cast(Iterator[int], prompt))

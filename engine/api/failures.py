@@ -12,11 +12,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from engine.api.schemas import explain
-from engine.errors import BadRequest, Busy, EngineError, Internal, Unauthorized, Unavailable
+from engine.errors import BadRequest, Busy, EngineError, Internal, TimedOut, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
-LOADING_RETRY_S = 2
+RETRY_S = {"model_not_ready": 2, "shutting_down": 5}
+"""Seconds until it makes sense to ask again, by the code of an Unavailable."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -33,8 +34,10 @@ def error_response(error: EngineError) -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Busy):
         headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, Unavailable) and error.code == "model_not_ready":
-        headers["Retry-After"] = str(LOADING_RETRY_S)
+    if isinstance(error, Unavailable) and error.code in RETRY_S:
+        headers["Retry-After"] = str(RETRY_S[error.code])
+    if isinstance(error, TimedOut):
+        headers["X-Should-Retry"] = "false"  # OpenAI's clients would ask again, for as long again
     return JSONResponse(error.to_openai(), status_code=error.status, headers=headers)
 
 

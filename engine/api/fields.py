@@ -106,10 +106,7 @@ _STREAM_OPTIONS: dict[str, str] = {"continuous_usage_stats": "usage comes once, 
 
 def refuse_unsupported(asked: GenerationBody) -> None:
     """Raise BadRequest for the first field that asks for what this server does not do."""
-    for name, value in _extra(asked):
-        is_asked_for, why = UNSUPPORTED.get(name, (None, ""))
-        if is_asked_for is not None and is_asked_for(value):
-            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
+    refuse_known_elsewhere(asked)
     if asked.stream_options is None:
         return
     if not asked.stream:
@@ -120,7 +117,15 @@ def refuse_unsupported(asked: GenerationBody) -> None:
             raise BadRequest(f"{param}: {_STREAM_OPTIONS[name]}.", param=param, code="unsupported_parameter")
 
 
-def ignored_header(asked: GenerationBody, card: ModelCard) -> dict[str, str]:
+def refuse_known_elsewhere(asked: BaseModel) -> None:
+    """The same for the fields of a body of any protocol."""
+    for name, value in _extra(asked):
+        is_asked_for, why = UNSUPPORTED.get(name, (None, ""))
+        if is_asked_for is not None and is_asked_for(value):
+            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
+
+
+def ignored_header(asked: BaseModel, card: ModelCard) -> dict[str, str]:
     """The header that names what was sent and has no effect on this model; {} where all of it has. Names are
     percent-encoded, since they may hold anything."""
     names = list(dict.fromkeys(_ignored(asked, card)))
@@ -131,13 +136,13 @@ def ignored_header(asked: GenerationBody, card: ModelCard) -> dict[str, str]:
     return {IGNORED_HEADER: ", ".join(shown + more)}
 
 
-def _ignored(asked: GenerationBody, card: ModelCard) -> Iterator[str]:
+def _ignored(asked: BaseModel, card: ModelCard) -> Iterator[str]:
     known = {*UNSUPPORTED, *(f"stream_options.{name}" for name in _STREAM_OPTIONS)}
     yield from (name for name in _unread(asked, "") if name not in known)
-    for i, message in enumerate(getattr(asked, "messages", None) or ()):
-        given = (name for name, value in message.items() if value not in (None, [], {}, ""))
-        yield from (f"messages[{i}].{name}" for name in given if name not in MESSAGE_FIELDS)
-    if isinstance(asked, ToolFields):
+    if isinstance(asked, ToolFields):  # a chat; other protocols refuse what they do not read of a message or a tool
+        for i, message in enumerate(getattr(asked, "messages", None) or ()):
+            given = (name for name, value in message.items() if value not in (None, [], {}, ""))
+            yield from (f"messages[{i}].{name}" for name in given if name not in MESSAGE_FIELDS)
         yield from ignored_in_tools(asked)
     if isinstance(asked, ReasoningFields):
         yield from ignored_in_reasoning(asked, card)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,10 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.access.visibility import caller
 from engine.api.failures import error_response, failure
+from engine.api.http.limits import RateLimits
 from engine.config import ServerConfig
 from engine.errors import BadRequest, EngineError, TooLarge, Unauthorized
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+ID_PREFIXES = {"/chat/completions": "chatcmpl-", "/completions": "cmpl-", "/responses": "resp_", "/messages": "msg_"}
+"""How the id of an answer begins, by the end of its route."""
+
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it."""
 
@@ -29,7 +34,7 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def guarded_route(config: ServerConfig) -> type[APIRoute]:
-    """A route class that checks the key and the body's size before FastAPI reads the body.
+    """A route class that checks the key, its rate and the body's size before FastAPI reads the body.
 
     The check sits in the route itself, so no way of writing a path can lead around it. Who asks is in
     request.state.caller.
@@ -40,7 +45,10 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                name = check_key(request.headers.get("authorization", ""), config.api_keys)
+                name = check_key(request.headers, config.api_keys)
+                limits: RateLimits = request.app.state.rate_limits
+                if request.method == "POST":
+                    limits.take(name)
                 request.state.caller = caller(config, name)
                 request.state.request_id = name_request(request.url.path)
                 try:
@@ -53,6 +61,7 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
                 except Exception as error:
                     raise failure(error, request.state.request_id) from error
                 response.headers["X-Request-Id"] = request.state.request_id
+                response.headers.update(limits.headers(name))
                 return response
 
             return guarded
@@ -62,24 +71,45 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
 
 def name_request(path: str) -> str:
     """An id in OpenAI's manner; it is in the answer, in the header X-Request-Id, and in the log of a failure."""
-    prefix = "chatcmpl" if path.endswith("/chat/completions") else "cmpl" if path.endswith("/completions") else "req"
-    return f"{prefix}-{secrets.token_hex(12)}"
+    prefix = next((prefix for end, prefix in ID_PREFIXES.items() if path.endswith(end)), "req-")
+    return prefix + secrets.token_hex(12)
 
 
-def check_key(authorization: str, api_keys: tuple[tuple[str, str], ...]) -> str:
-    """The name of the key in the header "Bearer KEY", or "" where none is asked for. Raises Unauthorized.
+def check_key(headers: Mapping[str, str], api_keys: tuple[tuple[str, str], ...]) -> str:
+    """The name of the key that was sent, or "" where none is asked for. Raises Unauthorized.
 
-    All keys are compared, in constant time each, so that the time taken says nothing about them.
+    All keys are compared, in constant time each and by their hashes, so that the time taken says nothing about them,
+    not even how long they are.
     """
     if not api_keys:
         return ""
-    scheme, _, given = authorization.partition(" ")
-    secret = given.strip().encode()
-    matches = [name for name, key in api_keys if hmac.compare_digest(secret, key.encode())]
-    if scheme.lower() != "bearer" or not matches:
+    given = _given_key(headers)
+    as_sent, as_read = _digest(given.encode("latin-1", "replace")), _digest(given.encode())
+    matches = [
+        name
+        for name, key in api_keys
+        if hmac.compare_digest(as_sent, _digest(key.encode())) | hmac.compare_digest(as_read, _digest(key.encode()))
+    ]
+    if not given or not matches:
         what = "The API key is wrong." if given else "An API key is needed."
         raise Unauthorized(f"{what} Send it in the header 'Authorization: Bearer KEY'.")
     return matches[0]
+
+
+def _given_key(headers: Mapping[str, str]) -> str:
+    """From "Authorization: Bearer KEY", or where that is missing from "X-Api-Key: KEY", as Anthropic's clients send.
+
+    As a header comes, each character of it stands for one byte.
+    """
+    authorization = headers.get("authorization")
+    if authorization is None:
+        return headers.get("x-api-key", "").strip()
+    scheme, _, given = authorization.partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
 
 
 class JsonRequest(Request):
@@ -100,7 +130,7 @@ class JsonRequest(Request):
 
 async def _read_body(request: Request, max_bytes: int) -> bytes:
     """The body, or TooLarge as soon as it is known to be too large."""
-    allowed = f"The request is too large; at most {max_bytes:,} bytes are allowed."
+    allowed = f"The request is too large; its body may have at most {max_bytes:,} bytes (--max-upload-mb)."
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise TooLarge(allowed)

@@ -95,7 +95,7 @@ def read_part(raw: Any, param: str, limits: MediaLimits) -> Part:
         return Part("text", text=text, param=f"{param}.text")
     if kind not in MEDIA_TYPES:
         raise BadRequest(f"{param}.type: it must be one of {', '.join(PART_TYPES)}.", param=f"{param}.type")
-    _refuse_unknown(raw, ("type", *_source(raw, kind), *(OPTIONS[kind] if kind != "file" else ())), param, kind)
+    refuse_unknown(raw, ("type", *_source(raw, kind), *(OPTIONS[kind] if kind != "file" else ())), param, kind)
     if kind == "input_audio":
         return _sound(raw.get(kind), f"{param}.{kind}")
     if kind == "file":
@@ -108,7 +108,7 @@ def _source(raw: dict[str, Any], kind: str) -> tuple[str, ...]:
     return (kind,) if kind in raw or kind in ("input_audio", "file") else (kind, "url", "path", "base64")
 
 
-def _refuse_unknown(fields: dict[str, Any], known: Sequence[str], param: str, kind: str) -> None:
+def refuse_unknown(fields: dict[str, Any], known: Sequence[str], param: str, kind: str) -> None:
     """Raise BadRequest for the first field that nobody here would read."""
     for name, value in fields.items():
         if name not in known and name not in CACHE_HINTS and value is not None:
@@ -126,7 +126,7 @@ def _medium(raw: dict[str, Any], name: str, param: str, limits: MediaLimits) -> 
     value, where = _value(raw, name, param)
     fields = {**raw, **value} if isinstance(value, dict) else raw
     if isinstance(value, dict):
-        _refuse_unknown(value, ("url", *OPTIONS[name]), where, name)
+        refuse_unknown(value, ("url", *OPTIONS[name]), where, name)
         value, where = value.get("url"), f"{where}.url"
     if kind == "video" and isinstance(value, str) and value[: len(FRAMES_URL)].lower() == FRAMES_URL:
         value = [f"data:image/jpeg;base64,{frame}" for frame in value[len(FRAMES_URL) :].split(",")]
@@ -167,7 +167,7 @@ def _frames(values: list[Any], param: str, limits: MediaLimits) -> Iterator[Part
         raise BadRequest(f"{param}: {allowed}.", param=param)
     for i, value in enumerate(values):
         if isinstance(value, dict):
-            _refuse_unknown(value, ("url",), f"{param}[{i}]", "")
+            refuse_unknown(value, ("url",), f"{param}[{i}]", "")
             yield _reference("image", value.get("url"), f"{param}[{i}].url", limits)
         else:
             yield _reference("image", value, f"{param}[{i}]", limits)
@@ -182,7 +182,7 @@ def _file(raw: dict[str, Any], param: str, limits: MediaLimits) -> Part:
         where = f"{param}.file_id"
         why = "files cannot be uploaded to this server yet; send the file itself as file_data"
         raise BadRequest(f"{where}: {why}.", param=where, code="unsupported_parameter")
-    _refuse_unknown(value, OPTIONS["file"], param, "file")
+    refuse_unknown(value, OPTIONS["file"], param, "file")
     said = _settings(FileSettings, value, param)
     if said.pages and not PAGES.fullmatch(said.pages):
         raise BadRequest(f'{param}.pages: it must be like "1-3,7".', param=f"{param}.pages")
@@ -199,7 +199,7 @@ def _file(raw: dict[str, Any], param: str, limits: MediaLimits) -> Part:
 
 def _sound(value: Any, param: str) -> Part:
     if isinstance(value, dict):
-        _refuse_unknown(value, ("data", "format"), param, "input_audio")
+        refuse_unknown(value, ("data", "format"), param, "input_audio")
     if not isinstance(value, dict) or not isinstance(value.get("data"), str):
         raise BadRequest(f"{param}.data: it must be a base64 string.", param=f"{param}.data")
     return Part("audio", url=f"data:audio/{value.get('format', 'wav')};base64,{value['data']}", param=f"{param}.data")

@@ -86,10 +86,7 @@ class GenerationBody(WholeNumbers, GrammarFields):
     @model_validator(mode="before")
     @classmethod
     def _readable(cls, body: Any) -> Any:
-        if isinstance(body, dict) and isinstance(body.get("messages"), list):
-            body = {**body, "messages": well_formed(body["messages"])}
-        check_readable(body)
-        return body
+        return readable(body)
 
     @model_validator(mode="before")
     @classmethod
@@ -154,13 +151,40 @@ class TokenizeRequest(ChatRequest):
     """POST /v1/tokenize, after vLLM's: a chat, or a raw prompt."""
 
     messages: list[dict[str, Any]] | None = None  # type: ignore[assignment]
-    prompt: str | list[str] | list[TokenId] | list[list[TokenId]] | None = None
+    prompt: str | list[TokenId] | None = None
+    add_special_tokens: StrictBool | None = Field(None, description="false: a prompt without the tokenizer's own")
+    return_token_strs: StrictBool | None = Field(None, description="each token as text, too")
+
+
+class DetokenizeRequest(BaseModel):
+    """POST /v1/detokenize, after vLLM's."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str | None = None
+    tokens: list[TokenId]
 
 
 class TextRequest(GenerationBody):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
+    max_tokens: StrictInt | None = Field(None, ge=NO_LIMIT, le=MAX_COUNT, description=f"{LIMIT}; 0: an echo only")
+    add_special_tokens: StrictBool | None = Field(None, description="false: a text without the tokenizer's own")
+    echo: StrictBool | None = Field(None, description="the prompt stands before its answer")
+    logprobs: StrictInt | None = Field(
+        None, ge=0, le=MAX_TOP_LOGPROBS, description="so many of the likeliest beside each"
+    )
+    best_of: StrictInt | None = Field(None, ge=1, le=MAX_CHOICES_PER_REQUEST, description="no other number than n")
+
+
+def readable(body: Any) -> Any:
+    """A body with its history well formed. Raises as check_readable."""
+    if isinstance(body, dict):
+        histories = {name: body[name] for name in ("messages", "input") if isinstance(body.get(name), list)}
+        body = {**body, **{name: well_formed(history) for name, history in histories.items()}}
+    check_readable(body)
+    return body
 
 
 def well_formed(value: Any, depth: int = 0) -> Any:

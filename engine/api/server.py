@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,11 @@ from engine.types import Snapshot
 if TYPE_CHECKING:
     import uvicorn
 
-GRACE_S = 1.0
-"""How long a stopping server lets open answers go on before it ends them with an error."""
+    from engine.api.ending import Answering
 
 FORCE_S = 5
-"""How long until what still runs is cut off."""
+"""How long what has been answered may take to be sent, when the port has closed."""
 
-POLL_S = 0.05
 WATCH_S = 1.0
 
 
@@ -46,14 +45,14 @@ def serve_app(
     listener: socket.socket,
     config: ServerConfig,
     on_started: Callable[[], Awaitable[None]] | None = None,
-    on_stopping: Callable[[], None] | None = None,
+    answering: Answering | None = None,
 ) -> None:
     """Serve an ASGI app until SIGINT or SIGTERM. Blocks. Raises BadRequest for more connections than can be open.
 
     on_started runs beside the server once it answers; an exception of it stops the server and is raised here.
-    on_stopping runs when the server is asked to stop and open answers had their grace; it should end those answers.
+    answering: what gives the answers; it is stopped with the server, see engine.api.ending.
     """
-    asyncio.run(_serve(uvicorn_config(app, config), listener, on_started, on_stopping))
+    asyncio.run(_serve(app, listener, config, on_started, answering))
 
 
 def uvicorn_config(app: Any, config: ServerConfig) -> uvicorn.Config:
@@ -61,12 +60,15 @@ def uvicorn_config(app: Any, config: ServerConfig) -> uvicorn.Config:
     as its operator allows. Raises BadRequest for more connections than fit."""
     import uvicorn
 
-    from engine.api.connections import Connections, accept_at_once, most_connections
+    from engine.api.connections import MAX_HEAD_BYTES, Connections, accept_at_once, most_connections
 
     num_files = raise_file_limit()
+    connections = Connections(most_connections(config.max_connections, num_files), idle_s=config.keep_alive_s)
     return uvicorn.Config(
         app,
-        http=Connections(most_connections(config.max_connections, num_files)).protocol,  # type: ignore[arg-type]
+        http=connections.protocol,  # type: ignore[arg-type]
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        timeout_keep_alive=math.ceil(config.keep_alive_s),
         ws="none",
         log_config=None,  # its lines go where all others go
         log_level="warning",
@@ -84,17 +86,18 @@ async def until_failed(snapshot: Callable[[], Snapshot]) -> None:
 
 
 async def _serve(
-    config: uvicorn.Config,
+    app: Any,
     listener: socket.socket,
+    config: ServerConfig,
     on_started: Callable[[], Awaitable[None]] | None,
-    on_stopping: Callable[[], None] | None,
+    answering: Answering | None,
 ) -> None:
-    import uvicorn
+    from engine.api.ending import EndingServer, end_in_order, until
 
-    server = uvicorn.Server(config)
+    server = EndingServer(uvicorn_config(app, config))
 
     async def run_started() -> None:
-        await _until(lambda: server.started)
+        await until(lambda: server.started)
         try:
             if on_started is not None:
                 await on_started()
@@ -102,23 +105,12 @@ async def _serve(
             server.should_exit = True
             raise
 
-    async def end_answers_after_grace() -> None:
-        await _until(lambda: server.should_exit)
-        await asyncio.sleep(GRACE_S)
-        if on_stopping is not None:
-            on_stopping()
-
-    tasks = [asyncio.create_task(run_started()), asyncio.create_task(end_answers_after_grace())]
+    started = asyncio.create_task(run_started())
+    ending = asyncio.create_task(end_in_order(server, answering, config.shutdown_s))
     try:
         await server.serve(sockets=[listener])
-        if tasks[0].done():
-            tasks[0].result()
+        if started.done():
+            started.result()
     finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    """uvicorn tells its state by flags, not by events."""
-    while not condition():
-        await asyncio.sleep(POLL_S)
+        started.cancel()
+        ending.cancel()

@@ -1,4 +1,5 @@
-"""Reading Engine.stream for a client that may go away, and server-sent events.
+"""Reading a stream of events for a client that may go away, and writing it as it comes: as server-sent events, or as
+lines of JSON.
 
 A client that goes away cancels its request: the stream is closed, and the engine gives its row to someone else. That
 is noticed while waiting, not at the next token, by listening for the disconnect beside every wait.
@@ -8,17 +9,18 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.api.answers import AnswerFormat
 from engine.api.failures import failure
+from engine.api.http.lines import one_line
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event
 
@@ -30,6 +32,7 @@ FIRST_EVENT_S = 10.0
 KEEPALIVE_S = 10.0
 """A long prefill sends a comment this often, so that proxies and clients do not give up."""
 
+EVENTS = "text/event-stream"
 KEEPALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
 NO_HEADERS: Mapping[str, str] = {}
@@ -78,35 +81,80 @@ async def open_stream(events: AsyncGenerator[Event, None], receive: Receive) -> 
     return opening if begun else None
 
 
-async def chunks(opening: Opening, answer: AnswerFormat, *, include_usage: bool) -> AsyncIterator[str]:
+class StreamFormat(Protocol):
+    """How the events of one answer are written on the wire. Each method gives pieces of text, in order."""
+
+    def opening(self) -> Iterator[str]:
+        """What is sent before the first event."""
+
+    def waiting(self) -> Iterator[str]:
+        """What is sent while nothing comes, so that proxies and clients do not give up."""
+
+    def pieces(self, delta: Delta) -> Iterator[str]:
+        """One Delta."""
+
+    def ending(self, done: Done) -> Iterator[str]:
+        """The end of an answer that is complete."""
+
+    def failed(self, error: EngineError) -> Iterator[str]:
+        """The end of one that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIStream:
+    """The chunks of OpenAI's completions, as server-sent events."""
+
+    answer: AnswerFormat
+    include_usage: bool
+
+    def opening(self) -> Iterator[str]:
+        return map(event, self.answer.opening())
+
+    def waiting(self) -> Iterator[str]:
+        yield KEEPALIVE
+
+    def pieces(self, delta: Delta) -> Iterator[str]:
+        return map(event, self.answer.pieces(delta))
+
+    def ending(self, done: Done) -> Iterator[str]:
+        if self.include_usage:
+            yield event(self.answer.usage(done))
+        yield DONE
+
+    def failed(self, error: EngineError) -> Iterator[str]:
+        yield event(error.to_openai())
+
+
+async def chunks(opening: Opening, form: StreamFormat, request_id: str) -> AsyncIterator[str]:
     """The whole body of a streamed answer. An error on the way is its last event. Closes the stream."""
     try:
-        async for text in _successful(opening, answer, include_usage=include_usage):
+        async for text in _successful(opening, form):
             yield text
     except EngineError as error:
-        yield _data(error.to_openai())
+        for text in form.failed(error):
+            yield text
     except Exception as error:
-        yield _data(failure(error, answer.envelope.id).to_openai())
+        for text in form.failed(failure(error, request_id)):
+            yield text
     finally:
         await opening.close()
 
 
-async def _successful(opening: Opening, answer: AnswerFormat, *, include_usage: bool) -> AsyncIterator[str]:
-    for chunk in answer.opening():
-        yield _data(chunk)
+async def _successful(opening: Opening, form: StreamFormat) -> AsyncIterator[str]:
+    for text in form.opening():
+        yield text
     while not opening.first.done():
         await asyncio.wait({opening.first}, timeout=KEEPALIVE_S)
         if not opening.first.done():
-            yield KEEPALIVE
-    event = opening.first.result()
-    while isinstance(event, Delta):
-        for chunk in answer.pieces(event):
-            yield _data(chunk)
-        event = await anext(opening.events)
-    done = check_finished(event)
-    if include_usage:
-        yield _data(answer.usage(done))
-    yield DONE
+            for text in form.waiting():
+                yield text
+    latest = opening.first.result()
+    while isinstance(latest, Delta):
+        for text in form.pieces(latest):
+            yield text
+        latest = await anext(opening.events)
+    for text in form.ending(check_finished(latest)):
+        yield text
 
 
 def check_finished(last: Event) -> Done:
@@ -119,10 +167,11 @@ def check_finished(last: Event) -> Done:
 class EventStream(Response):
     """Sends text pieces as they come. Closes their source when the client goes away or when sending fails."""
 
-    media_type = "text/event-stream"
-
-    def __init__(self, pieces: AsyncIterator[str], headers: Mapping[str, str] = NO_HEADERS) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
+    def __init__(
+        self, pieces: AsyncIterator[str], headers: Mapping[str, str] = NO_HEADERS, media_type: str = EVENTS
+    ) -> None:
+        own = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(headers={**own, **headers}, media_type=media_type)
         del self.headers["content-length"]
         self._pieces = pieces
 
@@ -148,5 +197,7 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _data(value: Any) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def event(value: Any, name: str = "") -> str:
+    """A value as one server-sent event, with its name where it has one."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {one_line(value)}\n\n"

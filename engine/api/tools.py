@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, StrictBool
@@ -32,27 +32,37 @@ class ToolFields(BaseModel):
 
 
 def read_tools(body: ToolFields) -> tuple[Tool, ...]:
-    tools = tuple(_tool(raw, f"tools[{i}]") for i, raw in enumerate(body.tools or ()))
+    return told_apart([_tool(raw, f"tools[{i}]") for i, raw in enumerate(body.tools or ())], "tools[{}].function.name")
+
+
+def told_apart(tools: Sequence[Tool], param: str) -> tuple[Tool, ...]:
+    """The tools, if no two have one name. param: where their names stand, with {} for their place."""
     names = [tool.name for tool in tools]
     for i, name in enumerate(names):
         if name in names[:i]:
-            param = f"tools[{i}].function.name"
-            raise BadRequest(f"{param}: there is another tool of this name.", param=param)
-    return tools
+            where = param.format(i)
+            raise BadRequest(f"{where}: there is another tool of this name.", param=where)
+    return tuple(tools)
 
 
 def read_choice(body: ToolFields, tools: tuple[Tool, ...]) -> ToolChoice:
     """tools: those of the same body."""
-    param, asked = "tool_choice", body.tool_choice
-    mode, names = _asked("auto" if asked is None else asked, param)
-    if mode == "required" and not tools:
-        raise BadRequest(f"{param}: only allowed when tools are given.", param=param)
-    for name in names:
-        if name not in [tool.name for tool in tools]:
-            raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)
+    asked = body.tool_choice
+    mode, names = _asked("auto" if asked is None else asked, "tool_choice")
     is_one = isinstance(asked, dict) and asked.get("type") == "function"  # which is to be called, once
     parallel = body.parallel_tool_calls is not False and not is_one
-    return ToolChoice(mode, names, parallel)
+    choice = ToolChoice(mode, names, parallel)
+    return possible(choice, tools, "tool_choice")
+
+
+def possible(choice: ToolChoice, tools: Sequence[Tool], param: str) -> ToolChoice:
+    """The choice, if there are such tools."""
+    if choice.mode == "required" and not tools:
+        raise BadRequest(f"{param}: only allowed when tools are given.", param=param)
+    for name in choice.names:
+        if name not in [tool.name for tool in tools]:
+            raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)
+    return choice
 
 
 def ignored_in_tools(body: ToolFields) -> Iterator[str]:
@@ -73,16 +83,21 @@ def _tool(raw: Json, param: str) -> Tool:
     function, param = raw.get("function"), f"{param}.function"
     if not isinstance(function, dict):
         raise BadRequest(f"{param}: it must be an object with a name.", param=param)
+    return read_function(function, param)
+
+
+def read_function(function: Json, param: str, schema: str = "parameters") -> Tool:
+    """A function by its name, description and the JSON Schema of its arguments. schema: the field of that."""
     name, description = function.get("name"), function.get("description") or ""
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_TOOL_NAME_CHARS:
         why = f"it must be a string of 1 to {MAX_TOOL_NAME_CHARS} characters"
         raise BadRequest(f"{param}.name: {why}.", param=f"{param}.name")
     if not isinstance(description, str):
         raise BadRequest(f"{param}.description: it must be a string.", param=f"{param}.description")
-    parameters = function.get("parameters")
+    parameters = function.get(schema)
     if not isinstance(parameters, dict | None) or (parameters or {}).get("type", "object") != "object":
         why = "it must be a JSON Schema of type object"
-        raise BadRequest(f"{param}.parameters: {why}.", param=f"{param}.parameters")
+        raise BadRequest(f"{param}.{schema}: {why}.", param=f"{param}.{schema}")
     return Tool(name, description, parameters)
 
 

@@ -132,7 +132,7 @@ class Adapter:
         self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
-        use_last_token_head(self._lm)
+        self._places = use_last_token_head(self._lm)
         self._has_last_token_head = False  # until a chunk shows it
 
     def cache_vision_features(self, store: FeatureStore) -> bool:
@@ -279,21 +279,38 @@ class Adapter:
         mx.clear_cache()
         return logits
 
+    def read(
+        self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], embeddings: Embeddings | None
+    ) -> mx.array:
+        """Compute the KV of prompt tokens [start, end) into `cache`, and the logits behind each of them, (tokens,
+        vocabulary) in float32; both evaluated."""
+        start, end = span
+        with self._places.at(range(end - start)):
+            logits = self._forward(mx.array([list(ids[start:end])]), cache, self._arguments(span, embeddings))
+        logits = logits[0].astype(mx.float32)
+        mx.eval(logits, [layer.state for layer in cache])
+        mx.clear_cache()
+        return logits
+
     def _read(
         self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], embeddings: Embeddings | None
     ) -> mx.array:
         """Prompt tokens [start, end) into `cache` -> logits (1, 1, vocabulary), or (1, tokens, vocabulary) where the
         head could not be narrowed; nothing evaluated."""
         start, end = span
-        arguments: dict[str, Any] = {}
-        if embeddings is not None:
-            arguments = embeddings.window(start, end)
-        elif self._mrope:
-            arguments["position_ids"] = mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))
-        logits = self._forward(mx.array([list(ids[start:end])]), cache, arguments)
+        logits = self._forward(mx.array([list(ids[start:end])]), cache, self._arguments(span, embeddings))
         if end - start > 1:
             self._has_last_token_head = logits.shape[1] == 1
         return logits
+
+    def _arguments(self, span: tuple[int, int], embeddings: Embeddings | None) -> dict[str, Any]:
+        """What the model wants beside the ids of prompt tokens [start, end)."""
+        start, end = span
+        if embeddings is not None:
+            return embeddings.window(start, end)
+        if self._mrope:
+            return {"position_ids": mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))}
+        return {}
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""

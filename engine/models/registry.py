@@ -321,12 +321,6 @@ def _context_tokens(config: dict[str, Any], max_model_len: int | None) -> int:
     return min(int(own), max_model_len) if max_model_len else int(own)
 
 
-def _served_name(spec: ModelSpec, path: Path) -> str:
-    """What /v1/models calls it: the given name, else "demo" or the hub id as asked for, else the folder's name."""
-    is_folder = spec.source != DEMO and Path(spec.source).expanduser().is_dir()
-    return spec.name or (path.name if is_folder else spec.source)
-
-
 def _has_audio(raw: dict[str, Any], row: Family, processor: Any) -> bool:
     """Whether this checkpoint takes sounds: some of such a family come without the encoder (gemma4's larger sizes)."""
     has_tower = bool(raw.get("audio_config") or raw.get("audio_processor"))
@@ -341,7 +335,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
     quantization = raw.get("quantization") or {}
     dtype = str(max(set(floats), key=floats.count)).removeprefix("mlx.core.") if floats else "unknown"
     return ModelCard(
-        id=_served_name(config.model, path),
+        id=config.model.served_name,
         path=str(path),
         model_type=str(raw.get("model_type", "")),
         dtype=f"{quantization['bits']}-bit" if quantization.get("bits") else dtype,

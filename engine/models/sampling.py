@@ -104,6 +104,23 @@ def token_logprobs(logprobs: mx.array, token: int, num_top: int) -> tuple[float,
     return float(values[token]), tuple((int(i), float(values[i])) for i in ranked)
 
 
+def prompt_logprobs(
+    logits: mx.array, tokens: Sequence[int], num_top: int
+) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
+    """Of (places, vocabulary) logits in float32 and the token that comes at each place: see token_logprobs."""
+    logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    own = np.array(mx.take_along_axis(logprobs, mx.array(list(tokens))[:, None], axis=-1))[:, 0]
+    num_top = min(num_top, logits.shape[-1])
+    if num_top < 1:
+        return [(float(value), ()) for value in own]
+    best = mx.argpartition(-logprobs, kth=num_top - 1, axis=-1)[:, :num_top]
+    ids, values = np.array(best), np.array(mx.take_along_axis(logprobs, best, axis=-1))
+    order = np.lexsort((ids, -values), axis=-1)
+    ids, values = np.take_along_axis(ids, order, axis=-1), np.take_along_axis(values, order, axis=-1)
+    tops = [tuple(zip(row.tolist(), at.tolist(), strict=True)) for row, at in zip(ids, values, strict=True)]
+    return [(float(value), top) for value, top in zip(own, tops, strict=True)]
+
+
 def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:
     """Fill what the request left open from the defaults, first one wins (server settings, then generation config)."""
     out = asked

@@ -22,10 +22,11 @@ from engine.types.prompt import Prompt
 @dataclass(frozen=True, slots=True)
 class RenderedText:
     """A prompt before it is tokenized. content: the text, or token ids if the client sent those. chat: what the text is
-    of; None for a raw prompt. param: the field of the request that it is from."""
+    of; None for a raw prompt, of which add_special_tokens is. param: the field of the request that it is from."""
 
     content: str | tuple[int, ...]
     chat: RenderedChat | None = None
+    add_special_tokens: bool = True
 
     @property
     def param(self) -> str:
@@ -69,10 +70,18 @@ class TextPrompts:
             _check_length(rendered, self._bounds[is_chat], self._loaded.card.context_tokens)
         return _tokenized(self._loaded, rendered, self._control)
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens by their names. Raises BadRequest for one outside the vocabulary."""
+        wrong = next((i for i in token_ids if not 0 <= i < self._loaded.num_ids), None)
+        if wrong is not None:
+            why = f"{wrong} is outside the vocabulary, 0 to {self._loaded.num_ids - 1}"
+            raise BadRequest(f"tokens: {why}.", param="tokens")
+        return str(self._loaded.tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
 
 def _rendered(loaded: Loaded, request: Request) -> RenderedText:
     if request.prompt is not None:
-        return RenderedText(request.prompt)
+        return RenderedText(request.prompt, add_special_tokens=request.add_special_tokens)
     chat = render(loaded, request)
     return RenderedText(chat.text, chat)
 
@@ -82,13 +91,19 @@ def _tokenized(loaded: Loaded, rendered: RenderedText, control: ControlTokens) -
     if chat is not None:
         ids = control.encode(chat.text, chat.aside, add_special_tokens=_adds_special_tokens(loaded))
     else:
-        ids = loaded.tokenizer.encode(content) if isinstance(content, str) else list(content)
+        ids = _raw_ids(loaded, content, rendered.add_special_tokens)
     if not ids:
         raise BadRequest(f"{rendered.param} is empty.", param=rendered.param)
     if chat is None:
         _check_raw(loaded, ids)
     cache_ids = [] if loaded.family.whole_prompt else ids
     return Prompt(ids, cache_ids, starts_in_reasoning=chat is not None and chat.starts_in_reasoning)
+
+
+def _raw_ids(loaded: Loaded, content: str | tuple[int, ...], add_special_tokens: bool) -> list[int]:
+    if isinstance(content, str):
+        return list(loaded.tokenizer.encode(content, add_special_tokens=add_special_tokens))
+    return list(content)
 
 
 def _check_raw(loaded: Loaded, ids: Sequence[int]) -> None:

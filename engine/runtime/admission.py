@@ -40,6 +40,9 @@ class Admission:
         request = self._ordered(sequence.request)
         self._check_ids(request)
         self._check_choices(request)
+        if request.prompt_logprobs is not None and self._loaded.family.whole_prompt:
+            why = "this model reads its prompt as a whole, so none of its tokens has a log-probability"
+            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
             built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
@@ -125,7 +128,7 @@ class Admission:
                 )
 
     def _check_choices(self, request: Request) -> None:
-        max_rows = 1 if self._loaded.family.serial else self._config.completion_batch_size
+        max_rows = 1 if self._loaded.family.serial else self._config.max_rows
         if request.n > max_rows:
             raise BadRequest(f"n must be between 1 and {max_rows}, not {request.n}.", param="n")
 
@@ -138,7 +141,7 @@ class Admission:
             raise ContextOverflow(
                 f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
                 + _largest_medium_hint(built),
-                param="messages",
+                param="messages" if request.prompt is None else "prompt",
             )
         if asked is not None and asked > left:
             raise ContextOverflow(
@@ -146,7 +149,7 @@ class Admission:
                 f"so at most {left} are left.",
                 param="max_tokens",
             )
-        return left if asked == NO_LIMIT else min(asked or self._config.max_tokens, left)
+        return left if asked == NO_LIMIT else min(self._config.max_tokens if asked is None else asked, left)
 
 
 def _largest_medium_hint(prompt: Prompt) -> str:

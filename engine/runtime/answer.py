@@ -25,6 +25,13 @@ def write(choice: Choice, token: Token, stream_interval: int) -> None:
         choice.sequence.post(delta)
 
 
+def end_unwritten(choice: Choice) -> None:
+    """The end of a choice that was to have no token."""
+    choice.finish_reason = "length"
+    for delta in _together(choice):
+        choice.sequence.post(delta)
+
+
 def _deltas(choice: Choice, token: Token) -> list[Delta]:
     """The text that this token settles; at the end of the choice all that is left."""
     detokenizer, generated = choice.detokenizer, _generated(choice, token)
@@ -60,7 +67,10 @@ def _together(choice: Choice) -> list[Delta]:
     choice.pending = []
     if choice.finish_reason is not None:
         last = out.pop() if out else Delta("", index=choice.index)
-        out.append(replace(last, finish_reason=choice.finish_reason))
+        out.append(replace(last, finish_reason=choice.finish_reason, stop=choice.detokenizer.stop))
+    sequence = choice.sequence
+    if out and sequence.prompt_tokens:
+        out[0], sequence.prompt_tokens = replace(out[0], prompt=tuple(sequence.prompt_tokens)), []
     return out
 
 

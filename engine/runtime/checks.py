@@ -59,8 +59,9 @@ def _texts(request: Request) -> Iterator[str]:
 
 def _check_length(request: Request) -> None:
     limit = None if request.max_tokens == NO_LIMIT else request.max_tokens
-    if limit is not None and limit < 1:
-        raise BadRequest(f"max_tokens must be at least 1, not {limit}.", param="max_tokens")
+    least = 1 if request.prompt_logprobs is None else 0
+    if limit is not None and limit < least:
+        raise BadRequest(f"max_tokens must be at least {least}, not {limit}.", param="max_tokens")
     if request.min_tokens < 0 or (limit is not None and request.min_tokens > limit):
         raise BadRequest(f"min_tokens must be between 0 and max_tokens, not {request.min_tokens}.", param="min_tokens")
     if request.ignore_eos and request.grammar is not None:

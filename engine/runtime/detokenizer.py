@@ -38,8 +38,8 @@ class Detokenizer:
     """One answer's text. `add` takes tokens as they come, `flush` gives what was held back.
 
     Text is held back only while it may still turn into a stop string, a mark of the model or a longer UTF-8 character,
-    and white space beside a tool call. `stopped` turns True when a stop string was completed, or the one call that is
-    wanted; nothing comes after it.
+    and white space beside a tool call. `stopped` turns True when a stop string was completed, which `stop` then is, or
+    the one call that is wanted; nothing comes after it.
     """
 
     def __init__(
@@ -63,9 +63,11 @@ class Detokenizer:
         self._dropped_ids = loaded.special_ids.difference(_ids(tokenizer, marks) if marks else ())
         self._state = _state_machine(tokenizer, stop, marks).make_state("reasoning" if reasoning else "normal")
         self._tokens: list[GeneratedToken] = []
+        self._stops = stop
         self._in_call = False
         self._space = ""
         self.stopped = False
+        self.stop = ""
 
     @property
     def num_calls(self) -> int:
@@ -109,8 +111,12 @@ class Detokenizer:
     def _advance(self, text: str) -> list[Delta]:
         if not text or self.stopped:
             return []
+        waiting = self._state[3] + text
         self._state, segments = TextStateMachine.split(self._state, text)
         self.stopped = self._state[0] is None
+        if self.stopped:
+            read = waiting[: len(waiting) - len(self._state[3])]
+            self.stop = max((stop for stop in self._stops if read.endswith(stop)), key=len, default="")
         deltas = [delta for state, piece in segments for delta in self._written(piece, state)]
         return deltas + self._flush_space() if self.stopped else deltas
 

@@ -1,14 +1,15 @@
 """One-click fit: the same request with smaller pictures and fewer frames, so that an answer fits. Pure; any thread.
 
-The engine builds the prompt again after each step (Engine.fit), because only the processor knows what sizes cost.
+The prompt is built again after each step, because only the processor knows what sizes cost.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
+from engine.errors import BadMedia
 from engine.types import NO_LIMIT, FrameSampling, MediaReceipt, Part, Preflight, Request
 
 ROOM_TOKENS = 256
@@ -17,6 +18,25 @@ ROOM_TOKENS = 256
 MAX_STEPS = 8
 MIN_FRAMES = 2
 _CAUTION = 0.9
+
+
+async def fitted(request: Request, preflight: Callable[[Request], Awaitable[Preflight]]) -> Request | None:
+    """See Engine.fit. preflight: what a request would cost."""
+    smaller = request
+    for _ in range(MAX_STEPS):
+        try:
+            found = await preflight(smaller)
+        except BadMedia:
+            # A first look must work; later, sizes have become too small for this model.
+            if smaller is request:
+                raise
+            return None
+        if found.left >= room(request):
+            return smaller
+        if (cut := shrunk(smaller, found)) is None:
+            return None
+        smaller = cut
+    return None
 
 
 def room(request: Request) -> int:

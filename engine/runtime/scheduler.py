@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from engine.runtime.memory import padded_tokens
 from engine.runtime.sequence import Sequence
+from engine.types import BatchState
 
 _TURN_TOKENS = 16
 """What a prompt's turn costs beside its tokens, in tokens: many prompts reused whole do not hold up steps for ever."""
@@ -102,13 +103,17 @@ class Scheduler:
     def admit(self) -> Sequence | None:
         """Move the oldest waiting sequence to prefill if there is room, and return it."""
         ahead = len(self.decoding) + len(self.prefilling)
-        limit = min(self.max_num_seqs, self.completion_batch_size + self.prefill_batch_size)
-        if not self.waiting or ahead >= limit or len(self.prefilling) >= self.prefill_batch_size:
+        if not self.waiting or ahead >= self.max_at_once or len(self.prefilling) >= self.prefill_batch_size:
             return None
         sequence = self.waiting.popleft()
         sequence.stage = "prefill"
         self.prefilling.append(sequence)
         return sequence
+
+    @property
+    def max_at_once(self) -> int:
+        """Sequences that are worked on at once, as far as memory has room for them."""
+        return min(self.max_num_seqs, self.completion_batch_size + self.prefill_batch_size)
 
     @property
     def num_rows(self) -> int:
@@ -181,11 +186,26 @@ class Scheduler:
         """Give an opened prompt its memory if there is room, and say whether it has it. Once granted, it keeps it to
         its end."""
         if not sequence.granted:
-            granted = [s for s in (*self.decoding, *self.prefilling) if s.granted]
-            others = [num_tokens for s in granted for num_tokens in s.row_tokens]
+            others = self._granted_tokens()
             needed = padded_tokens([*others, *sequence.row_tokens])
             sequence.granted = not others or self.max_row_tokens is None or needed <= self.max_row_tokens
         return sequence.granted
+
+    def _granted_tokens(self) -> list[int]:
+        """KV tokens of each row that has its memory."""
+        granted = [s for s in (*self.decoding, *self.prefilling) if s.granted]
+        return [num_tokens for s in granted for num_tokens in s.row_tokens]
+
+    def state(self) -> BatchState:
+        """What is worked on now, and its limits."""
+        return BatchState(
+            num_rows=self.num_rows,
+            max_rows=self.completion_batch_size,
+            max_requests=self.max_at_once,
+            kv_tokens=padded_tokens(self._granted_tokens()),
+            max_kv_tokens=self.max_row_tokens,
+            num_waiting_for_memory=sum(s.is_open and not s.granted for s in self.prefilling),
+        )
 
     # What came of a step.
 

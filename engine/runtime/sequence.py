@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
-from engine.types import Delta, Event, FinishReason, Request, Sampling, Stage
+from engine.types import Delta, Event, FinishReason, GeneratedToken, Request, Sampling, Stage
 from engine.types.media import Media
 from engine.types.prompt import Prompt
 
@@ -54,8 +54,8 @@ class Sequence:
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
     cache, the KV layers of its one prefill; snapshot_ends, token positions at which prefill pauses to store a row
-    snapshot; sampling, max_tokens and stop_ids (tokens that end an answer) as they were resolved; choices, one for each
-    of Request.n answers.
+    snapshot; sampling, max_tokens and stop_ids (tokens that end an answer) as they were resolved; prompt_tokens with
+    their log-probabilities, where they were asked for and not handed out yet; choices, one for each answer of the n.
     """
 
     request: Request
@@ -84,6 +84,7 @@ class Sequence:
     max_tokens: int = 0
     stop_ids: frozenset[int] = frozenset()
     media_first: bool = False
+    prompt_tokens: list[GeneratedToken] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
 
     @property

@@ -92,6 +92,7 @@ class EngineStats:
             device=device.describe(),
             models=tuple(model.card for model in self._models),
             running=tuple(_running(sequence, now) for model in self._models for sequence in model.scheduler),
+            batch=self._models[0].scheduler.state(),
             totals=self._totals,
             cache=self._models[0].prefix.stats(),
             recent=tuple(self._records),

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from engine.config import EngineConfig
-from engine.errors import Busy, TooLarge, say_bytes
+from engine.errors import Busy, TooLarge, Unavailable, say_bytes
 from engine.media.expected import MediaSize
 
 MAX_PREFLIGHTS = 32
@@ -40,9 +40,7 @@ class Places:
 
     @classmethod
     def of(cls, config: EngineConfig) -> Places:
-        """num_seqs is what the scheduler admits at most (Scheduler.admit)."""
-        at_once = min(config.max_num_seqs, config.completion_batch_size + config.prefill_batch_size)
-        return cls(at_once, config.max_queue, config.max_waiting_media_bytes)
+        return cls(config.max_at_once, config.max_queue, config.max_waiting_media_bytes)
 
 
 @dataclass(eq=False)
@@ -96,9 +94,22 @@ class TicketOffice:
         self._num_requests = self._num_preflights = self._held_bytes = 0
         self._endings_s: deque[float] = deque()
         self._busy_since_s = 0.0
+        self.is_closed = False
+
+    @property
+    def num_requests(self) -> int:
+        """Requests that have a place, preflights apart."""
+        return self._num_requests
+
+    def close(self) -> None:
+        """Give out no more places, for good."""
+        self.is_closed = True
 
     def take(self, *, is_preflight: bool = False) -> Ticket:
-        """A place. Raises Busy when none is free."""
+        """A place. Raises Busy when none is free, and Unavailable when the office is closed."""
+        if self.is_closed:
+            why = "The server is shutting down and takes no more requests."
+            raise Unavailable(why, code="shutting_down")
         with self._lock:
             self._check_places(is_preflight)
             if is_preflight:

@@ -34,6 +34,7 @@ from engine.runtime.commands import (
 from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
+from engine.runtime.prompt_logprobs import read_with_logprobs
 from engine.runtime.rows import Rows
 from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
 from engine.runtime.sequence import Choice, Sequence
@@ -66,7 +67,7 @@ class Worker:
         self._config = config
         self._observer = observer
         self._loaded = loaded
-        max_rows = 1 if loaded.family.serial else config.completion_batch_size
+        max_rows = 1 if loaded.family.serial else config.max_rows
         self._scheduler = Scheduler(
             max_num_seqs=config.max_num_seqs,
             chunk_tokens=config.prefill_chunk_tokens,
@@ -218,7 +219,10 @@ class Worker:
         sequence = chunk.sequence
         if chunk.start < chunk.end < sequence.num_prompt:
             span = (chunk.start, chunk.end)
-            self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
+            if sequence.request.prompt_logprobs is None:
+                self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
+            else:
+                read_with_logprobs(self._loaded, sequence, span)
             self._scheduler.prefilled(sequence, chunk.end)
         if chunk.keep:
             self._store(sequence, sequence.prompt.cache_ids[: chunk.end], sequence.cache)
@@ -228,8 +232,17 @@ class Worker:
     def _join(self, sequence: Sequence) -> None:
         """The rest of the prompt and the first token of every choice; then they are rows of the batch."""
         start = sequence.num_prefilled
-        logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
+        if sequence.request.prompt_logprobs is None:
+            logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
+        else:
+            logits = read_with_logprobs(self._loaded, sequence, (start, sequence.num_prompt))
         self._scheduler.prefilled(sequence, sequence.num_prompt)
+        if not sequence.max_tokens:
+            sequence.first_token_s = time.perf_counter()
+            for choice in sequence.choices:
+                answer.end_unwritten(choice)
+            self._finish(sequence)
+            return
         rows = [(choice, self._add(choice, logits)) for choice in sequence.choices]
         self._scheduler.joined(sequence)
         self._hand_out(rows)

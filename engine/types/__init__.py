@@ -44,6 +44,7 @@ from engine.types.request import (
     ToolMode,
 )
 from engine.types.state import (
+    BatchState,
     BlockInfo,
     CacheStats,
     DeviceInfo,
@@ -62,6 +63,7 @@ from engine.types.state import (
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "BatchState",
     "BlockInfo",
     "CacheStats",
     "CacheTrace",

@@ -6,10 +6,11 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.errors import Internal
 from engine.types.request import Kind, ToolCall
 
 Channel = Literal["text", "reasoning", "tool"]
@@ -54,7 +55,9 @@ class Delta:
     tool_call: of channel "tool", whose text is empty; None in the other channels.
     tokens: those that came since the last Delta of this choice; all Deltas of a choice together hold every token of
     the answer, a stop token included. index: which of the request's n choices this belongs to.
-    finish_reason: set on the last Delta of a choice.
+    finish_reason: set on the last Delta of a choice. stop: the text of Request.stop that ended it, "" for another end.
+    prompt: on the first Delta of a request that asked for Request.prompt_logprobs, the prompt's tokens; nothing is
+    before the first of them, so it has no log-probability.
     """
 
     text: str
@@ -63,6 +66,8 @@ class Delta:
     index: int = 0
     finish_reason: FinishReason | None = None
     tool_call: ToolCallDelta | None = None
+    stop: str = ""
+    prompt: tuple[GeneratedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +270,16 @@ class Completion:
         for delta in deltas:
             by_index.setdefault(delta.index, []).append(delta)
         return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done)
+
+    @classmethod
+    async def read(cls, events: AsyncIterable[Event]) -> Completion:
+        """A stream, read to its end. Raises what the stream raises."""
+        deltas: list[Delta] = []
+        async for event in events:
+            if isinstance(event, Done):
+                return cls.of(deltas, event)
+            deltas.append(event)
+        raise Internal("An answer ended without its last event.")
 
 
 def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:

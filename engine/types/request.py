@@ -200,9 +200,12 @@ class Request:
     min_tokens: the answer may not end before so many. ignore_eos: the model may not end it at all. stop: texts that end
     it and are cut off. stop_token_ids: tokens that end it beside the model's own. bad_words: texts that it may not
     contain. grammar: what it must look like; it ends where the grammar ends.
+    add_special_tokens: what the tokenizer puts around a raw text, such as a token that begins it.
     tools: functions that the model may call; a choice of "required" makes a grammar of its own.
     add_generation_prompt: the template opens the answer's turn. continue_final_message: instead, the answer goes on
     from the last message.
+    prompt_logprobs: the same for the prompt's tokens, on the request's first Delta; all of it is then computed, and
+    max_tokens may be 0.
     logprobs: each token comes with its log-probability and with so many of the likeliest tokens at its place; None:
     without any. n: answers drawn from the one prompt, each with its own random numbers. forced: token ids of an answer
     that is given whatever the model would say (Engine.likelihood).
@@ -227,11 +230,13 @@ class Request:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     reasoning: Reasoning = field(default_factory=Reasoning)
+    add_special_tokens: bool = True
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     frames: FrameSampling = field(default_factory=FrameSampling)
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     n: int = 1
     forced: tuple[int, ...] = ()
     id: str = ""

@@ -30,7 +30,8 @@ class DeviceInfo:
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
-    without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
+    without their pixels (engine.models.grids). embeddings: it was made to turn texts into
+    vectors. reasons: it may think before it answers. template_variables: what its
     chat template reads."""
 
     id: str
@@ -46,6 +47,7 @@ class ModelCard:
     audio: bool = False
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = None
+    embeddings: bool = False
     keeps_grids: bool = False
     reasons: bool = False
     template_variables: tuple[str, ...] = ()
@@ -69,6 +71,23 @@ class Running:
     age_ms: float
     source: str
     session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """What is worked on at once, and what bounds it.
+
+    num_rows: answers that decode, of max_rows; max_requests: prompts and answers that are worked on at once, as far as
+    memory has room. kv_tokens: what their KV takes, padding included, of max_kv_tokens (None: not known).
+    num_waiting_for_memory: prompts that would go on if there were more of it.
+    """
+
+    num_rows: int = 0
+    max_rows: int = 0
+    max_requests: int = 0
+    kv_tokens: int = 0
+    max_kv_tokens: int | None = None
+    num_waiting_for_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +281,7 @@ class Snapshot:
     models: tuple[ModelCard, ...] = ()
     error: str | None = None
     running: tuple[Running, ...] = ()
+    batch: BatchState = field(default_factory=BatchState)
     totals: Totals = field(default_factory=Totals)
     cache: CacheStats = field(default_factory=CacheStats)
     recent: tuple[Record, ...] = ()

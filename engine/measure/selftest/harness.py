@@ -57,7 +57,7 @@ class Harness:
         """Whether rows decode one at a time, because of the model's family or the engine's settings."""
         loaded = self.observer.loaded
         config = self.engine.config
-        return bool(loaded and loaded.family.serial) or min(config.max_num_seqs, config.completion_batch_size) < 2
+        return bool(loaded and loaded.family.serial) or min(config.max_num_seqs, config.max_rows) < 2
 
     @property
     def in_snapshots(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.api.answers import ChatAnswer, Envelope, TextAnswer
+from engine.api.answers import ChatAnswer, Envelope
 from engine.api.logprobs import LEAST, LogprobsWriter
 from engine.types import Completion, Delta, Done, GeneratedToken, MediaReceipt, Timing, TokenText, Usage
 
@@ -104,14 +104,3 @@ def test_log_probabilities_in_pieces_are_the_same() -> None:
     pieces = [entry for chunk in chunks if chunk["logprobs"] for entry in chunk["logprobs"]["content"]]
     assert pieces == whole["choices"][0]["logprobs"]["content"]
     assert ChatAnswer(ENVELOPE).pieces(LOGGED[1])[0]["choices"][0]["logprobs"] is None
-
-
-def test_text_answers() -> None:
-    answer = TextAnswer(ENVELOPE)
-    whole = answer.whole(Completion.of([Delta("a"), Delta("b")], DONE))
-    assert whole.items() >= {**HEAD, "object": "text_completion"}.items()
-    assert whole["choices"][0]["text"] == "ab" and whole["choices"][0]["finish_reason"] == "stop"
-    assert answer.opening() == []
-    assert answer.pieces(Delta("x"))[0]["choices"][0]["text"] == "x"
-    (ending,) = answer.pieces(Delta("", index=1, finish_reason="stop"))
-    assert ending["choices"][0] == {"index": 1, "text": "", "logprobs": None, "finish_reason": "stop"}

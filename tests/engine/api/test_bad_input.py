@@ -172,7 +172,7 @@ def test_a_body_that_is_not_declared_as_json(http: httpx.Client) -> None:
 
 def test_unknown_routes(http: httpx.Client) -> None:
     assert "/v1/nothing" in error_of(http.get("/v1/nothing"), 404)["message"]
-    error_of(http.get("/v1/chat/completions"), 404)
+    error_of(http.get("/v1/chat/completions"), 405)
     error_of(http.post("/v1/models", json={}), 404)
 
 

@@ -48,7 +48,7 @@ class Small:
     def __init__(self, most: int = 4) -> None:
         import uvicorn
 
-        self.connections = Connections(most, head_s=0.5, send_s=0.5)
+        self.connections = Connections(most, head_s=0.5, send_s=0.5, idle_s=2.0)
         config = uvicorn_config(app, ServerConfig())
         config.http = self.connections.protocol  # type: ignore[assignment]
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -113,6 +113,97 @@ def test_the_next_request_may_not_trickle_either(small: Small) -> None:
         assert kept.recv(65536).startswith(b"HTTP/1.1 200")
         kept.sendall(b"GET / HT")
         assert ends_after(kept) < 5
+
+
+def test_a_kept_connection_may_wait_longer_for_its_next_request(small: Small) -> None:
+    """As pools of clients keep them; but its head may then trickle no longer than any other."""
+    with small.open() as kept:
+        for _ in range(2):
+            kept.sendall(GET)
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(1.0)
+        kept.sendall(b"GET")
+        assert ends_after(kept) < 1.5
+    with small.open() as kept:
+        kept.sendall(GET)
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        assert 1.0 < ends_after(kept) < 6, "and then it is closed"
+
+
+def test_pools_find_their_connections_open() -> None:
+    config = ServerConfig()
+    uvicorns = uvicorn_config(app, config)
+    assert config.keep_alive_s == 75 and uvicorns.timeout_keep_alive == 75
+    assert uvicorn_config(app, ServerConfig(keep_alive_s=1.5)).timeout_keep_alive == 2
+
+
+def test_kept_connections_keep_nobody_out(small: Small) -> None:
+    kept = [small.open() for _ in range(4)]
+    for connection in kept:
+        connection.sendall(GET)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello"
+    for connection in kept:
+        connection.close()
+
+
+def answer_to(small: Small, data: bytes) -> bytes:
+    with small.open() as line, contextlib.suppress(ConnectionError):
+        line.sendall(data)
+        line.settimeout(5)
+        return b"".join(iter(lambda: line.recv(65536), b""))
+    return b""
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (HEAD + b"A: " + b"x" * 74_000 + b"\r\n\r\n", 431, b"head_too_large"),
+        (b"GET /" + b"x" * 74_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, b"head_too_large"),
+        (HEAD + b"A: b\r\n" * 13_000 + b"\r\n", 431, b"head_too_large"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, b"invalid_http"),  # TLS
+        (b"GET / HTTP/1.1\r\n\r\n", 400, b"invalid_http"),  # no Host
+        (HEAD + b"Host: y\r\n\r\n", 400, b"invalid_http"),
+        (HEAD + b"Content-Length: x\r\n\r\n", 400, b"invalid_http"),
+        (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, b"invalid_http"),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400, b"invalid_http"),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501, b"unsupported_encoding"),
+        (HEAD + b"a b: c\r\n\r\n", 400, b"invalid_http"),
+        (HEAD + b"a: \x00\r\n\r\n", 400, b"invalid_http"),
+        (HEAD + b" folded\r\n\r\n", 200, b"hello"),
+        (HEAD + b"a: \xff\xfe\r\n\r\n", 200, b"hello"),
+    ],
+)
+def test_what_is_no_request_is_told_so_in_json(small: Small, data: bytes, status: int, code: bytes) -> None:
+    if status == 200:
+        data = data.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    answer = answer_to(small, data)
+    assert answer.startswith(b"HTTP/1.1 %d " % status) and code in answer, answer[:300]
+    if status != 200:
+        assert b"connection: close" in answer.lower() and b'{"error"' in answer
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello", "the server goes on"
+
+
+def test_a_broken_chunk_ends_its_connection_and_no_other(small: Small) -> None:
+    post = b"POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b" 400 " in answer_to(small, post + b"zz\r\n")[:20]
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello"
+
+
+def test_a_reader_that_trickles_is_dropped(small: Small) -> None:
+    """A byte now and then is no reading: an answer of 32 MB would hold its place for a year."""
+    with small.open() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(GET.replace(b"/ ", b"/large "))
+        began_s = time.monotonic()
+        while small.num_open and time.monotonic() - began_s < 15:
+            with contextlib.suppress(ConnectionResetError):
+                slow.recv(8)
+            time.sleep(0.05)
+        assert not small.num_open, "it was waited for"
 
 
 def test_one_that_waits_gives_its_place_to_a_new_one(small: Small) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from engine.api.convert import chat_request, text_request
+from engine.access.visibility import Caller
+from engine.api.completions.convert import text_requests
+from engine.api.convert import chat_request
 from engine.api.schemas import ChatRequest, TextRequest, explain, json_path
 from engine.config import MediaLimits
 from engine.errors import BadRequest
@@ -27,7 +29,7 @@ def chat(messages: Any = None, **fields: Any) -> Request:
 
 
 def text(**fields: Any) -> Request:
-    return text_request(TextRequest.model_validate(fields), "id-2")
+    return text_requests(TextRequest.model_validate(fields), "id-2", Caller())[0]
 
 
 def refused(call: Any, *args: Any, **fields: Any) -> BadRequest:
@@ -394,9 +396,12 @@ def test_a_prompt_of_token_ids(prompt: Any) -> None:
     assert text(prompt=prompt).prompt == (1, 2, 3)
 
 
-@pytest.mark.parametrize("prompt", ["", [], [""], [[]], ["a", "b"], [[1], [2]]])
-def test_wrong_prompts(prompt: Any) -> None:
-    assert refused(text, prompt=prompt).param == "prompt"
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [("", "prompt"), ([], "prompt"), ([""], "prompt[0]"), ([[1], []], "prompt[1]"), (["a"] * 1025, "prompt")],
+)
+def test_wrong_prompts(prompt: Any, param: str) -> None:
+    assert refused(text, prompt=prompt).param == param
 
 
 def test_a_location_without_type_names() -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.endless import endless_request
+from tests.engine.api.protocols import ASK
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
@@ -68,3 +69,34 @@ def test_the_next_one_is_not_disturbed(demo_server: Any, endless: dict[str, Any]
         beside = said()
         assert next(lines) is not None, "it was still writing"
     assert beside == alone == said()
+
+
+ROUTES = {**{name: ask("write", 4000) for name, ask in ASK.items()}, "completions": ("/v1/completions", {})}
+ENDLESS = {"temperature": 1.0, "seed": 7, "min_tokens": 4000, "max_tokens": 4000}
+
+
+@pytest.mark.parametrize("protocol", ROUTES)
+def test_fifty_that_go_away_leave_no_rows(demo_server: Any, protocol: str) -> None:
+    """In every protocol: streamed and read a little, streamed and not read, and not streamed."""
+    engine = demo_server.engine
+    before = engine.snapshot().totals
+    path, body = ROUTES[protocol]
+    if protocol == "completions":
+        body = {"prompt": ["once", "twice"], "n": 2, **ENDLESS}
+    elif protocol in ("ollama", "generate"):  # which have no least length: as many as need to be told off
+        body = {**body, "format": {"type": "string", "minLength": 3000}}
+    else:
+        limit = "max_output_tokens" if protocol == "responses" else "max_tokens"
+        body = {**body, "temperature": 1.0, "seed": 7, "min_tokens": 4000, limit: 4000}
+    address = urlsplit(demo_server.url)
+    for i in range(50):
+        sent = json.dumps({**body, "stream": i % 3 != 2}).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((address.hostname, address.port)) as line:
+            line.sendall(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
+            if i % 3 == 0:
+                assert line.recv(64).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: not engine.snapshot().running, "rows are left")
+    wait_for(lambda: engine.snapshot().totals.cancelled > before.cancelled, "nothing was cancelled")
+    answer = httpx.post(f"{demo_server.url}/v1/completions", json={"prompt": "x", "max_tokens": 1}, timeout=60)
+    assert answer.status_code == 200

@@ -68,12 +68,16 @@ def test_health_from_start_to_stop(serve: Callable[..., Any]) -> None:
     with serve(create_app(engine, ServerConfig())) as url:
         response = httpx.get(f"{url}/health")
         assert response.status_code == 200 and response.json()["status"] == "loading"
-        assert httpx.get(f"{url}/v1/models").json() == {"object": "list", "data": []}
+        (listed,) = httpx.get(f"{url}/v1/models").json()["data"]
+        assert (listed["id"], listed["state"], listed["object"]) == ("demo", "loading", "model")
+        assert httpx.get(f"{url}/v1/models/demo").json() == listed == httpx.get(f"{url}/v1/models/default").json()
         engine.start()
         wait_for(lambda: httpx.get(f"{url}/health").json()["status"] == "ok", "it never became ready", 60)
+        assert httpx.get(f"{url}/v1/models").json()["data"][0]["state"] == "ready"
         engine.stop()
         response = httpx.get(f"{url}/health")
         assert response.status_code == 503 and response.json()["status"] == "stopped"
+        assert httpx.get(f"{url}/v1/models").json()["data"] == []
 
 
 def test_a_model_that_cannot_be_loaded(serve: Callable[..., Any], tmp_path: Path) -> None:

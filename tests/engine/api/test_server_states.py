@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.api import routes
+from engine.api import exchange
 from engine.api.app import create_app
 from engine.arguments import add_engine_arguments, engine_config
 from engine.config import EngineConfig, ServerConfig
@@ -29,7 +29,7 @@ def test_a_request_waits_for_the_model_and_then_is_told_to_come_back(
 ) -> None:
     engine = Engine(EngineConfig())
     with serve(create_app(engine, ServerConfig())) as url:
-        monkeypatch.setattr(routes, "LOADING_WAIT_S", 0.1)
+        monkeypatch.setattr(exchange, "LOADING_WAIT_S", 0.1)
         response = httpx.post(f"{url}/v1/chat/completions", json=HELLO)
         assert response.status_code == 503 and response.json()["error"]["code"] == "model_not_ready"
         assert int(response.headers["retry-after"]) > 0

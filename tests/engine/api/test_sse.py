@@ -13,11 +13,12 @@ import pytest
 
 from engine.api import sse
 from engine.api.answers import ChatAnswer, Envelope
-from engine.api.sse import DONE, KEEPALIVE, EventStream, Opening, chunks, open_stream, unless_gone
+from engine.api.sse import DONE, KEEPALIVE, EventStream, OpenAIStream, Opening, chunks, open_stream, unless_gone
 from engine.errors import Busy, EngineError, Internal
 from engine.types import Delta, Done, Event, FinishReason, Timing, Usage
 
 ANSWER = ChatAnswer(Envelope("id", 0, "demo", "fp"))
+FORM = OpenAIStream(ANSWER, include_usage=False)
 
 
 class Source:
@@ -57,9 +58,9 @@ async def gone_soon() -> Any:
     return {"type": "http.disconnect"}
 
 
-async def streamed(source: Source, **options: Any) -> list[str]:
+async def streamed(source: Source, *, include_usage: bool = False) -> list[str]:
     opening = Opening(source.events())
-    return [text async for text in chunks(opening, ANSWER, **{"include_usage": False, **options})]
+    return [text async for text in chunks(opening, OpenAIStream(ANSWER, include_usage), "id")]
 
 
 def last_error(texts: list[str]) -> dict[str, Any]:
@@ -107,7 +108,7 @@ async def test_a_long_prefill_keeps_the_line_alive(monkeypatch: pytest.MonkeyPat
 async def test_leaving_a_stream_closes_its_source() -> None:
     for script in ((Delta("a"), Delta("b"), done()), (Delta("a"), 60.0, done()), (60.0, done())):
         source = Source(*script)
-        stream = chunks(Opening(source.events()), ANSWER, include_usage=False)
+        stream = chunks(Opening(source.events()), FORM, "id")
         await anext(stream)
         await asyncio.sleep(0)
         await stream.aclose()  # type: ignore[attr-defined]
@@ -126,7 +127,7 @@ async def test_a_slow_first_event_does_not_hold_the_headers(monkeypatch: pytest.
     source = Source(0.2, Busy("later"))
     opening = await open_stream(source.events(), never_gone)
     assert opening is not None
-    texts = [text async for text in chunks(opening, ANSWER, include_usage=False)]
+    texts = [text async for text in chunks(opening, FORM, "id")]
     assert last_error(texts)["code"] == "queue_full"
 
 
@@ -158,7 +159,7 @@ async def test_errors_of_the_work_are_raised() -> None:
 @pytest.mark.parametrize("script", [(60.0, done()), (Delta("a"), 60.0, done())])
 async def test_a_client_gone_while_nothing_is_sent(script: tuple[Any, ...]) -> None:
     source = Source(*script)
-    response = EventStream(chunks(Opening(source.events()), ANSWER, include_usage=False))
+    response = EventStream(chunks(Opening(source.events()), FORM, "id"))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -171,7 +172,7 @@ async def test_a_client_gone_while_nothing_is_sent(script: tuple[Any, ...]) -> N
 async def test_a_client_that_does_not_read() -> None:
     """The socket's buffer is full: send waits. Going away then still closes the source."""
     source = Source(*[Delta("a")] * 1000, done())
-    response = EventStream(chunks(Opening(source.events()), ANSWER, include_usage=False))
+    response = EventStream(chunks(Opening(source.events()), FORM, "id"))
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.body":

@@ -54,6 +54,38 @@ def test_a_raw_prompt_has_vllms_answer(http: httpx.Client) -> None:
     assert ask(http, prompt=told["tokens"])["tokens"] == told["tokens"]
 
 
+def test_at_vllms_paths(http: httpx.Client) -> None:
+    """Both routes stand at the root, too; tokens come as text where that is asked for, and go back."""
+    body = {"prompt": "The picture shows", "return_token_strs": True}
+    at_root, under_v1 = (http.post(path, json=body).json() for path in ("/tokenize", "/v1/tokenize"))
+    assert at_root["tokens"] == under_v1["tokens"] and "".join(at_root["token_strs"]) == body["prompt"]
+    for path in ("/detokenize", "/v1/detokenize"):
+        assert http.post(path, json={"model": "demo", "tokens": at_root["tokens"]}).json() == {"prompt": body["prompt"]}
+    begin = http.post("/tokenize", json={"prompt": "<|im_start|>user"}).json()["tokens"]
+    assert http.post("/detokenize", json={"tokens": begin}).json()["prompt"] == "<|im_start|>user"
+    assert http.post("/detokenize", json={"tokens": []}).json() == {"prompt": ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/detokenize", {"tokens": [10**6]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("/detokenize", {"tokens": "x"}, "tokens"),
+        ("/detokenize", {}, "tokens"),
+        (
+            "/tokenize",
+            {"messages": [{"role": "user", "content": "hi"}], "add_special_tokens": True},
+            "add_special_tokens",
+        ),
+        ("/tokenize", {"prompt": "<|image_pad|>"}, "prompt"),
+    ],
+)
+def test_what_is_wrong_is_named(http: httpx.Client, path: str, body: dict[str, Any], param: str) -> None:
+    answer = http.post(path, json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 def test_asking_counts_nowhere(http: httpx.Client, demo_server: Any) -> None:
     while demo_server.engine.snapshot().running:  # what an earlier test has left
         time.sleep(0.01)

@@ -1,0 +1,1 @@
+"""OpenAI's text completions: https://platform.openai.com/docs/api-reference/completions"""

@@ -1,0 +1,42 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from engine.api.completions.answers import TextStream
+from engine.api.completions.convert import text_requests
+from engine.api.exchange import Exchange
+from engine.api.guard import guarded_route
+from engine.api.prompt_list import stream_each
+from engine.api.schemas import TextRequest
+from engine.config import ServerConfig
+from engine.core import Engine
+
+
+def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """Text completions of one prompt or many."""
+    router = APIRouter(prefix="/v1", route_class=guarded_route(config))
+
+    def echo(prompt: str | tuple[int, ...] | None) -> str:
+        if prompt is None or isinstance(prompt, str):
+            return prompt or ""
+        return b"".join(engine.token_text(id).raw or b"" for id in prompt).decode("utf-8", "replace")
+
+    @router.post("/completions")
+    async def completions(body: TextRequest, http: Request) -> Response:
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        requests = text_requests(body, exchange.id, exchange.who)
+        answer = TextStream(
+            exchange.envelope,
+            n=body.n or 1,
+            echoes=[echo(request.prompt) for request in requests] if body.echo else (),
+            token_text=engine.token_text if body.logprobs is not None else None,
+            include_usage=bool(body.stream_options and body.stream_options.include_usage),
+        )
+        events = stream_each(engine, requests)
+        if body.stream:
+            return await exchange.stream(events, answer)
+        return await exchange.gathered(events, answer, answer.whole)
+
+    return router

@@ -1,0 +1,71 @@
+"""The end of a server in order: no new requests, running answers go on for a while, then whatever is left is ended.
+
+    SIGTERM or Ctrl-C ──> requests get 503 ──> answers are complete, or --shutdown-timeout is over ──> the port closes
+
+A second signal ends the wait. The port stays open during it, so that clients and probes are told what happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol
+
+import uvicorn
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+
+
+class Answering(Protocol):
+    """What gives the answers, as far as it matters to their end: an Engine."""
+
+    @property
+    def num_open(self) -> int:
+        """Answers that are not complete."""
+
+    def drain(self) -> None:
+        """Begin no more answers."""
+
+    def stop(self) -> None:
+        """End those that go on, with an error."""
+
+
+class EndingServer(uvicorn.Server):
+    """uvicorn's server, whose first signal only says that the end is near; the second one is uvicorn's first."""
+
+    is_ending = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT and SIGTERM while it serves."""
+        if self.is_ending:
+            super().handle_exit(sig, frame)
+        else:
+            self.is_ending = True
+            self._captured_signals.append(sig)  # raised again when all is over, as uvicorn does
+
+
+async def end_in_order(server: EndingServer, answering: Answering | None, limit_s: float) -> None:
+    """Wait for the server to be asked to end, and see to it. limit_s: how long answers may go on."""
+    await until(lambda: server.is_ending or server.should_exit)
+    if answering is not None:
+        answering.drain()
+        if answering.num_open and not server.should_exit:
+            log.warning("%d answers may go on for %g s; interrupt again to end them now", answering.num_open, limit_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                await until(lambda: server.should_exit or not answering.num_open)
+        except TimeoutError:
+            log.warning("%d answers are ended after %g s", answering.num_open, limit_s)
+    server.should_exit = True
+    if answering is not None:
+        answering.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """uvicorn tells its state by flags, not by events."""
+    while not condition():
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,116 @@
+"""Events -> Ollama's JSON: one object a line while it streams, or one object for all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from engine.api.answers import Envelope
+from engine.api.http.lines import one_line
+from engine.errors import EngineError
+from engine.types import Delta, Done, Json, ToolCallDelta
+
+NDJSON = "application/x-ndjson"
+NS_PER_MS = 1_000_000
+
+
+def error_json(error: Json, status: int) -> Json:
+    """Ollama's error object of OpenAI's, whose param and code stand beside it."""
+    return {"error": error["message"], "param": error["param"], "code": error["code"]}
+
+
+def time_json(seconds: float) -> str:
+    """Seconds since 1970 as Ollama writes times."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass
+class OllamaStream:
+    """An answer as it grows. kind: a message of /api/chat, or the text of /api/generate."""
+
+    envelope: Envelope
+    kind: Literal["chat", "generate"]
+    _text: str = ""
+    _thinking: str = ""
+    _calls: list[Json] = field(default_factory=list)
+    _call: ToolCallDelta | None = None
+    _last: Json = field(default_factory=dict)
+
+    def whole(self) -> Json:
+        """The answer in one object."""
+        return {**self._object(self._text, self._thinking, self._calls), **self._last}
+
+    def opening(self) -> Iterator[str]:
+        yield from ()
+
+    def waiting(self) -> Iterator[str]:
+        yield self._line(self._object())
+
+    def pieces(self, delta: Delta) -> Iterator[str]:
+        if delta.tool_call is not None:
+            yield from self._grow_call(delta.tool_call)
+        elif delta.text and delta.channel == "reasoning":
+            self._thinking += delta.text
+            yield self._line(self._object(thinking=delta.text))
+        elif delta.text:
+            self._text += delta.text
+            yield self._line(self._object(delta.text))
+
+    def ending(self, done: Done) -> Iterator[str]:
+        yield from self._end_call()
+        usage, timing = done.usage, done.timing
+        self._last = {
+            "done": True,
+            "done_reason": "length" if done.finish_reason == "length" else "stop",
+            "total_duration": round(timing.total_ms * NS_PER_MS),
+            "load_duration": 0,
+            "prompt_eval_count": usage.prompt_tokens,
+            "prompt_eval_duration": round(timing.prefill_ms * NS_PER_MS),
+            "eval_count": usage.completion_tokens,
+            "eval_duration": round(timing.decode_ms * NS_PER_MS),
+            "cached_tokens": usage.cached_tokens,
+        }
+        yield self._line({**self._object(), **self._last})
+
+    def failed(self, error: EngineError) -> Iterator[str]:
+        yield self._line(error_json(error.to_openai()["error"], error.status))
+
+    def loaded(self) -> Json:
+        """The answer to a request without a question: the model is there."""
+        return {**self._object(), "done": True, "done_reason": "load"}
+
+    def _grow_call(self, piece: ToolCallDelta) -> Iterator[str]:
+        """Ollama sends a call once it is whole."""
+        if piece.id:
+            yield from self._end_call()
+        call = piece if self._call is None else self._call
+        self._call = call if call is piece else replace(call, arguments=call.arguments + piece.arguments)
+
+    def _end_call(self) -> Iterator[str]:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except ValueError:  # the model wrote it wrong, and clients take nothing but an object
+            arguments = {}
+        index = len(self._calls)
+        self._calls.append({"id": call.id, "function": {"index": index, "name": call.name, "arguments": arguments}})
+        yield self._line(self._object(calls=self._calls[-1:]))
+
+    def _object(self, text: str = "", thinking: str = "", calls: list[Json] | None = None) -> Json:
+        head: Json = {"model": self.envelope.model, "created_at": time_json(self.envelope.created)}
+        if self.kind == "generate":
+            return {**head, "response": text, **({"thinking": thinking} if thinking else {}), "done": False}
+        message: Json = {"role": "assistant", "content": text}
+        if thinking:
+            message["thinking"] = thinking
+        if calls:
+            message["tool_calls"] = calls
+        return {**head, "message": message, "done": False}
+
+    def _line(self, value: Json) -> str:
+        return one_line(value) + "\n"

@@ -1,0 +1,73 @@
+"""Ollama's routes, thin translations at the root of the port."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from engine.api.cards import check_model
+from engine.api.exchange import Exchange, ready
+from engine.api.guard import guarded_route
+from engine.api.ollama.answers import NDJSON, OllamaStream
+from engine.api.ollama.cards import API_VERSION, running_json, show_json, tags_json
+from engine.api.ollama.convert import chat_request, generate_request
+from engine.api.ollama.schemas import GenerateRequest, OllamaBody, OllamaChatRequest, ShowRequest
+from engine.config import ServerConfig
+from engine.core import Engine
+from engine.types import Json
+from engine.types import Request as Generation
+
+
+def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """/api: a chat, a text, and what is loaded."""
+    router = APIRouter(prefix="/api", route_class=guarded_route(config))
+    started = int(time.time())
+
+    async def answered(exchange: Exchange, body: OllamaBody, request: Generation, answer: OllamaStream) -> Response:
+        events = engine.stream(request)
+        if body.stream is not False:
+            return await exchange.stream(events, answer, NDJSON)
+        return await exchange.gathered(events, answer, answer.whole)
+
+    @router.post("/chat")
+    async def chat(body: OllamaChatRequest, http: Request) -> Response:
+        exchange = await Exchange.begin(engine, http, body, untagged(body.model))
+        answer = OllamaStream(exchange.envelope, "chat")
+        if not body.messages:
+            return JSONResponse(answer.loaded())
+        return await answered(exchange, body, chat_request(body, exchange.id, exchange.who), answer)
+
+    @router.post("/generate")
+    async def generate(body: GenerateRequest, http: Request) -> Response:
+        exchange = await Exchange.begin(engine, http, body, untagged(body.model))
+        answer = OllamaStream(exchange.envelope, "generate")
+        if not body.prompt and not body.images:
+            return JSONResponse(answer.loaded())
+        return await answered(exchange, body, generate_request(body, exchange.id, exchange.who), answer)
+
+    @router.get("/tags")
+    async def tags() -> Json:
+        return tags_json(engine.snapshot(), engine.config.model, started)
+
+    @router.get("/ps")
+    async def running() -> Json:
+        return {"models": [running_json(card) for card in engine.snapshot().models]}
+
+    @router.get("/version")
+    async def version() -> Json:
+        return {"version": API_VERSION}
+
+    @router.post("/show")
+    async def show(body: ShowRequest) -> Json:
+        card = await ready(engine)
+        check_model(untagged(body.model or body.name or ""), engine.config.model, card)
+        return show_json(card)
+
+    return router
+
+
+def untagged(name: str) -> str:
+    """Clients add ":latest" to a name without a tag."""
+    return name.removesuffix(":latest")

@@ -1,0 +1,86 @@
+"""The JSON that Ollama's clients send. Messages are checked in `convert`, where the whole path of a field is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
+
+from engine.api.refused import Refusals
+from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, readable
+
+
+class Options(WholeNumbers):
+    """How an answer is sampled. num_predict: -1 and -2 are "as many as fit"."""
+
+    model_config = ConfigDict(extra="allow")
+
+    temperature: FiniteFloat | None = Field(None, ge=0)
+    top_p: FiniteFloat | None = Field(None, gt=0, le=1)
+    top_k: StrictInt | None = Field(None, ge=-1, le=MAX_COUNT)
+    min_p: FiniteFloat | None = Field(None, ge=0, le=1)
+    repeat_penalty: FiniteFloat | None = Field(None, gt=0)
+    presence_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
+    frequency_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
+    seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
+    stop: str | list[str] | None = None
+    num_predict: StrictInt | None = Field(None, ge=-2, le=MAX_COUNT)
+
+
+class OllamaBody(BaseModel):
+    """What /api/chat and /api/generate both take. keep_alive: taken and without effect, the model stays."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, body: Any) -> Any:
+        return readable(body)
+
+    model: str
+    stream: StrictBool | None = Field(None, description="true if left out")
+    format: str | dict[str, Any] | None = Field(None, description='"json" or a JSON Schema')
+    options: Options | None = None
+    think: StrictBool | str | None = None
+    keep_alive: str | float | None = None
+
+
+class OllamaChatRequest(OllamaBody):
+    """POST /api/chat."""
+
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    tools: list[dict[str, Any]] | None = None
+
+
+class GenerateRequest(OllamaBody):
+    """POST /api/generate: a text, put into the model's template unless raw."""
+
+    prompt: str = ""
+    system: str | None = None
+    images: list[Any] | None = None
+    raw: StrictBool | None = None
+
+
+class ShowRequest(BaseModel):
+    """POST /api/show. name: the older name of model."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str | None = None
+    name: str | None = None
+
+
+REFUSED: Refusals = (
+    ("suffix", bool, "text is only continued, never inserted before a suffix"),
+    ("template", bool, "the model's own template is used; say raw to send a whole prompt"),
+    ("context", bool, "send the conversation as messages; what was computed is reused without it"),
+    ("logprobs", bool, "log probabilities are on /v1/chat/completions and /v1/completions"),
+    ("top_logprobs", bool, "log probabilities are on /v1/chat/completions and /v1/completions"),
+    ("truncate", lambda value: value is True, "nothing is cut off a conversation; what does not fit is refused"),
+)
+REFUSED_OPTIONS: Refusals = (
+    ("mirostat", lambda value: value not in (None, 0), "not sampled so here"),
+    ("tfs_z", lambda value: value not in (None, 1, 1.0), "not sampled so here"),
+    ("typical_p", lambda value: value not in (None, 1, 1.0), "not sampled so here"),
+    ("repeat_last_n", lambda value: value is not None, "penalties look at all of the last tokens that count here"),
+)

@@ -1,0 +1,56 @@
+"""Tokens of a text or a chat, and the text of tokens, at vLLM's paths: at the root, and under /v1."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from engine.access.visibility import Caller
+from engine.api.answers import preflight_json
+from engine.api.completions.convert import read_prompts
+from engine.api.convert import cache_salt, chat_request
+from engine.api.exchange import Exchange
+from engine.api.guard import guarded_route
+from engine.api.schemas import DetokenizeRequest, TokenizeRequest
+from engine.config import MediaLimits, ServerConfig
+from engine.core import Engine
+from engine.errors import BadRequest
+from engine.types import Request as Generation
+
+
+def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """Nothing is answered and nothing counted; see Engine.preflight."""
+    router = APIRouter(route_class=guarded_route(config))
+
+    @router.post("/tokenize")
+    @router.post("/v1/tokenize")
+    async def tokenize(body: TokenizeRequest, http: Request) -> Response:
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        request = tokenize_request(body, engine.config.media, exchange.id, exchange.who)
+        token_text = engine.token_text if body.return_token_strs else None
+        return await exchange.count(request, lambda preflight: preflight_json(preflight, token_text))
+
+    @router.post("/detokenize")
+    @router.post("/v1/detokenize")
+    async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
+        exchange = await Exchange.begin(engine, http, body, body.model)
+        return JSONResponse({"prompt": await engine.detokenize(body.tokens)}, headers=dict(exchange.headers))
+
+    return router
+
+
+def tokenize_request(body: TokenizeRequest, limits: MediaLimits, request_id: str, who: Caller) -> Generation:
+    """The Request whose prompt is to be counted."""
+    if (body.messages is None) == (body.prompt is None):
+        raise BadRequest("messages: send either messages or prompt.", param="messages")
+    if body.prompt is None:
+        if body.add_special_tokens:
+            why = "a chat has those of its template; only a prompt takes more"
+            raise BadRequest(f"add_special_tokens: {why}.", param="add_special_tokens")
+        return chat_request(body, limits, request_id, who)
+    return Generation(
+        prompt=read_prompts(body.prompt)[0],
+        add_special_tokens=body.add_special_tokens is not False,
+        id=request_id,
+        tenant=who.tenant(cache_salt(body)),
+    )
