@@ -284,7 +284,11 @@ def _chat_tokenizer(tokenizer: Any, processor: Any) -> Any:
 
 def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor: Any, template: str) -> ControlTokens:
     """The special tokens, those that the template writes, and whatever the processor takes for a medium."""
-    own = [text for name, text in vars(processor).items() if name.endswith("_token")] if processor is not None else []
+    own = (
+        [text for name, text in getattr(processor, "__dict__", {}).items() if name.endswith("_token")]
+        if processor is not None
+        else []
+    )
     ids = [token for token in _placeholders(raw).values() if token >= 0]
     own += [row.image_token, row.marker, *(tokenizer.convert_ids_to_tokens(token) for token in ids)]
     own += [tokenizer.think_start, tokenizer.think_end]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.errors import BadRequest, EngineError, Internal
-from engine.grammar.tools import PARAM, answer_grammar, schemas
+from engine.errors import EngineError, Internal
+from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
 from engine.runtime.checks import is_long_text
 from engine.runtime.thread import EngineThread
@@ -42,17 +42,13 @@ class Preparation:
     async def grammar(self, request: Request) -> CompiledGrammar | None:
         """What its answer must look like, compiled; None where it may look like anything. Raises EngineError."""
         grammars = self._runtime.grammars
-        grammar = answer_grammar(request)
-        if grammars is None or grammar is None:
+        if grammars is None or (request.grammar is None and request.tool_choice.mode != "required"):
             return None
 
-        def compile() -> CompiledGrammar:
-            try:
-                return grammars.compile(grammar)
-            except BadRequest:
-                for schema in schemas(request) if grammar.param == PARAM else ():
-                    grammars.compile(schema)  # raises the same, with the tool's place
-                raise
+        def compile() -> CompiledGrammar | None:
+            compiled = {part: grammars.compile(part) for part in parts(request)}
+            whole = answer_grammar(request)
+            return compiled.get(whole) or grammars.compile(whole) if whole else None
 
         return await self._compute(request, compile)
 

@@ -41,6 +41,7 @@ from engine.types.request import (
     Tool,
     ToolCall,
     ToolChoice,
+    ToolMode,
 )
 from engine.types.state import (
     BatchState,
@@ -107,6 +108,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolChoice",
+    "ToolMode",
     "Totals",
     "Usage",
 ]

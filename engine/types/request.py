@@ -76,6 +76,9 @@ class ToolCall:
     arguments: str
 
 
+ToolMode = Literal["auto", "none", "required"]
+
+
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Whether the model calls tools: "auto" as it likes, "none" never, "required" at least one.
@@ -83,7 +86,7 @@ class ToolChoice:
     names: the tools that it may call, () for all of them. parallel: it may call several in one answer.
     """
 
-    mode: Literal["auto", "none", "required"] = "auto"
+    mode: ToolMode = "auto"
     names: tuple[str, ...] = ()
     parallel: bool = True
 
@@ -170,7 +173,7 @@ class FrameSampling:
 NO_LIMIT = -1
 """As Request.max_tokens."""
 
-GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +181,9 @@ class Grammar:
     """What an answer must look like, from its first character to its last. After reasoning, where the model reasons.
 
     source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
-    array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does.
-    param names it in the client's own terms, for error messages.
+    array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does;
+    "tools" is made from a request's tools (engine.grammar.tools). param names it in the client's own terms, for error
+    messages.
     """
 
     kind: GrammarKind

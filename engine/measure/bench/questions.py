@@ -62,9 +62,10 @@ class Question:
     """One request: a system prompt, media, then text.
 
     expect: a word that a right answer holds; "" for none. claim: what the prefix cache is expected to reuse, "warm" for
-    most of the prompt, "cold" for none of its own tokens. min_tokens: the answer cannot end before. logprobs: how many
-    log-probabilities of the first token to return, where the target can. fresh: sent to a process that is started for
-    it; the time to first token counts from the start of the process.
+    most of the prompt, "cold" for none of its own tokens. min_tokens: the answer cannot end before. ignore_end: the
+    model may not end the answer. schema: JSON Schema that the answer must be valid under, "" for none. n: answers to
+    ask for at once. logprobs: how many log-probabilities of the first token to return, where the target can. fresh:
+    sent to a process that is started for it; the time to first token counts from the start of the process.
     """
 
     text: str
@@ -79,10 +80,13 @@ class Question:
     expect: str = ""
     claim: Claim = ""
     logprobs: int = 0
+    ignore_end: bool = False
+    schema: str = ""
+    n: int = 1
     fresh: bool = False
 
     def greedy(self, max_tokens: int) -> Question:
-        return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, claim="")
+        return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, ignore_end=False, n=1, claim="")
 
     def is_right(self, answer: str) -> bool | None:
         """Whether the answer holds the expected word. Returns None where none is expected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,6 +136,9 @@ def http_body(question: Question, model: str) -> Json:
         "video_fps": question.fps,
         "video_max_frames": question.max_frames,
         "min_tokens": question.min_tokens or None,
+        "ignore_eos": question.ignore_end or None,
+        "structured_outputs": {"json": json.loads(question.schema)} if question.schema else None,
+        "n": question.n if question.n > 1 else None,
     }
     return {name: value for name, value in body.items() if value is not None}
 

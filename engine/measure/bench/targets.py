@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.core import Engine
 from engine.measure.bench.questions import Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
-from engine.types import Done, FrameSampling, Message, Part, Request, Sampling
+from engine.types import Done, FrameSampling, Grammar, Message, Part, Request, Sampling
 
 SOURCE = "bench"
 """Request.source of a benchmark's requests, which tells them from those of others."""
@@ -140,6 +140,9 @@ def engine_request(question: Question) -> Request:
         sampling=Sampling(temperature=question.temperature, seed=question.seed),
         max_tokens=question.max_tokens,
         min_tokens=question.min_tokens,
+        ignore_eos=question.ignore_end,
+        grammar=Grammar("json_schema", question.schema) if question.schema else None,
+        n=question.n,
         logprobs=question.logprobs or None,
         frames=FrameSampling(fps=question.fps, max_frames=question.max_frames),
         source=SOURCE,

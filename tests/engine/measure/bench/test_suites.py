@@ -37,10 +37,10 @@ def test_what_the_issue_names() -> None:
     assert len(CLIPS) == 9 and (CLIPS[0], CLIPS[-2], CLIPS[-1]) == ((2, 0.5), (32, 4.0), (64, 4.0))
     assert len(QUICK_CLIPS) == 3 and set(QUICK_CLIPS) <= set(CLIPS)
     assert streams.STREAMS == (1, 2, 4, 8, 16, 32)
-    assert set(SUITES) == {"text", "image", "video", "cache", "concurrency", "peers", "startup"}
+    assert set(SUITES) == {"text", "image", "video", "cache", "concurrency", "structured", "peers", "startup"}
 
 
-@pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "peers", "startup"])
+@pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "structured", "peers", "startup"])
 def test_rounds_repeat_and_differ(suite: str) -> None:
     """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
     settings = BenchSettings(seed=7, quick=True)
@@ -157,3 +157,15 @@ async def test_concurrency_on_the_demo_model(demo_engine: Any) -> None:
     assert started[-1] - started[0] < max(sample.started_s + sample.e2e_s for sample in four.samples) - started[0]
     (ratio,) = result.compared
     assert ratio.metric == "total_tps" and (ratio.over, ratio.under) == ("4 streams", "1 stream")
+
+
+async def test_structured_answers_on_the_demo_model(demo_engine: Any) -> None:
+    """As many tokens free as in JSON, and several answers from one prompt."""
+    result = await measured(demo_engine, "structured", (), max_tokens=12)
+    by_case = {point.case.name: point.samples for point in result.points}
+    for name in ("free, 8 streams", "JSON, 8 streams"):
+        assert [sample.completion_tokens for sample in by_case[name]] == [12] * 8
+    (one,), (many,) = (by_case[f"{count} to a 1,024-token prompt"] for count in ("1 answer", "4 answers"))
+    assert (one.completion_tokens, many.completion_tokens) == (1, 4)
+    assert abs(one.prompt_tokens - many.prompt_tokens) < 200
+    assert [compared.goal for compared in result.compared] == [0.9, 0.9, 0.87]
