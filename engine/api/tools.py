@@ -47,6 +47,8 @@ def read_choice(body: ToolFields, tools: tuple[Tool, ...]) -> ToolChoice:
     mode, names = _asked("auto" if asked is None else asked, param)
     if mode == "required" and not tools:
         raise BadRequest(f"{param}: only allowed when tools are given.", param=param)
+    if not tools:
+        return ToolChoice()
     for name in names:
         if name not in [tool.name for tool in tools]:
             raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)
