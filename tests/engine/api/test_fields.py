@@ -268,7 +268,7 @@ def test_what_nobody_knows_is_named() -> None:
         response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA, "title": "x"}},
         stream=True,
         stream_options={"include_usage": True, "include_obfuscation": False},
-        messages=[{**HELLO[0], "name": "anna", "refusal": None, "annotations": []}],
+        messages=[{**HELLO[0], "mood": "merry", "refusal": None, "annotations": []}],
     )
     names = (
         "user",
@@ -276,7 +276,7 @@ def test_what_nobody_knows_is_named() -> None:
         "whatever",
         "response_format.json_schema.title",
         "stream_options.include_obfuscation",
-        "messages[0].name",
+        "messages[0].mood",
     )
     assert ignored(asked) == {"x-ignored-fields": ", ".join(names)}
     assert ignored(body(temperature=1)) == {}
