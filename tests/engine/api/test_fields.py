@@ -11,15 +11,22 @@ import pytest
 from engine.api.fields import UNSUPPORTED, ignored_header
 from engine.api.grammars import MAX_CHOICES
 from engine.api.schemas import ChatRequest, TextRequest
-from engine.types import NO_LIMIT, Grammar
+from engine.types import NO_LIMIT, Grammar, ModelCard
 from tests.engine.api.test_convert import HELLO, chat, refused, text
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 SOURCE = json.dumps(SCHEMA)
 
 
+CARD = ModelCard("m", "/m", "llama", "float32", 1, 4, 4096)
+
+
 def body(**fields: Any) -> ChatRequest:
     return ChatRequest.model_validate({"messages": HELLO, **fields})
+
+
+def ignored(asked: ChatRequest) -> dict[str, str]:
+    return ignored_header(asked, CARD)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -55,7 +62,7 @@ def test_an_integer_may_be_written_with_a_point(field: str) -> None:
 @pytest.mark.parametrize("field", sorted(set(ChatRequest.model_fields) - {"messages"}))
 def test_null_is_not_given(field: str) -> None:
     assert chat(**{field: None}) == chat()
-    assert ignored_header(body(**{field: None}, unknown=None)) == {}
+    assert ignored(body(**{field: None}, unknown=None)) == {}
 
 
 def test_minus_one_token_is_all_that_is_left() -> None:
@@ -174,8 +181,6 @@ def test_wrong_forms_are_named(fields: dict[str, Any], param: str, words: str) -
 # -- what is not served ------------------------------------------------------------------------------------------------
 
 ASKS: dict[str, Any] = {
-    "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
     "modalities": ["text", "audio"],
@@ -252,7 +257,7 @@ def test_asking_for_nothing_special_is_fine() -> None:
         "n_predict": -1,
     }
     assert chat(**plain) == chat()
-    assert ignored_header(body(**plain)) == {}
+    assert ignored(body(**plain)) == {}
 
 
 def test_what_nobody_knows_is_named() -> None:
@@ -263,7 +268,7 @@ def test_what_nobody_knows_is_named() -> None:
         response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA, "title": "x"}},
         stream=True,
         stream_options={"include_usage": True, "include_obfuscation": False},
-        messages=[{**HELLO[0], "name": "anna", "refusal": None, "annotations": []}],
+        messages=[{**HELLO[0], "mood": "merry", "refusal": None, "annotations": []}],
     )
     names = (
         "user",
@@ -271,17 +276,17 @@ def test_what_nobody_knows_is_named() -> None:
         "whatever",
         "response_format.json_schema.title",
         "stream_options.include_obfuscation",
-        "messages[0].name",
+        "messages[0].mood",
     )
-    assert ignored_header(asked) == {"x-ignored-fields": ", ".join(names)}
-    assert ignored_header(body(temperature=1)) == {}
+    assert ignored(asked) == {"x-ignored-fields": ", ".join(names)}
+    assert ignored(body(temperature=1)) == {}
 
 
 def test_a_name_cannot_break_the_header() -> None:
-    (value,) = ignored_header(body(**{"a\r\nSet-Cookie: x=1, ü": 1, "b" * 5000: 2})).values()
+    (value,) = ignored(body(**{"a\r\nSet-Cookie: x=1, ü": 1, "b" * 5000: 2})).values()
     first, second = value.split(", ")
     assert first == "a%0D%0ASet-Cookie%3A%20x%3D1%2C%20%C3%BC" and second == "b" * 100
-    (value,) = ignored_header(body(**{f"x{i}": 1 for i in range(100)})).values()
+    (value,) = ignored(body(**{f"x{i}": 1 for i in range(100)})).values()
     assert value.endswith(", and 68 more") and len(value) < 4000
 
 
