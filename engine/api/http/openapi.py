@@ -88,7 +88,7 @@ def _correct(path: str, method: str, operation: Operation, schemas: dict[str, An
 
 def is_guarded(path: str) -> bool:
     """Whether a key is asked for where there are keys."""
-    return path.startswith(("/v1", "/api", "/metrics"))
+    return path.startswith(("/v1", "/api", "/metrics", "/tokenize", "/detokenize"))
 
 
 def statuses(path: str, fields: set[str], *, method: str, asks_for_key: bool) -> set[int]:

@@ -173,7 +173,7 @@ def test_a_body_that_is_not_declared_as_json(http: httpx.Client) -> None:
 def test_unknown_routes(http: httpx.Client) -> None:
     assert "/v1/nothing" in error_of(http.get("/v1/nothing"), 404)["message"]
     error_of(http.get("/v1/chat/completions"), 405)
-    error_of(http.post("/v1/models", json={}), 404)
+    error_of(http.post("/v1/models", json={}), 405)
 
 
 def test_a_clip_named_as_a_picture_says_what_to_do(http: httpx.Client, clip_path: Path) -> None:
