@@ -1,4 +1,4 @@
-"""Documents: a PDF becomes a picture per page, a text becomes text, before the prompt is built.
+"""Documents: a PDF or a TIFF becomes a picture per page, a text becomes text, before the prompt is built.
 
     Part(kind="document") ── bytes ── what they really are ──> Parts of kind "image" and "text"
 
@@ -15,6 +15,7 @@ from engine.config import MediaLimits
 from engine.media.medium import bad_media, data_url
 from engine.media.pdf import DocumentPages, Wanted, render_apart
 from engine.media.sniff import PDF, WORDS, sniff
+from engine.media.tiff_pages import num_pages, tiff_pages
 from engine.types import PageChoice, Part, Request
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def document_parts(part: Part, data: bytes, limits: MediaLimits, render: Rendere
     if not data:
         raise bad_media(part, "the document is empty (0 bytes)")
     found = sniff(data)
+    most = min(limits.max_pages, limits.max_images or limits.max_pages)
+    wanted = Wanted(choice.pages, most, part.max_pixels or PAGE_PIXELS, choice.with_text)
     if found.name == PDF:
-        most = min(limits.max_pages, limits.max_images or limits.max_pages)
-        wanted = Wanted(choice.pages, most, part.max_pixels or PAGE_PIXELS, choice.with_text)
         return tuple(_of_pages(part, choice, render(part, data, wanted, limits)))
+    if found.name == "TIFF" and (choice.pages or num_pages(part, data) > 1):
+        return tuple(_of_pages(part, choice, tiff_pages(part, data, wanted, limits)))
     if choice.pages:
-        raise bad_media(part, "pages can be chosen of a PDF only")
+        raise bad_media(part, "pages can be chosen of a PDF or a TIFF only")
     text = _text(data)
     if text is not None:
         return (Part("text", text=f"{choice.name or 'File'}:\n{text}", param=part.param),)
