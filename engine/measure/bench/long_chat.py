@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.measure.bench.plan import BenchSettings, Case, Contrast, Group, Round, ScheduledQuestion, Step
 from engine.measure.bench.questions import Medium, Question, Turn, screenshot, words
 
-TURNS = 60
+TURNS, QUICK_TURNS = 60, 12
 SIZE = (1920, 1080)
 SEEN_PIXELS = 512 * 288
 """Of each screenshot, so that sixty fit into a short context. The files are as large as ever."""
@@ -28,17 +28,18 @@ def screenshot_of(seed: object) -> Medium:
 
 def group(settings: BenchSettings) -> Group:
     """Both chats, each read once and then asked on."""
-    of_words = Case("cache", f"turn {TURNS + 1} after {TURNS} turns of words")
-    of_shots = Case("cache", f"turn {TURNS + 1} after {TURNS} screenshots")
+    turns = QUICK_TURNS if settings.quick else TURNS
+    of_words = Case("cache", f"turn {turns + 1} after {turns} turns of words")
+    of_shots = Case("cache", f"turn {turns + 1} after {turns} screenshots")
 
     def make(number: int) -> Round:
         seed = (settings.seed, "long chat", number)
-        shots = tuple(_turn((*seed, i), TURN_WORDS, screenshot_of((*seed, i))) for i in range(TURNS))
+        shots = tuple(_turn((*seed, i), TURN_WORDS, screenshot_of((*seed, i))) for i in range(turns))
         num_words = TURN_WORDS + settings.words_of(settings.tokens_per_shot)
-        texts = tuple(_turn((*seed, i), num_words) for i in range(TURNS))
+        texts = tuple(_turn((*seed, i), num_words) for i in range(turns))
         return (*_asked_on(texts, of_words, seed), *_asked_on(shots, of_shots, seed))
 
-    same = Contrast(f"first token of turn {TURNS + 1}: words / screenshots", "ttft", of_words, of_shots, NOTHING_MORE)
+    same = Contrast(f"first token of turn {turns + 1}: words / screenshots", "ttft", of_words, of_shots, NOTHING_MORE)
     return Group((of_words, of_shots), make, contrasts=(same,))
 
 
