@@ -231,12 +231,10 @@ class Engine:
         """
         from engine.media.document import with_kinds
 
-        ticket.expect(self._media.expected_sizes(request))
         opened = await self._media.open_documents(request, ticket)
         if opened is not request:
             check(opened, card, self.config.media)
             ticket.release_media()
-            ticket.expect(self._media.expected_sizes(opened))
         need_pixels = need_pixels or not card.keeps_grids
         media = await self._media.load(
             opened, ticket, is_preflight=ticket.is_preflight, takes_clips=card.video, need_pixels=need_pixels

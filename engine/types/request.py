@@ -24,9 +24,10 @@ class Part:
       url    a `data:` or `http(s):` URL, as the client sent it
       path   a file that this process may read: the caller has checked it (upload folder, --media-root)
       parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
-    detail and max_pixels say how large the model shall see a picture at most (engine.prompt.sizing); frames how this
-    clip is sampled, where that differs from the request's; animated whether a picture that moves goes in as a clip
-    (True), as its first frame (False), or as a clip where the model takes clips (None).
+    detail, max_pixels, min_pixels and exact_px (width, height) say how large the model shall see a picture, or each
+    frame of a clip (engine.prompt.sizing); frames how this clip is sampled, where that differs from the request's;
+    animated whether a picture that moves goes in as a clip (True), as its first frame (False), or as a clip where the
+    model takes clips (None).
     document: how a file of pages or of text is shown; it becomes pictures and texts before the prompt is built
     (engine.media.document). label says which page such a picture is, for the receipt.
     param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
@@ -39,6 +40,8 @@ class Part:
     parts: tuple[Part, ...] = ()
     detail: Detail = "auto"
     max_pixels: int | None = None
+    min_pixels: int | None = None
+    exact_px: tuple[int, int] | None = None
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None

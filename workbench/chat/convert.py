@@ -32,12 +32,28 @@ _FROM_CACHE = re.compile(r"[\d,]+ from cache")
 
 VIDEO_SUFFIXES = CLIP_SUFFIXES
 IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"),
     *(".heic", ".heif", ".avif", ".ico", ".jp2"),
 )
 AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac")
 DOCUMENT_SUFFIXES = (
-    *(".pdf", ".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".toml", ".xml", ".html", ".log", ".tex"),
+    *(
+        ".pdf",
+        ".tif",
+        ".tiff",
+        ".txt",
+        ".md",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".xml",
+        ".html",
+        ".log",
+        ".tex",
+    ),
     *(".py", ".js", ".css", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".swift", ".sh", ".sql", ".r", ".rb", ".php"),
 )
 
@@ -82,13 +98,23 @@ def media_kind(path: str) -> Kind:
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
-def user_entries(text: str, paths: Sequence[str], fitted: Mapping[str, Part] | None = None) -> Entries:
+def user_entries(
+    text: str, paths: Sequence[str], fitted: Mapping[str, Part] | None = None, *, stills: bool = False
+) -> Entries:
     """What the composer held, media first: models are trained to see before they are asked.
 
-    fitted: by path, how a file is sent that was made smaller to fit.
+    fitted: by path, how a file is sent that was made smaller to fit. stills: of pictures that move, only the first
+    frame.
     """
-    media = tuple(ChatEntry("user", media_kind(path), path=path, part=(fitted or {}).get(path)) for path in paths)
+    media = tuple(_file_entry(path, (fitted or {}).get(path), stills) for path in paths)
     return media + ((ChatEntry("user", "text", text),) if text.strip() else ())
+
+
+def _file_entry(path: str, part: Part | None, stills: bool) -> ChatEntry:
+    entry = ChatEntry("user", media_kind(path), path=path, part=part)
+    if stills and entry.kind == "image" and (as_it_comes := _part(entry)) is not None:
+        return replace(entry, part=replace(as_it_comes, animated=False))
+    return entry
 
 
 def to_request(

@@ -93,7 +93,8 @@ class CostLine:
     def _draft(self, values: Mapping[Any, Any]) -> Entries:
         value = values[self._chat.composer] or {"text": "", "files": []}
         paths = [self._shared.uploaded(path) for path in value["files"]]
-        return user_entries(value["text"], paths, values[self._chat.session].fitted)
+        stills = bool(values[self._chat.settings.stills])
+        return user_entries(value["text"], paths, values[self._chat.session].fitted, stills=stills)
 
     def _request(self, values: Mapping[Any, Any], page: gr.Request, entries: Entries) -> Request:
         settings = self._chat.settings.read(values)

@@ -76,7 +76,9 @@ class ChatTab:
         chat_and_composer = [self.chat, self.composer]
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
         submitted = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **QUIET)
-        self.then_answer(submitted.then(self.send, [self.session, self.outbox], chat_and_composer, **QUIET))
+        self.then_answer(
+            submitted.then(self.send, [self.session, self.outbox, self.settings.stills], chat_and_composer, **QUIET)
+        )
         self.then_answer(self.chat.example_select(self.send_sample, self.session, chat_and_composer, **QUIET))
         self.then_answer(self.chat.retry(self.retry, self.session, chat_and_composer, **QUIET))
         self.then_answer(self.chat.edit(self.edit, self.session, chat_and_composer, **QUIET))
@@ -109,8 +111,8 @@ class ChatTab:
             placeholder="Ask, or drop pictures, clips, sounds and documents",
         )
 
-    async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
-        """Add the message to the chat. Inputs: session, outbox. Outputs: chat, composer.
+    async def send(self, session: Session, value: Mapping[str, Any] | None, stills: bool = False) -> tuple[Any, Any]:
+        """Add the message to the chat. Inputs: session, outbox, the switch for stills. Outputs: chat, composer.
 
         While an answer is being written the page sends an empty message; the text then stays in the composer.
         """
@@ -121,7 +123,7 @@ class ChatTab:
         except EngineError as error:
             gr.Warning(error.message)
             return to_chatbot(session.entries), _idle()
-        entries = user_entries(value["text"], paths, session.fitted)
+        entries = user_entries(value["text"], paths, session.fitted, stills=stills)
         session.fitted = {}
         return add_message(session, entries)
 

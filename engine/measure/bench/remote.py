@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 
 from engine.errors import BadRequest
-from engine.measure.bench.questions import Question
+from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
 from engine.measure.openai_client import OpenAIClient
@@ -118,13 +119,10 @@ class HttpTarget:
 
 def http_body(question: Question, model: str) -> Json:
     """The question as OpenAI's JSON. Fields that are not OpenAI's are left out where they are not set."""
-    content: list[Json] = [
-        {"type": f"{medium.kind}_url", f"{medium.kind}_url": {"url": medium.url}} for medium in question.media
-    ]
-    content.append({"type": "text", "text": question.text})
     messages: list[Json] = [{"role": "system", "content": question.system}] if question.system else []
-    # Some servers take text only as a string.
-    messages.append({"role": "user", "content": content if question.media else question.text})
+    for turn in question.earlier:
+        messages += [_asked(turn.media, turn.text), {"role": "assistant", "content": turn.answer}]
+    messages.append(_asked(question.media, question.text))
     body = {
         "model": model,
         "messages": messages,
@@ -141,6 +139,17 @@ def http_body(question: Question, model: str) -> Json:
         "n": question.n if question.n > 1 else None,
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _asked(media: Sequence[Medium], text: str) -> Json:
+    """A user's message. Some servers take text only as a string."""
+    if not media:
+        return {"role": "user", "content": text}
+    parts: list[Json] = []
+    for medium in media:
+        where: Json = {"url": medium.url} | ({"max_pixels": medium.max_pixels} if medium.max_pixels else {})
+        parts.append({"type": f"{medium.kind}_url", f"{medium.kind}_url": where})
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
 
 
 def _feature_hits(media: Any) -> int:

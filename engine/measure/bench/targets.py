@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine.core import Engine
-from engine.measure.bench.questions import Question
+from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
 from engine.types import Done, FrameSampling, Grammar, Message, Part, Request, Sampling
 
@@ -131,12 +131,12 @@ class EngineTarget:
 
 def engine_request(question: Question) -> Request:
     """The question as a Request."""
-    media = tuple(Part(medium.kind, url=medium.url, param=medium.kind) for medium in question.media)
-    messages: tuple[Message, ...] = (Message("user", (*media, Part("text", text=question.text, param="text"))),)
-    if question.system:
-        messages = (Message("system", (Part("text", text=question.system, param="system"),)), *messages)
+    messages = [Message("system", (Part("text", text=question.system, param="system"),))] if question.system else []
+    for turn in question.earlier:
+        messages += [_asked(turn.media, turn.text), Message("assistant", (Part("text", text=turn.answer),))]
+    messages.append(_asked(question.media, question.text))
     return Request(
-        messages=messages,
+        messages=tuple(messages),
         sampling=Sampling(temperature=question.temperature, seed=question.seed),
         max_tokens=question.max_tokens,
         min_tokens=question.min_tokens,
@@ -147,3 +147,8 @@ def engine_request(question: Question) -> Request:
         frames=FrameSampling(fps=question.fps, max_frames=question.max_frames),
         source=SOURCE,
     )
+
+
+def _asked(media: Sequence[Medium], text: str) -> Message:
+    parts = [Part(m.kind, url=m.url, max_pixels=m.max_pixels, param=m.kind) for m in media]
+    return Message("user", (*parts, Part("text", text=text, param="text")))
