@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.api.anthropic.routes import anthropic_router
 from engine.api.cache import cache_router
 from engine.api.completions.routes import completions_router
+from engine.api.decisions.routes import decisions_router
 from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
@@ -35,6 +36,7 @@ TITLE = "MLX Workbench"
 ROUTERS = (
     cache_router,
     completions_router,
+    decisions_router,
     responses_router,
     anthropic_router,
     tokens_router,

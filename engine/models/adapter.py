@@ -125,6 +125,7 @@ class Adapter:
         self._packed = family.packed
         self._sounds_apart = family.sounds_apart
         self._whole_prompt = family.whole_prompt
+        self.serial = family.serial
         self._open_tiles = family.open_tiles
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
@@ -319,6 +320,27 @@ class Adapter:
         if self._mrope:
             return {"position_ids": mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))}
         return {}
+
+    def logits_at(self, rows: mx.array, places: Sequence[int], cache: list[Any], first: mx.array) -> mx.array:
+        """Token ids (rows, tokens) behind what is in `cache` -> logits (places, vocabulary) in float32, evaluated; none
+        for no places, and then nothing is.
+
+        places: of the rows × tokens. first: the position of each row's first token, (rows or 1, 1), without the delta
+        of M-RoPE; the other families take it from the cache.
+        """
+        arguments: dict[str, Any] = {}
+        if self._mrope:
+            positions = first + mx.array(cache[-1].deltas)[:, None] + mx.arange(rows.shape[1])
+            arguments["position_ids"] = mx.broadcast_to(positions, (3, *rows.shape))
+        with self._places.at(places):
+            logits = self._forward(rows, cache, arguments)
+        if not places:
+            return mx.zeros((0, logits.shape[-1]))
+        if not self._places.was_asked:
+            logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places))]
+        logits = logits[0].astype(mx.float32)
+        mx.eval(logits)
+        return logits
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""
