@@ -131,8 +131,9 @@ def prepare_gradio(uploads: Path) -> None:
 def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     """The whole server: /v1 and the page. Call `prepare_gradio` first."""
     from engine.api.app import create_app as create_api
+    from workbench import theme
 
-    return mount(create_api(engine, config), engine, config)
+    return mount(create_api(engine, config, scripts=[theme.page_script()]), engine, config)
 
 
 def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.api.cache import cache_router
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
+from engine.api.headers import SPACE, SafeHeaders
 from engine.api.metrics import metrics_router
 from engine.api.routes import health_router, v1_router
 from engine.api.uploads import UploadGuard
@@ -19,10 +22,11 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
 
-def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
+def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()) -> FastAPI:
     """The routes over an engine, which may still be loading. Starts nothing.
 
     There is no route at "/", so that a page can be mounted there; and no CORS, so that no other page can read answers.
+    scripts: inline scripts that this page adds to itself, and that may therefore run.
     """
     # The interactive documentation would load its scripts from a CDN; /openapi.json stays.
     app = FastAPI(title="MLX Workbench", docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
@@ -31,12 +35,15 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(metrics_router(engine, config))
     app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
     app.include_router(v1_router(engine, config))
+    frames = SPACE if config.open_access else ()
+    app.add_middleware(SafeHeaders, scripts=scripts, frame_ancestors=frames)
     app.add_middleware(UploadGuard, config=config)
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)
     if config.root_path:
         app.add_middleware(UnderPrefix, root_path=config.root_path)
+    app.add_middleware(SafeHeaders)  # for what the guards answer themselves
     return app
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -17,6 +16,7 @@ from engine.errors import EngineError
 from engine.runtime import fit
 from engine.types import Json, Preflight, Request
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
+from workbench.chat.receipts import num_receipts
 from workbench.components import QUIET
 from workbench.shared import Shared
 from workbench.words import NAMES, milliseconds, plural
@@ -68,7 +68,7 @@ class CostLine:
             return {"turn": turn, "words": error.message, "state": "over"}
         except asyncio.CancelledError:
             return gr.skip()  # a newer preflight has begun
-        return {"turn": turn, **line(request, preflight, num_receipts(draft, preflight))}
+        return {"turn": turn, **line(request, preflight, num_receipts(draft, preflight.media))}
 
     async def fit(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Json:
         """Make the media smaller until an answer fits. Inputs: session, composer, settings. Outputs: line."""
@@ -87,7 +87,7 @@ class CostLine:
             session.entries = entries[: len(session.entries)]
         files = entries[len(entries) - len(draft) :]
         session.fitted = {entry.path: entry.part for entry in files if entry.path and entry.part}
-        content = line(request, preflight, num_receipts(draft, preflight))
+        content = line(request, preflight, num_receipts(draft, preflight.media))
         return {"turn": turn, **content, "words": f"made smaller: {content['words']}"}
 
     def _draft(self, values: Mapping[Any, Any]) -> Entries:
@@ -98,17 +98,6 @@ class CostLine:
     def _request(self, values: Mapping[Any, Any], page: gr.Request, entries: Entries) -> Request:
         settings = self._chat.settings.read(values)
         return to_request(entries, settings, page.session_hash, self._shared.caller(page).tenant())
-
-
-def num_receipts(draft: Entries, preflight: Preflight) -> int:
-    """How many of the last receipts belong to the message being written. A document has one for each page."""
-    params = [receipt.param for receipt in preflight.media]
-    for entry in (entry for entry in reversed(draft) if entry.path is not None):
-        if entry.kind != "document":
-            del params[-1:]
-        while entry.kind == "document" and params and params[-1] == PurePath(entry.path or "").name:
-            del params[-1]
-    return len(preflight.media) - len(params)
 
 
 def line(request: Request, preflight: Preflight, num_media: int) -> Json:

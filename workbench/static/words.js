@@ -20,5 +20,11 @@
     return factor >= 10 ? factor.toFixed(0) : factor.toFixed(1);
   };
 
-  globalThis.workbenchWords = { figures, clock, seconds, times };
+  // How long something took, for a person: 0.4 s, 4 s, 1:05.
+  const durationWords = (time) => {
+    if (time < 1) return `${time.toFixed(1)} s`;
+    return time < 60 ? `${Math.round(time)} s` : clock(time);
+  };
+
+  globalThis.workbenchWords = { figures, clock, seconds, times, durationWords };
 })();

@@ -43,30 +43,14 @@
     attach(files);
   }, true);
 
-  // A file that is no picture shows its name; Gradio gives pictures no alternative text.
-  addEventListener("error", (event) => {
-    const image = event.target;
-    if (image.matches?.("#chat .message img")) image.alt = decodeURIComponent(image.src.split("/").pop());
-  }, true);
-
   // A phone shows its number pad; Gradio's Textbox has no way to ask for it.
   addEventListener("focusin", (event) => {
     if (event.target.closest?.(".number")) event.target.inputMode = "decimal";
   });
 
-  // A message being edited: Enter sends, Esc leaves it as it was. Elsewhere Esc stops the answer.
-  const press = (area, name) =>
-    area.closest(".message-row")?.nextElementSibling?.querySelector(`button[aria-label="${name}"]`)?.click();
-
+  // Esc stops the answer, where nothing else takes it.
   addEventListener("keydown", (event) => {
-    const edited = event.target.closest?.("#chat textarea");
-    if (edited && event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      press(edited, "Submit");
-    } else if (edited && event.key === "Escape") {
-      press(edited, "Cancel");
-    } else if (event.key === "Escape" && !event.defaultPrevented) {
-      composer()?.querySelector(".stop-button")?.click();
-    }
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    composer()?.querySelector(".stop-button")?.click();
   });
 })();
