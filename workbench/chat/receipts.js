@@ -54,7 +54,8 @@
   };
 
   const seen = (props, watch, trigger) => {
-    send = (request) => trigger("submit", { receipt: request });
+    let turn = 0;  // makes each reply another value, so that a second one for the same receipt is seen too
+    send = (request) => trigger("submit", { receipt: request, turn: ++turn });
     watch("value", () => {
       const { receipt, media, error } = props.value ?? {};
       const others = waiting.get(receipt) ?? [];

@@ -35,7 +35,7 @@ from workbench.chat.cost import CostLine
 from workbench.chat.markdown import Rendering
 from workbench.chat.session import LiveAnswer, Session
 from workbench.chat.settings import SettingsPanel
-from workbench.chat.turns import num_turns, turns
+from workbench.chat.turns import live_turn, turns
 from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
@@ -178,15 +178,15 @@ class ChatTab:
 
     async def fill_receipt(self, session: Session, event: gr.EventData) -> dict[str, Any]:
         """A receipt was opened: send the pictures that the model saw. Inputs: session. Outputs: receipts."""
-        key = str(event.receipt)
-        request = session.request(key)
+        reply = {"receipt": str(event.receipt), "turn": event.turn}
+        request = session.request(reply["receipt"])
         if request is None:
-            return {"receipt": key, "error": "This chat is no longer in the server's memory."}
+            return {**reply, "error": "This chat is no longer in the server's memory."}
         try:
             preflight = await self._engine.preflight(request, pictures=True)
         except EngineError as error:
-            return {"receipt": key, "error": error.message}
-        return {"receipt": key, "media": [await data_urls(frames) for frames in preflight.pictures]}
+            return {**reply, "error": error.message}
+        return {**reply, "media": [await data_urls(frames) for frames in preflight.pictures]}
 
     async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
         """Stream the answer to the last message. Inputs: session, settings. Outputs: live.
@@ -211,7 +211,7 @@ class ChatTab:
                 if session.answer is not answer:
                     return  # the chat was cleared, undone or retried meanwhile
                 session.entries = question + entries
-                yield _live(answer, question, entries, text)
+                yield {"answer": answer.request.id, **live_turn(question, entries, text.update)}
         finally:
             answer.stop()
             if session.answer is answer:
@@ -232,15 +232,6 @@ class ChatTab:
 def conversation(entries: Entries) -> Json:
     """The value of the chat: all its turns."""
     return {"turns": turns(entries)}
-
-
-def _live(answer: LiveAnswer, question: Entries, entries: Entries, text: Rendering) -> Json:
-    """The value of the answer that is being written: sent many times, so without the rest of the chat.
-
-    place: how many turns stand before it.
-    """
-    (turn,) = turns(entries, text.update, len(question))
-    return {"answer": answer.request.id, "place": num_turns(question), "turn": turn}
 
 
 def _is_open(entries: Entries) -> bool:

@@ -20,21 +20,28 @@ _FROM_CACHE = re.compile(r"[\d,]+ from cache")
 Render = Callable[[str], Sequence[markdown.Tree]]
 
 
-def turns(entries: Sequence[ChatEntry], render: Render = markdown.blocks, first: int = 0) -> list[Json]:
-    """The turns of these entries. first: the index in the chat of the first of them. Each part says its own as `at`."""
+def turns(entries: Sequence[ChatEntry]) -> list[Json]:
+    """The turns of a chat. Each part has its index among the entries as `at`."""
     out: list[Json] = []
     asked: Sequence[ChatEntry] = ()
-    for role, group in groupby(enumerate(entries, first), key=lambda pair: pair[1].role):
-        pairs = list(group)
-        if role == "user":
-            asked = [entry for _, entry in pairs]
-        parts = [{"at": at, "kind": entry.kind, **_part(entry, asked, render)} for at, entry in pairs]
-        out.append({"role": role, "parts": parts})
+    first = 0
+    for role, group in groupby(entries, key=lambda entry: entry.role):
+        parts = tuple(group)
+        out.append(_turn(role, parts, first, asked, markdown.blocks))
+        asked, first = parts, first + len(parts)
     return out
 
 
-def num_turns(entries: Sequence[ChatEntry]) -> int:
-    return sum(1 for _ in groupby(entries, key=lambda entry: entry.role))
+def live_turn(question: Sequence[ChatEntry], entries: Sequence[ChatEntry], render: Render) -> Json:
+    """The answer that is being written, and how many turns stand before it. question: the chat up to it."""
+    groups = [tuple(group) for _, group in groupby(question, key=lambda entry: entry.role)]
+    turn = _turn("assistant", entries, len(question), groups[-1] if groups else (), render)
+    return {"place": len(groups), "turn": turn}
+
+
+def _turn(role: str, entries: Sequence[ChatEntry], first: int, asked: Sequence[ChatEntry], render: Render) -> Json:
+    parts = [{"at": at, "kind": one.kind, **_part(one, asked, render)} for at, one in enumerate(entries, first)]
+    return {"role": role, "parts": parts}
 
 
 def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:

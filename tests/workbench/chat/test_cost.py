@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from engine.types import FrameSampling, MediaReceipt, Message, Part, Preflight, Request
 from workbench.chat.convert import ChatEntry, ChatSettings, fitted_entries, to_request, user_entries
-from workbench.chat.cost import line, num_receipts
+from workbench.chat.cost import line
+from workbench.chat.receipts import num_receipts
 
 PICTURE = MediaReceipt("image", 1, (9, 9), (9, 9), 1_024, "ab")
 CLIP = replace(PICTURE, kind="video", tokens=3_000, frames=((0, 0.0), (9, 1.0)))
@@ -68,7 +69,7 @@ def test_a_file_nobody_fitted_is_sent_as_it_comes():
 def test_a_document_counts_with_all_of_its_pages():
     page = replace(PICTURE, param="a.pdf")
     draft = (ChatEntry("user", "image", path="x/b.png"), ChatEntry("user", "document", path="x/a.pdf"))
-    assert num_receipts(draft, found(9, PICTURE, PICTURE, page, page, page)) == 4
-    assert num_receipts(draft[1:], found(9, PICTURE)) == 0, "a text has no receipt"
-    assert num_receipts(draft[1:], found(9, page)) == 1
-    assert num_receipts((ChatEntry("user", "text", "?"),), found(9, page)) == 0
+    assert num_receipts(draft, found(9, PICTURE, PICTURE, page, page, page).media) == 4
+    assert num_receipts(draft[1:], found(9, PICTURE).media) == 0, "a text has no receipt"
+    assert num_receipts(draft[1:], found(9, page).media) == 1
+    assert num_receipts((ChatEntry("user", "text", "?"),), found(9, page).media) == 0
