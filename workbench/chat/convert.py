@@ -1,7 +1,7 @@
 """Entries of a chat -> engine requests. Pure: no Gradio, no MLX, no clock, no files opened.
 
     composer {"text", "files"} ──> entries ──> Request.messages     what is sent
-                                      └──────> turns (turns.py)     what is shown
+                                      └──────> turns (display.py)     what is shown
 
 The index that the page reports for edit, retry and undo is an index into the entries. The entries hold the text as it
 was typed or written; what the page displays is never read back.

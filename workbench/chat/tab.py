@@ -35,7 +35,7 @@ from workbench.chat.cost import CostLine
 from workbench.chat.markdown import Rendering
 from workbench.chat.session import LiveAnswer, Session
 from workbench.chat.settings import SettingsPanel
-from workbench.chat.turns import live_turn, turns
+from workbench.chat.display import displayed, displayed_live
 from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
@@ -211,7 +211,7 @@ class ChatTab:
                 if session.answer is not answer:
                     return  # the chat was cleared, undone or retried meanwhile
                 session.entries = question + entries
-                yield {"answer": answer.request.id, **live_turn(question, entries, text.update)}
+                yield {"answer": answer.request.id, **displayed_live(question, entries, text.update)}
         finally:
             answer.stop()
             if session.answer is answer:
@@ -231,7 +231,7 @@ class ChatTab:
 
 def conversation(entries: Entries) -> Json:
     """The value of the chat: all its turns."""
-    return {"turns": turns(entries)}
+    return {"turns": displayed(entries)}
 
 
 def _is_open(entries: Entries) -> bool:

@@ -20,7 +20,7 @@ _FROM_CACHE = re.compile(r"[\d,]+ from cache")
 Render = Callable[[str], Sequence[markdown.Tree]]
 
 
-def turns(entries: Sequence[ChatEntry]) -> list[Json]:
+def displayed(entries: Sequence[ChatEntry]) -> list[Json]:
     """The turns of a chat. Each part has its index among the entries as `at`."""
     out: list[Json] = []
     asked: Sequence[ChatEntry] = ()
@@ -32,7 +32,7 @@ def turns(entries: Sequence[ChatEntry]) -> list[Json]:
     return out
 
 
-def live_turn(question: Sequence[ChatEntry], entries: Sequence[ChatEntry], render: Render) -> Json:
+def displayed_live(question: Sequence[ChatEntry], entries: Sequence[ChatEntry], render: Render) -> Json:
     """The answer that is being written, and how many turns stand before it. question: the chat up to it."""
     groups = [tuple(group) for _, group in groupby(question, key=lambda entry: entry.role)]
     turn = _turn("assistant", entries, len(question), groups[-1] if groups else (), render)
