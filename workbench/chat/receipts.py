@@ -40,15 +40,20 @@ def _item(one: MediaReceipt, alone: bool) -> Json:
     }
 
 
-def num_receipts(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> int:
-    """How many of the last receipts belong to these entries, which are the last message. A document has one per page."""
-    params = [one.param for one in media]
+def by_file(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> list[list[MediaReceipt]]:
+    """For each medium of these entries, which are the last message, its receipts. A document has one for each page."""
+    rest, groups = list(media), []
     for entry in (entry for entry in reversed(entries) if entry.path is not None and not entry.broken):
-        if entry.kind != "document":
-            del params[-1:]
-        while entry.kind == "document" and params and params[-1] == PurePath(entry.path or "").name:
-            del params[-1]
-    return len(media) - len(params)
+        group = [rest.pop()] if rest and entry.kind != "document" else []
+        while entry.kind == "document" and rest and rest[-1].param == PurePath(entry.path or "").name:
+            group.insert(0, rest.pop())
+        groups.append(group)
+    return groups[::-1]
+
+
+def num_receipts(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> int:
+    """How many of the last receipts belong to these entries, which are the last message."""
+    return sum(map(len, by_file(entries, media)))
 
 
 def summary(new: Sequence[MediaReceipt], earlier: Sequence[MediaReceipt] = ()) -> str:

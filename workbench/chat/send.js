@@ -4,6 +4,7 @@
   const isWriting = document.querySelector("#composer .stop-button");
   const text = value?.text ?? "";
   const files = value?.files ?? [];
+  if (isWriting) globalThis.workbenchComposer?.hold();
   if (isWriting || (!text.trim() && !files.length)) return [value, chat, { text: "", files: [] }];
   const turns = chat?.turns ?? [];
   let at = turns.reduce((count, turn) => count + turn.parts.length, 0);

@@ -26,5 +26,14 @@
     return time < 60 ? `${Math.round(time)} s` : clock(time);
   };
 
-  globalThis.workbenchWords = { figures, clock, seconds, times, durationWords };
+  // 12 KB, 3.4 MB: powers of 1024, as size() in words.py.
+  const bytes = (count) => {
+    for (const unit of ["B", "KB", "MB"]) {
+      if (count < 1000) return `${count.toFixed(0)} ${unit}`;
+      count /= 1024;
+    }
+    return `${count.toFixed(count < 10 ? 1 : 0)} GB`;
+  };
+
+  globalThis.workbenchWords = { bytes, figures, clock, seconds, times, durationWords };
 })();

@@ -34,10 +34,17 @@
     attach([...event.dataTransfer.files]);
   }, true);
 
-  // Gradio's own paste takes pictures only, and only inside its textarea.
+  // Gradio's own paste takes pictures only, and only inside its textarea. What is text too is pasted as text, and the
+  // composer offers the picture instead.
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || event.clipboardData.getData("text/plain")) return;
+    if (!files.length) return;
+    if (event.clipboardData.getData("text/plain")) {
+      if (!composer()?.contains(event.target)) return;
+      event.stopPropagation();  // Gradio would take the picture and lose the text
+      window.workbenchComposer.offerFiles(files, () => attach(files));
+      return;
+    }
     event.preventDefault();
     event.stopPropagation();
     attach(files);
