@@ -181,9 +181,9 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat", id="chat"):
+            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
                 chat_tab = chat.build(engine, shared)
-            with gr.Tab(video.NAME):
+            with gr.Tab(video.NAME, elem_id="tab-video"):
                 video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
@@ -191,7 +191,7 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_sound, None, chat_tab.composer, **chat.STREAMED)
+        page.load(chat_tab.offer_media, None, chat_tab.composer, **chat.STREAMED)
     return page
 
 

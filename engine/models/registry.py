@@ -22,6 +22,7 @@ from mlx.utils import tree_flatten
 from engine.assets import asset
 from engine.config import DEMO, EngineConfig, ModelSpec
 from engine.errors import BadRequest, ModelNotFound, Unavailable
+from engine.models.readme import toy_note
 from engine.models.adapter import Adapter
 from engine.models.families import Family, family
 from engine.models.grids import Grids
@@ -321,6 +322,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         images_per_prompt=row.images_per_prompt if row else None,
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
+        toy=toy_note(path),
     )
 
 

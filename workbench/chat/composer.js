@@ -11,6 +11,7 @@
 
   const label = () => {
     const wrappers = [...(composer()?.querySelectorAll(".thumbnail-wrapper") ?? [])];
+    wrappers[0]?.parentElement.setAttribute("role", "list");  // Gradio gives the items a role, but not their list
     wrappers.forEach((wrapper, place) => {
       const file = files[place];
       if (!file) return;
@@ -52,6 +53,7 @@
     composer().querySelector(".input-container").prepend(offer);
   };
   const close = () => { offer?.remove(); offer = null; };
+  const tell = (words) => ask(words, "Close", () => {});
 
   // After a paste of something that is text and files: it is in the composer as text, and may become files.
   const offerFiles = (pasted, attach) => {
@@ -59,14 +61,19 @@
     setTimeout(() => {
       const after = node.value;
       ask("Pasted as text.", pasted.length > 1 ? "Paste the files instead" : "Paste the picture instead", () => {
-        if (node.value === after) {
-          Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(node, before);
-          node.dispatchEvent(new Event("input", { bubbles: true }));
-        }
+        if (node.value === after) write(before);
         attach();
       });
       node.addEventListener("input", close, { once: true });
     });
+  };
+
+  // Puts a text into the composer, as if it had been typed.
+  const write = (text) => {
+    const node = area();
+    Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(node, text);
+    node.dispatchEvent(new Event("input", { bubbles: true }));
+    node.focus();
   };
 
   // --- a message that waits
@@ -92,5 +99,5 @@
     if (event.target.closest?.("#composer .stop-button")) { release(); close(); }
   }, true);
 
-  window.workbenchComposer = { changed, tokens, offerFiles, hold };
+  window.workbenchComposer = { changed, tokens, offerFiles, hold, tell, write };
 })();

@@ -1,6 +1,6 @@
 // Draws the chat: its turns, and at their end the answer that is being written (sent by itself, many times a second).
 (() => {
-  const { make, show, set, button, keep, address } = window.workbenchDraw;
+  const { make, say, show, set, button, keep, address } = window.workbenchDraw;
   const { create, fill } = window.workbenchMessage;
   let chat = null;  // the one chat of the page
 
@@ -8,7 +8,7 @@
   const follow = (scroller, content, toEnd) => {
     let pinned = true, top = 0;
     const gap = () => scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
-    const stick = () => { if (pinned) scroller.scrollTop = scroller.scrollHeight; show(toEnd, !pinned && gap() > 60); };
+    const stick = () => { if (pinned && !scroller.classList.contains("is-empty")) scroller.scrollTop = scroller.scrollHeight; show(toEnd, !pinned && gap() > 60); };
     const away = () => { if (scroller.scrollHeight > scroller.clientHeight) pinned = false; };
     scroller.addEventListener("scroll", () => {
       if (gap() < 4) pinned = true;
@@ -37,11 +37,34 @@
     return card;
   };
 
-  const welcome = (props, trigger) => make("div", "welcome",
-    make("h2", "", "Show it something"),
-    make("p", "", "Drop pictures, clips or documents anywhere on this page, paste them, or just ask."),
-    make("p", "place"),
-    make("div", "examples", ...props.cards.map((item, place) => sample(item, place, trigger))));
+  const NAMES = { image: "pictures", video: "clips", audio: "sounds" };
+  const LOCAL = /^(localhost|127\.|\[::1\])/;
+  const STARTERS = ["Explain what a prefix cache does, in three sentences.", "What should I ask a small language model?",
+    "Write four lines about the sea."];
+
+  // What the empty chat offers follows what the model takes; until that is known, everything is shown.
+  const welcome = (props, trigger) => {
+    const title = make("h2"), words = make("p"), toy = make("p", "toy"), examples = make("div", "examples");
+    examples.append(...props.cards.map((item, place) => sample(item, place, trigger)), ...STARTERS.map((text) => {
+      const card = button("example starter", text, () => window.workbenchComposer.write(text));
+      return card;
+    }));
+    const offer = ({ takes, toy: note }) => {
+      const kinds = (takes ?? ["image", "video"]).map((kind) => NAMES[kind]);
+      const sees = takes === null || kinds.length > 0;
+      say(title, sees ? "Show it something" : "Ask it something");
+      const list = [...kinds, "documents"];
+      const all = list.length > 1 ? `${list.slice(0, -1).join(", ")} or ${list.at(-1)}` : list[0];
+      const home = LOCAL.test(location.hostname) ? "Everything stays on this machine."
+        : "What you send goes to the server of this page, and from there to nobody.";
+      words.replaceChildren(`Drop ${all} anywhere on this page, paste them, or just ask.`, make("br"), home);
+      say(toy, note ? `This model is a toy. ${note}` : "");
+      show(toy, Boolean(note));
+    };
+    addEventListener("workbench-model", (event) => offer(event.detail));
+    offer({ takes: null, toy: "" });
+    return make("div", "welcome", title, words, toy, examples);
+  };
 
   // The pictures of the chat for the lightbox. A picture's receipt is in the answer that follows it.
   const gallery = (list) => [...list.querySelectorAll(".medium.image:not(.is-broken) img")].map((image) => {

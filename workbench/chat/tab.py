@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.errors import EngineError
-from engine.types import Json
+from engine.types import Json, Kind
 from workbench import theme
 from workbench.chat.convert import (
     AUDIO_SUFFIXES,
@@ -39,10 +39,12 @@ from workbench.chat.display import displayed, displayed_live
 from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
+from workbench.words import NAMES
 
 if TYPE_CHECKING:
     from engine.core import Engine
 
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES, "audio": AUDIO_SUFFIXES}
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
 STREAMED: dict[str, Any] = {
     "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
@@ -95,8 +97,8 @@ class ChatTab:
         streamed = action.then(self.answer, inputs, self.live, **STREAMED)
         streamed.then(self.rest, self.session, [self.chat, self.composer], **QUIET)
 
-    async def offer_sound(self) -> Any:
-        """When the page opens and the model is loaded: sound files and the microphone, if the model takes sound.
+    async def offer_media(self) -> Any:
+        """When the page opens and the model is loaded: the kinds of files that the model takes, and the microphone.
 
         Inputs: none. Outputs: composer.
         """
@@ -104,12 +106,13 @@ class ChatTab:
             card = await self._engine.ready()
         except EngineError:
             return gr.skip()  # the header says why there is no model
-        if not card.audio:
-            return gr.skip()
+        kinds = [kind for kind, takes in zip(SUFFIXES, (card.vision, card.video, card.audio), strict=True) if takes]
+        names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
+        words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]
         return gr.MultimodalTextbox(
-            file_types=[*FILE_TYPES, "audio", *AUDIO_SUFFIXES],
-            sources=["upload", "microphone"],
-            placeholder="Ask, or drop pictures, clips, sounds and documents",
+            file_types=[*kinds, *(suffix for kind in kinds for suffix in SUFFIXES[kind]), *DOCUMENT_SUFFIXES],
+            sources=["upload", "microphone"] if card.audio else ["upload"],
+            placeholder=f"Ask, or drop {words}",
         )
 
     async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:

@@ -3,13 +3,25 @@
   const composer = () => document.querySelector("#composer");
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
 
+  // Gradio refuses a file of another kind with a list of all suffixes; here it is said before, in words.
+  const isTaken = (file, accept) => !accept || accept.split(",").map((one) => one.trim()).some((one) =>
+    (one.endsWith("/*") ? file.type.startsWith(one.slice(0, -1)) : file.name.toLowerCase().endsWith(one)));
+  const takenWords = () => {
+    const kinds = [["no-image", "pictures"], ["no-video", "clips"], ["no-audio", "sounds"]];
+    const names = kinds.filter(([name]) => !document.body.classList.contains(name)).map(([, word]) => word);
+    return `This model takes text, ${[...names, "documents"].join(", ")}.`;
+  };
+
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
   const attach = (files) => {
     if (window.workbenchVideo?.takes(files)) return;
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
+    const taken = files.filter((file) => isTaken(file, input.accept)), others = files.filter((file) => !taken.includes(file));
+    if (others.length) window.workbenchComposer.tell(`Not added: ${others.map((file) => file.name).join(", ")}. ${takenWords()}`);
+    if (!taken.length) return;
     const transfer = new DataTransfer();
-    for (const file of files) transfer.items.add(file);
+    for (const file of taken) transfer.items.add(file);
     input.files = transfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
     composer().querySelector("textarea")?.focus();
