@@ -47,7 +47,7 @@ class Video:
 
     def fold(self) -> None:
         with self._new_sheet():
-            self.page.get_by_label("Leave out what repeats").first.check()
+            self.page.get_by_label("Skip repeated frames").first.check()
 
     def _new_sheet(self) -> Any:
         page = self.page

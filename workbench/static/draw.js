@@ -64,6 +64,18 @@
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   };
 
+  // A button that asks once more, in its own words, before it does what cannot be undone.
+  const sureButton = (name, text, question, press) => {
+    let timer = 0;
+    const rest = () => { clearTimeout(timer); timer = 0; say(node, text); };
+    const node = button(name, text, () => {
+      if (timer) { rest(); press(); return; }
+      say(node, question);
+      timer = setTimeout(rest, 4000);
+    });
+    return node;
+  };
+
   // Where a file of the upload folder is served.
   const address = (path) => {
     const root = (window.gradio_config?.root ?? "").replace(/\/$/, "");
@@ -92,5 +104,5 @@
     return node;
   };
 
-  window.workbenchDraw = { make, say, set, show, button, keep, heading, drawing, save, address, copyButton };
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, save, address, copyButton };
 })();
