@@ -59,8 +59,8 @@ def inline_scripts(html: bytes) -> list[bytes]:
 
 
 class SafeHeaders:
-    """Adds the headers to what has none yet. Of a page, the inline scripts that it holds as it leaves the server may run,
-    and `scripts`, which it adds by itself. Stands where pages are not compressed yet."""
+    """Adds the headers to what has none yet. Of a page, the inline scripts that it holds as it leaves the server may
+    run, and `scripts`, which it adds by itself. Stands where pages are not compressed yet."""
 
     def __init__(self, app: ASGIApp, scripts: Sequence[str] = (), frame_ancestors: Sequence[str] = ()) -> None:
         self._app = app

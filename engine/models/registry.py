@@ -22,10 +22,10 @@ from mlx.utils import tree_flatten
 from engine.assets import asset
 from engine.config import DEMO, EngineConfig, ModelSpec
 from engine.errors import BadRequest, ModelNotFound, Unavailable
-from engine.models.readme import toy_note
 from engine.models.adapter import Adapter
 from engine.models.families import Family, family
 from engine.models.grids import Grids
+from engine.models.readme import toy_note
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)

@@ -115,8 +115,8 @@ class Admission:
             )
         if asked is not None and asked > left:
             raise ContextOverflow(
-                f"max_tokens {asked:,} does not fit: the prompt has {num_prompt:,} tokens and the context is {context:,}, "
-                f"so at most {left:,} are left.",
+                f"max_tokens {asked:,} does not fit: the prompt has {num_prompt:,} tokens and the context is "
+                f"{context:,}, so at most {left:,} are left.",
                 param="max_tokens",
             )
         return min(asked or self._config.max_tokens, left)

@@ -30,7 +30,7 @@ class DeviceInfo:
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
-    without their pixels (engine.models.grids). toy: what a model can do that is a toy, as its README says; "" otherwise."""
+    without their pixels (engine.models.grids). toy: what a model can do that is a toy, as its README says; else ""."""
 
     id: str
     path: str

@@ -59,7 +59,9 @@ def test_an_answer_has_code_tables_and_formulas(person, workbench_url, model_say
     page, answer = me.page, me.page.locator("#chat .answer")
     assert answer.locator("h3").inner_text() == "Title"
     assert answer.locator(".code-head span").inner_text() == "Python"
-    colours = answer.locator("pre span").evaluate_all("all => new Set(all.map(one => getComputedStyle(one).color)).size")
+    colours = answer.locator("pre span").evaluate_all(
+        "all => new Set(all.map(one => getComputedStyle(one).color)).size"
+    )
     assert colours >= 3
     answer.get_by_role("button", name="Copy code").click()
     copied = page.evaluate("navigator.clipboard.readText()")
@@ -125,7 +127,8 @@ def test_the_end_is_followed_until_the_reader_scrolls(person, slow_url, model_sa
     me = person(slow_url, viewport={"width": 1000, "height": 620}).arrive()
     page = me.page
     me.send("Tell me a long story.")
-    gap = "(() => { const all = document.querySelector('#chat .conversation'); return all.scrollHeight - all.clientHeight - all.scrollTop; })()"
+    gap = """(() => { const all = document.querySelector('#chat .conversation');
+                      return all.scrollHeight - all.clientHeight - all.scrollTop; })()"""
     page.wait_for_function("document.querySelector('#chat .conversation').scrollHeight > 1500")
     page.wait_for_function(f"{gap} < 5")
     page.mouse.move(500, 300)

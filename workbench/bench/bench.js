@@ -156,7 +156,18 @@
     return node;
   };
 
-  const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => say(cell, item.text));
+  const TERMS = {
+    TTFT: "Time to first token: from sending the question to the first text of the answer",
+    TPOT: "Time per output token: after the first one, on average",
+    ITL: "Inter-token latency: the gaps between two tokens",
+    E2E: "End to end: from sending the question to the end of the answer",
+    canary: "Checks that the model really saw its picture and that cold and warm runs were what they say",
+  };
+  const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => {
+    say(cell, item.text);
+    const term = tag === "th" ? TERMS[item.text.split(" ")[0]] : "";
+    if (term && cell.title !== term) cell.title = term;
+  });
 
   const line = () => {
     const row = make("tr"), details = make("tr", "told"), cell = make("td");

@@ -122,7 +122,9 @@ def facts(result_json: Json) -> list[Json]:
         interval = "" if ratio["low"] is None else f" ({ratio['low']:.3g} to {ratio['high']:.3g})"
         title = item["title"] if item["metric"] in item["title"] else f"{item['title']}, {NAMES[item['metric']]}"
         rows.append({"title": title, "value": f"{ratio['value']:.3g} ×{interval}"})
-    facts = [{"title": item["title"], "value": f"{digits(item['value'])} {item['unit']}"} for item in result_json["facts"]]
+    facts = [
+        {"title": item["title"], "value": f"{digits(item['value'])} {item['unit']}"} for item in result_json["facts"]
+    ]
     return rows + facts
 
 

@@ -10,7 +10,6 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Keyword, Name, Number, Operator, String, _TokenType
 from pygments.util import ClassNotFound
 
-
 MAX_CHARS = 50_000
 """Longer code is shown without colours."""
 

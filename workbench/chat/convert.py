@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Literal
 
 from engine.errors import BadRequest, EngineError
 from engine.media.containers import CLIP_SUFFIXES

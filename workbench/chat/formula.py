@@ -11,23 +11,75 @@ from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
 
-
 MAX_CHARS = 4000
 
 _ELEMENTS = frozenset(
-    "math mrow mi mn mo mtext mspace msup msub msubsup mfrac msqrt mroot mover munder munderover mtable mtr mtd "
-    "mstyle mpadded mphantom menclose mmultiscripts mprescripts none".split()
+    [
+        "math",
+        "mrow",
+        "mi",
+        "mn",
+        "mo",
+        "mtext",
+        "mspace",
+        "msup",
+        "msub",
+        "msubsup",
+        "mfrac",
+        "msqrt",
+        "mroot",
+        "mover",
+        "munder",
+        "munderover",
+        "mtable",
+        "mtr",
+        "mtd",
+        "mstyle",
+        "mpadded",
+        "mphantom",
+        "menclose",
+        "mmultiscripts",
+        "mprescripts",
+        "none",
+    ]
 )
 _ATTRIBUTES = frozenset(
-    "display displaystyle scriptlevel mathvariant stretchy fence form separator lspace rspace minsize maxsize accent "
-    "accentunder largeop movablelimits symmetric linethickness width height depth columnalign rowspacing "
-    "columnspacing columnlines rowlines notation xmlns".split()
+    [
+        "display",
+        "displaystyle",
+        "scriptlevel",
+        "mathvariant",
+        "stretchy",
+        "fence",
+        "form",
+        "separator",
+        "lspace",
+        "rspace",
+        "minsize",
+        "maxsize",
+        "accent",
+        "accentunder",
+        "largeop",
+        "movablelimits",
+        "symmetric",
+        "linethickness",
+        "width",
+        "height",
+        "depth",
+        "columnalign",
+        "rowspacing",
+        "columnspacing",
+        "columnlines",
+        "rowlines",
+        "notation",
+        "xmlns",
+    ]
 )
 
 
 @lru_cache(maxsize=512)
 def formula(tex: str, display: bool) -> list[Any]:
-    """["math", {"tex", "display"}, tree], or without a tree for a formula that cannot be read: then its source is shown."""
+    """["math", {"tex", "display"}, tree]; without a tree for a formula that cannot be read: its source is shown."""
     head = ["math", {"tex": tex, "display": display}]
     if len(tex) > MAX_CHARS:
         return head
@@ -42,6 +94,6 @@ def _tree(element: ElementTree.Element) -> list[Any]:
     """An element with what is known of it; one that is not known becomes a row of its children."""
     name = element.tag.rpartition("}")[2]
     attributes = {key: value for key, value in element.attrib.items() if key in _ATTRIBUTES and key != "xmlns"}
-    inside = [element.text] if element.text and element.text.strip() else []
+    inside: list[Any] = [element.text] if element.text and element.text.strip() else []
     inside += [_tree(child) for child in element]
     return [name if name in _ELEMENTS else "mrow", attributes, *inside]

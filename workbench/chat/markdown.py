@@ -2,8 +2,9 @@
 
     tree    "text" | [tag, {attribute: value}, *trees]
 
-An answer comes from outside. No HTML in it is parsed: it is shown as it stands. What would make the page fetch something
-becomes a link, which a person may click. The page makes only the elements that it knows, so a tree is no way around this.
+An answer comes from outside. No HTML in it is parsed: it is shown as it stands. What would make the page fetch
+something becomes a link, which a person may click. The page makes only the elements that it knows, so a tree is no way
+around this.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def blocks(text: str) -> tuple[Tree, ...]:
 
 
 def trees(tokens: Sequence[Token], whole: bool = True) -> list[Tree]:
-    """Tokens of the parser -> trees. whole: False while the text goes on, so that code is not coloured again each time."""
+    """Tokens of the parser -> trees. whole: False while the text goes on: code is coloured at its end."""
     return [tree for node in SyntaxTreeNode(tokens).children for tree in _trees(node, whole)]
 
 

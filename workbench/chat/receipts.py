@@ -30,7 +30,7 @@ def receipt(media: Sequence[MediaReceipt], num_new: int) -> Json | None:
 
 
 def _item(one: MediaReceipt, alone: bool) -> Json:
-    """One medium: its name; a place for each of its frames, with the time; its line, unless that is the summary; facts."""
+    """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts."""
     places = [seconds(time_s) for _, time_s in one.frames] or ([] if one.kind == "audio" else [""])
     return {
         "name": "" if alone else PurePath(one.param).name,
@@ -57,7 +57,7 @@ def num_receipts(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) ->
 
 
 def summary(new: Sequence[MediaReceipt], earlier: Sequence[MediaReceipt] = ()) -> str:
-    """The media of a message on one line; for a single one, its own line. Those of earlier messages are only counted."""
+    """The media of a message on one line; a single one by its own line. Those of earlier messages are only counted."""
     before = f"{counts(earlier)} of earlier messages" if earlier else ""
     if not new:
         return f"{before} · {sum(one.tokens for one in earlier):,} tokens"

@@ -32,10 +32,10 @@ from workbench.chat.convert import (
     without,
 )
 from workbench.chat.cost import CostLine
+from workbench.chat.display import displayed, displayed_live
 from workbench.chat.markdown import Rendering
 from workbench.chat.session import LiveAnswer, Session
 from workbench.chat.settings import SettingsPanel
-from workbench.chat.display import displayed, displayed_live
 from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 NOISY = 0.15
 """A spread above this marks a measurement as noisy."""
 
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """Summary of a list of values, in their unit; spread is a share of the mean."""
@@ -33,7 +34,10 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A ratio with its interval, of 95 % confidence unless more was asked for. low and high are None for a single pair, which has no interval."""
+    """A ratio with its interval, of 95 % confidence unless more was asked for.
+
+    low and high are None for a single pair, which has no interval.
+    """
 
     value: float
     low: float | None

@@ -10,7 +10,9 @@ from starlette.testclient import TestClient
 
 from engine.api.headers import SafeHeaders, inline_scripts, policy, script_hash
 
-PAGE = '<head><script>one()</script><script type="module" src="./a.js"></script><SCRIPT data-x>\ntwo()\n</SCRIPT></head>'
+PAGE = (
+    '<head><script>one()</script><script type="module" src="./a.js"></script><SCRIPT data-x>\ntwo()\n</SCRIPT></head>'
+)
 
 
 async def page(request):

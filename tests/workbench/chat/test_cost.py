@@ -26,7 +26,10 @@ def test_a_picture_is_told_by_its_tokens_and_what_is_left():
 
 def test_of_a_longer_chat_only_the_new_media_are_named():
     assert line(Request(), found(6_000, CLIP, PICTURE), [[PICTURE]])["words"] == "picture 1,024 tokens · 2,192 left"
-    assert line(Request(), found(6_000, CLIP, PICTURE), [[CLIP], [PICTURE]])["words"] == "1 clip, 1 picture 4,024 tokens · 2,192 left"
+    assert (
+        line(Request(), found(6_000, CLIP, PICTURE), [[CLIP], [PICTURE]])["words"]
+        == "1 clip, 1 picture 4,024 tokens · 2,192 left"
+    )
     assert line(Request(), found(6_000, CLIP, PICTURE), [])["words"] == "6,000 tokens · 2,192 left"
 
 

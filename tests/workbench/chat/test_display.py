@@ -10,7 +10,9 @@ PICTURE = ChatEntry("user", "image", path="/up/ca#t?.png")
 QUESTION = ChatEntry("user", "text", "What is <b>it</b>?")
 ANSWER = ChatEntry("assistant", "text", "A **cat**.")
 SEEN = MediaReceipt("image", 9, (8, 8), (8, 8), 12, "ab" * 32, param="ca#t?.png")
-NOTE = ChatEntry("assistant", "note", "1,204 tokens in (1,100 from cache) · 5 out", request=Request(id="r1"), media=(SEEN,))
+NOTE = ChatEntry(
+    "assistant", "note", "1,204 tokens in (1,100 from cache) · 5 out", request=Request(id="r1"), media=(SEEN,)
+)
 CHAT = (PICTURE, QUESTION, ANSWER, NOTE)
 
 

@@ -43,7 +43,8 @@ def test_html_is_text(html):
 
 
 @pytest.mark.parametrize(
-    "address", ["http://a.example/x.png", "//a.example/x", "/logout", "data:image/svg+xml;base64,AA", "blob:x", "ftp://a/b"]
+    "address",
+    ["http://a.example/x.png", "//a.example/x", "/logout", "data:image/svg+xml;base64,AA", "blob:x", "ftp://a/b"],
 )
 def test_a_picture_that_would_be_fetched_is_no_picture(address):
     elements = {tree[0]: tree for tree in every(blocks(f"![seen]({address})"))}
@@ -58,14 +59,20 @@ def test_a_picture_within_the_answer_is_shown_up_to_a_size():
     assert "img" not in {tree[0] for tree in every(blocks(f"![x]({large})"))}
 
 
-@pytest.mark.parametrize("address", ["javascript:alert(1)", "vbscript:x", "data:text/html,x", "/v1/cache/clear", "#top"])
+@pytest.mark.parametrize(
+    "address", ["javascript:alert(1)", "vbscript:x", "data:text/html,x", "/v1/cache/clear", "#top"]
+)
 def test_a_link_leads_to_other_hosts_only(address):
     assert "a" not in {tree[0] for tree in every(blocks(f"[click]({address}) <{address}>"))}
     assert "click" in text_of(blocks(f"[click]({address})"))
 
 
 def test_addresses_are_links():
-    links = [tree for tree in every(blocks("[x](https://a.example) https://b.example <mailto:me@c.example>")) if tree[0] == "a"]
+    links = [
+        tree
+        for tree in every(blocks("[x](https://a.example) https://b.example <mailto:me@c.example>"))
+        if tree[0] == "a"
+    ]
     assert [link[1]["href"] for link in links] == ["https://a.example", "https://b.example", "mailto:me@c.example"]
 
 
@@ -83,7 +90,9 @@ def test_prices_are_no_formulas():
     assert text_of(blocks("It costs $5, or $6 each.")) == "It costs $5, or $6 each."
 
 
-@pytest.mark.parametrize("tex", ["\\frac{a}{", "\\unknowncommand{x}", "\\href{http://a.example}{x}", "\\includegraphics{x}"])
+@pytest.mark.parametrize(
+    "tex", ["\\frac{a}{", "\\unknowncommand{x}", "\\href{http://a.example}{x}", "\\includegraphics{x}"]
+)
 def test_a_formula_that_cannot_be_read_shows_its_source_and_one_that_links_has_no_link(tex):
     (formula,) = [tree for tree in every(blocks(f"$${tex}$$")) if tree[0] == "math" and "tex" in tree[1]]
     assert formula[1]["tex"] == tex
@@ -111,7 +120,8 @@ def test_lists_tables_and_tasks():
 
 def test_an_answer_that_grows_has_the_same_trees_in_the_end():
     """Cut at any place; finished code keeps its colours, and what is drawn already stays as it is."""
-    text = "# T\n\nA *b*\nc\n\n- x\n- y\n\n```py\nx = 1\n\ny = 2\n```\n\n|a|\n|-|\n|1|\n\n$$\nx\n$$\n\n> q\n\nEnd.\n\nLast words."
+    text = "# T\n\nA *b*\nc\n\n- x\n- y\n\n```py\nx = 1\n\ny = 2\n```\n\n|a|\n|-|\n|1|"
+    text += "\n\n$$\nx\n$$\n\n> q\n\nEnd.\n\nLast words."
     cuts = sorted(random.Random(7).sample(range(len(text)), 40))
     growing, before = Rendering(), []
     for cut in cuts:

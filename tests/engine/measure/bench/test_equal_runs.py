@@ -15,7 +15,7 @@ CASES, ROUNDS = 10, 5
 
 
 def run(rng: random.Random, slower: float = 1.0) -> dict[str, Any]:
-    """A run of ten cases in five rounds on a machine that others use: each answer is off by 10 %, the whole run by 2 %."""
+    """Ten cases in five rounds on a machine that others use: each answer is off by 10 %, the whole run by 2 %."""
     drift = math.exp(rng.gauss(0, 0.02))
     points = []
     for case in range(CASES):
