@@ -122,7 +122,7 @@ def test_the_note_under_an_answer_leads_to_its_strip(asked):
     assert lane.locator(".words").inner_text().startswith(f"{cached} of {total} tokens reused")
     assert lane.locator(".why").is_visible()
     assert tab.page.evaluate("document.activeElement.className") == "bar"
-    assert tab.page.url.rstrip("/") == tab.me.url
+    assert tab.page.url == f"{tab.me.url}/?tab=cache"
 
 
 def test_the_lamp_is_green_and_says_what_was_compared(asked):

@@ -36,7 +36,7 @@ QUESTION = "What happens in this video?"
 MAX_ANSWER_TOKENS = 64
 """For answers within this tab; "Ask about it" asks in the chat, with the chat's own limit."""
 
-ANIMATED_SUFFIXES = (".gif", ".webp", ".png", ".apng", ".avif")
+ANIMATED_SUFFIXES = (".gif", ".webp", ".apng")
 """Of pictures that may move. One that does not is told by the engine."""
 
 SHARP_BYTES = 3_000_000

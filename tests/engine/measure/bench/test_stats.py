@@ -50,7 +50,7 @@ def test_runs_that_were_not_paired() -> None:
     ratio = unpaired_ratio(b, a)
     assert ratio and ratio.low and ratio.value == pytest.approx(math.e)
     error = math.sqrt(2 * 0.02 / 2)
-    assert math.log(ratio.value / ratio.low) == pytest.approx(t_quantile(2) * error, rel=1e-6)
+    assert math.log(ratio.value / ratio.low) == pytest.approx(t_quantile(2) * error, rel=1e-4)
     assert unpaired_ratio([], [1.0]) is None
     constant = unpaired_ratio([2.0, 2.0], [1.0, 1.0])
     assert constant and constant.low == constant.high == 2.0
