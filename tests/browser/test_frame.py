@@ -194,9 +194,8 @@ def test_at_200_percent_the_chat_can_be_used(person, workbench_url, artifacts):
 
 @pytest.fixture(scope="module")
 def text_url(serve_page, engine_pool, tiny_model):
-    with serve_page(
-        engine_pool.start(EngineConfig(model=ModelSpec(str(tiny_model("gemma3"))), text_only=True, max_tokens=8))
-    ) as url:
+    spec = ModelSpec(str(tiny_model("gemma3")), text_only=True)
+    with serve_page(engine_pool.start(EngineConfig(model=spec, max_tokens=8))) as url:
         yield url
 
 

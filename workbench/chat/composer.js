@@ -11,8 +11,8 @@
 
   const label = () => {
     const wrappers = [...(composer()?.querySelectorAll(".thumbnail-wrapper") ?? [])];
-    wrappers[0]?.parentElement.setAttribute("role", "list");  // Gradio gives the items a role, but not their list
     wrappers.forEach((wrapper, place) => {
+      wrapper.setAttribute("role", "group");  // Gradio calls it an item of a list, and has no list around it
       const file = files[place];
       if (!file) return;
       let words = wrapper.querySelector(".file-words");
@@ -21,6 +21,7 @@
       const tokens = counts.length === wrappers.length && counts[place] ? `${counts[place].toLocaleString("en")} tokens` : "";
       say(words.firstChild, name);
       say(words.lastChild, [file.size ? bytes(file.size) : "", tokens].filter(Boolean).join(" · "));
+      wrapper.setAttribute("aria-label", name);
       wrapper.title = name;
       wrapper.querySelector(".delete-button")?.setAttribute("aria-label", `Remove ${name}`);
     });
