@@ -62,7 +62,7 @@
       show(toy, Boolean(note));
     };
     addEventListener("workbench-model", (event) => offer(event.detail));
-    offer({ takes: null, toy: "" });
+    offer(window.workbenchHeader.model());
     return make("div", "welcome", title, words, toy, examples);
   };
 

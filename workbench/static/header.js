@@ -3,7 +3,7 @@
   const { make, say, set, show, button } = window.workbenchDraw;
   const KINDS = ["image", "video", "audio"];
   const EXAMPLE = "vllm-mlx-chat --model mlx-community/Qwen3-VL-4B-Instruct-4bit";
-  let draw = () => {}, known = "";
+  let draw = () => {}, known = "", model = { takes: null, toy: "" };
 
   // Classes of the page: no-image, no-video, no-audio for what the model cannot take, is-toy for a toy. Listeners of the
   // event "workbench-model" hear of a change.
@@ -13,7 +13,8 @@
     known = now;
     for (const kind of KINDS) document.body.classList.toggle(`no-${kind}`, Boolean(value.takes && !value.takes.includes(kind)));
     document.body.classList.toggle("is-toy", Boolean(value.toy));
-    window.dispatchEvent(new CustomEvent("workbench-model", { detail: { takes: value.takes, toy: value.toy } }));
+    model = { takes: value.takes, toy: value.toy };
+    window.dispatchEvent(new CustomEvent("workbench-model", { detail: model }));
   };
 
   const modelCard = () => {
@@ -30,21 +31,21 @@
 
   const view = (element, props, watch) => {
     const root = element.firstElementChild, brand = make("h1", "brand", "MLX Workbench");
-    const model = button("pill model", "", () => {}), card = modelCard(), pills = make("div", "pills");
+    const pill = button("pill model", "", () => {}), card = modelCard(), pills = make("div", "pills");
     const device = make("span", "pill device"), memory = make("span", "pill memory"), running = make("span", "pill running");
-    model.append(make("i"), make("span", "head"), make("span", "tail"));
-    model.popoverTargetElement = card;
-    set(model, "aria-haspopup", "dialog");
+    pill.append(make("i"), make("span", "head"), make("span", "tail"));
+    pill.popoverTargetElement = card;
+    set(pill, "aria-haspopup", "dialog");
     running.title = "Requests in the engine: this page, other pages and /v1";
-    pills.append(model, device, memory, running);
+    pills.append(pill, device, memory, running);
     root.append(brand, pills, card);
-    const [name, toy, about] = card.children, [, head, tail] = model.children;
+    const [name, toy, about] = card.children, [, head, tail] = pill.children;
     draw = (value) => {
-      model.className = `pill model ${value.state}`;
+      pill.className = `pill model ${value.state}`;
       say(head, value.model[0]);
       say(tail, value.model[1]);
-      set(model, "aria-label", `Model: ${value.model.join("")}`);
-      model.title = value.about;
+      set(pill, "aria-label", `Model: ${value.model.join("")}`);
+      pill.title = value.about;
       say(name, value.model.join(""));
       say(toy, value.toy ? `This is a toy. ${value.toy} For anything else, load a real model.` : "");
       say(about, value.about);
@@ -60,5 +61,5 @@
     draw(props.value);
   };
 
-  window.workbenchHeader = { view, show: (value) => draw(value) };
+  window.workbenchHeader = { view, show: (value) => draw(value), model: () => model };
 })();
