@@ -299,7 +299,7 @@ def test_a_moving_picture_is_a_clip_and_both_answers_are_in_view(person, workben
     page.wait_for_timeout(600)
     for answer in page.locator("#video .answer .text").all():
         place = answer.bounding_box()
-        assert 0 <= place["y"] and place["y"] + place["height"] <= 700, "an answer is out of sight"
+        assert place["y"] >= 0 and place["y"] + place["height"] <= 700, "an answer is out of sight"
 
 
 def test_with_a_wrong_value_nothing_is_asked(person, workbench_url, clip):
