@@ -110,6 +110,7 @@ def test_the_model_is_a_control_that_says_what_it_is(person, workbench_url, arti
     me = person(workbench_url).arrive()
     page = me.page
     page.get_by_text("This model is a toy. It knows plain shapes").wait_for()
+    assert page.locator("#chat .starter:visible").count() == 0
     model = page.get_by_role("button", name="Model: demo")
     model.focus()
     page.keyboard.press("Enter")
@@ -214,7 +215,7 @@ def test_what_the_model_cannot_take_is_not_offered(person, text_url, drawn, arti
     for event in ("dragenter", "dragover", "drop"):
         page.dispatch_event("body", event, {"dataTransfer": transfer})
     page.get_by_text("Not added: red-circle.png. This model takes text, documents.").wait_for()
-    page.locator("#chat .example:visible").first.click()
+    page.locator("#chat .starter:visible").first.click()
     assert page.input_value("#composer textarea").startswith("Explain")
     page.press("#composer textarea", "Enter")
     me.finished()

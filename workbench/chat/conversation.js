@@ -45,10 +45,8 @@
   // What the empty chat offers follows what the model takes; until that is known, everything is shown.
   const welcome = (props, trigger) => {
     const title = make("h2"), words = make("p"), toy = make("p", "toy"), examples = make("div", "examples");
-    examples.append(...props.cards.map((item, place) => sample(item, place, trigger)), ...STARTERS.map((text) => {
-      const card = button("example starter", text, () => window.workbenchComposer.write(text));
-      return card;
-    }));
+    examples.append(...props.cards.map((item, place) => sample(item, place, trigger)), ...STARTERS.map((text) =>
+      button("starter", text, () => window.workbenchComposer.write(text))));
     const offer = ({ takes, toy: note }) => {
       const kinds = (takes ?? ["image", "video"]).map((kind) => NAMES[kind]);
       const sees = takes === null || kinds.length > 0;
