@@ -145,16 +145,16 @@ class Admission:
         context, num_prompt, asked = self._loaded.card.context_tokens, len(built.ids), request.max_tokens
         left = context - num_prompt
         if left < 1:
-            over = f"{num_prompt - context + 1} too many for an answer of one token"
+            over = f"{num_prompt - context + 1:,} too many to leave room for an answer"
             raise ContextOverflow(
-                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
+                f"The prompt has {num_prompt:,} tokens, {over}; this model's context is {context:,}."
                 + _largest_medium_hint(built),
                 param="messages" if request.prompt is None else "prompt",
             )
         if asked is not None and asked > left:
             raise ContextOverflow(
-                f"max_tokens {asked} does not fit: the prompt has {num_prompt} tokens and the context is {context}, "
-                f"so at most {left} are left.",
+                f"max_tokens {asked:,} does not fit: the prompt has {num_prompt:,} tokens and the context is "
+                f"{context:,}, so at most {left:,} are left.",
                 param="max_tokens",
             )
         return left if asked == NO_LIMIT else min(self._config.max_tokens if asked is None else asked, left)

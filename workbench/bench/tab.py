@@ -246,7 +246,7 @@ def _outcome_json(live: Live) -> Json:
         }
     words = "Stopped. What was measured until then is here." if result.stopped else "Done."
     if result.canary is False:
-        words = "A check of the canary failed: these numbers are not to be believed. The table says which."
+        words = "A check failed, so these numbers cannot be trusted. The table says which check."
     return {
         "words": f"{results.settings_words(live)}: {words[0].lower()}{words[1:]}",
         "bad": result.canary is False,

@@ -176,7 +176,7 @@ class Run:
         self._out.put_nowait(Started(self._result.suites, cases, names, self._total, self.settings))
         if unmeasured := [group for group in self._all_groups() if group.only_target and not self._targets_of(group)]:
             skipped = ", ".join(case.name for group in unmeasured for case in group.cases)
-            self._note("skipped", f"not measured, for want of a target {unmeasured[0].only_target!r}: {skipped}")
+            self._note("skipped", f"not measured, because it needs a target {unmeasured[0].only_target!r}: {skipped}")
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
         if busy > BUSY_SHARE * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
@@ -244,7 +244,7 @@ class Run:
         if counts:
             others = _others(before, after[-1], sum(len(step) for step in round_))
             if others:
-                self._note("traffic", f"{others} requests of others came meanwhile")
+                self._note("traffic", f"{others} other {'request' if others == 1 else 'requests'} ran meanwhile")
             labelled = tuple((case, replace(sample, others=others)) for case, sample in pairs)
             rounds.append(MeasuredRound(labelled, before, tuple(after)))
 
