@@ -130,7 +130,7 @@ def ignored_header(asked: BaseModel, card: ModelCard) -> dict[str, str]:
     names = list(dict.fromkeys(_ignored(asked, card)))
     if not names:
         return {}
-    shown = [quote(name[:MAX_NAME_CHARS], safe="._[]") for name in names[:MAX_NAMED]]
+    shown = [quote(name[:MAX_NAME_CHARS], safe="._[]") or '""' for name in names[:MAX_NAMED]]
     more = [f"and {len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else []
     return {IGNORED_HEADER: ", ".join(shown + more)}
 

@@ -59,6 +59,8 @@ def possible(choice: ToolChoice, tools: Sequence[Tool], param: str) -> ToolChoic
     """The choice, if there are such tools."""
     if choice.mode == "required" and not tools:
         raise BadRequest(f"{param}: only allowed when tools are given.", param=param)
+    if not tools:
+        return ToolChoice()
     for name in choice.names:
         if name not in [tool.name for tool in tools]:
             raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)

@@ -90,6 +90,9 @@ CODEX = Recipe(
                 Setting(("model",), "{model}"),
                 Setting(("model_provider",), ID),
                 Setting(("model_context_window",), "{context_tokens}"),
+                # Tools of OpenAI's own, which only its servers run.
+                Setting(("web_search",), "disabled"),
+                Setting(("agents", "enabled"), False),
             ),
         ),
     ),

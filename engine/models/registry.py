@@ -27,6 +27,7 @@ from engine.models.chat_format import ToolFormat, template_text, template_variab
 from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
+from engine.models.readme import toy_note
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
@@ -348,6 +349,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         images_per_prompt=row.images_per_prompt if row else None,
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
+        toy=toy_note(path),
     )
 
 

@@ -3,6 +3,7 @@
 prompt and media hold what lies between: a decoded medium, and the prompt as the model reads it.
 """
 
+from engine.types.decision import Decision, Decisions, Option, QuestionKind, TypedQuestion
 from engine.types.events import (
     CacheTrace,
     Channel,
@@ -70,6 +71,8 @@ __all__ = [
     "Channel",
     "CompletedChoice",
     "Completion",
+    "Decision",
+    "Decisions",
     "Delta",
     "Detail",
     "DeviceInfo",
@@ -89,9 +92,11 @@ __all__ = [
     "MediaReceipt",
     "Message",
     "ModelCard",
+    "Option",
     "PageChoice",
     "Part",
     "Preflight",
+    "QuestionKind",
     "Reasoning",
     "Record",
     "Replay",
@@ -110,5 +115,6 @@ __all__ = [
     "ToolChoice",
     "ToolMode",
     "Totals",
+    "TypedQuestion",
     "Usage",
 ]

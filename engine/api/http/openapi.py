@@ -13,6 +13,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from engine.api.http.described import ANSWERS, ERRORS, NEVER_ANSWERED
 
 BODY_STATUSES = (400, 408, 413, 415, 429)
 """Of whatever takes a body: it is wrong, too slow, too large, packed, or there are too many of them."""
@@ -20,7 +23,23 @@ BODY_STATUSES = (400, 408, 413, 415, 429)
 MODEL_STATUSES = (404, 503, 504)
 """Of whatever asks the model: it is not here, not ready, or not done in time."""
 
-EVENTS = "text/event-stream"
+EVENTS, LINES = "text/event-stream", "application/x-ndjson"
+STREAMS = {
+    **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"), EVENTS),
+    "/v1/audio/transcriptions": EVENTS,
+    **dict.fromkeys(("/api/chat", "/api/generate"), LINES),
+}
+"""What comes with stream: true."""
+OWN_STATUSES = {
+    "/health": {503},
+    "/health/live": {503},
+    "/health/ready": {503},
+    "/v1/models/{name}": {503},
+    "/v1/cache/blocks": {503},
+    "/v1/cache/features": {503},
+    "/v1/cache/replay/{request_id}": {504},
+}
+SCHEMAS = "#/components/schemas/"
 KEY = {"type": "http", "scheme": "bearer", "description": "A key of --api-key; X-Api-Key: KEY is fine, too."}
 Operation = dict[str, Any]
 
@@ -40,11 +59,6 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-def answers(*statuses: int, of: Any = None) -> dict[int | str, dict[str, Any]]:
-    """For `responses=` of a route: statuses that only this route has. of: their model, an ErrorAnswer if None."""
-    return {status: {"model": of or ErrorAnswer} for status in statuses}
-
-
 class DescribedApi(FastAPI):
     """FastAPI with a document that is true. asks_for_key: whether the routes of /v1 ask for one."""
 
@@ -55,7 +69,7 @@ class DescribedApi(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= _schemas_of_errors()
+            schemas |= _own_schemas()
             for path, method, operation in _operations(document):
                 _correct(path, method, operation, schemas, self.asks_for_key)
             for name in ("HTTPValidationError", "ValidationError"):
@@ -72,17 +86,24 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, Operation]
 
 
 def _correct(path: str, method: str, operation: Operation, schemas: dict[str, Any], asks_for_key: bool) -> None:
-    """Give an operation the statuses that it has."""
+    """Give an operation the statuses that it has, with what they hold."""
     responses: dict[str, Any] = operation["responses"]
     responses.pop("422", None)
     fields = _body_fields(operation, schemas)
     if asks_for_key and is_guarded(path):
         operation["security"] = [{"key": []}]
+    if (method, path) in ANSWERS:
+        name = ANSWERS[method, path].__name__
+        responses["200"]["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + name}}}
+    if path in NEVER_ANSWERED:
+        del responses["200"]
     for status in statuses(path, fields, method=method, asks_for_key=asks_for_key):
-        responses.setdefault(str(status), _error(status))
-    if "stream" in fields and path.startswith("/v1"):
-        events = {"schema": {"type": "string", "description": "with stream: server-sent events"}}
-        responses["200"].setdefault("content", {}).setdefault(EVENTS, events)
+        responses.setdefault(str(status), _error(path, status))
+    if "stream" in fields and path in STREAMS:
+        events = {"schema": {"type": "string", "description": "with stream: one event or one line after the other"}}
+        responses["200"]["content"][STREAMS[path]] = events
+    if path == "/v1/audio/transcriptions":
+        responses["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     operation["responses"] = dict(sorted(responses.items()))
 
 
@@ -101,24 +122,33 @@ def statuses(path: str, fields: set[str], *, method: str, asks_for_key: bool) ->
         codes |= set(BODY_STATUSES)
     if "model" in fields or "messages" in fields:
         codes |= set(MODEL_STATUSES)
-    return codes
+    if "{" in path:
+        codes |= {404}
+    if path.startswith("/v1/cache/") and method == "post":
+        codes |= {503}
+        codes |= {409} if "{" in path else set()  # a pin, or a running request
+    return codes | OWN_STATUSES.get(path, set())
 
 
 def _body_fields(operation: Operation, schemas: dict[str, Any]) -> set[str]:
+    """Names of the fields in the body, whatever its type is; none where there is no body."""
     content = operation.get("requestBody", {}).get("content", {})
-    schema = content.get("application/json", {}).get("schema", {})
-    name = schema.get("$ref", "").rsplit("/", 1)[-1]
-    return set(schemas.get(name, schema).get("properties", {}))
+    given = [kind.get("schema", {}) for kind in content.values()]
+    whole = [schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], schema) for schema in given]
+    return {field for schema in whole for field in schema.get("properties", {})}
 
 
-def _error(status: int) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+def _error(path: str, status: int) -> dict[str, Any]:
+    model = next((schema for start, schema in ERRORS if path.startswith(start)), ErrorAnswer)
+    content = {"application/json": {"schema": {"$ref": SCHEMAS + model.__name__}}}
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "content": content}
     if status in (429, 503):
         answer["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return answer
 
 
-def _schemas_of_errors() -> dict[str, Any]:
-    schema = ErrorAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {**schema.pop("$defs"), "ErrorAnswer": schema}
+def _own_schemas() -> dict[str, Any]:
+    """Those of the answers and the errors, by name."""
+    models = dict.fromkeys([*ANSWERS.values(), *(schema for _, schema in ERRORS), ErrorAnswer])
+    _, top = models_json_schema([(model, "serialization") for model in models], ref_template=SCHEMAS + "{model}")
+    return dict(top["$defs"])

@@ -1,0 +1,149 @@
+"""OpenAI's completions, with what is this server's own in usage. https://platform.openai.com/docs/api-reference"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+FinishReasonText = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class CachedTokensSchema(BaseModel):
+    cached_tokens: int = Field(description="prompt tokens that were reused")
+
+
+class ReasoningTokensSchema(BaseModel):
+    reasoning_tokens: int
+
+
+class FeatureUseSchema(BaseModel):
+    hits: int
+    misses: int
+
+
+class ReceiptSchema(BaseModel):
+    """What happened to one medium. Sizes are [width, height] in pixels, times in seconds unless _ms."""
+
+    kind: Literal["image", "video", "audio"]
+    param: str
+    bytes: int
+    decoded: list[int]
+    seen: list[int]
+    tokens: int
+    sha256: str
+    frames: list[dict[str, Any]]
+    duration: float
+    fetch_ms: float
+    decode_ms: float
+    resize_ms: float
+    encode_ms: float
+    features: FeatureUseSchema | None
+    notes: list[str]
+
+
+class CacheTraceSchema(BaseModel):
+    """How much of the prompt was reused, and why not more."""
+
+    reused_tokens: int
+    computed_tokens: int
+    reason: str
+    before: str
+    here: str
+    other: str
+    evicted_s: float
+    media_first: bool
+    disk_tokens: int
+
+
+class OwnUsageSchema(BaseModel):
+    """What every protocol's usage has beside its own fields."""
+
+    media: list[ReceiptSchema]
+    cache: CacheTraceSchema | None
+
+
+class UsageSchema(OwnUsageSchema):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokensSchema
+    completion_tokens_details: ReasoningTokensSchema
+
+
+class TopTokenSchema(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenSchema(TopTokenSchema):
+    top_logprobs: list[TopTokenSchema]
+
+
+class ChatLogprobsSchema(BaseModel):
+    content: list[TokenSchema]
+    refusal: None
+
+
+class FunctionCallSchema(BaseModel):
+    name: str
+    arguments: str = Field(description="JSON")
+
+
+class ToolCallSchema(BaseModel):
+    id: str
+    type: Literal["function"]
+    function: FunctionCallSchema
+
+
+class ChatMessageSchema(BaseModel):
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    reasoning_content: str = ""
+    tool_calls: list[ToolCallSchema] = []
+
+
+class ChatChoiceSchema(BaseModel):
+    index: int
+    message: ChatMessageSchema
+    logprobs: ChatLogprobsSchema | None
+    finish_reason: FinishReasonText
+
+
+class EnvelopeSchema(BaseModel):
+    id: str
+    created: int = Field(description="seconds since 1970")
+    model: str
+    system_fingerprint: str
+    usage: UsageSchema
+
+
+class ChatCompletionSchema(EnvelopeSchema):
+    object: Literal["chat.completion"]
+    choices: list[ChatChoiceSchema]
+
+
+class TextLogprobsSchema(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class TextChoiceSchema(BaseModel):
+    index: int
+    text: str
+    logprobs: TextLogprobsSchema | None
+    finish_reason: FinishReasonText
+
+
+class TextCompletionSchema(EnvelopeSchema):
+    object: Literal["text_completion"]
+    choices: list[TextChoiceSchema]
+
+
+class TranscriptionSchema(BaseModel):
+    text: str
+    usage: dict[str, Any] | None

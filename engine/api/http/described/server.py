@@ -1,0 +1,252 @@
+"""What is this server's own: health, models, the cache, tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.api.http.described.openai import ReceiptSchema
+
+
+class ProbeSchema(BaseModel):
+    status: Literal["alive", "ready"]
+
+
+class IndexSchema(BaseModel):
+    models: str
+    health: str
+    documentation: str
+    schema_: str = Field(alias="schema")
+
+
+class CapabilitiesSchema(BaseModel):
+    vision: bool
+    video: bool
+    audio: bool
+    embeddings: bool
+    images_per_prompt: int | None
+    audios_per_prompt: int | None
+
+
+class ModelSchema(BaseModel):
+    """OpenAI's model object, and Anthropic's. While it loads, its limits and capabilities are not there."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    type: Literal["model"]
+    display_name: str
+    created_at: str
+    state: Literal["ready", "loading"]
+    max_model_len: int = 0
+    model_type: str = ""
+    dtype: str = ""
+    num_params: int = 0
+    capabilities: CapabilitiesSchema | None = None
+
+
+class ModelsSchema(BaseModel):
+    object: Literal["list"]
+    data: list[ModelSchema]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class BatchSchema(BaseModel):
+    """What is worked on at once, of how much."""
+
+    answers: int
+    max_answers: int
+    max_requests: int
+    max_queue: int
+    kv_tokens: int
+    max_kv_tokens: int | None
+    waiting_for_memory: int
+    bounded_by: Literal["memory", "requests"] | None
+
+
+class DeviceSchema(BaseModel):
+    os: str
+    chip: str
+    cores: int
+    mlx_device: str
+    mlx_version: str
+    blas: str
+
+
+class MemorySchema(BaseModel):
+    """In bytes; the parts sum to used_bytes."""
+
+    total_bytes: int
+    process_bytes: int
+    mlx_active_bytes: int
+    mlx_cache_bytes: int
+    mlx_peak_bytes: int
+    used_bytes: int
+    parts: dict[str, int]
+
+
+class HealthSchema(BaseModel):
+    status: Literal["ok", "loading", "failed", "stopped"]
+    error: str | None
+    model: ModelSchema | None
+    running: int
+    waiting: int
+    batch: BatchSchema
+    device: DeviceSchema
+    memory: MemorySchema
+
+
+class CacheBytesSchema(BaseModel):
+    kv: int
+    snapshots: int
+    features: int
+
+
+class CacheLimitsSchema(BaseModel):
+    blocks: int
+    bytes: int
+    feature_bytes: int
+
+
+class DiskSchema(BaseModel):
+    enabled: bool
+    num_bytes: int
+    max_bytes: int
+    files: int
+    blocks: int
+    features: int
+    snapshots: int
+    pending: int
+    hits: int
+    writes: int
+    dropped: int
+    faults: int
+    evictions: int
+    failing: bool
+
+
+class CacheStatsSchema(BaseModel):
+    enabled: bool
+    total_queries: int
+    hits: int
+    misses: int
+    hit_rate: float
+    token_hit_rate: float
+    tokens_saved: int
+    tokens_seen: int
+    image_hits: int
+    video_hits: int
+    bytes: CacheBytesSchema
+    kv_layer_bytes: list[int]
+    blocks: int
+    blocks_in_use: int
+    blocks_pinned: int
+    block_tokens: int
+    snapshots: int
+    features: int
+    features_pinned: int
+    feature_hits: int
+    feature_misses: int
+    encoder_runs_avoided: int
+    stored: int
+    shared: int
+    copied_on_write: int
+    evictions: int
+    cache_verified: int
+    cache_mismatches: int
+    limits: CacheLimitsSchema
+    disk: DiskSchema
+
+
+class EntrySchema(BaseModel):
+    """Ages in seconds."""
+
+    num_bytes: int
+    hits: int
+    pinned: bool
+    age_s: float
+    idle_s: float
+
+
+class BlockSchema(EntrySchema):
+    """Of what others sent, visitors get only sizes."""
+
+    start: int
+    num_tokens: int
+    refs: int
+    key: str = ""
+    parent: str = ""
+    text: str = ""
+    media: list[str] = []
+    media_hits: list[int] = []
+
+
+class BlocksSchema(BaseModel):
+    object: Literal["list"]
+    data: list[BlockSchema]
+
+
+class PortionSchema(BaseModel):
+    sha256: str
+    frames: list[int]
+    num_frames: int
+
+
+class FeatureSchema(EntrySchema):
+    """Of what others sent, visitors get only sizes."""
+
+    key: str = ""
+    media: list[PortionSchema] = []
+
+
+class FeaturesSchema(BaseModel):
+    object: Literal["list"]
+    data: list[FeatureSchema]
+
+
+class CacheChangeSchema(BaseModel):
+    key: str
+    action: Literal["pin", "unpin", "drop"]
+    done: bool
+
+
+class ReplaySchema(BaseModel):
+    """A request asked again, from the cache (warm) and computed in full (cold)."""
+
+    request_id: str
+    warm_tokens: list[int]
+    cold_tokens: list[int]
+    warm_text: str
+    cold_text: str
+    warm_ttft_ms: float
+    cold_ttft_ms: float
+    prompt_tokens: int
+    reused_tokens: int
+    margins: list[list[float]]
+    rounding: float
+    equal: bool
+    first_difference: int | None
+    verdict: Literal["equal", "near_tie", "different", "nothing_reused"]
+
+
+class TokenizeSchema(BaseModel):
+    """vLLM's answer; left, cached_tokens, ttft_ms and media are this server's own."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+    left: int
+    cached_tokens: int
+    ttft_ms: float | None
+    media: list[ReceiptSchema]
+
+
+class DetokenizeSchema(BaseModel):
+    prompt: str
