@@ -124,6 +124,7 @@ class Adapter:
         self._packed = family.packed
         self._sounds_apart = family.sounds_apart
         self._whole_prompt = family.whole_prompt
+        self.serial = family.serial
         self._open_tiles = family.open_tiles
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
@@ -132,7 +133,7 @@ class Adapter:
         self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
-        use_last_token_head(self._lm)
+        self._places = use_last_token_head(self._lm)
         self._has_last_token_head = False  # until a chunk shows it
 
     def cache_vision_features(self, store: FeatureStore) -> bool:
@@ -293,6 +294,27 @@ class Adapter:
         logits = self._forward(mx.array([list(ids[start:end])]), cache, arguments)
         if end - start > 1:
             self._has_last_token_head = logits.shape[1] == 1
+        return logits
+
+    def logits_at(self, rows: mx.array, places: Sequence[int], cache: list[Any], first: mx.array) -> mx.array:
+        """Token ids (rows, tokens) behind what is in `cache` -> logits (places, vocabulary) in float32, evaluated; none
+        for no places, and then nothing is.
+
+        places: of the rows × tokens. first: the position of each row's first token, (rows or 1, 1), without the delta
+        of M-RoPE; the other families take it from the cache.
+        """
+        arguments: dict[str, Any] = {}
+        if self._mrope:
+            positions = first + mx.array(cache[-1].deltas)[:, None] + mx.arange(rows.shape[1])
+            arguments["position_ids"] = mx.broadcast_to(positions, (3, *rows.shape))
+        with self._places.at(places):
+            logits = self._forward(rows, cache, arguments)
+        if not places:
+            return mx.zeros((0, logits.shape[-1]))
+        if not self._places.was_asked:
+            logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places))]
+        logits = logits[0].astype(mx.float32)
+        mx.eval(logits)
         return logits
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:

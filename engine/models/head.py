@@ -1,4 +1,5 @@
 """Logits of a chunk's last token only: no caller wants the others, and a large vocabulary's cost more than the chunk.
+Decisions (Adapter.logits_at) want those of a few places of each row instead.
 
 MLX computes what is asked for, so a chunk whose logits nobody reads costs none. But a slice of a product is computed
 from the whole product: the input of the head is what must be cut. Engine thread only.
@@ -6,6 +7,8 @@ from the whole product: the input of the head is what must be cut. Engine thread
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -20,31 +23,59 @@ def _last(x: mx.array) -> mx.array:
     return x[:, -1:]
 
 
-class LastTokenHead:
+class ReadPlaces:
+    """Which tokens a model's head computes logits of: the last of each row, unless a pass asks for others."""
+
+    def __init__(self) -> None:
+        self._asked: mx.array | None = None
+        self.was_asked = False
+
+    @contextmanager
+    def at(self, places: Sequence[int]) -> Iterator[None]:
+        """In one pass: those at these places of its (rows × tokens), as one row. was_asked then says whether the head
+        was there to obey."""
+        self._asked, self.was_asked = mx.array(list(places)), False
+        try:
+            yield
+        finally:
+            self._asked = None
+
+    def of(self, x: mx.array) -> mx.array:
+        """(rows, tokens, width) -> (rows, 1, width), or (1, places, width)."""
+        if self._asked is None:
+            return _last(x)
+        self.was_asked = True
+        return x.reshape(1, -1, x.shape[-1])[:, self._asked]
+
+
+class NarrowHead:
     """Stands in for a head, or for embeddings used as one: other attributes are the layer's own."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, places: ReadPlaces) -> None:
         self._layer = layer
+        self._places = places
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
 
     def __call__(self, x: mx.array) -> mx.array:
-        """Token ids (rows, tokens) -> embeddings of all; or hidden (rows, tokens, width) -> logits (rows, 1, vocab)."""
-        out: mx.array = self._layer(_last(x) if x.ndim == 3 else x)
+        """Token ids (rows, tokens) -> embeddings of all; or hidden (rows, tokens, width) -> logits of the places."""
+        out: mx.array = self._layer(self._places.of(x) if x.ndim == 3 else x)
         return out
 
     def as_linear(self, x: mx.array) -> mx.array:
-        """Hidden (rows, tokens, width) -> logits (rows, 1, vocabulary)."""
-        logits: mx.array = self._layer.as_linear(_last(x))
+        """Hidden (rows, tokens, width) -> logits of the places."""
+        logits: mx.array = self._layer.as_linear(self._places.of(x))
         return logits
 
 
-def use_last_token_head(language_model: nn.Module) -> None:
-    """Let its head see the last token only, where it has one of the usual name. Call it once; the layers it hides are
-    no longer among the model's parameters."""
+def use_last_token_head(language_model: nn.Module) -> ReadPlaces:
+    """Let its head see the last token only, or the places asked for, where it has one of the usual name. Call it once;
+    the layers it hides are no longer among the model's parameters."""
+    places = ReadPlaces()
     for module in language_model.modules():
         for name in _NAMES:
             layer = module.get(name)
             if isinstance(layer, nn.Module):
-                module[name] = LastTokenHead(layer)
+                module[name] = NarrowHead(layer, places)
+    return places

@@ -3,6 +3,7 @@
 prompt and media hold what lies between: a decoded medium, and the prompt as the model reads it.
 """
 
+from engine.types.decision import Decision, Decisions, Option, QuestionKind, TypedQuestion
 from engine.types.events import (
     CacheTrace,
     Channel,
@@ -68,6 +69,8 @@ __all__ = [
     "Channel",
     "CompletedChoice",
     "Completion",
+    "Decision",
+    "Decisions",
     "Delta",
     "Detail",
     "DeviceInfo",
@@ -87,9 +90,11 @@ __all__ = [
     "MediaReceipt",
     "Message",
     "ModelCard",
+    "Option",
     "PageChoice",
     "Part",
     "Preflight",
+    "QuestionKind",
     "Reasoning",
     "Record",
     "Replay",
@@ -108,5 +113,6 @@ __all__ = [
     "ToolChoice",
     "ToolMode",
     "Totals",
+    "TypedQuestion",
     "Usage",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -75,6 +75,12 @@ class Prompt:
     def spans(self) -> tuple[Span, ...]:
         """One per medium, or () when they are not known."""
         return tuple(placed.span for placed in self.media if placed.span is not None)
+
+    def head(self, num_tokens: int) -> Prompt:
+        """Its first tokens; itself where these are all. What belongs to all of it stays."""
+        if num_tokens == len(self.ids):
+            return self
+        return replace(self, ids=self.ids[:num_tokens], cache_ids=self.cache_ids[:num_tokens])
 
     def has_media_before(self, first: int) -> bool:
         """Whether there are media and all end at or before token `first`: of them nothing is left to read."""

@@ -6,7 +6,10 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from engine.types.decision import TypedQuestion
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -206,6 +209,8 @@ class Request:
     logprobs: each token comes with its log-probability and with so many of the likeliest tokens at its place; None:
     without any. n: answers drawn from the one prompt, each with its own random numbers. forced: token ids of an answer
     that is given whatever the model would say (Engine.likelihood).
+    questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
+    take its place in turn.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
     counted as a query, and stores nothing.
@@ -234,6 +239,7 @@ class Request:
     logprobs: int | None = None
     n: int = 1
     forced: tuple[int, ...] = ()
+    questions: tuple[TypedQuestion, ...] = ()
     id: str = ""
     source: str = "api"
     session: str | None = None
