@@ -7,6 +7,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.cache import cache_router
+from engine.api.decisions.routes import decisions_router
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
 from engine.api.metrics import metrics_router
@@ -30,6 +31,7 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(health_router(engine))
     app.include_router(metrics_router(engine, config))
     app.include_router(cache_router(engine, config))  # before v1_router, which answers every other path of /v1
+    app.include_router(decisions_router(engine, config))
     app.include_router(v1_router(engine, config))
     app.add_middleware(UploadGuard, config=config)
     names = guarded_names(config)
