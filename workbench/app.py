@@ -173,6 +173,7 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
+    from workbench.decide import tab as decide
     from workbench.video import tab as video
 
     shared = _shared(config)
@@ -184,6 +185,8 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
                 chat_tab = chat.build(engine, shared)
             with gr.Tab(video.NAME):
                 video.build(engine, shared, chat_tab, tabs)
+            with gr.Tab(decide.NAME):
+                decide.build(engine, shared)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
             with gr.Tab(bench.NAME):

@@ -15,6 +15,7 @@ STYLES = (
     "chat/receipts.css",
     "chat/cost.css",
     "video/video.css",
+    "decide/decide.css",
     "bench/bench.css",
 )
 SCRIPTS = (
@@ -26,6 +27,7 @@ SCRIPTS = (
     "chat/cost.js",
     "video/queue.js",
     "video/video.js",
+    "decide/decide.js",
     "bench/scales.js",
     "bench/plot.js",
     "bench/bench.js",

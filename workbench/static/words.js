@@ -20,5 +20,12 @@
     return factor >= 10 ? factor.toFixed(0) : factor.toFixed(1);
   };
 
-  globalThis.workbenchWords = { figures, clock, seconds, times };
+  // A probability as text: never 0 % or 100 % where it is neither.
+  const percent = (share) => {
+    if (share > 0 && share < 0.001) return "< 0.1 %";
+    if (share < 1 && share > 0.999) return "> 99.9 %";
+    return `${Number((100 * share).toFixed(1))} %`;
+  };
+
+  globalThis.workbenchWords = { figures, clock, seconds, times, percent };
 })();

@@ -5,7 +5,7 @@
 
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
   const attach = (files) => {
-    if (window.workbenchVideo?.takes(files)) return;
+    if (window.workbenchVideo?.takes(files) || window.workbenchDecide?.takes(files)) return;
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
     const transfer = new DataTransfer();
@@ -17,7 +17,8 @@
 
   const dragging = (on) => {
     document.documentElement.classList.toggle("dragging", on);
-    document.documentElement.classList.toggle("to-video", Boolean(document.querySelector("#video .video")?.offsetParent));
+    for (const tab of ["video", "decide"])
+      document.documentElement.classList.toggle(`to-${tab}`, Boolean(document.querySelector(`#${tab} .${tab}`)?.offsetParent));
   };
 
   addEventListener("dragover", (event) => {
