@@ -36,6 +36,7 @@ WORDS = {
     "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
     "video": ("Clips", "A clip at 2 to 64 frames; quick: 4, 8 and 16"),
     "cache": ("Cache", "What the prefix cache saves: first ask against the next"),
+    "decisions": ("Decisions", "A hundred questions about one picture against one; quick: twenty"),
     "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16"),
 }
 OPERATORS_ONLY = (

@@ -65,7 +65,9 @@ class Question:
     most of the prompt, "cold" for none of its own tokens. min_tokens: the answer cannot end before. ignore_end: the
     model may not end the answer. schema: JSON Schema that the answer must be valid under, "" for none. n: answers to
     ask for at once. logprobs: how many log-probabilities of the first token to return, where the target can. fresh:
-    sent to a process that is started for it; the time to first token counts from the start of the process.
+    sent to a process that is started for it; the time to first token counts from the start of the process. predicates:
+    yes-or-no questions about the media in place of text; the time to first token is until all are answered, or with
+    `each` what one of them takes.
     """
 
     text: str
@@ -84,6 +86,8 @@ class Question:
     schema: str = ""
     n: int = 1
     fresh: bool = False
+    predicates: tuple[str, ...] = ()
+    each: bool = False
 
     def greedy(self, max_tokens: int) -> Question:
         return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, ignore_end=False, n=1, claim="")
