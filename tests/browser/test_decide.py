@@ -154,6 +154,7 @@ def test_names_are_text_and_many_options_fold(person: Any, workbench_url: str, d
     at.choose(drawing)
     options = ["<img src=x onerror=alert(1)>", *(f"number {i}" for i in range(30))]
     at.load(as_csv([("<b>What?</b>", "choice", " | ".join(options))]))
+    at.page.wait_for_function("document.querySelector('#decide .question textarea').value === '<b>What?</b>'")
     at.decide("1 question in")
     bars = at.page.locator("#decide .bar")
     assert bars.count() == 31 and at.page.locator("#decide .bar:visible").count() == 8
