@@ -65,8 +65,9 @@ def test_other_packings_are_refused_by_name(url: str, encoding: str) -> None:
         (zlib.compress(BODY), "no gzip"),
         (gzip.compress(BODY)[:30] + b"\0" * 60, "damaged"),
         (gzip.compress(BODY) + b"rest", "damaged"),
-        (gzip.compress(BODY)[:-8] + b"\0" * 8, "damaged"),  # a wrong checksum
+        (gzip.compress(BODY)[:-8] + b"\0" * 8, "damaged"),
     ],
+    ids=["no end", "three bytes", "plain", "zlib", "damaged", "more behind it", "a wrong checksum"],
 )
 def test_what_is_no_gzip(url: str, content: bytes, words: str) -> None:
     response = post(url, content)
