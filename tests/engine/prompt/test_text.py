@@ -202,6 +202,6 @@ async def test_a_fault_of_the_tokenizer_is_ours(
 
     with monkeypatch.context() as patch:
         patch.setattr(text, "_tokenized", broken)
-        with pytest.raises(Internal, match="could not be built"):
+        with pytest.raises(Internal, match="could not be prepared"):
             await ask(engine, chat("A text that counts as long here."))
     assert (await ask(engine, replace(chat("A text that counts as long here."), max_tokens=2))).text is not None
