@@ -17,11 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import EngineError, PixelsMissing, Unavailable
+from engine.errors import EngineError, Internal, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.checks import check
@@ -42,6 +42,7 @@ from engine.runtime.commands import (
     TokenObserver,
 )
 from engine.runtime.deadline import Deadline
+from engine.runtime.deciding import check_questions, decide
 from engine.runtime.poster import poster
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
@@ -51,6 +52,7 @@ from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
+    Decisions,
     Done,
     Event,
     FeatureInfo,
@@ -60,10 +62,8 @@ from engine.types import (
     Request,
     Snapshot,
     TokenText,
+    TypedQuestion,
 )
-
-if TYPE_CHECKING:
-    from engine.types.media import Media
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Engine:
             decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
         )
-        self._preparation = Preparation(self._runtime, self._media)
+        self._preparation = Preparation(config, self._runtime, self._media)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -163,55 +163,86 @@ class Engine:
         expected or wait too long for their turn, and TimedOut when all of it takes longer than the configuration
         allows. Raises EngineError, before the first event or between events.
         """
-        accepted_s = time.perf_counter()
         deadline = Deadline(self.config.request_timeout_s)
+        request, card = await self._checked(request, deadline)
+        with self._tickets.take() as ticket:
+            async with aclosing(self._events(request, card, ticket, deadline)) as events:
+                async for event in events:
+                    if isinstance(event, Done):
+                        ticket.release()  # before the reader learns of it: who comes next finds the place free
+                        self._replayer.remember(request, event)
+                    yield event
+
+    async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
+        """Answer typed questions about the messages of a request; what they share is computed once.
+
+        Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
+        """
+        deadline = Deadline(self.config.request_timeout_s)
+        check_questions(questions)
+        request, card = await self._checked(request, deadline)
+        assert self._runtime.questions is not None, "a model that is ready has them"
+        with self._tickets.take() as ticket:
+
+            async def ask(group: Request) -> Done:
+                check(group, card, self.config.media)
+                async with aclosing(self._events(group, card, ticket, deadline)) as events:
+                    async for event in events:
+                        if isinstance(event, Done):
+                            return event
+                raise Internal("Questions ended without an answer.")
+
+            return await decide(request, questions, self._runtime.questions, ask)
+
+    async def _checked(self, request: Request, deadline: Deadline) -> tuple[Request, ModelCard]:
+        """The request with an id, once the model is there. Raises EngineError for one that cannot be served."""
         card = await deadline.wait(self.ready())
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
         check(request, card, self.config.media)
-        if not request.id:
-            request = replace(request, id=secrets.token_hex(8))
         if request.prompt_logprobs is not None:
             request = replace(request, reuse=False)  # stored KV has no logits
+        return request if request.id else replace(request, id=secrets.token_hex(8)), card
+
+    async def _events(
+        self, request: Request, card: ModelCard, ticket: Ticket, deadline: Deadline
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a request that has a place. Closing the iterator cancels it."""
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = poster(events)
 
         async def submit(*, need_pixels: bool) -> Sequence:
             grammar = await self._preparation.grammar(request)
-            loaded, media = await self._load(request, card, ticket, need_pixels=need_pixels)
+            loaded, media = await self._preparation.load(request, card, ticket, need_pixels=need_pixels)
             sequence = Sequence(
                 request=loaded,
                 post=post,
-                accepted_s=accepted_s,
+                accepted_s=deadline.accepted_s,
                 media=media,
                 prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
                 grammar=grammar,
+                scoring=await self._preparation.scoring(loaded, media),
                 submitted_s=time.perf_counter(),
             )
             self._runtime.tell(Submit(sequence))
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
-        with self._tickets.take() as ticket:
-            sequence = await deadline.wait(submit(need_pixels=False))
-            finished = False
-            try:
-                while not finished:
-                    event = await deadline.wait(events.get())
-                    if isinstance(event, PixelsMissing):
-                        sequence = await deadline.wait(submit(need_pixels=True))
-                        continue
-                    ticket.release_media()
-                    finished = isinstance(event, Done | EngineError)
-                    if finished:
-                        ticket.release()  # before the reader learns of it: who comes next finds the place free
-                    if isinstance(event, EngineError):
-                        raise event
-                    if isinstance(event, Done):
-                        self._replayer.remember(request, event)
-                    yield event
-            finally:
-                if not finished:
-                    self._runtime.tell(Cancel(sequence))
+        sequence = await deadline.wait(submit(need_pixels=False))
+        finished = False
+        try:
+            while not finished:
+                event = await deadline.wait(events.get())
+                if isinstance(event, PixelsMissing):
+                    sequence = await deadline.wait(submit(need_pixels=True))
+                    continue
+                ticket.release_media()
+                finished = isinstance(event, Done | EngineError)
+                if isinstance(event, EngineError):
+                    raise event
+                yield event
+        finally:
+            if not finished:
+                self._runtime.tell(Cancel(sequence))
 
     async def complete(self, request: Request) -> Completion:
         """Run a request to its end and collect what stream() gives. Cancelled with the task that waits for it.
@@ -220,31 +251,6 @@ class Engine:
         """
         async with aclosing(self.stream(request)) as events:
             return await Completion.read(events)
-
-    async def _load(
-        self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool
-    ) -> tuple[Request, tuple[Media, ...]]:
-        """The media, and the request as it is then: documents have become pictures and texts, pictures that move clips.
-
-        What a document becomes is counted against the limits as if it had been sent so. need_pixels: False where those
-        of media that were sent before may do without; then the engine thread may say PixelsMissing.
-        """
-        from engine.media.document import with_kinds
-
-        ticket.expect(self._media.expected_sizes(request))
-        opened = await self._media.open_documents(request, ticket)
-        if opened is not request:
-            check(opened, card, self.config.media)
-            ticket.release_media()
-            ticket.expect(self._media.expected_sizes(opened))
-        need_pixels = need_pixels or not card.keeps_grids
-        media = await self._media.load(
-            opened, ticket, is_preflight=ticket.is_preflight, takes_clips=card.video, need_pixels=need_pixels
-        )
-        loaded = with_kinds(opened, media)
-        if loaded is not opened:
-            check(loaded, card, self.config.media)
-        return loaded, media
 
     def media_bytes(self) -> int:
         """Decoded media that are kept for the next question about them, in bytes. Any thread."""
@@ -264,12 +270,12 @@ class Engine:
         card = await self.ready()
         check(request, card, self.config.media)
         with self._tickets.take(is_preflight=True) as ticket:
-            loaded, media = await self._load(request, card, ticket, need_pixels=pictures)
+            loaded, media = await self._preparation.load(request, card, ticket, need_pixels=pictures)
             prompt = await self._preparation.prompt(loaded, must_fit=False)
             try:
                 found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             except PixelsMissing:
-                loaded, media = await self._load(request, card, ticket, need_pixels=True)
+                loaded, media = await self._preparation.load(request, card, ticket, need_pixels=True)
                 found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
             if not pictures:
                 return found

@@ -14,6 +14,7 @@
     ├── UnsupportedEncoding           415    unsupported_encoding
     ├── Busy                          429    queue_full / the given code   (retry_after_s)
     ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
+    ├── NotShared                     500    not_shared            (never leaves the engine)
     ├── Internal                      500    internal_error
     ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down
     └── TimedOut                      504    request_timeout
@@ -140,6 +141,13 @@ class PixelsMissing(EngineError):
     """Media that came as facts alone have to be read after all: the engine decodes them and asks again."""
 
     code = "pixels_missing"
+
+
+class NotShared(EngineError):
+    """Questions were to go on from one prompt, and theirs have nothing in common that is known: the engine asks each
+    alone."""
+
+    code = "not_shared"
 
 
 class Internal(EngineError):

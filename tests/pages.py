@@ -94,6 +94,7 @@ class Person:
 
     def _transfer(self, files: tuple[Path, ...]) -> Any:
         kinds = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".wav": "audio/wav"}
+        kinds |= {".webm": "video/webm", ".gif": "image/gif"}
         content = [[f.name, kinds[f.suffix], base64.b64encode(f.read_bytes()).decode()] for f in files]
         return self.page.evaluate_handle(
             """files => {

@@ -20,6 +20,7 @@ MLX_FILES = (
     "engine/runtime/thread.py",
     "engine/runtime/stats.py",
     "engine/runtime/detokenizer.py",
+    "engine/grammar/mask.py",  # a logits processor
     "engine/prompt/*.py",
     "engine/models/*.py",
     "engine/cache/*.py",

@@ -130,8 +130,9 @@ def prepare_gradio(uploads: Path) -> None:
 def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     """The whole server: /v1 and the page. Call `prepare_gradio` first."""
     from engine.api.app import create_app as create_api
+    from workbench import theme
 
-    return mount(create_api(engine, config), engine, config)
+    return mount(create_api(engine, config, scripts=[theme.page_script()]), engine, config)
 
 
 def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
@@ -172,6 +173,7 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
+    from workbench.decide import tab as decide
     from workbench.video import tab as video
 
     shared = _shared(config)
@@ -179,17 +181,19 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat", id="chat"):
+            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
                 chat_tab = chat.build(engine, shared)
-            with gr.Tab(video.NAME):
+            with gr.Tab(video.NAME, elem_id="tab-video"):
                 video.build(engine, shared, chat_tab, tabs)
+            with gr.Tab(decide.NAME):
+                decide.build(engine, shared)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
             with gr.Tab(bench.NAME):
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_sound, None, chat_tab.composer, **chat.STREAMED)
+        page.load(chat_tab.offer_media, None, chat_tab.composer, **chat.STREAMED)
     return page
 
 

@@ -17,13 +17,13 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 """For events of the page's own scripts: outside Gradio's queue, without a progress display."""
 
 
-def component(part: str, call: str, elem_id: str, **more: Any) -> gr.HTML:
+def component(part: str, call: str, elem_id: str, value: Json | None = None, **more: Any) -> gr.HTML:
     """A component that a script draws. Its template never changes, so Gradio does not draw it again.
 
     part: the class of the element to draw in. call: the script's function with its arguments.
     """
     return gr.HTML(
-        None,
+        value,
         html_template=f'<div class="{part}"></div>',
         js_on_load=call,
         apply_default_css=False,

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from engine.types import ModelCard, Snapshot
-from workbench.components import QUIET
+from engine.types import Json, ModelCard, Snapshot
+from workbench.components import QUIET, component
 from workbench.words import count, size
 
 if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.history import History
 
-# The page fills this template in place when the value changes: the elements stay, so nothing flickers.
-TEMPLATE = """
-<span class="brand">MLX Workbench</span>
-<span class="pill model {{value.state}}" title="{{value.model_title}}"><i></i>{{value.model}}</span>
-<span class="pill device" title="{{value.device_title}}">{{value.device}}</span>
-<span class="pill memory" title="{{value.memory_title}}">{{value.memory}}</span>
-<span class="pill running" title="Requests in the engine: this page, other pages and /v1">{{value.running}}</span>
-"""
+TAIL_CHARS = 12
+"""The end of a model's name, which is always shown: there stands how it is quantized."""
 
 
-def status(snapshot: Snapshot) -> dict[str, str]:
-    """Snapshot -> the words of the header. Pure."""
-    device = snapshot.device
+def status(snapshot: Snapshot) -> Json:
+    """Snapshot -> what the header says (static/header.js). takes: the kinds of media; None until the model is known."""
+    device, card = snapshot.device, snapshot.model
     used_bytes = max(snapshot.active_bytes + snapshot.cache_bytes, snapshot.process_bytes)
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "model_title": snapshot.error or (_details(snapshot.model) if snapshot.model else ""),
+        "about": snapshot.error or (_details(card) if card else ""),
+        "toy": card.toy if card else "",
+        "takes": _takes(card) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
         "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
         "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),
@@ -42,19 +38,26 @@ def status(snapshot: Snapshot) -> dict[str, str]:
     }
 
 
-def _model(snapshot: Snapshot) -> str:
+def _model(snapshot: Snapshot) -> list[str]:
+    """What is said of the model in two runs; where room is short, the first is cut."""
     if snapshot.state == "failed":
-        return "Model failed to load"
+        return ["Model failed to load", ""]
     if snapshot.state == "stopped":
-        return "Engine stopped"
+        return ["Engine stopped", ""]
     if snapshot.model is None:
-        return "Loading the model…"
-    return snapshot.model.id
+        return ["Loading the model…", ""]
+    name = snapshot.model.id
+    return [name[:-TAIL_CHARS], name[-TAIL_CHARS:]] if len(name) > 2 * TAIL_CHARS else [name, ""]
+
+
+def _takes(card: ModelCard) -> list[str]:
+    kinds = (("image", card.vision), ("video", card.video), ("audio", card.audio))
+    return [kind for kind, has in kinds if has]
 
 
 def _details(card: ModelCard) -> str:
-    kinds = [word for word, has in (("pictures", card.vision), ("clips", card.video), ("sound", card.audio)) if has]
-    takes = "text, " + ", ".join(kinds) if kinds else "text"
+    names = {"image": "pictures", "video": "clips", "audio": "sound"}
+    takes = ", ".join(["text", *(names[kind] for kind in _takes(card))])
     return (
         f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
         f"{card.context_tokens:,} tokens of context · takes {takes}"
@@ -67,10 +70,10 @@ def build(engine: Engine, history: History) -> None:
     Timer: Inputs: none. Outputs: header. It stops by itself while the browser tab is hidden.
     """
 
-    def words() -> dict[str, Any]:
+    def words() -> Json:
         snapshot = engine.snapshot()
         history.add(snapshot, time.monotonic())
         return status(snapshot)
 
-    header = gr.HTML(words(), html_template=TEMPLATE, js_on_load=None, elem_id="header", padding=False)
+    header = component("bar", "workbenchHeader.view(element, props, watch)", "header", value=words())
     gr.Timer(1.0).tick(words, None, header, **QUIET)

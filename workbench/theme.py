@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import gradio as gr
@@ -12,20 +13,33 @@ STYLES = (
     "static/workbench.css",
     "static/tabs.css",
     "cache/cache.css",
+    "chat/conversation.css",
+    "chat/answer.css",
+    "chat/lightbox.css",
     "chat/receipts.css",
+    "chat/composer.css",
     "chat/cost.css",
     "video/video.css",
+    "decide/decide.css",
     "bench/bench.css",
 )
 SCRIPTS = (
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
+    "static/header.js",
+    "static/frame.js",
     "cache/cache.js",
+    "chat/rich.js",
     "chat/receipts.js",
+    "chat/lightbox.js",
+    "chat/message.js",
+    "chat/conversation.js",
+    "chat/composer.js",
     "chat/cost.js",
     "video/queue.js",
     "video/video.js",
+    "decide/decide.js",
     "bench/scales.js",
     "bench/plot.js",
     "bench/bench.js",
@@ -48,7 +62,7 @@ def theme() -> gr.themes.Base:
         background_fill_primary_dark="#0e1116",
         background_fill_secondary="white",
         background_fill_secondary_dark="#171b22",
-        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued="#566379",
         body_text_color_subdued_dark="*neutral_400",
         block_border_width="0px",
         block_shadow="none",
@@ -81,10 +95,15 @@ def head() -> str:
     """The page's own style and script, inline.
 
     The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
-    `:is()`. The script must run before the first drop.
+    `:is()`. The script must run before the first drop, and before the components that it draws.
     """
-    scripts = "\n".join(script(name) for name in SCRIPTS)
-    return f"{style()}<script>{scripts}</script>"
+    return f"{style()}<script>{page_script()}</script>"
+
+
+@lru_cache(maxsize=1)
+def page_script() -> str:
+    """The inline script of the page, which its Content-Security-Policy has to allow."""
+    return "\n".join(script(name) for name in SCRIPTS)
 
 
 def login_message() -> str:

@@ -26,14 +26,18 @@ def count(number: float) -> str:
 
 
 def seconds(time_s: float) -> str:
-    return f"{time_s:.2f}".rstrip("0").rstrip(".") + " s"
+    """Seconds -> "0.58 s", "42 s"; from a minute on "2:32", "1:02:05"."""
+    if round(time_s) < 60:
+        return f"{time_s:.2f}".rstrip("0").rstrip(".") + " s"
+    minutes, rest = divmod(round(time_s), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def milliseconds(ms: float) -> str:
     """One decimal below 10 ms, where most steps of a small picture are."""
     if ms < 1000:
         return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
-    return f"{ms / 1000:.2f} s"
+    return f"{ms / 1000:.2f} s" if ms < 60_000 else seconds(ms / 1000)
 
 
 def plural(count: int, noun: str) -> str:

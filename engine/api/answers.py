@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -114,6 +115,15 @@ class ChatAnswer:
     def _chunk(self, index: int, delta: Json, reason: FinishReason | None = None, logprobs: Json | None = None) -> Json:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return self.envelope.wrap("chat.completion.chunk", [choice])
+
+
+def arguments_json(text: str) -> Json:
+    """The arguments of a call, for protocols that take nothing but an object: {} for what the model wrote wrong."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def call_json(call: ToolCall) -> Json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,9 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.api.anthropic.routes import anthropic_router
 from engine.api.cache import cache_router
 from engine.api.completions.routes import completions_router
+from engine.api.decisions.routes import decisions_router
 from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
+from engine.api.headers import SPACE, SafeHeaders
 from engine.api.health import health_router
 from engine.api.http.documentation import add_documentation
 from engine.api.http.limits import RateLimits
@@ -35,6 +39,7 @@ TITLE = "MLX Workbench"
 ROUTERS = (
     cache_router,
     completions_router,
+    decisions_router,
     responses_router,
     anthropic_router,
     tokens_router,
@@ -47,10 +52,11 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
 
-def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
+def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()) -> FastAPI:
     """The routes over an engine, which may still be loading. Starts nothing.
 
-    There is no route at "/", so that a page can be mounted there.
+    There is no route at "/", so that a page can be mounted there. scripts: inline scripts that this page adds to
+    itself, and that may therefore run.
     """
     # FastAPI's own documentation loads its scripts from a CDN; add_documentation serves them from here.
     app = DescribedApi(title=TITLE, version=version(), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
@@ -62,12 +68,13 @@ def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(metrics_router(engine, config))
     for router in ROUTERS:
         app.include_router(router(engine, config))
-    _add_middleware(app, config)
+    _add_middleware(app, config, scripts)
     return app
 
 
-def _add_middleware(app: FastAPI, config: ServerConfig) -> None:
+def _add_middleware(app: FastAPI, config: ServerConfig, scripts: Sequence[str]) -> None:
     """From the innermost, which sees a request last, to the outermost."""
+    app.add_middleware(SafeHeaders, scripts=scripts, frame_ancestors=SPACE if config.open_access else ())
     app.add_middleware(UploadGuard, config=config)
     app.add_middleware(PackedBodies)
     app.add_middleware(Methods)
@@ -79,6 +86,7 @@ def _add_middleware(app: FastAPI, config: ServerConfig) -> None:
         app.add_middleware(HostGuard, names=names)
     if config.root_path:
         app.add_middleware(UnderPrefix, root_path=config.root_path)
+    app.add_middleware(SafeHeaders)  # for what the guards answer themselves
 
 
 class UnderPrefix:

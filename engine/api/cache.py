@@ -18,43 +18,43 @@ from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Replay
 def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """/v1/cache. Everybody gets counters, sizes, and details of what they sent; the operator gets all details, and may
     change the cache. See engine.access.visibility."""
-    router = APIRouter(prefix="/v1/cache", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1/cache", tags=["Cache"], route_class=guarded_route(config))
 
-    @router.get("/stats")
+    @router.get("/stats", summary="Counters of the prefix cache, and what it holds")
     async def stats() -> Json:
         return stats_json(engine.snapshot().cache)
 
-    @router.get("/blocks")
+    @router.get("/blocks", summary="Every stored block of KV")
     async def blocks(http: Request) -> Json:
         caller: Caller = http.state.caller
         stored = await engine.blocks(with_text=caller.operator or bool(caller.owner))
         data = [block_json(block) if caller.sees(block.tenant) else sizes_json(block) for block in stored]
         return {"object": "list", "data": data}
 
-    @router.post("/clear")
+    @router.post("/clear", summary="Forget all that is not in use or pinned")
     async def clear(http: Request) -> Json:
         _operator(http)
         await engine.clear_cache()
         return stats_json(engine.snapshot().cache)
 
-    @router.post("/replay/{request_id}")
+    @router.post("/replay/{request_id}", summary="Compute an ended request again without the cache, and compare")
     async def replay(request_id: str, http: Request) -> Json:
         _operator(http)
         return replay_json(await engine.replay(request_id))
 
-    @router.post("/blocks/{key}/{action}")
+    @router.post("/blocks/{key}/{action}", summary="Pin, unpin or drop a block")
     async def change(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
         _operator(http)
         if not await engine.change_block(action, key):
             raise await _refusal(engine, key)
         return {"key": key, "action": action, "done": True}
 
-    @router.get("/features")
+    @router.get("/features", summary="Every stored unit of vision features")
     async def features(http: Request) -> Json:
         caller: Caller = http.state.caller
         return {"object": "list", "data": [features_json(unit, caller) for unit in await engine.features()]}
 
-    @router.post("/features/{key}/{action}")
+    @router.post("/features/{key}/{action}", summary="Pin, unpin or drop a unit of features")
     async def change_features(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
         _operator(http)
         if not await engine.change_features(action, key):

@@ -59,8 +59,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "echo": (_truthy, "the prompt is not echoed"),
     "suffix": (_truthy, "text is only continued, never inserted before a suffix"),
     "best_of": (_more_than_one, "all answers are returned; say n"),
-    "logprobs": (_other_than(False), "log-probabilities are not supported yet"),
-    "top_logprobs": (_truthy, "log-probabilities are not supported yet"),
+    "top_logprobs": (_truthy, "it belongs to chats; here logprobs is how many there are"),
     # vLLM
     "prompt_logprobs": (_other_than(), "only the answer's log-probabilities are given"),
     "use_beam_search": (_truthy, SAMPLERS),

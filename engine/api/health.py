@@ -22,9 +22,9 @@ def health_router(engine: Engine) -> APIRouter:
 
     https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/
     """
-    router = APIRouter(prefix="/health")
+    router = APIRouter(prefix="/health", tags=["Server"])
 
-    @router.get("")
+    @router.get("", summary="Its state, and what it holds")
     async def health() -> Response:
         snapshot = engine.snapshot()
         status = 503 if snapshot.state in GONE else 200

@@ -23,7 +23,7 @@ def metrics_router(engine: Engine, config: ServerConfig) -> APIRouter:
     registry.register(SnapshotCollector(engine.snapshot))
     router = APIRouter(route_class=guarded_route(config))
 
-    @router.get("/metrics", include_in_schema=False)
+    @router.get("/metrics", summary="Counters for Prometheus", include_in_schema=False)
     async def metrics() -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

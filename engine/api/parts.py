@@ -46,10 +46,21 @@ FRAMES_URL = "data:video/jpeg;base64,"
 """vLLM's clients send a clip as JPEG frames behind this, parted by commas."""
 
 
-class ImageSettings(WholeNumbers):
-    """animated: whether an animated picture goes in as a clip; None: where the model takes clips."""
+MAX_SIDE_PX = 1 << 16
+
+
+class SizeSettings(WholeNumbers):
+    """How large the model sees a picture, or each frame of a clip, in the words of Qwen's tools."""
 
     max_pixels: StrictInt | None = Field(None, ge=1)
+    min_pixels: StrictInt | None = Field(None, ge=1)
+    resized_height: StrictInt | None = Field(None, ge=1, le=MAX_SIDE_PX)
+    resized_width: StrictInt | None = Field(None, ge=1, le=MAX_SIDE_PX)
+
+
+class ImageSettings(SizeSettings):
+    """animated: whether an animated picture goes in as a clip; None: where the model takes clips."""
+
     animated: StrictBool | None = None
 
 
@@ -62,12 +73,13 @@ class FileSettings(WholeNumbers):
     max_pixels: StrictInt | None = Field(None, ge=1)
 
 
-class ClipSettings(WholeNumbers):
+class ClipSettings(SizeSettings):
     """Of one clip, in the words of Qwen's tools; total_pixels is what the request calls video_max_pixels. nframes: so
-    many frames, instead of a rate and its bounds."""
+    many frames, instead of a rate and its bounds. sample_fps: the rate at which a list of frames was taken, as fps."""
 
     nframes: StrictInt | None = Field(None, ge=1)
     fps: FiniteFloat | None = Field(None, gt=0)
+    sample_fps: FiniteFloat | None = Field(None, gt=0)
     min_frames: StrictInt | None = Field(None, ge=1)
     max_frames: StrictInt | None = Field(None, ge=1)
     video_start: FiniteFloat | None = Field(None, ge=0)
@@ -77,7 +89,7 @@ class ClipSettings(WholeNumbers):
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("image_url", "image"), ("detail", *ImageSettings.model_fields)),
-    **dict.fromkeys(("video_url", "video"), ("max_pixels", *ClipSettings.model_fields)),
+    **dict.fromkeys(("video_url", "video"), tuple(ClipSettings.model_fields)),
     **dict.fromkeys(("audio_url", "audio", "input_audio"), ()),
     "file": ("file_data", "file_url", *FileSettings.model_fields),
 }
@@ -136,9 +148,24 @@ def _medium(raw: dict[str, Any], name: str, param: str, limits: MediaLimits) -> 
         part = _reference(kind, value, where, limits)
     if kind == "image":
         detail = _detail(fields.get("detail"), f"{param}.{name}.detail")
-        said = _settings(ImageSettings, fields, param)
-        return replace(part, detail=detail, max_pixels=said.max_pixels, animated=said.animated)
-    return replace(part, frames=_sampling(fields, param, is_list=bool(part.parts))) if kind == "video" else part
+        asked = _settings(ImageSettings, fields, param)
+        return replace(_sized(part, asked, param), detail=detail, animated=asked.animated)
+    if kind == "video":
+        wanted = _settings(ClipSettings, fields, param)
+        return replace(_sized(part, wanted, param), frames=_sampling(wanted, param, is_list=bool(part.parts)))
+    return part
+
+
+def _sized(part: Part, said: SizeSettings, param: str) -> Part:
+    if said.min_pixels and said.max_pixels and said.min_pixels > said.max_pixels:
+        where = f"{param}.min_pixels"
+        raise BadRequest(f"{where}: {said.min_pixels:,} are more than max_pixels, {said.max_pixels:,}.", param=where)
+    sides = (said.resized_width, said.resized_height)
+    if None in sides and sides != (None, None):
+        where = f"{param}.resized_{'width' if said.resized_width is None else 'height'}"
+        raise BadRequest(f"{where}: resized_width and resized_height go together.", param=where)
+    exact_px = (said.resized_width, said.resized_height) if said.resized_width and said.resized_height else None
+    return replace(part, max_pixels=said.max_pixels, min_pixels=said.min_pixels, exact_px=exact_px)
 
 
 def _value(raw: dict[str, Any], name: str, param: str) -> tuple[Any, str]:
@@ -211,12 +238,12 @@ def _detail(detail: Any, param: str) -> Detail:
     return DETAILS[detail]
 
 
-def _sampling(fields: dict[str, Any], param: str, *, is_list: bool) -> FrameSampling | None:
+def _sampling(said: ClipSettings, param: str, *, is_list: bool) -> FrameSampling | None:
     """A clip's own settings, None where it has none. The fps of a list of frames is the rate they were taken at."""
-    if fields.get("max_pixels") is not None:
-        where = f"{param}.max_pixels"
-        raise BadRequest(f"{where}: for a clip, say total_pixels (all of its frames together).", param=where)
-    said = _settings(ClipSettings, fields, param)
+    if said.sample_fps is not None and (not is_list or said.fps is not None):
+        where = f"{param}.sample_fps"
+        why = "it and fps are one setting" if is_list else "only a list of frames was taken at a rate; say fps"
+        raise BadRequest(f"{where}: {why}.", param=where)
     if said.nframes is not None and not (said.fps is said.min_frames is said.max_frames is None):
         where = f"{param}.nframes"
         raise BadRequest(
@@ -225,7 +252,7 @@ def _sampling(fields: dict[str, Any], param: str, *, is_list: bool) -> FrameSamp
     check_stretch((said.video_start, said.video_end), (said.min_frames, said.max_frames), f"{param}.", "")
     sampling = FrameSampling(
         fps=None if is_list else said.fps,
-        list_fps=said.fps if is_list else None,
+        list_fps=said.fps or said.sample_fps if is_list else None,
         min_frames=said.nframes or said.min_frames,
         max_frames=said.nframes or said.max_frames,
         start_s=said.video_start,

@@ -28,10 +28,10 @@ from engine.core import Engine
 
 def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Chats and models; and an answer for every other path of /v1."""
-    router = APIRouter(prefix="/v1", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
     started = int(time.time())
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", summary="A chat answer, whole or as server-sent events")
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = chat_request(body, engine.config.media, exchange.id, exchange.who)
@@ -42,11 +42,11 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         usage = bool(body.stream_options and body.stream_options.include_usage)
         return await exchange.stream(events, OpenAIStream(answer, usage))
 
-    @router.get("/models")
+    @router.get("/models", summary="The model that is loaded, or that is loading")
     async def models() -> dict[str, Any]:
         return models_json(engine.snapshot(), engine.config.model, started)
 
-    @router.get("/models/{name:path}")
+    @router.get("/models/{name:path}", summary="A model by its name")
     async def model(name: str) -> dict[str, Any]:
         spec = engine.config.model
         if engine.snapshot().state in LOADING and is_named(name, spec):

@@ -205,7 +205,7 @@ def check_readable(body: Any) -> None:
     while left:
         value, path, depth = left.pop()
         if isinstance(value, str):
-            if HALF.search(value):
+            if not value.isascii() and HALF.search(value):  # a chat of screenshots has megabytes of base64
                 raise BadRequest(f"{path}: it has half of a surrogate pair in it, which is not text.", param=path)
         elif isinstance(value, dict | list):
             if depth > MAX_DEPTH:
@@ -241,10 +241,10 @@ def json_path(loc: Sequence[int | str], body: Any) -> str | None:
     None when the error is about the body as a whole.
     """
     path, here = "", body
-    for step in loc[1:]:
+    for i, step in enumerate(loc[1:], 1):
         if isinstance(step, int) and isinstance(here, list):
             path, here = f"{path}[{step}]", here[step] if step < len(here) else None
-        elif isinstance(step, str) and isinstance(here, dict):
+        elif isinstance(step, str) and isinstance(here, dict) and (step in here or i == len(loc) - 1):
             path, here = f"{path}.{step}" if path else step, here.get(step)
     return path or None
 

@@ -20,18 +20,18 @@ from engine.types import Request as Generation
 
 def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Nothing is answered and nothing counted; see Engine.preflight."""
-    router = APIRouter(route_class=guarded_route(config))
+    router = APIRouter(tags=["Tokens"], route_class=guarded_route(config))
 
-    @router.post("/tokenize")
-    @router.post("/v1/tokenize")
+    @router.post("/v1/tokenize", summary="What a request would cost, before it is sent")
+    @router.post("/tokenize", summary="What a request would cost, before it is sent")
     async def tokenize(body: TokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = tokenize_request(body, engine.config.media, exchange.id, exchange.who)
         token_text = engine.token_text if body.return_token_strs else None
         return await exchange.count(request, lambda preflight: preflight_json(preflight, token_text))
 
-    @router.post("/detokenize")
-    @router.post("/v1/detokenize")
+    @router.post("/v1/detokenize", summary="The text of token ids")
+    @router.post("/detokenize", summary="The text of token ids")
     async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         return JSONResponse({"prompt": await engine.detokenize(body.tokens)}, headers=dict(exchange.headers))

@@ -15,11 +15,11 @@ from pydantic import BaseModel, StrictBool
 from pydantic.fields import Field
 
 from engine.errors import BadRequest
-from engine.types import Json, Tool, ToolChoice
+from engine.types import Json, Tool, ToolChoice, ToolMode
 
 MAX_TOOLS = 128
 MAX_TOOL_NAME_CHARS = 256
-MODES = ("none", "auto", "required")
+MODES: dict[str, ToolMode] = {"none": "none", "auto": "auto", "required": "required"}
 READ = frozenset(("name", "description", "parameters", "strict"))
 
 
@@ -48,10 +48,10 @@ def told_apart(tools: Sequence[Tool], param: str) -> tuple[Tool, ...]:
 def read_choice(body: ToolFields, tools: tuple[Tool, ...]) -> ToolChoice:
     """tools: those of the same body."""
     asked = body.tool_choice
-    mode, names = _asked(asked, "tool_choice") if asked is not None else ("auto", ())
+    mode, names = _asked("auto" if asked is None else asked, "tool_choice")
     is_one = isinstance(asked, dict) and asked.get("type") == "function"  # which is to be called, once
     parallel = body.parallel_tool_calls is not False and not is_one
-    choice = ToolChoice(mode, names, parallel)  # type: ignore[arg-type]
+    choice = ToolChoice(mode, names, parallel)
     return possible(choice, tools, "tool_choice")
 
 
@@ -59,6 +59,8 @@ def possible(choice: ToolChoice, tools: Sequence[Tool], param: str) -> ToolChoic
     """The choice, if there are such tools."""
     if choice.mode == "required" and not tools:
         raise BadRequest(f"{param}: only allowed when tools are given.", param=param)
+    if not tools:
+        return ToolChoice()
     for name in choice.names:
         if name not in [tool.name for tool in tools]:
             raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)
@@ -101,12 +103,12 @@ def read_function(function: Json, param: str, schema: str = "parameters") -> Too
     return Tool(name, description, parameters)
 
 
-def _asked(choice: str | Json, param: str) -> tuple[str, tuple[str, ...]]:
+def _asked(choice: str | Json, param: str) -> tuple[ToolMode, tuple[str, ...]]:
     """The mode, and the names of the tools that may be called, () for all."""
     if isinstance(choice, str):
         if choice not in MODES:
             raise BadRequest(f"{param}: it must be one of {', '.join(MODES)}, or an object.", param=param)
-        return choice, ()
+        return MODES[choice], ()
     if choice.get("type") == "function":
         return "required", (_name(choice, param),)
     if choice.get("type") != "allowed_tools":
@@ -118,7 +120,7 @@ def _asked(choice: str | Json, param: str) -> tuple[str, tuple[str, ...]]:
     tools, param = allowed.get("tools"), f"{param}.tools"
     if not isinstance(tools, list) or not tools:
         raise BadRequest(f"{param}: it must be an array of at least one tool.", param=param)
-    return str(allowed["mode"]), tuple(_name(tool, f"{param}[{i}]") for i, tool in enumerate(tools))
+    return MODES[allowed["mode"]], tuple(_name(tool, f"{param}[{i}]") for i, tool in enumerate(tools))
 
 
 def _name(raw: Any, param: str) -> str:

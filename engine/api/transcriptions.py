@@ -80,9 +80,9 @@ FORM: Json = {
 
 def transcriptions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Transcriptions. A model that does not hear refuses the file by name."""
-    router = APIRouter(prefix="/v1/audio", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1/audio", tags=["OpenAI"], route_class=guarded_route(config))
 
-    @router.post("/transcriptions", openapi_extra=FORM)
+    @router.post("/transcriptions", summary="What is said in a sound, from a model that hears", openapi_extra=FORM)
     async def transcriptions(http: Request) -> Response:
         async with http.form(max_files=1, max_fields=MAX_FIELDS) as form:
             body, sound = read_form(form), await _sound(form)

@@ -27,10 +27,10 @@ class VectorRequest(BaseModel):
 
 def vectors_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Refusals. /v1/models says so, too: capabilities.embeddings."""
-    router = APIRouter(prefix="/v1", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
 
-    @router.post("/embeddings")
-    @router.post("/rerank")
+    @router.post("/rerank", summary="Refused: models here write answers")
+    @router.post("/embeddings", summary="Refused: models here write answers")
     async def refused(body: VectorRequest, http: Request) -> Any:
         exchange = await Exchange.begin(engine, http, body, body.model)
         why = f"{exchange.envelope.model} writes answers and gives no embeddings"

@@ -92,6 +92,104 @@ def _forked(layer: Any) -> Any:
     return out
 
 
+def widened(cache: Sequence[Any], num_rows: int) -> list[Any]:
+    """A row's layers as those of so many rows that all begin with it, for one pass. The row's own stay as they are.
+
+    Plain KV is not copied before it is read, and then for one layer at a time.
+    """
+    return [_wide(layer, num_rows) for layer in cache]
+
+
+def _wide(layer: Any, num_rows: int) -> Any:
+    if isinstance(layer, RowState):
+        return RowState(layer.deltas * num_rows)
+    if type(layer) in _PLAIN:
+        kind = _SharedTextKV if type(layer) is TextKV else _SharedVisionKV
+        shared: Any = kind.__new__(kind)
+        shared.keys, shared.values, shared.offset = layer.keys, layer.values, layer.offset
+        return shared
+    out = copy.copy(layer)
+    vars(out).update({name: _repeated(value, num_rows) for name, value in vars(layer).items()})
+    return out
+
+
+def _repeated(value: Any, num_rows: int) -> Any:
+    if isinstance(value, mx.array):
+        return mx.repeat(value, num_rows, axis=0) if value.ndim > 1 else mx.array(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_repeated(part, num_rows) for part in value)
+    return _wide(value, num_rows) if hasattr(value, "update_and_fetch") else value
+
+
+class _SharedTextKV(TextKV):
+    """One row's KV, before that of several rows in one pass. own: what these rows added, (rows, ...) each."""
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        self.own = keys, values
+        return _behind(self.keys, keys, self.offset), _behind(self.values, values, self.offset)
+
+
+class _SharedVisionKV(VisionKV):
+    """The same for mlx-vlm's class."""
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        self.own = keys, values
+        return _behind(self.keys, keys, self.offset), _behind(self.values, values, self.offset)
+
+
+def branched(wide: Sequence[Any], stems: Sequence[int], lengths: Sequence[int]) -> list[Any]:
+    """After a pass over rows (`widened`, plain KV only): the layers of new rows, each of which goes on from one of
+    those, its stem, behind so many of that one's tokens. For one pass."""
+    rows, width = mx.array(list(stems)), max(lengths)
+    ends = mx.array(list(lengths))
+    return [
+        RowState([layer.deltas[i] for i in stems])
+        if isinstance(layer, RowState)
+        else BranchedKV(layer, [own[rows, :, :width] for own in layer.own], ends)
+        for layer in wide
+    ]
+
+
+class BranchedKV:
+    """The KV of rows in one pass: that of one shared row, then each row's own, padded behind `ends` (rows,), then what
+    the pass adds. offset: (rows,) tokens before the pass, as in a batch's cache."""
+
+    def __init__(self, shared: Any, own: Sequence[mx.array], ends: mx.array) -> None:
+        self._shared = shared
+        self._own = own
+        self._ends = ends
+        self.offset = shared.offset + ends
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        num_shared = self._shared.offset
+        stored = (self._shared.keys, self._shared.values)
+        both = [
+            _behind(shared, mx.concatenate([own, new], axis=2), num_shared)
+            for shared, own, new in zip(stored, self._own, (keys, values), strict=True)
+        ]
+        return both[0], both[1]
+
+    def make_mask(self, num_queries: int, **_: Any) -> mx.array:
+        """(rows, 1, queries, keys): all that is shared, the row's own up to its end, and the pass up to the query."""
+        width, at = self._own[0].shape[2], mx.arange(num_queries)
+        size = (self._ends.shape[0], 1, num_queries)
+        return mx.concatenate(
+            [
+                mx.ones((*size, self._shared.offset), mx.bool_),
+                mx.broadcast_to((mx.arange(width) < self._ends[:, None])[:, None, None], (*size, width)),
+                mx.broadcast_to(at[:, None] >= at, (*size, num_queries)),
+            ],
+            axis=-1,
+        )
+
+
+def _behind(shared: Any, own: mx.array, num_shared: int) -> mx.array:
+    """(1, kv_heads, tokens, head_dim) and (rows, ...) -> the first num_shared of the one before the other's, in each
+    row."""
+    first: mx.array = shared[..., :num_shared, :]
+    return mx.concatenate([mx.broadcast_to(first, (own.shape[0], *first.shape[1:])), own], axis=2)
+
+
 def _own(value: Any) -> Any:
     if isinstance(value, mx.array):
         return mx.array(value)

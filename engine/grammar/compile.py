@@ -12,18 +12,29 @@ from collections.abc import Collection
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.gbnf_to_lark import any_to_lark
 
 from engine.bounded import BoundedCache
 from engine.grammar.follow import CompiledGrammar, refusal
-from engine.grammar.schemas import closed
-from engine.types import Grammar
+from engine.grammar.schemas import check_depth, closed
+from engine.types import Grammar, GrammarKind, Json
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
-MAX_CHARS = 200_000
-"""Of a grammar's source. The largest schemas in the field have some 100,000."""
+MAX_CHARS: dict[GrammarKind, int] = {
+    "json_schema": 200_000,  # the largest in the field have some 100,000
+    "json_object": 0,
+    "choice": 200_000,
+    "regex": 16_000,  # compiling takes a second there, and a minute at ten times as many
+    "grammar": 16_000,
+    "tools": 400_000,
+}
+"""Of a grammar's source."""
+
+MAX_RULES = 500
+"""Of a grammar. llguidance follows one into the next on the stack, which ends at some 3000: and the process with it."""
 
 _MAX_KEPT = 64
 
@@ -54,15 +65,16 @@ class Grammars:
 
         Raises BadRequest, which names grammar.param and says why: not well-formed, not supported, or too large.
         """
-        if len(grammar.source) > MAX_CHARS:
-            raise refusal(grammar, f"it has {len(grammar.source):,} characters; at most {MAX_CHARS:,} are allowed")
+        num_chars, most = len(grammar.source), MAX_CHARS[grammar.kind]
+        if num_chars > most:
+            raise refusal(grammar, f"it has {num_chars:,} characters; at most {most:,} are allowed")
         return self._kept.get_or_make(grammar, lambda: self._compile(grammar))
 
     def _compile(self, grammar: Grammar) -> CompiledGrammar:
         vocabulary = self._vocabulary_of(grammar)
         try:
             source = _llguidance(grammar)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise refusal(grammar, str(e)) from e
         matcher = LLMatcher(vocabulary, source, log_level=0, limits=self._limits)
         if matcher.is_error():
@@ -91,18 +103,36 @@ def _llguidance(grammar: Grammar) -> str:
         return _json(_as_object(json.loads(grammar.source)))
     if grammar.kind == "json_object":
         return _json({"type": "object"})
+    if grammar.kind == "grammar":
+        return _lark(grammar.source)
+    if grammar.kind == "tools":
+        return LLMatcher.grammar_from_lark(grammar.source)
     if grammar.kind == "choice":
         texts = json.loads(grammar.source)
-        return grammar_from("lark", "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts))
-    return grammar_from(grammar.kind, grammar.source)
+        return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(t, ensure_ascii=False) for t in texts))
+    return LLMatcher.grammar_from_regex(grammar.source)
 
 
-def _as_object(schema: Any) -> Any:
+def _lark(source: str) -> str:
+    try:
+        source = any_to_lark(source)
+    except Exception as e:  # plain Exceptions, whatever is wrong
+        raise ValueError(f"it is no GBNF (and Lark has a rule named start): {e}") from e
+    num_lines = len(source.splitlines())
+    if num_lines > MAX_RULES:  # a line holds one rule at most
+        raise ValueError(f"it has {num_lines:,} lines; at most {MAX_RULES} are allowed")
+    return LLMatcher.grammar_from_lark(source)
+
+
+def _as_object(schema: Any) -> Json:
     """true and false are schemas, too: of anything, and of nothing."""
     if schema is False:
         raise ValueError("no answer can be valid")
+    if schema is not True and not isinstance(schema, dict):
+        raise ValueError("a schema is an object, true or false")
     return {} if schema is True else schema
 
 
-def _json(schema: Any) -> str:
+def _json(schema: Json) -> str:
+    check_depth(schema)
     return LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=_JSON_OPTIONS)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.errors import BadRequest
 from engine.types import Grammar
 
-Stage = Literal["start", "reasoning", "answer"]
+AnswerStage = Literal["start", "reasoning", "answer"]
 
 _TAIL = 4
 """How many tokens, such as line ends, may lie behind the mark that closes a prompt's reasoning."""
@@ -24,7 +24,7 @@ _MAX_REASON_CHARS = 400
 
 def refusal(grammar: Grammar, reason: str) -> BadRequest:
     """A grammar that cannot be had, with llguidance's reason on one line."""
-    reason = " ".join(reason.split())
+    reason = " ".join(reason.replace("<non-verbose/>", "").split())
     if len(reason) > _MAX_REASON_CHARS:
         reason = reason[:_MAX_REASON_CHARS] + "…"
     return BadRequest(f"{grammar.param}: {reason.rstrip('.')}.", param=grammar.param, code="invalid_grammar")
@@ -44,7 +44,7 @@ class ThinkTokens:
             return None
         return cls(tuple(tokenizer.think_start_tokens), tuple(tokenizer.think_end_tokens))
 
-    def stage_after(self, prompt: Sequence[int], *, in_reasoning: bool) -> Stage:
+    def stage_after(self, prompt: Sequence[int], *, in_reasoning: bool) -> AnswerStage:
         """Where an answer begins. A template that turns reasoning off closes it at the end of the prompt."""
         if in_reasoning:
             return "reasoning"
@@ -70,7 +70,9 @@ class Follower:
     it can.
     """
 
-    def __init__(self, compiled: CompiledGrammar, think: ThinkTokens | None = None, stage: Stage = "answer") -> None:
+    def __init__(
+        self, compiled: CompiledGrammar, think: ThinkTokens | None = None, stage: AnswerStage = "answer"
+    ) -> None:
         self._grammar = compiled.grammar
         self._num_tokens = compiled.num_tokens
         self._matcher = compiled.matcher.deep_copy()
@@ -93,7 +95,7 @@ class Follower:
         self._tail = [*self._tail, token][-len(mark) :]
         is_begun = tuple(self._tail) == mark[: len(self._tail)]
         if self._stage == "start" and not is_begun:
-            self._stage = "answer"
+            self._stage, self._tail = "answer", []
             self._consume(token)
         elif tuple(self._tail) == mark:
             self._stage = "reasoning" if self._stage == "start" else "answer"

@@ -104,7 +104,9 @@ class AnswerMask:
     def _allowed(self, num_logits: int) -> NDArray[np.bool_] | None:
         """(num_logits,); None where everything may come."""
         if self._budget and (forced := self._budget.forced()) is not None:
-            return np.arange(num_logits) == forced
+            only = np.zeros(num_logits, np.bool_)
+            only[forced] = True
+            return only
         held = self._follower.allowed() if self._follower else None
         banned = {i for ban in self._bans for i in ban.token_ids(self._answer or ())}
         if self._follower:

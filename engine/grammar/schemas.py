@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 from engine.types import Json
 
@@ -12,6 +13,54 @@ _MANY = ("anyOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _ELSEWHERE = frozenset(("anyOf", "oneOf", "$ref", "patternProperties", "minProperties", "additionalProperties"))
 """Beside `properties`, they may say more about an object's properties."""
+
+
+MAX_LEVELS = 400
+"""Of objects and arrays inside each other, where references are followed. llguidance follows them on the stack, which
+ends at some 2000: and the process with it."""
+
+MAX_NAMED_REFS = 16
+"""References that are no path ("#/$defs/a"): where they lead is not looked up here."""
+
+
+def check_depth(schema: Json) -> None:
+    """Raise ValueError for a schema that is too deep."""
+    heights: dict[int, int] = {}
+    named: set[str] = set()
+
+    def height(node: Any, depth: int) -> int:
+        """Levels at and below a node; one that is being looked at, as in a schema that refers to itself, has none."""
+        if depth + heights.get(id(node), 0) > MAX_LEVELS:
+            raise ValueError(f"it is nested deeper than {MAX_LEVELS} levels, references followed")
+        if id(node) in heights or not isinstance(node, dict | list):
+            return heights.get(id(node), 0)
+        heights[id(node)] = 0
+        inner = list(node.values()) if isinstance(node, dict) else list(node)
+        reference = node.get("$ref") if isinstance(node, dict) else None
+        if isinstance(reference, str):
+            inner.append(_target(schema, reference))
+            named.update({reference} - {"#"} if not reference.startswith("#/") else ())
+        tallest = 0
+        for one in inner:
+            tallest = max(tallest, height(one, depth + 1))
+        heights[id(node)] = 1 + tallest
+        return 1 + tallest
+
+    height(schema, 1)
+    if len(named) > MAX_NAMED_REFS:
+        raise ValueError(f"it has {len(named)} references that are no path in it; at most {MAX_NAMED_REFS} are allowed")
+
+
+def _target(schema: Json, reference: str) -> Any:
+    """What a JSON Pointer (RFC 6901) leads to; None where it leads nowhere."""
+    node: Any = schema
+    for step in reference.split("/")[1:]:
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list):
+            node = node[int(name)] if name.isdecimal() and int(name) < len(node) else None
+        else:
+            node = node.get(name) if isinstance(node, dict) else None
+    return node
 
 
 def closed(schema: Json) -> Json:
@@ -31,8 +80,9 @@ def closed(schema: Json) -> Json:
 def _closed(node: Json) -> Json:
     out = _with_inner(node, _closed)
     properties, required = node.get("properties"), node.get("required", [])
-    is_open = isinstance(properties, dict) and not node.keys() & _ELSEWHERE
-    if is_open and isinstance(required, list) and set(map(str, required)) <= set(properties):
+    if not isinstance(properties, dict) or not isinstance(required, list) or node.keys() & _ELSEWHERE:
+        return out
+    if set(map(str, required)) <= set(properties):
         out["additionalProperties"] = False
     return out
 

@@ -25,7 +25,8 @@ _OPTIONS: Json = _SPACING | {"lenient": False, "coerce_one_of": False}
 
 
 def answer_grammar(request: Request) -> Grammar | None:
-    """What the request says of its answer, in one grammar; None for nothing.
+    """What the request says of its answer, in one grammar; None for nothing. The request's own grammar and the tools'
+    schemas are known to be in order (parts).
 
     Tools that must be called leave no other answer. Where they may be called, an answer that must have a form is either
     in that form or calls.
@@ -38,11 +39,13 @@ def answer_grammar(request: Request) -> Grammar | None:
     if request.tool_choice.mode == "auto" and request.grammar is not None:
         start = "calls | form"
         rules.append(f"form: {_form(request.grammar)}")
-    return Grammar("grammar", "\n".join([f"start: {start}", *rules]) + "\n", PARAM)
+    return Grammar("tools", "\n".join([f"start: {start}", *rules]) + "\n", PARAM)
 
 
-def schemas(request: Request) -> Iterator[Grammar]:
-    """The arguments of each tool by themselves, to find the one that cannot be kept to."""
+def parts(request: Request) -> Iterator[Grammar]:
+    """What its grammar is made of, each with its own place in the request, to be looked at one by one."""
+    if request.grammar is not None:
+        yield request.grammar
     for i, tool in enumerate(request.tools):
         if tool in request.offered_tools and tool.parameters is not None:
             yield Grammar("json_schema", json.dumps(tool.parameters), f"{PARAM}[{i}].function.parameters")

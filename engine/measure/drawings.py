@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 PictureSize = tuple[int, int]
 Colour = str | tuple[int, int, int]
 GREY = (128, 128, 128)
+CHAR_PX = (6, 15)
+"""Width and height of a letter of Pillow's own font, about."""
 
 
 def circle(size_px: PictureSize, colour: Colour, ground: Colour, radius: float) -> Image.Image:
@@ -31,10 +33,19 @@ def blank(size_px: PictureSize) -> Image.Image:
     return Image.new("RGB", size_px, GREY)
 
 
-def png(image: Image.Image) -> bytes:
-    """The picture as a PNG file."""
+def page(size_px: PictureSize, text: str) -> Image.Image:
+    """White, with lines of text from edge to edge, as many as there is room for."""
+    image = Image.new("RGB", size_px, "white")
+    chars = size_px[0] // CHAR_PX[0]
+    lines = [text[at : at + chars] for at in range(0, len(text), chars)]
+    ImageDraw.Draw(image).text((0, 0), "\n".join(lines[: size_px[1] // CHAR_PX[1]]), fill=GREY)
+    return image
+
+
+def png(image: Image.Image, *, quick: bool = False) -> bytes:
+    """The picture as a PNG file. quick: larger, and made in less time."""
     out = io.BytesIO()
-    image.save(out, "PNG")
+    image.save(out, "PNG", compress_level=1 if quick else 6)
     return out.getvalue()
 
 

@@ -46,7 +46,8 @@ class ClipIndex:
 
     stamps: int64 (N,), ascending: the time stamps under which the decoder gives them out; is_counted: there are none
     that one can trust, stamps are numbers of frames, and the decoder's output is counted.
-    places: int64 (N,), the packet that holds each, counted in decoding order.
+    places: int64 (N,), the packet that holds each, counted in decoding order. offsets: int64 (packets,), where each
+    packet lies in the file, -1 where that is not known.
     starts: int64 (K, 2), ascending: packets at which decoding can begin, and the stamp from which on frames are right.
     times_s, end_s: as in engine.media.frames.Clip. begins_s: the first frame's time on the container's own clock.
     first: the first frame, decoded. shape: how it is to be shown.
@@ -55,6 +56,7 @@ class ClipIndex:
     stamps: Stamps
     is_counted: bool
     places: Stamps
+    offsets: Stamps
     starts: Stamps
     times_s: Times
     end_s: float
@@ -75,6 +77,7 @@ class _Packets:
     rows: list[tuple[int | None, int, int, bool]]
     """(stamp, place, duration, whether a frame of it is shown)"""
     starts: list[tuple[int, int]]
+    offsets: list[int]
     first: Any = None
 
 
@@ -96,15 +99,17 @@ def index_clip(part: Part, data: bytes, time_limit: TimeLimit) -> ClipIndex:
 
 
 def _read(part: Part, file: ClipFile, is_avi: bool, time_limit: TimeLimit) -> _Packets:
-    packets = _Packets([], [])
+    packets = _Packets([], [], [])
+    has_hidden = file.codec == "vp8"
     for place, packet in enumerate(file.packets()):
         if place % CHECK_PACKETS == 0:
             time_limit.check(part)
         if packet.is_keyframe and packet.has_sidedata("encryption_info"):
             raise bad_media(part, ENCRYPTED)
         stamp = packet.dts if is_avi else packet.pts
-        is_shown = not packet.is_discard and _is_visible(file.codec, packet)
+        is_shown = not packet.is_discard and not (has_hidden and _is_hidden(packet))
         packets.rows.append((stamp, place, packet.duration or 0, is_shown))
+        packets.offsets.append(-1 if packet.pos is None else packet.pos)
         if packet.is_keyframe and (_is_closed(packet) if is_avi else stamp is not None):
             packets.starts.append((place, place if is_avi else stamp))
         if packets.first is None and place < FIRST_FRAME_PACKETS:
@@ -113,9 +118,9 @@ def _read(part: Part, file: ClipFile, is_avi: bool, time_limit: TimeLimit) -> _P
     return packets
 
 
-def _is_visible(codec: str, packet: Any) -> bool:
+def _is_hidden(packet: Any) -> bool:
     """VP8 has frames that are only looked at by others (RFC 6386, 9.1: show_frame)."""
-    return codec != "vp8" or bool(memoryview(packet)[0] & 0x10)
+    return not memoryview(packet)[0] & 0x10
 
 
 def _is_closed(packet: Any) -> bool:
@@ -146,6 +151,7 @@ def _ordered(packets: _Packets, stream: Any) -> ClipIndex:
         stamps,
         False,
         places,
+        np.array(packets.offsets, np.int64),
         starts,
         *_times(stamps, durations, stream),
         packets.first,
@@ -167,6 +173,7 @@ def _counted(packets: _Packets, stream: Any, starts: list[tuple[int, int]]) -> C
         order,
         True,
         order,
+        np.array(packets.offsets, np.int64),
         np.array(starts or [(0, 0)], np.int64),
         *times,
         packets.first,

@@ -4,16 +4,20 @@
     chosen                        ^         ^
     decoded                   # # #       # #              two runs
 
-Nothing seeks: every container is read the same way, reading past costs next to nothing, and which frame came out is
-told by its time stamp, not by counting on a seek. Memory holds the file and the frames that the decoder holds.
+Which frame came out is told by its time stamp. Between two runs that lie far apart the file is sought, where its
+container has an index; a seek is believed only if the packet it leads to lies where one lay when all were read, else
+every packet is read. Memory holds the file and the frames that the decoder holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
 from av.error import FFmpegError
 
 from engine.media.clip_file import ClipFile, TimeLimit, opened
@@ -23,6 +27,12 @@ from engine.types import Part
 
 MARKS_UNREFERENCED = ("h264", "mpeg2video", "mpeg1video", "mpeg4")
 """Codecs in which a frame that no other looks at is marked so: it is decoded only where it is asked for."""
+
+SOUGHT = ("MP4", "MOV", "WebM/MKV")
+"""Containers with an index, mostly."""
+
+FAR_PACKETS = 250
+"""So many are read past in a millisecond or two, in which a seek may be done."""
 
 
 @dataclass(slots=True)
@@ -68,11 +78,36 @@ class ClipReader:
     def _decoded(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Frames by index, ascending, those that are wanted among them unless they cannot be decoded."""
         stamps = {int(self._index.stamps[index]) for index in wanted}
-        with opened(self._part, self._data) as file:
+        with ExitStack() as files:
+            file = files.enter_context(opened(self._part, self._data))
             skips = _marks_unreferenced(file) and not (self._index.first.interlaced_frame or self._index.is_counted)
-            packets = enumerate(file.packets())
+            seeks = file.name in SOUGHT and not self._index.is_counted
+            packets: Iterator[tuple[int, Any]] = enumerate(file.packets())
+            at = 0
             for run in self._runs(wanted):
+                if seeks and run.start - at > FAR_PACKETS:
+                    landed = self._sought(file, run)
+                    seeks = landed is not None
+                    if landed is None:
+                        file = files.enter_context(opened(self._part, self._data))
+                    packets = landed or enumerate(file.packets())
                 yield from self._run(file, packets, run, stamps if skips else None)
+                at = run.last
+
+    def _sought(self, file: ClipFile, run: _Run) -> Iterator[tuple[int, Any]] | None:
+        """Packets with their places from shortly before the run on; None where seeking does not lead there."""
+        index = self._index
+        stamp = int(index.starts[index.starts[:, 0] == run.start, 1][0])
+        try:
+            file.container.seek(stamp, stream=file.stream)
+            first = next(file.packets(), None)
+        except FFmpegError:
+            return None
+        offset = None if first is None else first.pos
+        places = [] if offset is None or offset < 0 else np.flatnonzero(index.offsets == offset).tolist()
+        if len(places) != 1 or not run.start - FAR_PACKETS <= places[0] <= run.start:
+            return None
+        return enumerate(chain([first], file.packets()), places[0])
 
     def _shown_at(self, wanted: int) -> tuple[int, Any]:
         """The frame, or the last one before it, with all that leads there decoded."""

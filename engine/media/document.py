@@ -1,4 +1,4 @@
-"""Documents: a PDF becomes a picture per page, a text becomes text, before the prompt is built.
+"""Documents: a PDF or a TIFF becomes a picture per page, a text becomes text, before the prompt is built.
 
     Part(kind="document") ── bytes ── what they really are ──> Parts of kind "image" and "text"
 
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from engine.config import MediaLimits
 from engine.media.medium import bad_media, data_url
 from engine.media.pdf import DocumentPages, Wanted, render_apart
-from engine.media.sniff import PDF, WORDS, sniff
+from engine.media.sniff import OTHER_TEXT, PDF, TEXT_MARKS, WORDS, sniff
+from engine.media.tiff_pages import num_pages, tiff_pages
 from engine.types import PageChoice, Part, Request
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ PAGE_PIXELS = 2_200_000
 """Of a page where the request names no number: A4 at 150 dots per inch, where small print can be read. The model's own
 budget makes less of it, as of any picture."""
 
-ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 Renderer = Callable[[Part, bytes, Wanted, MediaLimits], DocumentPages]
 
 
@@ -37,12 +37,14 @@ def document_parts(part: Part, data: bytes, limits: MediaLimits, render: Rendere
     if not data:
         raise bad_media(part, "the document is empty (0 bytes)")
     found = sniff(data)
+    most = min(limits.max_pages, limits.max_images or limits.max_pages)
+    wanted = Wanted(choice.pages, most, part.max_pixels or PAGE_PIXELS, choice.with_text)
     if found.name == PDF:
-        most = min(limits.max_pages, limits.max_images or limits.max_pages)
-        wanted = Wanted(choice.pages, most, part.max_pixels or PAGE_PIXELS, choice.with_text)
         return tuple(_of_pages(part, choice, render(part, data, wanted, limits)))
+    if found.name == "TIFF" and (choice.pages or num_pages(part, data) > 1):
+        return tuple(_of_pages(part, choice, tiff_pages(part, data, wanted, limits)))
     if choice.pages:
-        raise bad_media(part, "pages can be chosen of a PDF only")
+        raise bad_media(part, "pages can be chosen of a PDF or a TIFF only")
     text = _text(data)
     if text is not None:
         return (Part("text", text=f"{choice.name or 'File'}:\n{text}", param=part.param),)
@@ -52,6 +54,8 @@ def document_parts(part: Part, data: bytes, limits: MediaLimits, render: Rendere
     if found.kind is not None:
         why = f"this is a {WORDS[found.kind]} ({found.name}); send it as {found.kind}_url"
         raise bad_media(part, why)
+    if found.name == OTHER_TEXT:
+        raise bad_media(part, f"{found.name}: it is neither UTF-8 nor marked as UTF-16; save it as UTF-8")
     raise bad_media(part, f"{found.name} is not read; send a PDF, or text in UTF-8")
 
 
@@ -91,9 +95,10 @@ def _of_pages(part: Part, choice: PageChoice, document: DocumentPages) -> Iterat
 
 
 def _text(data: bytes) -> str | None:
-    """UTF-8, or UTF-16 that says so; None for what is not text."""
+    """UTF-8, or UTF-16 and UTF-32 that say so; None for what is not text."""
+    encoding = next((name for mark, name in TEXT_MARKS.items() if data.startswith(mark)), "utf-8-sig")
     try:
-        text = data.decode(ENCODINGS.get(data[:2], "utf-8-sig"))
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         return None
     return None if "\x00" in text else text

@@ -114,7 +114,7 @@ def _window(clip: Clip, frames: FrameSampling) -> tuple[int, int, float]:
     """First and last frame that are shown between start and end, both included, and the seconds between."""
     start_s = frames.start_s or 0.0
     if start_s >= clip.end_s:
-        raise ValueError(f"the stretch begins at {start_s:g} s, but the clip lasts {clip.end_s:.3g} s")
+        raise ValueError(f"the start is at {start_s:g} s, but the clip lasts {clip.end_s:.3g} s")
     end_s = clip.end_s if frames.end_s is None else min(frames.end_s, clip.end_s)
     if end_s <= start_s:
         raise ValueError(f"the stretch from {start_s:g} s to {end_s:g} s is empty")

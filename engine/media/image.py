@@ -21,7 +21,7 @@ from engine.media.ico import largest
 from engine.media.medium import bad_media, content_sha256
 from engine.media.png import CleanPng, cleaned
 from engine.media.sniff import sniff
-from engine.media.tiff import deep_range
+from engine.media.tiff import TiffFile, deep_range
 from engine.types import Part
 from engine.types.media import Media
 
@@ -39,7 +39,7 @@ READERS = {
 """Only these decoders and HEIC's are ever run, by what the bytes are: Pillow knows others that start programs or are
 seldom tested. Its registry is passed by, so that HEIC needs no entry in it, and its errors keep their reason."""
 
-MANY = {"GIF": "frames", "WebP": "frames", "PNG": "frames", "AVIF": "frames", "TIFF": "pages", "HEIC": "pictures"}
+MANY = {"GIF": "frames", "WebP": "frames", "PNG": "frames", "AVIF": "frames", "HEIC": "pictures"}
 """What a file of more than one picture has more of."""
 
 ANIMATION_MARKS = {"GIF": b"", "WebP": b"ANIM", "PNG": b"acTL", "AVIF": b"avis"}
@@ -131,10 +131,13 @@ def _opened(name: str, data: bytes) -> OpenPicture:
         if profile:
             image.info["icc_profile"] = profile
         return OpenPicture(image, name, notes=[*png.notes, note])
-    deep = DeepRange()
+    deep, notes = DeepRange(), []
     if name == "TIFF":
+        num_pages = len(TiffFile(data).pages())
+        if num_pages > 1:
+            notes = [f"first of {num_pages} pages; sent as a file, all of them are shown"]
         data, deep = deep_range(data)
-    picture = OpenPicture(_reader(name)(io.BytesIO(data)), name, deep)
+    picture = OpenPicture(_reader(name)(io.BytesIO(data)), name, deep, notes)
     if name in ("AVIF", "HEIC") and "icc_profile" not in picture.image.info:
         picture.image.info["icc_profile"], note = cicp.profile_of(*cicp.of_heif(data))
         picture.notes.append(note)

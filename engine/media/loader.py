@@ -11,20 +11,21 @@ limits of fetching and decoding start when that work starts; waiting for a turn 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.bounded import BoundedCache
 from engine.config import EngineConfig, MediaLimits
-from engine.errors import BadMedia, BadRequest, Busy, Unavailable, say_bytes
+from engine.errors import BadMedia, BadRequest, Unavailable, say_bytes
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
 from engine.media.fair_pool import FairPool, PoolJob
+from engine.media.load import Load, Room, Stage, caller_of
+from engine.media.recent import OpenDocuments, Outlines
 from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request
 
@@ -40,54 +41,12 @@ DECODED_BYTES = 128 * 1024**2
 
 MAX_DECODED = 1024
 
-MAX_OUTLINES = 4096
-"""Media of which the facts are kept when their pixels are gone: some hundred bytes each."""
-
-DOCUMENT_BYTES = 64 * 1024**2
-"""Pages of documents, as files of pictures, that are kept for the next question about them."""
-
-MAX_DOCUMENTS = 256
-
 FETCHES_PER_CALLER = 8
 """Addresses of one caller that are read at once: a few slow ones must not take every thread from the others."""
 
 GRACE_S = 10.0
 """Fetching and decoding end themselves at their time limit, with a better message. A thread that has not ended this
 long after it is given up."""
-
-
-class Room(Protocol):
-    """Where a request's decoded media are accounted for (engine.runtime.tickets.Ticket)."""
-
-    def reserve(self, index: int, num_bytes: int) -> None: ...
-    def busy(self, message: str) -> Busy: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """Threads, and after how long one that does not come back is given up."""
-
-    word: str
-    pool: FairPool
-    limit_s: float
-
-
-@dataclass(eq=False)
-class _Load:
-    """One call of `load`. fetched_bytes: over the network, of all its media so far. num_begun: of its jobs, so far."""
-
-    request: Request
-    room: Room
-    is_preflight: bool
-    takes_clips: bool = False
-    need_pixels: bool = True
-    fetched_bytes: int = 0
-    num_begun: int = 0
-
-
-def caller_of(request: Request) -> Hashable:
-    """Whose turn it is: a tenant's page, or all that a tenant sends by other ways."""
-    return request.tenant, request.session or request.source
 
 
 class Loader:
@@ -97,22 +56,16 @@ class Loader:
         self._limits = config.media
         self._frames = config.frames
         limits = config.media
-        self._fetching = _Stage("fetching", FairPool(fetching, FETCHES_PER_CALLER), limits.fetch_timeout_s + GRACE_S)
-        self._decoding = _Stage("decoding", FairPool(decoding), limits.decode_timeout_s + GRACE_S)
-        self._waiting: set[asyncio.Task[Media]] = set()
+        self._fetching = Stage("fetching", FairPool(fetching, FETCHES_PER_CALLER), limits.fetch_timeout_s + GRACE_S)
+        self._decoding = Stage("decoding", FairPool(decoding), limits.decode_timeout_s + GRACE_S)
+        self._num_waiting = 0
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
         self._decoded: BoundedCache[Hashable, Media] = BoundedCache(MAX_DECODED, DECODED_BYTES, _num_bytes)
-        self._outlines: BoundedCache[Hashable, Media] = BoundedCache(MAX_OUTLINES, MAX_OUTLINES, lambda _: 1)
-        self._documents: BoundedCache[Hashable, tuple[Part, ...]] = BoundedCache(
-            MAX_DOCUMENTS, DOCUMENT_BYTES, lambda parts: sum(len(part.url or part.text) for part in parts)
-        )
+        self._outlines = Outlines()
+        self._documents = OpenDocuments()
         self._closed = False
         self.thumbnails = Thumbnails()
-
-    def expected_sizes(self, request: Request) -> list[MediaSize]:
-        """What the request's media will take decoded, as far as that is known before they are fetched."""
-        return [expected_size(part, self._limits) for part in request.media_parts]
 
     async def open_documents(self, request: Request, room: Room) -> Request:
         """The request with pictures and texts in place of its documents (engine.media.document). Raises as load."""
@@ -123,25 +76,21 @@ class Loader:
             return request
         if self._closed:
             raise Unavailable("The engine was stopped.")
-        load = _Load(request, room, is_preflight=True)
+        room.expect([expected_size(part, self._limits) for part in request.media_parts])
+        load = Load(request, room, is_preflight=True)
         async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
             return with_documents(request, [await task for task in tasks])
 
-    async def _open_document(self, load: _Load, index: int, part: Part) -> tuple[Part, ...]:
+    async def _open_document(self, load: Load, index: int, part: Part) -> tuple[Part, ...]:
         contents = await self._fetch(load, index, part, FrameSampling())
         return await self._run(self._decoding, load, part, partial(self._read_document, load, part, contents))
 
-    def _read_document(self, load: _Load, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
+    def _read_document(self, load: Load, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
         """In a thread of the pool: the parts that this content was last turned into, or is now."""
-        from engine.media.document import document_parts
         from engine.media.fetch import read_content
 
-        data = (contents.get(part) or read_content(part, self._limits)).data
-        work = partial(document_parts, part, data, self._limits)
-        if not load.request.reuse:
-            return work()
-        key = (load.request.tenant, hashlib.sha256(data).digest(), replace(part, url=None, path=None))
-        return self._documents.get_or_make(key, work)
+        content = contents.get(part) or read_content(part, self._limits)
+        return self._documents.parts(load.request, part, content.data, self._limits)
 
     async def load(
         self,
@@ -156,8 +105,9 @@ class Loader:
         or Busy for more than may wait; the others are then cancelled.
 
         What the tenant's last requests and preflights had decoded from the same bytes is taken as it is, unless the
-        request reuses nothing. room is told of each medium's decoded bytes once they are known, before it is decoded
-        where its header says them; it may raise. is_preflight: for a preflight, which comes again with every word that
+        request reuses nothing. room is told what the media will take, as far as that is known before they are fetched,
+        and of each medium's decoded bytes once they are known, before it is decoded where its header says them; it may
+        raise. is_preflight: for a preflight, which comes again with every word that
         is typed: nothing is kept for the tabs. takes_clips: whether the model does; then pictures that move become
         clips. need_pixels: False where the facts alone may do of media that this tenant sent before: nothing is decoded
         then.
@@ -168,21 +118,41 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         self._check_number(len(parts), room)
-        load = _Load(request, room, is_preflight, takes_clips, need_pixels or not request.reuse)
-        media: list[Media] = []
+        load = Load(request, room, is_preflight, takes_clips, need_pixels or not request.reuse, num_waiting=len(parts))
+        self._num_waiting += load.num_waiting
         try:
-            async with _at_once(self._load_part(load, index, part) for index, part in enumerate(parts)) as tasks:
-                for task in tasks:
-                    self._waiting.add(task)
-                    task.add_done_callback(self._waiting.discard)
-                for part, task in zip(parts, tasks, strict=True):
-                    media.append(await task)
-                    self._check_bytes(part, sum(medium.num_bytes for medium in media))
+            return await self._load_parts(load, parts)
         except (asyncio.CancelledError, RuntimeError):
             # close() cancels what waits; a task that is cancelled itself goes on being so.
             if self._closed:
                 raise Unavailable("The engine was stopped.") from None
             raise
+        finally:
+            self._waited(load, load.num_waiting)
+
+    async def _load_parts(self, load: Load, parts: list[Part]) -> tuple[Media, ...]:
+        known: list[Media | None] = [None] * len(parts)
+        if not load.need_pixels:
+            # In two turns: if each waited for its own, that would take longer than the rest of an old picture's way.
+            halves = [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
+            works = [partial(self._look_up, load, half) for half in halves if half]
+            async with _at_once(self._run(self._decoding, load, parts[0], work) for work in works) as tasks:
+                found = [await task for task in tasks]
+            known, load.keys = (
+                [value for half in of_halves for value in half] for of_halves in zip(*found, strict=True)
+            )
+        none = MediaSize(0, is_exact=True)
+        load.room.expect([none if k else expected_size(p, self._limits) for p, k in zip(parts, known, strict=True)])
+        new = [index for index, medium in enumerate(known) if medium is None]
+        self._waited(load, len(parts) - len(new))
+        num_bytes = 0
+        media: list[Media] = []
+        async with _at_once(self._load_part(load, index, parts[index]) for index in new) as tasks:
+            reading = iter(tasks)
+            for part, medium in zip(parts, known, strict=True):
+                media.append(await next(reading) if medium is None else medium)
+                num_bytes += media[-1].num_bytes
+                self._check_bytes(part, num_bytes)
         return tuple(media)
 
     async def as_seen(
@@ -233,8 +203,12 @@ class Loader:
         most = self._limits.max_waiting
         if count > most:
             raise BadRequest(f"messages: {count} media were sent; at most {most} are allowed.", param="messages")
-        if len(self._waiting) + count > most:
-            raise room.busy(f"{len(self._waiting)} media are waiting to be read; the limit is {most}.")
+        if self._num_waiting + count > most:
+            raise room.busy(f"{self._num_waiting} media are waiting to be read; the limit is {most}.")
+
+    def _waited(self, load: Load, count: int) -> None:
+        load.num_waiting -= count
+        self._num_waiting -= count
 
     def _check_bytes(self, part: Part, num_bytes: int) -> None:
         from engine.media.medium import bad_media
@@ -243,16 +217,32 @@ class Loader:
             why = f"with it the request's media have {say_bytes(num_bytes)}; at most {say_bytes(most)} are allowed"
             raise bad_media(part, f"{why} together")
 
-    async def _load_part(self, load: _Load, index: int, part: Part) -> Media:
+    async def _load_part(self, load: Load, index: int, part: Part) -> Media:
+        try:
+            frames = self._frames_of(load, part)
+            contents = await self._fetch(load, index, part, frames)
+            medium = await self._run(self._decoding, load, part, partial(self._decode, load, index, frames, contents))
+            load.room.reserve(index, _num_bytes(medium))
+            return medium
+        finally:
+            self._waited(load, 1)
+
+    def _frames_of(self, load: Load, part: Part) -> FrameSampling:
         # The server's own rate is for clips; of a list every frame was meant.
         default = replace(self._frames, fps=None) if part.parts else self._frames
-        frames = (part.frames or FrameSampling()).over(load.request.frames.over(default))
-        contents = await self._fetch(load, index, part, frames)
-        medium = await self._run(self._decoding, load, part, partial(self._decode, load, index, frames, contents))
-        load.room.reserve(index, _num_bytes(medium))
-        return medium
+        frames = load.request.frames.over(default)
+        return part.frames.over(frames) if part.frames else frames
 
-    async def _fetch(self, load: _Load, index: int, part: Part, frames: FrameSampling) -> dict[Part, Content]:
+    def _look_up(self, load: Load, parts: list[Part]) -> tuple[list[Media | None], list[Hashable | None]]:
+        """In a thread of the pool: the facts of each medium that was sent before, None for what has to be read; and
+        what these are kept under."""
+        keys = [self._key(load, part, None) for part in parts]
+        return [self._outline(load, key) for key in keys], keys
+
+    def _key(self, load: Load, part: Part, content: Content | None) -> Hashable | None:
+        return self._outlines.key(load.request, part, (self._frames_of(load, part), load.takes_clips), content)
+
+    async def _fetch(self, load: Load, index: int, part: Part, frames: FrameSampling) -> dict[Part, Content]:
         """The bytes of what has to come over the network, all addresses at once."""
         from engine.media.fetch import read_content
         from engine.media.read_medium import remote_parts
@@ -273,7 +263,7 @@ class Loader:
                 await task
         return contents
 
-    async def _run(self, stage: _Stage, load: _Load, part: Part, work: Callable[[], T]) -> T:
+    async def _run(self, stage: Stage, load: Load, part: Part, work: Callable[[], T]) -> T:
         """What the work returns. Raises Busy when its turn does not come, BadMedia when it does not end in its time."""
         job = stage.pool.submit(caller_of(load.request), work)
         try:
@@ -287,7 +277,7 @@ class Loader:
         finally:
             job.cancel()
 
-    async def _begun(self, job: PoolJob[T], load: _Load, part: Part) -> None:
+    async def _begun(self, job: PoolJob[T], load: Load, part: Part) -> None:
         """Wait for a job's turn. Raises Busy when meanwhile none of the request's own has had one."""
         started, limit_s = asyncio.wrap_future(job.started), self._limits.queue_timeout_s
         while True:
@@ -299,13 +289,14 @@ class Loader:
             if load.num_begun == before:
                 raise load.room.busy(f"{part.param}: it waited {limit_s:g} s for the media of others to be read.")
 
-    def _decode(self, load: _Load, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
+    def _decode(self, load: Load, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
         """In a thread of the pool. contents: what was fetched; all else is read here."""
         from engine.media.fetch import read_content
         from engine.media.read_medium import Steps, decode_anew, load_media
 
         part, request = load.request.media_parts[index], load.request
-        key = self._outline_key(load, part, frames, contents)
+        key = load.keys[index] if load.keys and part.path is None else None
+        key = key or self._key(load, part, contents.get(part) if contents else None)
         if (outline := self._outline(load, key)) is not None:
             return outline
 
@@ -314,35 +305,21 @@ class Loader:
                 load.room.reserve(index, size.num_bytes)
 
         steps = Steps(
-            read=lambda p, limits: contents.get(p) or read_content(p, limits),
+            read=lambda p, limits: (contents and contents.get(p)) or read_content(p, limits),
             check=reserve,
             decode_clip=self._decode_clip,
             known=partial(self._known, request.tenant) if request.reuse else decode_anew,
             takes_clips=load.takes_clips,
         )
         medium = load_media(part, self._limits, frames, steps)
-        if key is not None and medium.kind != "audio":
-            self._outlines.put(key, replace(medium, fetch_ms=0.0, decode_ms=0.0).without_pixels())
+        self._outlines.put(key, medium)
         if not load.is_preflight:
             self._keep_thumbnail(request, medium)
         return medium
 
-    def _outline_key(
-        self, load: _Load, part: Part, frames: FrameSampling, contents: dict[Part, Content]
-    ) -> Hashable | None:
-        """What says that a part gives the same medium as before: where it is from, as it is there now, and how it is
-        read. None for what is never kept."""
-        from engine.media.fetch import fingerprint
-
-        if part.parts or not load.request.reuse:
-            return None
-        source = fingerprint(part, contents.get(part))
-        how = replace(part, url=None, path=None, param="")
-        return None if source is None else (load.request.tenant, source, how, frames, load.takes_clips)
-
-    def _outline(self, load: _Load, key: Hashable | None) -> Media | None:
+    def _outline(self, load: Load, key: Hashable | None) -> Media | None:
         """The facts of a medium, where these will do and nothing else needs its pixels: no thumbnail is missing."""
-        outline = None if load.need_pixels or key is None else self._outlines.get(key)
+        outline = None if load.need_pixels else self._outlines.get(key)
         if outline is None or (not load.is_preflight and self.thumbnails.get(outline.sha256) is None):
             return None
         return outline

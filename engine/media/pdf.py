@@ -164,7 +164,7 @@ def _answer(data: bytes, wanted: Wanted) -> tuple[dict[str, Any], list[bytes]]:
             pngs.append(png)
     except pypdfium2.PdfiumError as error:
         is_locked = "password" in str(error).lower()
-        return {"error": "the PDF wants a password" if is_locked else "the PDF is damaged"}, []
+        return {"error": "the PDF wants a password" if is_locked else "the PDF is damaged, or has no pages"}, []
     except MemoryError:
         return {"error": "the PDF does not fit in the memory that decoding may take"}, []
     except ValueError as error:

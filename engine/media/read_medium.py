@@ -93,7 +93,7 @@ def load_media(part: Part, limits: MediaLimits, frames: FrameSampling, steps: St
         media = replace(media, fetch_ms=source.fetch_ms, decode_ms=(time.perf_counter() - started) * 1000)
     if part.label:
         media = replace(media, notes=(part.label, *media.notes))
-    return replace(media, max_pixels=_max_pixels(part, media, frames)) if media.kind == "video" else media
+    return replace(media, max_pixels=_clip_pixels(part, media, frames)) if media.kind == "video" else media
 
 
 def _moves(part: Part, data: bytes, limits: MediaLimits, takes_clips: bool) -> bool:
@@ -109,9 +109,9 @@ def _moves(part: Part, data: bytes, limits: MediaLimits, takes_clips: bool) -> b
     return moves
 
 
-def _max_pixels(part: Part, clip: Media, frames: FrameSampling) -> int | None:
-    """Of all frames together. What was asked for a picture holds for each of its frames."""
-    if part.kind == "video" or part.max_pixels is None:
+def _clip_pixels(part: Part, clip: Media, frames: FrameSampling) -> int | None:
+    """The most of all frames together. What the part asks for holds for each frame."""
+    if part.max_pixels is None:
         return frames.max_pixels
     return min(part.max_pixels * len(clip.frames), frames.max_pixels or part.max_pixels * len(clip.frames))
 

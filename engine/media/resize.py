@@ -32,10 +32,11 @@ def pngs(medium: Media, size: tuple[int, int]) -> tuple[bytes, ...]:
     if medium.kind == "audio":
         return ()
     pixels = medium.pixels if 0 in size else resized(medium.pixels, size)
-    return tuple(_png(frame) for frame in (pixels if pixels.ndim == 4 else pixels[None]))
+    return tuple(png(frame) for frame in (pixels if pixels.ndim == 4 else pixels[None]))
 
 
-def _png(frame: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+def png(frame: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """A PNG of (H, W, 3), packed quickly rather than small."""
     out = io.BytesIO()
     Image.fromarray(frame).save(out, "PNG", compress_level=1)
     return out.getvalue()

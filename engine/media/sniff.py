@@ -58,7 +58,34 @@ OTHER_SIGNATURES = (
     (b"%PDF-", PDF),
     (b"PK\x03\x04", "a ZIP archive (Office documents are such)"),
     (b"\x1f\x8b", "packed data (gzip)"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (b"{\\rtf", "a rich text (RTF)"),
+    (b"%!PS", "a PostScript file"),
+    (b"DKIF", "an IVF clip"),
+    (b"YUV4MPEG2 ", "a Y4M clip"),
+    (b"nut/multimedia container\0", "a NUT clip"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "an MXF clip"),
+    (b".RMF", "a RealMedia clip"),
+    (b"FWS", "a Flash film"),
+    (b"CWS", "a Flash film"),
+    (b"\x00\x00\x00\x01", "a bare H.264 or HEVC stream"),
+    (b"DDS ", "a DDS picture"),
+    (b"qoif", "a QOI picture"),
+    (b"v/1\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance HDR picture"),
+    (b"gimp xcf ", "a GIMP picture"),
+    *((b"P%d" % number + space, "a Netpbm picture") for number in range(1, 7) for space in (b"\n", b" ")),
 )
+TEXT_MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""First bytes of a text -> its encoding. The longer ones first: one is the beginning of another."""
+
+OTHER_TEXT = "a text whose encoding nothing says"
+CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 HTML = "an HTML page"
 WORDS: dict[str, str] = {"image": "picture", "video": "clip", "audio": "sound", "document": "document"}
 
@@ -98,7 +125,7 @@ def _stream(head: bytes) -> Format | None:
     """Formats without a header, known by their sync bytes."""
     if is_transport_stream(head):
         return Format("video", "MPEG-TS")
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and not head.startswith(tuple(TEXT_MARKS)):
         return Format("audio", "MP3" if head[1] & 0x06 else "AAC")  # the two bits of the MPEG layer; AAC has none
     return None
 
@@ -126,9 +153,11 @@ def _what_else(head: bytes) -> str:
             return name
     if b"%PDF-" in head[:1024] and not _is_text(head):  # some writers put a few bytes before it
         return PDF
-    return _markup(head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()) or (
-        "plain text" if _is_text(head) else "data of an unknown format"
-    )
+    if markup := _markup(head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()):
+        return markup
+    if _is_text(head):
+        return "plain text"
+    return OTHER_TEXT if _is_other_text(head) else "data of an unknown format"
 
 
 def _markup(text: bytes) -> str:
@@ -150,6 +179,14 @@ def _is_text(head: bytes) -> bool:
         return b"\x00" not in head and bool(head.decode())
     except UnicodeDecodeError:
         return False
+
+
+def _is_other_text(head: bytes) -> bool:
+    """Letters of one or two bytes each, without control characters."""
+    if any(head.startswith(mark) for mark in TEXT_MARKS):
+        return True
+    letters = next((head[at::2] for at in (0, 1) if head[1 - at :: 2].count(0) * 2 > len(head[1 - at :: 2])), head)
+    return len(letters) > 1 and len(letters.translate(None, CONTROLS)) == len(letters)
 
 
 ADVICE = {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SIZE_PX = 160
 _FRAME_PX = 64
-_MAX_MEDIA = 256
+_MAX_MEDIA = 1024
 _MAX_FRAMES = 512
 """Of one clip: the first ones."""
 _MAX_BYTES = 16 * 1024**2

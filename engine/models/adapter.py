@@ -26,6 +26,7 @@ from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
 from engine.models.rates import Rates
 from engine.models.remaining_media import media_from
+from engine.models.rope_shifts import RopeShifts
 from engine.models.vision_tower import CachedVisionTower, Use
 from engine.types.prompt import Prompt, runs
 
@@ -124,11 +125,13 @@ class Adapter:
         self._packed = family.packed
         self._sounds_apart = family.sounds_apart
         self._whole_prompt = family.whole_prompt
+        self.serial = family.serial
         self._open_tiles = family.open_tiles
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
+        self._rope_shifts = RopeShifts()
         self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
@@ -185,7 +188,7 @@ class Adapter:
             return None
         if prompt.has_media_before(first):
             return self._positions_only(prompt, first)
-        assert prompt.has_pixels, "media that are to be read came without pixels"
+        assert prompt.has_pixels_behind(first), "media that are to be read came without pixels"
         kept = media_from(prompt, first) if first else None
         if kept is None:
             first, kept = 0, prompt.inputs
@@ -247,13 +250,19 @@ class Adapter:
         """For a rest without media: only M-RoPE families need anything, the positions behind the pictures."""
         if not self._mrope:
             return None
-        positions, deltas = self._rope_index(prompt)
-        return Embeddings({"position_ids": positions[..., first:], "rope_deltas": deltas}, first)
+        delta = self._rope_shifts.delta(prompt)
+        if delta is None:
+            positions, deltas = self._rope_index(prompt)
+            return Embeddings({"position_ids": positions[..., first:], "rope_deltas": deltas}, first)
+        places = mx.arange(first, len(prompt.ids)) + delta
+        positions = mx.broadcast_to(places, (3, 1, len(prompt.ids) - first))
+        return Embeddings({"position_ids": positions, "rope_deltas": mx.array([[delta]])}, first)
 
     def _rope_index(self, prompt: Prompt) -> tuple[mx.array, mx.array]:
         """M-RoPE positions (3, 1, tokens) and delta (1, 1) of the whole prompt; needs grids, not pixels."""
         grids = [prompt.inputs.get(name) for name in ("image_grid_thw", "video_grid_thw")]
         positions, deltas = self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
+        self._rope_shifts.learn(prompt, np.array(positions)[:, 0], int(np.array(deltas).reshape(-1)[0]))
         return positions, deltas
 
     def prefill(
@@ -311,6 +320,27 @@ class Adapter:
         if self._mrope:
             return {"position_ids": mx.broadcast_to(mx.arange(start, end), (3, 1, end - start))}
         return {}
+
+    def logits_at(self, rows: mx.array, places: Sequence[int], cache: list[Any], first: mx.array) -> mx.array:
+        """Token ids (rows, tokens) behind what is in `cache` -> logits (places, vocabulary) in float32, evaluated; none
+        for no places, and then nothing is.
+
+        places: of the rows × tokens. first: the position of each row's first token, (rows or 1, 1), without the delta
+        of M-RoPE; the other families take it from the cache.
+        """
+        arguments: dict[str, Any] = {}
+        if self._mrope:
+            positions = first + mx.array(cache[-1].deltas)[:, None] + mx.arange(rows.shape[1])
+            arguments["position_ids"] = mx.broadcast_to(positions, (3, *rows.shape))
+        with self._places.at(places):
+            logits = self._forward(rows, cache, arguments)
+        if not places:
+            return mx.zeros((0, logits.shape[-1]))
+        if not self._places.was_asked:
+            logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places))]
+        logits = logits[0].astype(mx.float32)
+        mx.eval(logits)
+        return logits
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""

@@ -80,7 +80,7 @@ class ControlTokens:
 
     def __init__(self, tokenizer: Any, template: str, more: Iterable[str] = ()) -> None:
         self._tokenizer = tokenizer
-        added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items())]
+        added = [token for _, token in sorted(getattr(tokenizer, "added_tokens_decoder", {}).items())]
         texts = {token.content for token in added if token.special or token.content in template}
         # Gemma's "\n\n" and its like are how ordinary text is written, and what has one character cannot be broken.
         texts = {text for text in texts | set(more) if len(text.strip()) > 1}

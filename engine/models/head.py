@@ -1,5 +1,5 @@
 """Logits of a chunk's last token only: no caller wants the others, and a large vocabulary's cost more than the chunk.
-Decisions (Adapter.score) want those of a few places of each row instead.
+Decisions (Adapter.logits_at) want those of a few places of each row instead.
 
 MLX computes what is asked for, so a chunk whose logits nobody reads costs none. But a slice of a product is computed
 from the whole product: the input of the head is what must be cut. Engine thread only.
@@ -23,7 +23,7 @@ def _last(x: mx.array) -> mx.array:
     return x[:, -1:]
 
 
-class Places:
+class ReadPlaces:
     """Which tokens a model's head computes logits of: the last of each row, unless a pass asks for others."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Places:
 class NarrowHead:
     """Stands in for a head, or for embeddings used as one: other attributes are the layer's own."""
 
-    def __init__(self, layer: Any, places: Places) -> None:
+    def __init__(self, layer: Any, places: ReadPlaces) -> None:
         self._layer = layer
         self._places = places
 
@@ -69,10 +69,10 @@ class NarrowHead:
         return logits
 
 
-def use_last_token_head(language_model: nn.Module) -> Places:
+def use_last_token_head(language_model: nn.Module) -> ReadPlaces:
     """Let its head see the last token only, or the places asked for, where it has one of the usual name. Call it once;
     the layers it hides are no longer among the model's parameters."""
-    places = Places()
+    places = ReadPlaces()
     for module in language_model.modules():
         for name in _NAMES:
             layer = module.get(name)

@@ -27,6 +27,7 @@ from engine.models.chat_format import ToolFormat, template_text, template_variab
 from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
+from engine.models.readme import toy_note
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
@@ -284,7 +285,11 @@ def _chat_tokenizer(tokenizer: Any, processor: Any) -> Any:
 
 def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor: Any, template: str) -> ControlTokens:
     """The special tokens, those that the template writes, and whatever the processor takes for a medium."""
-    own = [text for name, text in vars(processor).items() if name.endswith("_token")] if processor is not None else []
+    own = (
+        [text for name, text in getattr(processor, "__dict__", {}).items() if name.endswith("_token")]
+        if processor is not None
+        else []
+    )
     ids = [token for token in _placeholders(raw).values() if token >= 0]
     own += [row.image_token, row.marker, *(tokenizer.convert_ids_to_tokens(token) for token in ids)]
     own += [tokenizer.think_start, tokenizer.think_end]
@@ -344,6 +349,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         images_per_prompt=row.images_per_prompt if row else None,
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
+        toy=toy_note(path),
     )
 
 

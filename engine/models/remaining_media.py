@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,12 @@ def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
     for kind, (patches, grids) in ARRAY_NAMES.items():
         if grids not in prompt.inputs:
             continue
-        starts = [placed.span.start for placed in prompt.media if placed.span and placed.media.kind == kind]
-        skipped = sum(start < first for start in starts)
-        if skipped == len(starts):
+        media = [placed for placed in prompt.media if placed.media.kind == kind]
+        skipped = [placed for placed in media if placed.span and placed.span.start < first]
+        if len(skipped) == len(media):
             continue
         grid = prompt.inputs[grids]
-        ends = [0, *accumulate(np.array(grid).prod(axis=1).tolist())]
-        out |= {patches: prompt.inputs[patches][ends[skipped] :], grids: grid[skipped:]}
+        sizes = np.array(grid).prod(axis=1).tolist()
+        done = sum(size for placed, size in zip(skipped, sizes, strict=False) if placed.has_pixels)
+        out |= {patches: prompt.inputs[patches][done:], grids: grid[len(skipped) :]}
     return out

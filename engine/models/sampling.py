@@ -121,6 +121,15 @@ def prompt_logprobs(
     return [(float(value), top) for value, top in zip(own, tops, strict=True)]
 
 
+def chosen_logprobs(logits: mx.array, tokens: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Of logits (places, vocabulary): for each place the natural log-probabilities of its tokens."""
+    logits = logits.astype(mx.float32)
+    width = max(map(len, tokens))
+    ids = mx.array([[*chosen, *[0] * (width - len(chosen))] for chosen in tokens])
+    values = mx.take_along_axis(logits, ids, axis=-1) - mx.logsumexp(logits, axis=-1, keepdims=True)
+    return [row[: len(chosen)].tolist() for row, chosen in zip(np.array(values), tokens, strict=True)]
+
+
 def resolve(asked: Sampling, *defaults: Sampling) -> Sampling:
     """Fill what the request left open from the defaults, first one wins (server settings, then generation config)."""
     out = asked

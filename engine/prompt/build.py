@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BadMedia, PixelsMissing
-from engine.media.resize import pixel_stub
 from engine.models.registry import Loaded
 from engine.prompt.audio import check_sounds
 from engine.prompt.cache_ids import cache_ids, locate
@@ -30,8 +29,8 @@ from engine.types.prompt import PlacedMedia, Prompt
 def build_prompt(loaded: Loaded, request: Request, media: tuple[Media, ...], *, need_pixels: bool = True) -> Prompt:
     """Turn a request into token ids and model inputs. media: one entry per media part, in the order of the parts.
 
-    need_pixels: False lets media whose grids are known stay black (Prompt.has_pixels is then False). That is enough
-    when their KV is stored. If it is not (Prompt.lacks_pixels), the caller builds the prompt again with pixels.
+    need_pixels: False lets media whose grids are known stay without pixels (PlacedMedia.has_pixels is then False). That
+    is enough when their KV is stored. If it is not, the caller builds the prompt again (with_pixels).
     Raises BadRequest (template), BadMedia (a medium left no token), or PixelsMissing for media without
     pixels that cannot do without them.
     """
@@ -43,7 +42,7 @@ def with_pixels(loaded: Loaded, request: Request, media: tuple[Media, ...], buil
 
     built: what build_prompt made of the same request and media. Raises as build_prompt.
     """
-    return build_prompt(loaded, request, media) if built.lacks_pixels(num_reused) else built
+    return built if built.has_pixels_behind(num_reused) else build_prompt(loaded, request, media)
 
 
 def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool) -> Prompt:
@@ -54,35 +53,36 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     ids, inputs = _process(loaded, request, chat, media, grids)
     processor_ms = (perf_counter() - started_s) * 1e3
     counts = count_media_tokens(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
-    placed = locate(ids, _placed(loaded, request, media, counts))
+    placed = locate(ids, _placed(loaded, request, media, counts, grids))
     return Prompt(
         ids=ids,
         cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, told_apart=not _is_padded(inputs)),
         media=placed,
         inputs=inputs,
         processor_ms=processor_ms,
-        has_pixels=grids is None,
         starts_in_reasoning=chat.starts_in_reasoning,
     )
 
 
 def _sized(
     loaded: Loaded, request: Request, media: tuple[Media, ...], need_pixels: bool
-) -> tuple[tuple[Media, ...], KnownGrids | None]:
-    """The media at the size the model shall see, and None. Where pixels are not needed and all grids are known: black
-    stand-ins of that size, and the grids."""
+) -> tuple[tuple[Media, ...], KnownGrids]:
+    """The media at the size the model shall see, and the grids of those that do without their pixels."""
     settings = loaded.processor, loaded.video_settings, request.media_parts
+    grids: KnownGrids = (None,) * len(media)
     if not need_pixels:
-        stubs = sized(*settings, media, pixel_stub)
-        if grids := loaded.grids.find(request.tenant, stubs):
-            return stubs, grids
-    if not all(medium.has_pixels for medium in media):
+        sizes = sized(*settings, tuple(medium.without_pixels() for medium in media))
+        grids = loaded.grids.find(request.tenant, sizes)
+        if None not in grids:
+            return sizes, grids
+    if any(grid is None and not medium.has_pixels for grid, medium in zip(grids, media, strict=True)):
         raise PixelsMissing("Media have to be read, and their pixels are not at hand.")
-    return sized(*settings, media), None
+    read = (medium if grid is None else medium.without_pixels() for grid, medium in zip(grids, media, strict=True))
+    return sized(*settings, tuple(read)), grids
 
 
 def _process(
-    loaded: Loaded, request: Request, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids | None
+    loaded: Loaded, request: Request, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids
 ) -> Processed:
     """All media together. Raises BadMedia that names the one which the processor refuses by itself, too."""
     try:
@@ -108,19 +108,20 @@ def _processed_alone(loaded: Loaded, request: Request, media: Sequence[Media]) -
 
 
 def _placed(
-    loaded: Loaded, request: Request, media: Sequence[Media], counts: Sequence[MediaTokens]
+    loaded: Loaded, request: Request, media: Sequence[Media], counts: Sequence[MediaTokens], grids: KnownGrids
 ) -> tuple[PlacedMedia, ...]:
     """The media without their pixels, not yet located. Raises BadMedia for one that left no token in the prompt."""
     ids = loaded.placeholder_ids()
     out = []
-    for part, medium, (tokens, seen_px) in zip(request.media_parts, media, counts, strict=True):
+    for part, medium, (tokens, seen_px), grid in zip(request.media_parts, media, counts, grids, strict=True):
         if tokens == 0:
             raise BadMedia(
                 f"{part.param}: the {medium.kind} left no token in the prompt, so the model would not see it.",
                 param=part.param,
             )
         placeholder = ids.get(placeholder_kind(loaded, medium), ids.get("image", -1))
-        out.append(PlacedMedia(part, medium.without_pixels(), placeholder, tokens, seen_px))
+        facts = medium.without_pixels()
+        out.append(PlacedMedia(part, facts, placeholder, tokens, seen_px, has_pixels=grid is None))
     return tuple(out)
 
 

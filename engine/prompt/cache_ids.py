@@ -1,4 +1,4 @@
-"""Where each medium lies in a prompt, and the cache ids that follow from it. Pure Python.
+"""Where each medium lies in a prompt, and the cache ids that follow from it. Numpy, no MLX.
 
     ids        user \n <pad> <pad> <pad> What is this ?
     cache ids  user \n  -h    -h    -h   What is this ?        h from the medium's decoded pixels
@@ -8,9 +8,11 @@ Equal cache ids mean equal model input: token for token, and pixel for pixel.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
+
+import numpy as np
 
 from engine.types.prompt import PlacedMedia, Span, media_id
 
@@ -20,18 +22,18 @@ def locate(ids: Sequence[int], media: Sequence[PlacedMedia]) -> tuple[PlacedMedi
 
     Without spans when the counts do not add up to the placeholders that are there: then nothing is known for sure.
     """
-    counts: Counter[int] = Counter()
-    for placed in media:
-        counts[placed.placeholder] += placed.tokens
-    positions = {placeholder: [i for i, token in enumerate(ids) if token == placeholder] for placeholder in counts}
-    if any(len(positions[placeholder]) != count for placeholder, count in counts.items()):
-        return tuple(media)
-    remaining = {placeholder: iter(at) for placeholder, at in positions.items()}
+    tokens = np.asarray(ids)
+    positions = {placeholder: np.flatnonzero(tokens == placeholder) for placeholder in {p.placeholder for p in media}}
+    num_taken = dict.fromkeys(positions, 0)
     out = []
     for placed in media:
-        own = [next(remaining[placed.placeholder]) for _ in range(placed.tokens)]
-        out.append(replace(placed, span=Span(own[0], own[-1] + 1)))
-    return tuple(out)
+        first = num_taken[placed.placeholder]
+        last = num_taken[placed.placeholder] = first + placed.tokens
+        own = positions[placed.placeholder][first:last]
+        if len(own):
+            out.append(replace(placed, span=Span(int(own[0]), int(own[-1]) + 1)))
+    adds_up = all(len(positions[placeholder]) == count for placeholder, count in num_taken.items())
+    return tuple(out) if adds_up else tuple(media)
 
 
 def cache_ids(ids: Sequence[int], media: Sequence[PlacedMedia], *, told_apart: bool = True) -> list[int]:
@@ -45,11 +47,10 @@ def cache_ids(ids: Sequence[int], media: Sequence[PlacedMedia], *, told_apart: b
     if media and placeholders.isdisjoint(ids):
         return []
     together = media_id("".join(placed.content for placed in media))
-    out = [together if token in placeholders else token for token in ids]
+    tokens = np.asarray(ids, np.int64)
+    out = np.where(np.isin(tokens, list(placeholders)), together, tokens)
     for placed in media if told_apart else ():
         if placed.span is not None:
-            own = media_id(placed.content)
-            for i in range(placed.span.start, placed.span.end):
-                if ids[i] == placed.placeholder:
-                    out[i] = own
-    return out
+            own = slice(placed.span.start, placed.span.end)
+            out[own][tokens[own] == placed.placeholder] = media_id(placed.content)
+    return cast(list[int], out.tolist())

@@ -1,15 +1,16 @@
 """A prompt with media through the model's own processor, and all that is changed about that processor meanwhile.
 
 Upstream's processors are shared objects. For one prompt some of their attributes have other values: an image or video
-processor stands aside for grids that are known, takes sizes as they are, or writes a clip's true times. This is the
-one file that sets attributes on them (tests/test_layout.py holds it to that), and `overridden` sets them back whatever
-happens. Engine thread only.
+processor is not asked about media whose grids are known, takes sizes as they are, or writes a clip's true times. This
+is the one file that sets attributes on them (tests/test_layout.py holds it to that), and `overridden` sets them back
+whatever happens. Engine thread only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -23,25 +24,23 @@ from engine.prompt.expand import expanded
 from engine.prompt.render import RenderedChat
 from engine.prompt.sizing import NO_LIMIT, own_budget
 from engine.types import Kind
-from engine.types.media import Media
+from engine.types.media import Media, Pixels
 
 Processed = tuple[list[int], dict[str, Any]]
 """Token ids with placeholders expanded, and the processor's other arrays."""
 
-KnownGrids = Mapping[Kind, list[Grid]]
-"""By kind, in the order of the media: see engine.models.grids."""
+KnownGrids = Sequence[Grid | None]
+"""One per medium: its grid where its pixels are not to be read, else None. See engine.models.grids."""
 
 PROCESSORS: dict[Kind, str] = {"image": "image_processor", "video": "video_processor"}
 
 
-def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids | None = None) -> Processed:
+def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: KnownGrids = ()) -> Processed:
     """What the processor makes of a rendered chat and its media, one entry per placeholder in the text, in order.
 
-    grids: known for all the media, whose pixels are not read then. Raises BadMedia when the processor refuses them.
+    grids: () where all media are to be read. Raises BadMedia when the processor refuses them.
     """
-    ids, inputs = loaded.control.read(
-        chat.text, chat.aside, lambda text: _process_text(loaded, text, media, grids or {})
-    )
+    ids, inputs = loaded.control.read(chat.text, chat.aside, lambda text: _process_text(loaded, text, media, grids))
     if loaded.family.expands:
         inputs["input_ids"] = ids  # the model's own, see engine.prompt.expand
         shape = inputs["pixel_values"].shape
@@ -52,13 +51,15 @@ def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: K
 def _process_text(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids) -> Processed:
     from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
+    if known := _known_pictures(loaded, text, media, grids):
+        return known
     clips = _clips(loaded, media)
     try:
-        with _overrides(loaded.processor, media, clips, grids):
+        with _overrides(loaded.processor, media, clips, grids or (None,) * len(media)):
             inputs = prepare_inputs(
                 loaded.processor,
                 images=_pictures(loaded, media) or None,
-                videos=[np.transpose(clip.pixels, (0, 3, 1, 2)) for clip in clips] or None,
+                videos=[np.transpose(_read(clip), (0, 3, 1, 2)) for clip in clips] or None,
                 video_metadata=[_metadata(clip) for clip in clips] or None,
                 audio=sounds(loaded, media) or None,
                 prompts=text,
@@ -71,15 +72,42 @@ def _process_text(loaded: Loaded, text: str, media: Sequence[Media], grids: Know
     return ids, inputs
 
 
+def _known_pictures(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids) -> Processed | None:
+    """The same where all media are pictures whose grids are known: each one's placeholder as often as its grid says.
+
+    The processor writes them into the text, picture by picture, and has each of them tokenized. None where it has to.
+    """
+    pictures = [grid for medium, grid in zip(media, grids, strict=False) if medium.kind == "image" and grid is not None]
+    merge = getattr(getattr(loaded.processor, "image_processor", None), "merge_size", 0)
+    if not merge or len(pictures) < len(media):
+        return None
+    import mlx.core as mx
+    from mlx_vlm.utils import should_add_special_tokens
+
+    adds = should_add_special_tokens(loaded.card.model_type, loaded.processor)
+    ids = np.array(loaded.processor.tokenizer.encode(text, add_special_tokens=adds))
+    is_picture = ids == loaded.placeholder_ids()["image"]
+    if is_picture.sum() != len(pictures):
+        return None
+    repeats = np.ones(len(ids), np.int64)
+    repeats[is_picture] = [t * h * w // merge**2 for t, h, w in pictures]
+    return np.repeat(ids, repeats).tolist(), {ARRAY_NAMES["image"][1]: mx.array(pictures)}
+
+
 def _pictures(loaded: Loaded, media: Sequence[Media]) -> list[Image.Image]:
     """Every picture, and every frame of a clip where the family has no video of its own."""
     out = []
     for medium in media:
         if medium.kind == "image":
-            out.append(Image.fromarray(medium.pixels))
+            out.append(Image.fromarray(_read(medium)))
         elif medium.kind == "video" and not loaded.card.native_video:
             out += [Image.fromarray(frame) for frame in medium.pixels]
     return out
+
+
+def _read(medium: Media) -> Pixels:
+    """Its pixels; one black one per frame where there are none, which nobody looks at."""
+    return medium.pixels if medium.has_pixels else medium.pixels[..., :1, :1, :]
 
 
 def _clips(loaded: Loaded, media: Sequence[Media]) -> list[Media]:
@@ -122,9 +150,10 @@ def _overrides(processor: Any, media: Sequence[Media], clips: list[Media], grids
     with ExitStack() as stack:
         for kind, name in PROCESSORS.items():
             inner = getattr(processor, name, None)
-            if kind in grids:
-                stack.enter_context(overridden(processor, **{name: _GridsOnly(inner, kind, grids[kind])}))
-            elif own_budget(inner) and any(medium.is_sized for medium in media if medium.kind == kind):
+            of_kind = [grid for medium, grid in zip(media, grids, strict=True) if medium.kind == kind]
+            if any(grid is not None for grid in of_kind):
+                stack.enter_context(overridden(processor, **{name: _WithGrids(inner, kind, of_kind)}))
+            if own_budget(inner) and any(medium.is_sized for medium in media if medium.kind == kind):
                 stack.enter_context(overridden(inner, min_pixels=1, max_pixels=NO_LIMIT))
         video_processor = getattr(processor, "video_processor", None)
         if clips and hasattr(video_processor, "_sample_frames"):
@@ -132,10 +161,11 @@ def _overrides(processor: Any, media: Sequence[Media], clips: list[Media], grids
         yield
 
 
-class _GridsOnly:
-    """Stands in for an image or video processor: gives the grids it was given, and no patches."""
+class _WithGrids:
+    """Stands in for an image or video processor: of media whose grids are known it gives these and no patches, and the
+    others it hands on."""
 
-    def __init__(self, inner: Any, kind: Kind, grids: list[Grid]) -> None:
+    def __init__(self, inner: Any, kind: Kind, grids: KnownGrids) -> None:
         self._inner = inner
         self._kind = kind
         self._grids = grids
@@ -143,9 +173,18 @@ class _GridsOnly:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def __call__(self, *_: Any, **__: Any) -> dict[str, Any]:
+    def __call__(self, **arguments: Any) -> dict[str, Any]:
         patches, grids = ARRAY_NAMES[self._kind]
-        return {patches: np.zeros((0, 1), np.float32), grids: np.array(self._grids, np.int64)}
+        found: dict[str, Any] = {patches: np.zeros((0, 1), np.float32), grids: np.zeros((0, 3), np.int64)}
+        is_new = [grid is None for grid in self._grids]
+        if any(is_new):
+            # Lists have one entry per medium: the media themselves, and what is said of each.
+            lists = {
+                name: list(compress(value, is_new)) for name, value in arguments.items() if isinstance(value, list)
+            }
+            found = self._inner(**arguments | lists)
+        rows = iter(np.array(found[grids]).tolist())
+        return {**found, grids: np.array([next(rows) if grid is None else grid for grid in self._grids], np.int64)}
 
 
 class _TimedFrames:

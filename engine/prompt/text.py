@@ -53,7 +53,7 @@ class TextPrompts:
         tokenizer = loaded.chat_tokenizer
         is_shared = loaded.processor is not None and hasattr(tokenizer, "backend_tokenizer")
         self._chat_tokenizer = deepcopy(tokenizer) if is_shared else tokenizer
-        self._control = loaded.control.read_by(self._chat_tokenizer)
+        self.control = loaded.control.read_by(self._chat_tokenizer)
         self._bounds: dict[bool, TokenBound] = {}
 
     def build(self, request: Request, *, must_fit: bool = True) -> Prompt:
@@ -68,7 +68,7 @@ class TextPrompts:
             if is_chat not in self._bounds:
                 self._bounds[is_chat] = token_bound(self._chat_tokenizer if is_chat else self._loaded.tokenizer)
             _check_length(rendered, self._bounds[is_chat], self._loaded.card.context_tokens)
-        return _tokenized(self._loaded, rendered, self._control)
+        return _tokenized(self._loaded, rendered, self.control)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens by their names. Raises BadRequest for one outside the vocabulary."""

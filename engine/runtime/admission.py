@@ -46,11 +46,11 @@ class Admission:
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
             built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
-        sequence.num_prompt = len(built.ids)
+        sequence.num_prompt = self._num_prompt(built, sequence)
         sequence.max_tokens = self._max_tokens(built, request)
         sequence.prompt, sequence.media_first = built, request is not sequence.request
         sequence.cache = self._loaded.adapter.make_cache()
-        sequence.restore = self._prefix.begin_restore(built, sequence.cache, request)
+        sequence.restore = self._prefix.begin_restore(built.head(sequence.num_prompt), sequence.cache, request)
 
     def open(self, sequence: Sequence) -> None:
         """Fill in the rest of what a sequence has from admission on, when its restore is over. Raises EngineError when
@@ -59,7 +59,7 @@ class Admission:
         built, cache = sequence.prompt, sequence.cache
         media, sequence.media = sequence.media, ()
         restore, sequence.restore = sequence.restore, None
-        lease = sequence.lease = self._prefix.begin(built, cache, request, restore)
+        lease = sequence.lease = self._prefix.begin(built.head(sequence.num_prompt), cache, request, restore)
         sequence.num_prefilled = sequence.num_cached = lease.match.num_tokens if lease else 0
         sequence.snapshot_ends = (lease.snapshot_ends or ()) if lease else ()
         built = with_pixels(loaded, request, media, built, sequence.num_prefilled)
@@ -67,7 +67,7 @@ class Admission:
             loaded.grids.note(request.tenant, built)
         media = ()  # the tower needs the memory
         self._embed(built, cache, sequence)
-        sequence.prompt = built
+        sequence.prompt = built.head(sequence.num_prompt)
         sequence.sampling = self._sampling(request)
         sequence.stop_ids = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.stop_ids)
         sequence.choices = [self._choice(sequence, built, request, index) for index in range(request.n)]
@@ -75,6 +75,14 @@ class Admission:
     def _choice(self, sequence: Sequence, built: Prompt, request: Request, index: int) -> Choice:
         mask = make_mask(self._loaded, request, built, sequence.grammar, sequence.stop_ids)
         return Choice(sequence, index, self._detokenizer(built, sequence), mask)
+
+    def _num_prompt(self, built: Prompt, sequence: Sequence) -> int:
+        """How many of its tokens are computed as a prompt: all, or what the questions share."""
+        if sequence.scoring is None:
+            return len(built.ids)
+        num_shared = sequence.scoring.questions.num_shared(built.ids)
+        sequence.scoring.check_fits(num_shared, self._loaded.card.context_tokens)
+        return num_shared
 
     def _ordered(self, request: Request) -> Request:
         """The request with its media where this server puts them."""
@@ -137,16 +145,16 @@ class Admission:
         context, num_prompt, asked = self._loaded.card.context_tokens, len(built.ids), request.max_tokens
         left = context - num_prompt
         if left < 1:
-            over = f"{num_prompt - context + 1} too many for an answer of one token"
+            over = f"{num_prompt - context + 1:,} too many to leave room for an answer"
             raise ContextOverflow(
-                f"The prompt has {num_prompt} tokens, {over}; this model's context is {context}."
+                f"The prompt has {num_prompt:,} tokens, {over}; this model's context is {context:,}."
                 + _largest_medium_hint(built),
                 param="messages" if request.prompt is None else "prompt",
             )
         if asked is not None and asked > left:
             raise ContextOverflow(
-                f"max_tokens {asked} does not fit: the prompt has {num_prompt} tokens and the context is {context}, "
-                f"so at most {left} are left.",
+                f"max_tokens {asked:,} does not fit: the prompt has {num_prompt:,} tokens and the context is "
+                f"{context:,}, so at most {left:,} are left.",
                 param="max_tokens",
             )
         return left if asked == NO_LIMIT else min(self._config.max_tokens if asked is None else asked, left)

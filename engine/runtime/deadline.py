@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -12,9 +13,13 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """The moment at which a request that began now must have ended. limit_s: None for never."""
+    """The moment at which a request that is accepted now must have ended. limit_s: None for never.
+
+    accepted_s: now, in seconds of time.perf_counter.
+    """
 
     def __init__(self, limit_s: float | None) -> None:
+        self.accepted_s = time.perf_counter()
         self._limit_s = limit_s
         self._ends_s = None if limit_s is None else asyncio.get_running_loop().time() + limit_s
 

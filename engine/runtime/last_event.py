@@ -28,11 +28,13 @@ def make_done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None
         decode_ms=(now - first) * 1e3,
         total_ms=(now - sequence.accepted_s) * 1e3,
         completion_tokens=sequence.num_generated,
-        prompt_tokens=sequence.num_prompt,
+        prompt_tokens=sequence.num_read,
     )
     num_reasoning = sum(choice.num_reasoning for choice in sequence.choices)
-    usage = Usage(sequence.num_prompt, sequence.num_generated, sequence.num_cached, num_reasoning)
-    return Done(reason, usage, timing, receipts(sequence.prompt, sequence.num_cached, sequence.encoding), trace)
+    usage = Usage(sequence.num_read, sequence.num_generated, sequence.num_cached, num_reasoning)
+    media = receipts(sequence.prompt, sequence.num_cached, sequence.encoding)
+    scoring = sequence.scoring
+    return Done(reason, usage, timing, media, trace, scoring.decisions() if scoring and scoring.is_done else ())
 
 
 def make_trace(sequence: Sequence, cache_enabled: bool, decode: Callable[[Tokens[int]], str]) -> CacheTrace | None:

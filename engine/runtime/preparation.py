@@ -1,4 +1,7 @@
-"""What is prepared of a request off the engine's thread, in the media pool: long texts and grammars. Any event loop."""
+"""What is prepared of a request off the engine's thread, in the media pool: its media, long texts, grammars, questions.
+
+Any event loop.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from engine.errors import BadRequest, EngineError, Internal
-from engine.grammar.tools import PARAM, answer_grammar, schemas
+from engine.config import EngineConfig
+from engine.errors import EngineError, Internal
+from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
-from engine.runtime.checks import is_long_text
+from engine.runtime.checks import check, is_long_text
 from engine.runtime.thread import EngineThread
-from engine.types import Request
+from engine.runtime.tickets import Ticket
+from engine.types import ModelCard, Request
 
 if TYPE_CHECKING:
     from engine.grammar.follow import CompiledGrammar
+    from engine.runtime.scoring import Scoring
+    from engine.types.media import Media
     from engine.types.prompt import Prompt
 
 log = logging.getLogger(__name__)
@@ -25,9 +32,33 @@ T = TypeVar("T")
 class Preparation:
     """For the model of this thread, once it is loaded."""
 
-    def __init__(self, runtime: EngineThread, media: Loader) -> None:
+    def __init__(self, config: EngineConfig, runtime: EngineThread, media: Loader) -> None:
+        self._config = config
         self._runtime = runtime
         self._media = media
+
+    async def load(
+        self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool
+    ) -> tuple[Request, tuple[Media, ...]]:
+        """The media, and the request as it is then: documents have become pictures and texts, pictures that move clips.
+
+        What a document becomes is counted against the limits as if it had been sent so. need_pixels: False where those
+        of media that were sent before may do without; then the engine thread may say PixelsMissing.
+        """
+        from engine.media.document import with_kinds
+
+        opened = await self._media.open_documents(request, ticket)
+        if opened is not request:
+            check(opened, card, self._config.media)
+            ticket.release_media()
+        need_pixels = need_pixels or not card.keeps_grids
+        media = await self._media.load(
+            opened, ticket, is_preflight=ticket.is_preflight, takes_clips=card.video, need_pixels=need_pixels
+        )
+        loaded = with_kinds(opened, media)
+        if loaded is not opened:
+            check(loaded, card, self._config.media)
+        return loaded, media
 
     async def prompt(self, request: Request, *, must_fit: bool) -> Prompt | None:
         """The prompt of a long text; None for what the engine's thread builds in no time.
@@ -42,19 +73,24 @@ class Preparation:
     async def grammar(self, request: Request) -> CompiledGrammar | None:
         """What its answer must look like, compiled; None where it may look like anything. Raises EngineError."""
         grammars = self._runtime.grammars
-        grammar = answer_grammar(request)
-        if grammars is None or grammar is None:
+        if grammars is None or (request.grammar is None and request.tool_choice.mode != "required"):
             return None
 
-        def compile() -> CompiledGrammar:
-            try:
-                return grammars.compile(grammar)
-            except BadRequest:
-                for schema in schemas(request) if grammar.param == PARAM else ():
-                    grammars.compile(schema)  # raises the same, with the tool's place
-                raise
+        def compile() -> CompiledGrammar | None:
+            compiled = {part: grammars.compile(part) for part in parts(request)}
+            whole = answer_grammar(request)
+            return compiled.get(whole) or grammars.compile(whole) if whole else None
 
         return await self._compute(request, compile)
+
+    async def scoring(self, request: Request, media: tuple[Media, ...]) -> Scoring | None:
+        """Its questions as tokens; None for a request that asks none. Raises EngineError."""
+        prompts = self._runtime.questions
+        if prompts is None or not request.questions:
+            return None
+        from engine.runtime.scoring import Scoring
+
+        return await self._compute(request, lambda: Scoring(prompts.build(request, media)))
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

@@ -153,6 +153,7 @@ class Replayer:
 
 def as_replay(request: Request, max_tokens: int) -> Request:
     """The same prompt, greedy, to this length, as nobody's request: the cache neither counts nor stores it."""
+    choice = request.tool_choice
     return replace(
         request,
         id="",
@@ -166,6 +167,8 @@ def as_replay(request: Request, max_tokens: int) -> Request:
         bad_words=(),
         grammar=None,
         n=1,
+        tool_choice=replace(choice, mode="auto" if choice.mode == "required" else choice.mode),
+        reasoning=replace(request.reasoning, max_tokens=None),
         logprobs=2,
     )
 

@@ -6,7 +6,8 @@
                   └────────────── cancel, at any stage ─────────────┘
 
 Sequences leave `waiting` first in, first out. Prompts in prefill take turns chunk by chunk, so a short prompt behind a
-long one starts after a chunk of it, not after all of it. Those that are restored take their turns among them.
+long one starts after a chunk of it, not after all of it. Those that are restored take their turns among them. A request
+that asks questions has no rows: it ends in prefill, where its questions take turns as the chunks of a prompt do.
 
 `plan` decides and computes nothing; the worker executes and decides nothing. A plan is made of counts of tokens and
 rows, never of the clock, so another process that holds the same sequences can execute the same plan.
@@ -57,11 +58,19 @@ class PrefillChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRows:
+    """Compute the next rows of a sequence's questions, of at most num_tokens tokens; at least one row."""
+
+    sequence: Sequence
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeStep:
     """One token for every row of the batch."""
 
 
-Plan = OpenPrompt | RestorePrompt | PrefillChunk | DecodeStep
+Plan = OpenPrompt | RestorePrompt | PrefillChunk | ScoreRows | DecodeStep
 
 
 @dataclass
@@ -123,6 +132,8 @@ class Scheduler:
     def is_full(self, sequence: Sequence) -> bool:
         """Whether the rows of this sequence may not decode yet. Its prompt is then read but for its last token: who
         has a first token must not wait long for the second."""
+        if sequence.scoring is not None:  # it never has rows there
+            return False
         if self.next_to_join not in (None, sequence):
             return True
         num_rows = self.num_rows
@@ -130,7 +141,7 @@ class Scheduler:
 
     def plan(self) -> Plan | None:
         """What to do next, None when there is nothing. The caller executes it and says what came of it
-        (`took_turn`, `restoring`, `restored`, `prefilled`, `joined`, `stepped`) before it asks for more."""
+        (`took_turn`, `restoring`, `restored`, `prefilled`, `scored`, `joined`, `stepped`) before it asks for more."""
         if self.step_is_due():
             if self.decoding:
                 return DecodeStep()
@@ -139,6 +150,8 @@ class Scheduler:
         if turn is None:
             return DecodeStep() if self.decoding else None
         sequence, num_tokens = turn
+        if sequence.is_scored:
+            return ScoreRows(sequence, max(1, num_tokens - (self.tokens_since_step if self.decoding else 0)))
         if sequence.is_open:
             return self.chunk(sequence, num_tokens)
         return (OpenPrompt if sequence.restore is None else RestorePrompt)(sequence, num_tokens)
@@ -227,6 +240,10 @@ class Scheduler:
         """Prompt tokens up to `end` are computed."""
         self.tokens_since_step += end - sequence.num_prefilled
         sequence.num_prefilled = end
+
+    def scored(self, num_tokens: int) -> None:
+        """Rows of questions with so many tokens are computed."""
+        self.tokens_since_step += num_tokens
 
     def joined(self, sequence: Sequence) -> None:
         """Its prompt is computed: it decodes from now on."""

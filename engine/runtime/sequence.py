@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from engine.grammar.mask import AnswerMask
     from engine.models.adapter import Embeddings, Encoding
     from engine.runtime.detokenizer import Detokenizer
+    from engine.runtime.scoring import Scoring
+
+SCORED_ROWS = 4
+"""While options are scored, a sequence has memory for so many rows beside its prompt."""
 
 
 @dataclass(eq=False)
@@ -50,6 +54,7 @@ class Sequence:
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
     Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
     (engine.prompt.text). grammar: that its answers follow, compiled there too. granted: there is memory for its KV.
+    scoring: it asks questions in place of writing an answer; num_prompt is then what these share.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
@@ -65,6 +70,7 @@ class Sequence:
     media: tuple[Media, ...] = ()
     prepared_prompt: Prompt | None = None
     grammar: CompiledGrammar | None = None
+    scoring: Scoring | None = None
     stage: Stage = "waiting"
     num_prompt: int = 0
     num_cached: int = 0
@@ -103,8 +109,20 @@ class Sequence:
         return sum(len(choice.token_ids) for choice in self.choices)
 
     @property
+    def num_read(self) -> int:
+        """Tokens that its request has the model read: the prompt's, and those of questions."""
+        return self.num_prompt + (self.scoring.num_tokens if self.scoring else 0)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether its prompt is computed, and what is left are questions."""
+        return self.scoring is not None and self.is_open and self.num_prefilled == self.num_prompt
+
+    @property
     def row_tokens(self) -> list[int]:
         """KV tokens of each row it has, or will have, in the batch."""
+        if self.scoring is not None:
+            return [self.num_prompt] * (1 + SCORED_ROWS)
         if not self.choices:
             return [self.num_prompt] * self.request.n
         return [self.num_prompt + len(c.token_ids) for c in self.choices if c.finish_reason is None]

@@ -26,6 +26,7 @@ from engine.types import ModelCard, Snapshot
 if TYPE_CHECKING:
     from engine.grammar.compile import Grammars
     from engine.models.vocabulary import Vocabulary
+    from engine.prompt.question_tokens import QuestionPrompts
     from engine.prompt.text import TextPrompts
     from engine.runtime.worker import Worker
 
@@ -50,8 +51,8 @@ class EngineThread:
     """What the one engine thread runs. core makes the thread itself, so that there is one place that does.
 
     publish takes each new Snapshot; failed is called once with the reason when the thread ends before Stop. Both are
-    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts, grammars and
-    vocabulary are there once it has; imported is set once the engine's modules are there, or will not be.
+    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts, questions,
+    grammars and vocabulary are there once it has; imported is set once the engine's modules are there, or will not be.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class EngineThread:
         self.loaded: Future[ModelCard] = Future()
         self.imported = threading.Event()
         self.texts: TextPrompts | None = None
+        self.questions: QuestionPrompts | None = None
         self.grammars: Grammars | None = None
         self.vocabulary: Vocabulary | None = None
 
@@ -125,6 +127,7 @@ class EngineThread:
             from engine.grammar.compile import Grammars
             from engine.models import cpu, mlx_memory, registry
             from engine.models.vocabulary import Vocabulary
+            from engine.prompt.question_tokens import QuestionPrompts
             from engine.prompt.text import TextPrompts
             from engine.runtime import memory
             from engine.runtime.stats import EngineStats
@@ -147,6 +150,7 @@ class EngineThread:
         worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
         worker.show(force=True)
         self.texts = TextPrompts(loaded)
+        self.questions = QuestionPrompts(loaded, self.texts.control, 2 * self._config.prefill_chunk_tokens)
         self.grammars = Grammars(loaded.tokenizer, loaded.stop_ids)
         self.vocabulary = Vocabulary(loaded)
         if not self.loaded.done():  # stop() has not waited for it

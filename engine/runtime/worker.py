@@ -13,7 +13,7 @@ from typing import Any
 from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal, PixelsMissing
+from engine.errors import EngineError, Internal, NotShared, PixelsMissing
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
@@ -36,7 +36,8 @@ from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
 from engine.runtime.prompt_logprobs import read_with_logprobs
 from engine.runtime.rows import Rows
-from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler
+from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler, ScoreRows
+from engine.runtime.scorer import Scorer
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.runtime.warm_up import warm_up
@@ -86,6 +87,7 @@ class Worker:
             lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
         )
         self._admission = Admission(config, loaded, self._prefix)
+        self._scorer = Scorer(loaded.adapter, self._scheduler)
         self._preflights = Preflights(config, loaded, self._prefix)
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
@@ -177,15 +179,16 @@ class Worker:
 
     # -- prompts
 
-    def _prompt_step(self, step: OpenPrompt | RestorePrompt | PrefillChunk) -> None:
-        """Prompt work for one sequence: open or restore it, where that is to be done, and compute one chunk."""
+    def _prompt_step(self, step: OpenPrompt | RestorePrompt | PrefillChunk | ScoreRows) -> None:
+        """Prompt work for one sequence: open or restore it where need be, and compute one chunk, or some questions."""
         sequence = step.sequence
         self._scheduler.took_turn()
         try:
-            chunk = step if isinstance(step, PrefillChunk) else self._open(step)
-            if chunk is not None:
+            if isinstance(step, ScoreRows):
+                self._score(step)
+            elif chunk := step if isinstance(step, PrefillChunk) else self._open(step):
                 self._prefill(chunk)
-        except PixelsMissing as error:  # the request comes again, with them, and is counted then
+        except (PixelsMissing, NotShared) as error:  # the request comes again, in another way, and is counted then
             self._forget(sequence)
             self._stats.count(requests=-1)
             sequence.post(error)
@@ -227,7 +230,15 @@ class Worker:
         if chunk.keep:
             self._store(sequence, sequence.prompt.cache_ids[: chunk.end], sequence.cache)
         if chunk.join:
-            self._join(sequence)
+            self._join(sequence) if sequence.scoring is None else self._scorer.begin(sequence)
+
+    def _score(self, step: ScoreRows) -> None:
+        """Some rows of its questions. The last ones end it; not before are its blocks stored, as for an answer."""
+        sequence = step.sequence
+        if self._scorer.turn(sequence, step.num_tokens):
+            self._finish(sequence)
+            if sequence.lease and sequence.lease.is_in_blocks:
+                self._store(sequence, sequence.prompt.cache_ids, sequence.cache)
 
     def _join(self, sequence: Sequence) -> None:
         """The rest of the prompt and the first token of every choice; then they are rows of the batch."""
@@ -353,7 +364,7 @@ class Worker:
         self._stats.count(
             finished=1,
             cut_off=int("length" in reasons),
-            prompt_tokens=sequence.num_prompt,
+            prompt_tokens=sequence.num_read,
             completion_tokens=sequence.num_generated,
         )
         self._stats.record(sequence, done)

@@ -3,6 +3,7 @@
 prompt and media hold what lies between: a decoded medium, and the prompt as the model reads it.
 """
 
+from engine.types.decision import Decision, Decisions, Option, QuestionKind, TypedQuestion
 from engine.types.events import (
     CacheTrace,
     Channel,
@@ -41,6 +42,7 @@ from engine.types.request import (
     Tool,
     ToolCall,
     ToolChoice,
+    ToolMode,
 )
 from engine.types.state import (
     BatchState,
@@ -69,6 +71,8 @@ __all__ = [
     "Channel",
     "CompletedChoice",
     "Completion",
+    "Decision",
+    "Decisions",
     "Delta",
     "Detail",
     "DeviceInfo",
@@ -88,9 +92,11 @@ __all__ = [
     "MediaReceipt",
     "Message",
     "ModelCard",
+    "Option",
     "PageChoice",
     "Part",
     "Preflight",
+    "QuestionKind",
     "Reasoning",
     "Record",
     "Replay",
@@ -107,6 +113,8 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolChoice",
+    "ToolMode",
     "Totals",
+    "TypedQuestion",
     "Usage",
 ]

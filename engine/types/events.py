@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
 from engine.types.request import Kind, ToolCall
+
+if TYPE_CHECKING:
+    from engine.types.decision import Decision
 
 Channel = Literal["text", "reasoning", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
@@ -208,13 +211,15 @@ class CacheTrace:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last event of every stream that does not raise. finish_reason: that of the first choice."""
+    """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
+    each of Request.questions."""
 
     finish_reason: FinishReason
     usage: Usage
     timing: Timing
     media: tuple[MediaReceipt, ...] = ()
     trace: CacheTrace | None = None
+    decisions: tuple[Decision, ...] = ()
 
 
 Event = Delta | Done

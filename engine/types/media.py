@@ -63,6 +63,8 @@ class Media:
 
     def without_pixels(self) -> Media:
         """The same with its memory given back: the shapes of pixels and samples stay, their values are zeros."""
+        if not self.has_pixels:
+            return self
         pixels = np.broadcast_to(np.uint8(0), self.pixels.shape)
         samples = np.broadcast_to(np.float32(0), self.samples.shape)
         return replace(self, pixels=pixels, samples=samples, has_pixels=False)

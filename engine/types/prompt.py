@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -33,6 +33,7 @@ class PlacedMedia:
     part: as the client sent it. media: its facts; pixels and samples have no memory of their own any more.
     placeholder: the token id that stands for it. tokens: how many of those it has. seen_px: (width, height) that the
     model sees, (0, 0) where unknown. span: None when the processor does not tell the media apart.
+    has_pixels: its patches are among the prompt's inputs; else only its grid is (engine.models.grids).
     """
 
     part: Part
@@ -41,6 +42,7 @@ class PlacedMedia:
     tokens: int
     seen_px: tuple[int, int]
     span: Span | None = None
+    has_pixels: bool = True
 
     @property
     def content(self) -> str:
@@ -59,7 +61,6 @@ class Prompt:
     ids: token ids with placeholders expanded. cache_ids: the same length, see engine.prompt.cache_ids.
     media: in the order in which they were sent, which is that of their spans; all have a span, or none has.
     inputs: the processor's other arrays, empty for text. processor_ms: what resizing and processing all media took.
-    has_pixels: inputs hold all that the model reads; else only where its media lie (engine.models.grids).
     starts_in_reasoning: the template has opened the think block already.
     """
 
@@ -68,7 +69,6 @@ class Prompt:
     media: tuple[PlacedMedia, ...] = ()
     inputs: dict[str, Any] = field(default_factory=dict)
     processor_ms: float = 0.0
-    has_pixels: bool = True
     starts_in_reasoning: bool = False
 
     @property
@@ -76,14 +76,25 @@ class Prompt:
         """One per medium, or () when they are not known."""
         return tuple(placed.span for placed in self.media if placed.span is not None)
 
+    def head(self, num_tokens: int) -> Prompt:
+        """Its first tokens; itself where these are all. What belongs to all of it stays."""
+        if num_tokens == len(self.ids):
+            return self
+        return replace(self, ids=self.ids[:num_tokens], cache_ids=self.cache_ids[:num_tokens])
+
     def has_media_before(self, first: int) -> bool:
         """Whether there are media and all end at or before token `first`: of them nothing is left to read."""
         return bool(self.media) and self.media[-1].ends_by(first)
 
-    def lacks_pixels(self, num_reused: int) -> bool:
-        """Whether this prompt was built without pixels and some medium lies after the first `num_reused` tokens, so
-        that it must be built again."""
-        return not self.has_pixels and not self.has_media_before(num_reused)
+    @property
+    def has_pixels(self) -> bool:
+        """Whether inputs hold all that the model reads of the media."""
+        return self.has_pixels_behind(0)
+
+    def has_pixels_behind(self, num_reused: int) -> bool:
+        """Whether inputs hold all that it reads of the media behind the first `num_reused` tokens. If not, the prompt
+        must be built again."""
+        return all(placed.has_pixels or placed.ends_by(num_reused) for placed in self.media)
 
 
 def runs(ids: Sequence[int], placeholder: int) -> list[tuple[int, int]]:

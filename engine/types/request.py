@@ -6,7 +6,10 @@ Frozen values in pure Python: no MLX, no numpy, safe in every thread.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from engine.types.decision import TypedQuestion
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -24,9 +27,10 @@ class Part:
       url    a `data:` or `http(s):` URL, as the client sent it
       path   a file that this process may read: the caller has checked it (upload folder, --media-root)
       parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
-    detail and max_pixels say how large the model shall see a picture at most (engine.prompt.sizing); frames how this
-    clip is sampled, where that differs from the request's; animated whether a picture that moves goes in as a clip
-    (True), as its first frame (False), or as a clip where the model takes clips (None).
+    detail, max_pixels, min_pixels and exact_px (width, height) say how large the model shall see a picture, or each
+    frame of a clip (engine.prompt.sizing); frames how this clip is sampled, where that differs from the request's;
+    animated whether a picture that moves goes in as a clip (True), as its first frame (False), or as a clip where the
+    model takes clips (None).
     document: how a file of pages or of text is shown; it becomes pictures and texts before the prompt is built
     (engine.media.document). label says which page such a picture is, for the receipt.
     param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
@@ -39,6 +43,8 @@ class Part:
     parts: tuple[Part, ...] = ()
     detail: Detail = "auto"
     max_pixels: int | None = None
+    min_pixels: int | None = None
+    exact_px: tuple[int, int] | None = None
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None
@@ -76,6 +82,9 @@ class ToolCall:
     arguments: str
 
 
+ToolMode = Literal["auto", "none", "required"]
+
+
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Whether the model calls tools: "auto" as it likes, "none" never, "required" at least one.
@@ -83,7 +92,7 @@ class ToolChoice:
     names: the tools that it may call, () for all of them. parallel: it may call several in one answer.
     """
 
-    mode: Literal["auto", "none", "required"] = "auto"
+    mode: ToolMode = "auto"
     names: tuple[str, ...] = ()
     parallel: bool = True
 
@@ -170,7 +179,7 @@ class FrameSampling:
 NO_LIMIT = -1
 """As Request.max_tokens."""
 
-GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +187,9 @@ class Grammar:
     """What an answer must look like, from its first character to its last. After reasoning, where the model reasons.
 
     source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
-    array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does.
-    param names it in the client's own terms, for error messages.
+    array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does;
+    "tools" is made from a request's tools (engine.grammar.tools). param names it in the client's own terms, for error
+    messages.
     """
 
     kind: GrammarKind
@@ -205,6 +215,8 @@ class Request:
     logprobs: each token comes with its log-probability and with so many of the likeliest tokens at its place; None:
     without any. n: answers drawn from the one prompt, each with its own random numbers. forced: token ids of an answer
     that is given whatever the model would say (Engine.likelihood).
+    questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
+    take its place in turn.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
     counted as a query, and stores nothing.
@@ -235,6 +247,7 @@ class Request:
     prompt_logprobs: int | None = None
     n: int = 1
     forced: tuple[int, ...] = ()
+    questions: tuple[TypedQuestion, ...] = ()
     id: str = ""
     source: str = "api"
     session: str | None = None

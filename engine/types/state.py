@@ -31,8 +31,8 @@ class DeviceInfo:
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids). embeddings: it was made to turn texts into
-    vectors. reasons: it may think before it answers. template_variables: what its
-    chat template reads."""
+    vectors. reasons: it may think before it answers. template_variables: what its chat template reads. toy: what a
+    model can do that is a toy, as its README says; else ""."""
 
     id: str
     path: str
@@ -52,6 +52,7 @@ class ModelCard:
     reasons: bool = False
     template_variables: tuple[str, ...] = ()
     created: int = 0
+    toy: str = ""
 
     @property
     def can_turn_reasoning_off(self) -> bool:

@@ -96,6 +96,25 @@ def person(browser: Any) -> Iterator[Callable[..., pages.Person]]:
         one.close()
 
 
+@pytest.fixture
+def model_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """model_says(text): from now on the models' answers are this text, whatever their tokens are. It is put in where
+    mlx-lm turns tokens into text, so that everything of ours is as with a model that writes it."""
+    from mlx_lm.tokenizer_utils import StreamingDetokenizer
+
+    def make(text: str) -> None:
+        num_chars = 1 + len(text) // 6  # an answer of the demo model is longer than six tokens
+
+        def segment(self: Any) -> str:
+            start = self.__dict__.setdefault("said", 0)
+            self.__dict__["said"] = start + num_chars
+            return text[start : start + num_chars]
+
+        monkeypatch.setattr(StreamingDetokenizer, "last_segment", property(segment))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pages.artifacts(tmp_path_factory.getbasetemp())

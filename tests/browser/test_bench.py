@@ -159,7 +159,7 @@ def test_the_chat_goes_on_and_its_traffic_is_marked(tab):
     me.page.get_by_role("tab", name="Chat").click()
     assert me.me.ask("Hello!")
     me.open()
-    me.page.locator("#bench .noise .chip", has_text="requests of others").wait_for()
+    me.page.locator("#bench .noise .chip", has_text="ran meanwhile").wait_for()
     me.page.get_by_role("button", name="Stop").click()
     me.ended()
 

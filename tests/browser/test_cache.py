@@ -122,13 +122,13 @@ def test_the_note_under_an_answer_leads_to_its_strip(asked):
     assert lane.locator(".words").inner_text().startswith(f"{cached} of {total} tokens reused")
     assert lane.locator(".why").is_visible()
     assert tab.page.evaluate("document.activeElement.className") == "bar"
-    assert tab.page.url.rstrip("/") == tab.me.url
+    assert tab.page.url == f"{tab.me.url}/?tab=cache"
 
 
 def test_the_lamp_is_green_and_says_what_was_compared(asked):
     tab = asked()
     newest = tab.lanes.first.get_attribute("data-key")
-    tab.page.get_by_role("button", name="Check the last reuse").click()
+    tab.page.get_by_role("button", name="Check the latest reuse").click()
     truth = tab.lanes.first.locator('.verdict[data-lamp="green"]')
     truth.wait_for()
     words = truth.inner_text()
@@ -150,15 +150,16 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
     tab.details.get_by_role("button", name="Drop").click()
     tab.details.get_by_text("pin holds this").wait_for()
     tab.page.get_by_role("button", name="Clear", exact=True).last.click()
+    tab.page.get_by_role("button", name="Forget everything?").click()
     tab.details.locator(".text").wait_for(state="detached")
     (kept,) = httpx.get(f"{workbench_url}/v1/cache/blocks").json()["data"]
     assert tab.cells.count() == 1 and kept["pinned"]
 
     card = tab.cards.first
     assert card.locator("img").get_attribute("src").startswith("data:image/webp")
-    card.get_by_role("button", name="Unpin Prompt").click()
-    card.get_by_role("button", name="Pin Prompt", exact=True).wait_for()
-    card.get_by_role("button", name="Drop Prompt").click()
+    card.get_by_role("button", name=re.compile("^Unpin the prompt")).click()
+    card.get_by_role("button", name=re.compile("^Pin the prompt")).wait_for()
+    card.get_by_role("button", name=re.compile("^Drop the prompt")).click()
     tab.cells.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/blocks").json()["data"] == []
 
@@ -166,15 +167,16 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
 def test_features_are_pinned_and_dropped_apart_from_the_prompt(asked, workbench_url):
     tab = asked()
     features = tab.cards.first.locator(".share.features")
-    features.get_by_role("button", name="Pin Features").click()
-    features.get_by_role("button", name="Unpin Features").wait_for()
+    features.get_by_role("button", name=re.compile("^Pin the features")).click()
+    features.get_by_role("button", name=re.compile("^Unpin the features")).wait_for()
     tab.page.get_by_role("button", name="Clear", exact=True).last.click()
+    tab.page.get_by_role("button", name="Forget everything?").click()
     tab.cells.first.wait_for(state="detached")
     (unit,) = httpx.get(f"{workbench_url}/v1/cache/features").json()["data"]
     assert unit["pinned"] and tab.cards.count() == 1
-    features.get_by_role("button", name="Unpin Features").click()
-    features.get_by_role("button", name="Pin Features", exact=True).wait_for()
-    features.get_by_role("button", name="Drop Features").click()
+    features.get_by_role("button", name=re.compile("^Unpin the features")).click()
+    features.get_by_role("button", name=re.compile("^Pin the features")).wait_for()
+    features.get_by_role("button", name=re.compile("^Drop the features")).click()
     tab.cards.first.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/features").json()["data"] == []
 
@@ -265,7 +267,7 @@ def test_readme_screenshot(person, workbench_url, empty):
             me.page.locator("#chat .welcome").wait_for()
     tab = CacheTab(me).open()
     tab.lane("reused")
-    tab.page.get_by_role("button", name="Check the last reuse").click()
+    tab.page.get_by_role("button", name="Check the latest reuse").click()
     tab.lanes.first.locator('.verdict[data-lamp="green"]').wait_for()
     me.page.mouse.move(0, 0)
     me.page.evaluate("document.activeElement.blur()")

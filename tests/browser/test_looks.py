@@ -75,6 +75,23 @@ def test_empty_chatting_and_settings(look, workbench_url, clip):
     look.shoot(me, "settings")
 
 
+def test_decide(look, workbench_url, drawn):
+    me = look.open(workbench_url).arrive()
+    page = me.page
+    page.get_by_role("tab", name="Decide").click()
+    page.locator("#decide .sample img").first.wait_for()
+    look.shoot(me, "decide-empty")
+    page.locator("#decide input[type=file]").first.set_input_files(drawn("red", "circle"))
+    page.get_by_role("button", name="Examples").click()
+    page.locator("#decide .shown img").wait_for()
+    page.get_by_role("button", name="Decide").click()
+    page.locator("#decide .summary", has_text="3 questions in").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    look.shoot(me, "decide-answered")
+    page.locator("#decide .go").scroll_into_view_if_needed()
+    look.shoot(me, "decide-below")
+
+
 def test_video(look, workbench_url):
     me = look.open(workbench_url).arrive()
     page = me.page

@@ -33,7 +33,7 @@ def test_a_sound_file_is_heard_and_the_api_says_the_same(person, hearing_url, tm
     me.drop(sound)
     me.shoot(artifacts / "sound-composer.png")
     me.ask("What do you hear?")
-    assert me.page.locator('#chat .message [data-testid="waveform-Audio"]').count() == 1
+    assert me.page.locator("#chat .message audio").count() == 1
     me.shoot(artifacts / "sound-answer.png")
     parts = [{"type": "audio", "audio": data_url(sound.read_bytes(), "audio/wav")}]
     parts.append({"type": "text", "text": "What do you hear?"})

@@ -47,7 +47,7 @@ class Video:
 
     def fold(self) -> None:
         with self._new_sheet():
-            self.page.get_by_label("Leave out what repeats").first.check()
+            self.page.get_by_label("Skip repeated frames").first.check()
 
     def _new_sheet(self) -> Any:
         page = self.page
@@ -271,3 +271,43 @@ def test_what_is_no_clip_or_no_number_is_said_in_words(person, workbench_url, cl
     me.page.locator("#video .panel.old").wait_for()  # the sheet of before is greyed
     me.set("From, s", "1")
     assert me.frames()[0][1] >= 1
+
+
+@pytest.fixture(scope="session")
+def moving_gif(tmp_path_factory):
+    """An animated GIF of three seconds: a circle moves to the right."""
+    circle = picture("red", "circle", (96, 96))
+    frames = [circle.rotate(0, translate=(x, 0), fillcolor=PAPER) for x in range(-25, 26, 5)]
+    path = tmp_path_factory.mktemp("gif") / "moving.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=300, loop=0)
+    return path
+
+
+def test_a_moving_picture_is_a_clip_and_both_answers_are_in_view(person, workbench_url, moving_gif):
+    me = Video(person(workbench_url, viewport={"width": 1280, "height": 700}))
+    page = me.page
+    page.locator("#video input[type=file]").set_input_files(moving_gif)
+    page.locator("#video .pair").first.wait_for()
+    assert len(me.frames()) >= 4
+    box = page.get_by_label("Skip repeated frames")
+    assert box.evaluate("node => getComputedStyle(node).appearance") == "auto", "the tick is not seen"
+    page.get_by_role("button", name="Compare two settings").click()
+    page.locator("#video .panel").nth(1).locator(".pair").first.wait_for()
+    assert page.get_by_role("button", name="Which frame of A mattered?").is_visible()
+    page.get_by_role("button", name="Answer both").click()
+    page.locator("#video .answer .text").nth(1).wait_for()
+    page.wait_for_timeout(600)
+    for answer in page.locator("#video .answer .text").all():
+        place = answer.bounding_box()
+        assert place["y"] >= 0 and place["y"] + place["height"] <= 700, "an answer is out of sight"
+
+
+def test_with_a_wrong_value_nothing_is_asked(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    page = me.page
+    page.locator("#video .panel").get_by_label("From, s").fill("soon")
+    page.get_by_text('"soon" is not').wait_for()
+    for name in ("Ask about it", "Which frame mattered?"):
+        assert page.get_by_role("button", name=name).is_disabled()
+    me.set("From, s", "1")
+    assert page.get_by_role("button", name="Ask about it").is_enabled()

@@ -162,7 +162,7 @@ async def test_a_prompt_beyond_the_context_is_refused_and_the_engine_goes_on(
     assert (await ask(engine, chat("Short.", max_tokens=3))).done.usage.completion_tokens == 3
 
 
-@pytest.mark.parametrize("max_tokens", [0, -1])
+@pytest.mark.parametrize("max_tokens", [0, -2])
 async def test_no_tokens_at_all_is_a_bad_request(engine: Any, max_tokens: int) -> None:
     with pytest.raises(BadRequest) as caught:
         await ask(engine, chat("Hello", max_tokens=max_tokens))
@@ -217,10 +217,14 @@ async def test_a_medium_that_cannot_be_read_is_named(seeing: Any, url: str) -> N
     assert error.param == "messages[0].content[1]"
 
 
-async def test_text_that_spells_a_placeholder_is_refused(seeing: Any) -> None:
-    """Counted as a picture, it would shift every picture behind it."""
-    error = await refused(seeing, chat(picture(), "What is <|image_pad|> here?"), BadRequest)
-    assert "<|image_pad|>" in error.message
+async def test_text_that_spells_a_placeholder_is_no_picture(seeing: Any) -> None:
+    """Counted as one, it would shift every picture behind it."""
+    answers = [
+        await ask(seeing, chat(picture(), f"What is {word} here?"))
+        for word in ("<|image_pad|>", "x", "<|vision_start|>")
+    ]
+    assert len({answer.done.media[0].tokens for answer in answers}) == 1
+    assert answers[0].done.usage.prompt_tokens > answers[1].done.usage.prompt_tokens
 
 
 async def test_a_picture_that_leaves_no_token_is_an_error(

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from engine.errors import EngineError
 from engine.media import read_medium
+from engine.models import adapter
+from engine.models.remaining_media import media_from
 from engine.runtime.commands import ClearCache
 from engine.types import Message, Part, Request
 from engine.types.media import Media
@@ -74,6 +77,43 @@ async def test_a_new_question_decodes_nothing(crowded: Any, family: str, decoded
     assert len(found.media) == len(PICTURES)
     cold = await ask(engine, replace(second, reuse=False))
     assert len(decoded) == len(PICTURES) and cold.token_ids == warm.token_ids
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
+async def test_a_new_picture_is_the_only_one_that_is_decoded(crowded: Any, family: str, decoded: list[Part]) -> None:
+    """As an agent goes on: every turn brings one more screenshot."""
+    engine = await crowded(family)
+    request = chat(*PICTURES[:-1], "Compare.")
+    answer = await ask(engine, request)
+    decoded.clear()
+    said = Message("assistant", (Part("text", text=answer.text),))
+    turn = replace(request, messages=(*request.messages, said, user(PICTURES[-1], "And this?")), logprobs=0)
+    warm = await ask(engine, turn)
+    assert len(decoded) == 1 and warm.done.usage.cached_tokens > 0
+    cold = await ask(engine, replace(turn, reuse=False))
+    assert len(decoded) == 1 + len(PICTURES) and cold.token_ids == warm.token_ids
+    assert [t.logprob for t in warm.tokens] == pytest.approx([t.logprob for t in cold.tokens], abs=1e-3)
+
+
+async def test_sabotage_another_pictures_patches_are_seen(crowded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twin: what is cut off for old pictures is not there, and the new one's patches are cut instead."""
+    engine = await crowded()
+    request = chat(PICTURES[0], "Compare.")
+    answer = await ask(engine, request)
+    said = Message("assistant", (Part("text", text=answer.text),))
+    turn = replace(request, messages=(*request.messages, said, user(PICTURES[-1], "And this?")), logprobs=0)
+    cold = await ask(engine, replace(turn, reuse=False))
+    calls = []
+
+    def wrong(prompt: Any, first: int) -> Any:
+        calls.append(first)
+        return media_from(replace(prompt, media=tuple(replace(m, has_pixels=True) for m in prompt.media)), first)
+
+    monkeypatch.setattr(adapter, "media_from", wrong)
+    with pytest.raises(EngineError):
+        await ask(engine, turn)
+    assert calls and cold.token_ids
+    await engine.clear_cache()
 
 
 async def test_what_has_to_be_read_after_all_is_decoded(crowded: Any, decoded: list[Part]) -> None:

@@ -57,7 +57,7 @@ async def main(num_requests, side_px, room_bytes):
     await anext(long)
     flood = [asyncio.create_task(ended(engine, request)) for request in requests]
     await asyncio.sleep(0.1)
-    while engine._media._waiting:  # until all that may wait does so decoded
+    while engine._media._num_waiting:  # until all that may wait does so decoded
         await asyncio.sleep(0.05)
     await long.aclose()
     ends = await asyncio.gather(*flood)

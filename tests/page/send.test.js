@@ -13,23 +13,31 @@ const send = (value, messages, isWriting = false) => {
 };
 
 test("a message joins the chat, files before their question, and the composer is empty", () => {
-  const value = { text: "What is it?", files: [{ path: "/a.png" }] };
-  const [composer, chat, outbox] = send(value, [{ role: "assistant", content: [] }]);
+  const value = { text: "What is it?", files: [{ path: "/x/a.png", mime_type: "image/png" }, { path: "/x/b.pdf", orig_name: "B.pdf" }] };
+  const before = { turns: [{ role: "user", parts: [{ at: 0 }] }, { role: "assistant", parts: [{ at: 1 }, { at: 2 }] }] };
+  const [composer, chat, outbox] = send(value, before);
   assert.deepEqual(composer, { text: "", files: [] });
-  assert.deepEqual(chat.slice(1).map((one) => [one.role, one.content[0].type]), [["user", "file"], ["user", "text"]]);
-  assert.equal(chat[0].role, "assistant");
+  assert.equal(chat.turns.length, 3);
+  assert.deepEqual(chat.turns[2].parts.map((part) => [part.at, part.kind, part.name ?? part.text]),
+    [[3, "image", "a.png"], [4, "document", "B.pdf"], [5, "text", "What is it?"]]);
   assert.deepEqual(outbox, value);
+});
+
+test("what follows a message without an answer belongs to it", () => {
+  const before = { turns: [{ role: "user", parts: [{ at: 0 }] }] };
+  const [, chat] = send({ text: "And?", files: [] }, before);
+  assert.deepEqual(chat.turns, [{ role: "user", parts: [{ at: 0 }, { at: 1, kind: "text", text: "And?" }] }]);
 });
 
 test("nothing is sent of an empty composer, nor while an answer is written", () => {
   const nothing = { text: "", files: [] };
-  assert.deepEqual(send({ text: "  ", files: [] }, []), [{ text: "  ", files: [] }, [], nothing]);
+  assert.deepEqual(send({ text: "  ", files: [] }, null), [{ text: "  ", files: [] }, null, nothing]);
   assert.deepEqual(send(null, null), [null, null, nothing]);
   const value = { text: "Hello", files: [] };
-  assert.deepEqual(send(value, [], true), [value, [], nothing]);
+  assert.deepEqual(send(value, null, true), [value, null, nothing]);
 });
 
 test("spaces around a picture alone are no text", () => {
   const [, chat] = send({ text: " \n", files: [{ path: "/a.png" }] }, null);
-  assert.deepEqual(chat.map((one) => one.content[0].type), ["file"]);
+  assert.deepEqual(chat.turns[0].parts.map((part) => part.name), ["a.png"]);
 });

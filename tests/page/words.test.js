@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import "../../workbench/static/words.js";
 
-const { figures, clock, seconds, times } = globalThis.workbenchWords;
+const { figures, clock, seconds, times, percent } = globalThis.workbenchWords;
 
 test("numbers have three figures, and are whole from a thousand on", () => {
   assert.deepEqual([0, 0.12345, 1.5, 99.95, 123.4, 1234.5, -1234567].map(figures),
@@ -19,4 +19,9 @@ test("times in a clip have at most two decimals", () => {
 
 test("factors lose what nobody can see", () => {
   assert.deepEqual([1.26, 9.96, 10.4, 999.4, 1000].map(times), ["1.3", "10.0", "10", "999", "over a thousand"]);
+});
+
+test("a probability is never rounded to certainty", () => {
+  assert.deepEqual([0, 0.00004, 0.001, 0.5, 0.9876, 0.999, 0.99999, 1].map(percent),
+    ["0 %", "< 0.1 %", "0.1 %", "50 %", "98.8 %", "99.9 %", "> 99.9 %", "100 %"]);
 });

@@ -16,12 +16,23 @@ READY = Snapshot("ready", DEVICE, (CARD,), active_bytes=3 * 2**30, cache_bytes=2
 
 def test_a_ready_engine():
     words = header.status(READY)
-    assert words["model"] == "demo"
+    assert words["model"] == ["demo", ""]
+    assert words["takes"] == ["image", "video"]
+    assert words["toy"] == ""
     assert words["device"] == "Apple M4 Max · Metal GPU"
     assert words["memory"] == "4.0 GB of 64 GB"
     assert words["running"] == "0 running"
-    assert "2.28 M parameters" in words["model_title"]
-    assert "pictures, clips" in words["model_title"]
+    assert "2.28 M parameters" in words["about"]
+    assert "pictures, clips" in words["about"]
+
+
+def test_the_end_of_a_long_name_is_never_cut():
+    card = replace(CARD, id="mlx-community/Qwen3-VL-4B-Instruct-4bit")
+    assert header.status(replace(READY, models=(card,)))["model"] == ["mlx-community/Qwen3-VL-4B-I", "nstruct-4bit"]
+
+
+def test_a_toy_is_said_to_be_one():
+    assert header.status(replace(READY, models=(replace(CARD, toy="It knows shapes."),)))["toy"] == "It knows shapes."
 
 
 def test_running_requests_are_counted():
@@ -35,8 +46,9 @@ def test_running_requests_are_counted():
 )
 def test_states_without_a_model(state, words):
     snapshot = Snapshot(state, DEVICE, error="no such folder")
-    assert header.status(snapshot)["model"] == words
-    assert header.status(snapshot)["model_title"] == "no such folder"
+    assert header.status(snapshot)["model"] == [words, ""]
+    assert header.status(snapshot)["about"] == "no such folder"
+    assert header.status(snapshot)["takes"] is None
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@
     let shown = {};
     const picture = button("quiet png", "PNG", async () => save(`${shown.title}.png`, await png([...all.children], shown.title, shown.machine)));
     picture.title = "Save the charts as a picture";
-    const head = heading("Charts", "Drag across a chart to look closer. Hollow points are noisy or not done; red ones are not to be believed.", picture);
+    const head = heading("Charts", "Drag across a chart to look closer. Hollow points: noisy, or still being measured. Red points: a check failed, so the number cannot be trusted.", picture);
     element.firstElementChild.replaceChildren(head, all, empty);
     drawing(element, props, watch, (value) => {
       shown = value;
@@ -156,7 +156,18 @@
     return node;
   };
 
-  const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => say(cell, item.text));
+  const TERMS = {
+    TTFT: "Time to first token: from sending the question to the first text of the answer",
+    TPOT: "Time per output token: after the first one, on average",
+    ITL: "Inter-token latency: the gaps between two tokens",
+    E2E: "End to end: from sending the question to the end of the answer",
+    canary: "Checks that the model really saw its picture and that cold and warm runs were what they say",
+  };
+  const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => {
+    say(cell, item.text);
+    const term = tag === "th" ? TERMS[item.text.split(" ")[0]] : "";
+    if (term && cell.title !== term) cell.title = term;
+  });
 
   const line = () => {
     const row = make("tr"), details = make("tr", "told"), cell = make("td");
@@ -223,17 +234,14 @@
         node.append(make("h4"), make("ul"));
         return node;
       }, (node, item) => {
-        say(node.firstChild, some.length > 1 ? `What ${item.name} found` : "What it comes to");
+        say(node.firstChild, some.length > 1 ? `Results of ${item.name}` : "Results");
         keep(node.lastChild, item.facts.map((one) => ({ ...one, key: one.title })), () => {
           const one = make("li");
-          one.append(make("i", "lamp"), make("span"), make("strong"), make("em"));
+          one.append(make("span"), make("strong"));
           return one;
         }, (one, fact) => {
-          const [, title, number, goal] = one.children;
-          one.dataset.lamp = fact.lamp;
-          say(title, fact.title);
-          say(number, fact.value);
-          say(goal, fact.goal ? `${fact.lamp === "good" ? "reached" : "missed"}: ${fact.goal}` : "");
+          say(one.firstChild, fact.title);
+          say(one.lastChild, fact.value);
         });
       });
       keep(compared, value.compared ?? [], table, (node, item) => {
@@ -254,7 +262,7 @@
           });
         });
         if (!node.children[2]) node.append(make("p", "caution"));
-        say(node.children[2], ["Beneath each ratio its 95 % interval; grey: no difference shown.", item.caution ? `Not the same in both: ${item.caution}.` : ""].join(" "));
+        say(node.children[2], ["Under each ratio: the range that it lies in, with 95 % confidence for the whole table at once. Grey: no difference is shown. Differences below 5 % are not judged.", item.caution ? `Not the same in both: ${item.caution}.` : ""].join(" "));
         show(node.children[2], item.rows.length > 0);
       });
     });
@@ -264,7 +272,7 @@
 
   const runs = (element, props, watch, trigger) => {
     const list = make("div", "list"), empty = make("p", "empty");
-    const head = heading("Kept runs", "Tick two or more to lay them over each other; the first is what the others are held against.");
+    const head = heading("Kept runs", "Tick two or more to compare them. The first one ticked is the basis.");
     element.firstElementChild.replaceChildren(head, list, empty);
     const act = (action, node, more = {}) => trigger("submit", { action, name: node.dataset.name, ...more });
     const create = () => {
@@ -288,7 +296,7 @@
       return node;
     };
     drawing(element, props, watch, (value) => {
-      const last = value.last ? [{ key: "", name: "This run", words: "not kept: the next run takes its place", on: value.on, last: true }] : [];
+      const last = value.last ? [{ key: "", name: "This run", words: "not saved: the next run replaces it", on: value.on, last: true }] : [];
       const all = [...last, ...(value.runs ?? [])];
       show(head, Boolean(value.runs));
       say(empty, value.runs && !all.length ? "None yet. A run that has ended can be kept under a name; runs that vllm-mlx-bench --save kept are here too." : "");

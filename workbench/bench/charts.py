@@ -38,7 +38,7 @@ NAMES = {
     "generation_tps": ("Decode, one stream", "tok/s"),
     "total_tps": ("Throughput of all streams", "tok/s"),
 }
-METRICS = {"concurrency": ("ttft", "total_tps"), "cache": ("ttft",)}
+METRICS = {"concurrency": ("ttft", "total_tps"), "cache": ("ttft",), "decisions": ("ttft",)}
 DEFAULT_METRICS = ("ttft", "generation_tps")
 
 MEMORY = {"process_bytes": "process", "mlx_active_bytes": "MLX, in use", "mlx_cache_bytes": "MLX, free and kept"}

@@ -7,7 +7,7 @@
   const NS = "http://www.w3.org/2000/svg";
   const ROW = 40, BAR = 12;  // of a chart of bars: a case's words, then a bar for each series
   const NAMES = { noisy: "noisy: its rounds differ by more than 15 %, or others asked meanwhile",
-                  false: "the canary failed: not to be believed", running: "still being measured" };
+                  false: "a check failed: this number cannot be trusted", running: "still being measured" };
 
   const shape = (tag, name = "") => {
     const node = document.createElementNS(NS, tag);

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.measure.bench import compare
 from engine.measure.bench.report import NAMES
-from engine.measure.bench.result import LESS_IS_BETTER, UNITS
+from engine.measure.bench.result import UNITS
 from engine.measure.bench.stats import Ratio
 from engine.measure.bench.store import StoredRun
 from engine.types import Json
@@ -104,35 +105,27 @@ def ratio_table(triples: Sequence[tuple[str, str, Ratio]]) -> Json:
 
 
 def _ratio(name: str, ratio: Ratio | None) -> Json:
-    """verdict: "even" where the interval holds 1, or where there is none because of a single round."""
+    """verdict: of compare.verdict; "even" also where there is no interval because of a single round."""
     if ratio is None:
         return {"value": "–", "interval": "", "verdict": "even"}
     if ratio.low is None or ratio.high is None:
         return {"value": f"{ratio.value:.3g}", "interval": "", "verdict": "even"}
-    better = (ratio.value < 1) == (name in LESS_IS_BETTER)
-    verdict = "even" if ratio.low <= 1 <= ratio.high else "better" if better else "worse"
     interval = "too few rounds to tell" if ratio.high > WIDEST * ratio.low else f"{ratio.low:.3g} to {ratio.high:.3g}"
-    return {"value": f"{ratio.value:.3g}", "interval": interval, "verdict": verdict}
+    return {"value": f"{ratio.value:.3g}", "interval": interval, "verdict": compare.verdict(name, ratio)}
 
 
 def facts(result_json: Json) -> list[Json]:
-    """The ratios and facts of a run, with their goals."""
+    """The ratios and facts of a run. Without their goals: those are the project's own, not the reader's."""
     rows = []
     for item in result_json["compared"]:
-        ratio, goal = item["ratio"], item["goal"]
+        ratio = item["ratio"]
         interval = "" if ratio["low"] is None else f" ({ratio['low']:.3g} to {ratio['high']:.3g})"
         title = item["title"] if item["metric"] in item["title"] else f"{item['title']}, {NAMES[item['metric']]}"
-        reached = None if goal is None else ratio["value"] >= goal
-        rows.append(_fact(title, f"{ratio['value']:.3g} ×{interval}", reached, f"at least {goal:g}" if goal else ""))
-    for item in result_json["facts"]:
-        kind = "at most" if item["at_most"] else "at least"
-        goal = f"{kind} {item['goal']:g}" if item["goal"] is not None else ""
-        rows.append(_fact(item["title"], f"{digits(item['value'])} {item['unit']}", item["reached"], goal))
-    return rows
-
-
-def _fact(title: str, value: str, reached: bool | None, goal: str) -> Json:
-    return {"title": title, "value": value, "lamp": {True: "good", False: "missed", None: ""}[reached], "goal": goal}
+        rows.append({"title": title, "value": f"{ratio['value']:.3g} ×{interval}"})
+    facts = [
+        {"title": item["title"], "value": f"{digits(item['value'])} {item['unit']}"} for item in result_json["facts"]
+    ]
+    return rows + facts
 
 
 def entry(run: StoredRun) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.measure.bench.stats import Ratio
     from engine.types import ModelCard
 
-SUITE_NAMES = ("text", "image", "video", "cache", "concurrency")
+SUITE_NAMES = ("text", "image", "video", "cache", "decisions", "concurrency")
 """Suites that measure the engine of this process. Those that start processes are run by the command only."""
 
 Ratios = list[tuple[str, str, "Ratio"]]

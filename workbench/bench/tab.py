@@ -36,6 +36,7 @@ WORDS = {
     "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
     "video": ("Clips", "A clip at 2 to 64 frames; quick: 4, 8 and 16"),
     "cache": ("Cache", "What the prefix cache saves: first ask against the next"),
+    "decisions": ("Decisions", "A hundred questions about one picture against one; quick: twenty"),
     "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16"),
 }
 OPERATORS_ONLY = (
@@ -245,7 +246,7 @@ def _outcome_json(live: Live) -> Json:
         }
     words = "Stopped. What was measured until then is here." if result.stopped else "Done."
     if result.canary is False:
-        words = "A check of the canary failed: these numbers are not to be believed. The table says which."
+        words = "A check failed, so these numbers cannot be trusted. The table says which check."
     return {
         "words": f"{results.settings_words(live)}: {words[0].lower()}{words[1:]}",
         "bad": result.canary is False,

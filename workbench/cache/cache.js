@@ -1,6 +1,6 @@
 // Draws the Cache tab from plain values. Text of prompts goes in as textContent, never as HTML.
 (() => {
-  const { make, say, show, button, keep, heading, drawing } = window.workbenchDraw;
+  const { make, say, show, button, sureButton, keep, heading, drawing } = window.workbenchDraw;
 
   const legend = (entries) => {
     const key = make("div", "legend");
@@ -76,7 +76,7 @@
     say(words, item.words);
     say(why, item.why);
     bar.setAttribute("aria-label", `${who.textContent}: ${item.words}. Why?`);
-    bar.style.width = `${(100 * item.tokens) / longest}%`;
+    bar.style.width = `${Math.min(100, (100 * item.tokens) / longest)}%`;
     keep(bar, item.segments, () => make("span"), (segment, part) => {
       segment.className = `segment ${part.how}${part.medium ? " medium" : ""}`;
       segment.style.flexGrow = part.tokens;
@@ -107,7 +107,7 @@
 
   const strips = (element, props, watch, trigger) => {
     const lanes = make("div", "lanes"), empty = make("p", "empty");
-    const last = button("quiet check-last", "Check the last reuse", () => {
+    const last = button("quiet check-last", "Check the latest reuse", () => {
       const check = [...lanes.querySelectorAll(".check")].find((item) => !item.hidden && !item.disabled);
       check?.click();
       check?.closest(".lane").scrollIntoView({ block: "nearest" });
@@ -121,7 +121,7 @@
     drawing(element, props, watch, (value) => {
       say(empty, value.lanes.length ? "" : value.note || "No request has ended yet. Ask about a picture in the chat, ask "
         + "something else about it, then come back: the picture will not have been computed again.");
-      const longest = Math.max(1, ...value.lanes.map((item) => item.tokens));
+      const longest = Math.max(1, ...value.lanes.filter((item) => item.ended !== "failed").map((item) => item.tokens));
       keep(lanes, value.lanes, () => lane(trigger), (node, item) => fillLane(node, item, longest, value.pictures));
       show(last, value.lanes.some((item) => item.checkable));
       show(key.querySelector(".disk"), value.lanes.some((item) => item.segments.some((part) => part.how === "disk")));
@@ -139,14 +139,14 @@
   const blocks = (element, props, watch, trigger) => {
     const act = (action, key = "") => trigger("submit", { action, key });
     const grid = make("div", "grid"), free = make("p", "free-count"), note = make("p", "note"), details = make("div", "details");
-    const clear = button("quiet clear", "Clear", () => act("clear"));
+    const clear = sureButton("quiet clear", "Clear", "Forget everything?", () => act("clear"));
     clear.title = "Forget everything that is stored, but for what is pinned or in use";
     const head = heading("Stored blocks", "A block is a run of tokens that the model has read; one prompt's blocks stand side "
       + "by side. Click one to see what it holds. When room is needed, the longest unused go first.",
       legend([["stored", "stored"], ["used", "in use now"], ["pinned", "pinned"]]), clear);
-    const names = heading("Pictures and clips held", "A question about one of these does not have to read it again. "
-      + "Where its prompt is gone, the encoder is still spared by its features. What is pinned stays; where that leaves no "
-      + "room, what is new is read but not kept.");
+    const names = heading("Pictures and clips held", "A question about one of these does not compute it again. Each can "
+      + "be stored in two ways: with its prompt (KV), and as features, the output of the vision encoder. What is pinned is never "
+      + "removed to make room.");
     const held = make("div", "held");
     element.firstElementChild.replaceChildren(head, note, grid, free, details, names, held);
 
@@ -182,7 +182,6 @@
         facts.append(make("h4", "", title), make("span", "words"), make("span", "hits"));
         const pin = button("quiet", "", () => act(pin.dataset.action + ending, node.dataset.key));
         const drop = button("quiet", "Drop", () => act(`drop${ending}`, node.dataset.key));
-        drop.setAttribute("aria-label", `Drop ${title}`);
         if (operator) actions.append(pin, drop);
         part.append(facts, actions);
         return part;
@@ -194,7 +193,7 @@
       return node;
     };
 
-    const fillShare = (part, item) => {
+    const fillShare = (part, item, name) => {
       const [facts, actions] = part.children, [title, words, hits] = facts.children, pin = actions.firstChild;
       part.classList.toggle("pinned", Boolean(item?.pinned));
       say(words, item ? item.words : "none held");
@@ -203,7 +202,7 @@
       if (!pin || !item) return;
       pin.dataset.action = item.pinned ? "unpin" : "pin";
       say(pin, item.pinned ? "Unpin" : "Pin");
-      pin.setAttribute("aria-label", `${pin.textContent} ${title.textContent}`);
+      for (const one of [pin, actions.lastChild]) one.setAttribute("aria-label", `${one.textContent} the ${title.textContent.toLowerCase()} of ${name}`);
     };
 
     // A clip's frames, from one picture of all of them. Frames with stored features are marked.
@@ -244,7 +243,7 @@
         }
       });
       const more = value.free - room.length;
-      say(free, more > 0 ? `and room for ${more.toLocaleString()} more` : "");
+      say(free, more > 0 ? `${more.toLocaleString("en")} more blocks are free.` : "");
       const json = JSON.stringify(value.open);
       if (details.dataset.json !== json) {
         const before = details.dataset.key;
@@ -254,7 +253,7 @@
         if (value.open && before !== value.open.key) details.scrollIntoView({ block: "nearest" });
       }
       show(names, value.media.length > 0);
-      keep(held, value.media.map((item) => ({ ...item, key: item.medium })), () => card(value.operator), (node, item) => {
+      keep(held, value.media.map((item, place) => ({ ...item, place, key: item.medium })), () => card(value.operator), (node, item) => {
         node.dataset.block = item.block ?? "";
         node.classList.toggle("clip", item.frames.length > 0);
         const [look, shares, film] = node.children, [frame] = look.children;
@@ -265,8 +264,9 @@
           frame.dataset.url = url;
           frame.replaceChildren(picture(url));
         }
-        fillShare(shares.children[0], item.kv);
-        fillShare(shares.children[1], item.features);
+        const name = `${item.frames.length ? "clip" : "picture"} ${item.place + 1}`;
+        fillShare(shares.children[0], item.kv, name);
+        fillShare(shares.children[1], item.features, name);
         fillFilm(film, item.frames, value.sheets[item.medium]);
       });
     });

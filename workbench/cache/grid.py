@@ -113,7 +113,7 @@ def details(block: BlockInfo) -> Json:
             size(block.num_bytes),
             times(block.hits),
             users,
-            f"stored {ago(block.age_s)}, last used {ago(block.idle_s)}",
+            f"stored {ago(block.age_s)}" + (f", last used {ago(block.idle_s)}" if block.hits else ""),
         ],
     }
 

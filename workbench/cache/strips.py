@@ -20,7 +20,7 @@ from workbench.words import NAMES, milliseconds
 REPLAY = "replay"
 """Request.source of a cache verification: nobody sent it."""
 
-SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video"}
+SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video", "decide": "Decide"}
 HOW_WORDS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}
 MAX_STRIPS = 20
@@ -52,7 +52,7 @@ def strip(record: Record, caller: Caller) -> Json:
         "ended": _ended(record),
         "segments": _segments(record, full),
         "why": _why(record, full),
-        "checkable": full and usage.cached_tokens > 0,
+        "checkable": full and usage.cached_tokens > 0 and not record.done.decisions,
     }
 
 

@@ -1,53 +1,62 @@
-"""Entries of a chat <-> engine requests and displayed messages. Pure: no Gradio, no MLX, no clock, no files opened.
+"""Entries of a chat -> engine requests. Pure: no Gradio, no MLX, no clock, no files opened.
 
     composer {"text", "files"} ──> entries ──> Request.messages     what is sent
-                                      └──────> Chatbot messages     what is shown
+                                      └──────> turns (display.py)     what is shown
 
-One entry is one displayed message, in the same order: the index that the page reports for edit, retry and undo is an
-index into the entries. The entries hold the raw text; what the page displays is never read back, because Gradio's
-Chatbot rewrites indentation.
+The index that the page reports for edit, retry and undo is an index into the entries. The entries hold the text as it
+was typed or written; what the page displays is never read back.
 """
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Literal
 
+from engine.errors import BadRequest, EngineError
 from engine.media.containers import CLIP_SUFFIXES
 from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, PageChoice, Part, Request, Sampling
-from workbench.chat import receipts
 from workbench.words import milliseconds
 
 EntryKind = Literal["text", "image", "video", "audio", "document", "reasoning", "note", "busy", "error"]
 SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio", "document")
 
-STRIP = "#strip-"
-"""Where a link to a request's strip in the Cache tab leads; cache/cache.js follows it."""
-
-_FROM_CACHE = re.compile(r"[\d,]+ from cache")
-
 VIDEO_SUFFIXES = CLIP_SUFFIXES
 IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"),
     *(".heic", ".heif", ".avif", ".ico", ".jp2"),
 )
 AUDIO_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac")
 DOCUMENT_SUFFIXES = (
-    *(".pdf", ".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".toml", ".xml", ".html", ".log", ".tex"),
+    *(
+        ".pdf",
+        ".tif",
+        ".tiff",
+        ".txt",
+        ".md",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".xml",
+        ".html",
+        ".log",
+        ".tex",
+    ),
     *(".py", ".js", ".css", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".swift", ".sh", ".sql", ".r", ".rb", ".php"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ChatEntry:
-    """One displayed message. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
+    """One part of a chat. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
 
-    part: how a medium is sent, where it is not sent as it comes. A note carries the request that it is about, and what
-    became of each of its media.
+    part: how a medium is sent, where it is not sent as it comes. broken: why a medium cannot be read; it is shown with
+    this reason, and no longer sent. A note carries the request that it is about, and what became of each of its media.
+    duration_s: how long reasoning took; None while it goes on.
     """
 
     role: Literal["user", "assistant"]
@@ -57,6 +66,8 @@ class ChatEntry:
     part: Part | None = None
     request: Request | None = None
     media: tuple[MediaReceipt, ...] = ()
+    broken: str = ""
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +93,23 @@ def media_kind(path: str) -> Kind:
     return "video" if suffix in VIDEO_SUFFIXES else "image"
 
 
-def user_entries(text: str, paths: Sequence[str], fitted: Mapping[str, Part] | None = None) -> Entries:
+def user_entries(
+    text: str, paths: Sequence[str], fitted: Mapping[str, Part] | None = None, *, stills: bool = False
+) -> Entries:
     """What the composer held, media first: models are trained to see before they are asked.
 
-    fitted: by path, how a file is sent that was made smaller to fit.
+    fitted: by path, how a file is sent that was made smaller to fit. stills: of pictures that move, only the first
+    frame.
     """
-    media = tuple(ChatEntry("user", media_kind(path), path=path, part=(fitted or {}).get(path)) for path in paths)
+    media = tuple(_file_entry(path, (fitted or {}).get(path), stills) for path in paths)
     return media + ((ChatEntry("user", "text", text),) if text.strip() else ())
+
+
+def _file_entry(path: str, part: Part | None, stills: bool) -> ChatEntry:
+    entry = ChatEntry("user", media_kind(path), path=path, part=part)
+    if stills and entry.kind == "image" and (as_it_comes := _part(entry)) is not None:
+        return replace(entry, part=replace(as_it_comes, animated=False))
+    return entry
 
 
 def to_request(
@@ -118,6 +139,8 @@ def to_request(
 
 
 def _part(entry: ChatEntry) -> Part | None:
+    if entry.broken:
+        return None
     if entry.kind == "text":
         return Part("text", entry.text, param="message") if entry.text else None
     if entry.part is not None:
@@ -136,27 +159,32 @@ def fitted_entries(entries: Sequence[ChatEntry], request: Request) -> Entries:
 
 
 def _is_medium(entry: ChatEntry) -> bool:
-    return entry.kind in SENT and entry.kind != "text"
+    return entry.kind in SENT and entry.kind != "text" and not entry.broken
 
 
-def to_chatbot(entries: Sequence[ChatEntry]) -> list[dict[str, Any]]:
-    """Entries -> what gr.Chatbot takes: one message per entry, each with one content part."""
-    return [_shown(entry) for entry in entries]
+def with_broken(entries: Entries, error: EngineError) -> Entries:
+    """The entries, with the medium marked that this error is about, if it is about one. The last one of its name: those
+    before it have been read."""
+    if not isinstance(error, BadRequest):
+        return entries
+    for place in range(len(entries) - 1, -1, -1):
+        entry = entries[place]
+        name = PurePath(entry.path or "").name
+        if _is_medium(entry) and name == error.param:
+            why = error.message.removeprefix(f"{name}: ")
+            return (*entries[:place], replace(entry, broken=why), *entries[place + 1 :])
+    return entries
 
 
-def _shown(entry: ChatEntry) -> dict[str, Any]:
-    if entry.path is not None:
-        return {"role": entry.role, "content": {"path": entry.path, "alt_text": PurePath(entry.path).name}}
-    if entry.kind == "reasoning":
-        return {"role": entry.role, "content": entry.text, "metadata": {"title": "Reasoning"}}
-    if entry.kind in ("note", "busy", "error"):
-        words = html.escape(" ".join(entry.text.split()))
-        if entry.request:
-            link = f"{STRIP}{html.escape(entry.request.id)}"
-            words = _FROM_CACHE.sub(lambda match: f'<a href="{link}">{match[0]}</a>', words)
-        receipt = receipts.to_html(entry.request.id, entry.media) if entry.request else ""
-        return {"role": entry.role, "content": f'{receipt}<div class="note note-{entry.kind}">{words}</div>'}
-    return {"role": entry.role, "content": entry.text}
+def without(entries: Entries, index: int) -> Entries:
+    """The entries without the medium at `index`, and without a failed answer that follows its message."""
+    if not 0 <= index < len(entries) or entries[index].path is None:
+        return entries
+    rest = [*entries[:index], *entries[index + 1 :]]
+    end = next((place for place in range(index, len(rest)) if rest[place].role != "user"), len(rest))
+    if end < len(rest) and rest[end].kind == "error":
+        del rest[end]
+    return tuple(rest)
 
 
 def note(done: Done) -> str:

@@ -15,6 +15,7 @@
 
     const draw = (value) => {
       if (words.textContent !== (value.words ?? "")) words.textContent = value.words ?? "";
+      window.workbenchComposer?.tokens(value.files ?? []);
       more.textContent = value.more ? ` · ${value.more}` : "";
       root.dataset.state = value.state ?? "";
       fit.hidden = !value.can_fit;

@@ -7,16 +7,16 @@ newer preflight cancels the one before it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from engine.errors import EngineError
 from engine.runtime import fit
-from engine.types import Json, Preflight, Request
+from engine.types import Json, MediaReceipt, Preflight, Request
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
+from workbench.chat.receipts import by_file, counts
 from workbench.components import QUIET
 from workbench.shared import Shared
 from workbench.words import NAMES, milliseconds, plural
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.chat.tab import ChatTab
 
-CHANGED = "(...values) => { window.workbenchCost?.changed(); return []; }"
+CHANGED = "() => { window.workbenchCost?.changed(); return []; }"
+COMPOSED = "(value) => { window.workbenchComposer?.changed(value); window.workbenchCost?.changed(); return []; }"
 TOO_LONG = "It does not fit even with smaller media: shorten the text, or start a new chat."
 
 
@@ -49,7 +50,8 @@ class CostLine:
         inputs = {chat.session, chat.composer, *chat.settings.components}
         self.line.input(self.estimate, inputs, self.line, trigger_mode="multiple", **QUIET)
         self.line.submit(self.fit, inputs, self.line, **QUIET)
-        for field in (chat.composer, *chat.settings.components):
+        chat.composer.change(None, chat.composer, None, js=COMPOSED, **QUIET)
+        for field in chat.settings.components:
             field.change(None, None, None, js=CHANGED, **QUIET)
 
     async def estimate(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Any:
@@ -68,7 +70,7 @@ class CostLine:
             return {"turn": turn, "words": error.message, "state": "over"}
         except asyncio.CancelledError:
             return gr.skip()  # a newer preflight has begun
-        return {"turn": turn, **line(request, preflight, num_receipts(draft, preflight))}
+        return {"turn": turn, **line(request, preflight, by_file(draft, preflight.media))}
 
     async def fit(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Json:
         """Make the media smaller until an answer fits. Inputs: session, composer, settings. Outputs: line."""
@@ -87,42 +89,32 @@ class CostLine:
             session.entries = entries[: len(session.entries)]
         files = entries[len(entries) - len(draft) :]
         session.fitted = {entry.path: entry.part for entry in files if entry.path and entry.part}
-        content = line(request, preflight, num_receipts(draft, preflight))
+        content = line(request, preflight, by_file(draft, preflight.media))
         return {"turn": turn, **content, "words": f"made smaller: {content['words']}"}
 
     def _draft(self, values: Mapping[Any, Any]) -> Entries:
         value = values[self._chat.composer] or {"text": "", "files": []}
         paths = [self._shared.uploaded(path) for path in value["files"]]
-        return user_entries(value["text"], paths, values[self._chat.session].fitted)
+        stills = bool(values[self._chat.settings.stills])
+        return user_entries(value["text"], paths, values[self._chat.session].fitted, stills=stills)
 
     def _request(self, values: Mapping[Any, Any], page: gr.Request, entries: Entries) -> Request:
         settings = self._chat.settings.read(values)
         return to_request(entries, settings, page.session_hash, self._shared.caller(page).tenant())
 
 
-def num_receipts(draft: Entries, preflight: Preflight) -> int:
-    """How many of the last receipts belong to the message being written. A document has one for each page."""
-    params = [receipt.param for receipt in preflight.media]
-    for entry in (entry for entry in reversed(draft) if entry.path is not None):
-        if entry.kind != "document":
-            del params[-1:]
-        while entry.kind == "document" and params and params[-1] == PurePath(entry.path or "").name:
-            del params[-1]
-    return len(preflight.media) - len(params)
+def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaReceipt]]) -> Json:
+    """The text: tokens of the message's media, context left, time to first token. Pure.
 
-
-def line(request: Request, preflight: Preflight, num_media: int) -> Json:
-    """The text: tokens of the last num_media media, context left, time to first token. Pure.
-
+    files: for each file of the message, its receipts; the composer shows the tokens of each beside its name.
     state "over": no room for an answer; "tight": less room than answers usually take. In both states media can be made
     smaller. words: always shown; more: shown in a wide window only.
     """
     words = []
-    if new := preflight.media[len(preflight.media) - num_media :]:
-        names = [NAMES[receipt.kind] for receipt in new]
-        kinds = dict.fromkeys(names)
-        subject = names[0] if len(new) == 1 else ", ".join(plural(names.count(name), name) for name in kinds)
-        words.append(f"{subject} {sum(receipt.tokens for receipt in new):,} tokens")
+    if new := [receipt for file in files for receipt in file]:
+        subject = NAMES[new[0].kind] if len(new) == 1 else counts(new)
+        frames = f" in {plural(len(new[0].frames), 'frame')}" if len(new) == 1 and new[0].frames else ""
+        words.append(f"{subject} {sum(receipt.tokens for receipt in new):,} tokens{frames}")
     state = "fits"
     if preflight.left < (request.max_tokens or 1):
         state = "over"
@@ -138,6 +130,7 @@ def line(request: Request, preflight: Preflight, num_media: int) -> Json:
         "words": " · ".join(words),
         "more": more,
         "state": state,
+        "files": [sum(receipt.tokens for receipt in file) for file in files],
         "can_fit": state != "fits" and bool(preflight.media),
     }
 

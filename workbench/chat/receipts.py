@@ -1,48 +1,79 @@
-"""The receipts of a request's media as HTML: a line above an answer's cost, and details that open below it. Pure.
+"""The receipts of a request's media in words: a line above an answer's cost, and details that open below it. Pure.
 
-The numbers are those of `usage.media[]` on the API for the same request. The pictures of a receipt are filled in by
+The numbers are those of `usage.media[]` on the API for the same request. The pictures of a receipt are fetched by
 chat/receipts.js when it is opened: most never are.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from engine.types import MediaReceipt
+from engine.types import Json, MediaReceipt
 from workbench.words import NAMES, milliseconds, plural, seconds, size
+
+if TYPE_CHECKING:
+    from workbench.chat.convert import ChatEntry
 
 MAX_NOTES = 2
 """On the one line of several media; all are in what opens below it."""
 
 
-def to_html(key: str, media: Sequence[MediaReceipt]) -> str:
-    """The receipt of a request, closed; "" without media. key names it to the page."""
+def receipt(media: Sequence[MediaReceipt], num_new: int) -> Json | None:
+    """The receipt of a request; None without media. num_new: how many of the last came with the message itself."""
     if not media:
-        return ""
-    items = "".join(f"<li>{_item(receipt, alone=len(media) == 1)}</li>" for receipt in media)
-    opener = f'<details class="receipt" id="{html.escape(key)}"><summary>{summary(media)}</summary>'
-    return f"{opener}<ol>{items}</ol></details>"
+        return None
+    new, earlier = media[len(media) - num_new :], media[: len(media) - num_new]
+    items = [_item(one, alone=len(media) == 1) for one in media]
+    return {"summary": summary(new, earlier), "items": items}
 
 
-def _item(receipt: MediaReceipt, alone: bool) -> str:
-    """One medium: places for its frames; its line, unless that is the summary; further facts."""
-    frames = "".join(f"<li><span></span>{seconds(time_s)}</li>" for _, time_s in receipt.frames)
-    places = "" if receipt.kind == "audio" else frames or "<li><span></span></li>"
-    words = "" if alone else f"<p>{line(receipt)}</p>"
-    facts = "".join(f"<li>{fact}</li>" for fact in facts_of(receipt))
-    return f'<ol class="frames">{places}</ol>{words}<ul>{facts}</ul>'
+def _item(one: MediaReceipt, alone: bool) -> Json:
+    """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts."""
+    places = [seconds(time_s) for _, time_s in one.frames] or ([] if one.kind == "audio" else [""])
+    return {
+        "name": "" if alone else PurePath(one.param).name,
+        "places": places,
+        "line": "" if alone else line(one),
+        "facts": facts_of(one),
+    }
 
 
-def summary(media: Sequence[MediaReceipt]) -> str:
-    """All media of a request on one line; for a single medium, its own line."""
-    if len(media) == 1:
-        return line(media[0])
-    names = [NAMES[receipt.kind] for receipt in media]
-    counts = [plural(names.count(name), name) for name in dict.fromkeys(names)]
-    words = [", ".join(counts), f"{sum(receipt.tokens for receipt in media):,} tokens"]
-    notes = dict.fromkeys(html.escape(note) for receipt in media for note in receipt.notes)
-    return " · ".join([*words, *(notes if len(notes) <= MAX_NOTES else [plural(len(notes), "note")])])
+def by_file(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> list[list[MediaReceipt]]:
+    """For each medium of these entries, which are the last message, its receipts. A document has one for each page."""
+    rest, groups = list(media), []
+    for entry in (entry for entry in reversed(entries) if entry.path is not None and not entry.broken):
+        group = [rest.pop()] if rest and entry.kind != "document" else []
+        while entry.kind == "document" and rest and rest[-1].param == PurePath(entry.path or "").name:
+            group.insert(0, rest.pop())
+        groups.append(group)
+    return groups[::-1]
+
+
+def num_receipts(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> int:
+    """How many of the last receipts belong to these entries, which are the last message."""
+    return sum(map(len, by_file(entries, media)))
+
+
+def summary(new: Sequence[MediaReceipt], earlier: Sequence[MediaReceipt] = ()) -> str:
+    """The media of a message on one line; a single one by its own line. Those of earlier messages are only counted."""
+    before = f"{counts(earlier)} of earlier messages" if earlier else ""
+    if not new:
+        return f"{before} · {sum(one.tokens for one in earlier):,} tokens"
+    if len(new) == 1:
+        words = [line(new[0])]
+    else:
+        notes = list(dict.fromkeys(note for one in new for note in one.notes))
+        words = [counts(new), f"{sum(one.tokens for one in new):,} tokens"]
+        words += notes if len(notes) <= MAX_NOTES else [plural(len(notes), "note")]
+    return " · ".join([*words, *([f"with {before}"] if before else [])])
+
+
+def counts(media: Sequence[MediaReceipt]) -> str:
+    """ "2 pictures, 1 clip"."""
+    names = [NAMES[one.kind] for one in media]
+    return ", ".join(plural(names.count(name), name) for name in dict.fromkeys(names))
 
 
 def line(receipt: MediaReceipt) -> str:
@@ -54,7 +85,7 @@ def line(receipt: MediaReceipt) -> str:
     words.append(f"{receipt.tokens:,} tokens")
     if reuse := reuse_of(receipt):
         words.append(reuse)
-    words += [html.escape(note) for note in receipt.notes]
+    words += receipt.notes
     words.append(milliseconds(receipt.fetch_ms + receipt.decode_ms + receipt.resize_ms + receipt.encode_ms))
     return " · ".join(words)
 
@@ -89,5 +120,5 @@ def facts_of(receipt: MediaReceipt) -> list[str]:
     return [
         size(receipt.num_bytes),
         *(f"{name} {milliseconds(ms)}" for name, ms in steps),
-        f"<code>{receipt.sha256[:12]}</code>",
+        receipt.sha256[:12],
     ]

@@ -67,6 +67,7 @@ class LiveAnswer:
         self._engine = engine
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._reasoned_s: list[float] = []  # when reasoning began, and when the answer did
         self._started_s = time.monotonic()
         self._ended = asyncio.Event()
         self._task = asyncio.create_task(self._read())
@@ -109,13 +110,24 @@ class LiveAnswer:
     def _add(self, event: Event) -> None:
         if isinstance(event, Delta):
             self.num_tokens += len(event.tokens)
-            (self._reasoning if event.channel == "reasoning" else self._text).append(event.text)
+            reasons = event.channel == "reasoning"
+            if len(self._reasoned_s) == (0 if reasons else 1):
+                self._reasoned_s.append(time.monotonic())
+            (self._reasoning if reasons else self._text).append(event.text)
         else:
             self.done = event
 
     def _written(self) -> Entries:
-        both = (("reasoning", self._reasoning), ("text", self._text))
-        return tuple(ChatEntry("assistant", kind, "".join(pieces)) for kind, pieces in both if any(pieces))  # type: ignore[arg-type]
+        thought = ChatEntry("assistant", "reasoning", "".join(self._reasoning), duration_s=self._duration_s())
+        both = (thought, ChatEntry("assistant", "text", "".join(self._text)))
+        return tuple(entry for entry in both if entry.text)
+
+    def _duration_s(self) -> float | None:
+        """How long it reasoned; None while it does."""
+        if not self._reasoned_s or (len(self._reasoned_s) == 1 and not self._ended.is_set()):
+            return None
+        ends_s = [*self._reasoned_s, time.monotonic()]
+        return ends_s[1] - ends_s[0]
 
     def _note(self) -> ChatEntry:
         if self.error is not None:

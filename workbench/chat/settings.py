@@ -64,6 +64,7 @@ class SettingsPanel:
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
+        self.stills: gr.Checkbox  # for the next message, not for those that were sent
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
         with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
@@ -77,11 +78,12 @@ class SettingsPanel:
                     with gr.Row():
                         for name in (next(names), next(names)):
                             self.numbers[name] = _number(name, _default(config, name))
+            self.stills = gr.Checkbox(label="Of pictures that move, only the first frame", container=False)
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property
     def components(self) -> set[Any]:
-        return {self.system, *self.numbers.values()}
+        return {self.system, self.stills, *self.numbers.values()}
 
     def read(self, values: Mapping[Any, Any]) -> ChatSettings:
         """Values by component, as Gradio hands them to a callback with a set of inputs -> ChatSettings.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.errors import EngineError
+from engine.types import Json, Kind
 from workbench import theme
 from workbench.chat.convert import (
     AUDIO_SUFFIXES,
@@ -20,28 +21,30 @@ from workbench.chat.convert import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     ChatEntry,
+    Entries,
     before_answer,
     edited,
-    to_chatbot,
+    media_kind,
     to_request,
     undone,
     user_entries,
+    with_broken,
+    without,
 )
 from workbench.chat.cost import CostLine
+from workbench.chat.display import displayed, displayed_live
+from workbench.chat.markdown import Rendering
 from workbench.chat.session import LiveAnswer, Session
 from workbench.chat.settings import SettingsPanel
-from workbench.components import QUIET
+from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
+from workbench.words import NAMES
 
 if TYPE_CHECKING:
     from engine.core import Engine
 
-EMPTY = """
-<div class="welcome"><h2>Show it something</h2>
-<p>Drop pictures, clips or documents anywhere on this page, paste them, or just ask.<br>
-Everything stays on this machine.</p></div>
-"""
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES, "audio": AUDIO_SUFFIXES}
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
 STREAMED: dict[str, Any] = {
     "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
@@ -65,7 +68,8 @@ class ChatTab:
         self.session = gr.State(Session())  # Gradio copies it for each page that opens
         self.settings = SettingsPanel(engine.config)
         with gr.Column(elem_id="stage"):
-            self.chat = _chatbot(shared)
+            self.chat = _conversation(shared)
+            self.live = component("", "workbenchChat.live(props, watch)", "live")
             self.composer = _composer()
             self.cost = CostLine(engine, shared, self)
             self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # a message between page and server
@@ -76,10 +80,13 @@ class ChatTab:
         chat_and_composer = [self.chat, self.composer]
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
         submitted = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **QUIET)
-        self.then_answer(submitted.then(self.send, [self.session, self.outbox], chat_and_composer, **QUIET))
+        self.then_answer(
+            submitted.then(self.send, [self.session, self.outbox, self.settings.stills], chat_and_composer, **QUIET)
+        )
         self.then_answer(self.chat.example_select(self.send_sample, self.session, chat_and_composer, **QUIET))
         self.then_answer(self.chat.retry(self.retry, self.session, chat_and_composer, **QUIET))
         self.then_answer(self.chat.edit(self.edit, self.session, chat_and_composer, **QUIET))
+        self.then_answer(self.chat.delete(self.take_out, self.session, chat_and_composer, **QUIET))
         self.chat.undo(self.undo, self.session, chat_and_composer, **QUIET)
         self.chat.clear(self.clear, self.session, chat_and_composer, **QUIET)
         self.composer.stop(self.stop, self.session, None, **QUIET)
@@ -89,11 +96,11 @@ class ChatTab:
     def then_answer(self, action: Any) -> None:
         """Answer after an event that adds a message to the chat."""
         inputs = {self.session, *self.settings.components}
-        streamed = action.then(self.answer, inputs, self.chat, **STREAMED)
+        streamed = action.then(self.answer, inputs, self.live, **STREAMED)
         streamed.then(self.rest, self.session, [self.chat, self.composer], **QUIET)
 
-    async def offer_sound(self) -> Any:
-        """When the page opens and the model is loaded: sound files and the microphone, if the model takes sound.
+    async def offer_media(self) -> Any:
+        """When the page opens and the model is loaded: the kinds of files that the model takes, and the microphone.
 
         Inputs: none. Outputs: composer.
         """
@@ -101,16 +108,17 @@ class ChatTab:
             card = await self._engine.ready()
         except EngineError:
             return gr.skip()  # the header says why there is no model
-        if not card.audio:
-            return gr.skip()
+        kinds = [kind for kind, takes in zip(SUFFIXES, (card.vision, card.video, card.audio), strict=True) if takes]
+        names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
+        words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]
         return gr.MultimodalTextbox(
-            file_types=[*FILE_TYPES, "audio", *AUDIO_SUFFIXES],
-            sources=["upload", "microphone"],
-            placeholder="Ask, or drop pictures, clips, sounds and documents",
+            file_types=[*kinds, *(suffix for kind in kinds for suffix in SUFFIXES[kind]), *DOCUMENT_SUFFIXES],
+            sources=["upload", "microphone"] if card.audio else ["upload"],
+            placeholder=f"Ask, or drop {words}",
         )
 
-    async def send(self, session: Session, value: Mapping[str, Any] | None) -> tuple[Any, Any]:
-        """Add the message to the chat. Inputs: session, outbox. Outputs: chat, composer.
+    async def send(self, session: Session, value: Mapping[str, Any] | None, stills: bool = False) -> tuple[Any, Any]:
+        """Add the message to the chat. Inputs: session, outbox, the switch for stills. Outputs: chat, composer.
 
         While an answer is being written the page sends an empty message; the text then stays in the composer.
         """
@@ -120,12 +128,12 @@ class ChatTab:
             paths = [self._shared.uploaded(path) for path in value["files"]]
         except EngineError as error:
             gr.Warning(error.message)
-            return to_chatbot(session.entries), _idle()
-        entries = user_entries(value["text"], paths, session.fitted)
+            return conversation(session.entries), _idle()
+        entries = user_entries(value["text"], paths, session.fitted, stills=stills)
         session.fitted = {}
         return add_message(session, entries)
 
-    async def send_sample(self, session: Session, data: gr.SelectData) -> tuple[Any, Any]:
+    async def send_sample(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
         """Send an example card. Inputs: session. Outputs: chat, composer.
 
         The page sends only the card's number; its files are those of this process.
@@ -135,31 +143,39 @@ class ChatTab:
         sample = self._shared.cards[_index(data)]
         return add_message(session, user_entries(sample.text, sample.paths))
 
-    async def retry(self, session: Session, data: gr.RetryData) -> tuple[Any, Any]:
+    async def retry(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
         """Answer the same message again. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         return _rewound(session, before_answer(session.entries, _index(data)))
 
-    async def edit(self, session: Session, data: gr.EditData) -> tuple[Any, Any]:
+    async def edit(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
         """Answer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         return _rewound(session, edited(session.entries, _index(data), str(data.value)))
 
-    async def undo(self, session: Session, data: gr.UndoData) -> tuple[Any, Any]:
+    async def take_out(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
+        """Take a broken medium out of its message, and answer that if nothing follows. Inputs: session. Outputs: chat,
+        composer."""
+        if session.answer is not None:
+            return gr.skip(), gr.skip()
+        session.entries = without(session.entries, _index(data))
+        return conversation(session.entries), _busy() if _is_open(session.entries) else _idle()
+
+    async def undo(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
         """Move the last message back into the composer. Inputs: session. Outputs: chat, composer."""
         if not session.entries:
             return _forgotten()
         entries, text, paths = undone(session.entries, _index(data))
         session.clear()
         session.entries = entries
-        return to_chatbot(entries), _idle(value={"text": text, "files": paths})
+        return conversation(entries), _idle(value={"text": text, "files": paths})
 
     async def clear(self, session: Session) -> tuple[Any, Any]:
         """A new chat. Inputs: session. Outputs: chat, composer."""
         session.clear()
-        return [], _idle()
+        return conversation(()), _idle()
 
     async def stop(self, session: Session) -> None:
         """End the answer; what was written stays. Inputs: session. Outputs: none."""
@@ -167,24 +183,24 @@ class ChatTab:
 
     async def fill_receipt(self, session: Session, event: gr.EventData) -> dict[str, Any]:
         """A receipt was opened: send the pictures that the model saw. Inputs: session. Outputs: receipts."""
-        key = str(event.receipt)
-        request = session.request(key)
+        reply = {"receipt": str(event.receipt), "turn": event.turn}
+        request = session.request(reply["receipt"])
         if request is None:
-            return {"receipt": key, "error": "This chat is no longer in the server's memory."}
+            return {**reply, "error": "This chat is no longer in the server's memory."}
         try:
             preflight = await self._engine.preflight(request, pictures=True)
         except EngineError as error:
-            return {"receipt": key, "error": error.message}
-        return {"receipt": key, "media": [await data_urls(frames) for frames in preflight.pictures]}
+            return {**reply, "error": error.message}
+        return {**reply, "media": [await data_urls(frames) for frames in preflight.pictures]}
 
     async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
-        """Stream the answer to the last message. Inputs: session, settings. Outputs: chat.
+        """Stream the answer to the last message. Inputs: session, settings. Outputs: live.
 
         A page that was closed ends this at the next sample, and with it the engine's work.
         """
         session: Session = values[self.session]
         question = session.entries
-        if session.answer is not None or not question or question[-1].role != "user":
+        if session.answer is not None or not _is_open(question):
             return
         try:
             request = to_request(
@@ -192,20 +208,21 @@ class ChatTab:
             )
         except EngineError as error:
             session.entries = (*question, ChatEntry("assistant", "error", error.message))
-            yield to_chatbot(session.entries)
             return
         answer = session.answer = LiveAnswer(self._engine, request)
+        text = Rendering()
         try:
             async for entries in answer.samples():
                 if session.answer is not answer:
                     return  # the chat was cleared, undone or retried meanwhile
                 session.entries = question + entries
-                yield to_chatbot(session.entries)
+                yield {"answer": answer.request.id, **displayed_live(question, entries, text.update)}
         finally:
             answer.stop()
             if session.answer is answer:
                 session.answer = None
-                session.entries = tuple(entry for entry in session.entries if entry.kind != "busy")
+                entries = tuple(entry for entry in session.entries if entry.kind != "busy")
+                session.entries = with_broken(entries, answer.error) if answer.error else entries
 
     async def rest(self, session: Session) -> tuple[Any, Any]:
         """Chat and composer after an answer. Inputs: session. Outputs: chat, composer.
@@ -214,23 +231,25 @@ class ChatTab:
         """
         if session.answer is not None:
             return gr.skip(), _busy()
-        return to_chatbot(session.entries), _idle()
+        return conversation(session.entries), _idle()
 
 
-def _chatbot(shared: Shared) -> gr.Chatbot:
-    return gr.Chatbot(
-        elem_id="chat",
-        show_label=False,
-        scale=1,
-        height=None,
-        layout="bubble",
-        group_consecutive_messages=False,  # else editing a message with a picture fails in the page
-        editable="user",
-        buttons=["copy"],
-        feedback_options=None,
-        placeholder=EMPTY,
-        examples=[{"text": sample.text, "files": list(sample.paths)} for sample in shared.cards],
-    )
+def conversation(entries: Entries) -> Json:
+    """The value of the chat: all its turns."""
+    return {"turns": displayed(entries)}
+
+
+def _is_open(entries: Entries) -> bool:
+    """Whether the last word is the user's."""
+    return bool(entries) and entries[-1].role == "user"
+
+
+def _conversation(shared: Shared) -> gr.HTML:
+    cards = [
+        {"text": sample.text, "files": [{"path": path, "kind": media_kind(path)} for path in sample.paths]}
+        for sample in shared.cards
+    ]
+    return component("conversation", "workbenchChat.view(element, props, watch, trigger)", "chat", cards=cards)
 
 
 def _receipts() -> gr.HTML:
@@ -238,7 +257,7 @@ def _receipts() -> gr.HTML:
     return gr.HTML(
         None,
         html_template="<i></i>",
-        js_on_load="workbenchReceipts.seen(element, props, watch, trigger)",
+        js_on_load="workbenchReceipts.seen(props, watch, trigger)",
         apply_default_css=False,
         elem_id="seen",
     )
@@ -273,18 +292,18 @@ def add_message(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
     if not entries:
         return gr.skip(), gr.skip()
     session.entries += entries
-    return to_chatbot(session.entries), _busy()
+    return conversation(session.entries), _busy()
 
 
 def _rewound(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
     session.clear()
     session.entries = entries
-    return to_chatbot(entries), _busy()
+    return conversation(entries), _busy()
 
 
 def _forgotten() -> tuple[Any, Any]:
     gr.Warning("This chat is no longer in the server's memory. Start a new one.")
-    return [], _idle()
+    return conversation(()), _idle()
 
 
 def _index(data: Any) -> int:

@@ -64,5 +64,45 @@
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
   };
 
-  window.workbenchDraw = { make, say, set, show, button, keep, heading, drawing, save };
+  // A button that asks once more, in its own words, before it does what cannot be undone.
+  const sureButton = (name, text, question, press) => {
+    let timer = 0;
+    const rest = () => { clearTimeout(timer); timer = 0; say(node, text); };
+    const node = button(name, text, () => {
+      if (timer) { rest(); press(); return; }
+      say(node, question);
+      timer = setTimeout(rest, 4000);
+    });
+    return node;
+  };
+
+  // Where a file of the upload folder is served.
+  const address = (path) => {
+    const root = (window.gradio_config?.root ?? "").replace(/\/$/, "");
+    return `${root}/gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`;
+  };
+
+  // Copies text. navigator.clipboard is missing on pages of the local network, which are not served over https.
+  const copy = async (text) => {
+    if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+    const area = Object.assign(make("textarea", "copied"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  };
+
+  // A button that copies what text() gives, and says so for a moment.
+  const copyButton = (name, label, text) => {
+    const node = button(name, "", async () => {
+      await copy(text());
+      node.classList.add("done");
+      setTimeout(() => node.classList.remove("done"), 1500);
+    });
+    set(node, "aria-label", label);
+    node.title = label;
+    return node;
+  };
+
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, save, address, copyButton };
 })();

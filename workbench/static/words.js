@@ -6,13 +6,15 @@
     return String(Number(value.toPrecision(3)));
   };
 
-  // 0:07, 12:05; in: seconds.
+  // 0:07, 12:05, 1:02:05; in: seconds.
   const clock = (seconds) => {
-    const whole = Math.round(seconds);
-    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+    const whole = Math.round(seconds), minutes = Math.floor(whole / 60), two = (number) => String(number).padStart(2, "0");
+    if (minutes < 60) return `${minutes}:${two(whole % 60)}`;
+    return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
   };
 
-  const seconds = (time) => `${Number(time.toFixed(2))} s`;
+  // 0.58 s, 42 s; from a minute on 2:32. The same as seconds() in words.py.
+  const seconds = (time) => (Math.round(time) < 60 ? `${Number(time.toFixed(2))} s` : clock(time));
 
   // A factor as text: 1.3, 42, over a thousand.
   const times = (factor) => {
@@ -20,5 +22,28 @@
     return factor >= 10 ? factor.toFixed(0) : factor.toFixed(1);
   };
 
-  globalThis.workbenchWords = { figures, clock, seconds, times };
+  // A probability as text: never 0 % or 100 % where it is neither.
+  const percent = (share) => {
+    if (share > 0 && share < 0.001) return "< 0.1 %";
+    if (share < 1 && share > 0.999) return "> 99.9 %";
+    return `${Number((100 * share).toFixed(1))} %`;
+  };
+
+
+  // How long something took, for a person: 0.4 s, 4 s, 1:05.
+  const durationWords = (time) => {
+    if (time < 1) return `${time.toFixed(1)} s`;
+    return time < 60 ? `${Math.round(time)} s` : clock(time);
+  };
+
+  // 12 KB, 3.4 MB: powers of 1024, as size() in words.py.
+  const bytes = (count) => {
+    for (const unit of ["B", "KB", "MB"]) {
+      if (count < 1000) return `${count.toFixed(0)} ${unit}`;
+      count /= 1024;
+    }
+    return `${count.toFixed(count < 10 ? 1 : 0)} GB`;
+  };
+
+  globalThis.workbenchWords = { bytes, figures, clock, seconds, times, percent, durationWords };
 })();

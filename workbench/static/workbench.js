@@ -3,13 +3,25 @@
   const composer = () => document.querySelector("#composer");
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
 
+  // Gradio refuses a file of another kind with a list of all suffixes; here it is said before, in words.
+  const isTaken = (file, accept) => !accept || accept.split(",").map((one) => one.trim()).some((one) =>
+    (one.endsWith("/*") ? file.type.startsWith(one.slice(0, -1)) : file.name.toLowerCase().endsWith(one)));
+  const takenWords = () => {
+    const kinds = [["no-image", "pictures"], ["no-video", "clips"], ["no-audio", "sounds"]];
+    const names = kinds.filter(([name]) => !document.body.classList.contains(name)).map(([, word]) => word);
+    return `This model takes text, ${[...names, "documents"].join(", ")}.`;
+  };
+
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
   const attach = (files) => {
-    if (window.workbenchVideo?.takes(files)) return;
+    if (window.workbenchVideo?.takes(files) || window.workbenchDecide?.takes(files)) return;
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
+    const taken = files.filter((file) => isTaken(file, input.accept)), others = files.filter((file) => !taken.includes(file));
+    if (others.length) window.workbenchComposer.tell(`Not added: ${others.map((file) => file.name).join(", ")}. ${takenWords()}`);
+    if (!taken.length) return;
     const transfer = new DataTransfer();
-    for (const file of files) transfer.items.add(file);
+    for (const file of taken) transfer.items.add(file);
     input.files = transfer.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
     composer().querySelector("textarea")?.focus();
@@ -17,7 +29,8 @@
 
   const dragging = (on) => {
     document.documentElement.classList.toggle("dragging", on);
-    document.documentElement.classList.toggle("to-video", Boolean(document.querySelector("#video .video")?.offsetParent));
+    for (const tab of ["video", "decide"])
+      document.documentElement.classList.toggle(`to-${tab}`, Boolean(document.querySelector(`#${tab} .${tab}`)?.offsetParent));
   };
 
   addEventListener("dragover", (event) => {
@@ -34,19 +47,20 @@
     attach([...event.dataTransfer.files]);
   }, true);
 
-  // Gradio's own paste takes pictures only, and only inside its textarea.
+  // Gradio's own paste takes pictures only, and only inside its textarea. What is text too is pasted as text, and the
+  // composer offers the picture instead.
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || event.clipboardData.getData("text/plain")) return;
+    if (!files.length) return;
+    if (event.clipboardData.getData("text/plain")) {
+      if (!composer()?.contains(event.target)) return;
+      event.stopPropagation();  // Gradio would take the picture and lose the text
+      window.workbenchComposer.offerFiles(files, () => attach(files));
+      return;
+    }
     event.preventDefault();
     event.stopPropagation();
     attach(files);
-  }, true);
-
-  // A file that is no picture shows its name; Gradio gives pictures no alternative text.
-  addEventListener("error", (event) => {
-    const image = event.target;
-    if (image.matches?.("#chat .message img")) image.alt = decodeURIComponent(image.src.split("/").pop());
   }, true);
 
   // A phone shows its number pad; Gradio's Textbox has no way to ask for it.
@@ -54,19 +68,9 @@
     if (event.target.closest?.(".number")) event.target.inputMode = "decimal";
   });
 
-  // A message being edited: Enter sends, Esc leaves it as it was. Elsewhere Esc stops the answer.
-  const press = (area, name) =>
-    area.closest(".message-row")?.nextElementSibling?.querySelector(`button[aria-label="${name}"]`)?.click();
-
+  // Esc stops the answer, where nothing else takes it.
   addEventListener("keydown", (event) => {
-    const edited = event.target.closest?.("#chat textarea");
-    if (edited && event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      press(edited, "Submit");
-    } else if (edited && event.key === "Escape") {
-      press(edited, "Cancel");
-    } else if (event.key === "Escape" && !event.defaultPrevented) {
-      composer()?.querySelector(".stop-button")?.click();
-    }
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    composer()?.querySelector(".stop-button")?.click();
   });
 })();

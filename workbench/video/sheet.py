@@ -84,8 +84,10 @@ def distinct(indices: Sequence[int], same: Sequence[bool]) -> tuple[int, ...]:
     return tuple(sorted(selected))
 
 
-def sheet(preflight: Preflight, same: Sequence[bool], urls: Sequence[str], hidden: int = 0) -> Json:
-    """The data that the page draws. hidden: number of frames that were left out."""
+def sheet(
+    preflight: Preflight, same: Sequence[bool], urls: Sequence[str], hidden: int = 0, folds: bool = False
+) -> Json:
+    """The data that the page draws. hidden: number of frames that were skipped; folds: whether that was asked for."""
     receipt = preflight.media[0]
     frames = [
         {"index": index, "time": time_s, "url": url, "same": is_same}
@@ -100,7 +102,7 @@ def sheet(preflight: Preflight, same: Sequence[bool], urls: Sequence[str], hidde
         "prompt_tokens": len(preflight.tokens),
         "left": preflight.left,
         "numbers": numbers(preflight),
-        "gaps": gaps(receipt, hidden, sum(same)),
+        "gaps": gaps(receipt, hidden, sum(same), folds),
     }
 
 
@@ -135,13 +137,15 @@ def numbers(preflight: Preflight) -> list[Json]:
     ]
 
 
-def gaps(receipt: MediaReceipt, hidden: int, num_same: int) -> str:
-    """In words, what the model does not see of the stretch."""
+def gaps(receipt: MediaReceipt, hidden: int, num_same: int, folds: bool = False) -> str:
+    """In words, what the model does not see of the clip. folds: frames that repeat were to be skipped."""
     times = [time_s for _, time_s in receipt.frames]
     longest = max((b - a for a, b in pairwise(times)), default=0.0)
-    words = [f"Between two frames up to {seconds(round(longest, 2))} go unseen."] if longest else []
+    words = [f"The longest gap between two frames is {seconds(round(longest, 2))}."] if longest else []
     if hidden:
-        words.append(f"{plural(hidden, 'frame')} that showed nothing new {'is' if hidden == 1 else 'are'} left out.")
+        words.append(f"{plural(hidden, 'frame')} that showed nothing new {'was' if hidden == 1 else 'were'} skipped.")
+    elif folds:
+        words.append("No frame repeats the one before it, so none was skipped.")
     elif num_same:
         words.append(f"{plural(num_same, 'frame')} {'shows' if num_same == 1 else 'show'} nothing new.")
     return " ".join(words)

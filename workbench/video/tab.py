@@ -36,6 +36,9 @@ QUESTION = "What happens in this video?"
 MAX_ANSWER_TOKENS = 64
 """For answers within this tab; "Ask about it" asks in the chat, with the chat's own limit."""
 
+ANIMATED_SUFFIXES = (".gif", ".webp", ".apng")
+"""Of pictures that may move. One that does not is told by the engine."""
+
 SHARP_BYTES = 3_000_000
 """Frames up to this size in total are sent to the page lossless, larger ones lightly compressed."""
 
@@ -62,7 +65,11 @@ class VideoTab:
                 "video",
                 "workbenchVideo.view(element, props, watch, trigger, upload)",
                 "video-view",
-                setup={"samples": _samples(shared), "question": QUESTION, "suffixes": list(VIDEO_SUFFIXES)},
+                setup={
+                    "samples": _samples(shared),
+                    "question": QUESTION,
+                    "suffixes": [*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES],
+                },
             )
         self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
         click = self.view.click(self.ask, chat.session, [chat.chat, chat.composer, tabs], **QUIET)
@@ -103,7 +110,8 @@ class VideoTab:
         indices = tuple(index for index, _ in frames)
         selected = sheet.distinct(indices, same) if fields.get("fold") and any(same) else indices
         if selected == indices:
-            return {**sheet.sheet(preflight, same, await _urls(preflight)), "still": still, "indices": None}
+            data = sheet.sheet(preflight, same, await _urls(preflight), folds=bool(fields.get("fold")))
+            return {**data, "still": still, "indices": None}
         preflight = await self._engine.preflight(
             self._request({**fields, "indices": list(selected)}, page), pictures=True
         )

@@ -5,8 +5,8 @@
   const { questions } = window.workbenchQueue;
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
-  const BUDGETS = [["", "the model's own"], [25000, "25 thousand"], [50000, "50 thousand"], [100000, "100 thousand"], [250000, "250 thousand"],
-    [1000000, "1 million"], [4000000, "4 million"], [16000000, "16 million"]];
+  const BUDGETS = [["", "the model's own"], [25000, "25,000"], [50000, "50,000"], [100000, "100,000"], [250000, "250,000"],
+    [1000000, "1,000,000"], [4000000, "4,000,000"], [16000000, "16,000,000"]];
 
   const field = (label, hint, options) => {
     const input = make(options ? "select" : "input");
@@ -24,10 +24,10 @@
     };
     const fold = Object.assign(make("input"), { type: "checkbox" });
     const settings = make("div", "settings", ...Object.values(fields).map((item) => item.node),
-      make("label", "check", fold, make("span", "", "Leave out what repeats")));
+      make("label", "check", fold, make("span", "", "Skip repeated frames")));
     const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
     const gaps = make("p", "quiet"), sheet = make("ol", "sheet"), answer = make("div", "answer");
-    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track), gaps, sheet, answer);
+    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track), gaps, sheet);
     node.classList.add("bare");
     let data = null, turn = 0, timer = 0;
 
@@ -45,6 +45,7 @@
       node.classList.remove("busy");
       error.textContent = reply.error ?? "";
       node.classList.toggle("old", Boolean(reply.error));
+      shared.checked();
       if (reply.error) return;
       node.classList.remove("bare");
       data = reply;
@@ -59,8 +60,14 @@
       numbers.replaceChildren(...data.numbers.map((item) =>
         make("div", "number", make("h4", "", item.name), make("strong", "", item.number), make("p", "", item.words))));
       gaps.textContent = data.gaps;
+      fields.fps.input.placeholder = rate();
       drawTrack();
       sheet.replaceChildren(...pairs(data.frames).map(pair));
+    };
+    // The rate as it is taken: the limit of frames may lower it.
+    const rate = () => {
+      const length = data.frames.at(-1).time - data.frames[0].time;
+      return length > 0 ? String(Number(((data.frames.length - 1) / length).toPrecision(2))) : "2";
     };
     const pairs = (all) => all.flatMap((_, place) => (place % 2 ? [] : [all.slice(place, place + 2)]));
 
@@ -102,13 +109,15 @@
         tick.addEventListener("click", () => sheet.querySelector(`[data-index="${frame.index}"]`)?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
         return tick;
       });
-      track.replaceChildren(window, ...still, ...ticks, make("small", "start", "0 s"), make("small", "end", seconds(whole)));
+      track.replaceChildren(window, ...still, ...ticks, make("small", "start", whole < 60 ? "0 s" : "0:00"), make("small", "end", seconds(whole)));
     };
 
     const showAnswer = async () => {
-      answer.replaceChildren(make("p", "waiting", "Asking…"));
+      const head = make("h3", "side", `${title}: ${data?.frames.length ?? 0} frames`);
+      answer.replaceChildren(head, make("p", "waiting", "Answering…"));
+      answer.scrollIntoView({ block: "nearest", behavior: "smooth" });
       const reply = await shared.ask("answer", frames);
-      answer.replaceChildren(...(reply.error ? [make("p", "error", reply.error)] : [make("p", "text", reply.text), make("p", "quiet", reply.note)]));
+      answer.replaceChildren(head, ...(reply.error ? [make("p", "error", reply.error)] : [make("p", "text", reply.text), make("p", "quiet", reply.note)]));
     };
 
     const weigh = async (progress) => {
@@ -138,19 +147,19 @@
         words.textContent = Math.abs(drop) < 0.05 ? "hardly matters" : `${times(Math.exp(Math.abs(drop)))} × ${drop > 0 ? "less" : "more"} likely without`;
       });
     };
-    return { node, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
+    return { isWrong: () => node.classList.contains("old"), node, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
   };
 
   const view = (element, props, watch, trigger, upload) => {
     const root = element.firstElementChild, setup = props.setup;
     const queue = questions(props, watch, trigger);
     const suffixes = setup.suffixes;
-    const isClip = (file) => file.type.startsWith("video/") || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
+    const isClip = (file) => file.type.startsWith("video/") || file.type === "image/gif" || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
     let sides = [], stopped = false, weighing = null, tradeKey = "";
 
     const question = Object.assign(make("input", "question"), { type: "text", value: setup.question, placeholder: setup.question });
     question.setAttribute("aria-label", "Question");
-    const shared = { clip: null, question: () => question.value, ask: queue.ask };
+    const shared = { clip: null, question: () => question.value, ask: queue.ask, checked: () => check() };
 
     // --- nothing chosen yet
     const file = Object.assign(make("input"), { type: "file", accept: ["video/*", ...suffixes].join(","), hidden: true });
@@ -181,11 +190,17 @@
     const top = make("div", "top", clipName, compare, button("", "Another clip", () => reset()));
     const bar = make("form", "bar", question, askChat, weigh, both);
     bar.addEventListener("submit", (event) => { event.preventDefault(); askChat.click(); });
-    const work = make("div", "work", top, sidesNode, bar, progress, tradeHead, trade);
+    const answers = make("div", "answers");
+    const work = make("div", "work", top, sidesNode, bar, progress, answers, tradeHead, trade);
+    // Nothing is asked with a setting that is refused.
+    const check = () => {
+      askChat.disabled = weigh.disabled = sides[0].isWrong();
+      both.disabled = sides.some((side) => side.isWrong());
+    };
     question.addEventListener("input", () => sides.forEach((side) => side.refreshSoon()));
 
     const stop = () => { stopped = true; weigh.textContent = "Stopping…"; };
-    const leave = () => { weighing = null; weigh.textContent = "Which frame mattered?"; };
+    const leave = () => { weighing = null; weigh.textContent = sides.length > 1 ? "Which frame of A mattered?" : "Which frame mattered?"; };
     const start = async () => {
       const side = sides[0];
       [weighing, stopped] = [side, false];
@@ -218,6 +233,9 @@
       compare.textContent = sides.length > 1 ? "One setting" : "Compare two settings";
       both.hidden = sides.length < 2;
       sidesNode.replaceChildren(...sides.map((side) => side.node));
+      answers.replaceChildren(...sides.map((side) => side.answer));
+      check();
+      leave();
     };
     const show = (clip) => {
       shared.clip = clip;
@@ -285,8 +303,8 @@
     const mark = () => {
       const widths = new Set([...trade.children].map((card) => card.dataset.width));
       tradeHead.lastChild.textContent = widths.size > 1
-        ? "One budget of pixels is shared by all frames: the same moment, as it looks when it is one of so many."
-        : "Here each frame has a size of its own, so more frames cost more tokens. Set a number of pixels for all of them to see the other trade.";
+        ? "All frames share one budget of pixels: the more frames, the smaller each. Each card shows the same moment."
+        : "This model gives each frame its own size, so more frames cost more tokens. With “Pixels, all frames” set, more frames become smaller ones instead.";
       const count = sides[0].data()?.frames.length;
       for (const card of trade.children) card.setAttribute("aria-pressed", String(Number(card.dataset.frames) === count));
     };

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.api.answers import Envelope, receipt_json, trace_json
+from engine.api.answers import Envelope, arguments_json, receipt_json, trace_json
 from engine.api.sse import event
 from engine.errors import EngineError
 from engine.types import Delta, Done, FinishReason, Json, Usage
@@ -103,7 +102,7 @@ class MessageStream:
         if not self._open:
             return
         if self._open.startswith("tool_use"):
-            self.blocks[-1]["input"], self._arguments = _arguments(self._arguments), ""
+            self.blocks[-1]["input"], self._arguments = arguments_json(self._arguments), ""
         self._open = ""
         yield _named({"type": "content_block_stop", "index": len(self.blocks) - 1})
 
@@ -127,15 +126,6 @@ def _own(done: Done, operator: bool) -> Json:
         "media": [receipt_json(receipt) for receipt in done.media],
         "cache": trace_json(done.trace, operator) if done.trace else None,
     }
-
-
-def _arguments(text: str) -> Json:
-    """The arguments of a call as an object; {} for what the model wrote wrong, which the stream has as it was."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _named(value: Json) -> str:

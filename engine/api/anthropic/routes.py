@@ -15,9 +15,9 @@ from engine.core import Engine
 
 def anthropic_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Anthropic's Messages API."""
-    router = APIRouter(prefix="/v1/messages", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1/messages", tags=["Anthropic"], route_class=guarded_route(config))
 
-    @router.post("")
+    @router.post("", summary="A message, whole or as server-sent events")
     async def messages(body: MessagesRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = messages_request(body, engine.config.media, exchange.id, exchange.who)
@@ -26,7 +26,7 @@ def anthropic_router(engine: Engine, config: ServerConfig) -> APIRouter:
             return await exchange.stream(events, answer)
         return await exchange.gathered(events, answer, answer.whole)
 
-    @router.post("/count_tokens")
+    @router.post("/count_tokens", summary="How many tokens a message would read")
     async def count_tokens(body: CountRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = counted_request(body, engine.config.media, exchange.id, exchange.who)

@@ -16,14 +16,14 @@ from engine.core import Engine
 
 def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Text completions of one prompt or many."""
-    router = APIRouter(prefix="/v1", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
 
     def echo(prompt: str | tuple[int, ...] | None) -> str:
         if prompt is None or isinstance(prompt, str):
             return prompt or ""
         return b"".join(engine.token_text(id).raw or b"" for id in prompt).decode("utf-8", "replace")
 
-    @router.post("/completions")
+    @router.post("/completions", summary="Texts that go on from one prompt or many")
     async def completions(body: TextRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         requests = text_requests(body, exchange.id, exchange.who)

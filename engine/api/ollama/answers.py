@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from engine.api.answers import Envelope
+from engine.api.answers import Envelope, arguments_json
 from engine.api.http.lines import one_line
 from engine.errors import EngineError
 from engine.types import Delta, Done, Json, ToolCallDelta
@@ -93,11 +92,7 @@ class OllamaStream:
         call, self._call = self._call, None
         if call is None:
             return
-        try:
-            arguments = json.loads(call.arguments or "{}")
-        except ValueError:  # the model wrote it wrong, and clients take nothing but an object
-            arguments = {}
-        index = len(self._calls)
+        index, arguments = len(self._calls), arguments_json(call.arguments)
         self._calls.append({"id": call.id, "function": {"index": index, "name": call.name, "arguments": arguments}})
         yield self._line(self._object(calls=self._calls[-1:]))
 

@@ -22,7 +22,7 @@ from engine.types import Request as Generation
 
 def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """/api: a chat, a text, and what is loaded."""
-    router = APIRouter(prefix="/api", route_class=guarded_route(config))
+    router = APIRouter(prefix="/api", tags=["Ollama"], route_class=guarded_route(config))
     started = int(time.time())
 
     async def answered(exchange: Exchange, body: OllamaBody, request: Generation, answer: OllamaStream) -> Response:
@@ -31,7 +31,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
             return await exchange.stream(events, answer, NDJSON)
         return await exchange.gathered(events, answer, answer.whole)
 
-    @router.post("/chat")
+    @router.post("/chat", summary="A chat answer, in lines of JSON or whole")
     async def chat(body: OllamaChatRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, untagged(body.model))
         answer = OllamaStream(exchange.envelope, "chat")
@@ -39,7 +39,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
             return JSONResponse(answer.loaded())
         return await answered(exchange, body, chat_request(body, exchange.id, exchange.who), answer)
 
-    @router.post("/generate")
+    @router.post("/generate", summary="An answer to one text")
     async def generate(body: GenerateRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, untagged(body.model))
         answer = OllamaStream(exchange.envelope, "generate")
@@ -47,19 +47,19 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
             return JSONResponse(answer.loaded())
         return await answered(exchange, body, generate_request(body, exchange.id, exchange.who), answer)
 
-    @router.get("/tags")
+    @router.get("/tags", summary="The models that are there")
     async def tags() -> Json:
         return tags_json(engine.snapshot(), engine.config.model, started)
 
-    @router.get("/ps")
+    @router.get("/ps", summary="The models that are loaded")
     async def running() -> Json:
         return {"models": [running_json(card) for card in engine.snapshot().models]}
 
-    @router.get("/version")
+    @router.get("/version", summary="The release of Ollama whose answers these are")
     async def version() -> Json:
         return {"version": API_VERSION}
 
-    @router.post("/show")
+    @router.post("/show", summary="What a model is and can take")
     async def show(body: ShowRequest) -> Json:
         card = await ready(engine)
         check_model(untagged(body.model or body.name or ""), engine.config.model, card)

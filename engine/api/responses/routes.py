@@ -25,7 +25,7 @@ from engine.types import Request as Generation
 
 def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """OpenAI's Responses API. What it keeps, it keeps as long as the server runs."""
-    router = APIRouter(prefix="/v1/responses", route_class=guarded_route(config))
+    router = APIRouter(prefix="/v1/responses", tags=["OpenAI"], route_class=guarded_route(config))
     store = ResponseStore()
 
     def earlier(body: CountedResponse, who: Caller) -> tuple[Message, ...]:
@@ -37,7 +37,7 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
             param = "previous_response_id"
             raise BadRequest(f"{param}: {error.message}", param=param, code="previous_response_not_found") from error
 
-    @router.post("")
+    @router.post("", summary="A response, whole or as typed events")
     async def create(body: ResponsesRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         who = exchange.who
@@ -56,7 +56,7 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
             return await exchange.stream(engine.stream(request), answer)
         return await exchange.gathered(engine.stream(request), answer, answer.whole)
 
-    @router.post("/input_tokens")
+    @router.post("/input_tokens", summary="How many tokens a response would read")
     async def input_tokens(body: CountedResponse, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         who = exchange.who
@@ -64,18 +64,18 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
         kind = "response.input_tokens"
         return await exchange.count(request, lambda counted: {"object": kind, "input_tokens": len(counted.tokens)})
 
-    @router.get("/{response_id}")
+    @router.get("/{response_id}", summary="A response that was kept")
     async def retrieve(response_id: str, http: Request) -> Json:
         return store.find(http.state.caller.tenant(), response_id).response
 
-    @router.get("/{response_id}/input_items")
+    @router.get("/{response_id}/input_items", summary="What it was asked")
     async def input_items(response_id: str, http: Request) -> Json:
         items = store.find(http.state.caller.tenant(), response_id).input
         data = [{"id": f"{response_id}_{i}", "type": "message", **item} for i, item in enumerate(items)]
         ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
         return {"object": "list", "data": data, "has_more": False, **ends}
 
-    @router.delete("/{response_id}")
+    @router.delete("/{response_id}", summary="Forget a response")
     async def delete(response_id: str, http: Request) -> Json:
         store.forget(http.state.caller.tenant(), response_id)
         return {"id": response_id, "object": "response", "deleted": True}

@@ -7,6 +7,7 @@ about               facts for a result: hardware, checkpoint (hash, bytes per to
 plan                what a suite is: groups of cases, each with its rounds of questions
 suites              the suites by name: text, image, video, startup
   reuse streams     cache; concurrency
+  forms             structured
   versus            peers: the same questions to other programs
 run events load     asks all targets in turns and reports events; the machine's load meanwhile
 canary              were the media seen, was the cache cold, is the answer right

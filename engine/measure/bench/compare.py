@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from engine.measure.bench.report import NAMES, rows_to_text
 from engine.measure.bench.result import LESS_IS_BETTER, round_values
@@ -13,32 +13,48 @@ from engine.measure.bench.stats import Ratio, unpaired_ratio
 METRICS = ("ttft", "tpot", "e2e", "total_tps")
 
 
+RISK = 0.05
+"""Of a difference where there is none, in any of all the comparisons of two runs."""
+
+ALIKE = 1.05
+"""Two runs of the same program differ by up to this factor: the machine is not the same from one minute to the next."""
+
+Verdict = Literal["better", "worse", "even"]
+
+
 def ratios(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, Ratio]]:
-    """(case, metric, B over A) for every case that both have. The n-th target of A is compared with the n-th of B."""
-    rows = []
+    """(case, metric, B over A) for every case that both have. The n-th target of A is compared with the n-th of B.
+
+    The intervals hold for all of them at once (Bonferroni): with many cases, some would differ by chance.
+    """
+    pairs = []
     before_cases, after_cases = _by_case(a), _by_case(b)
     for case in before_cases:
         for before, after in zip(before_cases[case], after_cases.get(case, ()), strict=False):
-            for metric in METRICS:
-                ratio = unpaired_ratio(_values(after, metric), _values(before, metric))
-                if ratio is not None:
-                    rows.append((case, metric, ratio))
-    return rows
+            pairs += [(case, metric, _values(after, metric), _values(before, metric)) for metric in METRICS]
+    measured = [pair for pair in pairs if all(pair[2:])]
+    confidence = 1 - RISK / max(1, len(measured))
+    found = [(case, metric, unpaired_ratio(over, under, confidence)) for case, metric, over, under in measured]
+    return [(case, metric, ratio) for case, metric, ratio in found if ratio is not None]
+
+
+def verdict(metric: str, ratio: Ratio) -> Verdict:
+    """Whether B is shown to be better or worse than A. "even" shows nothing, not that they are the same."""
+    if ratio.low is None or ratio.high is None or (ratio.low <= ALIKE and ratio.high >= 1 / ALIKE):
+        return "even"
+    return "better" if (ratio.value < 1) == (metric in LESS_IS_BETTER) else "worse"
 
 
 def table(a: dict[str, Any], b: dict[str, Any]) -> str:
     """The ratios for a terminal, and which settings differ between the runs."""
     rows = []
     for case, metric, ratio in ratios(a, b):
-        if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
-            verdict = "no difference shown"
-        else:
-            verdict = "better" if (ratio.value < 1) == (metric in LESS_IS_BETTER) else "worse"
+        judged = verdict(metric, ratio).replace("even", "no difference shown")
         interval = "" if ratio.low is None else f"{ratio.low:.3g} to {ratio.high:.3g}"
-        rows.append([case, NAMES[metric], f"{ratio.value:.3f}", interval, verdict])
+        rows.append([case, NAMES[metric], f"{ratio.value:.3f}", interval, judged])
     if not rows:
         return "The two runs have no case in common."
-    text = rows_to_text(["case", "metric", "B / A", "95 % interval", ""], rows)
+    text = rows_to_text(["case", "metric", "B / A", "interval", ""], rows)
     return "\n".join([text, *(f"CAUTION: {name} differs" for name in differing(a, b))])
 
 

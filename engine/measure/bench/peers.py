@@ -54,6 +54,7 @@ class LanguagePeer(Library):
 
         if question.media:
             raise BadRequest("mlx_lm cannot see; use --vs mlx_vlm.")
+        _refuse_turns(question)
         watch = Stopwatch(on_first)
         messages = [{"role": "system", "content": question.system}] if question.system else []
         messages.append({"role": "user", "content": question.text})
@@ -85,6 +86,7 @@ class VisionPeer(Library):
 
         if any(medium.kind == "video" for medium in question.media):
             raise BadRequest("mlx_vlm's stream_generate is asked about pictures only; use --vs mlx_vlm.server.")
+        _refuse_turns(question)
         files = [Path(self._folder.name, f"{i}.png") for i in range(len(question.media))]
         for file, medium in zip(files, question.media, strict=True):
             file.write_bytes(medium.data)
@@ -109,6 +111,11 @@ class VisionPeer(Library):
         for response in responses:
             watch.note(response.text)
         return watch.sample(self.name, question, response.prompt_tokens, response.generation_tokens)
+
+
+def _refuse_turns(question: Question) -> None:
+    if question.earlier:
+        raise BadRequest("The libraries are asked single questions only; compare chats with their servers.")
 
 
 def load(name: str, path: str) -> LanguagePeer | VisionPeer:

@@ -31,7 +31,8 @@ class BenchSettings:
 
     seed: of the questions; 0 lets the run choose one at random, so that a server that keeps running has not seen them.
     only: names of the cases to run; empty for all. video: a clip in place of the one that ships. pictures: whether the
-    model takes pictures. tokens_per_word: of this model's tokenizer; the run measures it for suites that are `sized`.
+    model takes pictures. tokens_per_word: of this model's tokenizer, and tokens_per_shot: of a screenshot as it sees
+    it; the run measures both for suites that are `sized`.
     """
 
     prompts: int = 5
@@ -45,6 +46,7 @@ class BenchSettings:
     video: Path | None = None
     pictures: bool = True
     tokens_per_word: float = 1.4
+    tokens_per_shot: int = 144
 
     def words_of(self, num_tokens: int) -> int:
         """The number of words that make about so many tokens."""
@@ -150,7 +152,7 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class Suite:
     """needs: the input that a model must take. servers: for servers that the run starts itself. sized: its texts have
-    lengths in tokens, so the run measures BenchSettings.tokens_per_word first."""
+    lengths in tokens, so the run measures first how many a word and a screenshot have."""
 
     name: str
     title: str

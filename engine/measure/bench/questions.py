@@ -39,6 +39,9 @@ RADIUS = 0.32
 MARK_CELLS = 32
 """A mark is a strip of this many cells in two shades along the upper edge, which differ from picture to picture."""
 
+PIXELS_PER_WORD = 1000
+"""Of a page that is full."""
+
 COLOUR_QUESTION = "What color is the circle?"
 OTHER_QUESTION = "What shape is it? Answer in one word."
 CLIP_QUESTION = "What happens in this video?"
@@ -46,10 +49,11 @@ CLIP_QUESTION = "What happens in this video?"
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A picture (PNG) or a clip (MP4) as bytes."""
+    """A picture (PNG) or a clip (MP4) as bytes. max_pixels: of a picture, the most that the model shall see of it."""
 
     kind: Literal["image", "video"]
     data: bytes
+    max_pixels: int | None = None
 
     @property
     def url(self) -> str:
@@ -58,19 +62,32 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What was asked and answered before, in the same chat."""
+
+    text: str
+    answer: str
+    media: tuple[Medium, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
-    """One request: a system prompt, media, then text.
+    """One request: a system prompt, earlier turns of the chat, then media and text.
 
     expect: a word that a right answer holds; "" for none. claim: what the prefix cache is expected to reuse, "warm" for
-    most of the prompt, "cold" for none of its own tokens. min_tokens: the answer cannot end before. logprobs: how many
-    log-probabilities of the first token to return, where the target can. fresh: sent to a process that is started for
-    it; the time to first token counts from the start of the process.
+    most of the prompt, "cold" for none of its own tokens. min_tokens: the answer cannot end before. ignore_end: the
+    model may not end the answer. schema: JSON Schema that the answer must be valid under, "" for none. n: answers to
+    ask for at once. logprobs: how many log-probabilities of the first token to return, where the target can. fresh:
+    sent to a process that is started for it; the time to first token counts from the start of the process. predicates:
+    yes-or-no questions about the media in place of text; the time to first token is until all are answered, or with
+    `each` what one of them takes.
     """
 
     text: str
     max_tokens: int
     system: str = ""
     media: tuple[Medium, ...] = ()
+    earlier: tuple[Turn, ...] = ()
     temperature: float = 0.0
     seed: int | None = None
     fps: float | None = None
@@ -79,10 +96,20 @@ class Question:
     expect: str = ""
     claim: Claim = ""
     logprobs: int = 0
+    ignore_end: bool = False
+    schema: str = ""
+    n: int = 1
     fresh: bool = False
+    predicates: tuple[str, ...] = ()
+    each: bool = False
+
+    @property
+    def num_media(self) -> int:
+        """Of the whole chat."""
+        return len(self.media) + sum(len(turn.media) for turn in self.earlier)
 
     def greedy(self, max_tokens: int) -> Question:
-        return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, claim="")
+        return replace(self, temperature=0.0, max_tokens=max_tokens, min_tokens=0, ignore_end=False, n=1, claim="")
 
     def is_right(self, answer: str) -> bool | None:
         """Whether the answer holds the expected word. Returns None where none is expected."""
@@ -119,6 +146,12 @@ def mark(image: Image.Image, seed: object) -> Image.Image:
 def picture(image: Image.Image) -> Medium:
     """A drawing as it is sent: a PNG."""
     return Medium("image", drawings.png(image))
+
+
+def screenshot(size_px: PictureSize, seed: object, max_pixels: int) -> Medium:
+    """A page of words with the mark of its seed, as large a file as such pictures are."""
+    text = words(seed, size_px[0] * size_px[1] // PIXELS_PER_WORD)
+    return Medium("image", drawings.png(mark(drawings.page(size_px, text), seed), quick=True), max_pixels)
 
 
 def blank(size_px: PictureSize) -> Medium:

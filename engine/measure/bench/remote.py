@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 
 from engine.errors import BadRequest
-from engine.measure.bench.questions import Question
+from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
 from engine.measure.openai_client import OpenAIClient
 from engine.types import Json
+
+LOOPED = 5
+"""Questions that a server without /v1/decisions is asked to find what each takes."""
+
+WHOLE: Json = {"stream": False, "stream_options": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class HttpTarget:
             self._model = await self._first_model()
         body = http_body(question, self._model)
         watch = Stopwatch(on_first)
+        if question.predicates:
+            return await self._decide(question, watch)
         usage: Json = {}
         async for chunk in self._client.stream("/v1/chat/completions", body):
             usage = chunk.get("usage") or usage
@@ -71,6 +80,30 @@ class HttpTarget:
             seen=seen_json(usage.get("media")),
             feature_hits=_feature_hits(usage.get("media")),
             reason=str(trace.get("reason", "")) if isinstance(trace, dict) else "",
+            process_bytes=process_bytes(self._pid),
+        )
+
+    async def _decide(self, question: Question, watch: Stopwatch) -> Sample:
+        """All at once from this project's servers; from others one after the other, of which a few are enough for what
+        `each` takes."""
+        model = self._model or "default"
+        found = await self._client.optional("POST", "/v1/decisions", decisions_body(question, model))
+        usage, count = found.get("usage") or {}, len(question.predicates)
+        if not found:
+            count = min(count, LOOPED) if question.each else count
+            for text in question.predicates[:count]:
+                alone = replace(question, text=f"{text}\nAnswer Yes or No only.", predicates=())
+                await self._client.request("POST", "/v1/chat/completions", http_body(alone, model) | WHOLE)
+        watch.note("")
+        sample = watch.sample(self.name, question, int(usage.get("input_tokens") or 0), 0)
+        cached = (usage.get("input_tokens_details") or {}).get("cached_tokens")
+        times = 1 / count if question.each else 1.0
+        return replace(
+            sample,
+            ttft_s=sample.ttft_s * times,
+            e2e_s=sample.e2e_s * times,
+            cached_tokens=cached,
+            seen=seen_json(usage.get("media")),
             process_bytes=process_bytes(self._pid),
         )
 
@@ -115,15 +148,19 @@ class HttpTarget:
         await self._client.close()
 
 
+def decisions_body(question: Question, model: str) -> Json:
+    """The question's predicates as /v1/decisions takes them."""
+    pictures = [{"type": f"{medium.kind}_url", f"{medium.kind}_url": {"url": medium.url}} for medium in question.media]
+    asked = [{"type": "predicate", "instructions": text} for text in question.predicates]
+    return {"model": model, "input": [{"role": "user", "content": pictures}], "questions": asked}
+
+
 def http_body(question: Question, model: str) -> Json:
     """The question as OpenAI's JSON. Fields that are not OpenAI's are left out where they are not set."""
-    content: list[Json] = [
-        {"type": f"{medium.kind}_url", f"{medium.kind}_url": {"url": medium.url}} for medium in question.media
-    ]
-    content.append({"type": "text", "text": question.text})
     messages: list[Json] = [{"role": "system", "content": question.system}] if question.system else []
-    # Some servers take text only as a string.
-    messages.append({"role": "user", "content": content if question.media else question.text})
+    for turn in question.earlier:
+        messages += [_asked(turn.media, turn.text), {"role": "assistant", "content": turn.answer}]
+    messages.append(_asked(question.media, question.text))
     body = {
         "model": model,
         "messages": messages,
@@ -135,8 +172,22 @@ def http_body(question: Question, model: str) -> Json:
         "video_fps": question.fps,
         "video_max_frames": question.max_frames,
         "min_tokens": question.min_tokens or None,
+        "ignore_eos": question.ignore_end or None,
+        "structured_outputs": {"json": json.loads(question.schema)} if question.schema else None,
+        "n": question.n if question.n > 1 else None,
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _asked(media: Sequence[Medium], text: str) -> Json:
+    """A user's message. Some servers take text only as a string."""
+    if not media:
+        return {"role": "user", "content": text}
+    parts: list[Json] = []
+    for medium in media:
+        where: Json = {"url": medium.url} | ({"max_pixels": medium.max_pixels} if medium.max_pixels else {})
+        parts.append({"type": f"{medium.kind}_url", f"{medium.kind}_url": where})
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
 
 
 def _feature_hits(media: Any) -> int:

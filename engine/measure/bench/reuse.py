@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.measure.bench import clips
+from engine.measure.bench import clips, long_chat
 from engine.measure.bench.plan import (
     CACHE_OFF,
     BenchSettings,
@@ -45,7 +45,7 @@ def groups(settings: BenchSettings) -> Sequence[Group]:
     """The users come first: their blocks must be counted before later groups evict any."""
     all_groups = [_users(settings)]
     if settings.pictures:
-        all_groups += [_picture(settings), _clip(settings)]
+        all_groups += [_picture(settings), _clip(settings), long_chat.group(settings)]
     return [*all_groups, *_misses(settings)]
 
 

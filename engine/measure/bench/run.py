@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import BadRequest, EngineError
-from engine.measure.bench import canary, load
+from engine.measure.bench import canary, load, long_chat
 from engine.measure.bench.about import roofline
 from engine.measure.bench.canary import ProofAnswers, Proofs
 from engine.measure.bench.events import Finished, Noise, Progress, RunEvent, Started
@@ -164,8 +164,7 @@ class Run:
 
     async def _begin(self) -> None:
         if any(suite.sized for suite in self._suites):
-            per_word = await self._tokens_per_word(self._targets[0])
-            self.settings = replace(self.settings, tokens_per_word=per_word)
+            self.settings = await self._measured_sizes(self._targets[0])
             self._result = replace(self._result, settings=self.settings)
             self._groups = self._selected_groups()
         rounds = self.settings.prompts + self.settings.warmup
@@ -177,20 +176,26 @@ class Run:
         self._out.put_nowait(Started(self._result.suites, cases, names, self._total, self.settings))
         if unmeasured := [group for group in self._all_groups() if group.only_target and not self._targets_of(group)]:
             skipped = ", ".join(case.name for group in unmeasured for case in group.cases)
-            self._note("skipped", f"not measured, for want of a target {unmeasured[0].only_target!r}: {skipped}")
+            self._note("skipped", f"not measured, because it needs a target {unmeasured[0].only_target!r}: {skipped}")
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
         if busy > BUSY_SHARE * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
         if note := load.thermal_note():
             self._note("thermal", note)
 
-    async def _tokens_per_word(self, target: Target) -> float:
-        """From the difference of two prompts, so that the chat template's tokens do not count."""
-        lengths = []
-        for count in MEASURED_WORDS:
-            sample = await target.ask(Question(words((self.settings.seed, "length", count), count), 1))
-            lengths.append(sample.prompt_tokens)
-        return max(0.1, (lengths[1] - lengths[0]) / (MEASURED_WORDS[1] - MEASURED_WORDS[0]))
+    async def _measured_sizes(self, target: Target) -> BenchSettings:
+        """The settings with the tokens of a word and of a screenshot, from differences of two prompts, so that the chat
+        template's tokens do not count."""
+        settings = self.settings
+        few, many = (Question(words((settings.seed, "length", count), count), 1) for count in MEASURED_WORDS)
+        num_few, num_many = [(await target.ask(question)).prompt_tokens for question in (few, many)]
+        per_word = max(0.1, (num_many - num_few) / (MEASURED_WORDS[1] - MEASURED_WORDS[0]))
+        settings = replace(settings, tokens_per_word=per_word)
+        if not settings.pictures:
+            return settings
+        shot = await _off_loop(long_chat.screenshot_of, (settings.seed, "length"))
+        num_with = (await target.ask(replace(few, media=(shot,)))).prompt_tokens
+        return replace(settings, tokens_per_shot=max(1, num_with - num_few))
 
     async def _group(self, group: Group) -> None:
         targets = self._targets_of(group)
@@ -239,7 +244,7 @@ class Run:
         if counts:
             others = _others(before, after[-1], sum(len(step) for step in round_))
             if others:
-                self._note("traffic", f"{others} requests of others came meanwhile")
+                self._note("traffic", f"{others} other {'request' if others == 1 else 'requests'} ran meanwhile")
             labelled = tuple((case, replace(sample, others=others)) for case, sample in pairs)
             rounds.append(MeasuredRound(labelled, before, tuple(after)))
 

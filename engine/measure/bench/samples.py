@@ -129,7 +129,7 @@ class Stopwatch:
             text_sha256=hashlib.sha256(text.encode()).hexdigest(),
             right=question.is_right(text),
             claim=question.claim,
-            num_media=len(question.media),
+            num_media=question.num_media,
         )
 
 

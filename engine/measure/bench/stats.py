@@ -14,13 +14,6 @@ from dataclasses import asdict, dataclass
 NOISY = 0.15
 """A spread above this marks a measurement as noisy."""
 
-T_975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-"""Student's t, 97.5 % quantile, for 1, 2, ... 30 degrees of freedom; 1.96 beyond."""
-
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
@@ -41,7 +34,10 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A ratio with its 95 % interval. low and high are None for a single pair, which has no interval."""
+    """A ratio with its interval, of 95 % confidence unless more was asked for.
+
+    low and high are None for a single pair, which has no interval.
+    """
 
     value: float
     low: float | None
@@ -96,11 +92,11 @@ def paired_ratio(over: Sequence[float | None], under: Sequence[float | None]) ->
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return Ratio(math.exp(mean), None, None, len(logs))
-    half = t_975(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    half = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
 
 
-def unpaired_ratio(over: Sequence[float], under: Sequence[float]) -> Ratio | None:
+def unpaired_ratio(over: Sequence[float], under: Sequence[float], confidence: float = 0.95) -> Ratio | None:
     """Mean / mean of two runs not measured in turns, with Welch's interval of the logarithms. None for an empty one."""
     a, b = ([math.log(value) for value in values if value > 0] for values in (over, under))
     if not a or not b:
@@ -113,13 +109,31 @@ def unpaired_ratio(over: Sequence[float], under: Sequence[float]) -> Ratio | Non
     error = math.sqrt(sum(parts))
     # Welch and Satterthwaite's degrees of freedom.
     below = sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (a, b), strict=True))
-    half = t_975(int(error**4 / below)) * error if below else 0.0
+    half = t_quantile(int(error**4 / below), confidence) * error if below else 0.0
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), fewer)
 
 
-def t_975(freedom: int) -> float:
-    """Student's t for a two-sided 95 % interval."""
-    return T_975[max(freedom, 1) - 1] if freedom <= len(T_975) else 1.96
+def t_quantile(freedom: int, confidence: float = 0.95) -> float:
+    """Student's t for a two-sided interval. G. W. Hill, "Algorithm 396: Student's t-quantiles", CACM 13 (1970)."""
+    n, p = max(freedom, 1), 1 - confidence
+    if n == 1:
+        return 1 / math.tan(p * math.pi / 2)
+    if n == 2:
+        return math.sqrt(2 / (p * (2 - p)) - 2)
+    a = 1 / (n - 0.5)
+    b = 48 / a**2
+    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
+    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * n
+    y: float = (d * p) ** (2 / n)
+    if y <= 0.05 + a:
+        y = ((1 / (((n + 6) / (n * y) - 0.089 * d - 0.822) * (n + 2) * 3) + 0.5 / (n + 4)) * y - 1) * (n + 1) / (n + 2)
+        return math.sqrt(n * (y + 1 / (d * p) ** (2 / n)))
+    x = statistics.NormalDist().inv_cdf(p / 2)
+    y = x * x
+    c += 0.3 * (n - 4.5) * (x + 0.6) if n < 5 else 0
+    c = (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b + c
+    y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
+    return math.sqrt(n * math.expm1(a * y * y))
 
 
 def reached(value: float, goal: float | None, at_most: bool) -> bool | None:

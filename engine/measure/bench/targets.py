@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine.core import Engine
-from engine.measure.bench.questions import Question
+from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
-from engine.types import Done, FrameSampling, Message, Part, Request, Sampling
+from engine.types import (
+    Done,
+    FrameSampling,
+    Grammar,
+    Message,
+    Option,
+    Part,
+    Request,
+    Sampling,
+    TypedQuestion,
+)
 
 SOURCE = "bench"
 """Request.source of a benchmark's requests, which tells them from those of others."""
@@ -86,6 +96,8 @@ class EngineTarget:
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
         request = engine_request(question)
         watch = Stopwatch(on_first)
+        if question.predicates:
+            return await self._decide(request, question, watch)
         first: tuple[tuple[int, float], ...] = ()
         async with aclosing(self._engine.stream(request)) as events:
             async for event in events:
@@ -104,6 +116,13 @@ class EngineTarget:
             feature_hits=sum(receipt.features.hits for receipt in done.media if receipt.features),
             logprobs=first,
         )
+
+    async def _decide(self, request: Request, question: Question, watch: Stopwatch) -> Sample:
+        decided = await self._engine.decide(request, typed_questions(question))
+        watch.note(" ".join("yes" if answer.best == 0 else "no" for answer in decided.answers))
+        usage, done = decided.done.usage, decided.done
+        sample = watch.sample(self.name, question, usage.prompt_tokens, usage.completion_tokens)
+        return replace(sample, cached_tokens=usage.cached_tokens, seen=seen_of(done.media), cpu_s=watch.cpu_s)
 
     async def status(self) -> Status:
         await asyncio.sleep(SETTLE_S)
@@ -129,18 +148,34 @@ class EngineTarget:
         """Nothing to close: the caller owns the engine."""
 
 
+def typed_questions(question: Question) -> tuple[TypedQuestion, ...]:
+    """Its predicates, for Engine.decide."""
+    return tuple(
+        TypedQuestion("predicate", (Part("text", text=text),), (Option("Yes"), Option("No")), "predicates")
+        for text in question.predicates
+    )
+
+
 def engine_request(question: Question) -> Request:
     """The question as a Request."""
-    media = tuple(Part(medium.kind, url=medium.url, param=medium.kind) for medium in question.media)
-    messages: tuple[Message, ...] = (Message("user", (*media, Part("text", text=question.text, param="text"))),)
-    if question.system:
-        messages = (Message("system", (Part("text", text=question.system, param="system"),)), *messages)
+    messages = [Message("system", (Part("text", text=question.system, param="system"),))] if question.system else []
+    for turn in question.earlier:
+        messages += [_asked(turn.media, turn.text), Message("assistant", (Part("text", text=turn.answer),))]
+    messages.append(_asked(question.media, question.text))
     return Request(
-        messages=messages,
+        messages=tuple(messages),
         sampling=Sampling(temperature=question.temperature, seed=question.seed),
         max_tokens=question.max_tokens,
         min_tokens=question.min_tokens,
+        ignore_eos=question.ignore_end,
+        grammar=Grammar("json_schema", question.schema) if question.schema else None,
+        n=question.n,
         logprobs=question.logprobs or None,
         frames=FrameSampling(fps=question.fps, max_frames=question.max_frames),
         source=SOURCE,
     )
+
+
+def _asked(media: Sequence[Medium], text: str) -> Message:
+    parts = [Part(m.kind, url=m.url, max_pixels=m.max_pixels, param=m.kind) for m in media]
+    return Message("user", (*parts, Part("text", text=text, param="text")))

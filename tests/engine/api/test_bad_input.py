@@ -94,11 +94,11 @@ def test_an_unreachable_server(http: httpx.Client) -> None:
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"n": 2}, "n"),
+        ({"n": 129}, "n"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"logprobs": 5}, "logprobs"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"stream": "yes"}, "stream"),
         ({"stop": ["x" * 1001]}, "stop"),
@@ -173,7 +173,7 @@ def test_a_body_that_is_not_declared_as_json(http: httpx.Client) -> None:
 def test_unknown_routes(http: httpx.Client) -> None:
     assert "/v1/nothing" in error_of(http.get("/v1/nothing"), 404)["message"]
     error_of(http.get("/v1/chat/completions"), 405)
-    error_of(http.post("/v1/models", json={}), 404)
+    error_of(http.post("/v1/models", json={}), 405)
 
 
 def test_a_clip_named_as_a_picture_says_what_to_do(http: httpx.Client, clip_path: Path) -> None:

@@ -102,9 +102,9 @@ def test_sabotage_prompts_in_another_order_are_seen(
 
 
 def test_more_prompts_than_rows(client: openai.OpenAI, demo_engine: Any) -> None:
-    many = ["A red", "Two"] * demo_engine.config.completion_batch_size
+    many = ["A red", "Two"] * demo_engine.config.max_rows
     texts = [choice.text for choice in ask(client, many, max_tokens=2).choices]
-    assert len(texts) == len(many) and texts == texts[:2] * demo_engine.config.completion_batch_size
+    assert len(texts) == len(many) and texts == texts[:2] * demo_engine.config.max_rows
 
 
 async def prompt_logprobs_are_true(client: openai.OpenAI, http: httpx.Client, engine: Any) -> None:

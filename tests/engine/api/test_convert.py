@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -215,7 +216,18 @@ def test_parts(part: dict[str, Any], expected: Part) -> None:
         ),
         (content({"type": "image", "image": DATA_URL, "max_pixels": 0}), "messages[0].content[0].max_pixels"),
         (content({"type": "video", "video": DATA_URL, "fps": 0}), "messages[0].content[0].fps"),
-        (content({"type": "video", "video": DATA_URL, "max_pixels": 5}), "messages[0].content[0].max_pixels"),
+        (content({"type": "video", "video": DATA_URL, "max_pixels": 0}), "messages[0].content[0].max_pixels"),
+        (
+            content({"type": "image", "image": DATA_URL, "min_pixels": 9, "max_pixels": 8}),
+            "messages[0].content[0].min_pixels",
+        ),
+        (content({"type": "image", "image": DATA_URL, "resized_height": 9}), "messages[0].content[0].resized_width"),
+        (content({"type": "video", "video": DATA_URL, "resized_width": 9}), "messages[0].content[0].resized_height"),
+        (content({"type": "video", "video": DATA_URL, "sample_fps": 2}), "messages[0].content[0].sample_fps"),
+        (
+            content({"type": "video", "video": [DATA_URL], "fps": 2, "sample_fps": 2}),
+            "messages[0].content[0].sample_fps",
+        ),
         (content({"type": "video", "video": DATA_URL, "video_start": -1}), "messages[0].content[0].video_start"),
         (
             content({"type": "video", "video": DATA_URL, "video_start": 2, "video_end": 2}),
@@ -244,9 +256,9 @@ def test_wrong_messages_are_named(messages: Any, param: str) -> None:
 @pytest.mark.parametrize(
     ("part", "where", "takes"),
     [
-        ({"type": "image_url", "image_url": {"url": DATA_URL, "fps": 2}}, "image_url.fps", "max_pixels, animated"),
-        ({"type": "image_url", "image_url": {"url": DATA_URL}, "min_pixels": 9}, "min_pixels", "max_pixels"),
-        ({"type": "image", "image": DATA_URL, "resized_height": 9}, "resized_height", "detail"),
+        ({"type": "image_url", "image_url": {"url": DATA_URL, "fps": 2}}, "image_url.fps", "resized_width, animated"),
+        ({"type": "image_url", "image_url": {"url": DATA_URL}, "num_crops": 9}, "num_crops", "max_pixels"),
+        ({"type": "image", "image": DATA_URL, "resize_height": 9}, "resize_height", "resized_height"),
         ({"type": "image", "image": DATA_URL, "url": DATA_URL}, "url", "detail"),
         ({"type": "video_url", "video_url": {"url": DATA_URL, "num_frames": 9}}, "video_url.num_frames", "nframes"),
         ({"type": "video", "video": DATA_URL, "detail": "low"}, "detail", "total_pixels"),
@@ -261,6 +273,19 @@ def test_an_option_that_is_not_known_is_named(part: dict[str, Any], where: str, 
     error = refused(chat, content(part))
     assert error.param == f"messages[0].content[0].{where}" and error.code == "unknown_parameter"
     assert "not known here" in error.message and takes in error.message
+
+
+def test_sizes_in_the_words_of_qwens_tools() -> None:
+    sizes = {"min_pixels": 9, "max_pixels": 99, "resized_height": 7, "resized_width": 8}
+    wanted = {"min_pixels": 9, "max_pixels": 99, "exact_px": (8, 7)}
+    where = "messages[0].content[0]"
+    for kind in ("image", "video"):
+        here = Part(kind, url=DATA_URL, param=f"{where}.{kind}", **wanted)
+        assert one({"type": kind, kind: DATA_URL, **sizes}) == here
+        inside = {"type": f"{kind}_url", f"{kind}_url": {"url": DATA_URL, **sizes}}
+        assert one(inside) == replace(here, param=f"{where}.{kind}_url.url")
+    listed = one({"type": "video", "video": [DATA_URL, DATA_URL], "sample_fps": 3})
+    assert listed.frames == FrameSampling(list_fps=3)
 
 
 def test_hints_about_caching_ask_for_nothing() -> None:

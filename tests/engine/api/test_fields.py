@@ -4,6 +4,7 @@ becomes of those that nobody reads."""
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from engine.api.fields import UNSUPPORTED, ignored_header
 from engine.api.grammars import MAX_CHOICES
 from engine.api.schemas import ChatRequest, TextRequest
-from engine.types import NO_LIMIT, Grammar
+from engine.types import NO_LIMIT, Grammar, ModelCard
 from tests.engine.api.test_convert import HELLO, chat, refused, text
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 SOURCE = json.dumps(SCHEMA)
+CARD = ModelCard("m", "", "llama", "float32", 1, 4, 128)
 
 
 def body(**fields: Any) -> ChatRequest:
@@ -55,7 +57,7 @@ def test_an_integer_may_be_written_with_a_point(field: str) -> None:
 @pytest.mark.parametrize("field", sorted(set(ChatRequest.model_fields) - {"messages"}))
 def test_null_is_not_given(field: str) -> None:
     assert chat(**{field: None}) == chat()
-    assert ignored_header(body(**{field: None}, unknown=None)) == {}
+    assert ignored_header(body(**{field: None}, unknown=None), CARD) == {}
 
 
 def test_minus_one_token_is_all_that_is_left() -> None:
@@ -66,7 +68,8 @@ def test_minus_one_token_is_all_that_is_left() -> None:
 
 def test_every_number_has_a_bound_that_the_document_says() -> None:
     """And that the error says, for a value beyond it."""
-    for model in (ChatRequest, TextRequest):
+    asked_of: tuple[tuple[Any, Any], ...] = ((ChatRequest, chat), (TextRequest, partial(text, prompt="x")))
+    for model, ask in asked_of:
         for name, schema in model.model_json_schema()["properties"].items():
             number = next((kind for kind in schema.get("anyOf", ()) if kind.get("type") in ("integer", "number")), None)
             if number is None or name.startswith("video_"):
@@ -74,7 +77,7 @@ def test_every_number_has_a_bound_that_the_document_says() -> None:
             assert number.keys() & {"minimum", "exclusiveMinimum"} and "maximum" in number, name
             for bound, beyond in ((number["maximum"], 1e300), (number.get("minimum"), -1e300)):
                 asked = int(beyond) if number["type"] == "integer" else beyond
-                error = refused(chat, **{name: asked})
+                error = refused(ask, **{name: asked})
                 told = str(bound) if isinstance(bound, int) else f"{bound:.6f}".rstrip("0").rstrip(".")
                 assert error.param == name and told in error.message, (name, error.message)
 
@@ -174,8 +177,6 @@ def test_wrong_forms_are_named(fields: dict[str, Any], param: str, words: str) -
 # -- what is not served ------------------------------------------------------------------------------------------------
 
 ASKS: dict[str, Any] = {
-    "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
     "modalities": ["text", "audio"],
@@ -185,7 +186,6 @@ ASKS: dict[str, Any] = {
     "echo": True,
     "suffix": "x",
     "best_of": 3,
-    "logprobs": 1,
     "top_logprobs": 3,
     "prompt_logprobs": 0,
     "use_beam_search": True,
@@ -232,14 +232,13 @@ def test_every_unsupported_field_has_an_example() -> None:
 @pytest.mark.parametrize("field", ASKS)
 def test_what_is_not_served_is_refused_not_ignored(field: str) -> None:
     asked = {field: ASKS[field]}
-    error = refused(text, prompt="x", **asked) if field in ("logprobs", "top_logprobs") else refused(chat, **asked)
+    error = refused(text, prompt="x", **asked) if field == "top_logprobs" else refused(chat, **asked)
     assert error.param == field and error.code == "unsupported_parameter" and error.message.startswith(field)
 
 
 def test_asking_for_nothing_special_is_fine() -> None:
     plain = {
         "tools": [],
-        "tool_choice": "none",
         "response_format": {"type": "text"},
         "logprobs": False,
         "top_logprobs": 0,
@@ -252,7 +251,7 @@ def test_asking_for_nothing_special_is_fine() -> None:
         "n_predict": -1,
     }
     assert chat(**plain) == chat()
-    assert ignored_header(body(**plain)) == {}
+    assert ignored_header(body(**plain), CARD) == {}
 
 
 def test_what_nobody_knows_is_named() -> None:
@@ -263,7 +262,7 @@ def test_what_nobody_knows_is_named() -> None:
         response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA, "title": "x"}},
         stream=True,
         stream_options={"include_usage": True, "include_obfuscation": False},
-        messages=[{**HELLO[0], "name": "anna", "refusal": None, "annotations": []}],
+        messages=[{**HELLO[0], "name": "anna", "refusal": None, "annotations": [], "mood": "good"}],
     )
     names = (
         "user",
@@ -271,17 +270,17 @@ def test_what_nobody_knows_is_named() -> None:
         "whatever",
         "response_format.json_schema.title",
         "stream_options.include_obfuscation",
-        "messages[0].name",
+        "messages[0].mood",
     )
-    assert ignored_header(asked) == {"x-ignored-fields": ", ".join(names)}
-    assert ignored_header(body(temperature=1)) == {}
+    assert ignored_header(asked, CARD) == {"x-ignored-fields": ", ".join(names)}
+    assert ignored_header(body(temperature=1), CARD) == {}
 
 
 def test_a_name_cannot_break_the_header() -> None:
-    (value,) = ignored_header(body(**{"a\r\nSet-Cookie: x=1, ü": 1, "b" * 5000: 2})).values()
+    (value,) = ignored_header(body(**{"a\r\nSet-Cookie: x=1, ü": 1, "b" * 5000: 2}), CARD).values()
     first, second = value.split(", ")
     assert first == "a%0D%0ASet-Cookie%3A%20x%3D1%2C%20%C3%BC" and second == "b" * 100
-    (value,) = ignored_header(body(**{f"x{i}": 1 for i in range(100)})).values()
+    (value,) = ignored_header(body(**{f"x{i}": 1 for i in range(100)}), CARD).values()
     assert value.endswith(", and 68 more") and len(value) < 4000
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from engine.config import MediaLimits
+from engine.media import clip_reader
 from engine.media.codecs import CODECS, codec_table
 from engine.media.moving import decode_moving
 from engine.types import FrameSampling, Part
@@ -115,6 +117,56 @@ def test_what_is_left_out_on_the_way_changes_no_pixel(row: tuple[str, str]) -> N
     every = decode(data, fps=1e308)
     for chosen in ((5, 30), (11, 12, 13, 58), (59,)):
         assert (decode(data, indices=chosen).pixels[: len(chosen)] == every.pixels[list(chosen)]).all()
+
+
+@pytest.fixture
+def landings(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Every gap between two runs is sought, however short; whether each seek led where it should."""
+    landed: list[bool] = []
+    seek = clip_reader.ClipReader._sought
+
+    def watched(self: Any, file: Any, run: Any) -> Any:
+        found = seek(self, file, run)
+        landed.append(found is not None)
+        return found
+
+    monkeypatch.setattr(clip_reader, "FAR_PACKETS", 0)
+    monkeypatch.setattr(clip_reader.ClipReader, "_sought", watched)
+    return landed
+
+
+FAR_APART = (1, 17, 18, 37, 53, 59)
+
+
+@pytest.mark.parametrize("row", [r for r in RECIPES if r[0] in ("MP4", "MOV", "WebM", "MKV", "3GP")], ids=" ".join)
+def test_what_is_sought_is_what_is_read(row: tuple[str, str], landings: list[bool]) -> None:
+    data = write(RECIPES[row].but(gop=10))
+    check(decode(data, indices=FAR_APART), EVEN)
+    assert landings and all(landings), "a seek that leads elsewhere"
+
+
+def test_a_seek_that_leads_elsewhere_is_not_believed(landings: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library goes to another packet than it says; the frames are right all the same."""
+    data, real = write(RECIPES["MP4", "H.264"].but(gop=10)), clip_reader.opened
+
+    class Lost:
+        def __init__(self, container: Any) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def seek(self, stamp: int, **options: Any) -> None:
+            self._container.seek(10**9, **options)
+
+    @contextmanager
+    def lost(*args: Any) -> Iterator[Any]:
+        with real(*args) as file:
+            yield replace(file, container=Lost(file.container))
+
+    monkeypatch.setattr(clip_reader, "opened", lost)
+    check(decode(data, indices=FAR_APART), EVEN)
+    assert landings == [False], "after one that failed, no other is tried"
 
 
 @pytest.mark.parametrize("shift", [1, -1])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import struct
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.config import MediaLimits
 from engine.errors import BadMedia
@@ -17,6 +21,7 @@ from engine.media.document import PAGE_PIXELS, document_parts
 from engine.media.fetch import read_data_url
 from engine.media.image import decode_image
 from engine.media.pdf import Wanted, page_numbers, render_apart
+from engine.media.tiff import TiffFile
 from engine.types import PageChoice, Part
 from tests import pictures
 from tests.pdfs import locked, pdf
@@ -103,7 +108,64 @@ def test_what_cannot_be_shown_is_said() -> None:
     assert "a clip (MP4); send it as video_url" in refused(b"\x00\x00\x00\x18ftypisom" + b"\xff" * 20)
     assert "a ZIP archive (Office documents are such) is not read" in refused(b"PK\x03\x04" + b"\xff" * 20)
     assert "data of an unknown format is not read" in refused(b"\x00\xff\xfe")
-    assert "pages can be chosen of a PDF only" in refused(b"words", asking(pages="1"))
+    assert "pages can be chosen of a PDF or a TIFF only" in refused(b"words", asking(pages="1"))
+    assert "neither UTF-8 nor marked as UTF-16; save it as UTF-8" in refused("Größe;1".encode("latin-1"))
+
+
+def tiff(*pages: Image.Image, **options: Any) -> bytes:
+    first, *others = pages
+    out = io.BytesIO()
+    first.save(out, "TIFF", save_all=True, append_images=others, **options)
+    return out.getvalue()
+
+
+def flat(colour: str, size: tuple[int, int] = (60, 40)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def middles(parts: tuple[Part, ...]) -> list[list[int]]:
+    return [seen[seen.shape[0] // 2, seen.shape[1] // 2].tolist() for part in parts[1::2] for seen in [pixels(part)]]
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"big_tiff": True}])
+def test_every_page_of_a_tiff_is_a_picture(options: dict[str, Any]) -> None:
+    data = tiff(flat("red"), flat("lime", (50, 90)), flat("blue"), **options)
+    parts = document_parts(asking(name="scan.tif"), data, LIMITS)
+    assert [part.text for part in parts[::2]] == [f"scan.tif, page {n} of 3:" for n in (1, 2, 3)]
+    assert middles(parts) == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    assert pixels(parts[3]).shape == (90, 50, 3) and parts[3].label == "scan.tif, page 2 of 3"
+    assert middles(document_parts(asking(pages="3,1"), data, LIMITS)) == [[0, 0, 255], [255, 0, 0]]
+    assert "there are no pages 4: the document has 3" in refused(data, asking(pages="4"))
+    assert "3 pages are too many, at most 2" in refused(data, limits=MediaLimits(max_images=2))
+
+
+def test_a_tiff_of_one_page_is_a_picture_and_thumbnails_are_no_pages() -> None:
+    (picture,) = document_parts(replace(asking(), url="data:,x"), tiff(flat("red")), LIMITS)
+    assert picture.kind == "image"
+    two = bytearray(tiff(flat("red"), flat("blue")))
+    assert len(document_parts(asking(), bytes(two), LIMITS)) == 4
+    page = TiffFile(bytes(two)).pages()[1]
+    entry = page.places[256] - 8  # its first tag becomes NewSubfileType: 1, a small copy
+    struct.pack_into("<HHIHH", two, entry, 254, 3, 1, 1, 0)
+    assert [part.kind for part in document_parts(replace(asking(), url="data:,x"), bytes(two), LIMITS)] == ["image"]
+
+
+def test_deep_gray_on_a_later_page_and_pages_that_are_large_or_damaged() -> None:
+    deep = Image.fromarray(np.full((40, 60), 0xFFFF, np.uint16))
+    assert middles(document_parts(PART, tiff(deep, deep), LIMITS)) == [[255] * 3] * 2
+    large = document_parts(PART, tiff(flat("red", (3000, 2000)), flat("blue")), LIMITS)
+    assert 0.97 * PAGE_PIXELS < pixels(large[1])[..., 0].size <= PAGE_PIXELS
+    whole = tiff(flat("red"), flat("blue"), compression="tiff_lzw")
+    for share in np.linspace(0.05, 0.95, 12):
+        with suppress(BadMedia):
+            document_parts(replace(PART, url="data:,x"), whole[: int(len(whole) * share)], LIMITS)
+
+
+def test_pages_that_lead_back_to_themselves_end() -> None:
+    data = bytearray(tiff(flat("red"), flat("blue")))
+    first, second = TiffFile(bytes(data)).pages()
+    struct.pack_into("<I", data, second.next_at, first.at)
+    assert len(document_parts(PART, bytes(data), LIMITS)) == 4
 
 
 @pytest.mark.parametrize(
@@ -112,6 +174,8 @@ def test_what_cannot_be_shown_is_said() -> None:
         (b"# Title\n\nWords", "# Title\n\nWords"),
         ("a;b\nä;ö".encode("utf-8-sig"), "a;b\nä;ö"),
         ("käse".encode("utf-16"), "käse"),
+        ("käse".encode("utf-32"), "käse"),
+        ("käse".encode("utf-16-be").join((b"\xfe\xff", b"")), "käse"),
         (b"BMW,ID3\n1,2", "BMW,ID3\n1,2"),
         (b"<svg xmlns='x'/>", "<svg xmlns='x'/>"),
         (b"the mark %PDF-1.4 opens a PDF", "the mark %PDF-1.4 opens a PDF"),

@@ -105,7 +105,8 @@ def test_big_tiff() -> None:
 
 def test_further_pages_are_said_to_be_left_out() -> None:
     rows = np.array([[1, 2]])
-    assert read(tiff(rows, 8, pages=3)).notes == ("first of 3 pages",)
+    (note,) = read(tiff(rows, 8, pages=3)).notes
+    assert note.startswith("first of 3 pages")
     assert read(tiff(rows, 8)).notes == ()
 
 

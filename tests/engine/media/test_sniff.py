@@ -64,6 +64,14 @@ def test_containers(head: bytes, kind: str, name: str) -> None:
         (b"<!-- saved --><html>", "an HTML page"),
         (b"<svg xmlns='...'>", "an SVG drawing"),
         (bytes(range(256)), "data of an unknown format"),
+        ("Größe;1\n".encode("latin-1"), "a text whose encoding nothing says"),
+        ("日本語".encode("shift-jis"), "a text whose encoding nothing says"),
+        ("hello".encode("utf-16-le"), "a text whose encoding nothing says"),
+        ("hello".encode("utf-16"), "a text whose encoding nothing says"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript file"),
+        (b"P6\n2 2\n255\n", "a Netpbm picture"),
+        (b"DKIF\0\0", "an IVF clip"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "an old Office document"),
     ],
 )
 def test_what_is_no_medium_is_named(data: bytes, name: str) -> None:

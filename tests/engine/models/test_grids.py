@@ -14,6 +14,7 @@ from engine.errors import BadMedia
 from engine.models import registry
 from engine.models.families import family as family_row
 from engine.models.grids import ARRAY_NAMES, Grids
+from engine.models.remaining_media import media_from
 from engine.prompt import build as build_module
 from engine.prompt import processor
 from engine.prompt.build import build_prompt
@@ -92,7 +93,9 @@ def test_what_was_not_read_before_is_read(tiny_model: TinyModel) -> None:
     loaded = load(tiny_model("qwen3_vl"))
     assert built(loaded, chat(RED, "What?")).has_pixels
     assert not built(loaded, chat(RED, "What?")).has_pixels
-    assert built(loaded, chat(RED, TALL, "Both?")).has_pixels
+    both = built(loaded, chat(RED, TALL, "Both?"))
+    assert [placed.has_pixels for placed in both.media] == [False, True]
+    assert both.has_pixels_behind(both.spans[0].end) and not both.has_pixels_behind(both.spans[0].end - 1)
     assert built(loaded, chat(RED, "What?", tenant="other")).has_pixels
     other = load(tiny_model("idefics3"))
     assert all(built(other, chat(RED, "What?")).has_pixels for _ in range(2))
@@ -107,9 +110,32 @@ def test_a_processor_that_fails_is_left_as_it_was(tiny_model: TinyModel, monkeyp
         raise BadMedia("no")
 
     monkeypatch.setattr(processor, "sounds", failing)
+    built(loaded, chat(RED, "What?"))  # of which nothing has to be read
     with pytest.raises(BadMedia):
-        built(loaded, chat(RED, "What?"))
+        built(loaded, chat(RED, TALL, "What?"))
     assert loaded.processor.image_processor is own
+
+
+@pytest.mark.parametrize("family", PACKED)
+def test_only_what_is_new_is_read_and_it_is_the_same(tiny_model: TinyModel, family: str, clip_path: Path) -> None:
+    """Old and new media in any order: the patches of the new ones are those that all together would give."""
+    loaded = load(tiny_model(family))
+    for old, request in (
+        ((RED,), chat(RED, TALL, "Both?")),
+        ((TALL,), chat(RED, "and", TALL, clip_path, "All?")),
+        ((clip_path,), chat(clip_path, RED, "Both?")),
+    ):
+        loaded.grids.clear()
+        whole = build_prompt(loaded, request, media_of(request))
+        built(loaded, chat(*old, "Before?"))
+        found = build_prompt(loaded, request, media_of(request), need_pixels=False)
+        assert [placed.has_pixels for placed in found.media].count(False) == 1
+        assert stamped(found) == stamped(whole)
+        first = min(span.start for span, placed in zip(found.spans, found.media, strict=True) if placed.has_pixels)
+        behind = max(placed.span.end for placed in found.media if not placed.has_pixels)
+        if behind <= first:
+            cut, of_all = media_from(found, first), media_from(whole, first)
+            assert {name: value.tolist() for name, value in cut.items()} == {n: v.tolist() for n, v in of_all.items()}
 
 
 @pytest.fixture
@@ -181,7 +207,7 @@ def test_sabotage_of_whose_grid_it_is_is_seen(tiny_model: TinyModel, monkeypatch
     built(loaded, chat(RED, "What?"))
 
     def last(self: Grids, tenant: str, media: Any) -> Any:
-        return {"image": [list(self._held.values())[-1]]}
+        return (list(self._held.values())[-1],)
 
     assert stamped(built(loaded, chat(TALL, "What?"))) == stamped(whole)
     built(loaded, chat(RED, "What?"), need_pixels=True)

@@ -39,7 +39,7 @@ def test_a_narrow_head_gives_the_logits_of_the_last_token(
     loaded = load(tiny_model(family, dtype))
     last_only = [last(loaded, chunks) for chunks in ((0,) if loaded.family.whole_prompt else (1, 0, 3))]
     assert loaded.adapter._has_last_token_head == (family not in WIDE)
-    monkeypatch.setattr(adapter, "use_last_token_head", lambda language_model: head.Places())
+    monkeypatch.setattr(adapter, "use_last_token_head", lambda language_model: head.ReadPlaces())
     stock = load(tiny_model(family, dtype))
     expected = last(stock, 0)
     assert not stock.adapter._has_last_token_head

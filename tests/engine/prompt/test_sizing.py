@@ -181,3 +181,40 @@ def test_a_budget_that_nothing_can_meet_is_refused(demo: registry.Loaded, clip_p
     assert tight.seen_px == (64, 64), "its least, 9,216 pixels, would round up to more than was asked for"
     with pytest.raises(BadMedia, match="500 pixels are too few"):
         seen(demo, picture("red"), "?", max_pixels=500)
+
+
+def test_at_least_so_many_pixels(demo: registry.Loaded) -> None:
+    """Twin: by itself the model reads the least that it can."""
+    small = picture("#ff0000", "circle", (64, 64))
+    (plain,), (more,) = seen(demo, small, "?"), seen(demo, small, "?", min_pixels=16_000)
+    assert plain.seen_px == (96, 96) and more.seen_px == (128, 128) and more.tokens > plain.tokens
+    assert seen(demo, small, "?", min_pixels=10)[0].seen_px == (96, 96), "it has so many anyway"
+    with pytest.raises(BadMedia, match=r"min_pixels: 16,385 are more than this model reads of it, 16,384"):
+        seen(demo, small, "?", min_pixels=16_385)
+
+
+def test_exactly_this_size(demo: registry.Loaded, clip_path: Path) -> None:
+    """Rounded to the model's patches, as Qwen's tools do; also of every frame of a clip."""
+    photo = picture("#ff0000", "circle", (640, 480))
+    assert seen(demo, photo, "?", exact_px=(100, 130))[0].seen_px == (96, 128)
+    assert seen(demo, clip_path, "?", exact_px=(100, 100))[0].seen_px == (96, 96)
+    with pytest.raises(BadMedia, match=r"resized_width, resized_height: 512 x 512 are 262,144 pixels; of this, 9,216"):
+        seen(demo, photo, "?", exact_px=(512, 512))
+
+
+def test_bounds_of_a_clip_are_of_each_frame(demo: registry.Loaded, tmp_path: Path) -> None:
+    clip, sampling = walk(tmp_path / "walk.mp4", to_right=True), FrameSampling(max_frames=8)
+    plain, few = (seen(demo, clip, "?", frames=sampling, max_pixels=most)[0] for most in (None, 9216))
+    assert plain.seen_px == (128, 96) and len(few.frames) == 8
+    assert 9216 // 2 < few.seen_px[0] * few.seen_px[1] <= 9216
+    small = walk(tmp_path / "small.mp4", to_right=True, size=(64, 48))
+    assert seen(demo, small, "?", frames=sampling, min_pixels=12_288)[0].seen_px == (128, 96)
+    with pytest.raises(BadMedia, match="min_pixels"):
+        seen(demo, small, "?", frames=sampling, min_pixels=20_000)
+
+
+@pytest.mark.parametrize("asked", [{"min_pixels": 9}, {"exact_px": (96, 96)}])
+def test_families_with_sizes_of_their_own_refuse(tiny_model: Callable[..., Path], asked: dict[str, Any]) -> None:
+    loaded = registry.load(EngineConfig(model=replace(EngineConfig().model, source=str(tiny_model("idefics3")))))
+    with pytest.raises(BadMedia, match="this model reads every picture at a size of its own"):
+        seen(loaded, picture("red"), "?", **asked)

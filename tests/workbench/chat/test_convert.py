@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.types import Done, PageChoice, Part, Request, Sampling, Timing, Usage
+from engine.errors import BadMedia, Unavailable
+from engine.types import Done, PageChoice, Part, Sampling, Timing, Usage
 from workbench.chat import convert
 from workbench.chat.convert import ChatEntry, ChatSettings
 
@@ -64,21 +65,6 @@ def test_settings_reach_the_request():
     assert [m.role for m in convert.to_request((QUESTION,), ChatSettings(system="  ")).messages] == ["user"]
 
 
-def test_one_displayed_message_per_entry_in_the_same_order():
-    shown = convert.to_chatbot(CHAT)
-    assert len(shown) == len(CHAT)
-    assert shown[0]["content"] == {"path": "/up/cat.png", "alt_text": "cat.png"}
-    assert shown[2] == {"role": "assistant", "content": "A cat."}
-
-
-def test_a_file_name_in_an_error_cannot_become_markup():
-    shown = convert.to_chatbot(
-        [ChatEntry("assistant", "error", "<img src=x onerror=alert(1)>.png\n\nis **no** picture")]
-    )
-    assert "<img" not in shown[0]["content"]
-    assert "\n" not in shown[0]["content"]  # a blank line would end the HTML block and start Markdown
-
-
 def test_note_says_what_the_api_says():
     timing = Timing(ttft_ms=212.4, decode_ms=980.0, completion_tokens=50, prompt_tokens=1204)
     done = Done("stop", Usage(1204, 50), timing)
@@ -92,16 +78,6 @@ def test_note_says_why_an_answer_ended_early(reason, words):
     assert note == f"9 tokens in (4 from cache) · 1 out · first token 1.50 s · {words}"
 
 
-def test_what_came_from_the_cache_leads_to_the_strip_of_its_request():
-    words = "1,204 tokens in (1,100 from cache) · 50 out"
-    asked = Request(id='chat-1"><b>')
-    (shown,) = convert.to_chatbot([ChatEntry("assistant", "note", words, request=asked)])
-    link = '(<a href="#strip-chat-1&quot;&gt;&lt;b&gt;">1,100 from cache</a>)'
-    assert link in shown["content"] and shown["content"].count("<a ") == 1
-    assert "<a " not in convert.to_chatbot([ChatEntry("assistant", "note", words)])[0]["content"]
-    assert "<a " not in convert.to_chatbot([ChatEntry("assistant", "note", "9 tokens in", request=asked)])[0]["content"]
-
-
 def test_stopped_note():
     assert convert.stopped_note(37) == "37 out · stopped"
     assert convert.stopped_note(0) == "stopped before the first token"
@@ -110,6 +86,27 @@ def test_stopped_note():
 def test_retry_keeps_the_question_and_drops_the_answer():
     assert convert.before_answer(CHAT, 1) == (PICTURE, QUESTION)
     assert convert.before_answer(CHAT, 3) == (PICTURE, QUESTION)
+
+
+def test_a_broken_medium_is_marked_by_its_name_and_no_longer_sent():
+    other = ChatEntry("user", "image", path="/other/cat.png")
+    error = BadMedia("cat.png: this is text.", param="cat.png")
+    marked = convert.with_broken((PICTURE, QUESTION, ANSWER, other, QUESTION), error)
+    assert [entry.broken for entry in marked] == ["", "", "", "this is text.", ""], "the last of its name"
+    sent = convert.to_request(marked, ChatSettings()).messages
+    assert [[part.kind for part in message.parts] for message in sent] == [["image", "text"], ["text"], ["text"]]
+    assert convert.with_broken(marked, error)[0].broken == "this is text.", "then the one before it"
+    assert convert.with_broken(CHAT, BadMedia("dog.png: no.", param="dog.png")) == CHAT
+    assert convert.with_broken(CHAT, Unavailable("cat.png: no.", param="cat.png")) == CHAT
+
+
+def test_taking_a_medium_out_takes_the_failed_answer_with_it():
+    failed = ChatEntry("assistant", "error", "no")
+    assert convert.without((PICTURE, QUESTION, failed), 0) == (QUESTION,)
+    assert convert.without((PICTURE, failed), 0) == ()
+    assert convert.without(CHAT, 0) == CHAT[1:], "an answer stays"
+    for index in (1, 7, -1):
+        assert convert.without(CHAT, index) == CHAT
 
 
 def test_edit_keeps_the_picture():

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from engine.types import FrameSampling, MediaReceipt, Message, Part, Preflight, Request
 from workbench.chat.convert import ChatEntry, ChatSettings, fitted_entries, to_request, user_entries
-from workbench.chat.cost import line, num_receipts
+from workbench.chat.cost import line
+from workbench.chat.receipts import num_receipts
 
 PICTURE = MediaReceipt("image", 1, (9, 9), (9, 9), 1_024, "ab")
 CLIP = replace(PICTURE, kind="video", tokens=3_000, frames=((0, 0.0), (9, 1.0)))
@@ -17,32 +18,40 @@ def found(num_tokens: int, *media: MediaReceipt, context: int = 8_192, ttft_ms: 
 
 
 def test_a_picture_is_told_by_its_tokens_and_what_is_left():
-    told = line(Request(), found(1_024, PICTURE, ttft_ms=480.0), 1)
+    told = line(Request(), found(1_024, PICTURE, ttft_ms=480.0), [[PICTURE]])
     assert told["words"] == "picture 1,024 tokens · 7,168 left"
     assert told["more"] == "first token in about 480 ms"
     assert (told["state"], told["can_fit"]) == ("fits", False)
 
 
 def test_of_a_longer_chat_only_the_new_media_are_named():
-    assert line(Request(), found(6_000, CLIP, PICTURE), 1)["words"] == "picture 1,024 tokens · 2,192 left"
-    assert line(Request(), found(6_000, CLIP, PICTURE), 2)["words"] == "1 clip, 1 picture 4,024 tokens · 2,192 left"
-    assert line(Request(), found(6_000, CLIP, PICTURE), 0)["words"] == "6,000 tokens · 2,192 left"
+    assert line(Request(), found(6_000, CLIP, PICTURE), [[PICTURE]])["words"] == "picture 1,024 tokens · 2,192 left"
+    assert (
+        line(Request(), found(6_000, CLIP, PICTURE), [[CLIP], [PICTURE]])["words"]
+        == "1 clip, 1 picture 4,024 tokens · 2,192 left"
+    )
+    assert line(Request(), found(6_000, CLIP, PICTURE), [])["words"] == "6,000 tokens · 2,192 left"
 
 
 def test_it_says_before_sending_that_it_does_not_fit():
-    told = line(Request(), found(9_000, PICTURE, ttft_ms=480.0), 1)
+    told = line(Request(), found(9_000, PICTURE, ttft_ms=480.0), [[PICTURE]])
     assert told["state"] == "over"
     assert not told["more"], "what is refused has no first token"
     assert told["can_fit"]
     assert "does not fit: 9,000 tokens in a context of 8,192" in told["words"]
-    asked = line(Request(max_tokens=500), found(8_000, PICTURE), 1)
+    asked = line(Request(max_tokens=500), found(8_000, PICTURE), [[PICTURE]])
     assert asked["state"] == "over"
     assert "192 left, but 500 are asked for" in asked["words"]
-    assert not line(Request(), found(9_000), 0)["can_fit"], "words alone cannot be made smaller"
+    assert not line(Request(), found(9_000), [])["can_fit"], "words alone cannot be made smaller"
+
+
+def test_a_clip_says_its_frames_and_each_file_its_tokens():
+    assert line(Request(), found(3_100, CLIP), [[CLIP]])["words"] == "clip 3,000 tokens in 2 frames · 5,092 left"
+    assert line(Request(), found(6_000, CLIP, PICTURE), [[CLIP], [PICTURE, PICTURE]])["files"] == [3_000, 2_048]
 
 
 def test_little_room_for_an_answer_is_told_too():
-    told = line(Request(), found(8_000, PICTURE), 1)
+    told = line(Request(), found(8_000, PICTURE), [[PICTURE]])
     assert (told["state"], told["can_fit"]) == ("tight", True)
 
 
@@ -68,7 +77,7 @@ def test_a_file_nobody_fitted_is_sent_as_it_comes():
 def test_a_document_counts_with_all_of_its_pages():
     page = replace(PICTURE, param="a.pdf")
     draft = (ChatEntry("user", "image", path="x/b.png"), ChatEntry("user", "document", path="x/a.pdf"))
-    assert num_receipts(draft, found(9, PICTURE, PICTURE, page, page, page)) == 4
-    assert num_receipts(draft[1:], found(9, PICTURE)) == 0, "a text has no receipt"
-    assert num_receipts(draft[1:], found(9, page)) == 1
-    assert num_receipts((ChatEntry("user", "text", "?"),), found(9, page)) == 0
+    assert num_receipts(draft, found(9, PICTURE, PICTURE, page, page, page).media) == 4
+    assert num_receipts(draft[1:], found(9, PICTURE).media) == 0, "a text has no receipt"
+    assert num_receipts(draft[1:], found(9, page).media) == 1
+    assert num_receipts((ChatEntry("user", "text", "?"),), found(9, page).media) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from engine.types import FeatureUse, MediaReceipt, Request
 from workbench.chat import receipts
-from workbench.chat.convert import ChatEntry, to_chatbot
+from workbench.chat.convert import ChatEntry
 from workbench.chat.session import Session
 
 PICTURE = MediaReceipt(
@@ -30,13 +30,19 @@ def test_several_media_are_summed_up():
     assert receipts.summary([PICTURE, CLIP, PICTURE]) == "2 pictures, 1 clip · 1,060 tokens"
 
 
+def test_those_of_earlier_messages_are_only_counted():
+    one = receipts.summary([CLIP])
+    assert receipts.summary([CLIP], [PICTURE, PICTURE]) == f"{one} · with 2 pictures of earlier messages"
+    assert receipts.summary([], [PICTURE, PICTURE]) == "2 pictures of earlier messages · 24 tokens"
+
+
 def test_notes_are_in_plain_sight():
     noted = replace(PICTURE, notes=("first of 12 frames", "<b>"))
-    assert "first of 12 frames · &lt;b&gt; · 12 ms" in receipts.summary([noted])
-    assert receipts.summary([noted, PICTURE]) == "2 pictures · 24 tokens · first of 12 frames · &lt;b&gt;"
+    assert "first of 12 frames · <b> · 12 ms" in receipts.summary([noted])
+    assert receipts.summary([noted, PICTURE]) == "2 pictures · 24 tokens · first of 12 frames · <b>"
     pages = [replace(PICTURE, notes=(f"page {number}",)) for number in (1, 2, 3)]
     assert receipts.summary(pages) == "3 pictures · 36 tokens · 3 notes"
-    assert "page 2" in receipts.to_html("id", pages)
+    assert "page 2" in receipts.receipt(pages, 3)["items"][1]["line"]
 
 
 @pytest.mark.parametrize(
@@ -54,17 +60,18 @@ def test_a_size_that_is_not_known_is_not_told():
 def test_a_sound_has_a_length_and_no_picture():
     sound = MediaReceipt("audio", 900, (0, 0), (0, 0), 25, "ef" * 32, duration_s=1.25)
     assert receipts.summary([sound]) == "sound 1.25 s · 25 tokens · 0.0 ms"
-    assert "<span>" not in receipts.to_html("chat-1", [sound])
+    assert receipts.receipt([sound], 1)["items"][0]["places"] == []
 
 
-def test_the_receipt_stands_above_the_note_and_only_with_media():
-    note = ChatEntry("assistant", "note", "9 out", request=Request(id='chat-1"'), media=(PICTURE, CLIP))
-    shown = to_chatbot([note])[0]["content"]
-    assert shown.startswith('<details class="receipt" id="chat-1&quot;">')
-    assert shown.index("</details>") < shown.index("note-note")
-    assert shown.count("<span></span>") == 3, "a place for each picture and frame"
-    assert "\n" not in shown, "Markdown would end the HTML at an empty line"
-    assert "details" not in to_chatbot([replace(note, media=())])[0]["content"]
+def test_a_place_for_each_picture_and_frame_and_the_name_of_each():
+    assert receipts.receipt([], 0) is None
+    named = [replace(PICTURE, param="a/cat.png"), replace(CLIP, param="dog.mp4")]
+    first, second = receipts.receipt(named, 2)["items"]
+    assert (first["name"], first["places"]) == ("cat.png", [""])
+    assert (second["name"], second["places"]) == ("dog.mp4", ["0 s", "0.58 s"])
+    assert first["line"] == receipts.line(named[0])
+    (alone,) = receipts.receipt(named[:1], 1)["items"]
+    assert (alone["name"], alone["line"]) == ("", ""), "the summary says it"
 
 
 def test_only_the_chat_that_asked_knows_its_requests():

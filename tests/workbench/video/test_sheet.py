@@ -80,8 +80,8 @@ def test_the_sheet_says_what_the_engine_said():
         "Prompt": ("40", "tokens, 4 cached; 60 left"),
         "First token": ("about 250 ms", "at the speed measured here"),
     }
-    assert drawn["gaps"] == "Between two frames up to 0.75 s go unseen. 1 frame shows nothing new."
-    assert sheet.gaps(CLIP, 3, 0).endswith("3 frames that showed nothing new are left out.")
+    assert drawn["gaps"] == "The longest gap between two frames is 0.75 s. 1 frame shows nothing new."
+    assert sheet.gaps(CLIP, 3, 0).endswith("3 frames that showed nothing new were skipped.")
 
 
 def test_a_speed_that_was_not_measured_is_not_guessed():

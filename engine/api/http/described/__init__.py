@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.api.http.described import openai, protocols, server
+from engine.api.http.described import decisions, openai, protocols, server
 
 ANSWERS: dict[tuple[str, str], Any] = {
     ("get", "/health"): server.HealthSchema,
@@ -27,6 +27,8 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/detokenize"): server.DetokenizeSchema,
     ("post", "/v1/chat/completions"): openai.ChatCompletionSchema,
     ("post", "/v1/completions"): openai.TextCompletionSchema,
+    ("post", "/v1/decisions"): decisions.DecisionsSchema,
+    ("post", "/v1/systemone"): decisions.SystemOneSchema,
     ("post", "/v1/responses"): protocols.ResponseSchema,
     ("get", "/v1/responses/{response_id}"): protocols.ResponseSchema,
     ("delete", "/v1/responses/{response_id}"): protocols.DeletedResponseSchema,

@@ -96,6 +96,13 @@ def test_real_answers(document: dict[str, Any], http: httpx.Client) -> None:
     post("/v1/completions", {"prompt": "a", "max_tokens": 2, "logprobs": 1, "echo": True})
     response = post("/v1/responses", {"input": "hi", "max_output_tokens": 16}).json()["id"]
     post("/v1/responses/input_tokens", {"input": "hi"})
+    kinds: list[dict[str, Any]] = [
+        {"type": "predicate", "instructions": "Is it red?"},
+        {"type": "choice", "instructions": "What is it?", "choices": [{"value": "a circle"}, {"value": "a square"}]},
+        {"type": "score", "instructions": "How many?", "levels": [{"label": "none"}, {"label": "one"}]},
+    ]
+    post("/v1/decisions", {"input": "hi", "questions": kinds})
+    post("/v1/systemone", {"input": "hi", "questions": {"red": {"type": "noul", "instructions": "Is it red?"}}})
     post("/v1/messages", {"max_tokens": 5, "messages": HELLO})
     post("/v1/messages/count_tokens", {"messages": HELLO})
     for prefix in ("", "/v1"):

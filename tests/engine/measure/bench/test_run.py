@@ -203,7 +203,7 @@ async def test_a_group_beside_a_target_of_its_own() -> None:
     assert ttft.ratio.value == pytest.approx(2) and ttft.reached is False and ttft.case == "two"
     without = Run([suite], [RecordingTarget("a", [])], SETTINGS)
     await events_of(without)
-    assert "not measured, for want of a target 'off': two" in without.result().notes
+    assert "not measured, because it needs a target 'off': two" in without.result().notes
     assert len(without.result().points) == 1
 
 

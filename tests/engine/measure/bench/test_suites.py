@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from engine.errors import BadMedia
-from engine.measure.bench import clips, reuse, streams
+from engine.measure.bench import clips, long_chat, reuse, streams
+from engine.measure.bench.command import SUITE_NAMES
 from engine.measure.bench.plan import BenchSettings, Case, MeasuredRound, ScheduledQuestion
 from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
 from engine.measure.bench.result import Result
@@ -37,10 +38,10 @@ def test_what_the_issue_names() -> None:
     assert len(CLIPS) == 9 and (CLIPS[0], CLIPS[-2], CLIPS[-1]) == ((2, 0.5), (32, 4.0), (64, 4.0))
     assert len(QUICK_CLIPS) == 3 and set(QUICK_CLIPS) <= set(CLIPS)
     assert streams.STREAMS == (1, 2, 4, 8, 16, 32)
-    assert set(SUITES) == {"text", "image", "video", "cache", "concurrency", "peers", "startup"}
+    assert tuple(SUITES) == SUITE_NAMES
 
 
-@pytest.mark.parametrize("suite", ["text", "image", "cache", "concurrency", "peers", "startup"])
+@pytest.mark.parametrize("suite", [name for name in SUITE_NAMES if name != "video"])
 def test_rounds_repeat_and_differ(suite: str) -> None:
     """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
     settings = BenchSettings(seed=7, quick=True)
@@ -59,7 +60,26 @@ def _beginning(ask: ScheduledQuestion) -> Any:
     question = ask.question
     if question.system:
         return question.system.split()[0]
-    return question.media[0].data if question.media else question.text.split()[0]
+    first = question.earlier[0] if question.earlier else question
+    return first.media[0].data if first.media else first.text.split()[0]
+
+
+def test_a_long_chat_of_words_is_as_long_as_one_of_screenshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is read once, without being measured, and then asked on with something new."""
+    monkeypatch.setattr(long_chat, "QUICK_TURNS", 3)
+    steps = long_chat.group(BenchSettings(seed=7, quick=True, tokens_per_shot=70, tokens_per_word=1.4)).make(0)
+    assert [step[0].case is None for step in steps] == [True, False, False, False] * 2
+    for read, *asked in (steps[:4], steps[4:]):
+        whole = read[0].question
+        for (ask,) in asked:
+            *before, last = ask.question.earlier
+            assert (*before,) == whole.earlier and (last.text, last.media) == (whole.text, whole.media)
+        assert len({ask.question.text for (ask,) in asked}) == len(asked)
+    words_turn, shots_turn = (steps[at][0].question.earlier[0] for at in (1, 5))
+    assert len(words_turn.text.split()) - len(shots_turn.text.split()) == 50 and not words_turn.media
+    (shot,) = shots_turn.media
+    assert Image.open(io.BytesIO(shot.data)).size == long_chat.SIZE and len(shot.data) > 100_000
+    assert steps[5][0].question.num_media == 3
 
 
 def test_pictures() -> None:
@@ -148,6 +168,19 @@ async def test_the_cache_suite_on_the_demo_model(demo_engine: Any) -> None:
     assert saved.unit == "%" and 60 < saved.value < 75, "four users can save at most three quarters"
 
 
+async def test_old_screenshots_on_the_demo_model(demo_engine: Any) -> None:
+    """Both chats are about as long, stored whole, and every picture is there."""
+    result = await measured(demo_engine, "cache", ("turn 13 after 12 screenshots",))
+    assert result.canary is True
+    (of_words, of_shots) = (point.samples for point in result.points)
+    assert len(of_words) == len(of_shots) == long_chat.ASKED_ON
+    assert {sample.num_media for sample in of_shots} == {12} and {sample.num_media for sample in of_words} == {0}
+    lengths = [sample.cached_tokens for sample in (of_words[0], of_shots[0])]
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.15), lengths
+    (ratio,) = result.compared
+    assert ratio.metric == "ttft" and ratio.goal == pytest.approx(1 / 1.2)
+
+
 async def test_concurrency_on_the_demo_model(demo_engine: Any) -> None:
     result = await measured(demo_engine, "concurrency", ("1 stream", "4 streams"), max_tokens=8)
     one, four = result.points
@@ -157,3 +190,15 @@ async def test_concurrency_on_the_demo_model(demo_engine: Any) -> None:
     assert started[-1] - started[0] < max(sample.started_s + sample.e2e_s for sample in four.samples) - started[0]
     (ratio,) = result.compared
     assert ratio.metric == "total_tps" and (ratio.over, ratio.under) == ("4 streams", "1 stream")
+
+
+async def test_structured_answers_on_the_demo_model(demo_engine: Any) -> None:
+    """As many tokens free as in JSON, and several answers from one prompt."""
+    result = await measured(demo_engine, "structured", (), max_tokens=12)
+    by_case = {point.case.name: point.samples for point in result.points}
+    for name in ("free, 8 streams", "JSON, 8 streams"):
+        assert [sample.completion_tokens for sample in by_case[name]] == [12] * 8
+    (one,), (many,) = (by_case[f"{count} to a 1,024-token prompt"] for count in ("1 answer", "4 answers"))
+    assert (one.completion_tokens, many.completion_tokens) == (1, 4)
+    assert abs(one.prompt_tokens - many.prompt_tokens) < 200
+    assert [compared.goal for compared in result.compared] == [0.9, 0.9, 0.87]

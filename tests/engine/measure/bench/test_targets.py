@@ -15,7 +15,7 @@ import pytest
 
 from engine.errors import BadRequest, Unavailable
 from engine.measure.bench.peers import load
-from engine.measure.bench.questions import Question, picture, scene
+from engine.measure.bench.questions import Question, Turn, picture, scene
 from engine.measure.bench.remote import HttpTarget, Server, process_bytes
 from engine.measure.bench.servers import OURS, FreshTarget, ServerTarget, our_command
 from engine.measure.bench.targets import EngineTarget
@@ -23,8 +23,10 @@ from engine.measure.bench.targets import EngineTarget
 READING = Question("7 river stone light window garden", 8)
 SEEING = replace(READING, text="What color is the circle?", media=(picture(scene((64, 48), "a")),), expect="a")
 
+TALKING = replace(READING, earlier=(Turn("Look.", "Yes.", (picture(scene((64, 48), "b")),)), Turn("And?", "No.")))
 
-@pytest.mark.parametrize("question", [READING, SEEING], ids=["text", "picture"])
+
+@pytest.mark.parametrize("question", [READING, SEEING, TALKING], ids=["text", "picture", "chat"])
 async def test_engine_and_http_see_the_same(demo_server: Any, question: Question) -> None:
     direct = await EngineTarget(demo_server.engine).ask(question)
     for url in (demo_server.url, f"{demo_server.url}/v1/"):
@@ -56,6 +58,8 @@ async def test_the_libraries_by_themselves_say_the_same(demo_engine: Any, peer: 
 async def test_what_cannot_be_measured_is_said(demo_server: Any) -> None:
     with pytest.raises(BadRequest, match="cannot see"):
         await load("mlx_lm", str((await demo_server.engine.ready()).path)).ask(SEEING)
+    with pytest.raises(BadRequest, match="single questions"):
+        await load("mlx_lm", str((await demo_server.engine.ready()).path)).ask(TALKING)
     with pytest.raises(BadRequest, match="answered 400"):
         await HttpTarget(demo_server.url).ask(replace(READING, max_tokens=10**7))
     with pytest.raises(Unavailable, match="cannot be reached"):

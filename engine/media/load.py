@@ -1,0 +1,54 @@
+"""One request on its way through the pools that fetch and decode: whose it is, what it may take, how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine.errors import Busy
+from engine.media.expected import MediaSize
+from engine.media.fair_pool import FairPool
+from engine.types import Request
+
+
+class Room(Protocol):
+    """Where a request's decoded media are accounted for (engine.runtime.tickets.Ticket)."""
+
+    def expect(self, sizes: Sequence[MediaSize]) -> None: ...
+    def reserve(self, index: int, num_bytes: int) -> None: ...
+    def busy(self, message: str) -> Busy: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Threads, and after how long one that does not come back is given up."""
+
+    word: str
+    pool: FairPool
+    limit_s: float
+
+
+@dataclass(eq=False)
+class Load:
+    """One call of Loader.load.
+
+    fetched_bytes: over the network, of all its media so far. num_begun: of its jobs, so far. num_waiting: media that
+    are not there yet. keys: of its media by place, what their facts are kept under; None where that is not known before
+    they are fetched.
+    """
+
+    request: Request
+    room: Room
+    is_preflight: bool
+    takes_clips: bool = False
+    need_pixels: bool = True
+    fetched_bytes: int = 0
+    num_begun: int = 0
+    num_waiting: int = 0
+    keys: list[Hashable | None] = field(default_factory=list)
+
+
+def caller_of(request: Request) -> Hashable:
+    """Whose turn it is: a tenant's page, or all that a tenant sends by other ways."""
+    return request.tenant, request.session or request.source

@@ -1,0 +1,221 @@
+"""The frame: the header at every width, tabs in the address, keys alone, a screen reader, what is offered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import EngineConfig, ModelSpec
+from tests.browser.test_looks import DESKTOP, PHONE
+from tests.pages import Person
+
+AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
+TABS = ("Chat", "Video", "Cache", "Benchmark")
+WIDTHS = (360, 390, 640, 720, 768, 900, 1024, 1100, 1280, 1440, 1920, 2560)
+
+OVERLAPS = """() => {
+  const names = '#header .brand, #header .pill, #tabs [role=tab], #chat .clear, #settings .toggle-button';
+  const shown = [...document.querySelectorAll(names)]
+    .filter(node => node.checkVisibility() && node.getBoundingClientRect().width);
+  const boxes = shown.map(node => [node.className || node.id, node.getBoundingClientRect()]);
+  const over = [];
+  for (const [i, [name, a]] of boxes.entries()) {
+    if (a.left < -1 || a.right > innerWidth + 1) over.push(`${name} is off the window`);
+    for (const [other, b] of boxes.slice(i + 1))
+      if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+        over.push(`${name} / ${other}`);
+  }
+  return over;
+}"""
+
+
+def serious(page: Any) -> list[str]:
+    """What axe finds on the page as it is, of what keeps people out."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {node['html'][:120]}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+def open_tab(me: Person, name: str) -> None:
+    me.page.get_by_role("tab", name=name).click()
+    me.page.wait_for_timeout(400)
+
+
+@pytest.mark.parametrize("name", ["demo", "mlx-community/Qwen3-VL-235B-A22B-Instruct-mixed-4bit"])
+def test_the_header_holds_at_every_width(person, serve_page, engine_pool, name):
+    """Also with the settings open, and with the name of a real model, whose end is always there."""
+    with serve_page(engine_pool.start(EngineConfig(model=ModelSpec("demo", name=name)))) as url:
+        me = person(url, viewport={"width": 1440, "height": 700}).arrive()
+        page = me.page
+        page.locator("#header .model.ready").wait_for()
+        me.ask("Hello!")  # so that "New chat" is there too
+        for is_open in (False, True):
+            if is_open:
+                page.locator("#settings .toggle-button").click()
+            for width in WIDTHS:
+                if is_open and width <= 768:
+                    continue  # there the panel lies over the page
+                page.set_viewport_size({"width": width, "height": 700})
+                page.wait_for_timeout(350)
+                assert page.evaluate(OVERLAPS) == [], (width, is_open)
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+                assert page.locator("#header .bar").bounding_box()["height"] <= 90
+                end = page.locator("#header .model .tail" if len(name) > 24 else "#header .model .head")
+                whole = "node => node.scrollWidth <= node.clientWidth + 1 && node.getBoundingClientRect().width > 20"
+                assert end.evaluate(whole), (width, is_open)
+        me.leave()
+
+
+def test_the_tab_is_in_the_address_and_back_leads_back(person, workbench_url):
+    me = person(workbench_url).arrive()
+    page = me.page
+    for name in TABS[1:]:
+        open_tab(me, name)
+        assert page.url.endswith(f"?tab={name.lower()}")
+        assert page.title() == f"{name} · MLX Workbench"
+    page.go_back()
+    page.locator('[role=tab][aria-selected=true]:has-text("Cache")').first.wait_for()
+    page.goto(f"{workbench_url}/?tab=video")
+    page.locator("#video .drop").wait_for()
+    open_tab(me, "Chat")
+    assert page.url == f"{workbench_url}/"
+
+
+def test_what_cannot_be_seen_is_not_reached_by_tab(person, workbench_url):
+    me = person(workbench_url).arrive()
+    page = me.page
+    reached = []
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        box = page.evaluate(
+            """() => { const node = document.activeElement, box = node.getBoundingClientRect();
+                 const name = node.getAttribute('aria-label') ?? node.textContent.slice(0, 30);
+                 return [node.tagName, box.left, box.right, box.width, name]; }"""
+        )
+        if box[0] != "BODY":  # between the last and the first
+            reached.append(box)
+    assert len(reached) > 6
+    hidden = [box for box in reached if box[1] >= 1280 or box[2] <= 0 or box[3] == 0]
+    assert hidden == []
+
+
+def test_the_model_is_a_control_that_says_what_it_is(person, workbench_url, artifacts):
+    me = person(workbench_url).arrive()
+    page = me.page
+    page.get_by_text("This model is a toy. It knows plain shapes").wait_for()
+    assert page.locator("#chat .starter:visible").count() == 0
+    model = page.get_by_role("button", name="Model: demo")
+    model.focus()
+    page.keyboard.press("Enter")
+    card = page.locator(".model-card")
+    assert "This is a toy. It knows plain shapes" in card.inner_text()
+    assert "vllm-mlx-chat --model" in card.inner_text()
+    assert "parameters" in card.inner_text()
+    me.shoot(artifacts / "model-card.png")
+    page.keyboard.press("Escape")
+    assert card.is_hidden()
+    assert page.evaluate("document.activeElement.classList.contains('model')")
+
+
+@pytest.mark.parametrize(
+    "context", [DESKTOP, {**DESKTOP, "color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
+)
+def test_no_serious_finding_of_axe_on_any_tab(person, workbench_url, context, drawn, tmp_path):
+    me = person(workbench_url, **context).arrive()
+    page = me.page
+    found = {"empty": serious(page)}
+    me.drop(drawn())
+    page.wait_for_timeout(500)
+    found["composing"] = serious(page)
+    me.ask("What is in this image?")
+    page.locator("#chat .receipt summary").click()
+    page.locator("#chat .receipt img").first.wait_for()
+    found["answered"] = serious(page)
+    page.locator("#chat .picture").click()
+    page.wait_for_timeout(300)
+    found["lightbox"] = serious(page)
+    page.keyboard.press("Escape")
+    page.locator("#settings .toggle-button").click()
+    page.wait_for_timeout(400)
+    found["settings"] = serious(page)
+    page.locator("#settings .toggle-button").click()
+    page.wait_for_timeout(400)
+    open_tab(me, "Video")
+    found["video, empty"] = serious(page)
+    page.get_by_role("button", name="moving circle").click()
+    page.locator("#video .option").first.wait_for()
+    found["video"] = serious(page)
+    open_tab(me, "Cache")
+    page.locator("#cache .lane .bar").first.click()
+    page.locator("#cache button.cell").first.click()
+    page.wait_for_timeout(500)
+    found["cache"] = serious(page)
+    open_tab(me, "Benchmark")
+    page.wait_for_timeout(1500)
+    found["bench"] = serious(page)
+    assert {state: lines for state, lines in found.items() if lines} == {}
+
+
+def test_the_page_has_one_title_and_landmarks(person, workbench_url):
+    me = person(workbench_url).arrive()
+    assert me.page.title() == "MLX Workbench"
+    assert me.page.locator("h1").all_inner_texts() == ["MLX Workbench"]
+    assert me.page.get_by_role("log", name="Conversation").count() == 1
+
+
+def test_high_contrast_and_reduced_motion(person, workbench_url, artifacts):
+    me = person(workbench_url, forced_colors="active", reduced_motion="reduce").arrive()
+    me.ask("Hello!")
+    me.shoot(artifacts / "high-contrast.png")
+    page = me.page
+    running = page.evaluate("document.getAnimations().filter(one => one.playState === 'running').length")
+    assert running == 0
+    sign = page.locator("#chat .icon.retry")
+    colour = sign.evaluate("node => getComputedStyle(node, '::before').backgroundColor")
+    assert colour != sign.evaluate("node => getComputedStyle(node).backgroundColor"), "the sign is not seen"
+
+
+def test_at_200_percent_the_chat_can_be_used(person, workbench_url, artifacts):
+    """A window of 1280 × 800 zoomed to 200 % has 640 × 400 pixels of CSS."""
+    me = person(workbench_url, viewport={"width": 640, "height": 400}, device_scale_factor=2).arrive()
+    page = me.page
+    title = page.locator("#chat .welcome h2").bounding_box()
+    assert title["y"] >= page.locator("#chat .conversation").bounding_box()["y"] - 1, "the title is scrolled out"
+    me.ask("Hello!")
+    me.shoot(artifacts / "zoomed.png")
+    last = page.locator("#chat .turn").last.bounding_box()
+    assert last["y"] + last["height"] <= page.locator("#composer").bounding_box()["y"] + 1
+
+
+@pytest.fixture(scope="module")
+def text_url(serve_page, engine_pool, tiny_model):
+    spec = ModelSpec(str(tiny_model("gemma3")), text_only=True)
+    with serve_page(engine_pool.start(EngineConfig(model=spec, max_tokens=8))) as url:
+        yield url
+
+
+def test_what_the_model_cannot_take_is_not_offered(person, text_url, drawn, artifacts):
+    me = person(text_url).arrive()
+    page = me.page
+    page.locator("#header .model.ready").wait_for()
+    page.get_by_role("heading", name="Ask it something").wait_for()
+    assert "pictures" not in page.locator("#chat .welcome").inner_text()
+    assert page.locator("#chat .example:visible img").count() == 0
+    assert page.get_by_role("tab", name="Video").is_hidden()
+    page.wait_for_function("document.querySelector('#composer textarea').placeholder === 'Ask, or drop documents'")
+    me.shoot(artifacts / "text-model.png")
+    transfer = me._transfer((drawn(),))
+    for event in ("dragenter", "dragover", "drop"):
+        page.dispatch_event("body", event, {"dataTransfer": transfer})
+    page.get_by_text("Not added: red-circle.png. This model takes text, documents.").wait_for()
+    page.locator("#chat .starter:visible").first.click()
+    assert page.input_value("#composer textarea").startswith("Explain")
+    page.press("#composer textarea", "Enter")
+    me.finished()

@@ -1,0 +1,106 @@
+"""The rows of questions: few of them, in passes that keep their limits, whatever the options."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from engine.errors import ContextOverflow, NotShared
+from engine.prompt.option_tree import OptionTree, Tokens
+from engine.prompt.question_tokens import QuestionSet, QuestionTokens
+from engine.runtime.scoring import Scoring
+
+
+def asked(suffix: Tokens, *options: Tokens) -> QuestionTokens:
+    return QuestionTokens(suffix, OptionTree([[option] for option in options]), 1.0, "questions[0]")
+
+
+def scoring(*questions: QuestionTokens) -> Scoring:
+    return Scoring(QuestionSet(tuple(questions), ()))
+
+
+def run(of: Scoring, num_tokens: int = 64, max_kv_tokens: int = 10**6, num_shared: int = 10) -> list[list[str]]:
+    """Do all passes, every token as likely as any of a hundred. Returns by pass its rows as "length+tails"."""
+    passes = []
+    while not of.is_done:
+        rows = of.next_rows(num_tokens, max_kv_tokens, num_shared)
+        assert all(0 <= read.index < len(row.ids) for row in rows for read in row.reads)
+        assert all(0 <= read.index < len(tail.ids) for row in rows for tail in row.tails for read in tail.reads)
+        reads = [read for row in rows for read in row.all_reads]
+        of.add(reads, [[-4.6] * len(read.branch.tokens) for read in reads], len(rows))
+        passes.append(["+".join(map(str, [len(row.ids), *(len(t.ids) for t in row.tails)])) for row in rows])
+    return passes
+
+
+def test_options_of_one_token_are_one_row() -> None:
+    of = scoring(asked((1, 2, 3), (4,), (5,)), asked((1, 2), (4,), (5,), (6,)))
+    assert run(of) == [["2", "3"]]
+    assert of.decisions()[0].probabilities == pytest.approx((1 / 2, 1 / 2))
+    assert of.decisions()[1].probabilities == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert of.num_tokens == 5
+
+
+def test_longer_options_go_on_from_their_question() -> None:
+    of = scoring(asked((1, 2), (7, 8, 1), (7, 8, 2), (7, 9), (5, 1), (5, 2), (6,)))
+    assert run(of) == [["2+1+2"]], "one tail for each of the two ways that go furthest"
+    assert of.num_tokens == 2 + 3, "5, 7 and 8 are read; no token is counted twice"
+    assert sum(of.decisions()[0].probabilities) == pytest.approx(1.0)
+
+
+def test_a_question_inside_the_prompt_is_read_behind_it() -> None:
+    of = scoring(asked((), (4, 1), (4, 2), (5,)))
+    (read,) = of.prompt_reads
+    assert read.branch.path == ()
+    assert not of.is_done
+    of.add([read], [[math.log(0.4), math.log(0.2)]], 0)
+    assert run(of) == [["1"]]
+    one = 0.4 * math.exp(-4.6)
+    assert of.decisions()[0].probabilities == pytest.approx([p / (2 * one + 0.2) for p in (one, one, 0.2)])
+
+
+def test_nothing_to_read_is_done_at_once() -> None:
+    of = scoring(asked((1, 2), (4, 5)))
+    assert of.is_done and of.decisions()[0].probabilities == (1.0,)
+
+
+def test_many_ways_are_several_rows() -> None:
+    of = scoring(asked((1,) * 5, *((i, 1) for i in range(2, 72))))
+    assert [row.split("+")[0] for rows in run(of) for row in rows] == ["5"] * 3
+
+
+def test_passes_keep_their_limits_and_never_stand_still() -> None:
+    questions = [asked(tuple(range(n)), (4,), (5,)) for n in (3, 9, 4, 40, 5, 90)]
+    assert run(scoring(*questions), num_tokens=20) == [["3", "4", "5"], ["9"], ["40"], ["90"]]
+    assert run(scoring(*questions), num_tokens=1000, max_kv_tokens=240, num_shared=50) == [
+        ["3", "4", "5", "9"],
+        ["40"],
+        ["90"],
+    ]
+
+
+def test_255_options_and_400_questions_are_bounded_passes() -> None:
+    numbers = [tuple(int(digit) for digit in str(i)) for i in range(255)]
+    of = scoring(*(asked((1,) * 20, *numbers) for _ in range(400)))
+    sizes = []
+    while not of.is_done:
+        rows = of.next_rows(512, 10**6, 10)
+        sizes.append(of.size_of(rows))
+        reads = [read for row in rows for read in row.all_reads]
+        of.add(reads, [[-4.6] * len(read.branch.tokens) for read in reads], len(rows))
+    assert max(sizes) <= 512
+    assert len(of.decisions()) == 400
+
+
+def test_one_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ContextOverflow, match=r"questions\[0\]: with the input's 95 tokens it has 101; .* 100"):
+        scoring(asked((1,) * 5, (4, 1), (4, 2))).check_fits(95, 100)
+    scoring(asked((1,) * 4, (4, 1), (4, 2))).check_fits(95, 100)
+
+
+def test_a_prompt_that_ends_otherwise_shares_nothing() -> None:
+    questions = QuestionSet((asked((8, 9), (4,), (5,)),), (8, 9))
+    assert questions.num_shared([1, 2, 8, 9]) == 2
+    for ids in ([1, 2, 8, 7], [8, 9], [1]):
+        with pytest.raises(NotShared):
+            questions.num_shared(ids)

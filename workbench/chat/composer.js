@@ -1,0 +1,104 @@
+// What the composer shows beside Gradio's own parts: each file's name, size and tokens; a choice after a paste that was
+// text and picture at once; and a message that waits until the answer that is being written is done.
+(() => {
+  const { make, say, button } = window.workbenchDraw;
+  const { bytes } = window.workbenchWords;
+  let files = [], counts = [], offer = null, isHeld = false;
+  const composer = () => document.querySelector("#composer");
+  const area = () => composer()?.querySelector("textarea");
+
+  // --- files
+
+  const label = () => {
+    const wrappers = [...(composer()?.querySelectorAll(".thumbnail-wrapper") ?? [])];
+    wrappers.forEach((wrapper, place) => {
+      wrapper.setAttribute("role", "group");  // Gradio calls it an item of a list, and has no list around it
+      const file = files[place];
+      if (!file) return;
+      let words = wrapper.querySelector(".file-words");
+      if (!words) wrapper.append(words = make("span", "file-words", make("b"), make("span")));
+      const name = file.orig_name || file.path.split("/").pop();
+      const tokens = counts.length === wrappers.length && counts[place] ? `${counts[place].toLocaleString("en")} tokens` : "";
+      say(words.firstChild, name);
+      say(words.lastChild, [file.size ? bytes(file.size) : "", tokens].filter(Boolean).join(" · "));
+      wrapper.setAttribute("aria-label", name);
+      wrapper.title = name;
+      wrapper.querySelector(".delete-button")?.setAttribute("aria-label", `Remove ${name}`);
+    });
+  };
+
+  const changed = (value) => {
+    files = value?.files ?? [];
+    counts = [];
+    requestAnimationFrame(label);
+  };
+
+  const tokens = (numbers) => { counts = numbers; label(); };
+
+  // A tap on a thumbnail shows the picture; only the sign beside it takes it out.
+  addEventListener("click", (event) => {
+    const image = event.target.closest?.("#composer .thumbnail-item img");
+    if (!image || event.target.closest(".delete-button")) return;
+    const all = [...document.querySelectorAll("#composer .thumbnail-item img")];
+    window.workbenchLightbox.open(all.map((one) => ({
+      name: one.closest(".thumbnail-wrapper").title, src: one.src, line: "", seen: async () => null,
+    })), all.indexOf(image));
+  });
+
+  // --- a line inside the composer with one button
+
+  const ask = (words, name, press) => {
+    offer?.remove();
+    offer = make("div", "offer", make("span", "", words), button("", name, () => { press(); close(); }));
+    offer.setAttribute("role", "status");
+    composer().querySelector(".input-container").prepend(offer);
+  };
+  const close = () => { offer?.remove(); offer = null; };
+  const tell = (words) => ask(words, "Close", () => {});
+
+  // After a paste of something that is text and files: it is in the composer as text, and may become files.
+  const offerFiles = (pasted, attach) => {
+    const node = area(), before = node.value;
+    setTimeout(() => {
+      const after = node.value;
+      ask("Pasted as text.", pasted.length > 1 ? "Paste the files instead" : "Paste the picture instead", () => {
+        if (node.value === after) write(before);
+        attach();
+      });
+      node.addEventListener("input", close, { once: true });
+    });
+  };
+
+  // Puts a text into the composer, as if it had been typed.
+  const write = (text) => {
+    const node = area();
+    Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(node, text);
+    node.dispatchEvent(new Event("input", { bubbles: true }));
+    node.focus();
+  };
+
+  // --- a message that waits
+
+  const hold = () => {
+    if (isHeld || (!area()?.value.trim() && !files.length)) return;
+    isHeld = true;
+    ask("Waits for the answer to end, then it is sent.", "Do not send", release);
+    const observer = new MutationObserver(() => {
+      if (composer().querySelector(".stop-button")) return;
+      observer.disconnect();
+      const send = isHeld && composer().querySelector(".submit-button");
+      release();
+      close();
+      send?.click();
+    });
+    observer.observe(composer(), { childList: true, subtree: true });
+  };
+  const release = () => { isHeld = false; };
+
+  // Who stops the answer decides anew what to send.
+  addEventListener("click", (event) => {
+    if (event.target.closest?.("#composer .stop-button")) { release(); close(); }
+  }, true);
+
+  window.workbenchComposer = { changed, tokens, offerFiles, hold, tell, write };
+})();

@@ -1,0 +1,136 @@
+// Draws the chat: its turns, and at their end the answer that is being written (sent by itself, many times a second).
+(() => {
+  const { make, say, show, set, button, keep, address } = window.workbenchDraw;
+  const { create, fill } = window.workbenchMessage;
+  let chat = null;  // the one chat of the page
+
+  // Keeps the end in view while text comes, until the reader scrolls up.
+  const follow = (scroller, content, toEnd) => {
+    let pinned = true, top = 0;
+    const gap = () => scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
+    const stick = () => { if (pinned && !scroller.classList.contains("is-empty")) scroller.scrollTop = scroller.scrollHeight; show(toEnd, !pinned && gap() > 60); };
+    const away = () => { if (scroller.scrollHeight > scroller.clientHeight) pinned = false; };
+    scroller.addEventListener("scroll", () => {
+      if (gap() < 4) pinned = true;
+      else if (scroller.scrollTop < top - 1) pinned = false;
+      top = scroller.scrollTop;
+      show(toEnd, !pinned && gap() > 60);
+    });
+    scroller.addEventListener("wheel", (event) => { if (event.deltaY < 0) away(); }, { passive: true });
+    scroller.addEventListener("touchmove", () => { if (gap() > 4) away(); }, { passive: true });
+    scroller.addEventListener("keydown", (event) => { if (["PageUp", "ArrowUp", "Home"].includes(event.key)) away(); });
+    const observer = new ResizeObserver(stick);
+    observer.observe(scroller);
+    observer.observe(content);
+    return { toEnd: () => { pinned = true; stick(); } };
+  };
+
+  const sample = (item, place, trigger) => {
+    const pictures = item.files.map((file) => {
+      const node = make(file.kind === "video" ? "video" : "img");
+      Object.assign(node, { src: address(file.path), alt: "", muted: true, preload: "metadata" });
+      return make("span", file.kind, node);
+    });
+    const card = button("example", "", () => trigger("example_select", { index: place }));
+    card.dataset.kinds = item.files.map((file) => file.kind).join(" ");
+    card.append(make("span", "thumbs", ...pictures), make("span", "", item.text));
+    return card;
+  };
+
+  const NAMES = { image: "pictures", video: "clips", audio: "sounds" };
+  const LOCAL = /^(localhost|127\.|\[::1\])/;
+  const STARTERS = ["Explain what a prefix cache does, in three sentences.", "What should I ask a small language model?",
+    "Write four lines about the sea."];
+
+  // What the empty chat offers follows what the model takes; until that is known, everything is shown.
+  const welcome = (props, trigger) => {
+    const title = make("h2"), words = make("p"), toy = make("p", "toy"), examples = make("div", "examples");
+    examples.append(...props.cards.map((item, place) => sample(item, place, trigger)), ...STARTERS.map((text) =>
+      button("starter", text, () => window.workbenchComposer.write(text))));
+    const offer = ({ takes, toy: note }) => {
+      const kinds = (takes ?? ["image", "video"]).map((kind) => NAMES[kind]);
+      const sees = takes === null || kinds.length > 0;
+      say(title, sees ? "Show it something" : "Ask it something");
+      const list = [...kinds, "documents"];
+      const all = list.length > 1 ? `${list.slice(0, -1).join(", ")} or ${list.at(-1)}` : list[0];
+      const home = LOCAL.test(location.hostname) ? "Everything stays on this machine."
+        : "What you send goes to the server of this page, and from there to nobody.";
+      words.replaceChildren(`Drop ${all} anywhere on this page, paste them, or just ask.`, make("br"), home);
+      say(toy, note ? `This model is a toy. ${note}` : "");
+      show(toy, Boolean(note));
+    };
+    addEventListener("workbench-model", (event) => offer(event.detail));
+    offer(window.workbenchHeader.model());
+    return make("div", "welcome", title, words, toy, examples);
+  };
+
+  // The pictures of the chat for the lightbox. A picture's receipt is in the answer that follows it.
+  const gallery = (list) => [...list.querySelectorAll(".medium.image:not(.is-broken) img")].map((image) => {
+    const turn = image.closest(".turn"), name = image.alt;
+    const receipt = turn.nextElementSibling?.querySelector(".receipt");
+    const rows = receipt ? [...receipt.querySelectorAll(":scope > ol > li")] : [];
+    const place = rows.length === 1 ? 0 : rows.findLastIndex((row) => row.firstChild.textContent === name);
+    const line = rows.length === 1 ? receipt.firstChild.textContent : rows[place]?.querySelector("p")?.textContent ?? "";
+    const seen = async () => (receipt && place >= 0 ? (await window.workbenchReceipts.pictures(receipt.id))[place]?.[0] : null);
+    return { image, name, src: image.src, line, seen };
+  });
+
+  const view = (element, props, watch, trigger) => {
+    const root = element.firstElementChild, empty = welcome(props, trigger), list = make("div", "turns");
+    const toEnd = button("icon to-end", "", () => end.toEnd());
+    const fresh = button("icon clear", "", () => trigger("clear", {}));
+    set(toEnd, "aria-label", "To the end");
+    set(fresh, "aria-label", "Clear");
+    set(list, "role", "log");
+    set(list, "aria-label", "Conversation");
+    fresh.append(make("span", "", "New chat"));
+    const content = make("div", "content", empty, list);
+    root.append(content);
+    element.append(toEnd, fresh);
+    root.tabIndex = 0;
+    set(root, "role", "region");
+    set(root, "aria-label", "Chat");
+    const end = follow(root, content, toEnd);
+    let turns = [], live = null, ended = "";
+
+    const acts = {
+      send: (action, fields) => trigger(action, fields),
+      look: (box) => {
+        const pictures = gallery(list);
+        window.workbenchLightbox.open(pictures, pictures.findIndex((one) => box.contains(one.image)));
+      },
+    };
+    const draw = () => {
+      const isLive = live && live.place === turns.length && live.answer !== ended;
+      const all = [...turns, ...(isLive ? [{ ...live.turn, isLive: true }] : [])];
+      const last = all.findLastIndex((turn) => turn.role === "user");
+      keep(list, all.map((turn, place) => ({ ...turn, key: `${place} ${turn.role}`, isLast: place === last })),
+        (turn) => create(turn, acts), (node, turn) => fillIfNew(node, turn));
+      set(list, "aria-busy", Boolean(isLive));
+      show(empty, !all.length);
+      show(fresh, all.length > 0);
+      root.classList.toggle("is-empty", !all.length);
+    };
+    const fillIfNew = (node, turn) => {
+      if (node.turn === turn.parts && node.isLast === turn.isLast && !turn.isLive && !node.wasLive) return;
+      [node.turn, node.isLast, node.wasLive] = [turn.parts, turn.isLast, Boolean(turn.isLive)];
+      fill(node, turn, acts);
+    };
+    chat = {
+      live: (value) => { live = value; draw(); },
+    };
+    const whole = () => {
+      const before = turns.length;
+      turns = props.value?.turns ?? [];
+      if (live) ended = live.answer;
+      draw();
+      if (turns.length > before && turns.at(-1).role === "user") end.toEnd();
+    };
+    watch("value", whole);
+    whole();
+  };
+
+  const live = (props, watch) => watch("value", () => { if (props.value) chat?.live(props.value); });
+
+  window.workbenchChat = { view, live };
+})();

@@ -1,0 +1,74 @@
+"""Entries of a chat -> the turns that the page draws (chat/conversation.js). Pure.
+
+A turn is what one side says until the other does; its parts are the entries. Text of the model is drawn from trees
+(markdown.py); everything else goes into the page as it stands, never as Markdown or HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import PurePath
+
+from engine.types import Json
+from workbench.chat import markdown, receipts
+from workbench.chat.convert import ChatEntry
+
+_FROM_CACHE = re.compile(r"[\d,]+ from cache")
+
+Render = Callable[[str], Sequence[markdown.Tree]]
+
+
+def displayed(entries: Sequence[ChatEntry]) -> list[Json]:
+    """The turns of a chat. Each part has its index among the entries as `at`."""
+    out: list[Json] = []
+    asked: Sequence[ChatEntry] = ()
+    first = 0
+    for role, group in groupby(entries, key=lambda entry: entry.role):
+        parts = tuple(group)
+        out.append(_turn(role, parts, first, asked, markdown.blocks))
+        asked, first = parts, first + len(parts)
+    return out
+
+
+def displayed_live(question: Sequence[ChatEntry], entries: Sequence[ChatEntry], render: Render) -> Json:
+    """The answer that is being written, and how many turns stand before it. question: the chat up to it."""
+    groups = [tuple(group) for _, group in groupby(question, key=lambda entry: entry.role)]
+    turn = _turn("assistant", entries, len(question), groups[-1] if groups else (), render)
+    return {"place": len(groups), "turn": turn}
+
+
+def _turn(role: str, entries: Sequence[ChatEntry], first: int, asked: Sequence[ChatEntry], render: Render) -> Json:
+    parts = [{"at": at, "kind": one.kind, **_part(one, asked, render)} for at, one in enumerate(entries, first)]
+    return {"role": role, "parts": parts}
+
+
+def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:
+    """asked: the message that an answer belongs to."""
+    if entry.path is not None:
+        return {"name": PurePath(entry.path).name, "path": entry.path, "broken": entry.broken}
+    if entry.role == "user":
+        return {"text": entry.text}
+    if entry.kind == "text":
+        return {"text": entry.text, "blocks": list(render(entry.text))}
+    if entry.kind == "reasoning":
+        return {"text": entry.text, "duration_s": entry.duration_s}
+    if entry.kind == "note":
+        return {"words": _words(entry), **_about(entry, asked)}
+    return {"words": [" ".join(entry.text.split())]}
+
+
+def _words(entry: ChatEntry) -> list[str]:
+    """The words of a note in up to three runs; the second leads to the strip of the request in the Cache tab."""
+    cached = _FROM_CACHE.search(entry.text) if entry.request else None
+    if cached is None:
+        return [entry.text]
+    return [entry.text[: cached.start()], cached[0], entry.text[cached.end() :]]
+
+
+def _about(entry: ChatEntry, asked: Sequence[ChatEntry]) -> Json:
+    if entry.request is None:
+        return {}
+    num_new = receipts.num_receipts(asked, entry.media)
+    return {"request": entry.request.id, "receipt": receipts.receipt(entry.media, num_new)}

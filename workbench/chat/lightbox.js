@@ -1,0 +1,52 @@
+// A picture of the chat in full: as it was sent, and beside it as the model saw it, each with its size.
+(() => {
+  const { make, say, set, show, button } = window.workbenchDraw;
+  let dialog = null, steps = () => {};
+
+  const figure = (name, title) => {
+    const image = make("img"), words = make("figcaption", "", make("b", "", title), make("span"));
+    image.addEventListener("load", () => say(words.lastChild, ` ${image.naturalWidth} × ${image.naturalHeight}`));
+    return make("figure", name, image, words);
+  };
+
+  const build = () => {
+    const name = make("h2"), close = button("icon close", "", () => dialog.close());
+    const sent = figure("sent", "As sent"), seen = figure("seen", "As the model saw it"), line = make("p");
+    const before = button("icon before", "", () => steps(-1)), after = button("icon after", "", () => steps(1));
+    for (const [node, words] of [[close, "Close"], [before, "Previous picture"], [after, "Next picture"]]) set(node, "aria-label", words);
+    dialog = make("dialog", "lightbox", make("header", "", name, before, after, close), make("div", "both", sent, seen), line);
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    dialog.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowLeft") steps(-1);
+      if (event.key === "ArrowRight") steps(1);
+    });
+    document.querySelector(".gradio-container").append(dialog);
+    return dialog;
+  };
+
+  // pictures: [{name, src, line, seen: () => Promise of an address or null}]; place: the one to begin with.
+  const open = (pictures, place) => {
+    dialog ??= build();
+    const [header, both, line] = dialog.children, [name, before, after] = header.children, [sent, seen] = both.children;
+    const showOne = async (at) => {
+      const one = pictures[at];
+      steps = (step) => { if (pictures[at + step]) showOne(at + step); };
+      say(name, one.name);
+      say(line, one.line);
+      show(before, pictures.length > 1);
+      show(after, pictures.length > 1);
+      before.disabled = at === 0;
+      after.disabled = at === pictures.length - 1;
+      Object.assign(sent.firstChild, { src: one.src, alt: one.name });
+      show(seen, false);
+      const url = await one.seen().catch(() => null);
+      if (name.textContent !== one.name || !url) return;
+      Object.assign(seen.firstChild, { src: url, alt: `${one.name} as the model saw it` });
+      show(seen, true);
+    };
+    showOne(place);
+    if (!dialog.open) dialog.showModal();
+  };
+
+  window.workbenchLightbox = { open };
+})();

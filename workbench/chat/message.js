@@ -1,0 +1,198 @@
+// One turn of the chat as elements. What the user wrote is shown as typed; what the model wrote is made of trees (rich.js).
+(() => {
+  const { make, say, set, show, button, keep, address, copyButton } = window.workbenchDraw;
+  const { render } = window.workbenchRich;
+  const { durationWords } = window.workbenchWords;
+  const FOLD_CHARS = 1200, FOLD_LINES = 14;
+
+  const icon = (name, label, press) => {
+    const node = button(`icon ${name}`, "", press);
+    set(node, "aria-label", label);
+    node.title = label;
+    return node;
+  };
+
+  // --- what the user sent
+
+  const names = {
+    image: (part, open) => {
+      const image = Object.assign(make("img"), { src: address(part.path), alt: part.name, draggable: false });
+      const box = button("picture", "", open);
+      set(box, "aria-label", `Look at ${part.name}`);
+      image.addEventListener("error", () => box.replaceWith(card(part)));  // a kind that this browser does not show
+      box.append(image);
+      return box;
+    },
+    video: (part) => {
+      const film = Object.assign(make("video"), { src: address(part.path), controls: true, playsInline: true, preload: "metadata" });
+      set(film, "aria-label", part.name);
+      film.addEventListener("error", () => film.replaceWith(card(part, "This browser cannot play it.")));
+      return film;
+    },
+    audio: (part) => {
+      const sound = Object.assign(make("audio"), { src: address(part.path), controls: true, preload: "metadata" });
+      set(sound, "aria-label", part.name);
+      return sound;
+    },
+    document: (part) => card(part),
+  };
+
+  const card = (part, words = "") => make("span", "card", make("b", "", part.name.split(".").pop().toUpperCase()), make("span", "", words));
+
+  const medium = (part, acts) => {
+    const box = make("figure", `message user medium ${part.kind}`);
+    box.dataset.testid = "user";
+    box.dataset.at = part.at;
+    const why = make("span", "why"), out = button("quiet", "Take it out", () => acts.send("delete", { index: Number(box.dataset.at) }));
+    box.append(names[part.kind](part, () => acts.look(box)), make("figcaption", "", part.name), make("div", "broken", why, out));
+    return box;
+  };
+
+  const fillMedium = (box, part) => {
+    box.dataset.at = part.at;
+    box.classList.toggle("is-broken", Boolean(part.broken));
+    const broken = box.lastChild;
+    show(broken, Boolean(part.broken));
+    if (part.broken) say(broken.firstChild, `Left out: ${part.broken}`);
+  };
+
+  // Words as typed; long ones are folded.
+  const words = (acts) => {
+    const box = make("div", "message user words"), text = make("div", "text");
+    const more = button("quiet fold", "", () => fold(box, !box.classList.contains("folded")));
+    box.dataset.testid = "user";
+    box.append(text, more);
+    box.acts = acts;
+    return box;
+  };
+
+  const fold = (box, folded) => {
+    box.classList.toggle("folded", folded);
+    say(box.lastChild, folded ? "Show all" : "Show less");
+    set(box.lastChild, "aria-expanded", !folded);
+  };
+
+  const fillWords = (box, part) => {
+    box.dataset.at = part.at;
+    const [text, more] = box.children;
+    if (text.textContent === part.text) return;
+    text.textContent = part.text;
+    const isLong = part.text.length > FOLD_CHARS || part.text.split("\n").length > FOLD_LINES;
+    show(more, isLong);
+    fold(box, isLong);
+  };
+
+  const edit = (turn, acts) => {
+    const box = turn.querySelector(".words"), text = box.firstChild.textContent;
+    const area = Object.assign(make("textarea"), { value: text }), editor = make("div", "editor");
+    set(area, "aria-label", "Edit the message");
+    const leave = () => { editor.remove(); turn.classList.remove("edited"); };
+    const send = () => { leave(); acts.send("edit", { index: Number(box.dataset.at), value: area.value }); };
+    area.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
+      if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); leave(); }
+    });
+    editor.append(area, make("div", "row", button("quiet", "Cancel", leave), button("primary", "Send", send)));
+    turn.classList.add("edited");
+    box.before(editor);
+    area.focus();
+    area.setSelectionRange(text.length, text.length);
+  };
+
+  const user = (acts) => {
+    const turn = make("div", "turn user"), media = make("div", "media"), texts = make("div", "texts"), actions = make("div", "actions");
+    actions.append(copyButton("icon copy", "Copy message", () => [...texts.querySelectorAll(".text")].map((one) => one.textContent).join("\n")),
+      icon("edit", "Edit", () => edit(turn, acts)),
+      icon("undo", "Undo", () => acts.send("undo", { index: turn.last })));
+    actions.lastChild.title = "Take the message back into the composer";
+    turn.append(media, texts, actions);
+    return turn;
+  };
+
+  const fillUser = (turn, item, acts) => {
+    const [media, texts, actions] = turn.children, [copy, change, undo] = actions.children;
+    const parts = item.parts.filter((part) => part.kind !== "text"), spoken = item.parts.filter((part) => part.kind === "text");
+    keep(media, parts.map((part) => ({ ...part, key: `${part.kind} ${part.path}` })), (part) => medium(part, acts), fillMedium);
+    keep(texts, spoken.map((part, place) => ({ ...part, key: place })), () => words(acts), fillWords);
+    turn.last = item.parts.at(-1).at;
+    media.dataset.count = parts.length;
+    show(copy, spoken.length > 0);
+    show(change, spoken.length === 1);
+    show(undo, Boolean(item.isLast));
+  };
+
+  // --- what the model wrote
+
+  const thought = () => {
+    const box = make("details", "thought", make("summary"), make("div", "text"));
+    box.open = true;
+    return box;
+  };
+
+  const fillThought = (box, part) => {
+    const isOver = part.duration_s !== null;
+    say(box.firstChild, isOver ? `Thought for ${durationWords(part.duration_s)}` : "Thinking…");
+    say(box.lastChild, part.text);
+    if (isOver && !box.dataset.over) box.open = false;
+    box.dataset.over = isOver ? "yes" : "";
+    if (box.open && !isOver) box.lastChild.scrollTop = box.lastChild.scrollHeight;
+  };
+
+  const answer = () => {
+    const box = make("div", "message bot answer", make("div", "prose-like"));
+    box.dataset.testid = "bot";
+    return box;
+  };
+
+  const fillAnswer = (box, part) => {
+    box.source = part.text;
+    keep(box.firstChild, part.blocks.map((tree, key) => ({ key, tree })), () => make("div", "block"), (node, { tree }) => {
+      const json = JSON.stringify(tree);
+      if (node.json === json) return;
+      node.json = json;
+      node.replaceChildren(render(tree));
+    });
+  };
+
+  const note = () => {
+    const box = make("div", "message bot told", make("div"));
+    box.dataset.testid = "bot";
+    return box;
+  };
+
+  const fillNote = (box, part) => {
+    const line = box.lastChild, [first, cached, rest] = part.words;
+    line.className = `note note-${part.kind}`;
+    if (line.textContent !== part.words.join("")) {
+      const link = cached && Object.assign(make("a", "", cached), { href: `#strip-${encodeURIComponent(part.request)}` });
+      line.replaceChildren(...[first, link, rest].filter(Boolean));
+    }
+    if (part.receipt && !box.querySelector(".receipt")) line.before(window.workbenchReceipts.draw(part.request, part.receipt));
+  };
+
+  const PARTS = { text: [answer, fillAnswer], reasoning: [thought, fillThought] };
+
+  const bot = (acts) => {
+    const turn = make("div", "turn bot"), parts = make("div", "parts"), actions = make("div", "actions");
+    actions.append(copyButton("icon copy", "Copy answer", () => turn.querySelector(".answer")?.source ?? ""),
+      icon("retry", "Retry", () => acts.send("retry", { index: turn.first })));
+    actions.lastChild.title = "Answer again";
+    turn.append(parts, actions);
+    return turn;
+  };
+
+  const fillBot = (turn, item) => {
+    const [parts, actions] = turn.children;
+    keep(parts, item.parts.map((part) => ({ ...part, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
+      (part) => (PARTS[part.kind] ?? [note])[0](), (node, part) => (PARTS[part.kind] ?? [null, fillNote])[1](node, part));
+    turn.first = item.parts[0].at;
+    turn.classList.toggle("writing", Boolean(item.isLive));
+    show(actions, !item.isLive);
+    show(actions.firstChild, item.parts.some((part) => part.kind === "text"));
+  };
+
+  window.workbenchMessage = {
+    create: (item, acts) => (item.role === "user" ? user(acts) : bot(acts)),
+    fill: (turn, item, acts) => (item.role === "user" ? fillUser(turn, item, acts) : fillBot(turn, item)),
+  };
+})();

@@ -1,0 +1,1 @@
+"""The Decide tab: many typed questions about one picture, clip or text."""

@@ -1,0 +1,132 @@
+"""The Decide tab: a picture, a clip or a text once, any number of typed questions about it, bars of probability.
+
+One HTML component draws itself (decide/decide.js) and sends one question at a time, which holds everything that its
+answer needs. What is asked goes to Engine.decide, as /v1/decisions does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from engine.errors import BadRequest, EngineError
+from engine.types import Decisions, Json, Message, Part, Request
+from workbench.chat.convert import AUDIO_SUFFIXES, DOCUMENT_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
+from workbench.components import QUIET, component
+from workbench.decide import sheet
+from workbench.shared import Shared
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+
+NAME = "Decide"
+SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
+EXAMPLES: list[Json] = [
+    {"question": "Is there a circle?", "type": "yes or no", "options": []},
+    {
+        "question": "What color is the circle?",
+        "type": "choice",
+        "options": ["red", "orange", "yellow", "green", "blue"],
+    },
+    {"question": "How many shapes are there?", "type": "score", "options": ["none", "one", "two", "three"]},
+]
+
+
+def build(engine: Engine, shared: Shared) -> DecideTab:
+    """Lay out the tab inside the Tab context of the caller."""
+    return DecideTab(engine, shared)
+
+
+class DecideTab:
+    """The component of the tab and its callbacks. Of a page it holds only what runs for it, to stop it."""
+
+    def __init__(self, engine: Engine, shared: Shared) -> None:
+        self._engine = engine
+        self._shared = shared
+        self._running: dict[str, asyncio.Task[Decisions]] = {}
+        self._answers: dict[str, Callable[[Json, gr.Request], Awaitable[Json]]] = {
+            "decide": self._decide,
+            "import": self._import,
+            "export": self._export,
+        }
+        with gr.Column(elem_id="decide"):
+            self.view = component(
+                "decide",
+                "workbenchDecide.view(element, props, watch, trigger, upload)",
+                "decide-view",
+                setup={
+                    "samples": _samples(shared),
+                    "examples": EXAMPLES,
+                    "kinds": list(sheet.KINDS),
+                    "suffixes": list(SUFFIXES),
+                },
+            )
+        self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
+        self.view.click(self.stop, None, None, trigger_mode="multiple", **QUIET)
+
+    async def reply(self, page: gr.Request, event: gr.EventData) -> Json:
+        """The page sent something. Inputs: none. Outputs: view; turn says to what this is the reply."""
+        try:
+            reply = await self._answers[str(event.what)](dict(event.fields), page)
+        except EngineError as error:
+            reply = {"error": error.message}
+        return {"turn": event.turn, **reply}
+
+    async def stop(self, page: gr.Request) -> None:
+        """Stop what runs for this page. Inputs and outputs: none."""
+        task = self._running.get(page.session_hash or "")
+        if task is not None:
+            task.cancel()
+
+    async def _decide(self, fields: Json, page: gr.Request) -> Json:
+        questions = sheet.typed_questions(fields.get("rows") or ())
+        task = asyncio.ensure_future(self._engine.decide(self._request(fields, page), questions))
+        session = page.session_hash or ""
+        self._running[session] = task
+        try:
+            return sheet.answers_json(questions, await task)
+        except asyncio.CancelledError:
+            if not task.cancelled():  # the page is gone, not only its wish
+                task.cancel()
+                raise
+            return {"error": "Stopped."}
+        finally:
+            if self._running.get(session) is task:
+                del self._running[session]
+
+    async def _import(self, fields: Json, page: gr.Request) -> Json:
+        return {"rows": sheet.read_csv(str(fields.get("csv") or ""))}
+
+    async def _export(self, fields: Json, page: gr.Request) -> Json:
+        return {"csv": sheet.write_csv(fields.get("rows") or (), fields.get("answers") or ())}
+
+    def _request(self, fields: Mapping[str, Any], page: gr.Request) -> Request:
+        """What the questions are about: the file, then the text."""
+        parts: list[Part] = []
+        if fields.get("path"):
+            path = self._shared.uploaded(str(fields["path"]))
+            parts.append(Part(media_kind(path), path=path, param=PurePath(path).name))
+        if text := str(fields.get("text") or "").strip():
+            parts.append(Part("text", text, param="text"))
+        if not parts:
+            raise BadRequest("There is nothing to ask about yet: add a picture, a clip or a text.")
+        return Request(
+            messages=(Message("user", tuple(parts)),),
+            source="decide",
+            session=page.session_hash,
+            tenant=self._shared.caller(page).tenant(),
+        )
+
+
+def _samples(shared: Shared) -> list[Json]:
+    """The files among the example cards that stand alone on theirs, each once."""
+    paths = dict.fromkeys(sample.paths[0] for sample in shared.samples if len(sample.paths) == 1)
+    return [
+        {"path": path, "name": PurePath(path).stem.replace("-", " "), "isClip": media_kind(path) == "video"}
+        for path in paths
+    ]

@@ -1,0 +1,65 @@
+// Draws the header. What is known of the model decides what the whole page offers: see `offers`.
+(() => {
+  const { make, say, set, show, button } = window.workbenchDraw;
+  const KINDS = ["image", "video", "audio"];
+  const EXAMPLE = "vllm-mlx-chat --model mlx-community/Qwen3-VL-4B-Instruct-4bit";
+  let draw = () => {}, known = "", model = { takes: null, toy: "" };
+
+  // Classes of the page: no-image, no-video, no-audio for what the model cannot take, is-toy for a toy. Listeners of the
+  // event "workbench-model" hear of a change.
+  const offers = (value) => {
+    const now = JSON.stringify([value.takes, value.toy]);
+    if (now === known) return;
+    known = now;
+    for (const kind of KINDS) document.body.classList.toggle(`no-${kind}`, Boolean(value.takes && !value.takes.includes(kind)));
+    document.body.classList.toggle("is-toy", Boolean(value.toy));
+    model = { takes: value.takes, toy: value.toy };
+    window.dispatchEvent(new CustomEvent("workbench-model", { detail: model }));
+  };
+
+  const modelCard = () => {
+    const card = make("div", "model-card", make("h2"), make("p", "toy"), make("p", "about"),
+      make("h3", "", "Use another model"),
+      make("p", "", "Start the server with a model of the Hugging Face Hub, or with a folder:"), make("code", "", EXAMPLE),
+      make("p", "", "A model of 4 billion parameters in 4 bits takes about 3 GB of memory."));
+    card.id = "model-card";
+    card.popover = "auto";
+    set(card, "role", "dialog");
+    set(card, "aria-label", "The model");
+    return card;
+  };
+
+  const view = (element, props, watch) => {
+    const root = element.firstElementChild, brand = make("h1", "brand", "MLX Workbench");
+    const pill = button("pill model", "", () => {}), card = modelCard(), pills = make("div", "pills");
+    const device = make("span", "pill device"), memory = make("span", "pill memory"), running = make("span", "pill running");
+    pill.append(make("i"), make("span", "head"), make("span", "tail"));
+    pill.popoverTargetElement = card;
+    set(pill, "aria-haspopup", "dialog");
+    running.title = "Requests in the engine: this page, other pages and /v1";
+    pills.append(pill, device, memory, running);
+    root.append(brand, pills, card);
+    const [name, toy, about] = card.children, [, head, tail] = pill.children;
+    draw = (value) => {
+      pill.className = `pill model ${value.state}`;
+      say(head, value.model[0]);
+      say(tail, value.model[1]);
+      set(pill, "aria-label", `Model: ${value.model.join("")}`);
+      pill.title = value.about;
+      say(name, value.model.join(""));
+      say(toy, value.toy ? `This is a toy. ${value.toy} For anything else, load a real model.` : "");
+      say(about, value.about);
+      show(toy, Boolean(value.toy));
+      say(device, value.device);
+      device.title = value.device_title;
+      say(memory, value.memory);
+      memory.title = value.memory_title;
+      say(running, value.running);
+      offers(value);
+    };
+    watch("value", () => draw(props.value));
+    draw(props.value);
+  };
+
+  window.workbenchHeader = { view, show: (value) => draw(value), model: () => model };
+})();
