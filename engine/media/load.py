@@ -21,7 +21,7 @@ class Room(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PoolStage:
     """Threads, and after how long one that does not come back is given up."""
 
     word: str
@@ -30,7 +30,7 @@ class Stage:
 
 
 @dataclass(eq=False)
-class Load:
+class MediaLoad:
     """One call of Loader.load.
 
     fetched_bytes: over the network, of all its media so far. num_begun: of its jobs, so far. num_waiting: media that

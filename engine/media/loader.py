@@ -24,7 +24,7 @@ from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Unavailable, say_bytes
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
 from engine.media.fair_pool import FairPool, PoolJob
-from engine.media.load import Load, Room, Stage, caller_of
+from engine.media.load import MediaLoad, PoolStage, Room, caller_of
 from engine.media.recent import OpenDocuments, Outlines
 from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request
@@ -56,8 +56,8 @@ class Loader:
         self._limits = config.media
         self._frames = config.frames
         limits = config.media
-        self._fetching = Stage("fetching", FairPool(fetching, FETCHES_PER_CALLER), limits.fetch_timeout_s + GRACE_S)
-        self._decoding = Stage("decoding", FairPool(decoding), limits.decode_timeout_s + GRACE_S)
+        self._fetching = PoolStage("fetching", FairPool(fetching, FETCHES_PER_CALLER), limits.fetch_timeout_s + GRACE_S)
+        self._decoding = PoolStage("decoding", FairPool(decoding), limits.decode_timeout_s + GRACE_S)
         self._num_waiting = 0
         self._decoders: list[Decoder] = []
         self._idle: deque[Decoder] = deque()
@@ -77,15 +77,15 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         room.expect([expected_size(part, self._limits) for part in request.media_parts])
-        load = Load(request, room, is_preflight=True)
+        load = MediaLoad(request, room, is_preflight=True)
         async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
             return with_documents(request, [await task for task in tasks])
 
-    async def _open_document(self, load: Load, index: int, part: Part) -> tuple[Part, ...]:
+    async def _open_document(self, load: MediaLoad, index: int, part: Part) -> tuple[Part, ...]:
         contents = await self._fetch(load, index, part, FrameSampling())
         return await self._run(self._decoding, load, part, partial(self._read_document, load, part, contents))
 
-    def _read_document(self, load: Load, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
+    def _read_document(self, load: MediaLoad, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
         """In a thread of the pool: the parts that this content was last turned into, or is now."""
         from engine.media.fetch import read_content
 
@@ -118,7 +118,9 @@ class Loader:
         if self._closed:
             raise Unavailable("The engine was stopped.")
         self._check_number(len(parts), room)
-        load = Load(request, room, is_preflight, takes_clips, need_pixels or not request.reuse, num_waiting=len(parts))
+        load = MediaLoad(
+            request, room, is_preflight, takes_clips, need_pixels or not request.reuse, num_waiting=len(parts)
+        )
         self._num_waiting += load.num_waiting
         try:
             return await self._load_parts(load, parts)
@@ -130,7 +132,7 @@ class Loader:
         finally:
             self._waited(load, load.num_waiting)
 
-    async def _load_parts(self, load: Load, parts: list[Part]) -> tuple[Media, ...]:
+    async def _load_parts(self, load: MediaLoad, parts: list[Part]) -> tuple[Media, ...]:
         known: list[Media | None] = [None] * len(parts)
         if not load.need_pixels:
             # In two turns: if each waited for its own, that would take longer than the rest of an old picture's way.
@@ -206,7 +208,7 @@ class Loader:
         if self._num_waiting + count > most:
             raise room.busy(f"{self._num_waiting} media are waiting to be read; the limit is {most}.")
 
-    def _waited(self, load: Load, count: int) -> None:
+    def _waited(self, load: MediaLoad, count: int) -> None:
         load.num_waiting -= count
         self._num_waiting -= count
 
@@ -217,7 +219,7 @@ class Loader:
             why = f"with it the request's media have {say_bytes(num_bytes)}; at most {say_bytes(most)} are allowed"
             raise bad_media(part, f"{why} together")
 
-    async def _load_part(self, load: Load, index: int, part: Part) -> Media:
+    async def _load_part(self, load: MediaLoad, index: int, part: Part) -> Media:
         try:
             frames = self._frames_of(load, part)
             contents = await self._fetch(load, index, part, frames)
@@ -227,22 +229,22 @@ class Loader:
         finally:
             self._waited(load, 1)
 
-    def _frames_of(self, load: Load, part: Part) -> FrameSampling:
+    def _frames_of(self, load: MediaLoad, part: Part) -> FrameSampling:
         # The server's own rate is for clips; of a list every frame was meant.
         default = replace(self._frames, fps=None) if part.parts else self._frames
         frames = load.request.frames.over(default)
         return part.frames.over(frames) if part.frames else frames
 
-    def _look_up(self, load: Load, parts: list[Part]) -> tuple[list[Media | None], list[Hashable | None]]:
+    def _look_up(self, load: MediaLoad, parts: list[Part]) -> tuple[list[Media | None], list[Hashable | None]]:
         """In a thread of the pool: the facts of each medium that was sent before, None for what has to be read; and
         what these are kept under."""
         keys = [self._key(load, part, None) for part in parts]
         return [self._outline(load, key) for key in keys], keys
 
-    def _key(self, load: Load, part: Part, content: Content | None) -> Hashable | None:
+    def _key(self, load: MediaLoad, part: Part, content: Content | None) -> Hashable | None:
         return self._outlines.key(load.request, part, (self._frames_of(load, part), load.takes_clips), content)
 
-    async def _fetch(self, load: Load, index: int, part: Part, frames: FrameSampling) -> dict[Part, Content]:
+    async def _fetch(self, load: MediaLoad, index: int, part: Part, frames: FrameSampling) -> dict[Part, Content]:
         """The bytes of what has to come over the network, all addresses at once."""
         from engine.media.fetch import read_content
         from engine.media.read_medium import remote_parts
@@ -263,7 +265,7 @@ class Loader:
                 await task
         return contents
 
-    async def _run(self, stage: Stage, load: Load, part: Part, work: Callable[[], T]) -> T:
+    async def _run(self, stage: PoolStage, load: MediaLoad, part: Part, work: Callable[[], T]) -> T:
         """What the work returns. Raises Busy when its turn does not come, BadMedia when it does not end in its time."""
         job = stage.pool.submit(caller_of(load.request), work)
         try:
@@ -277,7 +279,7 @@ class Loader:
         finally:
             job.cancel()
 
-    async def _begun(self, job: PoolJob[T], load: Load, part: Part) -> None:
+    async def _begun(self, job: PoolJob[T], load: MediaLoad, part: Part) -> None:
         """Wait for a job's turn. Raises Busy when meanwhile none of the request's own has had one."""
         started, limit_s = asyncio.wrap_future(job.started), self._limits.queue_timeout_s
         while True:
@@ -289,7 +291,7 @@ class Loader:
             if load.num_begun == before:
                 raise load.room.busy(f"{part.param}: it waited {limit_s:g} s for the media of others to be read.")
 
-    def _decode(self, load: Load, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
+    def _decode(self, load: MediaLoad, index: int, frames: FrameSampling, contents: dict[Part, Content]) -> Media:
         """In a thread of the pool. contents: what was fetched; all else is read here."""
         from engine.media.fetch import read_content
         from engine.media.read_medium import Steps, decode_anew, load_media
@@ -317,7 +319,7 @@ class Loader:
             self._keep_thumbnail(request, medium)
         return medium
 
-    def _outline(self, load: Load, key: Hashable | None) -> Media | None:
+    def _outline(self, load: MediaLoad, key: Hashable | None) -> Media | None:
         """The facts of a medium, where these will do and nothing else needs its pixels: no thumbnail is missing."""
         outline = None if load.need_pixels else self._outlines.get(key)
         if outline is None or (not load.is_preflight and self.thumbnails.get(outline.sha256) is None):
