@@ -45,5 +45,3 @@ if [ "$#" -gt 0 ]; then
 fi
 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser
 .venv/bin/python -m pytest tests/browser
-# Other people's clients, each installed beside and not into .venv.
-.venv/bin/python -m pytest tests/clients -m clients
