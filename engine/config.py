@@ -129,6 +129,8 @@ class ServerConfig:
     max_upload_bytes: of one body; max_uploads_bytes: of all that are being read or answered. upload_stall_s: how long a
     body may stall. max_connections: None is half of the files that the process may open.
     exit_on_failure: end the process when the engine has ended for good.
+    public_link: a link leads others to the page, though the port is on loopback. data_folder: where the page keeps
+    conversations; None: in memory only. unwatched_s: how long an answer goes on that no page looks at.
     """
 
     host: str = "127.0.0.1"
@@ -142,6 +144,9 @@ class ServerConfig:
     exit_on_failure: bool = False
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
+    public_link: bool = False
+    data_folder: Path | None = None
+    unwatched_s: float = 900.0
 
     @property
     def on_loopback(self) -> bool:

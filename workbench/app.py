@@ -19,20 +19,25 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import logs
+from engine.argument_types import more_than_zero
 from engine.arguments import add_engine_arguments, add_server_arguments, engine_config, secured, server_config
-from engine.assets import asset
+from engine.assets import asset, data_folder
 from engine.config import ServerConfig
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
     import gradio as gr
-    from fastapi import FastAPI
+    from fastapi import APIRouter, FastAPI
 
     from engine.core import Engine
+    from workbench.chat.tab import ChatTab
+    from workbench.conversations.library import Library
+    from workbench.conversations.routes import PageLogin
     from workbench.shared import Shared
 
 TITLE = "MLX Workbench"
@@ -73,6 +78,22 @@ def _parser() -> argparse.ArgumentParser:
         "--share", action="store_true", help="also make a public link to the page and /v1; asks for a key"
     )
     page.add_argument("--share-server", metavar="HOST:PORT", help="your own FRP server for --share")
+    page.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        type=Path,
+        help=f"where conversations are kept (default: {data_folder()})",
+    )
+    page.add_argument(
+        "--no-history", action="store_true", help="keep conversations in memory only: they are lost when this ends"
+    )
+    page.add_argument(
+        "--unwatched-minutes",
+        metavar="N",
+        type=more_than_zero,
+        default=ServerConfig().unwatched_s / 60,
+        help="how long an answer goes on that no page looks at (default: %(default)g)",
+    )
     add_engine_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser
@@ -85,7 +106,7 @@ def _serve(args: argparse.Namespace) -> None:
 
     in_a_space = os.environ.get("SYSTEM") == "spaces"
     launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
-    config = open_to(server_config(args), shared=launch.share, in_a_space=in_a_space)
+    config = open_to(kept(server_config(args), args), shared=launch.share, in_a_space=in_a_space)
     with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
         config = replace(config, port=listener.getsockname()[1])
         prepare_gradio(Path(uploads))
@@ -101,6 +122,12 @@ def _serve(args: argparse.Namespace) -> None:
             engine.stop()
 
 
+def kept(config: ServerConfig, args: argparse.Namespace) -> ServerConfig:
+    """The config with where conversations are kept."""
+    folder = None if args.no_history else args.data_dir or data_folder()
+    return replace(config, data_folder=folder, unwatched_s=60 * args.unwatched_minutes)
+
+
 def open_to(config: ServerConfig, *, shared: bool, in_a_space: bool) -> ServerConfig:
     """The config with a key where others can come in: an address of the network, or a public link to a loopback port.
 
@@ -110,7 +137,7 @@ def open_to(config: ServerConfig, *, shared: bool, in_a_space: bool) -> ServerCo
     if in_a_space:
         return replace(config, open_access=True)
     if shared:
-        return replace(secured(replace(config, host="0.0.0.0")), host=config.host)
+        return replace(secured(replace(config, host="0.0.0.0")), host=config.host, public_link=True)
     return secured(config)
 
 
@@ -140,8 +167,14 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     import gradio as gr
 
     from workbench import theme
+    from workbench.conversations.library import Library
+    from workbench.conversations.routes import PageLogin
 
-    page = create_ui(engine, config)
+    shared = _shared(config)
+    library = Library(engine, config, shared.uploads)
+    page, chat_tab = create_ui(engine, shared, library)
+    login = PageLogin(needs_login=bool(config.api_keys))
+    app.include_router(_routes(engine, shared, library, login, chat_tab))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -162,26 +195,38 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         run_history=False,
         show_error=True,
     )
+    login.page = mounted.routes[-1].app  # type: ignore[attr-defined]
     return mounted
 
 
-def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
-    """The page: header and tabs. A tab is listed here once it works."""
+def _routes(engine: Engine, shared: Shared, library: Library, login: PageLogin, chat_tab: ChatTab) -> APIRouter:
+    """The plain routes of the page, beside Gradio's."""
+    from workbench import header, theme
+    from workbench.chat.convert import media_kind
+    from workbench.conversations.feed import Voices
+    from workbench.conversations.routes import Files, conversation_routes
+
+    voices = Voices(partial(header.words, engine, shared.history), chat_tab.answer_messages, theme.version())
+    return conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
+
+
+def create_ui(engine: Engine, shared: Shared, library: Library) -> tuple[gr.Blocks, ChatTab]:
+    """The page: header and tabs. A tab is listed here once it works. Returns also the chat's tab."""
     import gradio as gr
 
     from workbench import header
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
+    from workbench.components import QUIET
     from workbench.video import tab as video
 
-    shared = _shared(config)
     page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
     with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
-                chat_tab = chat.build(engine, shared)
+                chat_tab = chat.build(engine, shared, library)
             with gr.Tab(video.NAME):
                 video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(cache.NAME):
@@ -190,8 +235,8 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_sound, None, chat_tab.composer, **chat.STREAMED)
-    return page
+        page.load(chat_tab.offer_sound, None, chat_tab.composer, **QUIET)
+    return page, chat_tab
 
 
 def _shared(config: ServerConfig) -> Shared:

@@ -1,14 +1,13 @@
-"""The header: which model, which device, memory, running requests. Sampled once a second from the engine's snapshot."""
+"""The header: which model, which device, memory, running requests. From the engine's snapshot, once a second."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from engine.types import ModelCard, Snapshot
-from workbench.components import QUIET
 from workbench.words import count, size
 
 if TYPE_CHECKING:
@@ -61,16 +60,19 @@ def _details(card: ModelCard) -> str:
     )
 
 
+def words(engine: Engine, history: History) -> dict[str, str]:
+    """What the header says now. Also writes the history, as long as some page is open."""
+    snapshot = engine.snapshot()
+    history.add(snapshot, time.monotonic())
+    return status(snapshot)
+
+
 def build(engine: Engine, history: History) -> None:
-    """The header row and its clock, which also writes the history.
-
-    Timer: Inputs: none. Outputs: header. It stops by itself while the browser tab is hidden.
-    """
-
-    def words() -> dict[str, Any]:
-        snapshot = engine.snapshot()
-        history.add(snapshot, time.monotonic())
-        return status(snapshot)
-
-    header = gr.HTML(words(), html_template=TEMPLATE, js_on_load=None, elem_id="header", padding=False)
-    gr.Timer(1.0).tick(words, None, header, **QUIET)
+    """The header row. Its figures come with the page's events (conversations/live.js), not through Gradio's queue."""
+    gr.HTML(
+        words(engine, history),
+        html_template=TEMPLATE,
+        js_on_load="workbenchLive.header(props)",
+        elem_id="header",
+        padding=False,
+    )

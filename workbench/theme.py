@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import gradio as gr
@@ -11,6 +12,7 @@ SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sa
 STYLES = (
     "static/workbench.css",
     "static/tabs.css",
+    "conversations/conversations.css",
     "cache/cache.css",
     "chat/receipts.css",
     "chat/cost.css",
@@ -18,9 +20,14 @@ STYLES = (
     "bench/bench.css",
 )
 SCRIPTS = (
+    "static/network.js",  # before Gradio asks for anything
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
+    "conversations/days.js",
+    "conversations/live.js",
+    "conversations/branches.js",
+    "conversations/list.js",
     "cache/cache.js",
     "chat/receipts.js",
     "chat/cost.js",
@@ -85,6 +92,11 @@ def head() -> str:
     """
     scripts = "\n".join(script(name) for name in SCRIPTS)
     return f"{style()}<script>{scripts}</script>"
+
+
+def version() -> str:
+    """Changes when the page's own scripts do: a page that was opened before then asks to be loaded anew."""
+    return hashlib.sha256("".join(map(script, SCRIPTS)).encode()).hexdigest()[:16]
 
 
 def login_message() -> str:

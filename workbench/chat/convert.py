@@ -182,35 +182,3 @@ def stopped_note(num_tokens: int) -> str:
 
 def rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:.1f}" if tokens_per_s < 100 else f"{tokens_per_s:,.0f}"
-
-
-def before_answer(entries: Entries, index: int) -> Entries:
-    """Retry: everything up to and with the user's message at `index`."""
-    return entries[: _user_index(entries, index) + 1]
-
-
-def edited(entries: Entries, index: int, text: str) -> Entries:
-    """Edit: the user's text at `index` replaced, its pictures kept, everything after it gone."""
-    index = _user_index(entries, index)
-    if entries[index].kind != "text":
-        return entries[: index + 1]
-    return (*entries[:index], ChatEntry("user", "text", text))
-
-
-def undone(entries: Entries, index: int) -> tuple[Entries, str, list[str]]:
-    """Undo: entries without the user's last turn, and that turn's text and paths, to go back into the composer."""
-    index = _user_index(entries, index)
-    start = index
-    while start and entries[start - 1].role == "user":
-        start -= 1
-    turn = entries[start : index + 1]
-    text = "\n".join(entry.text for entry in turn if entry.kind == "text")
-    return entries[:start], text, [entry.path for entry in turn if entry.path is not None]
-
-
-def _user_index(entries: Entries, index: int) -> int:
-    """`index` comes from the page, so it may be anything: the nearest user entry at or before it, else IndexError."""
-    for i in range(min(index, len(entries) - 1), -1, -1):
-        if entries[i].role == "user":
-            return i
-    raise IndexError(index)

@@ -4,7 +4,8 @@
   const isWriting = document.querySelector("#composer .stop-button");
   const text = value?.text ?? "";
   const files = value?.files ?? [];
-  if (isWriting || (!text.trim() && !files.length)) return [value, messages, { text: "", files: [] }];
+  const isEmpty = !text.trim() && !files.length;
+  if (isWriting || isEmpty || !window.workbenchLive.sends()) return [value, messages, { text: "", files: [] }];
   const message = (part) => ({ role: "user", content: [part], metadata: null, options: null });
   const parts = files.map((file) => ({ type: "file", file, alt_text: null }));
   if (text.trim()) parts.push({ type: "text", text });

@@ -107,32 +107,6 @@ def test_stopped_note():
     assert convert.stopped_note(0) == "stopped before the first token"
 
 
-def test_retry_keeps_the_question_and_drops_the_answer():
-    assert convert.before_answer(CHAT, 1) == (PICTURE, QUESTION)
-    assert convert.before_answer(CHAT, 3) == (PICTURE, QUESTION)
-
-
-def test_edit_keeps_the_picture():
-    assert convert.edited(CHAT, 1, "What colour?") == (PICTURE, ChatEntry("user", "text", "What colour?"))
-    assert convert.edited(CHAT, 0, "text for a picture") == (PICTURE,)
-
-
-def test_undo_gives_the_last_turn_back():
-    longer = (*CHAT, PICTURE, QUESTION, ANSWER, NOTE)
-    assert convert.undone(longer, 5) == (CHAT, "What is it?", ["/up/cat.png"])
-    assert convert.undone(CHAT, 1) == ((), "What is it?", ["/up/cat.png"])
-
-
-@pytest.mark.parametrize("index", [-1, -100])
-def test_an_index_that_means_nothing_is_refused(index):
-    with pytest.raises(IndexError):
-        convert.edited(CHAT, index, "x")
-
-
-def test_an_index_beyond_the_end_is_the_last_question():
-    assert convert.before_answer(CHAT, 99) == (PICTURE, QUESTION)
-
-
 @pytest.mark.parametrize(
     ("path", "kind"),
     [

@@ -9,7 +9,6 @@ import pytest
 from engine.types import FeatureUse, MediaReceipt, Request
 from workbench.chat import receipts
 from workbench.chat.convert import ChatEntry, to_chatbot
-from workbench.chat.session import Session
 
 PICTURE = MediaReceipt(
     "image", 12_288, (640, 480), (128, 96), 12, "ab" * 32, (), 0, 0.25, 3.5, 2.0, 6.5, FeatureUse(misses=1)
@@ -65,13 +64,3 @@ def test_the_receipt_stands_above_the_note_and_only_with_media():
     assert shown.count("<span></span>") == 3, "a place for each picture and frame"
     assert "\n" not in shown, "Markdown would end the HTML at an empty line"
     assert "details" not in to_chatbot([replace(note, media=())])[0]["content"]
-
-
-def test_only_the_chat_that_asked_knows_its_requests():
-    mine, other = Session(), Session()
-    request = Request(id="chat-1")
-    mine.entries = (ChatEntry("assistant", "note", "9 out", request=request),)
-    assert mine.request("chat-1") is request
-    assert other.request("chat-1") is None
-    mine.clear()
-    assert mine.request("chat-1") is None
