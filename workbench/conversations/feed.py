@@ -55,7 +55,7 @@ async def feed(
     library: Library, owned: OwnedConversations, page: str, conversation: str, voices: Voices
 ) -> AsyncIterator[str]:
     """The events of one page until it goes away or the server ends. page: what it calls itself."""
-    here = library.pages[page] = OpenPage(owned.owner, conversation)
+    here = library.listen(page, owned.owner, conversation)
     told = Told()
     try:
         yield event({"kind": "hello", "version": voices.version, **library.how_kept()})

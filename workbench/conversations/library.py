@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FOLDER = "conversations"
+MAX_SHOWN = 4096
+"""Pages whose conversation is remembered."""
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Library:
         self.pages: dict[str, OpenPage] = {}
         self._engine = engine
         self._config = config
+        self._shown: dict[str, tuple[str, str]] = {}
         self._revisions: dict[str, int] = {}
         self._list_numbers: dict[str, int] = {}
 
@@ -72,11 +75,21 @@ class Library:
     # -- who looks at what
 
     def show(self, page: str, owner: str, conversation: str) -> None:
-        """A page shows another conversation now. Unknown pages are those that do not listen (yet)."""
+        """A page shows another conversation now. It may begin to listen only after that."""
+        self._shown.pop(page, None)
+        self._shown[page] = (owner, conversation)
+        if len(self._shown) > MAX_SHOWN:
+            del self._shown[next(iter(self._shown))]
         open_page = self.pages.get(page)
         if open_page is not None and open_page.owner == owner and open_page.conversation != conversation:
             open_page.conversation = conversation
             open_page.wake.set()
+
+    def listen(self, page: str, owner: str, conversation: str) -> OpenPage:
+        """A page begins to listen. conversation: what it showed when it asked to."""
+        shown = self._shown.get(page, ("", ""))
+        self.pages[page] = OpenPage(owner, shown[1] if shown[0] == owner else conversation)
+        return self.pages[page]
 
     def revision(self, conversation: str) -> int | None:
         return self._revisions.get(conversation)

@@ -212,7 +212,6 @@
   const toggle = (isOpen) => {
     document.documentElement.classList.toggle("with-list", isOpen);
     set(parts.opener, "aria-expanded", isOpen);
-    root.toggleAttribute("inert", !isOpen);
     if (wide.matches) try { localStorage.setItem("workbench-list", isOpen ? "open" : "closed"); } catch { /* blocked */ }
   };
 

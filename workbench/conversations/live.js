@@ -94,17 +94,31 @@
 
   // -- the answer being written
 
-  const draw = () => {
+  // As often as the page can: a drawing that took long is followed by a pause of twice its time, and what comes
+  // meanwhile is drawn at once afterwards.
+  let isDue = false, begun_ms = 0, next_ms = 0;
+
+  const belongs = () => {
     const { outline = [], conversation } = here();
-    if (!answer || (answer.conversation !== conversation && !sending)) return;
-    const last = outline[outline.length - 1]?.turn;
-    if (last === answer.parent || sending) trigger("click", {});
+    if (!answer || (answer.conversation !== conversation && !sending)) return false;
+    return sending || outline[outline.length - 1]?.turn === answer.parent;
+  };
+
+  const draw = () => {
+    if (isDue || !belongs()) return;
+    isDue = true;
+    setTimeout(() => requestAnimationFrame(() => {
+      isDue = false;
+      begun_ms = performance.now();
+      if (belongs()) trigger("click", {});
+    }), Math.max(0, next_ms - performance.now()));
   };
 
   const isLive = (message) => message.metadata?.id === LIVE;
 
   // messages: what the chat shows. The live ones at its end are replaced by what is written now.
   const drawn = (messages) => {
+    requestAnimationFrame(() => setTimeout(() => { next_ms = 3 * performance.now() - 2 * begun_ms; }, 0));
     const kept = (messages ?? []).filter((message) => !isLive(message));
     if (!answer) return kept;
     return [...kept, ...answer.messages.map((message) => ({ ...message, metadata: { ...message.metadata, id: LIVE } }))];
