@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from engine.core import Engine
     from workbench.chat.tab import ChatTab
-    from workbench.conversations.library import Library
+    from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.shared import Shared
 
@@ -167,11 +167,11 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     import gradio as gr
 
     from workbench import theme
-    from workbench.conversations.library import Library
+    from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
 
     shared = _shared(config)
-    library = Library(engine, config, shared.uploads)
+    library = ConversationLibrary(engine, config, shared.uploads)
     page, chat_tab = create_ui(engine, shared, library)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.include_router(_routes(engine, shared, library, login, chat_tab))
@@ -199,7 +199,9 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     return mounted
 
 
-def _routes(engine: Engine, shared: Shared, library: Library, login: PageLogin, chat_tab: ChatTab) -> APIRouter:
+def _routes(
+    engine: Engine, shared: Shared, library: ConversationLibrary, login: PageLogin, chat_tab: ChatTab
+) -> APIRouter:
     """The plain routes of the page, beside Gradio's."""
     from workbench import header, theme
     from workbench.chat.convert import media_kind
@@ -210,7 +212,7 @@ def _routes(engine: Engine, shared: Shared, library: Library, login: PageLogin, 
     return conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
 
 
-def create_ui(engine: Engine, shared: Shared, library: Library) -> tuple[gr.Blocks, ChatTab]:
+def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> tuple[gr.Blocks, ChatTab]:
     """The page: header and tabs. A tab is listed here once it works. Returns also the chat's tab."""
     import gradio as gr
 

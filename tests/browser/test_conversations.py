@@ -1,4 +1,4 @@
-"""Conversations as people come back to them: after a reload, in a second tab, after the server or the network was away."""
+"""Conversations as people come back to them: after a reload, in a second tab, after the server or network was away."""
 
 from __future__ import annotations
 
@@ -169,6 +169,7 @@ def test_a_drop_of_the_network_in_mid_answer(person, slow_url, slow_engine, size
         me.finished()
         assert me.page.locator(".toast-wrap .toast-body").count() == 0
         forgive(me)
+        me.leave()
 
 
 def test_what_is_sent_without_a_connection_arrives_once(person, workbench_url):
@@ -184,6 +185,7 @@ def test_what_is_sent_without_a_connection_arrives_once(person, workbench_url):
         me.page.wait_for_timeout(1000)
         assert (me.asked.count(), me.answers.count(), me.notes.count()) == (2, 2, 2)
         forgive(me)
+        me.leave()
 
 
 def test_the_list(person, serve_page, demo_engine, artifacts):
@@ -192,7 +194,7 @@ def test_the_list(person, serve_page, demo_engine, artifacts):
         page = me.page
         for words in ("Hello there", "What is a zebra?"):
             me.ask(words)
-            page.get_by_role("button", name="New chat").first.click()
+            page.locator('#chat button[aria-label="Clear"]').click()
             page.locator("#chat .welcome").wait_for()
         assert titles(me) == ["What is a zebra?", "Hello there"]
         assert page.locator("#conversations h3").all_inner_texts() == ["Today"]
@@ -267,7 +269,8 @@ def test_a_chat_is_taken_away_and_brought_back(person, workbench_url, drawn, tmp
     me.ask(QUESTION)
     answer = me.answer
     markdown = download(me, "Export as Markdown").read_text()
-    assert markdown.index("## You") < markdown.index(QUESTION) < markdown.index("## Assistant") < markdown.index(answer)
+    places = [markdown.rindex(words) for words in ("## You", QUESTION, "## Assistant", answer)]
+    assert places == sorted(places)
     messages = json.loads(download(me, "Export as JSON").read_text())["messages"]
     assert messages[0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
     assert messages[1] == {"role": "assistant", "content": answer}

@@ -23,9 +23,10 @@ def send(client: TestClient, path: str) -> Any:
     """Send a message with one file as the page does, or as a client would that forges what the page sends."""
     config = client.get("/config").json()
     outbox = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "outbox")
-    (event,) = [d["id"] for d in config["dependencies"] if outbox in d["inputs"] and d["backend_fn"]]
+    (event,) = [d for d in config["dependencies"] if outbox in d["inputs"] and d["backend_fn"]]
     value = {"text": "hi", "files": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
-    body = {"fn_index": event, "data": [None, value], "session_hash": "s1", "event_data": None}
+    data = [value if component == outbox else None for component in event["inputs"]]
+    body = {"fn_index": event["id"], "data": data, "session_hash": "s1", "event_data": None}
     return client.post("/gradio_api/run/predict", json=body)
 
 
@@ -143,9 +144,10 @@ def test_an_example_card_is_taken_by_its_number_only(page_app, tmp_path):
         secret.parent.mkdir()
         secret.write_text("of another page")
         config = client.get("/config").json()
-        (event,) = [d["id"] for d in config["dependencies"] if d["targets"][0][1] == "example_select"]
+        (event,) = [d for d in config["dependencies"] if d["targets"][0][1] == "example_select"]
         chosen = {"index": 0, "value": {"text": "forged", "files": [{"path": str(secret)}]}}
-        body = {"fn_index": event, "data": [None], "session_hash": "s1", "event_data": chosen}
+        data = [None for _ in event["inputs"]]
+        body = {"fn_index": event["id"], "data": data, "session_hash": "s1", "event_data": chosen}
         answer = client.post("/gradio_api/run/predict", json=body)
         assert answer.status_code == 200
         assert "secret.png" not in answer.text

@@ -19,7 +19,7 @@ from workbench.chat.convert import ChatSettings, Entries, media_kind
 from workbench.chat.place import SHOWN_TURNS, Place, told
 from workbench.chat.settings import from_texts
 from workbench.conversations.json_forms import part_json
-from workbench.conversations.library import Library
+from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.types import Attachment, Draft, Turn
 
@@ -66,7 +66,7 @@ class View:
 class Actions:
     """engine: for requests' costs and pictures. library: all conversations."""
 
-    def __init__(self, engine: Engine, library: Library) -> None:
+    def __init__(self, engine: Engine, library: ConversationLibrary) -> None:
         self._engine = engine
         self._library = library
 

@@ -32,7 +32,7 @@ from workbench.chat.place import Place
 from workbench.chat.session import Session
 from workbench.chat.settings import SettingsPanel
 from workbench.components import QUIET, component
-from workbench.conversations.library import Library
+from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.types import Turn
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
@@ -50,7 +50,7 @@ DRAW = "(messages) => [window.workbenchLive.drawn(messages)]"
 NOTE_DRAFT = "(...values) => { window.workbenchLive.draft(...values); return []; }"
 
 
-def build(engine: Engine, shared: Shared, library: Library) -> ChatTab:
+def build(engine: Engine, shared: Shared, library: ConversationLibrary) -> ChatTab:
     """Lay out the tab inside the Blocks context of the caller."""
     return ChatTab(engine, shared, library)
 
@@ -61,7 +61,7 @@ class ChatTab:
     place: where the page is (chat/place.py); every action has it among its inputs.
     """
 
-    def __init__(self, engine: Engine, shared: Shared, library: Library) -> None:
+    def __init__(self, engine: Engine, shared: Shared, library: ConversationLibrary) -> None:
         self._engine = engine
         self._shared = shared
         self._library = library

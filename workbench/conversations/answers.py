@@ -146,6 +146,7 @@ class Answers:
         self._unwatched_s = unwatched_s
         self._runs: dict[str, AnswerRun] = {}
         self._num_watchers: dict[str, int] = {}
+        self._seen_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def get(self, conversation: str) -> AnswerRun | None:
@@ -187,16 +188,17 @@ class Answers:
             self._num_watchers[conversation] -= 1
             if not self._num_watchers[conversation]:
                 del self._num_watchers[conversation]
+            if conversation in self._runs:
+                self._seen_s[conversation] = time.monotonic()
 
     async def _follow(self, conversation: str, run: AnswerRun, on_end: Callable[[Turn], None]) -> None:
         """Stop an answer that nobody has looked at for too long; tell of its end."""
-        seen_s = time.monotonic()
+        self._seen_s[conversation] = time.monotonic()
         while not run.ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(run.ended.wait(), min(CHECK_S, self._unwatched_s))
-            if conversation in self._num_watchers:
-                seen_s = time.monotonic()
-            elif time.monotonic() - seen_s >= self._unwatched_s:
+            unwatched_s = time.monotonic() - self._seen_s[conversation]
+            if conversation not in self._num_watchers and unwatched_s >= self._unwatched_s:
                 run.stop()
         if self._runs.get(conversation) is run:
             del self._runs[conversation]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from engine.types import Json
 from workbench.conversations.answers import AnswerRun
-from workbench.conversations.library import Library, OpenPage
+from workbench.conversations.library import ConversationLibrary, OpenPage
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.types import Turn
 
@@ -52,7 +52,7 @@ class Told:
 
 
 async def feed(
-    library: Library, owned: OwnedConversations, page: str, conversation: str, voices: Voices
+    library: ConversationLibrary, owned: OwnedConversations, page: str, conversation: str, voices: Voices
 ) -> AsyncIterator[str]:
     """The events of one page until it goes away or the server ends. page: what it calls itself."""
     here = library.listen(page, owned.owner, conversation)
@@ -80,7 +80,7 @@ def event(value: Json) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def _news(library: Library, here: OpenPage, told: Told, voices: Voices) -> list[Json]:
+def _news(library: ConversationLibrary, here: OpenPage, told: Told, voices: Voices) -> list[Json]:
     """What the page has not heard yet."""
     now_s = time.monotonic()
     news: list[Json] = []

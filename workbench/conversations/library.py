@@ -39,7 +39,7 @@ class OpenPage:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Library:
+class ConversationLibrary:
     """engine: answers. config: where conversations are kept, and whose they are. served: a folder whose files the page
     may show and the engine may read.
     """

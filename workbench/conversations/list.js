@@ -233,7 +233,6 @@
     const file = make("input");
     Object.assign(file, { type: "file", accept: ".json,.md,.markdown,.zip", hidden: true });
     file.addEventListener("change", () => { if (file.files[0]) bring(file.files[0]); file.value = ""; });
-    const fresh = button("new", "New chat", () => { if (!wide.matches) toggle(false); live.open("", "switch"); });
     const close = button("close", "", () => toggle(false));
     set(close, "aria-label", "Close the list of conversations");
     const undo = button("undo", "", () => {});
@@ -245,7 +244,7 @@
     };
     show(said, false);
     root.append(
-      make("div", "list-head", fresh, close), search, make("div", "scroll", parts.folders, parts.more, parts.none),
+      make("div", "list-head", make("h2", "", "Conversations"), close), search, make("div", "scroll", parts.folders, parts.more, parts.none),
       make("div", "list-foot", button("import", "Import…", () => file.click()), parts.kept), file,
     );
     document.body.append(said);

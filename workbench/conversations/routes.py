@@ -21,7 +21,7 @@ from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
 from engine.types import Json, Kind
 from workbench.conversations import export
 from workbench.conversations.feed import Voices, feed
-from workbench.conversations.library import Library
+from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.reading import read_conversation
 from workbench.conversations.search import search
@@ -73,7 +73,7 @@ class SentDraft(BaseModel):
 
 
 def conversation_routes(
-    library: Library, config: ServerConfig, login: PageLogin, voices: Voices, files: Files
+    library: ConversationLibrary, config: ServerConfig, login: PageLogin, voices: Voices, files: Files
 ) -> APIRouter:
     """Every route below /workbench."""
     router = APIRouter(prefix="/workbench", include_in_schema=False)

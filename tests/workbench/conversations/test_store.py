@@ -1,4 +1,4 @@
-"""The file of conversations: what is put in comes out, after a kill, beside other writers, on a full disk, from damage."""
+"""The file of conversations: what is put in comes out, after a kill, beside other writers, on a full disk."""
 
 from __future__ import annotations
 
@@ -202,9 +202,7 @@ for number in itertools.count(1):
 def test_a_killed_server_loses_nothing_that_was_written(kept, tmp_path, seed):
     """kill -9 at a random moment: the file is whole, and the answer is there up to the last save that returned."""
     kept.store.close()
-    child = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     for _ in range(random.Random(seed).randint(1, 200)):
         last = int(child.stdout.readline())
@@ -254,7 +252,9 @@ def test_a_damaged_file_is_moved_aside_and_said(kept, damage):
     whole = kept.file.read_bytes()
     half = len(whole) // 2
     kept.file.write_bytes(
-        {"overwritten": whole[:4096] + b"\x5a" * (len(whole) - 4096), "cut": whole[:half], "no database": b"words"}[damage]
+        {"overwritten": whole[:4096] + b"\x5a" * (len(whole) - 4096), "cut": whole[:half], "no database": b"words"}[
+            damage
+        ]
     )
     kept.again()
     assert "damaged" in kept.store.problem
@@ -307,7 +307,9 @@ def test_a_file_of_each_earlier_version_is_brought_up(tmp_path, monkeypatch):
     """An empty file is version 0; a step that is added later is made in a file that has content."""
     file = tmp_path / "one.db"
     database = Database(file)
-    database.write(lambda c: c.execute("INSERT INTO conversation (id, owner, created_s, changed_s) VALUES (1, 1, 1, 1)"))
+    database.write(
+        lambda c: c.execute("INSERT INTO conversation (id, owner, created_s, changed_s) VALUES (1, 1, 1, 1)")
+    )
     database.close()
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "ALTER TABLE conversation ADD COLUMN folder TEXT;"))
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
