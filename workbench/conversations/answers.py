@@ -193,13 +193,14 @@ class Answers:
 
     async def _follow(self, conversation: str, run: AnswerRun, on_end: Callable[[Turn], None]) -> None:
         """Stop an answer that nobody has looked at for too long; tell of its end."""
-        self._seen_s[conversation] = time.monotonic()
+        began_s = time.monotonic()
         while not run.ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(run.ended.wait(), min(CHECK_S, self._unwatched_s))
-            unwatched_s = time.monotonic() - self._seen_s[conversation]
+            unwatched_s = time.monotonic() - max(began_s, self._seen_s.get(conversation, 0.0))
             if conversation not in self._num_watchers and unwatched_s >= self._unwatched_s:
                 run.stop()
-        if self._runs.get(conversation) is run:
-            del self._runs[conversation]
+        if self._runs.get(conversation) in (run, None):
+            self._runs.pop(conversation, None)
+            self._seen_s.pop(conversation, None)
         on_end(run.turn)
