@@ -30,7 +30,7 @@ TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", 
 
 # A yes, a number or "the first" is one token against a description's twenty, and the hardest to learn: it counts more.
 GAIN = {"exists": 4, "exists kind": 4, "is it": 3, "count kind": 4, "count color": 4, "count": 2, "which": 3, "does it": 2, "same": 2,
-        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3, "when": 3, "box": 0.6, "point": 0.6, "box at": 0.6}
+        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3, "when": 3, "box": 2, "point": 2, "box at": 2}
 
 
 def token_weights(size: int) -> torch.Tensor:

@@ -76,7 +76,7 @@ class PrefixCache:
         Returns None when there is nothing of use on disk. Otherwise call `turn` whenever the restore is `ready`, until
         it returns True, then `begin` with it; or `close` it, when the request is gone.
         """
-        if self._disk is None or not self._is_reusable(prompt, request):
+        if self._disk is None or not self._may_use_cache(prompt, request):
             return None
         root = self._chain(request.tenant)
         if tensors.is_plain(cache):
@@ -91,7 +91,7 @@ class PrefixCache:
         when the prompt's media carry no key. Raises what MLX raises where memory is short; nothing is held then.
         """
         try:
-            if not self._is_reusable(prompt, request):
+            if not self._may_use_cache(prompt, request):
                 return None
             self._provenance.add_media(prompt)
             root, keeps = self._root(request.tenant), request.source != "replay"
@@ -102,7 +102,7 @@ class PrefixCache:
             if restore is not None:
                 restore.close()
 
-    def _is_reusable(self, prompt: Prompt, request: Request) -> bool:
+    def _may_use_cache(self, prompt: Prompt, request: Request) -> bool:
         return self._enabled and request.reuse and bool(prompt.cache_ids)
 
     def _begin_from_blocks(
@@ -119,7 +119,7 @@ class PrefixCache:
 
     def peek(self, prompt: Prompt, cache: list[Any], request: Request) -> int:
         """How many tokens `begin` would reuse from memory right now. Not a use: nothing is counted, held or touched."""
-        if not self._is_reusable(prompt, request):
+        if not self._may_use_cache(prompt, request):
             return 0
         root = self._chain(request.tenant)
         if not tensors.is_plain(cache):

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from engine.config import MediaLimits
+from engine.media.chosen import ChosenFrames, choose
 from engine.media.frames import CLIP_PIXELS, Clip
 from engine.media.image import decoding, open_checked, to_rgb
 from engine.media.medium import bad_media
-from engine.media.video import ChosenFrames, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Pixels
 

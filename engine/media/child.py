@@ -38,7 +38,7 @@ from engine.types import FrameSampling, Part
 from engine.types.media import Media, Pixels
 
 if TYPE_CHECKING:
-    from engine.media.video import ChosenFrames
+    from engine.media.chosen import ChosenFrames
 
 log = logging.getLogger(__name__)
 

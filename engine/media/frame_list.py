@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from engine.config import MediaLimits
+from engine.media.chosen import SampledFrames, as_media, choose
 from engine.media.fetch import ContentReader, read_content
 from engine.media.frames import CLIP_PIXELS, DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR, Clip
 from engine.media.image import decode_image
 from engine.media.medium import bad_media
-from engine.media.video import SampledFrames, as_media, choose
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 

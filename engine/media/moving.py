@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from engine.config import MediaLimits
 from engine.media.animation import open_animation
+from engine.media.chosen import ChosenFrames, collect
 from engine.media.image import animation_frames
 from engine.media.medium import bad_media
 from engine.media.sniff import mismatch, sniff
-from engine.media.video import ChosenFrames, collect, open_clip
+from engine.media.video import open_clip
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
 

@@ -16,7 +16,6 @@ from engine.media.fetch import ContentReader, is_remote, read_content
 from engine.media.frame_list import chosen_indices, load_frames
 from engine.media.image import animation_frames, decode_image
 from engine.media.medium import bad_media
-from engine.media.moving import decode_moving
 from engine.media.sniff import WORDS, mismatch, sniff
 from engine.types import FrameSampling, Part
 from engine.types.media import Media
@@ -29,6 +28,13 @@ Known = Callable[[Hashable, Callable[[], Media]], Media]
 def decode_anew(_content: Hashable, decode: Callable[[], Media]) -> Media:
     """Nothing was decoded before."""
     return decode()
+
+
+def decode_here(part: Part, data: bytes, limits: MediaLimits, frames: FrameSampling) -> Media:
+    """Clips are decoded in this process, by a decoder that is imported for the first of them."""
+    from engine.media.moving import decode_moving
+
+    return decode_moving(part, data, limits, frames)
 
 
 def accept(_data: bytes) -> None:
@@ -47,7 +53,7 @@ class Steps:
 
     read: ContentReader = read_content
     check: Callable[[bytes], None] = accept
-    decode_clip: ClipDecoder = decode_moving
+    decode_clip: ClipDecoder = decode_here
     known: Known = decode_anew
     takes_clips: bool = False
 
