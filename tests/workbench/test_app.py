@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from engine.assets import data_folder
 from engine.config import ServerConfig
 from workbench.app import local_url, open_to
 from workbench.header import TEMPLATE
@@ -68,6 +70,22 @@ def test_a_port_that_others_reach_gets_a_key(host, shared):
     assert name == "user"
     assert len(secret) > 30
     assert (config.host, config.open_access) == (host, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [([], data_folder()), (["--data-dir", "/x"], Path("/x")), (["--no-history", "--data-dir", "/x"], None)],
+)
+def test_where_conversations_are_kept(options, folder):
+    from workbench.app import _parser, kept
+
+    config = kept(ServerConfig(), _parser().parse_args([*options, "--unwatched-minutes", "2"]))
+    assert (config.data_folder, config.unwatched_s) == (folder, 120.0)
+
+
+def test_a_public_link_has_visitors():
+    assert open_to(ServerConfig(), shared=True, in_a_space=False).public_link
+    assert not open_to(ServerConfig(), shared=False, in_a_space=False).public_link
 
 
 def test_a_given_key_is_the_one():
