@@ -23,6 +23,8 @@ from engine.errors import Forbidden
 from engine.types import BlockInfo, FeatureInfo, MediaReceipt, Record
 
 VISITOR = re.compile(r"[0-9a-f]{32}")
+VISITOR_OWNER = "visitor/"
+"""How the owner of a visitor's conversations begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def conversation_owner(config: ServerConfig, name: str = "", visitor: str = "") 
     if _has_visitors(config):
         if not VISITOR.fullmatch(visitor):
             raise Forbidden("This page has no name of its own. Reload it.", code="unknown_visitor")
-        return f"visitor/{hashlib.sha256(visitor.encode()).hexdigest()}"
+        return f"{VISITOR_OWNER}{hashlib.sha256(visitor.encode()).hexdigest()}"
     return f"key/{name}" if len(config.api_keys) > 1 else "operator"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine.access.visibility import VISITOR_OWNER
 from engine.errors import ModelNotFound
 from engine.types import Json
 from workbench.conversations.json_forms import body_of, draft_body, draft_from_body, to_text, turn_from_row
@@ -83,6 +84,8 @@ class OwnedConversations:
                 values,
             )
         )
+        if self.owner.startswith(VISITOR_OWNER):
+            self.store.drop_visitors(now_s)
         return made
 
     def rename(self, conversation: str, title: str) -> None:

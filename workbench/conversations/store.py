@@ -10,6 +10,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from engine.access.visibility import VISITOR_OWNER
 from workbench.conversations.database import Database
 from workbench.conversations.media import MediaFiles
 from workbench.conversations.types import Attachment
@@ -20,7 +21,12 @@ UNDO_S = 60.0
 UNUSED_S = 3600.0
 """A medium that nothing refers to may be about to be sent; it is deleted when it is this old."""
 
+VISITOR_S = 24 * 3600.0
+MAX_VISITOR_CONVERSATIONS = 2000
+"""Of all visitors together: theirs are in memory."""
+
 FILE_NAME = "conversations.db"
+_VISITORS = f"{VISITOR_OWNER}%"
 
 
 class ConversationStore:
@@ -58,6 +64,19 @@ class ConversationStore:
         """Delete for good what was deleted UNDO_S before, and the files of media that nothing refers to."""
         for sha256 in self.database.write(lambda connection: _forget(connection, now_s)):
             self.media.remove(sha256)
+
+    def drop_visitors(self, now_s: float) -> None:
+        """Visitors' conversations that were not changed for a day, and the oldest where there are too many."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            newest = "SELECT id FROM conversation WHERE owner LIKE ? ORDER BY changed_s DESC LIMIT ?"
+            connection.execute(
+                f"DELETE FROM conversation WHERE owner LIKE ? AND (changed_s < ? OR id NOT IN ({newest}))",
+                (_VISITORS, now_s - VISITOR_S, _VISITORS, MAX_VISITOR_CONVERSATIONS),
+            )
+
+        self.database.write(change)
+        self.clear_out(now_s)
 
     def close(self) -> None:
         self.database.close()

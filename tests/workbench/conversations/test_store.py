@@ -18,6 +18,7 @@ from engine.errors import ModelNotFound
 from engine.types import Done, FeatureUse, MediaReceipt, Timing, Usage
 from tests.test_layout import ROOT
 from workbench.conversations import schema
+from workbench.conversations import store as module
 from workbench.conversations.database import Database
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.store import FILE_NAME, UNDO_S, UNUSED_S, ConversationStore
@@ -170,6 +171,20 @@ def test_a_draft_holds_its_media_until_it_is_sent(kept):
     assert mine.draft(made.id) == Draft()
     kept.store.clear_out(time.time() + UNUSED_S + 1)
     assert kept.store.media.read(medium.sha256) is None
+
+
+def test_visitors_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_VISITOR_CONVERSATIONS", 3)
+    store = ConversationStore(None, tmp_path)
+    mine = OwnedConversations(store, "operator")
+    mine.create("mine")
+    visitors = [OwnedConversations(store, f"visitor/{number}") for number in range(5)]
+    for visitor in visitors:
+        visitor.create("theirs")
+    assert [len(visitor.listed()) for visitor in visitors] == [0, 0, 1, 1, 1]
+    store.drop_visitors(time.time() + module.VISITOR_S + 1)
+    assert [len(visitor.listed()) for visitor in visitors] == [0] * 5
+    assert len(mine.listed()) == 1
 
 
 def test_where_an_owner_was(kept):
