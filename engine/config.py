@@ -157,6 +157,8 @@ class ServerConfig:
     connection may wait for its next request.
     shutdown_s: how long running answers may go on once the server is asked to stop.
     exit_on_failure: end the process when the engine has ended for good.
+    public_link: a link leads others to the page, though the port is on loopback. data_folder: where the page keeps
+    conversations; None: in memory only. unwatched_s: how long an answer goes on that no page looks at.
     """
 
     host: str = "127.0.0.1"
@@ -174,6 +176,9 @@ class ServerConfig:
     open_access: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    public_link: bool = False
+    data_folder: Path | None = None
+    unwatched_s: float = 900.0
 
     @property
     def on_loopback(self) -> bool:

@@ -130,15 +130,20 @@ class Server:
 
 
 class ServerThread:
-    """uvicorn on a free loopback port, in a thread; a context manager that gives the base URL."""
+    """uvicorn on a loopback port (0: a free one), in a thread; a context manager that gives the base URL."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, port: int = 0) -> None:
         import uvicorn
 
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
             self._port = probe.getsockname()[1]
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=self._port, log_level="warning"))
+        # A page that is open listens for as long as it is.
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=self._port, log_level="warning", timeout_graceful_shutdown=2
+        )
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="test-server", daemon=True)
 
     def __enter__(self) -> str:

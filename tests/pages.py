@@ -41,9 +41,12 @@ def artifacts(base: Path) -> Path:
 
 
 class Person:
-    """One browser tab on the chat, in a browser context of its own. Collects what must not happen."""
+    """One browser tab on the chat, in a browser context of its own. Collects what must not happen.
 
-    def __init__(self, browser: Any, url: str, **context: Any) -> None:
+    at: the page's address after the server's; the default is a new conversation, whatever was shown last.
+    """
+
+    def __init__(self, browser: Any, url: str, at: str = "/?c=new", **context: Any) -> None:
         self._context = browser.new_context(**{"viewport": {"width": 1280, "height": 820}, **context})
         self.page = self._context.new_page()
         self.page.set_default_timeout(30_000)
@@ -52,7 +55,7 @@ class Person:
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.complaints.append(f"page error: {error}"))
         self.page.on("request", self._request)
-        self.page.goto(url)
+        self.page.goto(url + at)
 
     def _console(self, message: Any) -> None:
         if message.type == "error":

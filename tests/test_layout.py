@@ -38,6 +38,7 @@ THREAD_FILES = {
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes
     "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
+    "workbench/conversations/library.py",  # SQLite, and copying and hashing media, take as long as a disk takes
     "workbench/bench/runs.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
 

@@ -19,21 +19,25 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import logs
+from engine.argument_types import more_than_zero
 from engine.arguments import add_engine_arguments, engine_config
-from engine.assets import asset
+from engine.assets import asset, data_folder
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
 
 if TYPE_CHECKING:
     import gradio as gr
-    from fastapi import FastAPI
+    from fastapi import APIRouter, FastAPI
 
     from engine.core import Engine
+    from workbench.conversations.library import ConversationLibrary
+    from workbench.conversations.routes import PageLogin
     from workbench.shared import Shared
 
 TITLE = "MLX Workbench"
@@ -74,6 +78,22 @@ def _parser() -> argparse.ArgumentParser:
         "--share", action="store_true", help="also make a public link to the page and /v1; asks for a key"
     )
     page.add_argument("--share-server", metavar="HOST:PORT", help="your own FRP server for --share")
+    page.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        type=Path,
+        help=f"where conversations are kept (default: {data_folder()})",
+    )
+    page.add_argument(
+        "--no-history", action="store_true", help="keep conversations in memory only: they are lost when this ends"
+    )
+    page.add_argument(
+        "--unwatched-minutes",
+        metavar="N",
+        type=more_than_zero,
+        default=ServerConfig().unwatched_s / 60,
+        help="how long an answer goes on that no page looks at (default: %(default)g)",
+    )
     add_engine_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser
@@ -86,7 +106,7 @@ def _serve(args: argparse.Namespace) -> None:
 
     in_a_space = os.environ.get("SYSTEM") == "spaces"
     launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
-    config = open_to(server_config(args), shared=launch.share, in_a_space=in_a_space)
+    config = open_to(kept(server_config(args), args), shared=launch.share, in_a_space=in_a_space)
     with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
         config = replace(config, port=listener.getsockname()[1])
         prepare_gradio(Path(uploads))
@@ -100,6 +120,12 @@ def _serve(args: argparse.Namespace) -> None:
             engine.stop()
 
 
+def kept(config: ServerConfig, args: argparse.Namespace) -> ServerConfig:
+    """The config with where conversations are kept."""
+    folder = None if args.no_history else args.data_dir or data_folder()
+    return replace(config, data_folder=folder, unwatched_s=60 * args.unwatched_minutes)
+
+
 def open_to(config: ServerConfig, *, shared: bool, in_a_space: bool) -> ServerConfig:
     """The config with a key where others can come in: an address of the network, or a public link to a loopback port.
 
@@ -109,7 +135,7 @@ def open_to(config: ServerConfig, *, shared: bool, in_a_space: bool) -> ServerCo
     if in_a_space:
         return replace(config, open_access=True)
     if shared:
-        return replace(secured(replace(config, host="0.0.0.0")), host=config.host)
+        return replace(secured(replace(config, host="0.0.0.0")), host=config.host, public_link=True)
     return secured(config)
 
 
@@ -140,8 +166,14 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     import gradio as gr
 
     from workbench import theme
+    from workbench.conversations.library import ConversationLibrary
+    from workbench.conversations.routes import PageLogin
 
-    page = create_ui(engine, config)
+    shared = _shared(config)
+    library = ConversationLibrary(engine, config, shared.uploads)
+    page = create_ui(engine, shared, library)
+    login = PageLogin(needs_login=bool(config.api_keys))
+    app.include_router(_routes(engine, shared, library, login))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -162,10 +194,23 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         run_history=False,
         show_error=True,
     )
+    login.page = mounted.routes[-1].app  # type: ignore[attr-defined]
     return mounted
 
 
-def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
+def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login: PageLogin) -> APIRouter:
+    """The plain routes of the page, beside Gradio's."""
+    from workbench import header, theme
+    from workbench.chat.convert import media_kind
+    from workbench.chat.turns import LiveAnswer
+    from workbench.conversations.feed import Voices
+    from workbench.conversations.routes import Files, conversation_routes
+
+    voices = Voices(partial(header.words, engine, shared.history), LiveAnswer, theme.version())
+    return conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
+
+
+def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> gr.Blocks:
     """The page: header and tabs. A tab is listed here once it works."""
     import gradio as gr
 
@@ -173,16 +218,16 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
+    from workbench.components import QUIET
     from workbench.decide import tab as decide
     from workbench.video import tab as video
 
-    shared = _shared(config)
     page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
     with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
-                chat_tab = chat.build(engine, shared)
+                chat_tab = chat.build(engine, shared, library)
             with gr.Tab(video.NAME, elem_id="tab-video"):
                 video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(decide.NAME):
@@ -193,7 +238,7 @@ def create_ui(engine: Engine, config: ServerConfig) -> gr.Blocks:
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_media, None, chat_tab.composer, **chat.STREAMED)
+        page.load(chat_tab.offer_media, None, chat_tab.composer, **QUIET)
     return page
 
 

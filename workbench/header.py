@@ -1,14 +1,12 @@
-"""The header: which model, which device, memory, running requests. Sampled once a second from the engine's snapshot."""
+"""The header: which model, which device, memory, running requests. From the engine's snapshot, once a second."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-import gradio as gr
-
 from engine.types import Json, ModelCard, Snapshot
-from workbench.components import QUIET, component
+from workbench.components import component
 from workbench.words import count, size
 
 if TYPE_CHECKING:
@@ -64,16 +62,13 @@ def _details(card: ModelCard) -> str:
     )
 
 
+def words(engine: Engine, history: History) -> Json:
+    """What the header says now. Also writes the history, as long as some page is open."""
+    snapshot = engine.snapshot()
+    history.add(snapshot, time.monotonic())
+    return status(snapshot)
+
+
 def build(engine: Engine, history: History) -> None:
-    """The header row and its clock, which also writes the history.
-
-    Timer: Inputs: none. Outputs: header. It stops by itself while the browser tab is hidden.
-    """
-
-    def words() -> Json:
-        snapshot = engine.snapshot()
-        history.add(snapshot, time.monotonic())
-        return status(snapshot)
-
-    header = component("bar", "workbenchHeader.view(element, props, watch)", "header", value=words())
-    gr.Timer(1.0).tick(words, None, header, **QUIET)
+    """The header row. Its figures come with the page's events (conversations/live.js), not through Gradio's queue."""
+    component("bar", "workbenchHeader.view(element, props)", "header", value=words(engine, history))

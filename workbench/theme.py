@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sa
 STYLES = (
     "static/workbench.css",
     "static/tabs.css",
+    "conversations/conversations.css",
     "cache/cache.css",
     "chat/conversation.css",
     "chat/answer.css",
@@ -24,11 +26,15 @@ STYLES = (
     "bench/bench.css",
 )
 SCRIPTS = (
+    "static/network.js",  # before Gradio asks for anything
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
     "static/header.js",
     "static/frame.js",
+    "conversations/days.js",
+    "conversations/live.js",
+    "conversations/list.js",
     "cache/cache.js",
     "chat/rich.js",
     "chat/receipts.js",
@@ -104,6 +110,11 @@ def head() -> str:
 def page_script() -> str:
     """The inline script of the page, which its Content-Security-Policy has to allow."""
     return "\n".join(script(name) for name in SCRIPTS)
+
+
+def version() -> str:
+    """Changes when the page's own scripts do: a page that was opened before then asks to be loaded anew."""
+    return hashlib.sha256("".join(map(script, SCRIPTS)).encode()).hexdigest()[:16]
 
 
 def login_message() -> str:

@@ -7,15 +7,24 @@
 
 A request on /v1 may narrow this by `cache_salt`: it then shares with requests of the same salt only. A visitor sees
 what they sent themselves, and of others only sizes: no text, no pictures, no hashes by which a guess could be checked.
+
+Conversations of the page have owners likewise: all at this machine, or all with the one key, share theirs; of several
+keys each has its own; a visitor of a Space or of a public link has those of their browser's tab, which are not kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 
 from engine.config import ServerConfig
+from engine.errors import Forbidden
 from engine.types import BlockInfo, FeatureInfo, MediaReceipt, Record
+
+VISITOR = re.compile(r"[0-9a-f]{32}")
+VISITOR_OWNER = "visitor/"
+"""How the owner of a visitor's conversations begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,27 @@ def caller(config: ServerConfig, name: str = "", session: str = "") -> Caller:
     if config.api_keys or (config.on_loopback and not config.open_access):
         return Caller()
     return Caller(session.replace("\0", ""), operator=False)
+
+
+def keeps_conversations(config: ServerConfig) -> bool:
+    """Whether conversations are written to disk. Those of visitors never are."""
+    return config.data_folder is not None and not _has_visitors(config)
+
+
+def conversation_owner(config: ServerConfig, name: str = "", visitor: str = "") -> str:
+    """Whose conversations somebody sees. name: of the login. visitor: what the browser's tab calls itself, at random.
+
+    Raises Forbidden for a visitor without such a name.
+    """
+    if _has_visitors(config):
+        if not VISITOR.fullmatch(visitor):
+            raise Forbidden("This page has no name of its own. Reload it.", code="unknown_visitor")
+        return f"{VISITOR_OWNER}{hashlib.sha256(visitor.encode()).hexdigest()}"
+    return f"key/{name}" if len(config.api_keys) > 1 else "operator"
+
+
+def _has_visitors(config: ServerConfig) -> bool:
+    return config.open_access or config.public_link
 
 
 def visible_record(record: Record, who: Caller) -> Record:

@@ -19,13 +19,16 @@ from tests import pages, pictures, tiny
 
 @pytest.fixture(scope="session")
 def serve_page(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """with serve_page(engine, **ServerConfig fields) as url: the whole app on a free loopback port."""
+    """with serve_page(engine, **ServerConfig fields) as url: the whole app on a loopback port, a free one unless said.
+
+    Conversations are in memory, unless a data_folder is given.
+    """
     pages.uploads(tmp_path_factory.getbasetemp())
 
-    def make(engine: Any, **fields: Any) -> Any:
+    def make(engine: Any, port: int = 0, **fields: Any) -> Any:
         from workbench.app import create_app
 
-        return serve(create_app(engine, ServerConfig(**fields)))
+        return serve(create_app(engine, ServerConfig(**fields)), port)
 
     return make
 

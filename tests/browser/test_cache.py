@@ -122,7 +122,8 @@ def test_the_note_under_an_answer_leads_to_its_strip(asked):
     assert lane.locator(".words").inner_text().startswith(f"{cached} of {total} tokens reused")
     assert lane.locator(".why").is_visible()
     assert tab.page.evaluate("document.activeElement.className") == "bar"
-    assert tab.page.url == f"{tab.me.url}/?tab=cache"
+    assert tab.page.evaluate("new URLSearchParams(location.search).get('tab')") == "cache"
+    assert "#" not in tab.page.url
 
 
 def test_the_lamp_is_green_and_says_what_was_compared(asked):
@@ -222,7 +223,7 @@ def test_the_clock_runs_only_while_the_tab_is_shown(asked):
     tab.page.on("request", note)
     tab.page.wait_for_timeout(SETTLE_MS)
     away = set(ticks)
-    assert len(away) == 1, "the header's clock"
+    assert away == set(), "the header's figures do not come through Gradio"
     tab.open()
     tab.page.wait_for_timeout(SETTLE_MS)
     assert set(ticks) > away

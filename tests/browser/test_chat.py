@@ -104,7 +104,7 @@ def test_retry_answers_the_same_question_again(person, workbench_url, drawn, dem
     me.ask(QUESTION)
     before = requests(demo_engine.snapshot())
     me.button("Retry")
-    me.page.locator("#chat .note-note").wait_for(state="detached")
+    me.page.get_by_text("2/2", exact=True).wait_for()
     me.finished()
     assert requests(demo_engine.snapshot()) == before + 1
     assert (me.answers.count(), me.notes.count(), me.asked.count()) == (1, 1, 2)
@@ -118,7 +118,7 @@ def test_an_edited_message_keeps_its_picture(person, workbench_url, drawn):
     me.button("Edit")
     me.page.fill("#chat textarea", "What color is it?")
     me.page.press("#chat textarea", "Enter")
-    me.page.locator("#chat .note-note").wait_for(state="detached")
+    me.page.get_by_text("2/2", exact=True).wait_for()
     me.finished()
     assert "blue" in me.answer.lower()
     assert me.page.locator("#chat .message img").count() == 1

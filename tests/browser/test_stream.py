@@ -90,15 +90,19 @@ def test_four_pages_write_at_once(person, slow_url, slow_engine):
         page.finished()
 
 
-def test_a_closed_page_frees_the_engine(browser, slow_url, slow_engine):
+def test_an_answer_that_nobody_looks_at_ends_after_a_while(browser, serve_page, slow_engine):
+    """A closed page ends nothing at once (tests/browser/test_conversations.py); one that never comes back does."""
     from tests.pages import Person
 
-    me = Person(browser, slow_url).arrive()
-    me.send(QUESTION)
-    me.answers.last.wait_for()
-    assert num_running(slow_engine) == 1
-    me.leave()
-    wait_until(lambda: num_running(slow_engine) == 0)
+    with serve_page(slow_engine, unwatched_s=1.5) as url:
+        me = Person(browser, url).arrive()
+        me.send(QUESTION)
+        me.answers.last.wait_for()
+        assert num_running(slow_engine) == 1
+        me.leave()
+        time.sleep(0.5)
+        assert num_running(slow_engine) == 1
+        wait_until(lambda: num_running(slow_engine) == 0)
 
 
 def test_the_next_message_can_be_typed_but_not_sent_meanwhile(writer):
@@ -117,17 +121,22 @@ def test_the_next_message_can_be_typed_but_not_sent_meanwhile(writer):
     me.finished(2)
 
 
-def test_a_new_chat_ends_the_answer(writer, slow_engine):
+def test_an_answer_goes_on_beside_a_new_chat(writer, slow_engine):
     me = writer()
+    address = me.page.url
     me.page.locator('#chat button[aria-label="Clear"]').click()
     me.page.locator("#chat .welcome").wait_for()
-    wait_until(lambda: num_running(slow_engine) == 0)
     time.sleep(0.5)
     assert me.answers.count() == 0
-    me.send(QUESTION)
+    assert num_running(slow_engine) == 1
+    me.page.go_back()
     me.answers.last.wait_for()
+    assert me.page.url == address
+    before = len(me.answer)
+    wait_until(lambda: len(me.answer) > before)
     me.stop()
     me.finished()
+    assert num_running(slow_engine) == 0
 
 
 def test_the_header_counts_what_runs(writer):

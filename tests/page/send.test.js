@@ -3,12 +3,12 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Script } from "node:vm";
 
-// The file is one function, which Gradio calls with the values of its inputs. It asks the page one thing: is an answer
-// being written (then the composer shows a button that stops it).
+// The file is one function, which Gradio calls with the values of its inputs. It asks the page two things: is an answer
+// being written (then the composer shows a button that stops it), and can a message be sent now.
 const source = readFileSync(new URL("../../workbench/chat/send.js", import.meta.url), "utf8");
-const send = (value, messages, isWriting = false) => {
+const send = (value, messages, isWriting = false, sends = () => true) => {
   const document = { querySelector: (selector) => (selector === "#composer .stop-button" && isWriting ? {} : null) };
-  const result = new Script(`(${source})`).runInNewContext({ document })(value, messages);
+  const result = new Script(`(${source})`).runInNewContext({ document, workbenchLive: { sends } })(value, messages);
   return JSON.parse(JSON.stringify(result));
 };
 
@@ -40,4 +40,9 @@ test("nothing is sent of an empty composer, nor while an answer is written", () 
 test("spaces around a picture alone are no text", () => {
   const [, chat] = send({ text: " \n", files: [{ path: "/a.png" }] }, null);
   assert.deepEqual(chat.turns[0].parts.map((part) => part.name), ["a.png"]);
+});
+
+test("a message waits in the composer while a conversation is opened", () => {
+  const value = { text: "Hello", files: [] };
+  assert.deepEqual(send(value, [], false, () => false), [value, [], { text: "", files: [] }]);
 });

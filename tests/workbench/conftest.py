@@ -38,7 +38,7 @@ class Command:
 
     def __init__(self, arguments: list[str], env: dict[str, str], cwd: Path) -> None:
         whole = {name: value for name, value in os.environ.items() if not name.startswith("GRADIO")}
-        whole |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+        whole |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "XDG_DATA_HOME": str(cwd / "data"), **env}
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=cwd,

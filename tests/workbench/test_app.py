@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from engine.assets import data_folder
 from engine.config import ServerConfig
 from workbench.app import local_url, open_to
 
@@ -22,9 +24,10 @@ def send(client: TestClient, path: str) -> Any:
     """Send a message with one file as the page does, or as a client would that forges what the page sends."""
     config = client.get("/config").json()
     outbox = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "outbox")
-    (event,) = [d["id"] for d in config["dependencies"] if outbox in d["inputs"] and d["backend_fn"]]
+    (event,) = [d for d in config["dependencies"] if outbox in d["inputs"] and d["backend_fn"]]
     value = {"text": "hi", "files": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
-    body = {"fn_index": event, "data": [None, value], "session_hash": "s1", "event_data": None}
+    data = [value if component == outbox else None for component in event["inputs"]]
+    body = {"fn_index": event["id"], "data": data, "session_hash": "s1", "event_data": None}
     return client.post("/gradio_api/run/predict", json=body)
 
 
@@ -66,6 +69,22 @@ def test_a_port_that_others_reach_gets_a_key(host, shared):
     assert name == "user"
     assert len(secret) > 30
     assert (config.host, config.open_access) == (host, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [([], data_folder()), (["--data-dir", "/x"], Path("/x")), (["--no-history", "--data-dir", "/x"], None)],
+)
+def test_where_conversations_are_kept(options, folder):
+    from workbench.app import _parser, kept
+
+    config = kept(ServerConfig(), _parser().parse_args([*options, "--unwatched-minutes", "2"]))
+    assert (config.data_folder, config.unwatched_s) == (folder, 120.0)
+
+
+def test_a_public_link_has_visitors():
+    assert open_to(ServerConfig(), shared=True, in_a_space=False).public_link
+    assert not open_to(ServerConfig(), shared=False, in_a_space=False).public_link
 
 
 def test_a_given_key_is_the_one():
@@ -142,9 +161,10 @@ def test_an_example_card_is_taken_by_its_number_only(page_app, tmp_path):
         secret.parent.mkdir()
         secret.write_text("of another page")
         config = client.get("/config").json()
-        (event,) = [d["id"] for d in config["dependencies"] if d["targets"][0][1] == "example_select"]
+        (event,) = [d for d in config["dependencies"] if d["targets"][0][1] == "example_select"]
         chosen = {"index": 0, "value": {"text": "forged", "files": [{"path": str(secret)}]}}
-        body = {"fn_index": event, "data": [None], "session_hash": "s1", "event_data": chosen}
+        data = [None for _ in event["inputs"]]
+        body = {"fn_index": event["id"], "data": data, "session_hash": "s1", "event_data": chosen}
         answer = client.post("/gradio_api/run/predict", json=body)
         assert answer.status_code == 200
         assert "secret.png" not in answer.text

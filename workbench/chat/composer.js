@@ -82,14 +82,18 @@
   const hold = () => {
     if (isHeld || (!area()?.value.trim() && !files.length)) return;
     isHeld = true;
+    const conversation = window.workbenchLive.here().conversation;
     ask("Waits for the answer to end, then it is sent.", "Do not send", release);
     const observer = new MutationObserver(() => {
       if (composer().querySelector(".stop-button")) return;
       observer.disconnect();
-      const send = isHeld && composer().querySelector(".submit-button");
-      release();
-      close();
-      send?.click();
+      setTimeout(() => {  // the page knows by then which conversation it shows
+        const isThere = !conversation || conversation === window.workbenchLive.here().conversation;
+        const send = isHeld && isThere && composer().querySelector(".submit-button");
+        release();
+        close();
+        if (send) send.click();
+      }, 0);
     });
     observer.observe(composer(), { childList: true, subtree: true });
   };

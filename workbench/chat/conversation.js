@@ -1,4 +1,4 @@
-// Draws the chat: its turns, and at their end the answer that is being written (sent by itself, many times a second).
+// Draws the chat: its turns, and at their end the answer that is being written (from conversations/live.js).
 (() => {
   const { make, say, show, set, button, keep, address } = window.workbenchDraw;
   const { create, fill } = window.workbenchMessage;
@@ -84,14 +84,15 @@
     set(list, "role", "log");
     set(list, "aria-label", "Conversation");
     fresh.append(make("span", "", "New chat"));
-    const content = make("div", "content", empty, list);
+    const earlier = button("quiet earlier", "Show earlier messages", () => { earlier.disabled = true; window.workbenchLive.act("expand", {}); });
+    const content = make("div", "content", empty, earlier, list);
     root.append(content);
     element.append(toEnd, fresh);
     root.tabIndex = 0;
     set(root, "role", "region");
     set(root, "aria-label", "Chat");
     const end = follow(root, content, toEnd);
-    let turns = [], live = null, ended = "";
+    let turns = [], live = null, conversation = "", first = 0;  // first: the number of the first turn that is shown
 
     const acts = {
       send: (action, fields) => trigger(action, fields),
@@ -101,10 +102,10 @@
       },
     };
     const draw = () => {
-      const isLive = live && live.place === turns.length && live.answer !== ended;
-      const all = [...turns, ...(isLive ? [{ ...live.turn, isLive: true }] : [])];
+      const isLive = live && turns.at(-1)?.role === "user";  // else the whole answer is there already
+      const all = [...turns, ...(isLive ? [{ role: "assistant", parts: live, isLive: true }] : [])];
       const last = all.findLastIndex((turn) => turn.role === "user");
-      keep(list, all.map((turn, place) => ({ ...turn, key: `${place} ${turn.role}`, isLast: place === last })),
+      keep(list, all.map((turn, place) => ({ ...turn, key: `${first + place} ${turn.role}`, isLast: place === last })),
         (turn) => create(turn, acts), (node, turn) => fillIfNew(node, turn));
       set(list, "aria-busy", Boolean(isLive));
       show(empty, !all.length);
@@ -117,20 +118,25 @@
       fill(node, turn, acts);
     };
     chat = {
-      live: (value) => { live = value; draw(); },
+      live: (parts) => { live = parts; draw(); },
     };
     const whole = () => {
-      const before = turns.length;
-      turns = props.value?.turns ?? [];
-      if (live) ended = live.answer;
+      const before = turns.length, value = props.value ?? {}, now = value.conversation ?? "";
+      const isOther = now !== conversation;
+      turns = value.turns ?? [];
+      if (isOther && conversation) list.replaceChildren();
+      if (isOther || turns.at(-1)?.role !== "user") live = null;
+      if (!isOther && earlier.disabled) first -= turns.length - before;  // what was shown keeps its place
+      conversation = now;
+      earlier.disabled = false;
+      show(earlier, Boolean(value.has_earlier));
       draw();
-      if (turns.length > before && turns.at(-1).role === "user") end.toEnd();
+      if (isOther || (turns.length > before && turns.at(-1).role === "user")) end.toEnd();
     };
     watch("value", whole);
     whole();
   };
 
-  const live = (props, watch) => watch("value", () => { if (props.value) chat?.live(props.value); });
-
-  window.workbenchChat = { view, live };
+  // parts: of the answer that is being written.
+  window.workbenchChat = { view, live: (parts) => chat?.live(parts) };
 })();

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Literal
 
-from engine.errors import BadRequest, EngineError
 from engine.media.containers import CLIP_SUFFIXES
 from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, PageChoice, Part, Request, Sampling
 from workbench.words import milliseconds
@@ -162,31 +161,6 @@ def _is_medium(entry: ChatEntry) -> bool:
     return entry.kind in SENT and entry.kind != "text" and not entry.broken
 
 
-def with_broken(entries: Entries, error: EngineError) -> Entries:
-    """The entries, with the medium marked that this error is about, if it is about one. The last one of its name: those
-    before it have been read."""
-    if not isinstance(error, BadRequest):
-        return entries
-    for place in range(len(entries) - 1, -1, -1):
-        entry = entries[place]
-        name = PurePath(entry.path or "").name
-        if _is_medium(entry) and name == error.param:
-            why = error.message.removeprefix(f"{name}: ")
-            return (*entries[:place], replace(entry, broken=why), *entries[place + 1 :])
-    return entries
-
-
-def without(entries: Entries, index: int) -> Entries:
-    """The entries without the medium at `index`, and without a failed answer that follows its message."""
-    if not 0 <= index < len(entries) or entries[index].path is None:
-        return entries
-    rest = [*entries[:index], *entries[index + 1 :]]
-    end = next((place for place in range(index, len(rest)) if rest[place].role != "user"), len(rest))
-    if end < len(rest) and rest[end].kind == "error":
-        del rest[end]
-    return tuple(rest)
-
-
 def note(done: Done) -> str:
     """The quiet line under an answer: the same usage and timing that the API reports for this request."""
     usage, timing = done.usage, done.timing
@@ -210,35 +184,3 @@ def stopped_note(num_tokens: int) -> str:
 
 def rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:.1f}" if tokens_per_s < 100 else f"{tokens_per_s:,.0f}"
-
-
-def before_answer(entries: Entries, index: int) -> Entries:
-    """Retry: everything up to and with the user's message at `index`."""
-    return entries[: _user_index(entries, index) + 1]
-
-
-def edited(entries: Entries, index: int, text: str) -> Entries:
-    """Edit: the user's text at `index` replaced, its pictures kept, everything after it gone."""
-    index = _user_index(entries, index)
-    if entries[index].kind != "text":
-        return entries[: index + 1]
-    return (*entries[:index], ChatEntry("user", "text", text))
-
-
-def undone(entries: Entries, index: int) -> tuple[Entries, str, list[str]]:
-    """Undo: entries without the user's last turn, and that turn's text and paths, to go back into the composer."""
-    index = _user_index(entries, index)
-    start = index
-    while start and entries[start - 1].role == "user":
-        start -= 1
-    turn = entries[start : index + 1]
-    text = "\n".join(entry.text for entry in turn if entry.kind == "text")
-    return entries[:start], text, [entry.path for entry in turn if entry.path is not None]
-
-
-def _user_index(entries: Entries, index: int) -> int:
-    """`index` comes from the page, so it may be anything: the nearest user entry at or before it, else IndexError."""
-    for i in range(min(index, len(entries) - 1), -1, -1):
-        if entries[i].role == "user":
-            return i
-    raise IndexError(index)

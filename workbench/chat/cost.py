@@ -15,6 +15,8 @@ import gradio as gr
 from engine.errors import EngineError
 from engine.runtime import fit
 from engine.types import Json, MediaReceipt, Preflight, Request
+from workbench.chat import turns
+from workbench.chat.actions import Asker
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
 from workbench.chat.receipts import by_file, counts
 from workbench.components import QUIET
@@ -47,7 +49,7 @@ class CostLine:
 
     def wire(self) -> None:
         chat = self._chat
-        inputs = {chat.session, chat.composer, *chat.settings.components}
+        inputs = {chat.session, chat.place, chat.composer, *chat.settings.components}
         self.line.input(self.estimate, inputs, self.line, trigger_mode="multiple", **QUIET)
         self.line.submit(self.fit, inputs, self.line, **QUIET)
         chat.composer.change(None, chat.composer, None, js=COMPOSED, **QUIET)
@@ -55,7 +57,7 @@ class CostLine:
             field.change(None, None, None, js=CHANGED, **QUIET)
 
     async def estimate(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Any:
-        """The message changed: estimate its cost. Inputs: session, composer, settings. Outputs: line."""
+        """The message changed: estimate its cost. Inputs: session, place, composer, settings. Outputs: line."""
         turn, session = event.turn, values[self._chat.session]
         if session.estimate is not None:
             session.estimate.cancel()
@@ -63,7 +65,9 @@ class CostLine:
             draft = self._draft(values)
             if not draft or self._engine.snapshot().state != "ready":
                 return {"turn": turn}
-            request = self._request(values, page, (*session.entries, *draft))
+            asker = self._chat.asker(values, page)
+            history = await self._chat.actions.history(asker)
+            request = self._request(values, asker, (*self._chat.entries(asker, history), *draft))
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
         except EngineError as error:
@@ -73,20 +77,22 @@ class CostLine:
         return {"turn": turn, **line(request, preflight, by_file(draft, preflight.media))}
 
     async def fit(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Json:
-        """Make the media smaller until an answer fits. Inputs: session, composer, settings. Outputs: line."""
+        """Make the media smaller until an answer fits. Inputs: session, place, composer, settings. Outputs: line."""
         turn, session = event.turn, values[self._chat.session]
         try:
             draft = self._draft(values)
-            entries = (*session.entries, *draft)
-            request = await self._engine.fit(self._request(values, page, entries))
+            asker = self._chat.asker(values, page)
+            history = await self._chat.actions.history(asker)
+            entries = (*self._chat.entries(asker, history), *draft)
+            asked = self._request(values, asker, entries)
+            request = await self._engine.fit(asked)
             if request is None:
                 return {"turn": turn, "words": TOO_LONG, "state": "over"}
             entries = fitted_entries(entries, request)
             preflight = await self._engine.preflight(request)
         except EngineError as error:
             return {"turn": turn, "words": error.message, "state": "over"}
-        if session.answer is None:
-            session.entries = entries[: len(session.entries)]
+        await self._chat.actions.keep_fitted(asker, turns.fitted(history, asked, request))
         files = entries[len(entries) - len(draft) :]
         session.fitted = {entry.path: entry.part for entry in files if entry.path and entry.part}
         content = line(request, preflight, by_file(draft, preflight.media))
@@ -98,9 +104,9 @@ class CostLine:
         stills = bool(values[self._chat.settings.stills])
         return user_entries(value["text"], paths, values[self._chat.session].fitted, stills=stills)
 
-    def _request(self, values: Mapping[Any, Any], page: gr.Request, entries: Entries) -> Request:
+    def _request(self, values: Mapping[Any, Any], asker: Asker, entries: Entries) -> Request:
         settings = self._chat.settings.read(values)
-        return to_request(entries, settings, page.session_hash, self._shared.caller(page).tenant())
+        return to_request(entries, settings, asker.session, asker.tenant)
 
 
 def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaReceipt]]) -> Json:

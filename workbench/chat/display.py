@@ -20,28 +20,30 @@ _FROM_CACHE = re.compile(r"[\d,]+ from cache")
 Render = Callable[[str], Sequence[markdown.Tree]]
 
 
-def displayed(entries: Sequence[ChatEntry]) -> list[Json]:
-    """The turns of a chat. Each part has its index among the entries as `at`."""
+def displayed(entries: Sequence[ChatEntry], outline: Sequence[Json] = ()) -> list[Json]:
+    """The turns of a chat. Each part has its index among the entries as `at`.
+
+    outline: for each entry, the kept turn that it is of (turns.outline); those with siblings get arrows.
+    """
     out: list[Json] = []
     asked: Sequence[ChatEntry] = ()
     first = 0
     for role, group in groupby(entries, key=lambda entry: entry.role):
         parts = tuple(group)
-        out.append(_turn(role, parts, first, asked, markdown.blocks))
+        branches = [line for line in outline[first : first + len(parts)] if "of" in line]
+        drawn = _parts(parts, first, asked, markdown.blocks)
+        out.append({"role": role, "parts": drawn, "branches": branches})
         asked, first = parts, first + len(parts)
     return out
 
 
-def displayed_live(question: Sequence[ChatEntry], entries: Sequence[ChatEntry], render: Render) -> Json:
-    """The answer that is being written, and how many turns stand before it. question: the chat up to it."""
-    groups = [tuple(group) for _, group in groupby(question, key=lambda entry: entry.role)]
-    turn = _turn("assistant", entries, len(question), groups[-1] if groups else (), render)
-    return {"place": len(groups), "turn": turn}
+def displayed_live(entries: Sequence[ChatEntry], render: Render) -> list[Json]:
+    """The parts of an answer that is being written, as `displayed` has them."""
+    return _parts(entries, 0, (), render)
 
 
-def _turn(role: str, entries: Sequence[ChatEntry], first: int, asked: Sequence[ChatEntry], render: Render) -> Json:
-    parts = [{"at": at, "kind": one.kind, **_part(one, asked, render)} for at, one in enumerate(entries, first)]
-    return {"role": role, "parts": parts}
+def _parts(entries: Sequence[ChatEntry], first: int, asked: Sequence[ChatEntry], render: Render) -> list[Json]:
+    return [{"at": at, "kind": one.kind, **_part(one, asked, render)} for at, one in enumerate(entries, first)]
 
 
 def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:

@@ -12,6 +12,25 @@
     return node;
   };
 
+  // Arrows between the versions of a message: ‹ 2/3 ›.
+  const arrows = ({ turn }) => {
+    const step = (by) => window.workbenchLive.act("select", { turn, step: by });
+    const back = button("", "‹", () => step(-1)), on = button("", "›", () => step(1));
+    set(back, "aria-label", "Version before");
+    set(on, "aria-label", "Version after");
+    return make("div", "branches", back, make("span"), on);
+  };
+
+  const fillArrows = (box, line) => {
+    const [back, words, on] = box.children;
+    say(words, `${line.place}/${line.of}`);
+    back.disabled = line.place === 1;
+    on.disabled = line.place === line.of;
+  };
+
+  const fillBranches = (box, branches = []) =>
+    keep(box, branches.map((line) => ({ ...line, key: line.turn })), arrows, fillArrows);
+
   // --- what the user sent
 
   const names = {
@@ -105,12 +124,13 @@
       icon("edit", "Edit", () => edit(turn, acts)),
       icon("undo", "Undo", () => acts.send("undo", { index: turn.last })));
     actions.lastChild.title = "Take the message back into the composer";
+    actions.append(make("div", "versions"));
     turn.append(media, texts, actions);
     return turn;
   };
 
   const fillUser = (turn, item, acts) => {
-    const [media, texts, actions] = turn.children, [copy, change, undo] = actions.children;
+    const [media, texts, actions] = turn.children, [copy, change, undo, versions] = actions.children;
     const parts = item.parts.filter((part) => part.kind !== "text"), spoken = item.parts.filter((part) => part.kind === "text");
     keep(media, parts.map((part) => ({ ...part, key: `${part.kind} ${part.path}` })), (part) => medium(part, acts), fillMedium);
     keep(texts, spoken.map((part, place) => ({ ...part, key: place })), () => words(acts), fillWords);
@@ -119,6 +139,7 @@
     show(copy, spoken.length > 0);
     show(change, spoken.length === 1);
     show(undo, Boolean(item.isLast));
+    fillBranches(versions, item.branches);
   };
 
   // --- what the model wrote
@@ -130,8 +151,9 @@
   };
 
   const fillThought = (box, part) => {
-    const isOver = part.duration_s !== null;
-    say(box.firstChild, isOver ? `Thought for ${durationWords(part.duration_s)}` : "Thinking…");
+    const isOver = part.duration_s !== null || !part.isLive;  // of one that was brought from elsewhere it is not known
+    const words = part.duration_s === null ? "Thought" : `Thought for ${durationWords(part.duration_s)}`;
+    say(box.firstChild, isOver ? words : "Thinking…");
     say(box.lastChild, part.text);
     if (isOver && !box.dataset.over) box.open = false;
     box.dataset.over = isOver ? "yes" : "";
@@ -177,17 +199,19 @@
     actions.append(copyButton("icon copy", "Copy answer", () => turn.querySelector(".answer")?.source ?? ""),
       icon("retry", "Retry", () => acts.send("retry", { index: turn.first })));
     actions.lastChild.title = "Answer again";
+    actions.append(make("div", "versions"));
     turn.append(parts, actions);
     return turn;
   };
 
   const fillBot = (turn, item) => {
     const [parts, actions] = turn.children;
-    keep(parts, item.parts.map((part) => ({ ...part, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
+    keep(parts, item.parts.map((part) => ({ ...part, isLive: item.isLive, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
       (part) => (PARTS[part.kind] ?? [note])[0](), (node, part) => (PARTS[part.kind] ?? [null, fillNote])[1](node, part));
     turn.first = item.parts[0].at;
     turn.classList.toggle("writing", Boolean(item.isLive));
     show(actions, !item.isLive);
+    fillBranches(actions.lastChild, item.branches);
     show(actions.firstChild, item.parts.some((part) => part.kind === "text"));
   };
 

@@ -5,7 +5,8 @@
   const text = value?.text ?? "";
   const files = value?.files ?? [];
   if (isWriting) globalThis.workbenchComposer?.hold();
-  if (isWriting || (!text.trim() && !files.length)) return [value, chat, { text: "", files: [] }];
+  const isEmpty = !text.trim() && !files.length;
+  if (isWriting || isEmpty || !globalThis.workbenchLive.sends()) return [value, chat, { text: "", files: [] }];
   const turns = chat?.turns ?? [];
   let at = turns.reduce((count, turn) => count + turn.parts.length, 0);
   const kinds = { image: "image", video: "video", audio: "audio" };

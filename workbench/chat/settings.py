@@ -11,7 +11,7 @@ import gradio as gr
 
 from engine.config import EngineConfig
 from engine.errors import BadRequest
-from engine.types import FrameSampling, Sampling
+from engine.types import FrameSampling, Json, Sampling
 from workbench.chat.convert import ChatSettings
 
 
@@ -85,6 +85,15 @@ class SettingsPanel:
     def components(self) -> set[Any]:
         return {self.system, self.stills, *self.numbers.values()}
 
+    @property
+    def fields(self) -> dict[str, gr.Textbox]:
+        """All fields by name, in order."""
+        return {"system": self.system, **self.numbers}
+
+    def texts(self, values: Mapping[Any, Any]) -> Json:
+        """What the fields hold, by name; empty ones are left out."""
+        return {name: values[field] for name, field in self.fields.items() if values[field]}
+
     def read(self, values: Mapping[Any, Any]) -> ChatSettings:
         """Values by component, as Gradio hands them to a callback with a set of inputs -> ChatSettings.
 
@@ -105,6 +114,11 @@ def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSetting
     frames = FrameSampling(fps=values.pop("fps"), max_frames=values.pop("max_frames"))
     max_tokens = values.pop("max_tokens")
     return ChatSettings(system=system, sampling=Sampling(**values), max_tokens=max_tokens, frames=frames)
+
+
+def from_texts(texts: Mapping[str, str]) -> ChatSettings:
+    """The settings that a conversation keeps, by field name. Raises BadRequest."""
+    return settings(texts, texts.get("system", ""))
 
 
 def _default(config: EngineConfig, name: str) -> float | None:

@@ -1,42 +1,39 @@
-"""The chat tab: conversation, composer, example cards, and what each of their buttons does.
+"""The chat tab: list of conversations, conversation, composer, example cards, and what each of their buttons does.
 
-Every action is two steps. The first changes the session's entries and answers at once, outside the queue; the second,
-`answer`, streams. A last step, `rest`, updates chat and composer after any outcome. Sending has a step before these, in
-the page itself (chat/send.js), so that the message appears at once however busy the machine is.
+An action changes the conversation in the library and replies at once, by a plain POST outside Gradio's queue. The
+answer is written by the library and drawn from the page's events (conversations/live.js), so that a page that comes
+back sees it go on. Sending has a step before these, in the page itself (chat/send.js): the message appears at once
+however busy the machine is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from engine.errors import EngineError
-from engine.types import Json, Kind
+from engine.types import Json, Kind, Part
 from workbench import theme
+from workbench.chat import turns
+from workbench.chat.actions import Actions, Asker, Outgoing, View
 from workbench.chat.convert import (
     AUDIO_SUFFIXES,
     DOCUMENT_SUFFIXES,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    ChatEntry,
     Entries,
-    before_answer,
-    edited,
     media_kind,
-    to_request,
-    undone,
-    user_entries,
-    with_broken,
-    without,
 )
 from workbench.chat.cost import CostLine
-from workbench.chat.display import displayed, displayed_live
-from workbench.chat.markdown import Rendering
-from workbench.chat.session import LiveAnswer, Session
+from workbench.chat.display import displayed
+from workbench.chat.place import PagePlace
+from workbench.chat.session import Session
 from workbench.chat.settings import SettingsPanel
 from workbench.components import QUIET, component
+from workbench.conversations.library import ConversationLibrary
+from workbench.conversations.types import Turn
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
 from workbench.words import NAMES
@@ -46,58 +43,94 @@ if TYPE_CHECKING:
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES, "audio": AUDIO_SUFFIXES}
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
-STREAMED: dict[str, Any] = {
-    "concurrency_limit": None,  # Gradio's default is one at a time for all pages together
-    "trigger_mode": "multiple",  # a retry may start before the answer it replaces has wound down
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
+NOTE_DRAFT = "(...values) => { window.workbenchLive.draft(...values); return []; }"
 
 
-def build(engine: Engine, shared: Shared) -> ChatTab:
+def build(engine: Engine, shared: Shared, library: ConversationLibrary) -> ChatTab:
     """Lay out the tab inside the Blocks context of the caller."""
-    return ChatTab(engine, shared)
+    return ChatTab(engine, shared, library)
 
 
 class ChatTab:
-    """The components of the tab and its callbacks. Holds no state of a user: that is in gr.State."""
+    """The components of the tab and its callbacks. Holds no state of a user: that is in the library and in the page.
 
-    def __init__(self, engine: Engine, shared: Shared) -> None:
+    place: where the page is (chat/place.py); every action has it among its inputs.
+    """
+
+    def __init__(self, engine: Engine, shared: Shared, library: ConversationLibrary) -> None:
         self._engine = engine
         self._shared = shared
+        self._library = library
+        self.actions = Actions(engine, library)
         self.session = gr.State(Session())  # Gradio copies it for each page that opens
         self.settings = SettingsPanel(engine.config)
-        with gr.Column(elem_id="stage"):
-            self.chat = _conversation(shared)
-            self.live = component("", "workbenchChat.live(props, watch)", "live")
-            self.composer = _composer()
-            self.cost = CostLine(engine, shared, self)
-            self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # a message between page and server
-            self.receipts = _receipts()
+        with gr.Row(elem_id="chat-row"):
+            self.list = component("list", "workbenchList.start(element)", "conversations")
+            with gr.Column(elem_id="stage"):
+                self.place = component("place", "workbenchLive.start(props, watch, trigger)", "place")
+                self.chat = _conversation(shared)
+                self.composer = _composer()
+                self.cost = CostLine(engine, shared, self)
+                self.outbox = gr.MultimodalTextbox(visible="hidden", elem_id="outbox")  # between page and server
+                self.receipts = _receipts()
+        self.shown = [self.place, self.chat, self.composer]
         self._wire()
 
     def _wire(self) -> None:
-        chat_and_composer = [self.chat, self.composer]
+        self._wire_place()
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
         submitted = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **QUIET)
-        self.then_answer(
-            submitted.then(self.send, [self.session, self.outbox, self.settings.stills], chat_and_composer, **QUIET)
-        )
-        self.then_answer(self.chat.example_select(self.send_sample, self.session, chat_and_composer, **QUIET))
-        self.then_answer(self.chat.retry(self.retry, self.session, chat_and_composer, **QUIET))
-        self.then_answer(self.chat.edit(self.edit, self.session, chat_and_composer, **QUIET))
-        self.then_answer(self.chat.delete(self.take_out, self.session, chat_and_composer, **QUIET))
-        self.chat.undo(self.undo, self.session, chat_and_composer, **QUIET)
-        self.chat.clear(self.clear, self.session, chat_and_composer, **QUIET)
-        self.composer.stop(self.stop, self.session, None, **QUIET)
+        submitted.then(self.send, self.inputs(self.outbox), self.shown, **QUIET)
+        self.chat.example_select(self.send_sample, self.inputs(), self.shown, **QUIET)
+        self.chat.retry(self.retry, self.inputs(), self.shown, **QUIET)
+        self.chat.edit(self.edit, self.inputs(), self.shown, **QUIET)
+        self.chat.delete(self.take_out, self.inputs(), self.shown, **QUIET)
+        self.chat.undo(self.undo, self.inputs(), self.shown, **QUIET)
+        self.chat.clear(self.clear, self.inputs(), self.opened, **QUIET)
+        self.composer.stop(self.stop, self.inputs(), None, **QUIET)
         self.cost.wire()
-        self.receipts.submit(self.fill_receipt, self.session, self.receipts, trigger_mode="multiple", **QUIET)
+        self.receipts.submit(self.fill_receipt, self.inputs(), self.receipts, trigger_mode="multiple", **QUIET)
 
-    def then_answer(self, action: Any) -> None:
-        """Answer after an event that adds a message to the chat."""
-        inputs = {self.session, *self.settings.components}
-        streamed = action.then(self.answer, inputs, self.live, **STREAMED)
-        streamed.then(self.rest, self.session, [self.chat, self.composer], **QUIET)
+    def _wire_place(self) -> None:
+        place = self.place
+        place.input(self.open, self.inputs(), self.opened, trigger_mode="multiple", **QUIET)
+        place.submit(self.refresh, self.inputs(), self.shown, trigger_mode="multiple", **QUIET)
+        place.expand(self.earlier, self.inputs(), self.shown, **QUIET)
+        place.select(self.select, self.inputs(), self.shown, **QUIET)
+        place.apply(self.restore_draft, self.inputs(), self.composer, **QUIET)
+        drafted: list[Any] = [self.composer, *self.settings.fields.values()]
+        for field in drafted:
+            field.change(None, drafted, None, js=NOTE_DRAFT, trigger_mode="multiple", **QUIET)
+
+    def inputs(self, *more: Any) -> set[Any]:
+        """What every action gets: where the page is, its settings, and what it alone needs."""
+        return {self.session, self.place, *self.settings.components, *more}
+
+    @property
+    def opened(self) -> list[Any]:
+        """What changes when another conversation is opened."""
+        return [*self.shown, *self.settings.fields.values()]
+
+    def asker(self, values: Mapping[Any, Any], page: gr.Request) -> Asker:
+        """Who acts. values: of `inputs`. Raises Forbidden."""
+        place = PagePlace.of(values[self.place])
+        try:
+            settings, problem = self.settings.read(values), ""
+        except EngineError as error:
+            settings, problem = None, error.message
+        return Asker(
+            mine=self._library.owned(page.username or "", place.visitor),
+            place=place,
+            tenant=self._shared.caller(page).tenant(),
+            session=page.session_hash or "",
+            key=page.headers.get("idempotency-key", ""),
+            texts=self.settings.texts(values),
+            settings=settings,
+            problem=problem,
+        )
+
+    def entries(self, asker: Asker, path: tuple[Turn, ...]) -> Entries:
+        return turns.all_entries(path, asker.mine.store.media.path)
 
     async def offer_media(self) -> Any:
         """When the page opens and the model is loaded: the kinds of files that the model takes, and the microphone.
@@ -117,131 +150,127 @@ class ChatTab:
             placeholder=f"Ask, or drop {words}",
         )
 
-    async def send(self, session: Session, value: Mapping[str, Any] | None, stills: bool = False) -> tuple[Any, Any]:
-        """Add the message to the chat. Inputs: session, outbox, the switch for stills. Outputs: chat, composer.
+    # -- the callbacks; unless it says otherwise: Inputs: `inputs`. Outputs: place, chat, composer.
+
+    async def open(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> list[Any]:
+        """Show another conversation. Outputs: `opened`. why: "load" leaves the composer as it is."""
+        asker = self.asker(values, page)
+        view = await self.actions.open(asker, str(event.conversation), with_draft=event.why != "load")
+        return self._opened(view)
+
+    async def refresh(self, values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
+        """The conversation was changed elsewhere, or its answer has ended."""
+        return await self._after(self.actions.view(self.asker(values, page)), values, page)
+
+    async def earlier(self, values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
+        """Show more of the conversation's beginning."""
+        return await self._after(self.actions.earlier(self.asker(values, page)), values, page)
+
+    async def select(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> list[Any]:
+        """An arrow at a message: the sibling before or after it."""
+        select = self.actions.select(self.asker(values, page), str(event.turn), int(event.step))
+        return await self._after(select, values, page)
+
+    async def restore_draft(self, values: Mapping[Any, Any], page: gr.Request) -> Any:
+        """Put back what was being written. Outputs: composer."""
+        return gr.MultimodalTextbox(value=await self.actions.draft(self.asker(values, page)))
+
+    async def send(self, values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
+        """Add the message to the conversation and have it answered. Inputs: outbox too.
 
         While an answer is being written the page sends an empty message; the text then stays in the composer.
         """
-        if session.answer is not None or value is None:
-            return gr.skip(), gr.skip()
+        value, session, stills = values[self.outbox], values[self.session], bool(values[self.settings.stills])
+        if value is None or not (value["text"].strip() or value["files"]):
+            return [gr.skip()] * len(self.shown)
+        asker = self.asker(values, page)
+        fitted, session.fitted = session.fitted, {}
         try:
             paths = [self._shared.uploaded(path) for path in value["files"]]
         except EngineError as error:
             gr.Warning(error.message)
-            return conversation(session.entries), _idle()
-        entries = user_entries(value["text"], paths, session.fitted, stills=stills)
-        session.fitted = {}
-        return add_message(session, entries)
+            paths = []
+            if not value["text"].strip():
+                return await self.refresh(values, page)
+        return await self._after(self.actions.send(asker, Outgoing(value["text"], paths, fitted, stills)), values, page)
 
-    async def send_sample(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
-        """Send an example card. Inputs: session. Outputs: chat, composer.
+    async def ask(self, values: Mapping[Any, Any], page: gr.Request, question: str, part: Part) -> list[Any]:
+        """Send a question and a medium, in the way that `part` says."""
+        path = str(part.path)
+        send = self.actions.send(self.asker(values, page), Outgoing(question, [path], {path: part}))
+        return await self._after(send, values, page)
 
-        The page sends only the card's number; its files are those of this process.
-        """
-        if session.answer is not None or not 0 <= _index(data) < len(self._shared.cards):
-            return gr.skip(), gr.skip()
+    def is_writing(self, values: Mapping[Any, Any]) -> bool:
+        """Whether an answer is being written in the conversation that the page shows."""
+        return self._library.answers.get(PagePlace.of(values[self.place]).conversation) is not None
+
+    async def send_sample(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Send an example card. The page sends only its number; the files are those of this process."""
+        if not 0 <= _index(data) < len(self._shared.cards):
+            return [gr.skip()] * len(self.shown)
         sample = self._shared.cards[_index(data)]
-        return add_message(session, user_entries(sample.text, sample.paths))
+        send = self.actions.send(self.asker(values, page), Outgoing(sample.text, sample.paths))
+        return await self._after(send, values, page)
 
-    async def retry(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
-        """Answer the same message again. Inputs: session. Outputs: chat, composer."""
-        if not session.entries:
-            return _forgotten()
-        return _rewound(session, before_answer(session.entries, _index(data)))
+    async def retry(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Answer the same message again."""
+        return await self._after(self.actions.retry(self.asker(values, page), _index(data)), values, page)
 
-    async def edit(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
-        """Answer a changed message; its pictures stay. Inputs: session. Outputs: chat, composer."""
-        if not session.entries:
-            return _forgotten()
-        return _rewound(session, edited(session.entries, _index(data), str(data.value)))
+    async def edit(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Answer a changed message; its pictures stay."""
+        edit = self.actions.edit(self.asker(values, page), _index(data), str(data.value))
+        return await self._after(edit, values, page)
 
-    async def take_out(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
-        """Take a broken medium out of its message, and answer that if nothing follows. Inputs: session. Outputs: chat,
-        composer."""
-        if session.answer is not None:
-            return gr.skip(), gr.skip()
-        session.entries = without(session.entries, _index(data))
-        return conversation(session.entries), _busy() if _is_open(session.entries) else _idle()
+    async def take_out(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Take a broken medium out of its message, and have that answered if nothing follows."""
+        return await self._after(self.actions.take_out(self.asker(values, page), _index(data)), values, page)
 
-    async def undo(self, session: Session, data: gr.EventData) -> tuple[Any, Any]:
-        """Move the last message back into the composer. Inputs: session. Outputs: chat, composer."""
-        if not session.entries:
-            return _forgotten()
-        entries, text, paths = undone(session.entries, _index(data))
-        session.clear()
-        session.entries = entries
-        return conversation(entries), _idle(value={"text": text, "files": paths})
+    async def undo(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Move a message back into the composer."""
+        return await self._after(self.actions.undo(self.asker(values, page), _index(data)), values, page)
 
-    async def clear(self, session: Session) -> tuple[Any, Any]:
-        """A new chat. Inputs: session. Outputs: chat, composer."""
-        session.clear()
-        return conversation(()), _idle()
+    async def clear(self, values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
+        """A new conversation; the one before stays in the list. Outputs: `opened`."""
+        return self._opened(await self.actions.open(self.asker(values, page), "", with_draft=True))
 
-    async def stop(self, session: Session) -> None:
-        """End the answer; what was written stays. Inputs: session. Outputs: none."""
-        session.stop()
+    async def stop(self, values: Mapping[Any, Any], page: gr.Request) -> None:
+        """End the answer; what was written stays. Outputs: none."""
+        await self.actions.stop(self.asker(values, page))
 
-    async def fill_receipt(self, session: Session, event: gr.EventData) -> dict[str, Any]:
-        """A receipt was opened: send the pictures that the model saw. Inputs: session. Outputs: receipts."""
+    async def fill_receipt(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> Json:
+        """A receipt was opened: send the pictures that the model saw. Outputs: receipts."""
         reply = {"receipt": str(event.receipt), "turn": event.turn}
-        request = session.request(reply["receipt"])
-        if request is None:
-            return {**reply, "error": "This chat is no longer in the server's memory."}
         try:
-            preflight = await self._engine.preflight(request, pictures=True)
+            preflight = await self.actions.pictures(self.asker(values, page), reply["receipt"])
         except EngineError as error:
             return {**reply, "error": error.message}
         return {**reply, "media": [await data_urls(frames) for frames in preflight.pictures]}
 
-    async def answer(self, values: Mapping[Any, Any], page: gr.Request) -> AsyncIterator[Any]:
-        """Stream the answer to the last message. Inputs: session, settings. Outputs: live.
-
-        A page that was closed ends this at the next sample, and with it the engine's work.
-        """
-        session: Session = values[self.session]
-        question = session.entries
-        if session.answer is not None or not _is_open(question):
-            return
+    async def _after(self, action: Awaitable[View], values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
+        """What an action leaves; where it could not be done, the reason and what is there."""
         try:
-            request = to_request(
-                question, self.settings.read(values), page.session_hash, self._shared.caller(page).tenant()
-            )
+            view = await action
         except EngineError as error:
-            session.entries = (*question, ChatEntry("assistant", "error", error.message))
-            return
-        answer = session.answer = LiveAnswer(self._engine, request)
-        text = Rendering()
-        try:
-            async for entries in answer.samples():
-                if session.answer is not answer:
-                    return  # the chat was cleared, undone or retried meanwhile
-                session.entries = question + entries
-                yield {"answer": answer.request.id, **displayed_live(question, entries, text.update)}
-        finally:
-            answer.stop()
-            if session.answer is answer:
-                session.answer = None
-                entries = tuple(entry for entry in session.entries if entry.kind != "busy")
-                session.entries = with_broken(entries, answer.error) if answer.error else entries
+            gr.Warning(error.message)
+            view = await self.actions.open(
+                self.asker(values, page), PagePlace.of(values[self.place]).conversation, with_draft=False
+            )
+        return self._show(view)
 
-    async def rest(self, session: Session) -> tuple[Any, Any]:
-        """Chat and composer after an answer. Inputs: session. Outputs: chat, composer.
+    def _show(self, view: View) -> list[Any]:
+        changes = {} if view.composer is None else {"value": view.composer}
+        composer = _busy(**changes) if view.is_writing else _idle(**changes)
+        return [view.place, conversation(view), composer]
 
-        The chat is sent too: the last sample of an answer may reach the page after the click that cleared it.
-        """
-        if session.answer is not None:
-            return gr.skip(), _busy()
-        return conversation(session.entries), _idle()
+    def _opened(self, view: View) -> list[Any]:
+        texts = view.settings or {}
+        return [*self._show(view), *(texts.get(name, "") for name in self.settings.fields)]
 
 
-def conversation(entries: Entries) -> Json:
-    """The value of the chat: all its turns."""
-    return {"turns": displayed(entries)}
-
-
-def _is_open(entries: Entries) -> bool:
-    """Whether the last word is the user's."""
-    return bool(entries) and entries[-1].role == "user"
+def conversation(view: View) -> Json:
+    """The value of the chat: all its turns that are shown, and whether there are earlier ones."""
+    shown = {name: view.place[name] for name in ("conversation", "has_earlier")}
+    return {**shown, "turns": displayed(view.entries, view.place["outline"])}
 
 
 def _conversation(shared: Shared) -> gr.HTML:
@@ -285,25 +314,6 @@ def _idle(**changes: Any) -> gr.MultimodalTextbox:
 
 def _busy(**changes: Any) -> gr.MultimodalTextbox:
     return gr.MultimodalTextbox(submit_btn=False, stop_btn=True, **changes)
-
-
-def add_message(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Add a message to the chat. Returns chat and composer as they are until it is answered."""
-    if not entries:
-        return gr.skip(), gr.skip()
-    session.entries += entries
-    return conversation(session.entries), _busy()
-
-
-def _rewound(session: Session, entries: tuple[Any, ...]) -> tuple[Any, Any]:
-    session.clear()
-    session.entries = entries
-    return conversation(entries), _busy()
-
-
-def _forgotten() -> tuple[Any, Any]:
-    gr.Warning("This chat is no longer in the server's memory. Start a new one.")
-    return conversation(()), _idle()
 
 
 def _index(data: Any) -> int:

@@ -24,7 +24,7 @@
     if (nameOf(tab) === "chat") url.searchParams.delete("tab");
     else url.searchParams.set("tab", nameOf(tab));
     history.pushState(history.state, "", url);
-    document.title = nameOf(tab) === "chat" ? "MLX Workbench" : `${tab.textContent.trim()} · MLX Workbench`;
+    document.title = nameOf(tab) === "chat" ? window.workbenchLive.title() : `${tab.textContent.trim()} · MLX Workbench`;
   };
 
   addEventListener("popstate", () => select(wanted()));

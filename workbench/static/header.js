@@ -3,7 +3,7 @@
   const { make, say, set, show, button } = window.workbenchDraw;
   const KINDS = ["image", "video", "audio"];
   const EXAMPLE = "vllm-mlx-chat --model mlx-community/Qwen3-VL-4B-Instruct-4bit";
-  let draw = () => {}, known = "", model = { takes: null, toy: "" };
+  let draw = () => {}, latest = null, known = "", model = { takes: null, toy: "" };
 
   // Classes of the page: no-image, no-video, no-audio for what the model cannot take, is-toy for a toy. Listeners of the
   // event "workbench-model" hear of a change.
@@ -29,7 +29,7 @@
     return card;
   };
 
-  const view = (element, props, watch) => {
+  const view = (element, props) => {
     const root = element.firstElementChild, brand = make("h1", "brand", "MLX Workbench");
     const pill = button("pill model", "", () => {}), card = modelCard(), pills = make("div", "pills");
     const device = make("span", "pill device"), memory = make("span", "pill memory"), running = make("span", "pill running");
@@ -46,7 +46,7 @@
       say(tail, value.model[1]);
       set(pill, "aria-label", `Model: ${value.model.join("")}`);
       pill.title = value.about;
-      say(name, value.model.join(""));
+      if (value.state !== "offline") say(name, value.model.join(""));
       say(toy, value.toy ? `This is a toy. ${value.toy} For anything else, load a real model.` : "");
       say(about, value.about);
       show(toy, Boolean(value.toy));
@@ -57,9 +57,11 @@
       say(running, value.running);
       offers(value);
     };
-    watch("value", () => draw(props.value));
-    draw(props.value);
+    draw(latest ?? props.value);
   };
 
-  window.workbenchHeader = { view, show: (value) => draw(value), model: () => model };
+  // What is said comes with the page's events (conversations/live.js), perhaps before the header is there.
+  const tell = (value) => { latest = value; draw(value); };
+
+  window.workbenchHeader = { view, show: tell, model: () => model };
 })();

@@ -29,8 +29,10 @@
 
   const dragging = (on) => {
     document.documentElement.classList.toggle("dragging", on);
-    for (const tab of ["video", "decide"])
-      document.documentElement.classList.toggle(`to-${tab}`, Boolean(document.querySelector(`#${tab} .${tab}`)?.offsetParent));
+    for (const tab of ["video", "decide"]) {
+      const isShown = Boolean(document.querySelector(`#${tab} .${tab}`)?.offsetParent);
+      document.documentElement.classList.toggle(`to-${tab}`, isShown);
+    }
   };
 
   addEventListener("dragover", (event) => {

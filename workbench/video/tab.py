@@ -18,9 +18,7 @@ import gradio as gr
 
 from engine.errors import EngineError
 from engine.types import FrameSampling, Json, Message, Part, Preflight, Request, Sampling
-from workbench.chat.convert import VIDEO_SUFFIXES, ChatEntry, note
-from workbench.chat.session import Session
-from workbench.chat.tab import add_message
+from workbench.chat.convert import VIDEO_SUFFIXES, note
 from workbench.components import QUIET, component
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
@@ -72,8 +70,8 @@ class VideoTab:
                 },
             )
         self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
-        click = self.view.click(self.ask, chat.session, [chat.chat, chat.composer, tabs], **QUIET)
-        chat.then_answer(click)
+        self._chat = chat
+        self.view.click(self.ask, chat.inputs(), [*chat.shown, tabs], **QUIET)
 
     async def reply(self, page: gr.Request, event: gr.EventData) -> Json:
         """The page sent a question. Inputs: none. Outputs: view; turn names the question."""
@@ -83,20 +81,19 @@ class VideoTab:
             reply = {"error": error.message}
         return {"turn": event.turn, **reply}
 
-    async def ask(self, session: Session, event: gr.EventData) -> tuple[Any, Any, Any]:
-        """Send the clip and the question in the chat. Inputs: session. Outputs: chat, composer, tabs."""
+    async def ask(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> list[Any]:
+        """Send the clip and the question in the chat. Inputs: those of the chat. Outputs: the chat's, tabs."""
         fields = dict(event.fields)
         question = str(fields.get("question") or "").strip() or QUESTION
         try:
             part = self._part(fields)
         except EngineError as error:
             gr.Warning(error.message)
-            return gr.skip(), gr.skip(), gr.skip()
-        if session.answer is not None:
+            return [gr.skip()] * (len(self._chat.shown) + 1)
+        if self._chat.is_writing(values):
             gr.Warning("The chat is still answering. Ask again when it is done.")
-            return gr.skip(), gr.skip(), gr.skip()
-        clip = ChatEntry("user", "video", path=part.path, part=part)
-        return *add_message(session, (clip, ChatEntry("user", "text", question))), gr.Tabs(selected="chat")
+            return [gr.skip()] * (len(self._chat.shown) + 1)
+        return [*await self._chat.ask(values, page, question, part), gr.Tabs(selected="chat")]
 
     # -- the questions of the page
 

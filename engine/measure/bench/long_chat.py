@@ -6,7 +6,7 @@ A chat of screenshots and one of words with as many tokens, both with their KV s
 from __future__ import annotations
 
 from engine.measure.bench.plan import BenchSettings, Case, Contrast, Group, Round, ScheduledQuestion, Step
-from engine.measure.bench.questions import Medium, Question, Turn, screenshot, words
+from engine.measure.bench.questions import Medium, PastTurn, Question, screenshot, words
 
 TURNS, QUICK_TURNS = 60, 12
 SIZE = (1920, 1080)
@@ -43,11 +43,11 @@ def group(settings: BenchSettings) -> Group:
     return Group((of_words, of_shots), make, contrasts=(same,))
 
 
-def _turn(seed: object, num_words: int, *media: Medium) -> Turn:
-    return Turn(words(seed, num_words), words((seed, "answer"), TURN_WORDS), media)
+def _turn(seed: object, num_words: int, *media: Medium) -> PastTurn:
+    return PastTurn(words(seed, num_words), words((seed, "answer"), TURN_WORDS), media)
 
 
-def _asked_on(turns: tuple[Turn, ...], case: Case, seed: tuple[object, ...]) -> tuple[Step, ...]:
+def _asked_on(turns: tuple[PastTurn, ...], case: Case, seed: tuple[object, ...]) -> tuple[Step, ...]:
     """The last of these turns, not measured, so that all of them are read; then new questions."""
     *before, last = turns
     read = Question(last.text, 1, media=last.media, earlier=tuple(before))

@@ -62,7 +62,7 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PastTurn:
     """What was asked and answered before, in the same chat."""
 
     text: str
@@ -87,7 +87,7 @@ class Question:
     max_tokens: int
     system: str = ""
     media: tuple[Medium, ...] = ()
-    earlier: tuple[Turn, ...] = ()
+    earlier: tuple[PastTurn, ...] = ()
     temperature: float = 0.0
     seed: int | None = None
     fps: float | None = None

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from engine.assets import data_folder
 from engine.errors import BadRequest, ModelNotFound
 from engine.measure.bench.files import read
 from engine.measure.bench.result import Result
@@ -34,14 +34,6 @@ class StoredRun:
     num_points: int
     canary: bool | None
     stopped: bool
-
-
-def data_folder() -> Path:
-    """This project's folder among the user's data, by the convention of the system."""
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / "mlx-workbench"
-    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "mlx-workbench"
 
 
 class Store:

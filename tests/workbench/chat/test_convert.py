@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import BadMedia, Unavailable
 from engine.types import Done, PageChoice, Part, Sampling, Timing, Usage
 from workbench.chat import convert
 from workbench.chat.convert import ChatEntry, ChatSettings
@@ -81,53 +80,6 @@ def test_note_says_why_an_answer_ended_early(reason, words):
 def test_stopped_note():
     assert convert.stopped_note(37) == "37 out · stopped"
     assert convert.stopped_note(0) == "stopped before the first token"
-
-
-def test_retry_keeps_the_question_and_drops_the_answer():
-    assert convert.before_answer(CHAT, 1) == (PICTURE, QUESTION)
-    assert convert.before_answer(CHAT, 3) == (PICTURE, QUESTION)
-
-
-def test_a_broken_medium_is_marked_by_its_name_and_no_longer_sent():
-    other = ChatEntry("user", "image", path="/other/cat.png")
-    error = BadMedia("cat.png: this is text.", param="cat.png")
-    marked = convert.with_broken((PICTURE, QUESTION, ANSWER, other, QUESTION), error)
-    assert [entry.broken for entry in marked] == ["", "", "", "this is text.", ""], "the last of its name"
-    sent = convert.to_request(marked, ChatSettings()).messages
-    assert [[part.kind for part in message.parts] for message in sent] == [["image", "text"], ["text"], ["text"]]
-    assert convert.with_broken(marked, error)[0].broken == "this is text.", "then the one before it"
-    assert convert.with_broken(CHAT, BadMedia("dog.png: no.", param="dog.png")) == CHAT
-    assert convert.with_broken(CHAT, Unavailable("cat.png: no.", param="cat.png")) == CHAT
-
-
-def test_taking_a_medium_out_takes_the_failed_answer_with_it():
-    failed = ChatEntry("assistant", "error", "no")
-    assert convert.without((PICTURE, QUESTION, failed), 0) == (QUESTION,)
-    assert convert.without((PICTURE, failed), 0) == ()
-    assert convert.without(CHAT, 0) == CHAT[1:], "an answer stays"
-    for index in (1, 7, -1):
-        assert convert.without(CHAT, index) == CHAT
-
-
-def test_edit_keeps_the_picture():
-    assert convert.edited(CHAT, 1, "What colour?") == (PICTURE, ChatEntry("user", "text", "What colour?"))
-    assert convert.edited(CHAT, 0, "text for a picture") == (PICTURE,)
-
-
-def test_undo_gives_the_last_turn_back():
-    longer = (*CHAT, PICTURE, QUESTION, ANSWER, NOTE)
-    assert convert.undone(longer, 5) == (CHAT, "What is it?", ["/up/cat.png"])
-    assert convert.undone(CHAT, 1) == ((), "What is it?", ["/up/cat.png"])
-
-
-@pytest.mark.parametrize("index", [-1, -100])
-def test_an_index_that_means_nothing_is_refused(index):
-    with pytest.raises(IndexError):
-        convert.edited(CHAT, index, "x")
-
-
-def test_an_index_beyond_the_end_is_the_last_question():
-    assert convert.before_answer(CHAT, 99) == (PICTURE, QUESTION)
 
 
 @pytest.mark.parametrize(

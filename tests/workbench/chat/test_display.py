@@ -49,11 +49,19 @@ def test_a_receipt_is_about_the_message_before_it():
     assert second["parts"][1]["receipt"]["summary"] == "1 picture of earlier messages · 12 tokens"
 
 
-def test_the_live_answer_has_its_place_and_the_same_parts_as_the_whole_chat():
-    live = displayed_live(CHAT[:2], CHAT[2:], lambda text: [text])
-    assert live["place"] == 1
-    assert live["turn"]["parts"][1] == displayed(CHAT)[1]["parts"][1]
-    assert live["turn"]["parts"][0]["blocks"] == ["A **cat**."]
+def test_the_live_answer_has_the_same_parts_as_the_whole_chat():
+    thought = ChatEntry("assistant", "reasoning", "Hm.", duration_s=2.0)
+    live = displayed_live((thought, ANSWER), lambda text: [text])
+    whole = displayed((QUESTION, thought, ANSWER))[1]["parts"]
+    assert [{**part, "at": 0} for part in live[:1]] == [{**part, "at": 0} for part in whole[:1]]
+    assert live[1]["blocks"] == ["A **cat**."]
+
+
+def test_a_turn_with_versions_has_arrows():
+    outline = [{"turn": "q"}, {"turn": "q", "place": 2, "of": 3}, {"turn": "a"}, {"turn": "a"}]
+    user, model = displayed(CHAT, outline)
+    assert user["branches"] == [outline[1]]
+    assert model["branches"] == []
 
 
 def test_words_of_an_error_are_one_line():

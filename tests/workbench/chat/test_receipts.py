@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine.types import FeatureUse, MediaReceipt, Request
+from engine.types import FeatureUse, MediaReceipt
 from workbench.chat import receipts
-from workbench.chat.convert import ChatEntry
-from workbench.chat.session import Session
 
 PICTURE = MediaReceipt(
     "image", 12_288, (640, 480), (128, 96), 12, "ab" * 32, (), 0, 0.25, 3.5, 2.0, 6.5, FeatureUse(misses=1)
@@ -72,13 +70,3 @@ def test_a_place_for_each_picture_and_frame_and_the_name_of_each():
     assert first["line"] == receipts.line(named[0])
     (alone,) = receipts.receipt(named[:1], 1)["items"]
     assert (alone["name"], alone["line"]) == ("", ""), "the summary says it"
-
-
-def test_only_the_chat_that_asked_knows_its_requests():
-    mine, other = Session(), Session()
-    request = Request(id="chat-1")
-    mine.entries = (ChatEntry("assistant", "note", "9 out", request=request),)
-    assert mine.request("chat-1") is request
-    assert other.request("chat-1") is None
-    mine.clear()
-    assert mine.request("chat-1") is None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.assets import data_folder
 from engine.cli import bench
 from engine.errors import BadRequest, ModelNotFound
-from engine.measure.bench import store as module
 from engine.measure.bench.plan import BenchSettings
 from engine.measure.bench.run import Run
-from engine.measure.bench.store import Store, data_folder, table
+from engine.measure.bench.store import Store, table
 from tests.engine.measure.bench.builders import RecordingTarget, words_suite
 
 
@@ -60,9 +61,9 @@ async def test_files_that_are_no_runs_are_passed_over(tmp_path: Path) -> None:
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert data_folder() == Path("/data/mlx-workbench")
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert data_folder().parts[-3:] == ("Library", "Application Support", "mlx-workbench")
 
 
@@ -71,7 +72,7 @@ async def test_kept_runs_side_by_side(
 ) -> None:
     """B twice as slow as A, and both known to a few percent: worse, with 2 in the interval."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     Store().save("a", await made((0.1, 0.101, 0.102)))
     Store().save("b", await made((0.2, 0.202, 0.204)))
     assert bench(["--runs"]) == 0 and "started" in capsys.readouterr().out

@@ -16,7 +16,7 @@ import pytest
 from engine.errors import BadRequest, Unavailable
 from engine.measure.bench import decisions
 from engine.measure.bench.peers import load
-from engine.measure.bench.questions import Question, Turn, picture, scene
+from engine.measure.bench.questions import PastTurn, Question, picture, scene
 from engine.measure.bench.remote import LOOPED, HttpTarget, Server, process_bytes
 from engine.measure.bench.servers import OURS, FreshTarget, ServerTarget, our_command
 from engine.measure.bench.targets import EngineTarget
@@ -25,7 +25,9 @@ from engine.measure.openai_client import OpenAIClient
 READING = Question("7 river stone light window garden", 8)
 SEEING = replace(READING, text="What color is the circle?", media=(picture(scene((64, 48), "a")),), expect="a")
 
-TALKING = replace(READING, earlier=(Turn("Look.", "Yes.", (picture(scene((64, 48), "b")),)), Turn("And?", "No.")))
+TALKING = replace(
+    READING, earlier=(PastTurn("Look.", "Yes.", (picture(scene((64, 48), "b")),)), PastTurn("And?", "No."))
+)
 
 
 @pytest.mark.parametrize("question", [READING, SEEING, TALKING], ids=["text", "picture", "chat"])

@@ -1,0 +1,151 @@
+"""Answers being written: read at the engine's speed, saved once a second, owned by nobody's page. The engine here is a
+script: no MLX is involved."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from engine.errors import BadMedia, EngineError
+from engine.types import Delta, DeviceInfo, Done, GeneratedToken, Request, Running, Snapshot, Timing, Usage
+from workbench.conversations import answers as module
+from workbench.conversations.answers import AnswerRun, Answers
+from workbench.conversations.types import Turn
+
+DEVICE = DeviceInfo("Linux", "CPU", "CPU", 2**30, 2, "reference", "0")
+DONE = Done("stop", Usage(5, 3), Timing(ttft_ms=10, decode_ms=20, completion_tokens=3, prompt_tokens=5))
+TOKEN = Delta("x", tokens=(GeneratedToken(1),))
+ANSWER = Turn("a", "assistant", "q", state="writing")
+
+
+class Script:
+    """Stands where an Engine stands: plays events with pauses, and remembers whether it was closed."""
+
+    def __init__(self, *events, pause_s=0.0, error=None):
+        self._events, self._pause_s, self._error = events, pause_s, error
+        self.closed = False
+        self.running = ()
+
+    async def ready(self):
+        return None
+
+    def snapshot(self):
+        return Snapshot("ready", DEVICE, running=self.running)
+
+    async def stream(self, request):
+        try:
+            for event in self._events:
+                await asyncio.sleep(self._pause_s)
+                yield event
+            if self._error:
+                raise self._error
+        finally:
+            self.closed = True
+
+
+class Saved(list):
+    async def __call__(self, turn):
+        self.append(turn)
+
+
+def run_of(script: Script, saved: Saved | None = None) -> AnswerRun:
+    return AnswerRun(script, Request(id="r"), ANSWER, saved if saved is not None else Saved())
+
+
+async def test_the_whole_answer_is_saved_at_its_end():
+    saved = Saved()
+    turn = await run_of(Script(Delta("hm", channel="reasoning"), Delta("A "), Delta("cat."), DONE), saved).stopped()
+    assert (turn.reasoning, turn.text, turn.state, turn.done) == ("hm", "A cat.", "done", DONE)
+    assert saved[-1] == turn
+
+
+async def test_what_is_written_is_saved_meanwhile(monkeypatch):
+    monkeypatch.setattr(module, "SAVE_S", 0.05)
+    saved = Saved()
+    run = run_of(Script(*[TOKEN] * 60, DONE, pause_s=0.01), saved)
+    await asyncio.sleep(0.3)
+    assert 2 <= len(saved) <= 7
+    assert all(turn.state == "writing" and turn.text for turn in saved)
+    assert saved[-1].text in run.turn.text
+    await run.stopped()
+
+
+async def test_stop_closes_the_stream_and_keeps_what_was_read():
+    script, saved = Script(*[TOKEN] * 1000, DONE, pause_s=0.005), Saved()
+    run = run_of(script, saved)
+    while run.num_tokens < 5:
+        await asyncio.sleep(0.01)
+    run.stop()
+    turn = await run.stopped()
+    assert script.closed
+    assert (turn.state, turn.done, turn.text) == ("stopped", None, "x" * turn.num_tokens)
+    assert saved[-1] == turn
+
+
+async def test_a_failure_keeps_what_was_read():
+    turn = await run_of(Script(Delta("A"), error=BadMedia("cat.png is no picture"))).stopped()
+    assert (turn.text, turn.state, turn.error) == ("A", "failed", "cat.png is no picture")
+
+
+async def test_a_fault_of_ours_says_so_without_its_insides():
+    turn = await run_of(Script(error=RuntimeError("secret /path"))).stopped()
+    assert turn.state == "failed" and turn.error and "secret" not in turn.error
+
+
+async def test_an_answer_that_cannot_be_saved_goes_on():
+    async def fail(turn):
+        raise OSError("no disk")
+
+    run = AnswerRun(Script(Delta("A"), DONE), Request(), ANSWER, fail)
+    assert (await run.stopped()).text == "A"
+
+
+async def test_waiting_says_how_far_the_prompt_is():
+    script = Script(Delta("A"), DONE, pause_s=0.2)
+    run = run_of(script)
+    script.running = (Running("r", "prefill", 2000, 512, 0, 0.0, "chat"),)
+    assert run.waiting() == "Reading the prompt · 512 of 2,000 tokens"
+    script.running = (Running("r", "restoring", 2000, 0, 0, 0.0, "chat"),)
+    assert run.waiting() == "Reading the prompt from disk"
+    await run.stopped()
+
+
+async def test_an_answer_that_nobody_looks_at_is_stopped_and_one_that_is_looked_at_is_not():
+    answers, ended = Answers(unwatched_s=0.2), []
+    runs = {name: run_of(Script(*[TOKEN] * 1000, DONE, pause_s=0.01)) for name in ("seen", "unseen")}
+    for name, run in runs.items():
+        answers.add(name, run, lambda run, name=name: ended.append((name, run.turn.state)))
+    with answers.watching("seen"):
+        await asyncio.sleep(0.8)
+        assert ended == [("unseen", "stopped")]
+        assert answers.conversations == {"seen"}
+        await answers.stop("seen")
+    await asyncio.sleep(0.05)
+    assert ended[-1] == ("seen", "stopped") and answers.get("seen") is None
+
+
+async def test_a_page_that_comes_back_in_time_saves_the_answer():
+    answers, ended = Answers(unwatched_s=0.4), []
+    run = run_of(Script(*[TOKEN] * 1000, DONE, pause_s=0.01))
+    answers.add("c", run, ended.append)
+    for _ in range(4):
+        await asyncio.sleep(0.25)
+        with answers.watching("c"):
+            await asyncio.sleep(0.25)
+    assert not ended and answers.get("c") is run
+    await answers.stop("c")
+
+
+async def test_long_answers_are_sampled_less_often():
+    run = run_of(Script(Delta("x" * 100_000), DONE, pause_s=0.01))
+    assert run.period_s() == pytest.approx(1 / module.SAMPLE_HZ)
+    await asyncio.sleep(0.05)
+    assert run.period_s() == 1.0
+
+
+async def test_an_error_that_is_no_answer_is_not_a_state_of_its_own():
+    """Twin of the failures above: an answer without one is done."""
+    turn = await run_of(Script(Delta("A"), replace(DONE, finish_reason="length"))).stopped()
+    assert turn.state == "done" and turn.error == "" and issubclass(BadMedia, EngineError)

@@ -1,0 +1,293 @@
+"""What each action on the chat does to its conversation. Event loop only; no components of Gradio.
+
+Every action answers with a View: what the page shows afterwards. The answer itself is written by the library's own task
+and reaches the page through its events (workbench.conversations.feed), so no action waits for one.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from engine.errors import ModelNotFound
+from engine.types import Json, Part, Preflight, Request
+from workbench.chat import turns
+from workbench.chat.convert import ChatSettings, Entries, user_entries
+from workbench.chat.place import SHOWN_TURNS, PagePlace, told
+from workbench.chat.settings import from_texts
+from workbench.conversations.json_forms import part_json
+from workbench.conversations.library import ConversationLibrary
+from workbench.conversations.owned import OwnedConversations
+from workbench.conversations.types import Attachment, Draft, Turn
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+LAST = "last"
+"""Asks for the conversation that was shown last."""
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who acts, where, and with which settings. key: of this action; the page sends it again with the same action where
+    the reply was lost. settings: None where a field is wrong, and then `problem` says so.
+    """
+
+    mine: OwnedConversations
+    place: PagePlace
+    tenant: str = ""
+    session: str = ""
+    key: str = ""
+    texts: Json | None = None
+    settings: ChatSettings | None = None
+    problem: str = ""
+
+    def new_turn(self, kind: str) -> str:
+        """The id of a turn that this action makes: the same for the same key."""
+        return (self.key if _KEY.fullmatch(self.key) else secrets.token_hex(16)) + kind
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to be sent. paths: of its files. fitted: by path, how a file is sent that was made smaller to fit.
+    stills: of pictures that move, only the first frame.
+    """
+
+    text: str
+    paths: Sequence[str] = ()
+    fitted: Mapping[str, Part] = field(default_factory=dict)
+    stills: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows after an action. composer: what its composer holds then; None: what it held."""
+
+    place: Json
+    entries: Entries
+    is_writing: bool = False
+    composer: Json | None = None
+    settings: Json | None = None
+
+
+class Actions:
+    """engine: for requests' costs and pictures. library: all conversations."""
+
+    def __init__(self, engine: Engine, library: ConversationLibrary) -> None:
+        self._engine = engine
+        self._library = library
+
+    # -- looking
+
+    async def open(self, asker: Asker, conversation: str, *, with_draft: bool) -> View:
+        """Show a conversation; a new one where it is not there. with_draft: and what was being written in it."""
+        mine, place = asker.mine, asker.place
+        wanted = await self._library.in_thread(mine.last_open) if conversation == LAST else conversation
+        try:
+            listed = await self._library.in_thread(mine.get, wanted) if wanted else None
+        except ModelNotFound:
+            listed = None
+        id_ = listed.id if listed else ""
+        await self._library.in_thread(mine.set_last_open, id_)
+        view = await self.view(replace(asker, place=place.at(id_)))
+        draft = await self._library.in_thread(mine.draft, id_)
+        composer = await self._library.in_thread(self._composer, draft)
+        place_json = {**view.place, "has_draft": draft != Draft()}
+        missing = bool(wanted) and listed is None and conversation != LAST
+        if missing:
+            place_json["notice"] = "That conversation is not here any more."
+        return replace(
+            view,
+            place=place_json,
+            composer=composer if with_draft else None,
+            settings=listed.settings if listed else {},
+        )
+
+    async def draft(self, asker: Asker) -> Json:
+        """What the composer of this conversation held."""
+        draft = await self._library.in_thread(asker.mine.draft, asker.place.conversation)
+        return await self._library.in_thread(self._composer, draft)
+
+    async def view(self, asker: Asker, composer: Json | None = None) -> View:
+        """The conversation as it is now."""
+        mine, place = asker.mine, asker.place
+        self._library.show(place.page, mine.owner, place.conversation)
+        if not place.conversation:
+            return View(told(place, None, (), has_earlier=False, is_writing=False), (), composer=composer)
+        run = self._library.answers.get(place.conversation)
+
+        def look() -> View:
+            listed = mine.get(place.conversation)
+            path = mine.path(listed.id, place.num_turns + 1) if listed.head else ()
+            # As the file has it, not as the run: its end is told with a later revision than this.
+            is_writing = run is not None and bool(path) and path[-1].state == "writing"
+            shown = [turn for turn in path[-place.num_turns :] if not (is_writing and turn.state == "writing")]
+            outline = turns.outline(shown, mine.store.media.path)
+            has_earlier = len(path) > place.num_turns
+            where = told(place, listed, outline, has_earlier=has_earlier, is_writing=is_writing)
+            return View(where, turns.all_entries(shown, mine.store.media.path), is_writing, composer)
+
+        return await self._library.in_thread(look)
+
+    async def earlier(self, asker: Asker) -> View:
+        """Show more of the conversation's beginning."""
+        more = replace(asker.place, num_turns=asker.place.num_turns + SHOWN_TURNS)
+        return await self.view(replace(asker, place=more))
+
+    async def history(self, asker: Asker) -> tuple[Turn, ...]:
+        """All turns of the conversation that is shown."""
+        if not asker.place.conversation:
+            return ()
+        path = await self._library.in_thread(asker.mine.path, asker.place.conversation)
+        return tuple(turn for turn in path if turn.state != "writing")
+
+    # -- asking
+
+    async def send(self, asker: Asker, message: Outgoing) -> View:
+        """Add a message to the conversation, or begin one with it.
+
+        While an answer is being written, the message goes back into the composer.
+        """
+        question_id = asker.new_turn("q")
+        repeated = await self._library.in_thread(asker.mine.conversation_of, question_id)
+        if repeated:
+            return await self.view(replace(asker, place=asker.place.at(repeated)))
+        if self._library.answers.get(asker.place.conversation) is not None:
+            return await self.view(asker, composer={"text": message.text, "files": list(message.paths)})
+        attachments = await self._library.in_thread(self._attach, asker.mine, message)
+        asker = await self._in_a_conversation(asker)
+        listed = await self._library.in_thread(asker.mine.get, asker.place.conversation)
+        question = turns.question(question_id, listed.head, message.text, attachments)
+        return await self._ask(asker, [question])
+
+    async def retry(self, asker: Asker, index: int) -> View:
+        """Answer the same message again; the answer there was stays beside it."""
+        question = await self._question(asker, index)
+        return await self._ask(asker, [], question)
+
+    async def edit(self, asker: Asker, index: int, text: str) -> View:
+        """Answer a changed message; its media stay, and what it was stays beside it."""
+        old = await self._question(asker, index)
+        return await self._ask(asker, [replace(old, id=asker.new_turn("q"), text=text)])
+
+    async def take_out(self, asker: Asker, index: int) -> View:
+        """Take a broken medium out of its message, and have that answered if nothing but a failed answer follows."""
+        mine, conversation = asker.mine, asker.place.conversation
+        question = await self._library.in_thread(mine.turn, conversation, asker.place.turn(index))
+        place = asker.place.number_in_turn(index)
+        is_medium = question.role == "user" and place < len(question.attachments)
+        if not is_medium or self._library.answers.get(conversation) is not None:
+            return await self.view(asker)
+        kept = (*question.attachments[:place], *question.attachments[place + 1 :])
+        await self._library.in_thread(mine.replace_attachments, conversation, question.id, kept)
+        last = (await self._library.in_thread(mine.path, conversation))[-1]
+        if last.state == "failed" and last.parent == question.id:
+            await self._library.in_thread(mine.take_back, conversation, last.id)
+            if question.text or kept:
+                return await self._ask(asker, [], replace(question, attachments=kept))
+            await self._library.in_thread(mine.take_back, conversation, question.id)
+        await self._library.tell(mine, conversation)
+        return await self.view(asker)
+
+    async def undo(self, asker: Asker, index: int) -> View:
+        """Move a message back into the composer; it and what follows it stay as a branch."""
+        question = await self._question(asker, index)
+        conversation = asker.place.conversation
+        await self._library.answers.stop(conversation)
+        await self._library.in_thread(asker.mine.set_head, conversation, question.parent)
+        await self._library.tell(asker.mine, conversation)
+        held = Draft(question.text, question.attachments)
+        return await self.view(asker, composer=await self._library.in_thread(self._composer, held))
+
+    async def select(self, asker: Asker, turn: str, step: int) -> View:
+        """Show the sibling before (-1) or after (1) a turn."""
+        conversation = asker.place.conversation
+        siblings = await self._library.in_thread(asker.mine.siblings, conversation, turn)
+        place = siblings.index(turn) + (1 if step > 0 else -1)
+        if 0 <= place < len(siblings):
+            await self._library.answers.stop(conversation)
+            await self._library.in_thread(asker.mine.select, conversation, siblings[place])
+            await self._library.tell(asker.mine, conversation)
+        return await self.view(asker)
+
+    async def stop(self, asker: Asker) -> None:
+        """End the answer; what was written stays."""
+        await self._library.in_thread(asker.mine.get, asker.place.conversation)
+        await self._library.answers.stop(asker.place.conversation)
+
+    async def pictures(self, asker: Asker, key: str) -> Preflight:
+        """What the model saw of the media of the request with this id. Raises EngineError."""
+        conversation = asker.place.conversation
+        answer = await self._library.in_thread(asker.mine.turn, conversation, turns.turn_of_request(key))
+        request = await self._library.in_thread(self._request, asker, answer)
+        return await self._engine.preflight(request, pictures=True)
+
+    async def keep_fitted(self, asker: Asker, changed: Sequence[Turn]) -> None:
+        """Media of earlier turns are sent smaller from now on."""
+        for turn in changed:
+            await self._library.in_thread(
+                asker.mine.replace_attachments, asker.place.conversation, turn.id, turn.attachments
+            )
+
+    async def _ask(self, asker: Asker, new: list[Turn], question: Turn | None = None) -> View:
+        """Add turns and have the last question answered."""
+        asked = new[-1] if new else question
+        assert asked is not None
+        conversation = asker.place.conversation
+        answer = turns.to_answer(asked, asker.new_turn("a"), asker.texts or {})
+        if asker.settings is None:
+            failed = replace(answer, state="failed", error=asker.problem)
+            await self._library.in_thread(asker.mine.add, conversation, [*new, failed])
+            await self._library.tell(asker.mine, conversation)
+            return await self.view(asker)
+        before = await self._library.in_thread(self._path_to, asker, asked)
+        path_of = asker.mine.store.media.path
+        request = await self._library.in_thread(turns.request_for, answer, before, path_of, asker.settings)
+        request = replace(request, session=asker.session, tenant=asker.tenant)
+        await self._library.ask(asker.mine, conversation, [*new, answer], request)
+        return await self.view(asker)
+
+    def _request(self, asker: Asker, answer: Turn) -> Request:
+        """What asked for an answer, with the settings of then."""
+        before = asker.mine.path(asker.place.conversation, head=answer.parent)
+        request = turns.request_for(answer, before, asker.mine.store.media.path, from_texts(answer.settings))
+        return replace(request, session=asker.session, tenant=asker.tenant)
+
+    def _path_to(self, asker: Asker, question: Turn) -> list[Turn]:
+        """The turns up to and with a question, which need not be kept yet."""
+        if question.parent is None:
+            return [question]
+        return [*asker.mine.path(asker.place.conversation, head=question.parent), question]
+
+    async def _in_a_conversation(self, asker: Asker) -> Asker:
+        """The asker in a conversation that exists, made where there is none yet."""
+        if asker.place.conversation:
+            return asker
+        made = await self._library.in_thread(asker.mine.create, settings=asker.texts)
+        await self._library.in_thread(asker.mine.keep_draft, "", Draft())
+        await self._library.in_thread(asker.mine.set_last_open, made.id)
+        return replace(asker, place=asker.place.at(made.id))
+
+    async def _question(self, asker: Asker, index: int) -> Turn:
+        """The question that a displayed message is, or answers. Raises ModelNotFound."""
+        conversation = asker.place.conversation
+        turn = await self._library.in_thread(asker.mine.turn, conversation, asker.place.turn(index))
+        if turn.role == "user" or turn.parent is None:
+            return turn
+        return await self._library.in_thread(asker.mine.turn, conversation, turn.parent)
+
+    def _attach(self, mine: OwnedConversations, message: Outgoing) -> list[Attachment]:
+        kept = []
+        for entry in user_entries("", message.paths, message.fitted, stills=message.stills):
+            part = part_json(entry.part) if entry.part else None
+            kept.append(replace(mine.store.media.add(str(entry.path), entry.kind), part=part))  # type: ignore[arg-type]
+        return kept
+
+    def _composer(self, draft: Draft) -> Json:
+        files = [self._library.store.media.path(attachment) for attachment in draft.attachments]
+        return {"text": draft.text, "files": files}

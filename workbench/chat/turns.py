@@ -1,0 +1,121 @@
+"""Kept turns <-> entries of the chat: what is shown and sent of a conversation. Reads no file's content; no Gradio.
+
+    Turn ──> entries ──> turns of the page (display.py)     what is shown
+                └──────> Request.messages                   what is sent
+
+Each displayed part is one entry, so an outline with a line for each entry tells which kept turn a part is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from engine.types import Json, Part, Request
+from workbench.chat.convert import ChatEntry, ChatSettings, Entries, note, stopped_note, to_request
+from workbench.chat.display import displayed_live
+from workbench.chat.markdown import Rendering
+from workbench.conversations.json_forms import part_from_json, part_json
+from workbench.conversations.types import Attachment, Turn
+
+REQUEST_PREFIX = "chat-"
+CUT_OFF = "cut off: the server ended while it was written"
+PathOf = Callable[[Attachment], str]
+"""A path of a medium's content that the page may show and the engine may read."""
+
+
+def request_id(turn: str) -> str:
+    """The id under which the engine lists the request of an answer."""
+    return REQUEST_PREFIX + turn
+
+
+def turn_of_request(key: str) -> str:
+    return key.removeprefix(REQUEST_PREFIX)
+
+
+def entries(turn: Turn, path_of: PathOf) -> Entries:
+    """What is shown of a turn, in order. An answer that is being written has no last line yet."""
+    if turn.role == "user":
+        media = tuple(_medium(attachment, path_of(attachment)) for attachment in turn.attachments)
+        return media + ((ChatEntry("user", "text", turn.text),) if turn.text else ())
+    written = (
+        *((_reasoning(turn),) if turn.reasoning else ()),
+        *((ChatEntry("assistant", "text", turn.text),) if turn.text else ()),
+    )
+    return written if turn.state == "writing" else (*written, _last_line(turn))
+
+
+def _reasoning(turn: Turn) -> ChatEntry:
+    return ChatEntry("assistant", "reasoning", turn.reasoning, duration_s=turn.reasoning_s)
+
+
+def _medium(attachment: Attachment, path: str) -> ChatEntry:
+    part = part_from_json(attachment.part, attachment.kind, path, attachment.name) if attachment.part else None
+    return ChatEntry("user", attachment.kind, path=path, part=part, broken=attachment.broken)
+
+
+def _last_line(turn: Turn) -> ChatEntry:
+    asked = Request(id=request_id(turn.id))
+    if turn.state == "failed":
+        return ChatEntry("assistant", "error", turn.error)
+    if turn.state == "cut_off":
+        return ChatEntry("assistant", "note", CUT_OFF)
+    if turn.done is None:
+        return ChatEntry("assistant", "note", stopped_note(turn.num_tokens))
+    return ChatEntry("assistant", "note", note(turn.done), request=asked, media=turn.done.media)
+
+
+def all_entries(turns: Sequence[Turn], path_of: PathOf) -> Entries:
+    return tuple(entry for turn in turns for entry in entries(turn, path_of))
+
+
+def outline(turns: Sequence[Turn], path_of: PathOf) -> list[Json]:
+    """For each entry the turn it is of; at the turn's last entry, which of how many siblings it is."""
+    lines: list[Json] = []
+    for turn in turns:
+        num_entries = len(entries(turn, path_of))
+        lines += [{"turn": turn.id} for _ in range(num_entries)]
+        if num_entries and turn.num_siblings > 1:
+            lines[-1] |= {"place": turn.place, "of": turn.num_siblings}
+    return lines
+
+
+def question(turn: str, parent: str | None, text: str, attachments: Sequence[Attachment]) -> Turn:
+    return Turn(turn, "user", parent, text if text.strip() else "", attachments=tuple(attachments))
+
+
+def to_answer(question: Turn, turn: str, settings: Json) -> Turn:
+    """An answer of which nothing is written yet."""
+    return Turn(turn, "assistant", question.id, state="writing", settings=settings)
+
+
+def request_for(answer: Turn, path: Sequence[Turn], path_of: PathOf, settings: ChatSettings) -> Request:
+    """What asks for an answer. path: the turns before it."""
+    request = to_request(all_entries(path, path_of), settings)
+    return replace(request, id=request_id(answer.id))
+
+
+def fitted(turns: Sequence[Turn], before: Request, after: Request) -> list[Turn]:
+    """The turns whose media `after` sends in another way than `before`; both were made from these turns."""
+    pairs = zip(before.media_parts, after.media_parts, strict=False)  # those of the draft come after these
+    changed = []
+    for turn in turns:
+        attachments = tuple(one if one.broken else _sent_as(one, *next(pairs)) for one in turn.attachments)
+        if attachments != turn.attachments:
+            changed.append(replace(turn, attachments=attachments))
+    return changed
+
+
+def _sent_as(attachment: Attachment, before: Part, after: Part) -> Attachment:
+    return attachment if before == after else replace(attachment, part=part_json(after))
+
+
+class LiveAnswer:
+    """Draws one answer while it is written: call it with the turn as it is, and with what it waits for."""
+
+    def __init__(self) -> None:
+        self._text = Rendering()
+
+    def __call__(self, turn: Turn, waits_for: str) -> list[Json]:
+        written = entries(turn, lambda attachment: "") or (ChatEntry("assistant", "busy", waits_for),)
+        return displayed_live(written, self._text.update)

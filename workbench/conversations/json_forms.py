@@ -1,0 +1,120 @@
+"""Turns, drafts and media <-> JSON, as the file of conversations and the exports have them. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from engine.types import Done, FeatureUse, FrameSampling, Json, MediaReceipt, PageChoice, Part, Timing, Usage
+from workbench.conversations.types import Attachment, Draft, Turn
+
+_PART_FIELDS = ("detail", "max_pixels", "min_pixels", "exact_px", "frames", "animated", "document", "label")
+
+
+def part_json(part: Part) -> Json:
+    """How a medium is sent, without the file that it is in."""
+    return {name: value for name, value in asdict(part).items() if name in _PART_FIELDS and value is not None}
+
+
+def part_from_json(part: Json, kind: Any, path: str, param: str) -> Part:
+    frames = FrameSampling(**_tuples(part["frames"])) if part.get("frames") else None
+    document = PageChoice(**part["document"]) if part.get("document") else None
+    plain = {name: part[name] for name in ("detail", "max_pixels", "min_pixels", "animated", "label") if name in part}
+    exact_px = _tuple(part["exact_px"]) if part.get("exact_px") else None
+    return Part(kind, path=path, frames=frames, document=document, exact_px=exact_px, param=param, **plain)
+
+
+def done_json(done: Done) -> Json:
+    """Usage, times and receipts. Not the cache's trace: it tells of what was stored then."""
+    return {
+        "finish_reason": done.finish_reason,
+        "usage": asdict(done.usage),
+        "timing": asdict(done.timing),
+        "media": [asdict(receipt) for receipt in done.media],
+    }
+
+
+def done_from_json(done: Json) -> Done:
+    return Done(
+        finish_reason=done["finish_reason"],
+        usage=_known(Usage, done["usage"]),
+        timing=_known(Timing, done["timing"]),
+        media=tuple(_receipt(receipt) for receipt in done.get("media", ())),
+    )
+
+
+def body_of(turn: Turn) -> str:
+    """What of a turn has no column of its own. An answer's text gets its column, and with it search, at its end."""
+    body: Json = {
+        "written": turn.text if turn.state == "writing" else "",
+        "reasoning": turn.reasoning,
+        "reasoning_s": turn.reasoning_s,
+        "attachments": [asdict(attachment) for attachment in turn.attachments],
+        "done": done_json(turn.done) if turn.done else None,
+        "num_tokens": turn.num_tokens,
+        "error": turn.error,
+        "settings": turn.settings,
+    }
+    return to_text({name: value for name, value in body.items() if value})
+
+
+def turn_from_row(row: Mapping[str, Any]) -> Turn:
+    body = json.loads(row["body"])
+    return Turn(
+        id=row["id"],
+        role=row["role"],
+        parent=row["parent"],
+        text=row["text"] or body.get("written", ""),
+        reasoning=body.get("reasoning", ""),
+        reasoning_s=body.get("reasoning_s"),
+        attachments=attachments_from_json(body.get("attachments", ())),
+        state=row["state"],
+        done=done_from_json(body["done"]) if body.get("done") else None,
+        num_tokens=body.get("num_tokens", 0),
+        error=body.get("error", ""),
+        settings=body.get("settings", {}),
+        created_s=row["created_s"],
+        place=row["place"],
+        num_siblings=row["num_siblings"],
+    )
+
+
+def attachments_from_json(values: Any) -> tuple[Attachment, ...]:
+    return tuple(_known(Attachment, value) for value in values)
+
+
+def draft_body(draft: Draft) -> str:
+    return to_text(asdict(draft))
+
+
+def draft_from_body(body: str) -> Draft:
+    values = json.loads(body)
+    return Draft(values["text"], attachments_from_json(values["attachments"]))
+
+
+def to_text(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _receipt(values: Json) -> MediaReceipt:
+    plain = _tuples(values)
+    if plain.get("features"):
+        plain["features"] = FeatureUse(**plain["features"])
+    return _known(MediaReceipt, plain)  # type: ignore[no-any-return]
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass from JSON; names that this version does not know are left out."""
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that frozen values hold."""
+    return {name: _tuple(value) for name, value in values.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value

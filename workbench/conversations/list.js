@@ -1,0 +1,275 @@
+// The list of conversations at the left of the chat: search, folders by day, and what can be done with each.
+(() => {
+  const { make, say, set, show, button, keep } = window.workbenchDraw;
+  const live = window.workbenchLive;
+  const SEARCH_MS = 120, UNDO_MS = 10_000;
+  const KEPT = {
+    disk: "Kept on this machine",
+    memory: "Not kept: gone when the server ends",
+    tab: "Not kept: only in this browser tab",
+  };
+  const wide = matchMedia("(min-width: 1100px)");
+
+  let root = null, parts = {}, items = [], now_s = 0, hasMore = false, current = "", renaming = "", asked = 0, timer = 0;
+
+  // -- asking the server
+
+  const query = () => parts.search?.value.trim() ?? "";
+
+  const refresh = async (offset = 0) => {
+    if (!root) return;
+    const turn = ++asked;
+    try {
+      const response = await live.ask(`conversations?q=${encodeURIComponent(query())}&offset=${offset}`);
+      if (!response.ok || turn !== asked) return;
+      const reply = await response.json();
+      items = offset ? [...items, ...reply.conversations] : reply.conversations;
+      ({ now_s, has_more: hasMore } = reply);
+      draw();
+    } catch { /* the network is away; the list is asked for again when it is back */ }
+  };
+
+  const change = async (path, method, body) => {
+    try {
+      const response = await live.ask(path, { method, ...(body ? { body: JSON.stringify(body) } : {}) });
+      if (response.ok) return true;
+      tell((await response.json()).error?.message ?? "That did not work.");
+    } catch {
+      tell("The server cannot be reached.");
+    }
+    return false;
+  };
+
+  // -- what is done with a conversation
+
+  const pin = (item) => change(`conversations/${item.id}`, "PATCH", { is_pinned: !item.is_pinned });
+
+  const remove = async (item) => {
+    if (!await change(`conversations/${item.id}`, "DELETE")) return;
+    if (item.id === current) live.open("", "switch");
+    tell(`Deleted “${short(item.title)}”.`, "Undo", async () => {
+      if (await change(`conversations/${item.id}/restore`, "POST")) live.open(item.id, "switch");
+    });
+  };
+
+  const short = (title) => (title.length > 40 ? `${title.slice(0, 39)}…` : title || "Untitled");
+
+  const rename = (item) => { renaming = item.id; draw(); parts.folders.querySelector(".item input")?.select(); };
+
+  const renamed = async (item, title) => {
+    renaming = "";
+    if (title !== null && title !== item.title) {
+      item.title = title;
+      draw();
+      await change(`conversations/${item.id}`, "PATCH", { title });
+    } else draw();
+  };
+
+  const take = (item, suffix) => {
+    const link = make("a");
+    link.href = live.link(`conversations/${item.id}/export.${suffix}`);
+    link.download = "";
+    link.click();
+  };
+
+  const print = (item) => {
+    const page = window.open(live.link(`conversations/${item.id}/print`), "_blank");
+    page?.addEventListener("load", () => page.print());
+  };
+
+  const bring = async (file) => {
+    try {
+      const response = await live.ask(`import?name=${encodeURIComponent(file.name)}`, {
+        method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" },
+      });
+      const reply = await response.json();
+      if (response.ok) live.open(reply.id, "switch");
+      else tell(reply.error?.message ?? "The file cannot be read.");
+    } catch {
+      tell("The server cannot be reached.");
+    }
+  };
+
+  // -- the menu of one conversation
+
+  const openMenu = (item, opener) => {
+    closeMenu();
+    const entries = [
+      ["Rename", () => rename(item)],
+      [item.is_pinned ? "Unpin" : "Pin", () => pin(item)],
+      ["Export as Markdown", () => take(item, "md")],
+      ["Export as JSON", () => take(item, "json")],
+      ["Export with media (zip)", () => take(item, "zip")],
+      ["Print", () => print(item)],
+      ["Delete", () => remove(item)],
+    ];
+    const menu = make("div", "conversation-menu");
+    set(menu, "role", "menu");
+    for (const [name, act] of entries) {
+      const entry = button(name === "Delete" ? "danger" : "", name, () => { closeMenu(); act(); });
+      set(entry, "role", "menuitem");
+      menu.append(entry);
+    }
+    document.body.append(menu);
+    const box = opener.getBoundingClientRect();
+    menu.style.left = `${Math.min(box.left, innerWidth - menu.offsetWidth - 8)}px`;
+    menu.style.top = `${Math.min(box.bottom + 4, innerHeight - menu.offsetHeight - 8)}px`;
+    menu.dataset.of = item.id;
+    menu.firstElementChild.focus();
+    menu.addEventListener("keydown", (event) => {
+      const entries_ = [...menu.children], at = entries_.indexOf(document.activeElement);
+      const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: entries_.length - 1 }[event.key];
+      if (to !== undefined) { event.preventDefault(); entries_[(to + entries_.length) % entries_.length].focus(); }
+      if (event.key === "Escape" || event.key === "Tab") { event.preventDefault(); event.stopPropagation(); closeMenu(); opener.focus(); }
+    });
+  };
+  const closeMenu = () => document.querySelector(".conversation-menu")?.remove();
+  addEventListener("pointerdown", (event) => { if (!event.target.closest?.(".conversation-menu, .item .more")) closeMenu(); });
+
+  // -- drawing
+
+  const makeItem = () => {
+    const item = make("li", "item"), opener = make("button", "open", make("span", "title"), make("span", "excerpt"));
+    opener.type = "button";
+    opener.addEventListener("click", () => { choose(item.conversation); });
+    opener.addEventListener("dblclick", () => rename(item.conversation));
+    const more = button("more", "⋯", () => openMenu(item.conversation, more));
+    set(more, "aria-haspopup", "menu");
+    item.append(opener, more);
+    return item;
+  };
+
+  const choose = (conversation) => {
+    if (!wide.matches) toggle(false);
+    if (conversation.id !== current) live.open(conversation.id, "switch");
+  };
+
+  const drawItem = (node, item) => {
+    node.conversation = item;
+    node.classList.toggle("current", item.id === current);
+    node.classList.toggle("writing", Boolean(item.is_writing));
+    const opener = node.querySelector(".open"), title = item.title || "Untitled";
+    say(node.querySelector(".title"), title);
+    say(node.querySelector(".excerpt"), item.excerpt ?? "");
+    show(node.querySelector(".excerpt"), Boolean(item.excerpt));
+    set(opener, "title", title);
+    if (item.id === current) set(opener, "aria-current", "page"); else opener.removeAttribute("aria-current");
+    set(node.querySelector(".more"), "aria-label", `More for ${title}`);
+    const field = node.querySelector("input");
+    if (renaming === item.id && !field) node.append(renameField(item));
+    if (renaming !== item.id) field?.remove();
+  };
+
+  const renameField = (item) => {
+    const field = make("input");
+    field.value = item.title;
+    field.maxLength = 80;
+    set(field, "aria-label", "New title");
+    let isDone = false;
+    const end = (title) => { if (!isDone) { isDone = true; renamed(item, title); } };
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.isComposing) end(field.value.trim());
+      if (event.key === "Escape") { event.stopPropagation(); end(null); }
+    });
+    field.addEventListener("blur", () => end(field.value.trim()));
+    return field;
+  };
+
+  const draw = () => {
+    if (!root) return;
+    const folders = window.workbenchDays.folders(items, new Date(now_s * 1000));
+    keep(parts.folders, folders, () => make("section", "folder", make("h3"), make("ol")), (node, folder) => {
+      say(node.firstElementChild, folder.title);
+      keep(node.lastElementChild, folder.items.map((item) => ({ ...item, key: item.id })), makeItem, drawItem);
+    });
+    show(parts.more, hasMore);
+    show(parts.none, !items.length);
+    say(parts.none, query() ? "Nothing found." : "No conversations yet.");
+  };
+
+  // -- a line at the bottom: what happened, and a way back
+
+  const tell = (words, action = "", act = () => {}) => {
+    clearTimeout(timer);
+    say(parts.words, words);
+    say(parts.undo, action);
+    show(parts.undo, Boolean(action));
+    parts.undo.onclick = () => { show(parts.said, false); act(); };
+    show(parts.said, true);
+    if (action !== "Reload") timer = setTimeout(() => show(parts.said, false), UNDO_MS);
+  };
+
+  const outdated = (words = "The workbench was updated.") => tell(words, "Reload", () => { live.flush(); location.reload(); });
+
+  const kept = (event) => {
+    say(parts.kept, KEPT[event.kept] ?? "");
+    parts.kept.classList.toggle("problem", event.kept === "problem");
+    if (event.kept === "problem") say(parts.kept, event.problem);
+  };
+
+  // -- open and closed
+
+  const toggle = (isOpen) => {
+    document.documentElement.classList.toggle("with-list", isOpen);
+    set(parts.opener, "aria-expanded", isOpen);
+    if (wide.matches) try { localStorage.setItem("workbench-list", isOpen ? "open" : "closed"); } catch { /* blocked */ }
+  };
+
+  const mark = (value) => {
+    current = value.conversation;
+    if (parts.title) say(parts.title, value.title || "New chat");
+    draw();
+  };
+
+  const start = (element) => {
+    root = element.querySelector(".list");
+    set(root, "role", "navigation");
+    set(root, "aria-label", "Conversations");
+    const search = make("input", "search");
+    Object.assign(search, { type: "search", placeholder: "Search conversations" });
+    set(search, "aria-label", "Search conversations");
+    let pause = 0;
+    search.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(refresh, SEARCH_MS); });
+    const file = make("input");
+    Object.assign(file, { type: "file", accept: ".json,.md,.markdown,.zip", hidden: true });
+    file.addEventListener("change", () => { if (file.files[0]) bring(file.files[0]); file.value = ""; });
+    const close = button("close", "", () => toggle(false));
+    set(close, "aria-label", "Close the list of conversations");
+    const undo = button("undo", "", () => {});
+    const said = make("div", "said", make("span"), undo);
+    set(said, "role", "status");
+    parts = {
+      search, folders: make("div", "folders"), more: button("show-more", "Show more", () => refresh(items.length)),
+      none: make("p", "none"), kept: make("p", "kept"), said, words: said.firstElementChild, undo,
+    };
+    show(said, false);
+    root.append(
+      make("div", "list-head", make("h2", "", "Conversations"), close), search, make("div", "scroll", parts.folders, parts.more, parts.none),
+      make("div", "list-foot", button("import", "Import…", () => file.click()), parts.kept), file,
+    );
+    document.body.append(said);
+    const opener = button("list-opener", "", () => toggle(true));
+    set(opener, "aria-label", "Conversations");
+    parts.opener = opener;
+    parts.title = make("span", "now", "New chat");
+    document.querySelector("#stage").prepend(make("div", "chat-bar", opener, parts.title));
+    let stored = null;
+    try { stored = localStorage.getItem("workbench-list"); } catch { /* blocked */ }
+    toggle(wide.matches && stored !== "closed");
+    wide.addEventListener("change", () => toggle(wide.matches));
+    refresh();
+  };
+
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || wide.matches || !document.documentElement.classList.contains("with-list")) return;
+    event.preventDefault();
+    toggle(false);
+    parts.opener.focus();
+  }, true);
+  addEventListener("pointerdown", (event) => {
+    if (!wide.matches && document.documentElement.classList.contains("with-list")
+        && !event.target.closest?.("#conversations, .conversation-menu, .list-opener, .said")) toggle(false);
+  });
+
+  window.workbenchList = { start, refresh, mark, kept, outdated, say: (words) => tell(words) };
+})();

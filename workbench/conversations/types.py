@@ -1,0 +1,93 @@
+"""What a kept conversation is made of. Frozen values in pure Python.
+
+    Conversation ── Turn ── Attachment
+
+Turns form a tree: a question that was edited and an answer that was asked for again are siblings, with the same parent.
+The conversation's head is the last turn that is shown; the turns from the first to the head are its path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.types import Done, Json, Kind
+
+TurnRole = Literal["user", "assistant"]
+TurnState = Literal["writing", "done", "stopped", "failed", "cut_off"]
+"""Of an answer. "stopped": by its reader, or since nobody looked. "cut_off": the server ended while it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A medium of a message. sha256: of its bytes, which name its file. name: as it was uploaded.
+
+    part: how it is sent where it is not sent as it comes, as JSON (workbench.conversations.json_forms). broken: why it
+    cannot be read; it is shown with this reason, and no longer sent.
+    """
+
+    kind: Kind
+    name: str
+    sha256: str
+    num_bytes: int
+    part: Json | None = None
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message. parent: the turn it answers or follows, None for the first.
+
+    done: usage, times and receipts of an answer that ended by itself. num_tokens: of one that was stopped. error: why
+    it failed. settings: the chat's settings that it was asked with. place: 1 for the first of num_siblings.
+    reasoning_s: how long the reasoning took; None while it goes on, and where that is not known.
+    """
+
+    id: str
+    role: TurnRole
+    parent: str | None = None
+    text: str = ""
+    reasoning: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    state: TurnState = "done"
+    done: Done | None = None
+    num_tokens: int = 0
+    error: str = ""
+    settings: Json = field(default_factory=dict)
+    created_s: float = 0.0
+    place: int = 1
+    num_siblings: int = 1
+    reasoning_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One line of the list. Times in seconds since the epoch. revision grows with every change of what is shown.
+
+    head: the last turn that is shown; None before the first. settings: the fields of the side bar, by name.
+    """
+
+    id: str
+    title: str
+    created_s: float
+    changed_s: float
+    is_pinned: bool = False
+    revision: int = 0
+    head: str | None = None
+    settings: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What stands in the composer and has not been sent."""
+
+    text: str = ""
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A conversation that holds the words. excerpt: a line around the first place; "" where the title has them."""
+
+    conversation: Conversation
+    excerpt: str = ""
