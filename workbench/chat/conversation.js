@@ -38,7 +38,6 @@
   };
 
   const NAMES = { image: "pictures", video: "clips", audio: "sounds" };
-  const LOCAL = /^(localhost|127\.|\[::1\])/;
   const STARTERS = ["Explain what a prefix cache does, in three sentences.", "What should I ask a small language model?",
     "Write four lines about the sea."];
 
@@ -53,7 +52,7 @@
       say(title, sees ? "Show it something" : "Ask it something");
       const list = [...kinds, "documents"];
       const all = list.length > 1 ? `${list.slice(0, -1).join(", ")} or ${list.at(-1)}` : list[0];
-      const home = LOCAL.test(location.hostname) ? "Everything stays on this machine."
+      const home = window.workbenchNetwork.isLocal ? "Everything stays on this machine."
         : "What you send goes to the server of this page, and from there to nobody.";
       words.replaceChildren(`Drop ${all} anywhere on this page, paste them, or just ask.`, make("br"), home);
       say(toy, note ? `This model is a toy. ${note}` : "");

@@ -4,7 +4,7 @@
   const live = window.workbenchLive;
   const SEARCH_MS = 120, UNDO_MS = 10_000;
   const KEPT = {
-    disk: "Kept on this machine",
+    disk: window.workbenchNetwork.isLocal ? "Kept on this machine" : "Kept on the server",
     memory: "Not kept: gone when the server ends",
     tab: "Not kept: only in this browser tab",
   };

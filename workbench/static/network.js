@@ -39,9 +39,12 @@
 
   window.fetch = (input, init) => (isEvent(input, init) ? steady(input, init) : plain(input, init));
 
+  // Whether the browser runs on the server's own machine.
+  const isLocal = /^(localhost|127\.|\[::1\])/.test(location.hostname);
+
   // lost(): whether the server could not be reached last; heard(), missed(): what the page's own events noticed.
   window.workbenchNetwork = {
-    token,
+    token, isLocal,
     lost: () => lost,
     heard: () => say(false),
     missed: () => say(true),
