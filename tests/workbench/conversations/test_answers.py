@@ -58,6 +58,7 @@ async def test_the_whole_answer_is_saved_at_its_end():
     saved = Saved()
     turn = await run_of(Script(Delta("hm", channel="reasoning"), Delta("A "), Delta("cat."), DONE), saved).stopped()
     assert (turn.reasoning, turn.text, turn.state, turn.done) == ("hm", "A cat.", "done", DONE)
+    assert turn.reasoning_s is not None
     assert saved[-1] == turn
 
 
