@@ -249,10 +249,7 @@ def test_reasoning_folds_when_the_answer_begins(person: Any, workbench_url, mode
     monkeypatch.setattr(TokenizerWrapper, "has_thinking", True)
     monkeypatch.setattr(TokenizerWrapper, "think_start", "<think>")
     monkeypatch.setattr(TokenizerWrapper, "think_end", "</think>")
-    for name in (
-        "think_start_tokens",
-        "think_end_tokens",
-    ):  # they limit how long a model reasons, which is not asked for
+    for name in ("think_start_tokens", "think_end_tokens"):  # for a limit of reasoning, which is not asked for
         monkeypatch.setattr(TokenizerWrapper, name, (0,))
     model_says("<think>It is **round**.\nAnd red.</think>A circle, all in all, and nothing else.")
     me = person(workbench_url).arrive()

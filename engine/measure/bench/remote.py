@@ -17,7 +17,7 @@ from engine.measure.openai_client import OpenAIClient
 from engine.types import Json
 
 LOOPED = 5
-"""Questions that a server without /v1/decisions is asked to find what each takes."""
+"""Questions that a server without /v1/decisions is asked to find what many take."""
 
 WHOLE: Json = {"stream": False, "stream_options": None}
 
@@ -84,20 +84,20 @@ class HttpTarget:
         )
 
     async def _decide(self, question: Question, watch: Stopwatch) -> Sample:
-        """All at once from this project's servers; from others one after the other, of which a few are enough for what
-        `each` takes."""
+        """All at once from this project's servers; from others one after the other, a few of them: the rest is taken to
+        cost as much."""
         model = self._model or "default"
         found = await self._client.optional("POST", "/v1/decisions", decisions_body(question, model))
-        usage, count = found.get("usage") or {}, len(question.predicates)
+        usage, num_asked = found.get("usage") or {}, len(question.predicates)
         if not found:
-            count = min(count, LOOPED) if question.each else count
-            for text in question.predicates[:count]:
+            num_asked = min(num_asked, LOOPED)
+            for text in question.predicates[:num_asked]:
                 alone = replace(question, text=f"{text}\nAnswer Yes or No only.", predicates=())
                 await self._client.request("POST", "/v1/chat/completions", http_body(alone, model) | WHOLE)
         watch.note("")
         sample = watch.sample(self.name, question, int(usage.get("input_tokens") or 0), 0)
         cached = (usage.get("input_tokens_details") or {}).get("cached_tokens")
-        times = 1 / count if question.each else 1.0
+        times = (1 if question.each else len(question.predicates)) / num_asked
         return replace(
             sample,
             ttft_s=sample.ttft_s * times,

@@ -124,7 +124,7 @@ def test_a_missing_field(http: httpx.Client) -> None:
 def test_an_explicit_max_tokens_beyond_the_context(http: httpx.Client, demo_engine: Any) -> None:
     context = demo_engine.snapshot().model.context_tokens
     error = error_of(post(http, max_tokens=context))
-    assert error["code"] == "context_length_exceeded" and str(context) in error["message"]
+    assert error["code"] == "context_length_exceeded" and f"{context:,}" in error["message"]
     assert error_of(post(http, max_tokens=context, stream=True))["code"] == "context_length_exceeded"
 
 
@@ -132,7 +132,7 @@ def test_a_prompt_beyond_the_context(http: httpx.Client, demo_engine: Any) -> No
     context = demo_engine.snapshot().model.context_tokens
     words = [{"role": "user", "content": "word " * (context + 100)}]
     error = error_of(http.post("/v1/chat/completions", json={"messages": words}))
-    assert error["code"] == "context_length_exceeded" and str(context) in error["message"]
+    assert error["code"] == "context_length_exceeded" and f"{context:,}" in error["message"]
 
 
 def test_a_token_id_that_the_model_has_no_row_for_ends_that_request_alone(http: httpx.Client) -> None:

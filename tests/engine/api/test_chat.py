@@ -227,7 +227,7 @@ def test_a_stretch_of_a_clip(client: openai.OpenAI, clip_path: Path) -> None:
 
 def test_a_stretch_outside_the_clip(client: openai.OpenAI, clip_path: Path) -> None:
     part = {"type": "video", "video": pictures.data_url(clip_path.read_bytes(), "video/mp4")}
-    with pytest.raises(openai.BadRequestError, match="begins at 9 s, but the clip lasts 2 s"):
+    with pytest.raises(openai.BadRequestError, match="the start is at 9 s, but the clip lasts 2 s"):
         receipt_of(client, part, video_start=9)
     with pytest.raises(openai.BadRequestError, match="video_max_frames: at most 768"):
         receipt_of(client, part, video_max_frames=9999)

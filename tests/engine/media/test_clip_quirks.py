@@ -212,7 +212,7 @@ def test_twin_frames_counted_by_packets_are_wrong(row: tuple[str, str], monkeypa
         ({"fps": float("inf")}, "fps must be a number above 0, not inf"),
         ({"start_s": -1.0}, "start_s must be a number from 0, not -1"),
         ({"end_s": float("nan")}, "end_s must be a number from 0, not nan"),
-        ({"start_s": 1e308}, "begins at 1e\\+308 s, but the clip lasts 2.4 s"),
+        ({"start_s": 1e308}, "the start is at 1e\\+308 s, but the clip lasts 2.4 s"),
         ({"start_s": 2.0, "end_s": 1.0}, "from 2 s to 1 s is empty"),
         ({"max_frames": 0}, "max_frames must be at least 1, not 0"),
         ({"max_frames": -3}, "max_frames must be at least 1, not -3"),

@@ -63,7 +63,7 @@ def test_a_window_in_seconds() -> None:
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(61, None), (10, 10), (20, 10), (-1, 5)])
 def test_an_impossible_window_is_said(start_s: float, end_s: float | None) -> None:
-    with pytest.raises(ValueError, match="stretch"):
+    with pytest.raises(ValueError, match=r"start is at|stretch"):
         choose_frames(MINUTE, FrameSampling(start_s=start_s, end_s=end_s), 768)
 
 

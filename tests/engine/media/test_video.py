@@ -124,7 +124,7 @@ def test_limits(hundred: Path) -> None:
     assert "160 x 64 pixels; at most 10,000" in refused(hundred, MediaLimits(max_pixels=10_000))
     assert "20 frames asked for; at most 8" in refused(hundred, MediaLimits(max_frames=8), max_frames=20)
     assert "longer than 0 s" in refused(hundred, MediaLimits(decode_timeout_s=0.0))
-    assert "begins at 11 s, but the clip lasts 10 s" in refused(hundred, start_s=11)
+    assert "the start is at 11 s, but the clip lasts 10 s" in refused(hundred, start_s=11)
     assert load(hundred, MediaLimits(max_frames=8)).pixels.shape[0] == 8
 
 

@@ -331,10 +331,11 @@ async def test_a_file_is_measured_before_it_is_decoded(
 
 async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor) -> None:
     engine = await narrow(engine_for)
-    stream = engine.stream(chat(picture(size=(400, 300)), "Go on.", max_tokens=50))
+    stream = engine.stream(chat(picture("purple", size=(400, 300)), "Go on.", max_tokens=50))
     first = asyncio.ensure_future(anext(stream))
-    while not engine._tickets._num_requests:
+    while not engine._tickets._held_bytes:  # once it is known that this picture was not sent before
         await asyncio.sleep(0)
+        assert not first.done()
     assert engine._tickets._held_bytes == 400 * 300 * 3
     await first
     assert (engine._tickets._held_bytes, engine._tickets._num_requests) == (0, 1)

@@ -135,14 +135,14 @@ def test_real_answers(document: dict[str, Any], http: httpx.Client) -> None:
             check(document, "post", path, answer)
 
 
-def test_schemathesis_finds_nothing(demo_server: Any) -> None:
+def test_schemathesis_finds_nothing(demo_server: Any, tmp_path: Path) -> None:
     """Requests made up from the document: no 5xx, and of every operation only what is described."""
     assert SCHEMATHESIS, "it is a test tool of this project"
     done = subprocess.run(
         [SCHEMATHESIS, "run", f"{demo_server.url}/openapi.json", "--checks", CHECKS, "--phases", "coverage,fuzzing",
          "--max-examples", "5", "--max-time", "45", "--request-timeout", "30", "--no-shrink", "--continue-on-failure",
          "--generation-deterministic", "--no-color", "--warnings", "off"],
-        capture_output=True, text=True, timeout=200, check=False,
+        capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,  # it keeps a folder where it runs
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert httpx.get(f"{demo_server.url}/health").json()["status"] == "ok"

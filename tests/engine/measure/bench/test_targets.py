@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from engine.errors import BadRequest, Unavailable
+from engine.measure.bench import decisions
 from engine.measure.bench.peers import load
 from engine.measure.bench.questions import PastTurn, Question, picture, scene
-from engine.measure.bench.remote import HttpTarget, Server, process_bytes
+from engine.measure.bench.remote import LOOPED, HttpTarget, Server, process_bytes
 from engine.measure.bench.servers import OURS, FreshTarget, ServerTarget, our_command
 from engine.measure.bench.targets import EngineTarget
+from engine.measure.openai_client import OpenAIClient
 
 READING = Question("7 river stone light window garden", 8)
 SEEING = replace(READING, text="What color is the circle?", media=(picture(scene((64, 48), "a")),), expect="a")
@@ -41,6 +43,31 @@ async def test_engine_and_http_see_the_same(demo_server: Any, question: Question
         await target.close()
     assert direct.prompt_tokens > 6 and 1 <= direct.completion_tokens <= 8 and direct.cpu_s is not None
     assert 0 < direct.ttft_s <= direct.e2e_s and len(direct.itl_s) < direct.completion_tokens
+
+
+async def test_questions_at_once_and_one_after_the_other(demo_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without /v1/decisions is asked a few of them, and the rest is taken to cost as much."""
+    asked = replace(SEEING, text="", predicates=decisions.questions(20), expect="")
+    direct = await EngineTarget(demo_server.engine).ask(asked)
+    target = HttpTarget(demo_server.url)
+    remote = await target.ask(asked)
+    assert remote.prompt_tokens == direct.prompt_tokens > 100 and remote.seen == direct.seen
+    posted: list[str] = []
+    request = OpenAIClient.request
+
+    async def counted(self: OpenAIClient, method: str, path: str, body: Any = None) -> Any:
+        posted.append(path)
+        return await request(self, method, path, body)
+
+    async def missing(self: OpenAIClient, method: str, path: str, body: Any = None) -> Any:
+        return {} if path == "/v1/decisions" else await request(self, method, path, body)
+
+    monkeypatch.setattr(OpenAIClient, "request", counted)
+    monkeypatch.setattr(OpenAIClient, "optional", missing)
+    whole, each = await target.ask(asked), await target.ask(replace(asked, each=True))
+    await target.close()
+    assert posted.count("/v1/chat/completions") == 2 * LOOPED
+    assert whole.e2e_s > 4 * each.e2e_s
 
 
 async def test_status(demo_server: Any) -> None:
