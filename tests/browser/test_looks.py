@@ -137,7 +137,8 @@ def test_loading(look, serve_page):
     try:
         with serve_page(engine) as url:
             me = look.open(url).arrive()
-            me.page.get_by_text("Loading the model…").wait_for()
+            loading = me.page.locator("#header .model", has_text="Loading the model…")
+            loading.wait_for()
             me.send("Hello!")
             me.page.locator("#chat .note-busy", has_text="Loading the model").wait_for()
             fits(me)
@@ -145,7 +146,7 @@ def test_loading(look, serve_page):
             engine.start()
             me.finished()
             assert me.answers.count() == 1
-            me.page.get_by_text("Loading the model…").wait_for(state="detached")
+            loading.wait_for(state="detached")
             me.leave()
     finally:
         engine.stop()
