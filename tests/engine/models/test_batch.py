@@ -277,18 +277,16 @@ TWINS = [
 
 
 @pytest.mark.parametrize(("family", "sabotage"), TWINS, ids=lambda value: getattr(value, "__name__", value))
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 async def test_sabotage_is_seen(
     lab: Lab,
     monkeypatch: pytest.MonkeyPatch,
     family: str,
     sabotage: Callable[[pytest.MonkeyPatch], None],
-    dtype: str,
 ) -> None:
-    """bfloat16 too: the room that a near tie gets must not be room enough for a fault."""
+    """In bfloat16: the room that a near tie gets must not be room enough for a fault. In float32 there is none."""
     sabotage(monkeypatch)
     with pytest.raises(AssertionError, match="below the best"):
-        await check(lab, family, dtype)
+        await check(lab, family, "bfloat16")
 
 
 # -- the contract with mlx-lm's batcher --------------------------------------------------------------------------------
