@@ -140,7 +140,7 @@ def test_schemathesis_finds_nothing(demo_server: Any, tmp_path: Path) -> None:
     assert SCHEMATHESIS, "it is a test tool of this project"
     done = subprocess.run(
         [SCHEMATHESIS, "run", f"{demo_server.url}/openapi.json", "--checks", CHECKS, "--phases", "coverage,fuzzing",
-         "--max-examples", "5", "--max-time", "45", "--request-timeout", "30", "--no-shrink", "--continue-on-failure",
+         "--max-examples", "5", "--max-time", "20", "--request-timeout", "30", "--no-shrink", "--continue-on-failure",
          "--generation-deterministic", "--no-color", "--warnings", "off"],
         capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,  # it keeps a folder where it runs
     )  # fmt: skip
