@@ -178,4 +178,5 @@ def engine_request(question: Question) -> Request:
 
 def _asked(media: Sequence[Medium], text: str) -> Message:
     parts = [Part(m.kind, url=m.url, max_pixels=m.max_pixels, param=m.kind) for m in media]
-    return Message("user", (*parts, Part("text", text=text, param="text")))
+    words = [Part("text", text=text, param="text")] if text else []
+    return Message("user", (*parts, *words))
