@@ -221,6 +221,13 @@
     draw();
   };
 
+  // The list may be drawn before the chat beside it is.
+  const placeBar = (bar) => {
+    const stage = document.querySelector("#stage");
+    if (stage) stage.prepend(bar);
+    else requestAnimationFrame(() => placeBar(bar));
+  };
+
   const start = (element) => {
     root = element.querySelector(".list");
     set(root, "role", "navigation");
@@ -252,7 +259,7 @@
     set(opener, "aria-label", "Conversations");
     parts.opener = opener;
     parts.title = make("span", "now", "New chat");
-    document.querySelector("#stage").prepend(make("div", "chat-bar", opener, parts.title));
+    placeBar(make("div", "chat-bar", opener, parts.title));
     let stored = null;
     try { stored = localStorage.getItem("workbench-list"); } catch { /* blocked */ }
     toggle(wide.matches && stored !== "closed");
