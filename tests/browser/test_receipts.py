@@ -48,6 +48,7 @@ def receipts(me: Any, place: int) -> list[dict[str, Any]]:
     if receipt.get_attribute("open") is None:
         receipt.locator("summary").click()
     receipt.locator(".frames > li > span > img").first.wait_for()
+    receipt.locator("p, summary").filter(has_text=" × ").first.wait_for()
     return receipt.evaluate(
         """receipt => [...receipt.querySelectorAll(":scope > ol > li")].map(row => ({
             words: [(row.querySelector("p") ?? receipt.querySelector("summary")).textContent,
