@@ -77,8 +77,9 @@ class Video:
         return {card.locator("h4").inner_text(): card.inner_text() for card in cards}
 
     def ask(self) -> str:
+        count = self.me.notes.count()  # before the click: the answer may be quick
         self.page.get_by_role("button", name="Ask about it").click()
-        self.me.finished(self.me.notes.count() + 1)
+        self.me.finished(count + 1)
         return self.me.answer
 
 
