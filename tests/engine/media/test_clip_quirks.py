@@ -16,7 +16,7 @@ from engine.errors import BadMedia
 from engine.media import clip_index
 from engine.media.moving import decode_moving
 from engine.types import FrameSampling, Part
-from tests.engine.media.clip_writer import EVEN, RECIPES, write
+from tests.engine.media.clip_writer import EVEN, RECIPES, Recipe, write
 from tests.engine.media.test_clip_matrix import CLIP, check, decode
 
 UNEVEN = tuple(k / 20 if k < 40 else 2 + (k - 40) / 5 for k in range(60))
@@ -61,9 +61,19 @@ def test_200_frames_a_second(row: tuple[str, str]) -> None:
     check(media, FAST)
 
 
+def one_frame(recipe: Recipe) -> bytes:
+    """x265 sometimes ends a clip of one frame before its threads have written the head, and the muxer refuses it."""
+    for _ in range(20):
+        try:
+            return write(recipe)
+        except av.error.PatchWelcomeError:
+            continue
+    return write(recipe)
+
+
 @pytest.mark.parametrize("row", RECIPES, ids=" ".join)
 def test_one_frame(row: tuple[str, str]) -> None:
-    media = decode(write(RECIPES[row].but(times_s=(0.0,))))
+    media = decode(one_frame(RECIPES[row].but(times_s=(0.0,))))
     assert media.frames == ((0, 0.0), (0, 0.0)) and (media.pixels[0] == media.pixels[1]).all()
     assert media.num_source_frames == 1 and media.duration_s > 0
 
