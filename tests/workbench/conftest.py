@@ -48,7 +48,8 @@ class Command:
             stderr=subprocess.STDOUT,
         )
         self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -66,9 +67,15 @@ class Command:
             time.sleep(0.05)
         raise AssertionError(f"no {name!r} in {self.lines}")
 
+    def ended(self, timeout_s: float) -> int:
+        """Its exit status, once its last line is in `lines` as well."""
+        status = self.process.wait(timeout=timeout_s)
+        self._reader.join(timeout=30)
+        return status
+
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self.ended(timeout_s=30)
 
 
 @pytest.fixture

@@ -64,14 +64,14 @@ def test_page_and_api_on_one_port(start):
 def test_a_taken_port_is_one_line(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = start("-m", "workbench.app", "--no-browser", "--port", str(taken.getsockname()[1]))
-        assert command.process.wait(timeout=60) == 1
+        assert command.ended(timeout_s=60) == 1
         assert len(command.lines) == 1
         assert "--port" in command.lines[0]
 
 
 def test_a_model_that_is_not_there_is_one_line(start):
     command = start(*COMMAND, "--model", "/no/such/folder")
-    assert command.process.wait(timeout=90) == 1
+    assert command.ended(timeout_s=90) == 1
     assert any(line.startswith("error:") and "/no/such/folder" in line for line in command.lines)
     assert not any("Traceback" in line for line in command.lines)
 
