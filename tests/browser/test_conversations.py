@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.pages import Person
+from tests.pages import PHONE, Person
+from tests.waiting import wait_until
 from tests.wire import Wire
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SIZES = {"desktop": {}, "phone": PHONE}
 STORY = "Tell me a long story."
 QUESTION = "What is in this image?"
@@ -23,13 +23,6 @@ QUESTION = "What is in this image?"
 @pytest.fixture(params=SIZES)
 def size(request: pytest.FixtureRequest) -> dict[str, Any]:
     return SIZES[request.param]
-
-
-def wait_until(condition: Any, timeout_s: float = 40) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.05)
 
 
 def address(me: Person) -> str:
@@ -76,7 +69,7 @@ def test_an_answer_goes_on_while_nobody_looks(browser, person, slow_url, slow_en
     written = len(first.answer)
     first.leave()
     time.sleep(1)
-    assert len(slow_engine.snapshot().running) == 1
+    wait_until(lambda: len(slow_engine.snapshot().running) == 1)
     me = person(slow_url, at=at).arrive()
     me.answers.last.wait_for()
     assert len(me.answer) > written
@@ -113,8 +106,8 @@ def test_the_last_conversation_comes_back_with_its_pictures_and_draft(person, se
         me.set("Temperature", "0")
         me.drop(drawn("blue", "square"))
         me.ask(QUESTION)
-        me.page.fill("#composer textarea", "What color")
-        me.page.wait_for_timeout(1500)
+        with me.page.expect_response(lambda answer: "/drafts/" in answer.url and "What color" in answer.request.post_data):
+            me.page.fill("#composer textarea", "What color")
         again = person(url, at="").arrive()
         again.page.wait_for_function("document.querySelector('#composer textarea').value === 'What color'")
         assert again.page.get_by_label("Temperature", exact=True).input_value() == "0"

@@ -15,15 +15,9 @@ import pytest
 from engine.assets import asset
 from engine.config import EngineConfig
 from engine.core import Engine
-from tests.pages import Person
+from tests.pages import LOOKS, Person
+from tests.waiting import wait_until
 
-DESKTOP = {"viewport": {"width": 1280, "height": 820}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-LOOKS = {
-    f"{size}-{scheme}": {**context, "color_scheme": scheme}
-    for size, context in (("desktop", DESKTOP), ("phone", PHONE))
-    for scheme in ("light", "dark")
-}
 KEY = "sk-looks-0123456789"
 
 
@@ -71,7 +65,7 @@ def test_empty_chatting_and_settings(look, workbench_url, clip):
     fits(me)
     look.shoot(me, "answered")
     me.page.locator("#settings .toggle-button").click()
-    me.page.wait_for_timeout(400)  # the drawer slides
+    me.at_rest()  # the drawer slides
     look.shoot(me, "settings")
 
 
@@ -117,7 +111,7 @@ def test_streaming_and_error(look, slow_url, tmp_path):
     me = look.open(slow_url).arrive()
     me.send("Tell me a long story.")
     me.answers.last.wait_for()
-    me.page.wait_for_timeout(700)
+    wait_until(lambda: len(me.answer) > 200)
     fits(me)
     look.shoot(me, "streaming")
     me.stop()
