@@ -47,7 +47,13 @@ class Small:
 
         self.connections = Connections(most, head_s=head_s, send_s=send_s, idle_s=idle_s)
         self.go_on = threading.Event()
-        config = uvicorn_config(self._app, ServerConfig())
+
+        async def waiting_app(scope: Any, receive: Any, send: Any) -> None:
+            if scope.get("path") == "/slow":
+                await until(self.go_on.is_set)
+            await app(scope, receive, send)
+
+        config = uvicorn_config(waiting_app, ServerConfig())
         config.http = self.connections.protocol  # type: ignore[assignment]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()
@@ -55,11 +61,6 @@ class Small:
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
         wait_until(lambda: self._server.started, "the server did not start")
-
-    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope.get("path") == "/slow":
-            await until(self.go_on.is_set)
-        await app(scope, receive, send)
 
     def __enter__(self) -> Small:
         return self
@@ -329,11 +330,11 @@ class Flooded:
             self.process.communicate()
 
 
-@pytest.fixture(scope="module", params=["engine", "workbench.app"], ids=["serve", "page"])
-def flooded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
-    """The server after 600 silent connections, which stay open on the client's side."""
-    options = ["--no-browser"] if request.param == "workbench.app" else []
-    server = Flooded(request.param, tmp_path_factory.mktemp("flood"), *options)
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
+    """The page's server, which opens and imports all that `serve` does and more, after 600 silent connections, which
+    stay open on the client's side."""
+    server = Flooded("workbench.app", tmp_path_factory.mktemp("flood"), "--no-browser")
     silent = []
     for _ in range(600):
         silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
