@@ -113,6 +113,9 @@ def test_ten_questions_about_one_drawing(person: Any, workbench_url: str, drawin
     told = re.fullmatch(r"10 questions in [\d.]+ m?s · ([\d,]+) tokens, (none|[\d,]+) of them from the cache", summary)
     assert told and int(told[1].replace(",", "")) > 10 * 5, summary
     assert at.answers() == [right for *_, right in QUESTIONS]
+    for question in at.page.locator("#decide .question").all():
+        frame, answer = question.bounding_box(), question.locator(".said").bounding_box()
+        assert frame["y"] < answer["y"] < frame["y"] + frame["height"], "an answer stands under its question"
     # The numbers are the API's, for the same request.
     for drawn, answer in zip(at.probabilities(), by_api(workbench_url, drawing), strict=True):
         if answer["type"] == "predicate":

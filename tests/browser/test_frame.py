@@ -36,7 +36,7 @@ def serious(page: Any, rule: str = "") -> list[str]:
     asked: dict[str, Any] = {"resultTypes": ["violations"], **({"runOnly": [rule]} if rule else {})}
     found = page.evaluate("asked => axe.run(document, asked)", asked)
     return [
-        f"{one['id']}: {node['html'][:120]}"
+        f"{one['id']}: {node['html'][:120]}: {node['failureSummary']}"
         for one in found["violations"]
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"]
