@@ -179,7 +179,9 @@ def test_no_serious_finding_of_axe_on_any_tab(person, workbench_url, context, ru
     open_tab(me, "Benchmark")
     page.locator("#bench .suite").first.wait_for()
     look("benchmark")
-    assert {state.partition(",")[0] for state in found} >= {name.lower() for name in TABS[1:]}, "a tab was not looked at"
+    assert {state.partition(",")[0] for state in found} >= {name.lower() for name in TABS[1:]}, (
+        "a tab was not looked at"
+    )
     assert {state: lines for state, lines in found.items() if lines} == {}
 
 

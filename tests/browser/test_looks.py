@@ -189,8 +189,8 @@ def test_readme_screenshot_of_the_decide_tab(person, workbench_url):
 
 
 @pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
-def test_readme_screenshot_of_the_conversations(person, serve_page, demo_engine):
-    with serve_page(demo_engine) as url:
+def test_readme_screenshot_of_the_conversations(person, serve_page, demo_engine, tmp_path):
+    with serve_page(demo_engine, data_folder=tmp_path) as url:
         me = person(url, viewport={"width": 1440, "height": 780}, device_scale_factor=2).arrive()
         page = me.page
         for sample, question in (

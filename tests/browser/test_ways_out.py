@@ -178,13 +178,22 @@ def from_inside(browser, workbench_url) -> Iterator[pages.Person]:
     me.leave()
 
 
+SCRIPT = "document.head.append(Object.assign(document.createElement('script')"
+
+
 @pytest.mark.parametrize(
     ("way", "directive"),
     [
         (f"document.body.append(Object.assign(new Image(), {{src: '{HOST}/1.png'}}))", "img-src"),
         (f"document.body.append(Object.assign(document.createElement('iframe'), {{src: '{HOST}/2'}}))", "frame-src"),
-        (f"document.head.append(Object.assign(document.createElement('script'), {{src: '{HOST}/3.js'}}))", "script-src"),
-        ("document.head.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))", "script"),
+        (
+            f"document.head.append(Object.assign(document.createElement('script'), {{src: '{HOST}/3.js'}}))",
+            "script-src",
+        ),
+        (
+            "document.head.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))",
+            "script",
+        ),
         (f"document.body.style.backgroundImage = 'url({HOST}/4.png)'", "img-src"),
         (f"fetch('{HOST}/5').catch(() => {{}})", "connect-src"),
         (f"navigator.sendBeacon('{HOST}/6')", "connect-src"),

@@ -57,13 +57,6 @@ async def test_what_is_written_is_valid(tiny_model: TinyModel, engine_for: Engin
     assert num_written > 1.5 * len(SUITE), "most answers ended by themselves"
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model: TinyModel) -> Any:
-    from mlx_lm.tokenizer_utils import load
-
-    return load(tiny_model("llama"), {})
-
-
 def can_be_written(grammars: Grammars, tokenizer: Any, schema: Any, value: Any) -> bool:
     matcher = grammars.compile(Grammar("json_schema", json.dumps(schema))).matcher.deep_copy()
     ids = tokenizer.encode(json.dumps(value, ensure_ascii=False), add_special_tokens=False)
