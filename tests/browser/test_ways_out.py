@@ -178,9 +178,6 @@ def from_inside(browser, workbench_url) -> Iterator[pages.Person]:
     me.leave()
 
 
-SCRIPT = "document.head.append(Object.assign(document.createElement('script')"
-
-
 @pytest.mark.parametrize(
     ("way", "directive"),
     [

@@ -42,8 +42,9 @@ def test_what_each_suite_asks_by_size_length_and_streams() -> None:
 
 
 @pytest.mark.parametrize("suite", [name for name in SUITE_NAMES if name != "video"])
-def test_rounds_repeat_and_differ(suite: str) -> None:
+def test_rounds_repeat_and_differ(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
+    monkeypatch.setattr(long_chat, "QUICK_TURNS", 3)
     settings = BenchSettings(seed=7, quick=True)
     first, again = asks(suite, settings), asks(suite, settings)
     assert [ask.question for ask in first] == [ask.question for ask in again]
