@@ -110,7 +110,7 @@ async def test_sabotage_another_pictures_patches_are_seen(crowded: Any, monkeypa
         return media_from(replace(prompt, media=tuple(replace(m, has_pixels=True) for m in prompt.media)), first)
 
     monkeypatch.setattr(adapter, "media_from", wrong)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="The model failed on this prompt"):
         await ask(engine, turn)
     assert calls and cold.token_ids
     await engine.clear_cache()

@@ -45,7 +45,7 @@ def file(big: bool, *parts: bytes) -> bytes:
 def many_pages(big: bool) -> bytes:
     """Empty directories, each a few bytes behind the other."""
     step = 16 if big else 6
-    return file(big, *(directory(big, (), 24 + step * (i + 1)) for i in range(300_000)))
+    return file(big, *(directory(big, (), 24 + step * (i + 1)) for i in range(120_000)))
 
 
 def overlapping(big: bool) -> bytes:

@@ -89,6 +89,7 @@ async def test_a_thought_that_the_model_began_ends_in_time(engine_for: EngineFor
     )
     answer = await ask(engine, request)
     assert answer.token_ids[0] == start
+    print(answer.done.usage, answer.token_ids)
     assert answer.completion.choices[0].reasoning and 0 < answer.done.usage.reasoning_tokens <= 40
 
 
