@@ -48,7 +48,12 @@ class ToolCallReader:
         self._tools = list(tools)
         self._parallel = parallel
         self.num_calls = 0
-        self._begin_anew()
+        self._text = ""
+        """What came since the last piece that was handed on."""
+        self._later: list[str] = []
+        """What came behind it, where no head is looked for any more."""
+        self._arguments: _JsonEnd | None = None
+        self._is_streamed = self._is_without_head = self._is_unreadable = False
 
     @property
     def is_full(self) -> bool:
@@ -105,10 +110,7 @@ class ToolCallReader:
         return text
 
     def _begin_anew(self) -> None:
-        """text: what came since the last piece that was handed on; later: behind it, where no head is looked for."""
-        self._text = ""
-        self._later: list[str] = []
-        self._arguments: _JsonEnd | None = None
+        self._text, self._later, self._arguments = "", [], None
         self._is_streamed = self._is_without_head = self._is_unreadable = False
 
     def _rest(self) -> str:
