@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, StrictBool
 from pydantic.fields import Field
@@ -21,12 +21,14 @@ MAX_TOOLS = 128
 MAX_TOOL_NAME_CHARS = 256
 MODES: dict[str, ToolMode] = {"none": "none", "auto": "auto", "required": "required"}
 READ = frozenset(("name", "description", "parameters", "strict"))
+ToolList = Annotated[list[Json], Field(max_length=MAX_TOOLS)]
+"""The tools of a body, of every protocol."""
 
 
 class ToolFields(BaseModel):
     """The fields of a chat about tools."""
 
-    tools: list[Json] | None = Field(None, max_length=MAX_TOOLS, description="functions that the model may call")
+    tools: ToolList | None = Field(None, description="functions that the model may call")
     tool_choice: str | Json | None = Field(None, description="none, auto, required, or the function to be called")
     parallel_tool_calls: StrictBool | None = Field(None, description="false: at most one call in an answer")
 
@@ -37,11 +39,12 @@ def read_tools(body: ToolFields) -> tuple[Tool, ...]:
 
 def told_apart(tools: Sequence[Tool], param: str) -> tuple[Tool, ...]:
     """The tools, if no two have one name. param: where their names stand, with {} for their place."""
-    names = [tool.name for tool in tools]
-    for i, name in enumerate(names):
-        if name in names[:i]:
+    names: set[str] = set()
+    for i, tool in enumerate(tools):
+        if tool.name in names:
             where = param.format(i)
             raise BadRequest(f"{where}: there is another tool of this name.", param=where)
+        names.add(tool.name)
     return tuple(tools)
 
 
@@ -61,8 +64,9 @@ def possible(choice: ToolChoice, tools: Sequence[Tool], param: str) -> ToolChoic
         raise BadRequest(f"{param}: only allowed when tools are given.", param=param)
     if not tools:
         return ToolChoice()
+    known = {tool.name for tool in tools}
     for name in choice.names:
-        if name not in [tool.name for tool in tools]:
+        if name not in known:
             raise BadRequest(f"{param}: there is no tool {name!r} in tools.", param=param)
     return choice
 
@@ -89,7 +93,8 @@ def _tool(raw: Json, param: str) -> Tool:
 
 
 def read_function(function: Json, param: str, schema: str = "parameters") -> Tool:
-    """A function by its name, description and the JSON Schema of its arguments. schema: the field of that."""
+    """A function by its name, description and the JSON Schema of its arguments. param: where the function stands;
+    schema: its field with that schema."""
     name, description = function.get("name"), function.get("description") or ""
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_TOOL_NAME_CHARS:
         why = f"it must be a string of 1 to {MAX_TOOL_NAME_CHARS} characters"
@@ -100,7 +105,7 @@ def read_function(function: Json, param: str, schema: str = "parameters") -> Too
     if not isinstance(parameters, dict | None) or (parameters or {}).get("type", "object") != "object":
         why = "it must be a JSON Schema of type object"
         raise BadRequest(f"{param}.{schema}: {why}.", param=f"{param}.{schema}")
-    return Tool(name, description, parameters)
+    return Tool(name, description, parameters, f"{param}.{schema}")
 
 
 def _asked(choice: str | Json, param: str) -> tuple[ToolMode, tuple[str, ...]]:

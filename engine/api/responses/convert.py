@@ -9,11 +9,10 @@ from typing import Any
 
 from engine.access.visibility import Caller
 from engine.api.convert import cache_salt, shared_fields
-from engine.api.fields import refuse_unsupported
+from engine.api.grammars import read_grammar
 from engine.api.reasoning import EFFORTS
-from engine.api.refused import refuse
 from engine.api.responses.items import read_input
-from engine.api.responses.schemas import INCLUDABLE, REFUSED, CountedResponse, ResponsesRequest
+from engine.api.responses.schemas import INCLUDABLE, CountedResponse, ResponsesRequest
 from engine.api.tools import possible, read_function, told_apart
 from engine.config import MediaLimits
 from engine.errors import BadRequest
@@ -27,16 +26,19 @@ def response_request(
 ) -> Request:
     """The Request of a response. earlier: the conversation that previous_response_id stands for."""
     request = counted_request(body, limits, earlier, request_id, who)
-    own = {"max_tokens": body.max_output_tokens, "grammar": _grammar(body.text or {}), "logprobs": _logprobs(body)}
-    return replace(request, **{**shared_fields(body), **own})
+    return replace(
+        request,
+        **shared_fields(body),
+        max_tokens=body.max_output_tokens,
+        grammar=read_grammar(body, _grammar(body.text or {})),
+        logprobs=_logprobs(body),
+    )
 
 
 def counted_request(
     body: CountedResponse, limits: MediaLimits, earlier: Sequence[Message], request_id: str, who: Caller
 ) -> Request:
     """The Request whose prompt is to be counted: all but how it is answered."""
-    refuse(body, REFUSED)
-    refuse_unsupported(body)
     if body.input is None and not earlier:
         raise BadRequest("input: this field is required.", param="input", code="missing_required_parameter")
     said = [] if body.input is None else read_input(body.input, limits)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.api.fields import UNSUPPORTED, ignored_header
+from engine.api.fields import ignored_header
 from engine.api.grammars import MAX_CHOICES
+from engine.api.refused import UNSUPPORTED
 from engine.api.schemas import ChatRequest, TextRequest
 from engine.types import NO_LIMIT, Grammar, ModelCard
 from tests.engine.api.test_convert import HELLO, chat, refused, text

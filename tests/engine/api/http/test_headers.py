@@ -1,4 +1,4 @@
-"""engine.api.headers: every response keeps its page to this server."""
+"""engine.api.http.headers: every response keeps its page to this server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from engine.api.headers import SafeHeaders, inline_scripts, policy, script_hash
+from engine.api.http.headers import SafeHeaders, inline_scripts, policy, script_hash
 
 PAGE = (
     '<head><script>one()</script><script type="module" src="./a.js"></script><SCRIPT data-x>\ntwo()\n</SCRIPT></head>'
