@@ -46,7 +46,7 @@ ROUTERS = (
     transcriptions_router,
     ollama_router,
     vectors_router,
-    v1_router,  # the last: it answers every other path of /v1
+    v1_router,
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""

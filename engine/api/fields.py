@@ -34,7 +34,7 @@ def ignored_header(asked: BaseModel, card: ModelCard) -> dict[str, str]:
 
 def _ignored(asked: BaseModel, card: ModelCard) -> Iterator[str]:
     yield from _unread(asked, "")
-    if isinstance(asked, ToolFields):  # a chat; other protocols refuse what they do not read of a message or a tool
+    if isinstance(asked, ToolFields):  # other protocols refuse what they do not read of a message
         for i, message in enumerate(getattr(asked, "messages", None) or ()):
             given = (name for name, value in message.items() if value not in (None, [], {}, ""))
             yield from (f"messages[{i}].{name}" for name in given if name not in MESSAGE_FIELDS)

@@ -8,7 +8,7 @@ from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
 from engine.api.refused import Refusals, other_than
 from engine.api.schemas import MAX_COUNT, MAX_TOP_LOGPROBS, GenerationBody
-from engine.api.tools import ToolList
+from engine.api.tools import ToolFields
 
 INCLUDABLE = (
     "message.output_text.logprobs",
@@ -41,7 +41,7 @@ ShortText = Annotated[str, StringConstraints(max_length=512)]
 """A label: it is given back, and says nothing to the model."""
 
 
-class CountedResponse(GenerationBody):
+class CountedResponse(GenerationBody, ToolFields):
     """What makes the prompt: POST /v1/responses/input_tokens, and the better part of POST /v1/responses."""
 
     refusals: ClassVar[Refusals] = REFUSED
@@ -49,9 +49,6 @@ class CountedResponse(GenerationBody):
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
-    tools: ToolList | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: StrictBool | None = None
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
 
