@@ -1,8 +1,8 @@
 """The JSON that clients send, and plain words for what is wrong with it.
 
 Every number has a bound, which its error and the OpenAPI document name. An integer may be written as 4.0; null means
-"not given". Fields beside these are looked at in `refused` and `fields`, messages in `messages`, where the whole path of
-a wrong field is known.
+"not given". Fields beside these are looked at in `refused` and `fields`, messages in `messages`, where the whole path
+of a wrong field is known.
 """
 
 from __future__ import annotations
