@@ -14,7 +14,7 @@ from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Json, Part, Role
 
-ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+ROLES: dict[str, Role] = {"user": "user", "developer": "system", "system": "system", "assistant": "assistant"}
 TEXTS = {"input_text": "text", "output_text": "text", "refusal": "refusal", "text": "text"}
 """Types of parts that are text, and the field that holds it."""
 
