@@ -240,6 +240,8 @@ class Actions:
         assert asked is not None
         conversation = asker.place.conversation
         answer = turns.to_answer(asked, asker.new_turn("a"), asker.texts or {})
+        if await self._library.in_thread(asker.mine.conversation_of, answer.id):
+            return await self.view(asker)  # the page asks again, for the reply was lost on its way
         if asker.settings is None:
             failed = replace(answer, state="failed", error=asker.problem)
             await self._library.in_thread(asker.mine.add, conversation, [*new, failed])
