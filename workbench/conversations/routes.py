@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
@@ -31,7 +31,10 @@ VISITOR_HEADER = "x-workbench-visitor"
 PAGE_SIZE = 200
 MAX_DRAFT_CHARS = 1_000_000
 MAX_DRAFT_FILES = 64
+MAX_OFFSET = 1_000_000
 EXPORTS = {"md": "text/markdown; charset=utf-8", "json": "application/json", "zip": "application/zip"}
+
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
 
 
 @dataclass
@@ -93,9 +96,9 @@ def conversation_routes(
         return EventStream(feed(library, mine, page, conversation, voices))
 
     @router.get("/conversations")
-    async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
+    async def conversations(request: Request, q: str = "", offset: Offset = 0) -> Json:
         mine = owned(request)
-        return await library.in_thread(_listed, mine, q, max(0, offset), library.answers.conversations)
+        return await library.in_thread(_listed, mine, q, offset, library.answers.conversations)
 
     @router.patch("/conversations/{conversation}")
     async def change(request: Request, conversation: str, changes: Changes) -> Json:
