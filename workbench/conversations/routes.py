@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
@@ -33,8 +33,6 @@ MAX_DRAFT_CHARS = 1_000_000
 MAX_DRAFT_FILES = 64
 MAX_OFFSET = 1_000_000
 EXPORTS = {"md": "text/markdown; charset=utf-8", "json": "application/json", "zip": "application/zip"}
-
-Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET)]
 
 
 @dataclass
@@ -96,8 +94,10 @@ def conversation_routes(
         return EventStream(feed(library, mine, page, conversation, voices))
 
     @router.get("/conversations")
-    async def conversations(request: Request, q: str = "", offset: Offset = 0) -> Json:
+    async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
         mine = owned(request)
+        if not 0 <= offset <= MAX_OFFSET:
+            raise BadRequest(f"offset: it must be from 0 to {MAX_OFFSET:,}.", param="offset")
         return await library.in_thread(_listed, mine, q, offset, library.answers.conversations)
 
     @router.patch("/conversations/{conversation}")
