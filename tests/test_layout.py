@@ -132,24 +132,6 @@ def test_1_no_cycle_between_packages() -> None:
     assert cycle(graph | {"engine.types": {"engine.core"}}), "the law sees nothing"
 
 
-ORDER = ("types", "grammar", "media", "cache", "models", "prompt", "runtime", "core")
-"""Of the engine's packages, as assets/docs/how-it-works.md has it."""
-
-
-def out_of_order(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
-    """(package, one that it imports though it comes later)."""
-    place = {f"engine.{name}": i for i, name in enumerate(ORDER)}
-    pairs = ((importer, name) for importer, names in graph.items() for name in names)
-    return {(a, b) for a, b in pairs if a in place and place.get(b, -1) > place[a]}
-
-
-def test_1_packages_import_only_those_before_them() -> None:
-    graph = arrows()
-    assert out_of_order(graph) == set()
-    assert out_of_order(graph | {"engine.grammar": {"engine.models"}}), "the law sees nothing"
-    assert f"those before it:\n{', '.join(ORDER)};" in (ROOT / "assets/docs/how-it-works.md").read_text()
-
-
 def test_2_mlx_is_imported_only_where_the_engine_thread_runs() -> None:
     files = files_that_import("mlx", "mlx_lm", "mlx_vlm")
     assert [path for path in files if not any(fnmatch(path, allowed) for allowed in MLX_FILES)] == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.anthropic.routes import anthropic_router
@@ -22,7 +23,7 @@ from engine.api.http.limits import RateLimits
 from engine.api.http.openapi import DescribedApi
 from engine.api.http.origins import add_origin_rules
 from engine.api.http.packed_bodies import PackedBodies
-from engine.api.http.paths import Methods, Paths
+from engine.api.http.paths import Methods, OwnPaths, Paths
 from engine.api.metrics import metrics_router
 from engine.api.ollama.routes import ollama_router
 from engine.api.responses.routes import responses_router
@@ -85,19 +86,31 @@ def _add_middleware(app: FastAPI, config: ServerConfig, scripts: Sequence[str]) 
     app.add_middleware(Dialects)  # around all that answers errors
     app.add_middleware(Paths, routes=lambda: app.routes)
     if config.root_path:
-        app.add_middleware(UnderPrefix, root_path=config.root_path)
+        app.add_middleware(UnderPrefix, root_path=config.root_path, routes=lambda: app.routes)
     app.add_middleware(SafeHeaders)  # for what the guards answer themselves
 
 
 class UnderPrefix:
-    """Tells the routes under which path a reverse proxy shows them, whether it strips that path or keeps it."""
+    """Tells the routes under which path a reverse proxy shows them, whether it strips that path or keeps it.
 
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
+    routes: asked at the first request, when all of them are there. Where they begin with the same words as the prefix
+    ("/workbench", "/v1"), a path of one of them is taken for one whose prefix was stripped.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str, routes: Callable[[], Sequence[BaseRoute]]) -> None:
         self._app = app
         self._root_path = root_path
+        self._routes = routes
+        self._paths: OwnPaths | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "root_path": self._root_path}, receive, send)
+        under = {**scope, "root_path": self._root_path}
+        if scope["type"] == "http" and str(scope["path"]).startswith(f"{self._root_path}/"):
+            self._paths = self._paths or OwnPaths(self._routes())
+            own = self._paths.find(str(scope["path"]))
+            if own is not None and own.methods:
+                under["path"] = self._root_path + scope["path"]
+        await self._app(under, receive, send)
 
 
 def add_pointer(app: FastAPI) -> FastAPI:
