@@ -274,7 +274,7 @@ def slow_png(monkeypatch: pytest.MonkeyPatch) -> Slow:
     def load_slowly(image: Any) -> Any:
         slow.count += 1
         slow.begun.set()
-        time.sleep(slow.seconds)
+        slow.go_on.wait(slow.seconds)
         if slow.count <= slow.failures:
             raise MemoryError
         return decode(image)
@@ -285,14 +285,21 @@ def slow_png(monkeypatch: pytest.MonkeyPatch) -> Slow:
 
 @dataclass
 class Slow:
-    seconds: float = 0.3
+    """seconds: how long it takes, unless `go_on` ends it."""
+
+    seconds: float = 60.0
     failures: int = 0
     count: int = 0
     begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
 
 
 async def test_twice_at_once_is_decoded_once(plain: Loader, decoded: list[Part], slow_png: Slow) -> None:
-    (one,), (two,) = await asyncio.gather(media_of(plain, chat(RED, "a")), media_of(plain, chat(RED, "b")))
+    both = [asyncio.create_task(media_of(plain, chat(RED, words))) for words in "ab"]
+    await asyncio.to_thread(slow_png.begun.wait, 60)
+    await asyncio.sleep(0.3)  # the second has asked for it by now
+    slow_png.go_on.set()
+    (one,), (two,) = await asyncio.gather(*both)
     assert one.pixels is two.pixels and len(decoded) == 1
 
 
@@ -301,6 +308,8 @@ async def test_the_first_that_fails_does_not_poison_the_second(plain: Loader, sl
     first = asyncio.create_task(media_of(plain, chat(RED, "a")))
     await asyncio.to_thread(slow_png.begun.wait, 10)
     second = asyncio.create_task(media_of(plain, chat(RED, "b")))
+    await asyncio.sleep(0.3)  # it has asked by now
+    slow_png.go_on.set()
     with pytest.raises(BadMedia, match="does not fit in memory"):
         await first
     assert len(await second) == 1
@@ -312,8 +321,10 @@ async def test_the_first_that_is_cancelled_does_not_cancel_the_second(
     first = asyncio.create_task(media_of(plain, chat(RED, "a")))
     await asyncio.to_thread(slow_png.begun.wait, 10)
     second = asyncio.create_task(media_of(plain, chat(RED, "b")))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.3)  # it has asked by now
     first.cancel()
+    await asyncio.sleep(0)
+    slow_png.go_on.set()
     assert len(await second) == 1 and len(decoded) == 1
     assert first.cancelled()
 
@@ -329,7 +340,7 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_grace")
 async def test_a_medium_that_waits_longer_than_its_own_limit_is_served() -> None:
     pool, gate = ThreadPoolExecutor(1), threading.Event()
-    made = loader(pool, decode_timeout_s=0.5, fetch_timeout_s=0.1)
+    made = loader(pool, decode_timeout_s=1.0, fetch_timeout_s=1.0)
     pool.submit(gate.wait)
     waiting = asyncio.create_task(media_of(made, numbered(3)))
     await asyncio.sleep(1.5)
