@@ -214,10 +214,12 @@ class Engine:
         async def submit(*, need_pixels: bool) -> Sequence:
             grammar = await self._preparation.grammar(request)
             loaded, media = await self._preparation.load(request, card, ticket, need_pixels=need_pixels)
+            loaded_s = time.perf_counter()
             sequence = Sequence(
                 request=loaded,
                 post=post,
                 accepted_s=deadline.accepted_s,
+                loaded_s=loaded_s,
                 media=media,
                 prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
                 grammar=grammar,
