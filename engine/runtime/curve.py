@@ -18,7 +18,7 @@ _DOUBT = 0.2
 """An observation that is off by this much, as a logarithm, counts half; one far off hardly at all."""
 
 _ROUNDS = 6
-_RIDGE = 1e-4
+_RIDGE = 1e-6
 _LEAST_MS = 1e-3
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
@@ -57,26 +57,25 @@ class Curve:
 
 def _fit(terms: Vector, ms: Vector) -> Vector:
     """(observations, terms) and (observations,) -> factors (terms,)."""
-    scale = terms.max(axis=0)
-    scale[scale <= 0] = 1.0
-    scaled = terms / scale
     age = _FADE ** np.arange(len(ms) - 1, -1, -1)
     weights = age / ms**2
-    factors = _least_squares(scaled, ms, weights)
+    factors = _least_squares(terms, ms, weights)
     for _ in range(_ROUNDS):
-        expected = np.maximum(scaled @ factors, _LEAST_MS)
+        expected = np.maximum(terms @ factors, _LEAST_MS)
         off = np.log(ms / expected)
         # (expected - ms)² / (expected * ms) is about off² where off is small.
         weights = age / (ms * expected) / (1 + (off / _DOUBT) ** 2)
-        factors = _least_squares(scaled, ms, weights)
-    return factors / scale
+        factors = _least_squares(terms, ms, weights)
+    return factors
 
 
 def _least_squares(terms: Vector, ms: Vector, weights: Vector) -> Vector:
     """Weighted least squares with no factor below 0. The ridge settles what the observations leave open."""
     gram = (terms * weights[:, None]).T @ terms
     target = (terms * weights[:, None]).T @ ms
-    gram += np.eye(len(gram)) * _RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12)
+    size = np.sqrt(np.maximum(np.diag(gram), np.finfo(np.float64).tiny))  # of each term as it is weighed
+    gram = gram / np.outer(size, size) + np.eye(len(gram)) * _RIDGE
+    target = target / size
     used = list(range(len(gram)))
     while used:
         solved = np.linalg.solve(gram[np.ix_(used, used)], target[used])
@@ -86,4 +85,4 @@ def _least_squares(terms: Vector, ms: Vector, weights: Vector) -> Vector:
     factors = np.zeros(len(gram))
     if used:
         factors[used] = solved
-    return factors
+    return factors / size

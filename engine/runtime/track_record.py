@@ -10,14 +10,18 @@ from statistics import median
 RIGHT = 1.5
 """An expectation is right when what came is at most this factor above or below it."""
 
-ENOUGH = 6
+ENOUGH = 8
 """So many comparable ones must have come true before anything is told."""
 
-RECENT = 24
+RECENT = 48
 """Of the comparable ones, so many are looked at, the newest."""
 
-MISSES_PER = 12
-"""One in so many may have been wrong. It is stricter than nine in ten, so that what is told is right in nine of ten."""
+MISSES_PER = 10
+"""One in so many may have been wrong."""
+
+CLOSE_SHARE = 0.6
+"""So many must have been closer than half of that factor (as a logarithm). A few lucky ones are then not enough: where
+errors are so wide that two in ten are wrong, half of all are closer; where one in twenty is, two in three."""
 
 _NEAR = 3.0
 """Comparable: of the same kind, and expected to take no more than this factor longer or shorter."""
@@ -37,8 +41,9 @@ class Outcome:
     came_ms: float
 
     @property
-    def is_right(self) -> bool:
-        return 1 / RIGHT <= self.came_ms / self.told_ms <= RIGHT
+    def off(self) -> float:
+        """As a share of the factor that is still right: 1 at its limit, whether too long or too short."""
+        return abs(math.log(self.came_ms / self.told_ms)) / math.log(RIGHT)
 
 
 class TrackRecord:
@@ -64,8 +69,11 @@ class TrackRecord:
     def trusts(self, kind: str, raw_ms: float) -> bool:
         """Whether such an expectation may be told."""
         near = self._comparable(kind, raw_ms)
-        misses = sum(not outcome.is_right for outcome in near)
-        return len(near) >= ENOUGH and misses <= len(near) // MISSES_PER
+        if sum(outcome.off > 1 for outcome in near[-ENOUGH:]) > 1:
+            return False  # whatever was before: the machine is another now
+        misses = sum(outcome.off > 1 for outcome in near)
+        close = sum(outcome.off < 0.5 for outcome in near)
+        return len(near) >= ENOUGH and misses <= len(near) // MISSES_PER and close >= CLOSE_SHARE * len(near)
 
     def _comparable(self, kind: str, raw_ms: float) -> list[Outcome]:
         near = [o for o in self._outcomes if o.kind == kind and 1 / _NEAR <= o.raw_ms / raw_ms <= _NEAR]

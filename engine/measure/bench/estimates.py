@@ -18,7 +18,7 @@ from engine.measure.drawings import PictureSize
 
 WITHIN = 1.5
 GOAL_PERCENT = 90.0
-TEXT_WORDS = (30, 120, 500, 1200)
+TEXT_WORDS = (30, 100, 300)
 SIZES: tuple[PictureSize, ...] = ((224, 224), (448, 448), (1024, 768))
 FRAMES = (4, 16)
 FPS = 2.0
@@ -44,7 +44,7 @@ def groups(settings: BenchSettings) -> Sequence[Group]:
         for case, count in zip(texts, TEXT_WORDS, strict=True):
             yield [(asked(case, words((*seed, count), count)),)]
         running = Question(words((*seed, "running"), 16), RUNNING_TOKENS, min_tokens=RUNNING_TOKENS)
-        second = replace(asked(beside, words((*seed, "beside"), 120)), after_first=True)
+        second = replace(asked(beside, words((*seed, "beside"), 100)), after_first=True)
         yield [(ScheduledQuestion(running, None), second)]
         if not settings.pictures:
             return

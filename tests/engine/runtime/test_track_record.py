@@ -31,7 +31,7 @@ def test_one_miss_is_one_too_many_among_few_and_is_forgiven_among_many() -> None
 
 
 def test_misses_are_forgotten_when_they_are_old() -> None:
-    assert record(*[9.0] * 4, *[1.0] * RECENT).trusts(KIND, 100)
+    assert record(*[9.0] * 4, *[1.0] * (RECENT + 4)).trusts(KIND, 100)
     assert not record(*[1.0] * RECENT, *[9.0] * 4).trusts(KIND, 100), "the twin: the same, but of late"
 
 
@@ -51,10 +51,12 @@ def test_what_is_off_in_one_direction_is_corrected() -> None:
 
 @pytest.mark.parametrize("noise", [0.1, 0.2, 0.3, 0.5])
 def test_what_is_told_is_right_in_nine_of_ten_whatever_the_noise(noise: float) -> None:
-    """On a calm machine it speaks, on a restless one it is silent; what it says holds on both."""
+    """On a calm machine it speaks and what it says holds; on a restless one it is silent."""
     told, right = run(noise, speaks_always=False)
-    assert told == 0 or right / told >= 0.9
-    assert (told > 1500) == (noise <= 0.2)
+    if noise <= 0.2:
+        assert told > 1000 and right / told >= 0.9
+    else:
+        assert told < 60
 
 
 def test_who_always_speaks_is_wrong_too_often() -> None:
