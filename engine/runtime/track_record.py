@@ -19,7 +19,7 @@ RECENT = 48
 MISSES_PER = 10
 """One in so many may have been wrong."""
 
-CLOSE_SHARE = 0.6
+CLOSE_SHARE = 0.55
 """So many must have been closer than half of that factor (as a logarithm). A few lucky ones are then not enough: where
 errors are so wide that two in ten are wrong, half of all are closer; where one in twenty is, two in three."""
 
