@@ -1,7 +1,7 @@
 """The time to first token that a request will have, by this engine's own records. Engine thread only; no MLX call.
 
-    ended requests ──> curves: prefill by chunk, vision tower by tokens, all the rest ──> expectation for the next one
-                  └──> track record: expectations made without knowing what came ──> told at all?
+ended requests ──> curves: prefill by chunk, vision tower by tokens, all the rest ──> expectation for the next one
+              └──> track record: expectations made without knowing what came ──> told at all?
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Curves:
 
 
 class Expectations:
-    """Follows every request, and says how long the next one will take. chunk_tokens, idle_chunk_tokens: see Scheduler."""
+    """Follows every request, and says how long the next one will take."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler

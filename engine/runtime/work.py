@@ -1,4 +1,4 @@
-"""What has to be done before a request's first token, in numbers: its own work, and what runs beside it. No MLX call."""
+"""What has to be done before a request's first token, in numbers: its own work, and what runs beside it. Pure."""
 
 from __future__ import annotations
 

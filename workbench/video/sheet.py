@@ -114,7 +114,7 @@ def numbers(preflight: Preflight) -> list[Json]:
     """The headline numbers: frames, their size, tokens, prompt, time to first token."""
     receipt = preflight.media[0]
     width, height = receipt.seen_px if all(receipt.seen_px) else receipt.decoded_px
-    first = ("–", "known once something was asked")
+    first = ("–", "told once estimates have held here")
     if preflight.ttft_ms is not None:
         first = (f"about {milliseconds(preflight.ttft_ms)}", "at the speed measured here")
     cached = f", {preflight.cached_tokens:,} cached" if preflight.cached_tokens else ""

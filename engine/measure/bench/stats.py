@@ -84,9 +84,7 @@ def spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) / abs(mean) if len(values) > 1 and mean else 0.0
 
 
-def paired_ratio(
-    over: Sequence[float | None], under: Sequence[float | None], confidence: float = 0.95
-) -> Ratio | None:
+def paired_ratio(over: Sequence[float | None], under: Sequence[float | None], confidence: float = 0.95) -> Ratio | None:
     """The geometric mean of over[i] / under[i], without pairs that lack a value above 0. Returns None without pairs."""
     logs = [math.log(a / b) for a, b in zip(over, under, strict=False) if a and b and a > 0 and b > 0]
     if not logs:

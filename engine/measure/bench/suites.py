@@ -1,6 +1,6 @@
 """The suites by name. Text, pictures and clips are defined here, `cache` in reuse, `decisions` in decisions,
-`concurrency` in streams, `structured` in forms, `estimates` and `equal` in files of these names, `peers` and `startup` in versus. A
-suite's groups depend on the settings only.
+`concurrency` in streams, `structured` in forms, `estimates` and `equal` in files of these names, `peers` and `startup`
+in versus. A suite's groups depend on the settings only.
 """
 
 from __future__ import annotations

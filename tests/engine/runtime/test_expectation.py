@@ -151,7 +151,9 @@ def test_more_work_is_expected_to_take_longer() -> None:
     for _ in range(100):
         bench.send(bench.some_work())
     curves = bench.expectations._curves
-    sizes = [Work(tokens, values=tokens * 100, encoder=EncoderWork(tokens, 2, tokens**2 / 2)) for tokens in (50, 200, 900)]
+    sizes = [
+        Work(tokens, values=tokens * 100, encoder=EncoderWork(tokens, 2, tokens**2 / 2)) for tokens in (50, 200, 900)
+    ]
     times = [curves.ttft_ms(work, ALONE, 2048) or 0.0 for work in sizes]
     assert times == sorted(times) and times[0] > 0
     half_cached = curves.ttft_ms(Work(900, cached_tokens=600), ALONE, 2048) or 0.0

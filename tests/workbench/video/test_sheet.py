@@ -88,7 +88,7 @@ def test_the_sheet_says_what_the_engine_said():
 
 def test_a_speed_that_was_not_measured_is_not_guessed():
     (first,) = (n for n in sheet.numbers(Preflight((1,), 9, (CLIP,))) if n["name"] == "First token")
-    assert (first["number"], first["words"]) == ("–", "known once something was asked")
+    assert (first["number"], first["words"]) == ("–", "told once estimates have held here")
 
 
 def test_the_rate_is_said_as_it_is_taken():
