@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _TOWER_GAP_MS = 50.0
 """While a vision tower runs, rows that decode get a step after so long (engine.runtime.worker)."""
 
+_LEAST_MS = 0.01
+
 
 @dataclass(eq=False)
 class Observed:
@@ -64,7 +66,7 @@ class Curves:
         beside = [self.prompt_ms(_cut(start, end, chunk_tokens)) for start, end in others.prompts]
         theirs = sum(min(ms or 0.0, own) for ms in beside)  # they take turns with it, chunk by chunk
         steps = 0.5 + len(chunks) - 1 + encoder / max(_TOWER_GAP_MS, others.step_ms)
-        return rest + encoder + own + theirs + steps * others.step_ms
+        return max(_LEAST_MS, rest + encoder + own + theirs + steps * others.step_ms)
 
 
 class Expectations:
@@ -171,7 +173,7 @@ def _came_ms(sequence: Sequence) -> float:
     read_ms = (sequence.loaded_s - sequence.accepted_s) * 1e3
     decode_ms = sum(placed.media.fetch_ms + placed.media.decode_ms for placed in sequence.prompt.media)
     total_ms = (sequence.first_token_s - sequence.accepted_s) * 1e3
-    return total_ms - read_ms if decode_ms and read_ms > decode_ms / 2 else total_ms
+    return max(_LEAST_MS, total_ms - read_ms if decode_ms and read_ms > decode_ms / 2 else total_ms)
 
 
 def _cut(start: int, end: int, most_tokens: int) -> list[tuple[int, int]]:

@@ -55,8 +55,8 @@ class Sequence:
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
     Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
     (engine.prompt.text). grammar: that its answers follow, compiled there too. granted: there is memory for its KV.
-    scoring: it asks questions in place of writing an answer; num_prompt is then what these share. loaded_s: when its media
-    were there. observed: what the next one's expectation is made of.
+    scoring: it asks questions in place of writing an answer; num_prompt is then what these share. loaded_s: when its
+    media were there. observed: what the next one's expectation is made of.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;

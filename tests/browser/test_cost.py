@@ -84,6 +84,23 @@ def test_the_time_that_is_shown_is_the_one_that_the_api_tells(person, workbench_
     assert f"first token in about {milliseconds(told)}" in cost(me, "first token")
 
 
+def test_what_others_do_is_a_part_of_it(person, slow_url):
+    """The line is asked for again when more requests run. Twin: while nothing happens, it is not."""
+    me = person(slow_url).arrive()
+    me.page.fill("#composer textarea", "Hello there, what is this?")
+    cost(me, "left")
+    me.page.wait_for_timeout(2500)  # what was asked while the page was new has its answer
+    asked = []
+    me.page.on("request", lambda request: asked.append(request) if "/run/predict" in request.url else None)
+    me.page.wait_for_timeout(1500)
+    assert asked == []
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 400, "stream": True}
+    with httpx.stream("POST", f"{slow_url}/v1/chat/completions", json=body, timeout=60) as answer:
+        answer.raise_for_status()
+        with me.page.expect_request(lambda request: "/run/predict" in request.url):
+            pass
+
+
 def test_typing_is_not_disturbed(person, workbench_url):
     """What is typed quickly is all there, the line speaks once it pauses, and nothing on the page moves."""
     me = person(workbench_url).arrive()
