@@ -77,15 +77,17 @@ class Expectations:
         self._curves = Curves()
         self._record = TrackRecord()
         self._num_begun = 0
+        self.step_s = 0.0
+        """Of the last decode step."""
 
-    def others(self, step_s: float) -> Others:
-        """What runs now. step_s: the last decode step's time."""
+    def others(self) -> Others:
+        """What runs now."""
         scheduler = self._scheduler
         is_known = not scheduler.waiting and all(s.is_open and s.scoring is None for s in scheduler.prefilling)
         is_full = scheduler.num_rows >= scheduler.completion_batch_size
         return Others(
             prompts=tuple((s.num_prefilled, s.num_prompt) for s in scheduler.prefilling if s.is_open),
-            step_ms=step_s * 1e3 if scheduler.decoding else 0.0,
+            step_ms=self.step_s * 1e3 if scheduler.decoding else 0.0,
             is_known=is_known and not (is_full and scheduler.decoding),
         )
 
@@ -99,9 +101,9 @@ class Expectations:
 
     # -- what is noted of a request
 
-    def begin(self, sequence: Sequence, step_s: float) -> None:
+    def begin(self, sequence: Sequence) -> None:
         """It is about to be queued."""
-        sequence.observed = Observed(self.others(step_s), self._num_begun)
+        sequence.observed = Observed(self.others(), self._num_begun)
         self._num_begun += 1
 
     @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
@@ -18,23 +17,22 @@ from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import receipts
 from engine.runtime.commands import PreflightCommand
+from engine.runtime.expectation import Expectations
 from engine.runtime.to_encode import missing
-from engine.runtime.work import Work, work_of
+from engine.runtime.work import work_of
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
 
 
 class Preflights:
-    """Those that wait, and the answer to each. expect: milliseconds to the first token, None where nothing is told."""
+    """Those that wait, and the answer to each."""
 
-    def __init__(
-        self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache, expect: Callable[[Work], float | None]
-    ) -> None:
+    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache, expectations: Expectations) -> None:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
-        self._expect = expect
+        self._expectations = expectations
         self._waiting: deque[PreflightCommand] = deque()
 
     def __len__(self) -> int:
@@ -84,5 +82,5 @@ class Preflights:
             context_tokens=self._loaded.card.context_tokens,
             media=receipts(built),
             cached_tokens=num_reused,
-            ttft_ms=self._expect(work) if is_known else None,
+            ttft_ms=self._expectations.ttft_ms(work, self._expectations.others()) if is_known else None,
         )

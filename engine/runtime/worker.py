@@ -42,7 +42,6 @@ from engine.runtime.scorer import Scorer
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.runtime.warm_up import warm_up
-from engine.runtime.work import Work
 from engine.types import CacheTrace, Done, FinishReason
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Worker:
         self._admission = Admission(config, loaded, self._prefix)
         self._scorer = Scorer(loaded.adapter, self._scheduler)
         self._expectations = Expectations(self._scheduler)
-        self._preflights = Preflights(config, loaded, self._prefix, self._expect)
+        self._preflights = Preflights(config, loaded, self._prefix, self._expectations)
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
@@ -147,7 +146,7 @@ class Worker:
         match command:
             case Submit(sequence=sequence):
                 self._stats.count(requests=1)
-                self._expectations.begin(sequence, self._step_s)
+                self._expectations.begin(sequence)
                 self._scheduler.submit(sequence)
             case Cancel(sequence=sequence):
                 self._cancel(sequence)
@@ -303,7 +302,7 @@ class Worker:
         began_s = time.perf_counter()
         tokens = self._rows.step()
         self._stepped_s = time.perf_counter()
-        self._step_s = self._stepped_s - began_s
+        self._step_s = self._expectations.step_s = self._stepped_s - began_s
         self._hand_out(tokens)
 
     def _hand_out(self, tokens: list[tuple[Choice, Token]]) -> None:
@@ -415,9 +414,6 @@ class Worker:
                 sequence.restore.close()
             if sequence.lease is not None:
                 self._prefix.end(sequence.lease)
-
-    def _expect(self, work: Work) -> float | None:
-        return self._expectations.ttft_ms(work, self._expectations.others(self._step_s))
 
     def _trace(self, sequence: Sequence) -> CacheTrace | None:
         return make_trace(sequence, self._config.cache.enabled, self._loaded.decode)

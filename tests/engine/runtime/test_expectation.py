@@ -49,7 +49,7 @@ class Bench:
         self.now_s = 100.0
 
     def told_ms(self, work: Work) -> float | None:
-        return self.expectations.ttft_ms(work, self.expectations.others(0.0))
+        return self.expectations.ttft_ms(work, self.expectations.others())
 
     def send(self, work: Work, **changes: Any) -> float:
         """Returns its milliseconds to the first token."""
@@ -58,7 +58,7 @@ class Bench:
             raise AssertionError("nothing is posted here")
 
         sequence = Sequence(Request(), post, accepted_s=self.now_s, submitted_s=self.now_s, loaded_s=self.now_s)
-        self.expectations.begin(sequence, 0.0)
+        self.expectations.begin(sequence)
         assert sequence.observed is not None
         sequence.observed.work, sequence.max_tokens = work, 8
         off = math.exp(self.rng.gauss(0, self.machine.noise))
