@@ -31,7 +31,7 @@ _MOST_BENT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PastExpectation:
     """kind: what is compared with each other. raw_ms: by the curves. told_ms: what was expected then, told or not.
     came_ms: what it was."""
 
@@ -50,11 +50,11 @@ class TrackRecord:
     """The latest outcomes."""
 
     def __init__(self) -> None:
-        self._outcomes: deque[Outcome] = deque(maxlen=_KEPT)
+        self._outcomes: deque[PastExpectation] = deque(maxlen=_KEPT)
 
-    def add(self, kind: str, raw_ms: float, came_ms: float) -> Outcome:
+    def add(self, kind: str, raw_ms: float, came_ms: float) -> PastExpectation:
         """What came of an expectation that did not know it. Milliseconds above 0."""
-        outcome = Outcome(kind, raw_ms, self.corrected(kind, raw_ms), came_ms)
+        outcome = PastExpectation(kind, raw_ms, self.corrected(kind, raw_ms), came_ms)
         self._outcomes.append(outcome)
         return outcome
 
@@ -75,6 +75,6 @@ class TrackRecord:
         close = sum(outcome.off < 0.5 for outcome in near)
         return len(near) >= ENOUGH and misses <= len(near) // MISSES_PER and close >= CLOSE_SHARE * len(near)
 
-    def _comparable(self, kind: str, raw_ms: float) -> list[Outcome]:
+    def _comparable(self, kind: str, raw_ms: float) -> list[PastExpectation]:
         near = [o for o in self._outcomes if o.kind == kind and 1 / _NEAR <= o.raw_ms / raw_ms <= _NEAR]
         return near[-RECENT:]
