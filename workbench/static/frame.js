@@ -37,4 +37,6 @@
     new MutationObserver(remember).observe(bar, { attributes: true, attributeFilter: ["aria-selected"], subtree: true });
   };
   begin();
+
+  window.workbenchFrame = { select };
 })();
