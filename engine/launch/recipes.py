@@ -193,7 +193,7 @@ LLM = Recipe(
         SettingsFile(
             Place("keys.json", **_LLM_FOLDER),  # type: ignore[arg-type]
             "json",
-            (Setting((ID,), "{api_key}"),),
+            (Setting((ID,), "{api_key}", is_secret=True),),
         ),
     ),
     note=f'For one question: llm --model {ID} "…", with a picture: --attachment FILE.',

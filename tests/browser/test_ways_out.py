@@ -236,7 +236,7 @@ def test_an_uploaded_script_is_not_run(browser, workbench_url, tmp_path):
 
 def test_without_the_policy_it_would_leave(browser, serve_page, demo_engine, monkeypatch: pytest.MonkeyPatch):
     """The twin: the list of requests sees what leaves a page without the header."""
-    from engine.api import headers
+    from engine.api.http import headers
 
     monkeypatch.setattr(headers.SafeHeaders, "_add", lambda self, start, hashes: None)
     with serve_page(demo_engine) as url:

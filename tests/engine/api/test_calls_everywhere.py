@@ -4,6 +4,7 @@ result sent back. And with made-up events, what no model can be made to do."""
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any
 
 import anthropic
@@ -81,8 +82,9 @@ TWO_CALLS = [
 
 
 def written(form: Any) -> list[dict[str, Any]]:
-    pieces = [*form.opening(), *(text for delta in TWO_CALLS for text in form.pieces(delta)), *form.ending(DONE)]
-    return events("".join(pieces))
+    """What a client reads. Each piece is written before the next one is made, as a server does."""
+    pieces = chain(form.opening(), chain.from_iterable(map(form.pieces, TWO_CALLS)), form.ending(DONE))
+    return events("".join(form.wire.write(*piece) for piece in pieces))
 
 
 def test_thought_text_and_two_calls_as_items() -> None:
