@@ -16,9 +16,9 @@ from engine.api.decisions.routes import decisions_router
 from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
-from engine.api.headers import SPACE, SafeHeaders
 from engine.api.health import health_router
 from engine.api.http.documentation import add_documentation
+from engine.api.http.headers import SPACE, SafeHeaders
 from engine.api.http.limits import RateLimits
 from engine.api.http.openapi import DescribedApi
 from engine.api.http.origins import add_origin_rules
@@ -47,7 +47,7 @@ ROUTERS = (
     transcriptions_router,
     ollama_router,
     vectors_router,
-    v1_router,  # the last: it answers every other path of /v1
+    v1_router,
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
@@ -80,11 +80,11 @@ def _add_middleware(app: FastAPI, config: ServerConfig, scripts: Sequence[str]) 
     app.add_middleware(PackedBodies)
     app.add_middleware(Methods)
     add_origin_rules(app, config)
-    app.add_middleware(Dialects)
-    app.add_middleware(Paths, routes=lambda: app.routes)
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)
+    app.add_middleware(Dialects)  # around all that answers errors
+    app.add_middleware(Paths, routes=lambda: app.routes)
     if config.root_path:
         app.add_middleware(UnderPrefix, root_path=config.root_path, routes=lambda: app.routes)
     app.add_middleware(SafeHeaders)  # for what the guards answer themselves
