@@ -36,6 +36,7 @@ def test_a_picture_that_no_disk_takes_goes_back_into_the_composer(person, serve_
         assert "circle" in me.answer.lower()
         # The page kept its draft meanwhile, and was told that there is no room.
         me.complaints = [said for said in me.complaints if "503" not in said]
+        me.leave()
 
 
 def test_a_page_is_told_at_once_that_its_chats_are_not_kept_any_more(
@@ -58,6 +59,7 @@ def test_a_page_is_told_at_once_that_its_chats_are_not_kept_any_more(
         me.page.locator("#conversations .kept.problem", has_text="lost at the end").wait_for()
         me.ask("Hello again!")
         assert me.answers.count() == 2
+        me.leave()
 
 
 class Strips:
@@ -66,11 +68,16 @@ class Strips:
     def __init__(self, app: Any, prefix: str) -> None:
         self._app = app
         self._prefix = prefix
+        self.outside: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             path = scope["path"]
-            assert path.startswith(f"{self._prefix}/"), f"{path} is outside the prefix"
+            if not path.startswith(f"{self._prefix}/"):
+                await send({"type": "http.response.start", "status": 404, "headers": []})
+                await send({"type": "http.response.body", "body": b""})
+                self.outside.append(path)
+                return
             path = path.removeprefix(self._prefix)
             scope = {**scope, "path": path, "raw_path": path.encode()}
         await self._app(scope, receive, send)
@@ -80,7 +87,8 @@ def test_the_page_behind_a_prefix_like_its_own_paths(person, serve, serve_page, 
     from workbench.app import create_app
 
     app = create_app(demo_engine, ServerConfig(root_path="/workbench"))
-    with serve(Strips(app, "/workbench")) as url:
+    proxy = Strips(app, "/workbench")
+    with serve(proxy) as url:
         me = person(f"{url}/workbench").arrive()
         me.drop(drawn("blue", "square"))
         assert "square" in me.ask(QUESTION).lower()
@@ -95,3 +103,6 @@ def test_the_page_behind_a_prefix_like_its_own_paths(person, serve, serve_page, 
             me.page.locator("#conversations .more").first.click(force=True)
             me.page.get_by_role("menuitem", name="Export as JSON").click()
         assert "square" in taken.value.path().read_text().lower()
+        me.complaints = [said for said in me.complaints if "404" not in said]  # told by `outside` in full
+        me.leave()
+        assert set(proxy.outside) <= {"/favicon.ico"}, "which a browser asks by itself"
