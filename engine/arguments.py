@@ -6,6 +6,7 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from engine.argument_types import (
@@ -96,6 +97,12 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
     """For a command that serves several models. Read back by `engine_config`, too."""
     group = parser.add_argument_group("several models", "give --model again, as NAME=SOURCE, for each")
     group.add_argument(
+        "--models-config",
+        metavar="FILE",
+        type=Path,
+        help="a YAML file that says which models there are, and the settings of each; in place of --model",
+    )
+    group.add_argument(
         "--max-loaded-models",
         metavar="N",
         type=positive,
@@ -117,6 +124,8 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _models(args: argparse.Namespace) -> list[ModelSpec]:
     """The models that were asked for, the default one first. Raises BadRequest."""
+    if getattr(args, "models_config", None) is not None:
+        return _models_of_file(args)
     given = [args.model, *(other for other in args.models or () if other != args.model)]
     if len(given) > 1 and "max_loaded_models" not in args:
         raise BadRequest("--model: this command takes one model.", param="model")
@@ -124,6 +133,22 @@ def _models(args: argparse.Namespace) -> list[ModelSpec]:
         why = "with several models, give each its name as --model NAME=SOURCE"
         raise BadRequest(f"--served-model-name: {why}.", param="served_model_name")
     return [_model(args, *named_model(text)) for text in given]
+
+
+def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
+    """Those of --models-config. Raises BadRequest."""
+    from engine import device
+    from engine.models_file import Machine, read_models
+
+    said = {"model": args.models or args.model != DEMO, "served-model-name": args.served_model_name}
+    said["revision"] = args.revision
+    for name in (name for name, value in said.items() if value):
+        raise BadRequest(f"--{name}: --models-config says which models there are.", param=name)
+    memory_bytes = int(device.describe().memory_bytes * args.gpu_memory_utilization)
+    if args.models_memory_mb:
+        memory_bytes = min(memory_bytes, args.models_memory_mb * 1024**2)
+    base = ModelSpec(text_only=args.text_only, trust_remote_code=args.trust_remote_code)
+    return [*read_models(args.models_config, base, Machine(memory_bytes))]
 
 
 def _model(args: argparse.Namespace, name: str | None, source: str) -> ModelSpec:
