@@ -242,6 +242,11 @@ class EngineThread:
         else:
             model.worker.handle(command)
 
+    def refuse_all(self) -> None:
+        """The thread is not running, and will not: say so to everyone who waits or comes later. Any thread."""
+        self._is_over = True
+        self._refuse_rest()
+
     def _refuse_rest(self) -> None:
         """Answer what nobody will carry out any more. Called by the thread when it ends, and by who comes later."""
         for slot in self.slots:

@@ -155,8 +155,8 @@ async def test_long_texts_are_fair_to_pictures(tiny_model: TinyModel, monkeypatc
 
 async def test_stop_while_the_model_loads_stays_stopped(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "_LOADING_GRACE_S", 0.1)
-    load = registry.load
-    monkeypatch.setattr(registry, "load", lambda config: (time.sleep(1.5), load(config))[1])
+    load = registry.load_in_parts
+    monkeypatch.setattr(registry, "load_in_parts", lambda config, path: (time.sleep(1.5), load(config, path))[1])
     engine = Engine(EngineConfig(model=ModelSpec(str(tiny_model("llama")))))
     engine.start()
     running = engine._thread
