@@ -225,7 +225,8 @@ class Engine:
                                 return event
                     raise Internal("Questions ended without an answer.")
 
-                return await decide(request, questions, model.questions, ask)
+                group = partial(self._preparation.group, model, request)
+                return await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
 
     def _slot(self, request: Request) -> ModelSlot:
         """The model of a request. Raises EngineError for one that is not here, or not for this request."""

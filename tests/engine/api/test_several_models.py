@@ -21,8 +21,8 @@ from engine.core import Engine
 from engine.models import loading
 from engine.types import ModelState
 from tests.conftest import Server
-from tests.engine.api.test_gone import wait_for
 from tests.pictures import picture_url
+from tests.waiting import wait_until
 
 KEYS = (("operator", "sk-one"), ("guest", "sk-two"))
 OPERATOR, GUEST = ({"Authorization": f"Bearer {key}"} for _, key in KEYS)
@@ -183,7 +183,7 @@ def test_a_failed_load_is_the_last_event_of_a_stream_and_a_503_of_others(
     assert listed(two)["reader"]["state"] == "failed" and "no weights today" in listed(two)["reader"]["error"]
     assert post(two, "/v1/chat/completions", hello("demo"), GUEST).status_code == 200
     monkeypatch.undo()
-    wait_for(lambda: post(two, "/v1/models/load", {"model": "reader"}).status_code == 200, "it is not tried again")
+    wait_until(lambda: post(two, "/v1/models/load", {"model": "reader"}).status_code == 200, "it is not tried again")
 
 
 def test_words_for_who_waits() -> None:
