@@ -203,7 +203,8 @@ class EngineConfig:
             if name in spec.names:
                 return spec
         known = ", ".join(repr(spec.served_name) for spec in self.models)
-        raise ModelNotFound(f"There is no model {name!r} here; this server has {known}.", param="model")
+        why = "is unknown" if self.more_models else "is not loaded"
+        raise ModelNotFound(f"The model {name!r} {why}; this server has {known}.", param="model")
 
     def of(self, spec: ModelSpec) -> EngineConfig:
         """The configuration as this one of its models alone has it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +23,12 @@ from engine.config import EngineConfig
 from engine.errors import Conflict, EngineError, Unavailable, say_bytes
 from engine.models import mlx_memory
 from engine.models.checkpoint import expected_bytes
-from engine.models.locate import Report, first_line, locate, locate_here
+from engine.models.locate import first_line, locate, locate_here
 from engine.models.registry import Loaded
 from engine.runtime.cache_commands import answer
 from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     CacheCommand,
-    CountReplay,
     LoadModel,
     ModelCommand,
     TokenObserver,
@@ -115,11 +114,8 @@ class Roster:
             slot.waiting.append(command)
             self._want(slot)
 
-    def ask_caches(self, command: CacheCommand) -> None:
-        """Answer a command to the cache: all models' together, or that of the one it is about."""
-        models = self.loaded
-        if isinstance(command, CountReplay):
-            models = [model for model in models if model is self._slots.find(command.model).model]
+    def ask_caches(self, command: CacheCommand, models: Sequence[LoadedModel]) -> None:
+        """Answer a command to the cache with what those of these models say together."""
         answer(command, [model.worker for model in models], self._stats)
 
     def wake(self) -> None:
@@ -255,8 +251,7 @@ class Roster:
             found.set_result(folder)
             return found
         slot.show("downloading")
-        report: Report = partial(slot.show, "downloading")
-        downloading = self._aside(partial(locate, spec, report))
+        downloading = self._aside(partial(locate, spec, slot.report))
         downloading.add_done_callback(lambda _: slot.wake())
         return downloading
 

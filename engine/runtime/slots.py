@@ -165,10 +165,15 @@ class ModelSlot:
     # What the engine thread says of it.
 
     def show(self, stage: ModelStage, done_bytes: int = 0, total_bytes: int = 0, error: str | None = None) -> None:
-        """It is at this stage now. Also called by the thread that downloads."""
+        """It is at this stage now."""
         before = self._progress
         since_s = before.since_s if before.stage == stage else time.monotonic()
         self._progress = LoadProgress(stage, done_bytes, total_bytes, since_s, error)
+
+    def report(self, done_bytes: int, total_bytes: int) -> None:
+        """So much of it is downloaded. Called by the threads that download, perhaps after nobody wants it any more."""
+        if self.stage == "downloading":
+            self.show("downloading", done_bytes, total_bytes)
 
     def refuse_waiting(self, error: EngineError) -> None:
         """It will not be loaded: say so to all who wait. Also called by whoever comes after the engine's end."""

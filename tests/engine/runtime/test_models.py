@@ -215,28 +215,29 @@ async def test_the_time_limit_counts_while_a_model_is_waited_for(three: tuple[Mo
 
 
 def wide(folder: Path) -> Path:
-    """A model of some 60 MB, so that its memory can be told from noise."""
+    """A model of some 60 MB, which is not loaded at once."""
     return tiny.sized("text", 512, 6, folder)
 
 
 async def test_what_nobody_uses_leaves_memory_and_comes_back(
     tiny_model: TinyModel, models_dir: Path, three: tuple[ModelSpec, ...]
 ) -> None:
-    specs = (three[0], ModelSpec(str(wide(models_dir)), name="wide", idle_unload_s=1.5))
+    large = tiny.sized("text", 768, 6, models_dir)  # so that its memory can be told from noise
+    specs = (three[0], ModelSpec(str(large), name="wide", idle_unload_s=1.5))
     async with running(specs) as engine:
         await ask(engine, chat("Hello"))
         gc.collect()
         before_bytes, process_bytes = mx.get_active_memory(), psutil.Process().memory_info().rss
         first = await ask(engine, chat("Hello", model="wide", max_tokens=8))
         size = state(engine, "wide").num_bytes
-        assert size > 40_000_000
+        assert size > 100_000_000
         assert mx.get_active_memory() - before_bytes > 0.9 * size
         await until(lambda: state(engine, "wide").stage == "known", "it stays")
         assert state(engine, "reader").stage == "ready", "the other one has no such limit"
         await until(lambda: [card.id for card in engine.snapshot().models] == ["reader"], "it is still shown")
         await until(lambda: mx.get_active_memory() - before_bytes < 0.1 * size, "MLX's memory does not come back")
         await until(
-            lambda: psutil.Process().memory_info().rss - process_bytes < 0.25 * size,
+            lambda: psutil.Process().memory_info().rss - process_bytes < 0.1 * size,
             "the process's memory does not come back",
         )
         again = await ask(engine, chat("Hello", model="wide", max_tokens=8))
