@@ -5,8 +5,8 @@
     HEAD, GET /{id}/resolve/{commit}/{file}  metadata headers (ETag, X-Repo-Commit, size), then the bytes
 
 Anything else answers as the hub does: 404 with X-Error-Code. `requests` records what was asked for, so that a test can
-say that files came over the wire, or that they did not. Point a process at it with HF_ENDPOINT before it imports
-huggingface_hub, which reads the variable once.
+say that files came over the wire, or that they did not; while `may_send_weights` is cleared, weights wait. Point a
+process at it with HF_ENDPOINT before it imports huggingface_hub, which reads the variable once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class StandInHub:
         self.repositories = repositories
         self.requests: list[str] = []
         self.down = down
+        self.may_send_weights = threading.Event()
+        self.may_send_weights.set()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,6 +69,8 @@ class StandInHub:
             http.send_header(name, value)
         http.end_headers()
         if with_body:
+            if path.endswith(".safetensors"):
+                self.may_send_weights.wait(60)
             http.wfile.write(body)
 
     def _route(self, path: str) -> tuple[int, dict[str, str], bytes]:

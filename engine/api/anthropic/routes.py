@@ -22,7 +22,8 @@ def anthropic_router(engine: Engine, config: ServerConfig) -> APIRouter:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = messages_request(body, engine.config.media, exchange.id, exchange.who)
         answer = MessageStream(exchange.envelope)
-        return await exchange.answer(engine.stream(request), answer, is_streamed=bool(body.stream))
+        events = engine.stream(exchange.asked(request))
+        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
     @router.post("/count_tokens", summary="How many tokens a message would read")
     async def count_tokens(body: CountRequest, http: Request) -> Response:

@@ -21,18 +21,20 @@ def decisions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.post("/decisions", summary="Typed questions about one input, with probabilities")
     async def decisions(body: DecisionsRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        asked = decisions_request(body, engine.config.media, exchange.id, exchange.who)
+        request, questions = decisions_request(body, engine.config.media, exchange.id, exchange.who)
         envelope = exchange.envelope
         return await exchange.awaited(
-            engine.decide(*asked), lambda found: decisions_json(body, found, envelope.model, envelope.operator)
+            engine.decide(exchange.asked(request), questions),
+            lambda found: decisions_json(body, found, envelope.model, envelope.operator),
         )
 
     @router.post("/systemone", summary="The same, as transformers serve has it")
     async def systemone(body: SystemOneRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        asked = systemone_request(body, exchange.id, exchange.who)
+        request, questions = systemone_request(body, exchange.id, exchange.who)
         return await exchange.awaited(
-            engine.decide(*asked), lambda found: systemone_json(body, found, body.model or exchange.envelope.model)
+            engine.decide(exchange.asked(request), questions),
+            lambda found: systemone_json(body, found, body.model or exchange.envelope.model),
         )
 
     return router

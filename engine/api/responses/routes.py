@@ -49,10 +49,11 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
             spoken = read_input(response["output"], engine.config.media)
             store.keep(who.tenant(), KeptResponse(response, items, (*said, *spoken)))
 
-        logprobs = LogprobsWriter(engine.token_text) if request.logprobs is not None else None
+        logprobs = LogprobsWriter(await exchange.token_text()) if request.logprobs is not None else None
         head = response_head(body, exchange.envelope)
         answer = ResponseStream(head, who.operator, logprobs, None if body.store is False else keep)
-        return await exchange.answer(engine.stream(request), answer, is_streamed=bool(body.stream))
+        events = engine.stream(exchange.asked(request))
+        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
     @router.post("/input_tokens", summary="How many tokens a response would read")
     async def input_tokens(body: CountedResponse, http: Request) -> Response:

@@ -7,12 +7,13 @@ import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.config import EngineConfig, MediaLimits
+from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.core import Engine
 from engine.errors import BadMedia, Busy, EngineError, TooLarge
 from engine.media import fetch, read_medium
@@ -347,3 +348,10 @@ async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor, m
     assert held and set(held) == {400 * 300 * 3}
     assert (engine._tickets._held_bytes, engine._tickets._num_requests) == (0, 1)
     await stream.aclose()
+
+
+def test_each_model_that_may_be_loaded_has_its_places() -> None:
+    many = EngineConfig(max_num_seqs=4, more_models=(ModelSpec("org/a", max_seqs=2), ModelSpec("org/b", max_seqs=3)))
+    assert Places.of(EngineConfig(max_num_seqs=4)).num_seqs == 4
+    assert Places.of(many).num_seqs == 9
+    assert Places.of(replace(many, max_loaded_models=2)).num_seqs == 7
