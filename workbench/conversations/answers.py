@@ -39,7 +39,8 @@ Save = Callable[[Turn], Awaitable[None]]
 class AnswerRun:
     """One answer being written: a task reads the stream into this buffer until it ends, fails or is stopped.
 
-    turn: the answer as far as it is written. request: what is asked, whose id the engine lists. error: why it failed.
+    turn: the answer as far as it is written; one that is continued has its beginning already. request: what is asked,
+    whose id the engine lists. num_tokens: of this request. error: why it failed.
     """
 
     def __init__(self, engine: Engine, request: Request, turn: Turn, save: Save) -> None:
@@ -50,8 +51,8 @@ class AnswerRun:
         self._engine = engine
         self._turn = turn
         self._save = save
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._text = [turn.text]
+        self._reasoning = [turn.reasoning]
         self._reasoned_s: list[float] = []  # when the reasoning began, and when the answer did
         self._started_s = time.monotonic()
         self._reading = asyncio.create_task(self._read())
@@ -115,7 +116,9 @@ class AnswerRun:
 
     def _reasoning_s(self) -> float | None:
         """How long it reasoned; None while it does."""
-        if not self._reasoned_s or (len(self._reasoned_s) == 1 and not self._reading.done()):
+        if not self._reasoned_s:
+            return self._turn.reasoning_s
+        if len(self._reasoned_s) == 1 and not self._reading.done():
             return None
         ends_s = [*self._reasoned_s, time.monotonic()]
         return ends_s[1] - ends_s[0]

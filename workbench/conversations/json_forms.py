@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from engine.types import Done, FeatureUse, FrameSampling, Json, MediaReceipt, PageChoice, Part, Timing, Usage
-from workbench.conversations.types import Attachment, Draft, Turn
+from workbench.conversations.types import Attachment, Draft, EndedPart, Turn
 
 _PART_FIELDS = ("detail", "max_pixels", "min_pixels", "exact_px", "frames", "animated", "document", "label")
 
@@ -45,6 +45,19 @@ def done_from_json(done: Json) -> Done:
     )
 
 
+def ended_part_json(part: EndedPart) -> Json:
+    return {"num_tokens": part.num_tokens, "done": done_json(part.done) if part.done else None}
+
+
+def ended_part_from_json(part: Json) -> EndedPart:
+    return EndedPart(part["num_tokens"], done_from_json(part["done"]) if part["done"] else None)
+
+
+def column_text(turn: Turn) -> str:
+    """What stands in a turn's own column for text: of an answer that is being written nothing yet."""
+    return "" if turn.state == "writing" else turn.text
+
+
 def body_of(turn: Turn) -> str:
     """What of a turn has no column of its own. An answer's text gets its column, and with it search, at its end."""
     body: Json = {
@@ -54,6 +67,7 @@ def body_of(turn: Turn) -> str:
         "attachments": [asdict(attachment) for attachment in turn.attachments],
         "done": done_json(turn.done) if turn.done else None,
         "num_tokens": turn.num_tokens,
+        "earlier": [ended_part_json(part) for part in turn.earlier],
         "error": turn.error,
         "settings": turn.settings,
     }
@@ -73,6 +87,7 @@ def turn_from_row(row: Mapping[str, Any]) -> Turn:
         state=row["state"],
         done=done_from_json(body["done"]) if body.get("done") else None,
         num_tokens=body.get("num_tokens", 0),
+        earlier=tuple(map(ended_part_from_json, body.get("earlier", ()))),
         error=body.get("error", ""),
         settings=body.get("settings", {}),
         created_s=row["created_s"],

@@ -127,9 +127,16 @@ class ConversationLibrary:
         An answer of this conversation that is still being written is stopped.
         """
         await self.answers.stop(conversation)
-        answer = turns[-1]
-        await self.in_thread(owned.add, conversation, turns, answer.settings)
+        await self.in_thread(owned.add, conversation, turns, turns[-1].settings)
+        return await self._begin(owned, conversation, turns[-1], request)
 
+    async def go_on(self, owned: OwnedConversations, conversation: str, answer: Turn, request: Request) -> AnswerRun:
+        """Go on to write an answer that had ended. answer: as far as it is written."""
+        await self.answers.stop(conversation)
+        await self.in_thread(owned.write_on, conversation, answer)
+        return await self._begin(owned, conversation, answer, request)
+
+    async def _begin(self, owned: OwnedConversations, conversation: str, answer: Turn, request: Request) -> AnswerRun:
         async def save(turn: Turn) -> None:
             await self.in_thread(owned.write, turn)
 

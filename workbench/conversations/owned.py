@@ -16,7 +16,7 @@ from typing import Any
 from engine.access.visibility import VISITOR_OWNER
 from engine.errors import ModelNotFound
 from engine.types import Json
-from workbench.conversations.json_forms import body_of, draft_body, draft_from_body, to_text, turn_from_row
+from workbench.conversations.json_forms import body_of, column_text, draft_body, draft_from_body, to_text, turn_from_row
 from workbench.conversations.store import ConversationStore
 from workbench.conversations.types import Attachment, Conversation, Draft, Turn
 
@@ -141,7 +141,7 @@ class OwnedConversations:
         return [row["id"] for row in rows]
 
     def add(self, conversation: str, turns: Sequence[Turn], settings: Json | None = None) -> None:
-        """Add turns, each the child that it says it is; the last becomes the head. The draft is gone with it.
+        """Add turns, each the child that it says it is; the last becomes the head. With a question, the draft is gone.
 
         A turn whose id is there already is left as it is: the page asks again where a reply was lost.
         """
@@ -160,7 +160,25 @@ class OwnedConversations:
                     "UPDATE conversation SET settings = ? WHERE id = ?", (to_text(settings), conversation)
                 )
             self._touch(connection, conversation, turns[-1].id)
-            self._write_draft(connection, conversation, Draft())
+            if first is not None:
+                self._write_draft(connection, conversation, Draft())
+
+        self._database.write(change)
+
+    def has_followers(self, conversation: str, turn: str) -> bool:
+        """Whether some branch goes on from a turn."""
+        sql = "SELECT 1 FROM turn WHERE conversation = ? AND parent = ? LIMIT 1"
+        return bool(self._database.read(sql, (conversation, turn)))
+
+    def write_on(self, conversation: str, answer: Turn) -> None:
+        """An answer that had ended is being written again; it becomes the head."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            self._must_exist(connection, conversation)
+            values = (answer.state, column_text(answer), body_of(answer), answer.id, conversation)
+            where = "id = ? AND conversation = ?"
+            connection.execute(f"UPDATE turn SET state = ?, text = ?, body = ? WHERE {where}", values)
+            self._touch(connection, conversation, answer.id)
 
         self._database.write(change)
 
@@ -270,8 +288,8 @@ class OwnedConversations:
         if connection.execute("SELECT 1 FROM turn WHERE id = ?", (turn.id,)).fetchone():
             return
         created_s = turn.created_s or time.time()
-        values = (turn.id, conversation, turn.parent, turn.role, turn.state, created_s, turn.text, body_of(turn))
-        connection.execute(_ADD_TURN, values)
+        place = (turn.id, conversation, turn.parent, turn.role, turn.state, created_s)
+        connection.execute(_ADD_TURN, (*place, column_text(turn), body_of(turn)))
         self.store.keep(connection, turn.id, turn.attachments)
 
     def _touch(self, connection: sqlite3.Connection, conversation: str, head: str) -> None:
