@@ -190,9 +190,10 @@ class Actions:
             raise BadRequest(asker.problem, param="settings")
         is_copied = await self._library.in_thread(mine.has_followers, conversation, answer.id)
         id_ = asker.new_turn("c") if is_copied else answer.id
-        if is_copied and await self._library.in_thread(mine.conversation_of, id_):
+        if is_copied and await self._library.in_thread(mine.conversation_of, id_) != "":
             return await self.view(asker)
-        longer = turns.written_on(answer, id_, asker.texts or {})
+        tokens = await self._library.in_thread(mine.tokens, conversation, answer.id)
+        longer = turns.written_on(answer, id_, asker.texts or {}, tokens)
         before = await self._library.in_thread(self._before, asker, answer)
         path_of = mine.store.media.path
         request = await self._library.in_thread(turns.request_to_go_on, longer, before, path_of, asker.settings)

@@ -56,7 +56,7 @@ class ChatEntry:
     part: how a medium is sent, where it is not sent as it comes. broken: why a medium cannot be read; it is shown with
     this reason, and no longer sent. A note carries the request that it is about, and what became of each of its media.
     duration_s: how long reasoning took; None while it goes on. num_parts: of an answer that can be continued, how many
-    requests it is made of; 0 where it cannot be.
+    requests it is made of; 0 where it cannot be. has_tokens: the probabilities of its tokens are kept.
     """
 
     role: Literal["user", "assistant"]
@@ -69,16 +69,21 @@ class ChatEntry:
     broken: str = ""
     duration_s: float | None = None
     num_parts: int = 0
+    has_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does."""
+    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does.
+
+    logprobs: how many of the likeliest tokens are told at each place of an answer; None for no probabilities at all.
+    """
 
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     frames: FrameSampling = field(default_factory=FrameSampling)
+    logprobs: int | None = None
 
 
 Entries = tuple[ChatEntry, ...]
@@ -133,6 +138,7 @@ def to_request(
         sampling=settings.sampling,
         max_tokens=settings.max_tokens,
         frames=settings.frames,
+        logprobs=settings.logprobs,
         source="chat",
         session=session,
         tenant=tenant,

@@ -72,8 +72,13 @@ def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:
     if entry.kind == "reasoning":
         return {"text": entry.text, "duration_s": entry.duration_s}
     if entry.kind == "note":
-        return {"words": _words(entry), "num_parts": entry.num_parts, **_about(entry, asked)}
-    return {"words": [" ".join(entry.text.split())], "num_parts": entry.num_parts}
+        return {
+            "words": _words(entry),
+            "num_parts": entry.num_parts,
+            "has_tokens": entry.has_tokens,
+            **_about(entry, asked),
+        }
+    return {"words": [" ".join(entry.text.split())], "num_parts": entry.num_parts, "has_tokens": entry.has_tokens}
 
 
 def _words(entry: ChatEntry) -> list[str]:

@@ -201,9 +201,18 @@
     actions.lastChild.title = "Answer again";
     const goOn = button("quiet go-on", "Continue", () => { goOn.disabled = true; acts.send("submit", { index: turn.first, num_parts: turn.numParts }); });
     goOn.title = "Go on with this answer";
-    actions.append(goOn, make("div", "versions"));
+    const likely = icon("likely", "Token probabilities", () => showTokens(turn, likely.getAttribute("aria-pressed") !== "true"));
+    actions.append(likely, goOn, make("div", "versions"));
     turn.append(parts, actions);
     return turn;
+  };
+
+  // isOn: the answer is shown as its tokens.
+  const showTokens = async (turn, isOn) => {
+    const box = turn.querySelector(".answer"), { outline } = window.workbenchLive.here();
+    if (!isOn && box) window.workbenchProbabilities.close(box);
+    const isShown = isOn && await window.workbenchProbabilities.open(box, outline[turn.first]?.turn);
+    set(turn.querySelector(".likely"), "aria-pressed", isShown);
   };
 
   const fillBot = (turn, item) => {
@@ -213,7 +222,10 @@
     turn.first = item.parts[0].at;
     turn.classList.toggle("writing", Boolean(item.isLive));
     show(actions, !item.isLive);
-    const goOn = actions.querySelector(".go-on");
+    const goOn = actions.querySelector(".go-on"), text = parts.querySelector(".answer")?.source ?? "";
+    show(actions.querySelector(".likely"), Boolean(item.parts.at(-1).has_tokens));
+    if (turn.shown !== text) showTokens(turn, false);  // what is shown as tokens was another text
+    turn.shown = text;
     turn.numParts = item.parts.at(-1).num_parts ?? 0;
     goOn.disabled = false;
     show(goOn, turn.numParts > 0);

@@ -17,7 +17,8 @@ from workbench.chat.display import displayed_live
 from workbench.chat.markdown import Rendering
 from workbench.chat.parts import cost_note, receipts_of
 from workbench.conversations.json_forms import part_from_json, part_json
-from workbench.conversations.types import Attachment, Turn
+from workbench.conversations.tokens import without_space_at_end
+from workbench.conversations.types import Attachment, Turn, WrittenToken
 
 REQUEST_PREFIX = "chat-"
 CUT_OFF = "cut off: the server ended while it was written"
@@ -59,11 +60,19 @@ def _medium(attachment: Attachment, path: str) -> ChatEntry:
 def _last_line(turn: Turn) -> ChatEntry:
     num_parts = len(turn.ended_parts) if turn.can_continue else 0
     if turn.state == "failed":
-        return ChatEntry("assistant", "error", turn.error, num_parts=num_parts)
+        return ChatEntry("assistant", "error", turn.error, num_parts=num_parts, has_tokens=turn.has_tokens)
     if turn.state == "cut_off":
-        return ChatEntry("assistant", "note", CUT_OFF, num_parts=num_parts)
+        return ChatEntry("assistant", "note", CUT_OFF, num_parts=num_parts, has_tokens=turn.has_tokens)
     asked = Request(id=request_id(turn.id, len(turn.ended_parts))) if turn.done else None
-    return ChatEntry("assistant", "note", cost_note(turn), request=asked, media=receipts_of(turn), num_parts=num_parts)
+    return ChatEntry(
+        "assistant",
+        "note",
+        cost_note(turn),
+        request=asked,
+        media=receipts_of(turn),
+        num_parts=num_parts,
+        has_tokens=turn.has_tokens,
+    )
 
 
 def all_entries(turns: Sequence[Turn], path_of: PathOf) -> Entries:
@@ -90,9 +99,11 @@ def to_answer(question: Turn, turn: str, settings: Json) -> Turn:
     return Turn(turn, "assistant", question.id, state="writing", settings=settings)
 
 
-def written_on(answer: Turn, turn: str, settings: Json) -> Turn:
-    """An answer that had ended, about to be continued. turn: its id from now on. White space at its end is written
-    anew: templates differ in whether they show it to the model."""
+def written_on(answer: Turn, turn: str, settings: Json, tokens: tuple[WrittenToken, ...] = ()) -> Turn:
+    """An answer that had ended, about to be continued. turn: its id from now on. tokens: of its text.
+
+    White space at its end is written anew: templates differ in whether they show it to the model.
+    """
     return replace(
         answer,
         id=turn,
@@ -104,6 +115,8 @@ def written_on(answer: Turn, turn: str, settings: Json) -> Turn:
         settings=settings,
         created_s=0.0,
         earlier=answer.ended_parts,
+        tokens=without_space_at_end(tokens),
+        has_tokens=False,
     )
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event, Request
+from workbench.conversations.tokens import TokenList
 from workbench.conversations.types import Turn
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class AnswerRun:
         self._save = save
         self._text = [turn.text]
         self._reasoning = [turn.reasoning]
+        self._tokens = TokenList(engine, turn) if request.logprobs is not None or turn.tokens else None
         self._reasoned_s: list[float] = []  # when the reasoning began, and when the answer did
         self._started_s = time.monotonic()
         self._reading = asyncio.create_task(self._read())
@@ -113,6 +115,8 @@ class AnswerRun:
         if len(self._reasoned_s) == (0 if reasons else 1):
             self._reasoned_s.append(time.monotonic())
         (self._reasoning if reasons else self._text).append(delta.text)
+        if self._tokens is not None:
+            self._tokens.add(delta, is_known=self.request.logprobs is not None)
 
     def _reasoning_s(self) -> float | None:
         """How long it reasoned; None while it does."""
@@ -130,7 +134,7 @@ class AnswerRun:
             if self.num_tokens != num_saved:
                 num_saved = self.num_tokens
                 await self._try_to_save(self.turn)
-        self._turn = self._whole()
+        self._turn = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else ())
         await self._try_to_save(self._turn)
         self.ended.set()
 

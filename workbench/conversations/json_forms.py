@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from engine.types import Done, FeatureUse, FrameSampling, Json, MediaReceipt, PageChoice, Part, Timing, Usage
-from workbench.conversations.types import Attachment, Draft, EndedPart, Turn
+from workbench.conversations.types import Attachment, Draft, EndedPart, Turn, WrittenToken
 
 _PART_FIELDS = ("detail", "max_pixels", "min_pixels", "exact_px", "frames", "animated", "document", "label")
 
@@ -64,7 +64,7 @@ def body_of(turn: Turn) -> str:
         "written": turn.text if turn.state == "writing" else "",
         "reasoning": turn.reasoning,
         "reasoning_s": turn.reasoning_s,
-        "attachments": [asdict(attachment) for attachment in turn.attachments],
+        "attachments": attachments_json(turn.attachments),
         "done": done_json(turn.done) if turn.done else None,
         "num_tokens": turn.num_tokens,
         "earlier": [ended_part_json(part) for part in turn.earlier],
@@ -93,7 +93,20 @@ def turn_from_row(row: Mapping[str, Any]) -> Turn:
         created_s=row["created_s"],
         place=row["place"],
         num_siblings=row["num_siblings"],
+        has_tokens=bool(row["has_tokens"]),
     )
+
+
+def tokens_text(tokens: Sequence[WrittenToken]) -> str:
+    return to_text([token.json() for token in tokens])
+
+
+def tokens_from_text(text: str) -> tuple[WrittenToken, ...]:
+    return tuple(WrittenToken(words, logprob, _tuple(top)) for words, logprob, top in json.loads(text))
+
+
+def attachments_json(attachments: Iterable[Attachment]) -> list[Json]:
+    return [asdict(attachment) for attachment in attachments]
 
 
 def attachments_from_json(values: Any) -> tuple[Attachment, ...]:
@@ -109,7 +122,7 @@ def draft_from_body(body: str) -> Draft:
     return Draft(values["text"], attachments_from_json(values["attachments"]))
 
 
-def to_text(value: Json) -> str:
+def to_text(value: Json | list[Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -11,7 +11,7 @@ import mimetypes
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,12 @@ from engine.api.parts import read_part
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.media.fetch import is_data_url, read_data_url
-from engine.types import Json, Kind, Part
+from engine.types import Json, Part
 from workbench.conversations.export import MARK
 from workbench.conversations.owned import MAX_TITLE_CHARS
-from workbench.conversations.types import Attachment, Turn, TurnRole
+from workbench.conversations.types import Attachment, Conversation, Turn, TurnRole
+from workbench.conversations.whole import FILE_NAME as WHOLE_FILE
+from workbench.conversations.whole import Add, is_whole, read_whole
 
 MAX_TURNS = 20_000
 MAX_ENTRIES = 20_000
@@ -32,17 +34,19 @@ HEADINGS: dict[str, TurnRole] = {
 }
 KINDS = {"image": "picture", "video": "clip", "audio": "sound", "document": "document"}
 _HEADING = re.compile(r"^#{1,4}\s+\**(\w+)\**:?\s*$")
-Add = Callable[[bytes, str, Kind], Attachment]
-"""Keeps a medium's content: its bytes, name and kind."""
 
 
 @dataclass
 class ReadConversation:
-    """What a file holds. settings: the system prompt, if there is one."""
+    """What a file holds. settings: the system prompt, if there is one.
+
+    whole: of a file that holds all branches, what it says of the conversation itself.
+    """
 
     title: str = ""
     turns: list[Turn] = field(default_factory=list)
     settings: Json = field(default_factory=dict)
+    whole: Conversation | None = None
 
     def add(self, role: TurnRole, text: str, reasoning: str = "", media: Sequence[Attachment] = ()) -> None:
         parent = self.turns[-1].id if self.turns else None
@@ -78,9 +82,9 @@ def _from_zip(data: bytes, add: Add, limits: MediaLimits, max_bytes: int) -> Rea
             files = {entry.filename: archive.read(entry) for entry in entries if not entry.is_dir()}
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError) as error:
         raise BadRequest(f"The zip cannot be read ({error}).", param="file") from error
-    text = files.get("messages.json")
+    text = files.get(WHOLE_FILE) or files.get("messages.json")
     if text is None:
-        raise BadRequest("The zip holds no messages.json.", param="file")
+        raise BadRequest(f"The zip holds neither {WHOLE_FILE} nor messages.json.", param="file")
     return _from_json(text.decode("utf-8", "replace"), add, limits, files)
 
 
@@ -89,6 +93,8 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The JSON cannot be read ({str(error)[:100]}).", param="file") from error
+    if is_whole(value):
+        return _from_whole(value, add, files)
     raw = value.get("messages") if isinstance(value, dict) else value
     if not isinstance(raw, list):
         raise BadRequest("messages: it must be an array, as in a chat completion's request.", param="messages")
@@ -97,6 +103,14 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
     for number, message in enumerate(raw):
         _add_message(read, message, f"messages[{number}]", _Media(add, limits, files))
     return read
+
+
+def _from_whole(value: Json, add: Add, files: dict[str, bytes]) -> ReadConversation:
+    if len(value.get("turns") or ()) > MAX_TURNS:
+        raise BadRequest(f"The file holds more than {MAX_TURNS:,} messages.", param="turns")
+    read = read_whole(value, files, add)
+    whole = read.conversation
+    return ReadConversation(whole.title, list(read.turns), whole.settings, whole)
 
 
 @dataclass(frozen=True)
