@@ -34,6 +34,7 @@ SCRIPTS = (
     "static/words.js",
     "static/header.js",
     "static/frame.js",
+    "static/notify.js",
     "conversations/days.js",
     "conversations/live.js",
     "conversations/list.js",
@@ -55,6 +56,7 @@ SCRIPTS = (
     "bench/plot.js",
     "bench/bench.js",
 )
+ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -111,7 +113,7 @@ def head() -> str:
     The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
     `:is()`. The script must run before the first drop, and before the components that it draws.
     """
-    return f"{style()}<script>{page_script()}</script>"
+    return f"{ICON}{style()}<script>{page_script()}</script>"
 
 
 @lru_cache(maxsize=1)

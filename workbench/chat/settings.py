@@ -13,6 +13,7 @@ from engine.config import EngineConfig
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Json, Sampling
 from workbench.chat.convert import ChatSettings
+from workbench.components import component
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class SettingsPanel:
             self.probabilities = gr.Checkbox(
                 label="Keep how likely each token of an answer was", container=False, elem_id="probabilities"
             )
+            component("notify", "workbenchNotify.view(element)", "notify")
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property
