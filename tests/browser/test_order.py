@@ -114,6 +114,9 @@ def test_a_clip_shows_which_frames_the_model_took(person, workbench_url, clip, d
     (receipt,) = demo_engine.snapshot().recent[0].done.media
     taken = [time_s for _, time_s in receipt.frames]
     assert me.page.evaluate(TIMES) == taken
+    me.page.wait_for_function("document.querySelector('#chat .film video').duration > 0")
+    me.page.locator("#chat .film video").dispatch_event("loadedmetadata")  # also when it comes after the answer
+    assert me.page.locator("#chat .marks button").first.is_visible()
     duration_s = me.page.locator("#chat .film video").evaluate("video => video.duration")
     assert duration_s == pytest.approx(receipt.duration_s, abs=0.1)
     line = me.page.locator("#chat .frame-line").bounding_box()

@@ -13,7 +13,7 @@
     const box = make("div", "film", video, line);
     video.addEventListener("timeupdate", () => now(box));
     video.addEventListener("seeking", () => now(box));
-    video.addEventListener("loadedmetadata", () => { if (box.part) fill(box, box.part); });
+    video.addEventListener("loadedmetadata", () => { if (box.shown) fill(box, box.shown); });
     line.addEventListener("click", (event) => pressed(box, event));
     line.addEventListener("keydown", (event) => stepped(box, event));
     return box;
@@ -28,7 +28,7 @@
   };
 
   const fill = (box, part) => {
-    box.part = part;
+    box.shown = part;
     const [video, line] = box.children, times = part.frames ?? [];
     const duration_s = part.duration_s || video.duration || 0;
     show(line, times.length > 0 && duration_s > 0);

@@ -48,8 +48,8 @@ Add = Callable[[bytes, str, Kind], Attachment]
 """Keeps a medium's content: its bytes, name and kind."""
 
 MediumKind = Literal["image", "video", "audio", "document"]
-Words = Annotated[str, Field(max_length=100_000_000)]
-Name = Annotated[str, Field(max_length=200)]
+LongText = Annotated[str, Field(max_length=100_000_000)]
+ShortText = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Size = Annotated[int, Field(ge=1, le=2**53)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -71,17 +71,17 @@ class KeptPart(_Kept):
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None
-    label: Name = ""
+    label: ShortText = ""
 
 
 class KeptAttachment(_Kept):
     """file: the name of its content in the folder "media"."""
 
     kind: MediumKind
-    name: Name
-    file: Name
+    name: ShortText
+    file: ShortText
     part: KeptPart | None = None
-    broken: Words = ""
+    broken: LongText = ""
 
 
 class KeptDone(_Kept):
@@ -103,23 +103,23 @@ class KeptTurn(_Kept):
     role: TurnRole
     state: TurnState = "done"
     created_s: Number = 0.0
-    text: Words = ""
-    reasoning: Words = ""
+    text: LongText = ""
+    reasoning: LongText = ""
     reasoning_s: Number | None = None
     attachments: tuple[KeptAttachment, ...] = ()
     done: KeptDone | None = None
     num_tokens: Count = 0
     earlier: tuple[KeptEndedPart, ...] = ()
-    error: Words = ""
-    settings: dict[Name, Words] = {}
-    tokens: tuple[tuple[Name, Number | None, tuple[tuple[Name, Number], ...]], ...] = ()
+    error: LongText = ""
+    settings: dict[ShortText, LongText] = {}
+    tokens: tuple[tuple[ShortText, Number | None, tuple[tuple[ShortText, Number], ...]], ...] = ()
 
 
 class KeptConversation(_Kept):
-    title: Words = ""
+    title: LongText = ""
     created_s: Number = 0.0
     is_pinned: bool = False
-    settings: dict[Name, Words] = {}
+    settings: dict[ShortText, LongText] = {}
     head: str | None = None
     turns: tuple[KeptTurn, ...]
 
