@@ -181,7 +181,6 @@ class Engine:
         deadline = Deadline(self.config.request_timeout_s)
         check_questions(questions)
         request, card = await self._checked(request, deadline)
-        assert self._runtime.questions is not None, "a model that is ready has them"
         with self._tickets.take() as ticket:
 
             async def ask(group: Request) -> Done:
@@ -192,7 +191,7 @@ class Engine:
                             return event
                 raise Internal("Questions ended without an answer.")
 
-            return await decide(request, questions, self._runtime.questions, ask)
+            return await decide(questions, lambda asked: deadline.wait(self._preparation.group(request, asked)), ask)
 
     async def _checked(self, request: Request, deadline: Deadline) -> tuple[Request, ModelCard]:
         """The request with an id, once the model is there. Raises EngineError for one that cannot be served."""
@@ -211,9 +210,10 @@ class Engine:
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = poster(events)
 
-        async def submit(*, need_pixels: bool) -> Sequence:
-            grammar = await self._preparation.grammar(request)
-            loaded, media = await self._preparation.load(request, card, ticket, need_pixels=need_pixels)
+        async def submit(before: Sequence | None = None) -> Sequence:
+            """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
+            grammar = before.grammar if before else await self._preparation.grammar(request)
+            loaded, media = await self._preparation.load(request, card, ticket, need_pixels=before is not None)
             sequence = Sequence(
                 request=loaded,
                 post=post,
@@ -221,19 +221,19 @@ class Engine:
                 media=media,
                 prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
                 grammar=grammar,
-                scoring=await self._preparation.scoring(loaded, media),
+                scoring=before.scoring if before else await self._preparation.scoring(loaded, media),
                 submitted_s=time.perf_counter(),
             )
             self._runtime.tell(Submit(sequence))
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
-        sequence = await deadline.wait(submit(need_pixels=False))
+        sequence = await deadline.wait(submit())
         finished = False
         try:
             while not finished:
                 event = await deadline.wait(events.get())
                 if isinstance(event, PixelsMissing):
-                    sequence = await deadline.wait(submit(need_pixels=True))
+                    sequence = await deadline.wait(submit(sequence))
                     continue
                 ticket.release_media()
                 finished = isinstance(event, Done | EngineError)

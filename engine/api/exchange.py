@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -17,7 +18,8 @@ from engine.api.answers import Envelope
 from engine.api.cards import check_model, fingerprint
 from engine.api.fields import ignored_header
 from engine.api.guard import CLIENT_CLOSED
-from engine.api.sse import EVENTS, EventStream, StreamFormat, check_finished, chunks, open_stream, unless_gone
+from engine.api.refused import refuse
+from engine.api.sse import EventStream, GrowingFormat, StreamFormat, check_finished, chunks, open_stream, unless_gone
 from engine.core import Engine
 from engine.errors import Internal, Unavailable
 from engine.types import Completion, Delta, Done, Event, Json, ModelCard, Preflight
@@ -27,6 +29,7 @@ LOADING_WAIT_S = 30.0
 """How long a request waits for a model that is still loading before it is told to come back."""
 
 Events = AsyncGenerator[Event, None]
+T = TypeVar("T")
 
 
 async def ready(engine: Engine) -> ModelCard:
@@ -48,9 +51,11 @@ class Exchange:
 
     @classmethod
     async def begin(cls, engine: Engine, http: Request, body: BaseModel, model: str | None) -> Exchange:
-        """Wait for the model, and check that it is the one asked for. Raises ModelNotFound and Unavailable."""
+        """Wait for the model, and check that it is the one asked for, and that the body asks for nothing that is not
+        served. Raises ModelNotFound, Unavailable and BadRequest."""
         card = await ready(engine)
         check_model(model, engine.config.model, card)
+        refuse(body)
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
         envelope = Envelope(http.state.request_id, created, card.id, backend, caller.operator)
@@ -66,43 +71,47 @@ class Exchange:
         caller: Caller = self.http.state.caller
         return caller
 
-    async def stream(self, events: Events, form: StreamFormat, media_type: str = EVENTS) -> Response:
+    async def stream(self, events: Events, form: StreamFormat) -> Response:
         """The answer as it comes. Raises an EngineError that comes before the first event."""
         opening = await open_stream(events, self.http.receive)
         if opening is None:
             return Response(status_code=CLIENT_CLOSED)
-        return EventStream(chunks(opening, form, self.id), self.headers, media_type)
+        return EventStream(chunks(opening, form, self.id), self.headers, form.wire.media_type)
 
     async def whole(self, events: Events, write: Callable[[Completion], Json]) -> Response:
         """The answer as one object. Raises EngineError."""
-        completion = await unless_gone(_read(events), self.http.receive)
-        if completion is None:
-            return Response(status_code=CLIENT_CLOSED)
-        check_finished(completion.done)
-        return JSONResponse(write(completion), headers=dict(self.headers))
+        return await self.awaited(_read(events), write)
 
-    async def gathered(self, events: Events, form: StreamFormat, write: Callable[[], Json]) -> Response:
-        """The same of a format that puts the whole answer together while it streams: it hears all events, nothing is
-        sent meanwhile, and then `write` has the answer. Raises EngineError."""
-        done = await unless_gone(_hear(events, form), self.http.receive)
-        if done is None:
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(write(), headers=dict(self.headers))
+    async def answer(self, events: Events, form: GrowingFormat, *, is_streamed: bool) -> Response:
+        """The answer of a format that puts it together while it hears it: as it comes, or as one object. Raises
+        EngineError; of a stream, one that comes before its first event."""
+        if is_streamed:
+            return await self.stream(events, form)
+        return await self.awaited(_hear(events, form), lambda _: form.whole())
 
     async def count(self, request: Generation, write: Callable[[Preflight], Json]) -> Response:
         """What a request would cost. Raises EngineError."""
-        preflight = await unless_gone(self.engine.preflight(request), self.http.receive)
-        if preflight is None:
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(write(preflight), headers=dict(self.headers))
+        return await self.awaited(self.engine.preflight(request), write)
+
+    async def awaited(self, work: Coroutine[Any, Any, T], write: Callable[[T], Json]) -> Response:
+        """What comes of work, as one object. It is cancelled if the client goes away. Raises what work raises."""
+        found = await unless_gone(work, self.http.receive)
+        return Response(status_code=CLIENT_CLOSED) if found is None else self.json(write(found))
+
+    def json(self, value: Json) -> Response:
+        """A value with the headers of this answer."""
+        return JSONResponse(value, headers=dict(self.headers))
 
 
 async def _read(events: Events) -> Completion:
     async with aclosing(events):
-        return await Completion.read(events)
+        completion = await Completion.read(events)
+    check_finished(completion.done)
+    return completion
 
 
-async def _hear(events: Events, form: StreamFormat) -> Done:
+async def _hear(events: Events, form: GrowingFormat) -> Done:
+    """Read a stream for a format, which hears all of it; nothing is sent meanwhile."""
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Delta):

@@ -54,6 +54,7 @@ class AnswerRun:
         self._save = save
         self._text = [turn.text]
         self._reasoning = [turn.reasoning]
+        self._num_chars = len(turn.text) + len(turn.reasoning)
         self._tokens = TokenList(engine, turn) if request.logprobs is not None or turn.tokens else None
         self._reasoned_s: list[float] = []  # when the reasoning began, and when the answer did
         self._started_s = time.monotonic()
@@ -79,8 +80,7 @@ class AnswerRun:
 
     def period_s(self) -> float:
         """Time to the next sample. A page draws the whole answer each time, so a long one is sampled less often."""
-        num_chars = sum(map(len, self._text)) + sum(map(len, self._reasoning))
-        return min(1.0, max(1 / SAMPLE_HZ, num_chars / FULL_RATE_CHARS_PER_S))
+        return min(1.0, max(1 / SAMPLE_HZ, self._num_chars / FULL_RATE_CHARS_PER_S))
 
     def waiting(self) -> str:
         """What happens before the first token, from the engine's snapshot."""
@@ -111,6 +111,7 @@ class AnswerRun:
 
     def _add(self, delta: Delta) -> None:
         self.num_tokens += len(delta.tokens)
+        self._num_chars += len(delta.text)
         reasons = delta.channel == "reasoning"
         if len(self._reasoned_s) == (0 if reasons else 1):
             self._reasoned_s.append(time.monotonic())

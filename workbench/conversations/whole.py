@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from engine.types import (
     Timing,
     Usage,
 )
-from workbench.conversations.json_forms import attachments_json, done_json, ended_part_json, part_from_json
+from workbench.conversations.json_forms import attachments_json, done_json, ended_part_json, part_from_json, sound_text
 from workbench.conversations.types import (
     Attachment,
     Conversation,
@@ -47,9 +47,12 @@ NO_FILE = "its file did not come with the conversation"
 Add = Callable[[bytes, str, Kind], Attachment]
 """Keeps a medium's content: its bytes, name and kind."""
 
+Attach = Callable[[str, str, Kind], tuple[Attachment, bool]]
+"""Keeps a medium by its file in the folder "media", its name and kind; False where the file did not come."""
+
 MediumKind = Literal["image", "video", "audio", "document"]
-LongText = Annotated[str, Field(max_length=100_000_000)]
-ShortText = Annotated[str, Field(max_length=200)]
+LongString = Annotated[str, Field(max_length=100_000_000)]
+ShortString = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Size = Annotated[int, Field(ge=1, le=2**53)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -71,17 +74,17 @@ class KeptPart(_Kept):
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None
-    label: ShortText = ""
+    label: ShortString = ""
 
 
 class KeptAttachment(_Kept):
     """file: the name of its content in the folder "media"."""
 
     kind: MediumKind
-    name: ShortText
-    file: ShortText
+    name: ShortString
+    file: ShortString
     part: KeptPart | None = None
-    broken: LongText = ""
+    broken: LongString = ""
 
 
 class KeptDone(_Kept):
@@ -103,23 +106,23 @@ class KeptTurn(_Kept):
     role: TurnRole
     state: TurnState = "done"
     created_s: Number = 0.0
-    text: LongText = ""
-    reasoning: LongText = ""
+    text: LongString = ""
+    reasoning: LongString = ""
     reasoning_s: Number | None = None
     attachments: tuple[KeptAttachment, ...] = ()
     done: KeptDone | None = None
     num_tokens: Count = 0
     earlier: tuple[KeptEndedPart, ...] = ()
-    error: LongText = ""
-    settings: dict[ShortText, LongText] = {}
-    tokens: tuple[tuple[ShortText, Number | None, tuple[tuple[ShortText, Number], ...]], ...] = ()
+    error: LongString = ""
+    settings: dict[ShortString, LongString] = {}
+    tokens: tuple[tuple[LongString, Number | None, tuple[tuple[LongString, Number], ...]], ...] = ()
 
 
 class KeptConversation(_Kept):
-    title: LongText = ""
+    title: LongString = ""
     created_s: Number = 0.0
     is_pinned: bool = False
-    settings: dict[ShortText, LongText] = {}
+    settings: dict[ShortString, LongString] = {}
     head: str | None = None
     turns: tuple[KeptTurn, ...]
 
@@ -169,13 +172,13 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, dict) and value.get("format") == FORMAT
 
 
-def read_whole(value: Json, files: Mapping[str, bytes], add: Add) -> WholeConversation:
-    """files: those of the zip by their path in it. Raises BadRequest with the name of the field."""
+def read_whole(value: Json, attach: Attach) -> WholeConversation:
+    """Raises BadRequest with the name of the field."""
     version = value.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise BadRequest(f"version: {version!r} is not one that is read here, up to {VERSION}.", param="version")
     try:
-        kept = KeptConversation.model_validate_json(json.dumps(value))
+        kept = KeptConversation.model_validate_json(sound_text(json.dumps(value, ensure_ascii=False)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -188,7 +191,7 @@ def read_whole(value: Json, files: Mapping[str, bytes], add: Add) -> WholeConver
             where = f"turns.{number}.{which}"
             raise BadRequest(f"{where}: {getattr(turn, which)!r} {why}.", param=where)
         ids[turn.id] = secrets.token_hex(8)
-        media = tuple(_attachment(medium, files, add) for medium in turn.attachments)
+        media = tuple(_attachment(medium, attach) for medium in turn.attachments)
         turns.append(_turn(turn, str(ids[turn.id]), ids[turn.parent], media))
     if kept.head not in ids:
         raise BadRequest(f"head: {kept.head!r} is none of the turns.", param="head")
@@ -223,11 +226,10 @@ def _done(kept: KeptDone | None) -> Done | None:
     return Done(kept.finish_reason, kept.usage, kept.timing, kept.media) if kept else None
 
 
-def _attachment(kept: KeptAttachment, files: Mapping[str, bytes], add: Add) -> Attachment:
-    data = files.get(f"media/{kept.file}")
-    added = add(data or b"", kept.name, kept.kind)
+def _attachment(kept: KeptAttachment, attach: Attach) -> Attachment:
+    added, has_come = attach(kept.file, kept.name, kept.kind)
     part = kept.part.model_dump(exclude_none=True) if kept.part else None
     if part is not None:
         part_from_json(part, kept.kind, "", kept.name)  # as it will be when the message is sent
-    broken = kept.broken or (NO_FILE if data is None else "")
+    broken = kept.broken or ("" if has_come else NO_FILE)
     return Attachment(added.kind, added.name, added.sha256, added.num_bytes, part, broken)

@@ -38,12 +38,12 @@ def running_json(card: ModelCard) -> Json:
     return {**tag_json(card), **room, "expires_at": "9999-12-31T23:59:59Z"}
 
 
-def show_json(card: ModelCard, template: str = "") -> Json:
+def show_json(card: ModelCard) -> Json:
     """The answer of /api/show."""
     return {
         "modelfile": "",
         "parameters": "",
-        "template": template,
+        "template": "",
         "license": "",
         "modified_at": time_json(card.created),
         "details": details_json(card),
@@ -57,6 +57,7 @@ def show_json(card: ModelCard, template: str = "") -> Json:
             "tools",
             *(["vision"] if card.vision else []),
             *(["audio"] if card.audio else []),
+            *(["thinking"] if card.reasons else []),
         ],
     }
 

@@ -16,7 +16,7 @@ from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import ModelNotFound
 from engine.types import ModelCard
-from tests.engine.api.test_gone import wait_for
+from tests.waiting import wait_until
 
 CARD = ModelCard("served", "/models/x", "llama", "float32", 1, 4, 128)
 
@@ -72,7 +72,7 @@ def test_health_from_start_to_stop(serve: Callable[..., Any]) -> None:
         assert (listed["id"], listed["state"], listed["object"]) == ("demo", "loading", "model")
         assert httpx.get(f"{url}/v1/models/demo").json() == listed == httpx.get(f"{url}/v1/models/default").json()
         engine.start()
-        wait_for(lambda: httpx.get(f"{url}/health").json()["status"] == "ok", "it never became ready", 60)
+        wait_until(lambda: httpx.get(f"{url}/health").json()["status"] == "ok", "it never became ready")
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["state"] == "ready"
         engine.stop()
         response = httpx.get(f"{url}/health")
@@ -86,7 +86,7 @@ def test_a_model_that_cannot_be_loaded(serve: Callable[..., Any], tmp_path: Path
     engine.start()
     try:
         with serve(create_app(engine, ServerConfig())) as url:
-            wait_for(lambda: httpx.get(f"{url}/health").status_code == 503, "it does not say that it failed", 60)
+            wait_until(lambda: httpx.get(f"{url}/health").status_code == 503, "it does not say that it failed", 60)
             health = httpx.get(f"{url}/health").json()
             assert health["status"] == "failed" and health["error"]
             body = {"messages": [{"role": "user", "content": "hi"}]}

@@ -369,3 +369,26 @@ def test_a_draft_stays_when_an_answer_is_asked_for_again(kept):
     assert mine.draft(chat.id) == Draft("and then")
     mine.add(chat.id, [Turn("r", "user", "b", "and then")])
     assert mine.draft(chat.id) == Draft()
+
+
+def test_the_id_of_a_foreign_turn_cannot_be_taken(kept):
+    mine, other = kept.of(), kept.of("other")
+    made, theirs = mine.create(), other.create()
+    answer = ask(mine, made.id, 1, None)
+    with pytest.raises(ModelNotFound):
+        other.add(theirs.id, (Turn(answer, "assistant", None, "mine now"),))
+    assert other.get(theirs.id).head is None and mine.turn(made.id, answer).text == "answer 1"
+
+
+def test_visitors_drafts_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_VISITOR_DRAFTS", 3)
+    monkeypatch.setattr(module, "MAX_VISITOR_CONVERSATIONS", 4)
+    store = ConversationStore(None, tmp_path)
+    visitors = [OwnedConversations(store, f"visitor/{number}") for number in range(6)]
+    OwnedConversations(store, "operator").keep_draft("", Draft("mine"))
+    for visitor in visitors:
+        visitor.set_last_open("")
+        visitor.keep_draft("", Draft("theirs"))
+    assert [visitor.draft("").text for visitor in visitors] == ["", "", "", "theirs", "theirs", "theirs"]
+    assert OwnedConversations(store, "operator").draft("").text == "mine"
+    assert store.database.read("SELECT count(*) FROM last_open")[0][0] == 4

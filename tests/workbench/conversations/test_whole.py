@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from engine.config import MediaLimits
 from engine.errors import BadRequest
+from workbench.conversations import reading
 from workbench.conversations.reading import read_conversation
 from workbench.conversations.types import Attachment
 
@@ -49,7 +50,7 @@ WHOLE: dict[str, Any] = {
         {"id": "a1", "parent": "q1", "role": "assistant", "state": "done", "created_s": 2.0, "text": "A cat 🐈.",
          "reasoning": "Hm.\n", "reasoning_s": 1.25, "done": DONE, "settings": {"max_tokens": "3"},
          "earlier": [{"num_tokens": 2, "done": None}, {"num_tokens": 3, "done": DONE}],
-         "tokens": [["A", -0.1, [["A", -0.1], ["The", -2.5]]], [" cat 🐈.", None, []]]},
+         "tokens": [["A", -0.1, [["A", -0.1], ["The", -2.5]]], [" cat 🐈." * 400, None, []]]},
         {"id": "a2", "parent": "q1", "role": "assistant", "state": "stopped", "created_s": 3.0, "text": "A d",
          "num_tokens": 2},
         {"id": "q2", "parent": "a1", "role": "user", "state": "done", "created_s": 4.0, "text": "And?"},
@@ -197,3 +198,14 @@ def test_an_answer_that_was_being_written_is_cut_off():
 
 def test_fields_of_a_later_version_are_left_out():
     assert read(changed("turns.2.mood", "fine")).turns[2].text == "A d"
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark():
+    whole = changed("turns.2.text", "A \ud83d d")
+    assert read({**whole, "title": "\udc08"}).turns[2].text == "A ? d"
+
+
+def test_more_media_than_are_read_are_refused(monkeypatch):
+    monkeypatch.setattr(reading, "MAX_MEDIA", 2)
+    with pytest.raises(BadRequest, match="more than 2 pictures"):
+        read(changed("turns.0.attachments", [CAT] * 3), cat_png=b"meow")
