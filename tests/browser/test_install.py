@@ -77,9 +77,9 @@ def test_a_long_answer_that_is_done_while_nobody_looks_is_told(person, browser, 
     me.page.wait_for_function(IS_INSTALLED)
     me.set("Seed", "1")
     assert me.page.evaluate("window.asked") == 0, "the page asked by itself"
-    me.page.get_by_label(SWITCH).check()
+    me.page.get_by_label(SWITCH).click()
     me.page.wait_for_function("window.asked === 1")
-    assert me.page.get_by_label(SWITCH).is_checked()
+    wait_until(me.page.get_by_label(SWITCH).is_checked)  # on once the browser has said yes
     me.send(STORY)
     me.answers.last.wait_for()
     at = address(me)
