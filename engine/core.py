@@ -214,10 +214,12 @@ class Engine:
             """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
             grammar = before.grammar if before else await self._preparation.grammar(request)
             loaded, media = await self._preparation.load(request, card, ticket, need_pixels=before is not None)
+            loaded_s = time.perf_counter()
             sequence = Sequence(
                 request=loaded,
                 post=post,
                 accepted_s=deadline.accepted_s,
+                loaded_s=loaded_s,
                 media=media,
                 prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
                 grammar=grammar,

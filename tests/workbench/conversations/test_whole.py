@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from workbench.conversations import reading
-from workbench.conversations.reading import read_conversation
+from workbench.conversations import imported
+from workbench.conversations.imported import read_conversation
 from workbench.conversations.types import Attachment
 
 LOCAL = "http://127.0.0.1"
@@ -206,6 +206,6 @@ def test_half_a_surrogate_pair_becomes_a_question_mark():
 
 
 def test_more_media_than_are_read_are_refused(monkeypatch):
-    monkeypatch.setattr(reading, "MAX_MEDIA", 2)
+    monkeypatch.setattr(imported, "MAX_MEDIA", 2)
     with pytest.raises(BadRequest, match="more than 2 pictures"):
         read(changed("turns.0.attachments", [CAT] * 3), cat_png=b"meow")
