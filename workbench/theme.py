@@ -20,6 +20,8 @@ STYLES = (
     "chat/lightbox.css",
     "chat/receipts.css",
     "chat/composer.css",
+    "chat/frames.css",
+    "chat/probabilities.css",
     "chat/cost.css",
     "video/video.css",
     "decide/decide.css",
@@ -32,6 +34,7 @@ SCRIPTS = (
     "static/words.js",
     "static/header.js",
     "static/frame.js",
+    "static/notify.js",
     "conversations/days.js",
     "conversations/live.js",
     "conversations/list.js",
@@ -39,8 +42,11 @@ SCRIPTS = (
     "chat/rich.js",
     "chat/receipts.js",
     "chat/lightbox.js",
+    "chat/frames.js",
+    "chat/probabilities.js",
     "chat/message.js",
     "chat/conversation.js",
+    "chat/order.js",
     "chat/composer.js",
     "chat/cost.js",
     "video/queue.js",
@@ -53,6 +59,7 @@ SCRIPTS = (
     "bench/plot.js",
     "bench/bench.js",
 )
+ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -109,7 +116,7 @@ def head() -> str:
     The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
     `:is()`. The script must run before the first drop, and before the components that it draws.
     """
-    return f"{style()}<script>{page_script()}</script>"
+    return f"{ICON}{style()}<script>{page_script()}</script>"
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ from engine.config import EngineConfig
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Json, Sampling
 from workbench.chat.convert import ChatSettings
-from workbench.components import QUIET
+from workbench.components import QUIET, component
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,17 @@ FIELDS = {
 """In the order of the side bar, two in a row."""
 
 
+NUM_ALTERNATIVES = 5
+"""The likeliest tokens that are kept at each place of an answer, where its probabilities are."""
+
+
 class SettingsPanel:
     """The components of the side bar; their values -> ChatSettings."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
         self.stills: gr.Checkbox  # for the next message, not for those that were sent
+        self.probabilities: gr.Checkbox  # for the next answers
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
         with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
@@ -82,11 +87,15 @@ class SettingsPanel:
                             self.numbers[name] = _number(name, _default(config, name))
                             _say_what_is_wrong(FIELDS[name], self.numbers[name])
             self.stills = gr.Checkbox(label="Of pictures that move, only the first frame", container=False)
+            self.probabilities = gr.Checkbox(
+                label="Keep how likely each token of an answer was", container=False, elem_id="probabilities"
+            )
+            component("notify", "workbenchNotify.view(element)", "notify")
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property
     def components(self) -> set[Any]:
-        return {self.system, self.stills, *self.numbers.values()}
+        return {self.system, self.stills, self.probabilities, *self.numbers.values()}
 
     @property
     def fields(self) -> dict[str, gr.Textbox]:
@@ -102,7 +111,8 @@ class SettingsPanel:
 
         Raises BadRequest.
         """
-        return settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
+        read = settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
+        return replace(read, logprobs=NUM_ALTERNATIVES) if values[self.probabilities] else read
 
 
 def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSettings:

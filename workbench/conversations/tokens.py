@@ -1,0 +1,58 @@
+"""The tokens of an answer with their probabilities, as it is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.api.logprobs import LogprobsWriter
+from engine.types import Delta
+from workbench.conversations.types import Turn, WrittenToken
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+DECIMALS = 4
+
+
+class TokenList:
+    """Collects the tokens behind the text of one answer.
+
+    turn: its beginning, where it is continued: with its tokens, or as text whose tokens are not known.
+    """
+
+    def __init__(self, engine: Engine, turn: Turn) -> None:
+        self._writer = LogprobsWriter(engine.token_text)
+        known = turn.tokens or ((WrittenToken(turn.text),) if turn.text else ())
+        self._tokens = list(known)
+
+    @property
+    def tokens(self) -> tuple[WrittenToken, ...]:
+        return tuple(self._tokens)
+
+    def add(self, delta: Delta, *, is_known: bool) -> None:
+        """is_known: the request asked for the probabilities; else the text is kept without."""
+        if delta.channel != "text":
+            return
+        if not is_known:
+            self._add_text(delta.text)
+            return
+        for entry in self._writer.write(delta)["content"]:
+            top = tuple((other["token"], round(other["logprob"], DECIMALS)) for other in entry["top_logprobs"])
+            self._tokens.append(WrittenToken(entry["token"], round(entry["logprob"], DECIMALS), top))
+
+    def _add_text(self, text: str) -> None:
+        if self._tokens and self._tokens[-1].logprob is None:
+            text = self._tokens.pop().text + text
+        if text:
+            self._tokens.append(WrittenToken(text))
+
+
+def without_space_at_end(tokens: tuple[WrittenToken, ...]) -> tuple[WrittenToken, ...]:
+    """The tokens of a text that lost the white space at its end."""
+    kept = list(tokens)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    if not kept:
+        return ()
+    last = kept[-1]
+    return (*kept[:-1], WrittenToken(last.text.rstrip(), last.logprob, last.top))
