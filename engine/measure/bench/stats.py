@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 NOISY = 0.15
 """A spread above this marks a measurement as noisy."""
 
+_MOST_LOG = 700.0
+
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
@@ -93,7 +95,7 @@ def paired_ratio(over: Sequence[float | None], under: Sequence[float | None], co
     if len(logs) < 2:
         return Ratio(math.exp(mean), None, None, len(logs))
     half = t_quantile(len(logs) - 1, confidence) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
+    return Ratio(math.exp(mean), *_ends(mean, half), len(logs))
 
 
 def unpaired_ratio(over: Sequence[float], under: Sequence[float], confidence: float = 0.95) -> Ratio | None:
@@ -110,7 +112,12 @@ def unpaired_ratio(over: Sequence[float], under: Sequence[float], confidence: fl
     # Welch and Satterthwaite's degrees of freedom.
     below = sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (a, b), strict=True))
     half = t_quantile(int(error**4 / below), confidence) * error if below else 0.0
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), fewer)
+    return Ratio(math.exp(mean), *_ends(mean, half), fewer)
+
+
+def _ends(mean: float, half: float) -> tuple[float, float]:
+    """Of an interval of logarithms, as ratios. At a confidence near 1 it may be wider than numbers go."""
+    return math.exp(max(mean - half, -_MOST_LOG)), math.exp(min(mean + half, _MOST_LOG))
 
 
 def t_quantile(freedom: int, confidence: float = 0.95) -> float:
