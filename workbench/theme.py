@@ -125,7 +125,7 @@ def version() -> str:
 
 def login_message() -> str:
     """The text of the login page, with the style: before the login Gradio sends no head."""
-    return f"{style()}Sign in with the name and the key that the terminal shows."
+    return f"{style()}Sign in with the username and the password that the terminal shows."
 
 
 def style() -> str:

@@ -70,11 +70,10 @@ class VideoTab:
         try:
             part = self._part(fields)
         except EngineError as error:
-            gr.Warning(error.message)
-            return [gr.skip()] * (len(self._chat.shown) + 1)
+            return [*self._chat.notice(values, error.message), gr.skip()]
         if self._chat.is_writing(values):
-            gr.Warning("The chat is still answering. Ask again when it is done.")
-            return [gr.skip()] * (len(self._chat.shown) + 1)
+            words = "The chat is still answering. Ask again when it is done."
+            return [*self._chat.notice(values, words), gr.skip()]
         return [*await self._chat.ask(values, page, question, part), gr.Tabs(selected="chat")]
 
     # -- the questions of the page
