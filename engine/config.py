@@ -5,26 +5,59 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+from engine.errors import ModelNotFound
 from engine.types import FrameSampling, Sampling
 
 DEMO = "demo"
 """The name under which the embedded model is asked for; it is a checkpoint like any other."""
+
+DEFAULT_MODEL = "default"
+"""The name under which requests ask for whichever model is the default one."""
+
+VisionMode = Literal["native", "proxy", "disabled"]
 
 LEAST_ROWS = 32
 """Rows of a batch where nothing else is asked for: so many answers one request may have (n)."""
 
 
 @dataclass(frozen=True, slots=True)
+class VisionProxy:
+    """Another model that looks at pictures for one that cannot. model: its name or alias among the configured models;
+    prompt_template: what it is asked about each picture."""
+
+    model: str
+    prompt_template: str = "Describe this picture for somebody who cannot see it: {prompt}"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says,
-    see served_name."""
+    see served_name; aliases are other names for it.
+
+    max_bytes: most memory for its weights and KV. bits: its weights are quantized to so many as they are loaded; dtype:
+    else they become this type. max_seqs, max_model_len, prefill_chunk_tokens, idle_unload_s: for this model, what
+    EngineConfig says for all. preload: loaded at the start; None: the default model is, and no other.
+    vision: "disabled" refuses media, "proxy" lets another model look at them (vision_proxy).
+    """
 
     source: str = DEMO
     name: str | None = None
     revision: str | None = None
     text_only: bool = False
     trust_remote_code: bool = False
+    aliases: tuple[str, ...] = ()
+    max_bytes: int | None = None
+    bits: int | None = None
+    dtype: str | None = None
+    max_seqs: int | None = None
+    max_model_len: int | None = None
+    prefill_chunk_tokens: int | None = None
+    idle_unload_s: float | None = None
+    preload: bool | None = None
+    vision: VisionMode = "native"
+    vision_proxy: VisionProxy | None = None
 
     @property
     def served_name(self) -> str:
@@ -32,6 +65,12 @@ class ModelSpec:
         folder = Path(self.source).expanduser()
         is_folder = self.source != DEMO and folder.is_dir()
         return self.name or (folder.resolve().name if is_folder else self.source)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that requests may ask for it by."""
+        own = (self.served_name, self.name, *self.aliases, self.source)
+        return tuple(dict.fromkeys(name for name in own if name is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +141,10 @@ class CacheConfig:
 class EngineConfig:
     """Everything an Engine needs.
 
+    model: the default one, which serves requests that name none; more_models: others, each loaded by the first request
+    for it. At most max_loaded_models are in memory (None: as many as fit), with weights and KV of at most
+    max_models_bytes (None: memory_utilization of the device's); who was used longest ago makes room. idle_unload_s: a
+    model that nobody has used for so long leaves memory (None: it stays).
     max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
     max_num_seqs: requests worked on at once, prompts and answers together, as far as memory has room for them. Of
@@ -115,6 +158,10 @@ class EngineConfig:
     """
 
     model: ModelSpec = field(default_factory=ModelSpec)
+    more_models: tuple[ModelSpec, ...] = ()
+    max_loaded_models: int | None = None
+    max_models_bytes: int | None = None
+    idle_unload_s: float | None = None
     media: MediaLimits = field(default_factory=MediaLimits)
     cache: CacheConfig = field(default_factory=CacheConfig)
     sampling: Sampling = field(default_factory=Sampling)
@@ -131,6 +178,36 @@ class EngineConfig:
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3
     request_timeout_s: float | None = None
+
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """All that may be loaded, the default one first."""
+        return (self.model, *self.more_models)
+
+    def find(self, name: str | None) -> ModelSpec:
+        """The model of this name, alias or source; the default one for None and "default". Raises ModelNotFound."""
+        if name in (None, DEFAULT_MODEL):
+            return self.model
+        for spec in self.models:
+            if name == spec.served_name:
+                return spec
+        for spec in self.models:
+            if name in spec.names:
+                return spec
+        known = ", ".join(repr(spec.served_name) for spec in self.models)
+        raise ModelNotFound(f"There is no model {name!r} here; this server has {known}.", param="model")
+
+    def of(self, spec: ModelSpec) -> EngineConfig:
+        """The configuration as this one of its models alone has it."""
+        return replace(
+            self,
+            model=spec,
+            more_models=(),
+            max_num_seqs=spec.max_seqs or self.max_num_seqs,
+            max_model_len=spec.max_model_len or self.max_model_len,
+            prefill_chunk_tokens=spec.prefill_chunk_tokens or self.prefill_chunk_tokens,
+            idle_unload_s=self.idle_unload_s if spec.idle_unload_s is None else spec.idle_unload_s,
+        )
 
     @property
     def max_rows(self) -> int:

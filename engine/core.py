@@ -11,12 +11,12 @@ import atexit
 import logging
 import secrets
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from engine import device
@@ -24,10 +24,10 @@ from engine.config import EngineConfig
 from engine.errors import EngineError, Internal, PixelsMissing, Unavailable
 from engine.media.loader import Loader
 from engine.runtime import fit
-from engine.runtime.checks import check
+from engine.runtime.asking import Asking
+from engine.runtime.checks import check, check_vision_mode
 from engine.runtime.commands import (
     Answered,
-    Cancel,
     ChangeAction,
     ChangeBlock,
     ChangeFeatures,
@@ -36,19 +36,19 @@ from engine.runtime.commands import (
     GetBlock,
     ListBlocks,
     ListFeatures,
+    LoadModel,
     PreflightCommand,
     Stop,
-    Submit,
     TokenObserver,
+    UnloadModel,
 )
 from engine.runtime.deadline import Deadline
 from engine.runtime.deciding import check_questions, decide
-from engine.runtime.poster import poster
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
-from engine.runtime.sequence import Sequence
-from engine.runtime.thread import EngineThread
-from engine.runtime.tickets import Places, Ticket, TicketOffice
+from engine.runtime.slots import LoadedModel, ModelSlot
+from engine.runtime.thread import EngineThread, Outside
+from engine.runtime.tickets import Places, TicketOffice
 from engine.types import (
     BlockInfo,
     Completion,
@@ -57,6 +57,7 @@ from engine.types import (
     Event,
     FeatureInfo,
     ModelCard,
+    ModelState,
     Preflight,
     Replay,
     Request,
@@ -75,18 +76,19 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One model behind one asynchronous stream of events.
+    """Models behind one asynchronous stream of events.
 
-    start() returns at once and the model loads in the engine thread; ready() waits for it. stream() may be used by
-    any number of tasks in any event loop; closing the iterator cancels the request. stop() ends the threads.
+    start() returns at once and the default model loads in the engine thread; ready() waits for it. stream() may be used
+    by any number of tasks in any event loop; closing the iterator cancels the request. stop() ends the threads.
     observer: called on the engine thread at every token, for the self-test.
     """
 
     def __init__(self, config: EngineConfig, observer: TokenObserver | None = None) -> None:
         self.config = config
-        self._runtime = EngineThread(config, self._publish, self._fail, observer)
-        self._loaded = self._runtime.loaded
-        self._snapshot = Snapshot(state="starting", device=device.describe())
+        self._runtime = EngineThread(config, Outside(self._publish, self._fail, _aside), observer)
+        self._slots = self._runtime.slots
+        self._failure: EngineError | None = None
+        self._snapshot = Snapshot(state="starting", device=device.describe(), states=self._slots.states())
         self._thread: threading.Thread | None = None
         self._tickets = TicketOffice(Places.of(config))
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
@@ -97,7 +99,8 @@ class Engine:
             decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
         )
-        self._preparation = Preparation(config, self._runtime, self._media)
+        self._preparation = Preparation(config, self._media)
+        self._asking = Asking(self._preparation, self._runtime.tell)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -109,15 +112,13 @@ class Engine:
 
     def stop(self) -> None:
         """End the threads; requests that still run end with an error. Idempotent; blocks until the thread is gone, but
-        not for a model that is still being fetched: that cannot be interrupted, and dies with the process."""
+        not long for a model that is being loaded, and not for one that is being fetched: it dies with the process."""
         if self._thread is not None:
             atexit.unregister(self.stop)
             self._runtime.tell(Stop())
-            self._thread.join(None if self._loaded.done() else _LOADING_GRACE_S)
+            self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
             self._thread = None
         self._media.close()
-        if not self._loaded.done():
-            self._loaded.set_exception(Unavailable("The engine was stopped."))
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
     def drain(self) -> None:
@@ -148,9 +149,41 @@ class Engine:
 
         Image.init()
 
-    async def ready(self) -> ModelCard:
-        """Wait for the model. Raises Unavailable or ModelNotFound with the reason when it could not be loaded."""
-        return await asyncio.shield(asyncio.wrap_future(self._loaded))
+    async def ready(self, model: str | None = None) -> ModelCard:
+        """Wait until a model was loaded (None: the default one), and load it where it never was.
+
+        Raises ModelNotFound for a name that no model has, and the reason when it could not be loaded.
+        """
+        slot = self._slots.find(model)
+        if self._failure is not None:
+            raise self._failure
+        if slot.card is not None:
+            return slot.card
+        async with self._slots.using(slot) as loaded:
+            return loaded.card
+
+    def models(self) -> tuple[ModelState, ...]:
+        """All models that may be loaded, the default one first, as they are now. Any thread, never blocks."""
+        return self._slots.states()
+
+    async def load_model(self, name: str) -> ModelState:
+        """Load a model into memory, unless it is there. Others leave where it needs their room and nobody uses them.
+
+        Raises ModelNotFound for a name that no model has, Conflict with the numbers where there is no room beside those
+        in use, and Unavailable with the reason where it cannot be loaded.
+        """
+        slot = self._slots.find(name)
+        await self._tell(lambda reply: LoadModel(slot, reply))
+        return self._slots.state(slot)
+
+    async def unload_model(self, name: str) -> ModelState:
+        """Take a model out of memory; a load that nobody waits for is given up. Nothing happens where it is not there.
+
+        Raises ModelNotFound for a name that no model has, and Conflict while requests use it or wait for it.
+        """
+        slot = self._slots.find(name)
+        await self._tell(lambda reply: UnloadModel(slot, reply))
+        return self._slots.state(slot)
 
     def snapshot(self) -> Snapshot:
         """The latest frozen copy of the engine's state. Any thread, never blocks."""
@@ -164,14 +197,15 @@ class Engine:
         allows. Raises EngineError, before the first event or between events.
         """
         deadline = Deadline(self.config.request_timeout_s)
-        request, card = await self._checked(request, deadline)
-        with self._tickets.take() as ticket:
-            async with aclosing(self._events(request, card, ticket, deadline)) as events:
-                async for event in events:
-                    if isinstance(event, Done):
-                        ticket.release()  # before the reader learns of it: who comes next finds the place free
-                        self._replayer.remember(request, event)
-                    yield event
+        async with self._slots.using(self._slot(request), deadline) as model:
+            request = self._checked(request, model)
+            with self._tickets.take() as ticket:
+                async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
+                    async for event in events:
+                        if isinstance(event, Done):
+                            ticket.release()  # before the reader learns of it: who comes next finds the place free
+                            self._replayer.remember(request, event)
+                        yield event
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
         """Answer typed questions about the messages of a request; what they share is computed once.
@@ -180,69 +214,33 @@ class Engine:
         """
         deadline = Deadline(self.config.request_timeout_s)
         check_questions(questions)
-        request, card = await self._checked(request, deadline)
-        assert self._runtime.questions is not None, "a model that is ready has them"
-        with self._tickets.take() as ticket:
+        async with self._slots.using(self._slot(request), deadline) as model:
+            request = self._checked(request, model)
+            with self._tickets.take() as ticket:
 
-            async def ask(group: Request) -> Done:
-                check(group, card, self.config.media)
-                async with aclosing(self._events(group, card, ticket, deadline)) as events:
-                    async for event in events:
-                        if isinstance(event, Done):
-                            return event
-                raise Internal("Questions ended without an answer.")
+                async def ask(group: Request) -> Done:
+                    check(group, model.card, self.config.media)
+                    async with aclosing(self._asking.events(group, model, ticket, deadline)) as events:
+                        async for event in events:
+                            if isinstance(event, Done):
+                                return event
+                    raise Internal("Questions ended without an answer.")
 
-            return await decide(request, questions, self._runtime.questions, ask)
+                return await decide(request, questions, model.questions, ask)
 
-    async def _checked(self, request: Request, deadline: Deadline) -> tuple[Request, ModelCard]:
-        """The request with an id, once the model is there. Raises EngineError for one that cannot be served."""
-        card = await deadline.wait(self.ready())
+    def _slot(self, request: Request) -> ModelSlot:
+        """The model of a request. Raises EngineError for one that is not here, or not for this request."""
+        slot = self._slots.find(request.model)
+        check_vision_mode(request, slot.config.model)
+        return slot
+
+    def _checked(self, request: Request, model: LoadedModel) -> Request:
+        """The request with an id and the name of its model. Raises EngineError for one that cannot be served."""
         if self._thread is None:
             raise Unavailable("The engine was stopped.")
-        check(request, card, self.config.media)
-        if request.prompt_logprobs is not None:
-            request = replace(request, reuse=False)  # stored KV has no logits
-        return request if request.id else replace(request, id=secrets.token_hex(8)), card
-
-    async def _events(
-        self, request: Request, card: ModelCard, ticket: Ticket, deadline: Deadline
-    ) -> AsyncGenerator[Event, None]:
-        """The events of a request that has a place. Closing the iterator cancels it."""
-        events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
-        post = poster(events)
-
-        async def submit(*, need_pixels: bool) -> Sequence:
-            grammar = await self._preparation.grammar(request)
-            loaded, media = await self._preparation.load(request, card, ticket, need_pixels=need_pixels)
-            sequence = Sequence(
-                request=loaded,
-                post=post,
-                accepted_s=deadline.accepted_s,
-                media=media,
-                prepared_prompt=await self._preparation.prompt(loaded, must_fit=True),
-                grammar=grammar,
-                scoring=await self._preparation.scoring(loaded, media),
-                submitted_s=time.perf_counter(),
-            )
-            self._runtime.tell(Submit(sequence))
-            return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
-
-        sequence = await deadline.wait(submit(need_pixels=False))
-        finished = False
-        try:
-            while not finished:
-                event = await deadline.wait(events.get())
-                if isinstance(event, PixelsMissing):
-                    sequence = await deadline.wait(submit(need_pixels=True))
-                    continue
-                ticket.release_media()
-                finished = isinstance(event, Done | EngineError)
-                if isinstance(event, EngineError):
-                    raise event
-                yield event
-        finally:
-            if not finished:
-                self._runtime.tell(Cancel(sequence))
+        check(request, model.card, self.config.media)
+        reuse = request.reuse and request.prompt_logprobs is None  # stored KV has no logits
+        return replace(request, id=request.id or secrets.token_hex(8), model=model.card.id, reuse=reuse)
 
     async def complete(self, request: Request) -> Completion:
         """Run a request to its end and collect what stream() gives. Cancelled with the task that waits for it.
@@ -267,34 +265,30 @@ class Engine:
         Only the prompt is built for it, and it counts nowhere. A prompt that does not fit is told by `left` < 0, not by
         an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
         """
-        card = await self.ready()
-        check(request, card, self.config.media)
-        with self._tickets.take(is_preflight=True) as ticket:
-            loaded, media = await self._preparation.load(request, card, ticket, need_pixels=pictures)
-            prompt = await self._preparation.prompt(loaded, must_fit=False)
-            try:
-                found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
-            except PixelsMissing:
-                loaded, media = await self._preparation.load(request, card, ticket, need_pixels=True)
-                found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
-            if not pictures:
-                return found
-            return replace(found, pictures=await self._media.as_seen(request, media, found.media))
+        async with self._slots.using(self._slot(request)) as model:
+            check(request, card := model.card, self.config.media)
+            request = replace(request, model=card.id)
+            with self._tickets.take(is_preflight=True) as ticket:
+                loaded, media = await self._preparation.load(request, card, ticket, need_pixels=pictures)
+                prompt = await self._preparation.prompt(model, loaded, must_fit=False)
+                try:
+                    found: Preflight = await self._tell(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+                except PixelsMissing:
+                    loaded, media = await self._preparation.load(request, card, ticket, need_pixels=True)
+                    found = await self._tell(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+                if not pictures:
+                    return found
+                return replace(found, pictures=await self._media.as_seen(request, media, found.media))
 
-    async def detokenize(self, token_ids: list[int]) -> str:
+    async def detokenize(self, token_ids: list[int], model: str | None = None) -> str:
         """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
-        await self.ready()
-        texts = self._runtime.texts
-        if texts is None:
-            raise Unavailable("The model is not loaded.")
-        return await self._media.compute(Request(), partial(texts.decode, token_ids))
+        async with self._slots.using(self._slots.find(model)) as loaded:
+            return await self._media.compute(Request(), partial(loaded.texts.decode, token_ids))
 
-    def token_text(self, token_id: int) -> TokenText:
-        """What a token id of the model stands for. Any thread, once the model is ready."""
-        vocabulary = self._runtime.vocabulary
-        if vocabulary is None:
-            raise Unavailable("The model is not loaded.")
-        return vocabulary.text(token_id)
+    async def token_texts(self, model: str | None = None) -> Callable[[int], TokenText]:
+        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be."""
+        async with self._slots.using(self._slots.find(model)) as loaded:
+            return loaded.vocabulary.text
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
@@ -364,12 +358,16 @@ class Engine:
         """
         return await self._replayer.replay(request_id)
 
-    async def _count_replay(self, mismatch: bool) -> None:
-        await self._ask(lambda reply: CountReplay(mismatch, reply))
+    async def _count_replay(self, request: Request, mismatch: bool) -> None:
+        await self._ask(lambda reply: CountReplay(request.model, mismatch, reply))
 
     async def _ask(self, make_command: Callable[[Future[T]], Answered]) -> T:
-        """What the engine thread replies to a command, which is made with the future for its reply."""
+        """The same, once the default model was loaded."""
         await self.ready()
+        return await self._tell(make_command)
+
+    async def _tell(self, make_command: Callable[[Future[T]], Answered]) -> T:
+        """What the engine thread replies to a command, which is made with the future for its reply."""
         reply: Future[T] = Future()
         self._runtime.tell(make_command(reply))
         return await asyncio.wrap_future(reply)
@@ -382,10 +380,22 @@ class Engine:
         """The model is not there and will not be: say so to everyone who waits or comes later."""
         if self._snapshot.state == "stopped":
             return
-        self._snapshot = replace(self._snapshot, state="failed", error=error.message)
-        if self._loaded.done():
-            self._loaded = Future()
-        self._loaded.set_exception(error)
+        self._failure = error
+        self._snapshot = replace(self._snapshot, state="failed", error=error.message, states=self._slots.states())
+
+
+def _aside(work: Callable[[], Path]) -> Future[Path]:
+    """Do a work in a thread of its own, which ends with the process: nothing can interrupt a download."""
+    done: Future[Path] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as e:
+            done.set_exception(e)
+
+    threading.Thread(target=run, name="download", daemon=True).start()
+    return done
 
 
 def _raw_key(key: str) -> bytes | None:

@@ -216,7 +216,7 @@ def _patches(tree: ast.Module) -> Iterator[int]:
 
 PROCESSOR_FILES = {
     "engine/prompt/processor.py",  # for one prompt, and set back whatever happens
-    "engine/models/registry.py",  # once, as the model is loaded
+    "engine/models/loading.py",  # once, as the model is loaded
 }
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 from fastapi import APIRouter, Request
 
 from engine.access.visibility import Caller, visible_features
-from engine.api.guard import guarded_route
+from engine.api.guard import guarded_route, operator_only
 from engine.config import ServerConfig
 from engine.core import Engine
-from engine.errors import Conflict, EngineError, Forbidden, ModelNotFound
+from engine.errors import Conflict, EngineError, ModelNotFound
 from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Replay
 
 
@@ -33,18 +33,18 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("/clear", summary="Forget all that is not in use or pinned")
     async def clear(http: Request) -> Json:
-        _operator(http)
+        operator_only(http)
         await engine.clear_cache()
         return stats_json(engine.snapshot().cache)
 
     @router.post("/replay/{request_id}", summary="Compute an ended request again without the cache, and compare")
     async def replay(request_id: str, http: Request) -> Json:
-        _operator(http)
+        operator_only(http)
         return replay_json(await engine.replay(request_id))
 
     @router.post("/blocks/{key}/{action}", summary="Pin, unpin or drop a block")
     async def change(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
-        _operator(http)
+        operator_only(http)
         if not await engine.change_block(action, key):
             raise await _refusal(engine, key)
         return {"key": key, "action": action, "done": True}
@@ -56,7 +56,7 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("/features/{key}/{action}", summary="Pin, unpin or drop a unit of features")
     async def change_features(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
-        _operator(http)
+        operator_only(http)
         if not await engine.change_features(action, key):
             if all(unit.key != key for unit in await engine.features()):
                 raise ModelNotFound(
@@ -135,11 +135,6 @@ def features_json(unit: FeatureInfo, caller: Caller) -> Json:
     return (
         fields if caller.sees(unit.tenant) else {name: fields[name] for name in fields if name not in ("key", "media")}
     )
-
-
-def _operator(http: Request) -> None:
-    if not http.state.caller.operator:
-        raise Forbidden("Only the operator of this server may do this: it concerns what others have sent.")
 
 
 async def _refusal(engine: Engine, key: str) -> EngineError:

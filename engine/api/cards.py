@@ -1,49 +1,54 @@
-"""The loaded model and the server's health as JSON, and the names under which a model may be requested."""
+"""The models and the server's health as JSON."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.config import ModelSpec
-from engine.errors import ModelNotFound
-from engine.types import BatchState, Json, ModelCard, Snapshot
-
-DEFAULT = "default"
-"""The name for whichever model is loaded."""
+from engine.errors import say_bytes
+from engine.types import BatchState, Json, ModelCard, ModelState, Snapshot
 
 LOADING = ("starting", "loading")
+_STATES = {"known": "not_loaded"}
+"""Of a model that the first request for it loads."""
+
 STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
 
 
-def models_json(snapshot: Snapshot, spec: ModelSpec, started: int) -> Json:
-    """GET /v1/models: the loaded models; while the first one loads, its name, so that a client that takes the first of
-    the list asks for that one and waits. started: of the server, in seconds since 1970.
+def models_json(snapshot: Snapshot, states: tuple[ModelState, ...], started: int) -> Json:
+    """GET /v1/models: all models that may be loaded, the default one first: a client that takes the first of the list
+    asks for that one, and waits while it is loaded. None where the engine has ended. started: of the server, in seconds
+    since 1970.
 
     first_id, last_id and has_more are what Anthropic's clients read.
     """
-    data = [model_json(card) for card in snapshot.models] if snapshot.state == "ready" else []
-    if snapshot.state in LOADING:
-        data = [loading_json(spec, started)]
+    is_over = snapshot.state in ("failed", "stopped")
+    data = [] if is_over else [state_json(state, started) for state in states]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return {"object": "list", "data": data, "has_more": False, **ends}
 
 
-def loading_json(spec: ModelSpec, started: int) -> Json:
-    """The model object of one that is not there yet: of its limits and capabilities nothing is known."""
-    return {**_named(spec.served_name, started), "state": "loading"}
+def state_json(state: ModelState, started: int) -> Json:
+    """The model object of one that may be loaded. As long as it never was, nothing is known of its limits and
+    capabilities."""
+    known = model_json(state.card) if state.card else _named(state.name, started)
+    json: Json = {**known, "state": _STATES.get(state.stage, state.stage)}
+    if state.aliases:
+        json["aliases"] = list(state.aliases)
+    if state.stage in ("downloading", "loading") and state.total_bytes:
+        json["progress"] = {"done_bytes": state.done_bytes, "total_bytes": state.total_bytes}
+    if state.error:
+        json["error"] = state.error
+    return json
 
 
-def is_named(name: str, spec: ModelSpec) -> bool:
-    """Whether the model that is loading is asked for by this name."""
-    return name in (DEFAULT, spec.served_name, spec.name, spec.source)
-
-
-def check_model(name: str | None, spec: ModelSpec, card: ModelCard) -> None:
-    """Raises ModelNotFound unless name is "default", the name or source at the start, or an id of /v1/models."""
-    if name in (None, DEFAULT, card.id, spec.name, spec.source):
-        return
-    raise ModelNotFound(f"The model {name!r} is not loaded; this server has {card.id!r}.", param="model")
+def loading_words(state: ModelState) -> str:
+    """What a client that waits for a model is told; "" of one that is there."""
+    if state.stage == "ready":
+        return ""
+    done = f", {say_bytes(state.done_bytes)} of {say_bytes(state.total_bytes)}" if state.total_bytes else ""
+    stage = "waiting" if state.stage in ("known", "failed") else state.stage
+    return f"{state.name}: {stage}{done}, {state.seconds:.0f} s"
 
 
 def _named(name: str, created: int) -> Json:
@@ -85,6 +90,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
         "status": STATUS[snapshot.state],
         "error": snapshot.error,
         "model": model_json(snapshot.model) if snapshot.model else None,
+        "models": [health_of(state) for state in snapshot.states],
         "running": len(snapshot.running) - num_waiting,
         "waiting": num_waiting,
         "batch": batch_json(snapshot.batch, num_waiting, max_queue),
@@ -105,6 +111,23 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
             "used_bytes": sum(parts.values()),
             "parts": parts,
         },
+    }
+
+
+def health_of(state: ModelState) -> Json:
+    """One of the models, its memory in bytes. seconds: how long its stage lasts, or how long it took to load."""
+    return {
+        "id": state.name,
+        "state": _STATES.get(state.stage, state.stage),
+        "default": state.is_default,
+        "done_bytes": state.done_bytes,
+        "total_bytes": state.total_bytes,
+        "seconds": round(state.seconds, 3),
+        "requests": state.num_requests,
+        "waiting": state.num_waiting,
+        "idle_seconds": None if state.idle_s is None else round(state.idle_s, 3),
+        "weights_bytes": state.num_bytes,
+        "error": state.error,
     }
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -14,13 +14,13 @@ from pydantic import BaseModel
 
 from engine.access.visibility import Caller
 from engine.api.answers import Envelope
-from engine.api.cards import check_model, fingerprint
+from engine.api.cards import LOADING, fingerprint, loading_words
 from engine.api.fields import ignored_header
 from engine.api.guard import CLIENT_CLOSED
 from engine.api.sse import EVENTS, EventStream, StreamFormat, check_finished, chunks, open_stream, unless_gone
 from engine.core import Engine
 from engine.errors import Internal, Unavailable
-from engine.types import Completion, Delta, Done, Event, Json, ModelCard, Preflight
+from engine.types import Completion, Delta, Done, Event, Json, ModelCard, Preflight, TokenText
 from engine.types import Request as Generation
 
 LOADING_WAIT_S = 30.0
@@ -29,32 +29,52 @@ LOADING_WAIT_S = 30.0
 Events = AsyncGenerator[Event, None]
 
 
-async def ready(engine: Engine) -> ModelCard:
-    """The loaded model. Raises Unavailable: still loading after a while, or failed."""
+async def ready(engine: Engine, model: str | None = None) -> ModelCard:
+    """A model, once it was loaded. While the server starts: raises Unavailable where it takes long, or failed."""
+    if engine.snapshot().state not in LOADING:
+        return await engine.ready(model)
     try:
-        return await asyncio.wait_for(engine.ready(), LOADING_WAIT_S)
+        return await asyncio.wait_for(engine.ready(model), LOADING_WAIT_S)
     except TimeoutError:
         raise Unavailable("The model is still loading; ask again in a moment.") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """envelope: the fields of its answer; headers: those of its answer, which name what of the body was not read."""
+    """envelope: the fields of its answer; body: what was asked; model: the name of the one that answers."""
 
     engine: Engine
     http: Request
     envelope: Envelope
-    headers: Mapping[str, str]
+    body: BaseModel
+    model: str
 
     @classmethod
     async def begin(cls, engine: Engine, http: Request, body: BaseModel, model: str | None) -> Exchange:
-        """Wait for the model, and check that it is the one asked for. Raises ModelNotFound and Unavailable."""
-        card = await ready(engine)
-        check_model(model, engine.config.model, card)
+        """Find the model that was asked for, and wait for it while the server starts; but what is streamed can say
+        meanwhile that it waits. Raises ModelNotFound and Unavailable."""
+        name = engine.config.find(model).served_name
+        if engine.snapshot().state in LOADING and not getattr(body, "stream", False):
+            await ready(engine, name)
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
-        envelope = Envelope(http.state.request_id, created, card.id, backend, caller.operator)
-        return cls(engine, http, envelope, ignored_header(body, card))
+        envelope = Envelope(http.state.request_id, created, name, backend, caller.operator)
+        return cls(engine, http, envelope, body, name)
+
+    def asked(self, request: Generation) -> Generation:
+        """The request, of the model that was asked for."""
+        return replace(request, model=self.model)
+
+    async def token_text(self) -> Callable[[int], TokenText]:
+        """What a token id of the model stands for."""
+        return await self.engine.token_texts(self.model)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of its answer, which name what of the body was not read. Of a model that was never loaded it is not
+        known what of the rest it reads."""
+        card = self.engine.snapshot().card_of(self.model)
+        return ignored_header(self.body, card) if card else {}
 
     @property
     def id(self) -> str:
@@ -68,10 +88,15 @@ class Exchange:
 
     async def stream(self, events: Events, form: StreamFormat, media_type: str = EVENTS) -> Response:
         """The answer as it comes. Raises an EngineError that comes before the first event."""
-        opening = await open_stream(events, self.http.receive)
+        opening = await open_stream(events, self.http.receive, self._waits_for)
         if opening is None:
             return Response(status_code=CLIENT_CLOSED)
-        return EventStream(chunks(opening, form, self.id), self.headers, media_type)
+        says = self._waits_for if media_type == EVENTS else None
+        return EventStream(chunks(opening, form, self.id, says), self.headers, media_type)
+
+    def _waits_for(self) -> str:
+        """What its model is doing as long as it is not there; "" once it is."""
+        return next((loading_words(state) for state in self.engine.models() if state.name == self.model), "")
 
     async def whole(self, events: Events, write: Callable[[Completion], Json]) -> Response:
         """The answer as one object. Raises EngineError."""
@@ -91,7 +116,7 @@ class Exchange:
 
     async def count(self, request: Generation, write: Callable[[Preflight], Json]) -> Response:
         """What a request would cost. Raises EngineError."""
-        preflight = await unless_gone(self.engine.preflight(request), self.http.receive)
+        preflight = await unless_gone(self.engine.preflight(self.asked(request)), self.http.receive)
         if preflight is None:
             return Response(status_code=CLIENT_CLOSED)
         return JSONResponse(write(preflight), headers=dict(self.headers))

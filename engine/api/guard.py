@@ -21,7 +21,7 @@ from engine.access.visibility import caller
 from engine.api.failures import error_response, failure
 from engine.api.http.limits import RateLimits
 from engine.config import ServerConfig
-from engine.errors import BadRequest, EngineError, TooLarge, Unauthorized
+from engine.errors import BadRequest, EngineError, Forbidden, TooLarge, Unauthorized
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 ID_PREFIXES = {"/chat/completions": "chatcmpl-", "/completions": "cmpl-", "/responses": "resp_", "/messages": "msg_"}
@@ -67,6 +67,12 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
             return guarded
 
     return GuardedRoute
+
+
+def operator_only(request: Request) -> None:
+    """Raise Forbidden for anybody but the operator."""
+    if not request.state.caller.operator:
+        raise Forbidden("Only the operator of this server may do this: it concerns what others have sent.")
 
 
 def name_request(path: str) -> str:

@@ -8,19 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from engine.api.answers import ChatAnswer
-from engine.api.cards import (
-    LOADING,
-    check_model,
-    is_named,
-    loading_json,
-    model_json,
-    models_json,
-)
+from engine.api.cards import models_json, state_json
 from engine.api.convert import chat_request
-from engine.api.exchange import Exchange, ready
-from engine.api.guard import guarded_route
+from engine.api.exchange import Exchange
+from engine.api.guard import guarded_route, operator_only
 from engine.api.logprobs import LogprobsWriter
-from engine.api.schemas import ChatRequest
+from engine.api.schemas import ChatRequest, ModelName
 from engine.api.sse import OpenAIStream
 from engine.config import ServerConfig
 from engine.core import Engine
@@ -35,25 +28,33 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = chat_request(body, engine.config.media, exchange.id, exchange.who)
-        logprobs = LogprobsWriter(engine.token_text) if request.logprobs is not None else None
-        answer, events = ChatAnswer(exchange.envelope, request.n, logprobs), engine.stream(request)
+        logprobs = LogprobsWriter(await exchange.token_text()) if request.logprobs is not None else None
+        answer, events = ChatAnswer(exchange.envelope, request.n, logprobs), engine.stream(exchange.asked(request))
         if not body.stream:
             return await exchange.whole(events, answer.whole)
         usage = bool(body.stream_options and body.stream_options.include_usage)
         return await exchange.stream(events, OpenAIStream(answer, usage))
 
-    @router.get("/models", summary="The model that is loaded, or that is loading")
+    @router.get("/models", summary="The models that may be asked, and which of them are loaded")
     async def models() -> dict[str, Any]:
-        return models_json(engine.snapshot(), engine.config.model, started)
+        return models_json(engine.snapshot(), engine.models(), started)
+
+    @router.post("/models/load", summary="Load a model, and wait until it is there")
+    async def load(body: ModelName, http: Request) -> dict[str, Any]:
+        operator_only(http)
+        return state_json(await engine.load_model(body.model), started)
+
+    @router.post("/models/unload", summary="Take a model out of memory")
+    async def unload(body: ModelName, http: Request) -> dict[str, Any]:
+        operator_only(http)
+        return state_json(await engine.unload_model(body.model), started)
 
     @router.get("/models/{name:path}", summary="A model by its name")
     async def model(name: str) -> dict[str, Any]:
-        spec = engine.config.model
-        if engine.snapshot().state in LOADING and is_named(name, spec):
-            return loading_json(spec, started)
-        card = await ready(engine)
-        check_model(name, spec, card)
-        return model_json(card)
+        served_name = engine.config.find(name).served_name
+        if engine.snapshot().state == "failed":
+            await engine.ready(served_name)  # raises why
+        return next(state_json(state, started) for state in engine.models() if state.name == served_name)
 
     @router.get("", summary="Where things are")
     async def index() -> dict[str, str]:

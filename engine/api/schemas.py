@@ -253,3 +253,11 @@ def _kind(value: Any) -> str:
     """What a value is in JSON's words; its content stays out of error messages, which are logged by clients."""
     names: dict[type, str] = {str: "a string", list: "an array", dict: "an object"}
     return names.get(type(value), type(value).__name__)
+
+
+class ModelName(BaseModel):
+    """Which model is meant."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str = Field(description="its name in /v1/models, or an alias")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -29,14 +29,25 @@ log = logging.getLogger(__name__)
 FIRST_EVENT_S = 10.0
 """How long a stream waits for its first event before its 200 is sent: errors until then have their own status."""
 
+LOADING_S = 1.0
+"""The same where its model has to be loaded, and how often it is told then how far that is."""
+
 KEEPALIVE_S = 10.0
 """A long prefill sends a comment this often, so that proxies and clients do not give up."""
 
 EVENTS = "text/event-stream"
 KEEPALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
+Says = Callable[[], str]
+"""What a stream waits for that has not begun, in words for its client; "" where that is only its turn."""
+
 NO_HEADERS: Mapping[str, str] = {}
 T = TypeVar("T")
+
+
+def nothing() -> str:
+    """Nothing to say of what is waited for."""
+    return ""
 
 
 async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T | None:
@@ -53,13 +64,14 @@ async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T | Non
 class Opening:
     """A stream whose first event is asked for, but perhaps not there yet."""
 
-    def __init__(self, events: AsyncGenerator[Event, None]) -> None:
+    def __init__(self, events: AsyncGenerator[Event, None], waits_for: Says = nothing) -> None:
         self.events = events
         self.first = asyncio.ensure_future(anext(events))
+        self._waits_for = waits_for
 
     async def wait(self) -> bool:
         """Wait a while for the first event. Raises its EngineError, so that it can be sent with its own status."""
-        await asyncio.wait({self.first}, timeout=FIRST_EVENT_S)
+        await asyncio.wait({self.first}, timeout=LOADING_S if self._waits_for() else FIRST_EVENT_S)
         if self.first.done():
             self.first.result()
         return True  # if it is still prefilling, errors from here on go into the stream
@@ -69,9 +81,11 @@ class Opening:
         await self.events.aclose()
 
 
-async def open_stream(events: AsyncGenerator[Event, None], receive: Receive) -> Opening | None:
+async def open_stream(
+    events: AsyncGenerator[Event, None], receive: Receive, waits_for: Says = nothing
+) -> Opening | None:
     """Begin to read a stream. None, with the stream closed, if the client went away. Raises an early EngineError."""
-    opening = Opening(events)
+    opening = Opening(events, waits_for)
     begun = False
     try:
         begun = bool(await unless_gone(opening.wait(), receive))
@@ -125,10 +139,15 @@ class OpenAIStream:
         yield event(error.to_openai())
 
 
-async def chunks(opening: Opening, form: StreamFormat, request_id: str) -> AsyncIterator[str]:
-    """The whole body of a streamed answer. An error on the way is its last event. Closes the stream."""
+async def chunks(
+    opening: Opening, form: StreamFormat, request_id: str, waits_for: Says | None = None
+) -> AsyncIterator[str]:
+    """The whole body of a streamed answer. An error on the way is its last event. Closes the stream.
+
+    waits_for: said in comments as long as nothing comes, of a format that has them.
+    """
     try:
-        async for text in _successful(opening, form):
+        async for text in _successful(opening, form, waits_for or nothing):
             yield text
     except EngineError as error:
         for text in form.failed(error):
@@ -140,9 +159,12 @@ async def chunks(opening: Opening, form: StreamFormat, request_id: str) -> Async
         await opening.close()
 
 
-async def _successful(opening: Opening, form: StreamFormat) -> AsyncIterator[str]:
+async def _successful(opening: Opening, form: StreamFormat, waits_for: Says) -> AsyncIterator[str]:
     for text in form.opening():
         yield text
+    while not opening.first.done() and (words := waits_for()):
+        yield f": {one_line(words)[1:-1]}\n\n"
+        await asyncio.wait({opening.first}, timeout=LOADING_S)
     while not opening.first.done():
         await asyncio.wait({opening.first}, timeout=KEEPALIVE_S)
         if not opening.first.done():

@@ -27,14 +27,16 @@ def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def tokenize(body: TokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = tokenize_request(body, engine.config.media, exchange.id, exchange.who)
-        token_text = engine.token_text if body.return_token_strs else None
+        token_text = await exchange.token_text() if body.return_token_strs else None
         return await exchange.count(request, lambda preflight: preflight_json(preflight, token_text))
 
     @router.post("/v1/detokenize", summary="The text of token ids")
     @router.post("/detokenize", summary="The text of token ids")
     async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        return JSONResponse({"prompt": await engine.detokenize(body.tokens)}, headers=dict(exchange.headers))
+        return JSONResponse(
+            {"prompt": await engine.detokenize(body.tokens, exchange.model)}, headers=dict(exchange.headers)
+        )
 
     return router
 

@@ -87,7 +87,7 @@ def transcriptions_router(engine: Engine, config: ServerConfig) -> APIRouter:
         async with http.form(max_files=1, max_fields=MAX_FIELDS) as form:
             body, sound = read_form(form), await _sound(form)
         exchange = await Exchange.begin(engine, http, body, body.model)
-        request = transcription_request(body, sound, exchange.id, exchange.who)
+        request = exchange.asked(transcription_request(body, sound, exchange.id, exchange.who))
         answer = Transcript()
         if body.stream:
             return await exchange.stream(engine.stream(request), answer)

@@ -151,7 +151,11 @@ class FeatureStore:
         self._held[key] = unit
         self.num_bytes += num_bytes
         self._pinned_bytes += num_bytes * unit.pinned
-        while self.num_bytes > self.max_bytes:
+        self.trim()
+
+    def trim(self) -> None:
+        """Evict the least recently used until the limit holds, or only pinned units are left."""
+        while self.num_bytes > max(self.max_bytes, self._pinned_bytes):
             self._evict()
 
     def _evict(self) -> None:

@@ -314,6 +314,14 @@ class PrefixCache:
             disk=self._disk.stats() if self._disk else DiskStats(),
         )
 
+    def limit(self, config: CacheConfig) -> None:
+        """Hold no more bytes than this from now on: other models have come, or gone."""
+        self.pool.max_bytes = self.snapshots.max_bytes = config.max_bytes
+        self.features.max_bytes = config.max_feature_bytes
+        self.pool.trim(b"", ())
+        self.snapshots.trim()
+        self.features.trim()
+
     def get_stats(self) -> dict[str, Any]:
         """All counters and sizes by name: hits, misses, hit_rate, tokens_saved, total_queries, image_hits, ..."""
         stats = self.stats()

@@ -91,6 +91,10 @@ class SnapshotStore:
             self.num_bytes -= old.num_bytes
         self._held[key] = snapshot
         self.num_bytes += snapshot.num_bytes
+        self.trim()
+
+    def trim(self) -> None:
+        """Evict the least recently used until the limits hold."""
         while self._held and (len(self._held) > self.max_snapshots or self.num_bytes > self.max_bytes):
             key, oldest = self._held.popitem(last=False)
             self.num_bytes -= oldest.num_bytes

@@ -1,1 +1,1 @@
-"""Models as the engine runs them: found and loaded (registry), fitted to one batcher (adapter), batched (batch)."""
+"""Models as the engine runs them: found (locate), loaded (loading, registry), on one batcher (adapter, batch)."""

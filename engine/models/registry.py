@@ -1,6 +1,7 @@
-"""Find a checkpoint, read what it is from its own files, load it. Engine thread only (but `locate` is safe anywhere).
+"""A checkpoint as the engine runs it: what it is, read from its own files, and all that was loaded. Engine thread only.
 
-The kind of a model is read from config.json and its processor files, never from its name.
+Where it lies is found in engine.models.locate; the libraries are asked in engine.models.loading. The kind of a model is
+read from config.json and its processor files, never from its name.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,20 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from engine.assets import asset
-from engine.config import DEMO, EngineConfig, ModelSpec
-from engine.errors import BadRequest, ModelNotFound, Unavailable
+from engine.config import EngineConfig, ModelSpec
+from engine.errors import ModelNotFound, Unavailable
 from engine.models.adapter import Adapter
 from engine.models.chat_format import ToolFormat, template_text, template_variables, tool_format
 from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
+from engine.models.loading import convert, in_portions, load_tokenizer, text_model, vision_model, vision_processor
+from engine.models.locate import first_line, is_multimodal, locate, read_json
 from engine.models.readme import toy_note
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
-_VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
 _DEFAULT_CONTEXT = 4096
 
 
@@ -84,80 +82,55 @@ class Loaded:
         return found
 
 
-def locate(spec: ModelSpec) -> Path:
-    """The checkpoint's folder: the embedded one, a local one, or a hub snapshot (downloaded now if need be).
-
-    Raises ModelNotFound when there is no such model, Unavailable when the hub cannot be reached.
-    """
-    if spec.source == DEMO:
-        return asset("demo-model")
-    folder = Path(spec.source).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelNotFound(f"{spec.source} has no config.json: it is not a model folder.", param="model")
-        return folder.resolve()
-    if folder.is_absolute() or spec.source.startswith((".", "~")) or not _HUB_ID.fullmatch(spec.source):
-        raise ModelNotFound(
-            f"No model {spec.source!r}: give 'demo', an existing folder or a hub id such as org/name.", param="model"
-        )
-    return _download(spec)
-
-
-def _download(spec: ModelSpec) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(spec.source, revision=spec.revision, allow_patterns=_FILES))
-    except RepositoryNotFoundError as e:
-        raise ModelNotFound(
-            f"The hub has no model {spec.source!r}, or it is private and you are not logged in.", param="model"
-        ) from e
-    except RevisionNotFoundError as e:
-        raise ModelNotFound(f"{spec.source!r} has no revision {spec.revision!r}.", param="model") from e
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as e:
-        raise Unavailable(
-            f"Could not download {spec.source!r}: {_first_line(e)}", param="model", code="model_load_failed"
-        ) from e
+Parts = Generator[tuple[int, int], None, Loaded]
 
 
 def load(config: EngineConfig) -> Loaded:
-    """Load the configured model into memory. Raises ModelNotFound or Unavailable(code="model_load_failed")."""
-    spec = config.model
-    path = locate(spec)
+    """Load the configured model into memory, all at once. Raises ModelNotFound or
+    Unavailable(code="model_load_failed")."""
+    parts = load_in_parts(config, locate(config.model))
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            loaded: Loaded = end.value
+            return loaded
+
+
+def load_in_parts(config: EngineConfig, path: Path) -> Parts:
+    """Load the configured model from its folder. Between two parts the thread may do something else.
+
+    Yields bytes of weights that are in memory, and how many there are (0: not known); returns the model. What is not
+    divided: making the module and listing its weights, the processor, the tokenizer. Raises as `load` does.
+    """
     try:
-        return _load(path, config)
+        return (yield from _load(path, config))
     except (ModelNotFound, Unavailable):
         raise
     except Exception as e:
         log.debug("loading %s failed", path, exc_info=True)
-        raise Unavailable(f"Could not load {spec.source!r}: {_first_line(e)}", code="model_load_failed") from e
+        why = f"Could not load {config.model.source!r}: {first_line(e)}"
+        raise Unavailable(why, code="model_load_failed") from e
 
 
-def _load(path: Path, config: EngineConfig) -> Loaded:
+def _load(path: Path, config: EngineConfig) -> Parts:
     spec = config.model
     raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
     # Qwen3-Omni: what sees, hears and answers is its thinker.
     raw = raw.get("thinker_config", {}) | raw
-    model_type = str(raw.get("model_type", ""))
     vision = is_multimodal(path, raw) and not spec.text_only
-    row = family(model_type)
-    if row.refused:
-        raise Unavailable(f"{model_type} models cannot run here: {row.refused}.", code="model_load_failed")
-    if raw.get("model_file") and not spec.trust_remote_code:
-        raise Unavailable(
-            f"This checkpoint wants to run its own code ({raw['model_file']}). Start with --trust-remote-code "
-            "only if you trust it.",
-            code="model_load_failed",
-        )
-    model, processor = _load_vision(path, spec, row) if vision else (_load_text(path, spec), None)
+    row = _family(raw, spec)
+    model = vision_model(path) if vision else text_model(path, spec)
+    convert(model, spec, raw)
+    yield 0, 0
+    num_bytes = 0
+    for num_bytes, total_bytes in in_portions(model):
+        yield num_bytes, total_bytes
+    processor = vision_processor(path, spec, model, row) if vision else None
+    yield num_bytes, num_bytes
     stop_ids = _stop_ids(path, raw) | _processor_stop_ids(processor)
-    tokenizer = _load_tokenizer(path, spec, stop_ids)
+    tokenizer = load_tokenizer(path, spec, stop_ids)
+    yield num_bytes, num_bytes
     stop_ids |= set(tokenizer.eos_token_ids)
     template = template_text(tokenizer, processor)
     variables = template_variables(template)
@@ -167,7 +140,7 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
         card=card,
-        fingerprint=_fingerprint(path),
+        fingerprint=_fingerprint(path, spec),
         family=row,
         config=raw,
         adapter=Adapter(model, vision, row),
@@ -176,70 +149,34 @@ def _load(path: Path, config: EngineConfig) -> Loaded:
         stop_ids=frozenset(stop_ids),
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
         sampling=_generation_defaults(path),
-        video_settings=_read_json(path / "video_preprocessor_config.json"),
+        video_settings=read_json(path / "video_preprocessor_config.json"),
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),
     )
 
 
-def is_multimodal(path: Path, config: dict[str, Any]) -> bool:
-    """Whether a checkpoint sees or hears, from its own files."""
-    return any(config.get(key) for key in _VISION_KEYS) or (path / "preprocessor_config.json").is_file()
+def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:
+    """What is known of its family. Raises Unavailable for one that cannot run here, or only with its own code."""
+    model_type = str(raw.get("model_type", ""))
+    row = family(model_type)
+    if row.refused:
+        raise Unavailable(f"{model_type} models cannot run here: {row.refused}.", code="model_load_failed")
+    if raw.get("model_file") and not spec.trust_remote_code:
+        raise Unavailable(
+            f"This checkpoint wants to run its own code ({raw['model_file']}). Start with --trust-remote-code "
+            "only if you trust it.",
+            code="model_load_failed",
+        )
+    return row
 
 
-def _load_text(path: Path, spec: ModelSpec) -> nn.Module:
-    from mlx_lm.utils import load_model
-
-    model, _ = load_model(path, trust_remote_code=spec.trust_remote_code)
-    return model
-
-
-def _load_vision(path: Path, spec: ModelSpec, row: Family) -> tuple[nn.Module, Any]:
-    from mlx_vlm.utils import load_image_processor, load_model, load_processor
-
-    model = load_model(path)
-    image_processor = load_image_processor(path)
-    eos = getattr(model.config, "eos_token_id", None)
-    processor = load_processor(path, True, eos_token_ids=eos, trust_remote_code=spec.trust_remote_code)
-    if image_processor is not None:
-        processor.image_processor = image_processor
-    if not hasattr(processor, "tokenizer") and image_processor is None:
-        # mlx-vlm swallows a processor's own failure and hands out a bare tokenizer: pictures would be lost in silence.
-        raise BadRequest(f"The processor of {path.name} could not be loaded; pictures would not reach the model.")
-    if row.no_padding:
-        processor.image_processor = WithoutPadding(processor.image_processor)
-    return model, processor
-
-
-class WithoutPadding:
-    """An image processor that is not told about padding, which it would refuse; else as it was."""
-
-    def __init__(self, image_processor: Any) -> None:
-        self._image_processor = image_processor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._image_processor, name)
-
-    def __call__(self, images: Any, **settings: Any) -> Any:
-        settings.pop("padding", None)
-        return self._image_processor(images, **settings)
-
-
-def _load_tokenizer(path: Path, spec: ModelSpec, stop_ids: set[int]) -> Any:
-    from mlx_lm.tokenizer_utils import load
-
-    return load(path, {"trust_remote_code": spec.trust_remote_code}, eos_token_ids=sorted(stop_ids) or None)
-
-
-def _fingerprint(path: Path) -> str:
-    """Which weights and processor settings these are: names, sizes and times of the checkpoint's files."""
+def _fingerprint(path: Path, spec: ModelSpec) -> str:
+    """Which weights and processor settings these are: names, sizes and times of the checkpoint's files, and how the
+    weights were changed as they were loaded."""
     files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
     facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    return hashlib.sha256(repr((str(path), facts)).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    changed = (spec.bits, spec.dtype) if spec.bits or spec.dtype else ()
+    return hashlib.sha256(repr((str(path), facts, *changed)).encode()).hexdigest()
 
 
 def _as_ids(value: Any) -> set[int]:
@@ -250,7 +187,7 @@ def _as_ids(value: Any) -> set[int]:
 
 def _stop_ids(path: Path, config: dict[str, Any]) -> set[int]:
     """End-of-sequence ids of generation_config.json, config.json and its text part, all of them together."""
-    generation = _read_json(path / "generation_config.json")
+    generation = read_json(path / "generation_config.json")
     text = config.get("text_config") or {}
     return (
         _as_ids(generation.get("eos_token_id"))
@@ -299,7 +236,7 @@ def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor:
 
 def _generation_defaults(path: Path) -> Sampling:
     """The checkpoint's own sampling, from generation_config.json; greedy when it says do_sample false."""
-    raw = _read_json(path / "generation_config.json")
+    raw = read_json(path / "generation_config.json")
     if raw.get("do_sample") is False:
         return Sampling(temperature=0.0)
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -333,13 +270,13 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
     flat: Any = tree_flatten(model.parameters())
     arrays: list[mx.array] = [value for _, value in flat]
     floats = [a.dtype for a in arrays if mx.issubdtype(a.dtype, mx.floating)]
-    quantization = raw.get("quantization") or {}
+    bits = (raw.get("quantization") or {}).get("bits") or config.model.bits
     dtype = str(max(set(floats), key=floats.count)).removeprefix("mlx.core.") if floats else "unknown"
     return ModelCard(
         id=config.model.served_name,
         path=str(path),
         model_type=str(raw.get("model_type", "")),
-        dtype=f"{quantization['bits']}-bit" if quantization.get("bits") else dtype,
+        dtype=f"{bits}-bit" if bits else dtype,
         num_params=_num_params(model),
         num_bytes=sum(a.nbytes for a in arrays),
         context_tokens=_context_tokens(raw, config.max_model_len),
@@ -357,8 +294,3 @@ def _num_params(model: nn.Module) -> int:
     from mlx_lm.utils import get_total_parameters
 
     return int(get_total_parameters(model))
-
-
-def _first_line(e: BaseException) -> str:
-    text = str(e).strip().splitlines()
-    return text[0][:300] if text else type(e).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.config import MediaLimits
+from engine.config import MediaLimits, ModelSpec
 from engine.errors import BadRequest
 from engine.types import NO_LIMIT, SAMPLING_RANGES, ModelCard, Request, Sampling
 
@@ -39,6 +39,18 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
         if limit is not None and count[kind] > limit:
             sent = f"{count[kind]} {kind}s were" if count[kind] > 1 else f"1 {kind} was"
             raise BadRequest(f"{sent} sent; the limit is {limit} per prompt.", param="messages")
+
+
+def check_vision_mode(request: Request, spec: ModelSpec) -> None:
+    """Raise BadRequest for media that the settings of this model keep from it."""
+    parts = request.media_parts
+    if spec.vision == "native" or not parts:
+        return
+    why = "this server keeps media from this model (vision_mode: disabled)"
+    if spec.vision == "proxy":
+        why = "showing media to this model by way of another one (vision_mode: proxy) is not possible yet"
+    param = parts[0].param
+    raise BadRequest(f"{param}: {spec.served_name}: {why}.", param=param, code="unsupported_media")
 
 
 def is_long_text(request: Request) -> bool:

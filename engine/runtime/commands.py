@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import EngineError
 from engine.runtime.sequence import Choice, Sequence
 from engine.types import BlockInfo, FeatureInfo, Preflight, Request
 from engine.types.media import Media
 from engine.types.prompt import Prompt
+
+if TYPE_CHECKING:
+    from engine.runtime.slots import LoadedModel, ModelSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,35 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class Stop:
     """End the thread; what it still holds ends with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Look again at what is waited for: a download has ended, or somebody has stopped to use a model or to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class UseModel:
+    """Load a model if need be, and count one more use of it: who is answered ends that use."""
+
+    slot: ModelSlot
+    reply: Future[LoadedModel]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Load a model now, if there is room for it without waiting for others to end."""
+
+    slot: ModelSlot
+    reply: Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModel:
+    """Take a model out of memory. Refused while it is in use."""
+
+    slot: ModelSlot
+    reply: Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +113,9 @@ class ClearCache:
 
 @dataclass(frozen=True, slots=True)
 class CountReplay:
-    """A hit was computed again and compared; mismatch: the answers differed."""
+    """A hit of a model was computed again and compared; mismatch: the answers differed."""
 
+    model: str | None
     mismatch: bool
     reply: Future[None]
 
@@ -110,8 +143,9 @@ class ChangeFeatures:
 
 
 CacheCommand = ListBlocks | GetBlock | ListFeatures | ClearCache | CountReplay | ChangeBlock | ChangeFeatures
-Answered = CacheCommand | PreflightCommand
-Command = Submit | Cancel | Stop | Answered
+ModelCommand = UseModel | LoadModel | UnloadModel
+Answered = CacheCommand | PreflightCommand | ModelCommand
+Command = Submit | Cancel | Stop | Wake | Answered
 
 TokenObserver = Callable[[Any, Choice, Any], None]
 """Called on the engine thread at every token, before its reader gets it: (Loaded, choice, models.batch.Token). For the
@@ -122,5 +156,5 @@ def refuse(command: Command, error: EngineError) -> None:
     """Answer a command that nobody will carry out. Nothing for those that are not answered."""
     if isinstance(command, Submit):
         command.sequence.post(error)
-    elif not isinstance(command, Cancel | Stop) and command.reply.set_running_or_notify_cancel():
+    elif not isinstance(command, Cancel | Stop | Wake) and command.reply.set_running_or_notify_cancel():
         command.reply.set_exception(error)

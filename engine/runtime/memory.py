@@ -11,16 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+KV_SHARE = 8
 GROWTH_TOKENS = 256
 """Room kept for the answer of the longest row: MLX's KV grows in steps of as many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMemory:
-    """What one model takes: num_bytes of weights, and token_bytes for the KV of one token of one row (0: not known)."""
+    """What one model takes: num_bytes of weights, and token_bytes for the KV of one token of one row (0: not known).
+    max_bytes: the most that weights and KV together may take."""
 
     num_bytes: int
     token_bytes: int
+    max_bytes: int | None = None
+
+    def part(self, even_bytes: int) -> int:
+        """What is left for its KV, where an even part of the rest is so much."""
+        return even_bytes if self.max_bytes is None else min(even_bytes, max(0, self.max_bytes - self.num_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +42,22 @@ class MemoryBudget:
 def share(
     device_bytes: int, utilization: float, models: Sequence[ModelMemory], stored_bytes: int
 ) -> tuple[MemoryBudget, ...]:
-    """A share for each model: they divide what the weights of all leave evenly.
+    """A share for each model: they divide what the weights of all leave evenly, as far as each may have it.
 
     utilization: share of the device's memory that may be used, 0 to 1. stored_bytes: what was asked for, all together.
     """
     rest = max(0, int(device_bytes * utilization) - sum(model.num_bytes for model in models))
-    stored = min(stored_bytes, rest // 2) // len(models)
-    rows = rest // len(models) - stored
-    return tuple(MemoryBudget(stored, rows // m.token_bytes if m.token_bytes else None) for m in models)
+    return tuple(_budget(m, m.part(rest // len(models)), stored_bytes // len(models)) for m in models)
+
+
+def _budget(model: ModelMemory, part_bytes: int, stored_bytes: int) -> MemoryBudget:
+    stored = min(stored_bytes, part_bytes // 2)
+    return MemoryBudget(stored, (part_bytes - stored) // model.token_bytes if model.token_bytes else None)
+
+
+def room(weights_bytes: int) -> int:
+    """What a model needs to be useful: its weights, and KV of an eighth of that."""
+    return weights_bytes + weights_bytes // KV_SHARE
 
 
 def padded_tokens(lengths: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ from engine.errors import EngineError, Internal
 from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
 from engine.runtime.checks import check, is_long_text
-from engine.runtime.thread import EngineThread
+from engine.runtime.slots import LoadedModel
 from engine.runtime.tickets import Ticket
 from engine.types import ModelCard, Request
 
@@ -30,11 +30,10 @@ T = TypeVar("T")
 
 
 class Preparation:
-    """For the model of this thread, once it is loaded."""
+    """For any model, while it is in use."""
 
-    def __init__(self, config: EngineConfig, runtime: EngineThread, media: Loader) -> None:
+    def __init__(self, config: EngineConfig, media: Loader) -> None:
         self._config = config
-        self._runtime = runtime
         self._media = media
 
     async def load(
@@ -60,21 +59,20 @@ class Preparation:
             check(loaded, card, self._config.media)
         return loaded, media
 
-    async def prompt(self, request: Request, *, must_fit: bool) -> Prompt | None:
+    async def prompt(self, model: LoadedModel, request: Request, *, must_fit: bool) -> Prompt | None:
         """The prompt of a long text; None for what the engine's thread builds in no time.
 
         must_fit: raise ContextOverflow at once where the length alone proves that it does not. Raises EngineError.
         """
-        texts = self._runtime.texts
-        if texts is None or not is_long_text(request):
+        if not is_long_text(request):
             return None
-        return await self._compute(request, partial(texts.build, request, must_fit=must_fit))
+        return await self._compute(request, partial(model.texts.build, request, must_fit=must_fit))
 
-    async def grammar(self, request: Request) -> CompiledGrammar | None:
+    async def grammar(self, model: LoadedModel, request: Request) -> CompiledGrammar | None:
         """What its answer must look like, compiled; None where it may look like anything. Raises EngineError."""
-        grammars = self._runtime.grammars
-        if grammars is None or (request.grammar is None and request.tool_choice.mode != "required"):
+        if request.grammar is None and request.tool_choice.mode != "required":
             return None
+        grammars = model.grammars
 
         def compile() -> CompiledGrammar | None:
             compiled = {part: grammars.compile(part) for part in parts(request)}
@@ -83,14 +81,13 @@ class Preparation:
 
         return await self._compute(request, compile)
 
-    async def scoring(self, request: Request, media: tuple[Media, ...]) -> Scoring | None:
+    async def scoring(self, model: LoadedModel, request: Request, media: tuple[Media, ...]) -> Scoring | None:
         """Its questions as tokens; None for a request that asks none. Raises EngineError."""
-        prompts = self._runtime.questions
-        if prompts is None or not request.questions:
+        if not request.questions:
             return None
         from engine.runtime.scoring import Scoring
 
-        return await self._compute(request, lambda: Scoring(prompts.build(request, media)))
+        return await self._compute(request, lambda: Scoring(model.questions.build(request, media)))
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

@@ -54,7 +54,7 @@ class Replayer:
         self,
         complete: Callable[[Request], Awaitable[Completion]],
         snapshot: Callable[[], Snapshot],
-        report: Callable[[bool], Awaitable[None]],
+        report: Callable[[Request, bool], Awaitable[None]],
         share: float = 0.0,
     ) -> None:
         self._complete = complete
@@ -94,7 +94,7 @@ class Replayer:
                 code="request_not_found",
                 param="request_id",
             )
-        card = self._snapshot().model
+        card = self._snapshot().card_of(kept.request.model)
         context = card.context_tokens if card else kept.prompt_tokens + MAX_TOKENS
         request = as_replay(kept.request, max(1, min(MAX_TOKENS, context - kept.prompt_tokens)))
         warm = await self._run(request, kept)
@@ -112,7 +112,7 @@ class Replayer:
             margins=tuple(zip(_margins(warm), _margins(cold), strict=False)),
             rounding=_ROUNDING.get(card.dtype if card else "", _COARSE_ROUNDING),
         )
-        await self._log_and_count(found)
+        await self._log_and_count(request, found)
         return found
 
     async def _run(self, request: Request, kept: _Kept) -> Completion:
@@ -126,7 +126,7 @@ class Replayer:
             )
         return completion
 
-    async def _log_and_count(self, found: Replay) -> None:
+    async def _log_and_count(self, request: Request, found: Replay) -> None:
         if found.verdict == "nothing_reused":
             return
         if found.verdict == "different":
@@ -136,7 +136,7 @@ class Replayer:
             )  # fmt: skip
         else:
             log.info("%s replayed: warm and cold are %s", found.request_id, found.verdict)
-        await self._report(found.verdict == "different")
+        await self._report(request, found.verdict == "different")
 
     async def _replay_waiting(self) -> None:
         """Replay what waits, one at a time, whenever no other request runs."""

@@ -17,7 +17,8 @@ from engine import device
 from engine.cache.prefix import PrefixCache
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence
-from engine.types import Done, ModelCard, Record, Running, Snapshot, Totals
+from engine.runtime.together import all_batches, all_caches, ended
+from engine.types import CacheStats, Done, ModelCard, ModelState, Record, Running, Snapshot, Totals
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,19 @@ class _Model:
 
 
 class EngineStats:
-    """Written by the engine thread; what it publishes is frozen and read anywhere."""
+    """Written by the engine thread; what it publishes is frozen and read anywhere.
 
-    def __init__(self, publish: Callable[[Snapshot], None]) -> None:
+    states: of all models that may be loaded. is_starting: those that are loaded at the start are not there yet.
+    """
+
+    def __init__(
+        self, publish: Callable[[Snapshot], None], states: Callable[[], tuple[ModelState, ...]] = lambda: ()
+    ) -> None:
+        self.is_starting = True
         self._publish = publish
+        self._states = states
         self._models: list[_Model] = []
+        self._ended = CacheStats()
         self._totals = Totals()
         self._records: deque[Record] = deque(maxlen=_MAX_RECORDS)
         self._recent: deque[tuple[float, int]] = deque()
@@ -48,6 +57,12 @@ class EngineStats:
     def add(self, card: ModelCard, scheduler: Scheduler, prefix: PrefixCache) -> None:
         """A model that is served from now on."""
         self._models.append(_Model(card, scheduler, prefix))
+
+    def remove(self, card: ModelCard) -> None:
+        """A model that has left memory. What its cache counted stays counted."""
+        for model in [model for model in self._models if model.card is card]:
+            self._models.remove(model)
+            self._ended = ended(self._ended, model.prefix.stats())
 
     def count(self, **more: int) -> None:
         self._totals = replace(self._totals, **{name: getattr(self._totals, name) + n for name, n in more.items()})
@@ -87,14 +102,18 @@ class EngineStats:
 
     def _snapshot(self, now: float) -> Snapshot:
         self._process_bytes = device.process_bytes() or self._process_bytes  # the last known
+        states, models = self._states(), self._models
+        places = {state.name: place for place, state in enumerate(states)}
+        cards = sorted((model.card for model in models), key=lambda card: places.get(card.id, 0))
         return Snapshot(
-            state="ready",
+            state="loading" if self.is_starting else "ready",
             device=device.describe(),
-            models=tuple(model.card for model in self._models),
-            running=tuple(_running(sequence, now) for model in self._models for sequence in model.scheduler),
-            batch=self._models[0].scheduler.state(),
+            models=tuple(cards),
+            states=states,
+            running=tuple(_running(s, model.card.id, now) for model in models for s in model.scheduler),
+            batch=all_batches([model.scheduler.state() for model in models]),
             totals=self._totals,
-            cache=self._models[0].prefix.stats(),
+            cache=all_caches([model.prefix.stats() for model in models], self._ended),
             recent=tuple(self._records),
             active_bytes=mx.get_active_memory(),
             cache_bytes=mx.get_cache_memory(),
@@ -104,7 +123,7 @@ class EngineStats:
         )
 
 
-def _running(sequence: Sequence, now: float) -> Running:
+def _running(sequence: Sequence, model: str, now: float) -> Running:
     return Running(
         id=sequence.id,
         stage=sequence.stage,
@@ -114,4 +133,5 @@ def _running(sequence: Sequence, now: float) -> Running:
         age_ms=(now - sequence.accepted_s) * 1e3,
         source=sequence.request.source,
         session=sequence.request.session,
+        model=model,
     )

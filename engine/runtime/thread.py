@@ -1,9 +1,11 @@
-"""The engine thread: it owns all MLX, takes commands, and gives the loaded model its turn.
+"""The engine thread: it owns all MLX, takes commands, and gives each loaded model its turns.
 
-    inbox ──> EngineThread.run: commands, then one turn of the Worker, again and again ──> snapshot
+    inbox ──> EngineThread.run: commands, then one turn of a Worker, or the next part of a model that is being loaded,
+              again and again ──> snapshot
 
-One failed turn ends the requests it was about. Only repeated failure, with nothing done in between, ends the thread;
-the reason is then published, everyone who waits gets it, and a supervisor may restart the process.
+One failed turn ends the requests it was about. Only repeated failure, with nothing done in between, ends the model, or
+the thread where it is the only one; the reason is then published, everyone who waits gets it, and a supervisor may
+restart the process.
 """
 
 from __future__ import annotations
@@ -11,24 +13,34 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from engine import device
 from engine.config import EngineConfig
 from engine.errors import EngineError, Internal, Unavailable
-from engine.runtime.commands import Command, Stop, TokenObserver, refuse
-from engine.types import ModelCard, Snapshot
+from engine.runtime.collecting import rarely_collecting
+from engine.runtime.commands import (
+    Cancel,
+    Command,
+    LoadModel,
+    PreflightCommand,
+    Stop,
+    Submit,
+    TokenObserver,
+    UnloadModel,
+    UseModel,
+    Wake,
+    refuse,
+)
+from engine.runtime.slots import LoadedModel, ModelSlots
+from engine.runtime.turns import Turner, Turns
+from engine.types import Snapshot
 
 if TYPE_CHECKING:
-    from engine.grammar.compile import Grammars
-    from engine.models.vocabulary import Vocabulary
-    from engine.prompt.question_tokens import QuestionPrompts
-    from engine.prompt.text import TextPrompts
-    from engine.runtime.worker import Worker
+    from engine.runtime.roster import Aside, Roster
 
 log = logging.getLogger(__name__)
 
@@ -43,37 +55,38 @@ _RETURN_MEMORY_EVERY_S = 10
 """Seconds between two returns of freed memory to the system while the engine is idle, the first after one second. Again
 and again, since other threads go on decoding media."""
 
-_GC_THRESHOLDS = gc.get_threshold()
-_GC_THRESHOLD_LOADING = 200_000
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the thread calls of its owner. publish takes each new Snapshot; failed is called once with the reason when
+    the thread ends before Stop; both are called on the engine thread. aside: see engine.runtime.roster."""
+
+    publish: Callable[[Snapshot], None]
+    failed: Callable[[EngineError], None]
+    aside: Aside
 
 
 class EngineThread:
     """What the one engine thread runs. core makes the thread itself, so that there is one place that does.
 
-    publish takes each new Snapshot; failed is called once with the reason when the thread ends before Stop. Both are
-    called on the engine thread. loaded gets the card of the model, or the reason why there is none; texts, questions,
-    grammars and vocabulary are there once it has; imported is set once the engine's modules are there, or will not be.
+    slots: the models that may be loaded. imported is set once the engine's modules are there, or will not be.
     """
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        publish: Callable[[Snapshot], None],
-        failed: Callable[[EngineError], None],
-        observer: TokenObserver | None = None,
-    ) -> None:
+    def __init__(self, config: EngineConfig, outside: Outside, observer: TokenObserver | None = None) -> None:
+        self.slots = ModelSlots(config, self.tell)
         self._config = config
-        self._publish = publish
-        self._failed = failed
+        self._outside = outside
         self._observer = observer
         self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._turns = Turns()
+        self._end: EngineError = Unavailable("The engine was stopped.")
         self._is_over = False
-        self.loaded: Future[ModelCard] = Future()
         self.imported = threading.Event()
-        self.texts: TextPrompts | None = None
-        self.questions: QuestionPrompts | None = None
-        self.grammars: Grammars | None = None
-        self.vocabulary: Vocabulary | None = None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a part of a model is being loaded, which cannot be interrupted."""
+        return not self.imported.is_set() or any(slot.stage == "loading" for slot in self.slots)
 
     def tell(self, command: Command) -> None:
         """Queue a command. Any thread. A command that comes too late is refused at once."""
@@ -82,7 +95,7 @@ class EngineThread:
             self._refuse_rest()
 
     def run(self) -> None:
-        """Load the model and serve until Stop. MLX is imported here first, after the BLAS is in place."""
+        """Load models and serve until Stop. MLX is imported here first, after the BLAS is in place."""
         error: EngineError | None = None
         try:
             self._with_mlx()
@@ -92,11 +105,12 @@ class EngineThread:
             log.exception("the engine thread ended")
             error = Unavailable(f"The engine ended: {e}", code="engine_failed")
         finally:
+            if error is not None:
+                self._end = error
+                self._outside.failed(error)  # first: who gets the error looks at the snapshot next
             self._is_over = True
             self.imported.set()
             self._refuse_rest()
-        if error is not None:
-            self._failed(error)
 
     def _with_mlx(self) -> None:
         device.prepare()
@@ -111,77 +125,73 @@ class EngineThread:
             mx.clear_streams()
 
     def _load_and_serve(self) -> None:
-        with _rarely_collecting():
-            worker = self._load()
+        with rarely_collecting():
+            roster = self._roster()
         try:
-            self._serve([worker])
-        except Exception as e:
-            worker.close(Unavailable(f"The engine ended: {e}", code="engine_failed"))
+            self._serve(roster)
+        except EngineError as e:
+            roster.close(e)
             raise
-        worker.close(Unavailable("The server is shutting down."))
+        except Exception as e:
+            roster.close(Unavailable(f"The engine ended: {e}", code="engine_failed"))
+            raise
+        roster.close(Unavailable("The server is shutting down."))
 
-    def _load(self) -> Worker:
+    def _roster(self) -> Roster:
+        """Import what serves models, and begin to load those that are to be there at the start."""
         with device.file_limit_kept():
             from transformers.utils import logging as transformers_logging
 
-            from engine.grammar.compile import Grammars
-            from engine.models import cpu, mlx_memory, registry
-            from engine.models.vocabulary import Vocabulary
-            from engine.prompt.question_tokens import QuestionPrompts
-            from engine.prompt.text import TextPrompts
-            from engine.runtime import memory
+            from engine.models import cpu, mlx_memory
+            from engine.runtime.roster import Roster
             from engine.runtime.stats import EngineStats
-            from engine.runtime.worker import Worker
         self.imported.set()
         mlx_memory.limit_mlx_cache()
         cpu.use()
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
-        loaded = registry.load(self._config)
-        needs = [memory.ModelMemory(loaded.card.num_bytes, mlx_memory.token_bytes(loaded.adapter))]
-        stored_bytes = self._config.cache.total_bytes
-        (budget,) = memory.share(mlx_memory.device_bytes(), self._config.memory_utilization, needs, stored_bytes)
-        if budget.stored_bytes < stored_bytes:
-            log.warning(
-                "memory is short: %d MiB for stored KV and features instead of %d",
-                budget.stored_bytes >> 20,
-                stored_bytes >> 20,
-            )
-        worker = Worker(self._config, loaded, budget, EngineStats(self._publish), self._observer)
-        worker.show(force=True)
-        self.texts = TextPrompts(loaded)
-        self.questions = QuestionPrompts(loaded, self.texts.control, 2 * self._config.prefill_chunk_tokens)
-        self.grammars = Grammars(loaded.tokenizer, loaded.stop_ids)
-        self.vocabulary = Vocabulary(loaded)
-        if not self.loaded.done():  # stop() has not waited for it
-            self.loaded.set_result(loaded.card)
-        return worker
+        stats = EngineStats(self._outside.publish, self.slots.states)
+        return Roster(self.slots, self._config, stats, self._outside.aside, self._observer)
 
-    def _serve(self, workers: Sequence[Worker]) -> None:
-        """Commands, then one turn of each model, until Stop. Raises what fails MAX_FAILURES times in a row."""
+    def _serve(self, roster: Roster) -> None:
+        """Commands, then one turn of somebody, until Stop. Raises what fails MAX_FAILURES times in a row, and what
+        kept the only model from loading."""
         num_failures, is_busy = 0, True
-        worker = workers[0]
         while True:
             try:
-                if not self._take_commands(workers, is_busy):
+                if not self._take_commands(roster, is_busy):
                     return
-                is_busy = False
-                for worker in workers:  # the one that failed is known below
-                    if worker.turn():
-                        num_failures, is_busy = 0, True
-            except Exception:
+                is_busy = self._turns.take([roster, *roster.loaded])
+                if is_busy:
+                    num_failures = 0
+            except Exception as e:
                 num_failures += 1
                 log.exception("a turn of the engine failed, %d in a row", num_failures)
-                if num_failures >= MAX_FAILURES:
+                if not self._recovered(roster, num_failures, e):
                     raise
-                worker.recover()
+            if roster.fatal is not None:
+                raise roster.fatal
 
-    def _take_commands(self, workers: Sequence[Worker], is_busy: bool) -> bool:
+    def _recovered(self, roster: Roster, num_failures: int, error: Exception) -> bool:
+        """Whether serving goes on after so many failures: the model that failed is given up where there are others."""
+        failed, self._turns.failed = self._turns.failed, None
+        if num_failures < MAX_FAILURES:
+            took_part: list[Turner] = [roster, *roster.loaded] if failed is None else [failed]
+            for one in took_part:
+                one.recover()
+            return True
+        if not isinstance(failed, LoadedModel) or len(self.slots) == 1:
+            return False
+        roster.give_up(failed, Unavailable(f"The model ended: {error}", code="engine_failed"))
+        return True
+
+    def _take_commands(self, roster: Roster, is_busy: bool) -> bool:
         """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
         (not is_busy). False on Stop."""
         num_idle_s = 0
         while True:
-            idle = all(worker.is_idle for worker in workers)
+            roster.tidy()
+            idle = roster.is_idle and all(model.is_idle for model in roster.loaded)
             try:
                 if idle or not is_busy:
                     command = self._inbox.get(timeout=_IDLE_S if idle else _DISK_S)
@@ -192,14 +202,13 @@ class EngineThread:
                     return True
                 self._idle(num_idle_s)
                 num_idle_s += 1
-                for worker in workers:
-                    worker.idle()
+                roster.idle()
                 continue
             num_idle_s = 0
             if isinstance(command, Stop):
                 return False
             try:
-                workers[0].handle(command)
+                self._carry_out(command, roster)
             except Exception:
                 refuse(command, Internal("The engine could not do that; the server's log has the cause."))
                 raise
@@ -210,22 +219,36 @@ class EngineThread:
         if num_idle_s % _RETURN_MEMORY_EVERY_S == 0:
             return_memory()
 
+    def _carry_out(self, command: Command, roster: Roster) -> None:
+        match command:
+            case Submit(sequence=sequence) | Cancel(sequence=sequence):
+                self._pass_on(command, sequence.request.model)
+            case PreflightCommand(request=request):
+                self._pass_on(command, request.model)
+            case UseModel() | LoadModel() | UnloadModel():
+                roster.handle(command)
+            case Wake():
+                roster.wake()
+            case Stop():
+                pass
+            case _:
+                roster.ask_caches(command)
+
+    def _pass_on(self, command: Submit | Cancel | PreflightCommand, name: str | None) -> None:
+        """Give a command to the model of this name; refuse it where that is not in memory."""
+        model = self.slots.find(name).model
+        if model is None:
+            refuse(command, Unavailable("The model is not loaded."))
+        else:
+            model.worker.handle(command)
+
     def _refuse_rest(self) -> None:
         """Answer what nobody will carry out any more. Called by the thread when it ends, and by who comes later."""
+        for slot in self.slots:
+            slot.refuse_waiting(self._end)
         while True:
             try:
                 command = self._inbox.get_nowait()
             except Empty:
                 return
-            refuse(command, Unavailable("The engine was stopped."))
-
-
-@contextmanager
-def _rarely_collecting() -> Iterator[None]:
-    """Imports and loading make objects by the hundred thousand and hardly any garbage: looking for it takes a tenth of
-    the time until the first answer."""
-    gc.set_threshold(_GC_THRESHOLD_LOADING, *_GC_THRESHOLDS[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*_GC_THRESHOLDS)
+            refuse(command, self._end)

@@ -21,12 +21,8 @@ from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
 from engine.runtime.commands import (
-    Answered,
     CacheCommand,
     Cancel,
-    GetBlock,
-    ListBlocks,
-    ListFeatures,
     PreflightCommand,
     Submit,
     TokenObserver,
@@ -121,6 +117,12 @@ class Worker:
         """Publish a snapshot, at most ten times a second unless forced."""
         self._stats.show(force)
 
+    def grant(self, budget: MemoryBudget) -> None:
+        """Its share of memory from now on: other models have come, or gone. What it has in use beyond that, it keeps
+        until it ends."""
+        self._scheduler.max_row_tokens = budget.row_tokens
+        self._prefix.limit(self._config.cache.within(budget.stored_bytes))
+
     def recover(self) -> None:
         """After a turn that failed in an unforeseen place: nothing it may have left half done is used again. Everyone
         who had a part in it gets an error; who only waits goes on waiting."""
@@ -139,7 +141,7 @@ class Worker:
 
     # -- commands
 
-    def handle(self, command: Submit | Cancel | Answered) -> None:
+    def handle(self, command: Submit | Cancel | PreflightCommand) -> None:
         """Carry out a command."""
         match command:
             case Submit(sequence=sequence):
@@ -149,9 +151,6 @@ class Worker:
                 self._cancel(sequence)
             case PreflightCommand():
                 self._preflights.add(command)
-            case _:
-                if command.reply.set_running_or_notify_cancel():
-                    self._cache_command(command)
 
     def _cancel(self, sequence: Sequence) -> None:
         if sequence.stage == "finished":
@@ -166,16 +165,9 @@ class Worker:
             log.exception("%s could not be cancelled in order", sequence.id)
         self.show(force=True)
 
-    def _cache_command(self, command: CacheCommand) -> None:
-        try:
-            result = carry_out(command, self._prefix, self._loaded)
-            if not isinstance(command, ListBlocks | GetBlock | ListFeatures):
-                self.show(force=True)  # before the answer: who gets it looks at the snapshot next
-        except Exception:
-            log.exception("the cache failed on %s", type(command).__name__)
-            command.reply.set_exception(Internal("The cache could not do that; the server's log has the cause."))
-        else:
-            command.reply.set_result(result)
+    def carry_out(self, command: CacheCommand) -> Any:
+        """What a command to the cache is answered by this model's."""
+        return carry_out(command, self._prefix, self._loaded)
 
     # -- prompts
 

@@ -215,6 +215,7 @@ class Request:
     logprobs: each token comes with its log-probability and with so many of the likeliest tokens at its place; None:
     without any. n: answers drawn from the one prompt, each with its own random numbers. forced: token ids of an answer
     that is given whatever the model would say (Engine.likelihood).
+    model: which one answers, by its name or an alias; None for the default one.
     questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
     take its place in turn.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
@@ -248,6 +249,7 @@ class Request:
     n: int = 1
     forced: tuple[int, ...] = ()
     questions: tuple[TypedQuestion, ...] = ()
+    model: str | None = None
     id: str = ""
     source: str = "api"
     session: str | None = None

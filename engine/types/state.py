@@ -12,6 +12,7 @@ from engine.types.events import Done
 
 Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
+ModelStage = Literal["known", "downloading", "loading", "ready", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,37 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelState:
+    """One of the models that this engine may load, and how far it is. Any thread.
+
+    name: as /v1/models has it; aliases: other names that requests may use; source: "demo", a folder or a hub id.
+    stage: "known" is not in memory, and is loaded by the first request for it; "failed" was not loaded, for the reason
+    that error tells. done_bytes of total_bytes are downloaded, or in memory, while it is downloading or loading
+    (total_bytes 0: not known). seconds: how long the stage has lasted; of a model that is ready, how long it took to
+    load. num_bytes: memory of its weights; while it is not loaded, what they are expected to take (0: not known).
+    num_requests: those that use it now, num_waiting: those that wait until it is loaded. idle_s: since the last one
+    ended, None while it is in use or not loaded. card: what it is, as soon as it was loaded once.
+    """
+
+    name: str
+    source: str
+    stage: ModelStage = "known"
+    aliases: tuple[str, ...] = ()
+    is_default: bool = False
+    done_bytes: int = 0
+    total_bytes: int = 0
+    seconds: float = 0.0
+    num_bytes: int = 0
+    num_requests: int = 0
+    num_waiting: int = 0
+    idle_s: float | None = None
+    error: str | None = None
+    card: ModelCard | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
-    """One request the scheduler holds, as the tabs see it."""
+    """One request the scheduler holds, as the tabs see it. model: the name of the one that answers it."""
 
     id: str
     stage: Stage
@@ -72,6 +102,7 @@ class Running:
     age_ms: float
     source: str
     session: str | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +303,8 @@ class CacheStats:
 class Snapshot:
     """The frozen copy of the engine's state. Replaced as a whole by the engine thread; readers never lock.
 
-    models: those that are loaded. recent: the requests that ended last, newest first.
+    models: those that are loaded, the default one first. states: all that may be loaded, as they were configured, the
+    default one first. recent: the requests that ended last, newest first. batch, cache: of all loaded models together.
 
     Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
     """
@@ -280,6 +312,7 @@ class Snapshot:
     state: State
     device: DeviceInfo
     models: tuple[ModelCard, ...] = ()
+    states: tuple[ModelState, ...] = ()
     error: str | None = None
     running: tuple[Running, ...] = ()
     batch: BatchState = field(default_factory=BatchState)
@@ -294,5 +327,13 @@ class Snapshot:
 
     @property
     def model(self) -> ModelCard | None:
-        """The model that serves a request which names none; None while none is loaded."""
-        return self.models[0] if self.models else None
+        """The model that serves a request which names none, loaded or not; None as long as it was never loaded."""
+        default = next((state for state in self.states if state.is_default), None)
+        if default is None or any(card.id == default.name for card in self.models[:1]):
+            return self.models[0] if self.models else None
+        return default.card
+
+    def card_of(self, name: str | None) -> ModelCard | None:
+        """The model of this name, loaded or not; None as long as it was never loaded. None is the default one."""
+        state = next((state for state in self.states if state.name == name), None)
+        return state.card if state else self.model

@@ -24,7 +24,7 @@ import numpy as np
 from engine.config import MediaLimits
 from engine.media.read_medium import load_media
 from engine.models.families import family
-from engine.models.registry import WithoutPadding
+from engine.models.loading import WithoutPadding
 from engine.types import FrameSampling, Message
 from engine.types.media import Media
 

@@ -21,7 +21,7 @@ def anthropic_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def messages(body: MessagesRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = messages_request(body, engine.config.media, exchange.id, exchange.who)
-        answer, events = MessageStream(exchange.envelope), engine.stream(request)
+        answer, events = MessageStream(exchange.envelope), engine.stream(exchange.asked(request))
         if body.stream:
             return await exchange.stream(events, answer)
         return await exchange.gathered(events, answer, answer.whole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, Request, Response
 
 from engine.api.completions.answers import TextStream
@@ -12,26 +14,23 @@ from engine.api.prompt_list import stream_each
 from engine.api.schemas import TextRequest
 from engine.config import ServerConfig
 from engine.core import Engine
+from engine.types import TokenText
 
 
 def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """Text completions of one prompt or many."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
 
-    def echo(prompt: str | tuple[int, ...] | None) -> str:
-        if prompt is None or isinstance(prompt, str):
-            return prompt or ""
-        return b"".join(engine.token_text(id).raw or b"" for id in prompt).decode("utf-8", "replace")
-
     @router.post("/completions", summary="Texts that go on from one prompt or many")
     async def completions(body: TextRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        requests = text_requests(body, exchange.id, exchange.who)
+        requests = [exchange.asked(request) for request in text_requests(body, exchange.id, exchange.who)]
+        token_text = await exchange.token_text() if body.echo or body.logprobs is not None else None
         answer = TextStream(
             exchange.envelope,
             n=body.n or 1,
-            echoes=[echo(request.prompt) for request in requests] if body.echo else (),
-            token_text=engine.token_text if body.logprobs is not None else None,
+            echoes=[_echo(request.prompt, token_text) for request in requests] if body.echo and token_text else (),
+            token_text=token_text if body.logprobs is not None else None,
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
         events = stream_each(engine, requests)
@@ -40,3 +39,10 @@ def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
         return await exchange.gathered(events, answer, answer.whole)
 
     return router
+
+
+def _echo(prompt: str | tuple[int, ...] | None, token_text: Callable[[int], TokenText]) -> str:
+    """A prompt as it begins its answer."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt or ""
+    return b"".join(token_text(id).raw or b"" for id in prompt).decode("utf-8", "replace")

@@ -44,7 +44,8 @@ def decisions_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
 
 async def _decided(exchange: Exchange, asked: Asked, write: Callable[[Decisions], Json]) -> Response:
-    found = await unless_gone(exchange.engine.decide(*asked), exchange.http.receive)
+    request, questions = asked
+    found = await unless_gone(exchange.engine.decide(exchange.asked(request), questions), exchange.http.receive)
     if found is None:
         return Response(status_code=CLIENT_CLOSED)
     return JSONResponse(write(found), headers=dict(exchange.headers))

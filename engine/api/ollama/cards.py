@@ -1,23 +1,24 @@
-"""The loaded model as Ollama describes models."""
+"""The models as Ollama describes them."""
 
 from __future__ import annotations
 
-from engine.api.cards import LOADING
 from engine.api.ollama.answers import time_json
-from engine.config import ModelSpec
-from engine.types import Json, ModelCard, Snapshot
+from engine.types import Json, ModelCard, ModelState, Snapshot
 
 API_VERSION = "0.13.0"
 """The release of Ollama whose answers these are: clients ask for it before they use what is new."""
 
 
-def tags_json(snapshot: Snapshot, spec: ModelSpec, started: int) -> Json:
-    """The answer of /api/tags. A model that is still loading is listed by its name; started: see models_json."""
-    tags = [tag_json(card) for card in snapshot.models]
-    if not tags and snapshot.state in LOADING:
-        name = {"name": spec.served_name, "model": spec.served_name, "modified_at": time_json(started)}
-        tags = [{**name, "size": 0, "digest": "", "details": {}}]
-    return {"models": tags}
+def tags_json(snapshot: Snapshot, states: tuple[ModelState, ...], started: int) -> Json:
+    """The answer of /api/tags. A model that was never loaded is listed by its name; started: see models_json."""
+    if snapshot.state in ("failed", "stopped"):
+        return {"models": []}
+    return {"models": [tag_json(state.card) if state.card else _unknown(state, started) for state in states]}
+
+
+def _unknown(state: ModelState, started: int) -> Json:
+    name = {"name": state.name, "model": state.name, "modified_at": time_json(started)}
+    return {**name, "size": state.num_bytes, "digest": "", "details": {}}
 
 
 def tag_json(card: ModelCard) -> Json:
@@ -38,8 +39,10 @@ def running_json(card: ModelCard) -> Json:
     return {**tag_json(card), **room, "expires_at": "9999-12-31T23:59:59Z"}
 
 
-def show_json(card: ModelCard, template: str = "") -> Json:
-    """The answer of /api/show."""
+def show_json(card: ModelCard | None, template: str = "") -> Json:
+    """The answer of /api/show. Of a model that was never loaded nothing is known."""
+    if card is None:
+        return {"modelfile": "", "details": {}, "model_info": {}, "capabilities": ["completion"]}
     return {
         "modelfile": "",
         "parameters": "",

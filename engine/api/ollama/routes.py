@@ -7,7 +7,6 @@ import time
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from engine.api.cards import check_model
 from engine.api.exchange import Exchange, ready
 from engine.api.guard import guarded_route
 from engine.api.ollama.answers import NDJSON, OllamaStream
@@ -26,7 +25,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
     started = int(time.time())
 
     async def answered(exchange: Exchange, body: OllamaBody, request: Generation, answer: OllamaStream) -> Response:
-        events = engine.stream(request)
+        events = engine.stream(exchange.asked(request))
         if body.stream is not False:
             return await exchange.stream(events, answer, NDJSON)
         return await exchange.gathered(events, answer, answer.whole)
@@ -36,6 +35,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
         exchange = await Exchange.begin(engine, http, body, untagged(body.model))
         answer = OllamaStream(exchange.envelope, "chat")
         if not body.messages:
+            await engine.load_model(exchange.model)
             return JSONResponse(answer.loaded())
         return await answered(exchange, body, chat_request(body, exchange.id, exchange.who), answer)
 
@@ -44,12 +44,13 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
         exchange = await Exchange.begin(engine, http, body, untagged(body.model))
         answer = OllamaStream(exchange.envelope, "generate")
         if not body.prompt and not body.images:
+            await engine.load_model(exchange.model)
             return JSONResponse(answer.loaded())
         return await answered(exchange, body, generate_request(body, exchange.id, exchange.who), answer)
 
     @router.get("/tags", summary="The models that are there")
     async def tags() -> Json:
-        return tags_json(engine.snapshot(), engine.config.model, started)
+        return tags_json(engine.snapshot(), engine.models(), started)
 
     @router.get("/ps", summary="The models that are loaded")
     async def running() -> Json:
@@ -61,9 +62,10 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("/show", summary="What a model is and can take")
     async def show(body: ShowRequest) -> Json:
-        card = await ready(engine)
-        check_model(untagged(body.model or body.name or ""), engine.config.model, card)
-        return show_json(card)
+        name = engine.config.find(untagged(body.model or body.name or "")).served_name
+        if engine.snapshot().state != "ready":
+            await ready(engine, name)
+        return show_json(engine.snapshot().card_of(name))
 
     return router
 

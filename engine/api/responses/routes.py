@@ -49,12 +49,12 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
             spoken = read_input(response["output"], engine.config.media)
             store.keep(who.tenant(), KeptResponse(response, items, (*said, *spoken)))
 
-        logprobs = LogprobsWriter(engine.token_text) if request.logprobs is not None else None
+        logprobs = LogprobsWriter(await exchange.token_text()) if request.logprobs is not None else None
         head = response_head(body, exchange.envelope)
         answer = ResponseStream(head, who.operator, logprobs, None if body.store is False else keep)
         if body.stream:
-            return await exchange.stream(engine.stream(request), answer)
-        return await exchange.gathered(engine.stream(request), answer, answer.whole)
+            return await exchange.stream(engine.stream(exchange.asked(request)), answer)
+        return await exchange.gathered(engine.stream(exchange.asked(request)), answer, answer.whole)
 
     @router.post("/input_tokens", summary="How many tokens a response would read")
     async def input_tokens(body: CountedResponse, http: Request) -> Response:

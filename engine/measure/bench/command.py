@@ -305,13 +305,13 @@ async def _peer(peer: str, path: str, *, fresh: bool) -> Target:
 def _model_folder(args: argparse.Namespace) -> str:
     """The model's folder. Downloads a model that is not here yet."""
     device.prepare()
-    from engine.models.registry import locate
+    from engine.models.locate import locate
 
     return str(locate(engine_config(args).model))
 
 
 def _has_vision(path: str) -> bool:
     device.prepare()
-    from engine.models.registry import is_multimodal
+    from engine.models.locate import is_multimodal
 
     return is_multimodal(Path(path), json.loads(Path(path, "config.json").read_text(encoding="utf-8")))

@@ -11,14 +11,12 @@ import openai
 import pytest
 
 from engine.api.app import create_app
-from engine.api.cards import check_model
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import ModelNotFound
-from engine.types import ModelCard
 from tests.engine.api.test_gone import wait_for
 
-CARD = ModelCard("served", "/models/x", "llama", "float32", 1, 4, 128)
+NAMED = EngineConfig(model=ModelSpec("org/model", name="served", aliases=("nick",)))
 
 
 def test_the_list_and_the_one(client: openai.OpenAI, demo_engine: Any) -> None:
@@ -34,13 +32,13 @@ def test_the_list_and_the_one(client: openai.OpenAI, demo_engine: Any) -> None:
 
 @pytest.mark.parametrize("name", [None, "default", "served", "org/model", "nick"])
 def test_names_under_which_a_model_is_known(name: str | None) -> None:
-    check_model(name, ModelSpec("org/model", name="nick"), CARD)
+    assert NAMED.find(name) is NAMED.model
 
 
 @pytest.mark.parametrize("name", ["", "model", "Served", "org/other", "/models/x"])
 def test_other_names_are_not(name: str) -> None:
     with pytest.raises(ModelNotFound):
-        check_model(name, ModelSpec("org/model", name="nick"), CARD)
+        NAMED.find(name)
 
 
 def test_a_name_with_slashes(serve: Callable[..., Any], engine_pool: Any) -> None:

@@ -1,0 +1,111 @@
+"""Find a checkpoint: the folder that a path or a hub id leads to, and what kind of model its own files say it is.
+
+Any thread; imports no MLX.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.assets import asset
+from engine.config import DEMO, ModelSpec
+from engine.errors import ModelNotFound, Unavailable
+
+Report = Callable[[int, int], None]
+"""Told of each step: bytes so far, and of how many (0: not known)."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
+_VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
+
+
+def locate(spec: ModelSpec, report: Report | None = None) -> Path:
+    """The checkpoint's folder: the embedded one, a local one, or a hub snapshot (downloaded now if need be).
+
+    report: called by the threads that download. Raises ModelNotFound when there is no such model, Unavailable when the
+    hub cannot be reached.
+    """
+    if (folder := locate_here(spec)) is not None:
+        return folder
+    return _download(spec, report or (lambda done, total: None))
+
+
+def locate_here(spec: ModelSpec) -> Path | None:
+    """The folder of a model that is on this machine under its own path; None for a hub id. Raises ModelNotFound."""
+    if spec.source == DEMO:
+        return asset("demo-model")
+    folder = Path(spec.source).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFound(f"{spec.source} has no config.json: it is not a model folder.", param="model")
+        return folder.resolve()
+    if folder.is_absolute() or spec.source.startswith((".", "~")) or not _HUB_ID.fullmatch(spec.source):
+        raise ModelNotFound(
+            f"No model {spec.source!r}: give 'demo', an existing folder or a hub id such as org/name.", param="model"
+        )
+    return None
+
+
+def _download(spec: ModelSpec, report: Report) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    bar = _counting_bar(report)
+    try:
+        folder = snapshot_download(spec.source, revision=spec.revision, allow_patterns=_FILES, tqdm_class=bar)
+        return Path(folder)
+    except RepositoryNotFoundError as e:
+        raise ModelNotFound(
+            f"The hub has no model {spec.source!r}, or it is private and you are not logged in.", param="model"
+        ) from e
+    except RevisionNotFoundError as e:
+        raise ModelNotFound(f"{spec.source!r} has no revision {spec.revision!r}.", param="model") from e
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as e:
+        raise Unavailable(
+            f"Could not download {spec.source!r}: {first_line(e)}", param="model", code="model_load_failed"
+        ) from e
+
+
+def _counting_bar(report: Report) -> type[Any]:
+    """The hub client's progress bar, which also reports the bytes of all files together."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class CountingBar(tqdm):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            self._counts = settings.get("name") == "huggingface_hub.snapshot_download"
+            self._num_bytes = 0
+            super().__init__(*args, **settings)  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._counts:
+                self._num_bytes += int(n or 0)
+                report(self._num_bytes, int(self.total or 0))
+            shown: bool | None = super().update(n)
+            return shown
+
+    return CountingBar
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; {} where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def is_multimodal(path: Path, config: dict[str, Any]) -> bool:
+    """Whether a checkpoint sees or hears, from its own files."""
+    return any(config.get(key) for key in _VISION_KEYS) or (path / "preprocessor_config.json").is_file()
+
+
+def first_line(e: BaseException) -> str:
+    """The reason that an exception gives, for a message."""
+    text = str(e).strip().splitlines()
+    return text[0][:300] if text else type(e).__name__

@@ -1,0 +1,67 @@
+"""One request of one model, from its place to its last event. Any event loop; no MLX."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from engine.errors import EngineError, PixelsMissing
+from engine.runtime.commands import Cancel, Command, Submit
+from engine.runtime.deadline import Deadline
+from engine.runtime.poster import poster
+from engine.runtime.preparation import Preparation
+from engine.runtime.sequence import Sequence
+from engine.runtime.slots import LoadedModel
+from engine.runtime.tickets import Ticket
+from engine.types import Done, Event, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Prepares requests and hands them to the engine thread. tell: queues a command for it."""
+
+    preparation: Preparation
+    tell: Callable[[Command], None]
+
+    async def events(
+        self, request: Request, model: LoadedModel, ticket: Ticket, deadline: Deadline
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a request that has a place. Closing the iterator cancels it."""
+        events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
+        post = poster(events)
+        prepare = self.preparation
+
+        async def submit(*, need_pixels: bool) -> Sequence:
+            grammar = await prepare.grammar(model, request)
+            loaded, media = await prepare.load(request, model.card, ticket, need_pixels=need_pixels)
+            sequence = Sequence(
+                request=loaded,
+                post=post,
+                accepted_s=deadline.accepted_s,
+                media=media,
+                prepared_prompt=await prepare.prompt(model, loaded, must_fit=True),
+                grammar=grammar,
+                scoring=await prepare.scoring(model, loaded, media),
+                submitted_s=time.perf_counter(),
+            )
+            self.tell(Submit(sequence))
+            return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
+
+        sequence = await deadline.wait(submit(need_pixels=False))
+        finished = False
+        try:
+            while not finished:
+                event = await deadline.wait(events.get())
+                if isinstance(event, PixelsMissing):
+                    sequence = await deadline.wait(submit(need_pixels=True))
+                    continue
+                ticket.release_media()
+                finished = isinstance(event, Done | EngineError)
+                if isinstance(event, EngineError):
+                    raise event
+                yield event
+        finally:
+            if not finished:
+                self.tell(Cancel(sequence))

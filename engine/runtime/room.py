@@ -1,0 +1,84 @@
+"""Memory for several models: which of them have to leave so that another fits, and what each gets for its KV.
+
+Engine thread only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from engine.config import EngineConfig
+from engine.errors import Conflict, Unavailable, say_bytes
+from engine.models import mlx_memory
+from engine.runtime.memory import MemoryBudget, ModelMemory, room, share
+from engine.runtime.slots import ModelSlot, ModelSlots
+
+log = logging.getLogger(__name__)
+
+
+class ModelRoom:
+    """The limits of EngineConfig on what is in memory at once."""
+
+    def __init__(self, slots: ModelSlots, config: EngineConfig) -> None:
+        self._slots = slots
+        self._config = config
+
+    @property
+    def budget_bytes(self) -> int:
+        """For the weights and KV of all."""
+        most = int(mlx_memory.device_bytes() * self._config.memory_utilization)
+        return min(self._config.max_models_bytes or most, most)
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left of it beside the loaded models, each with some KV."""
+        held = [slot.model.card.num_bytes for slot in self._slots if slot.model is not None]
+        return max(0, self.budget_bytes - sum(room(num_bytes) for num_bytes in held))
+
+    @property
+    def most(self) -> int:
+        """How many may be loaded."""
+        return self._config.max_loaded_models or len(self._slots)
+
+    def check_size(self, slot: ModelSlot) -> None:
+        """Raise Unavailable for a model that does not fit even alone."""
+        budget = min(self.budget_bytes, slot.config.model.max_bytes or self.budget_bytes)
+        if slot.expected_bytes > budget:
+            raise Unavailable(
+                f"{slot.name} does not fit: its weights take {say_bytes(slot.expected_bytes)}, and it may have "
+                f"{say_bytes(budget)} of memory.",
+                param="model",
+                code="model_too_large",
+            )
+
+    def to_leave(self, slot: ModelSlot) -> list[ModelSlot]:
+        """Whom there is no room for beside this one: of those that are not in use, the ones used longest ago."""
+        others = [one for one in self._slots if one.model is not None]
+        others.sort(key=lambda one: (one.is_used, one.last_use_s))
+        free_bytes, leaving = self.free_bytes, []
+        while others and (len(others) >= self.most or free_bytes < room(slot.expected_bytes)):
+            one = others.pop(0)
+            leaving.append(one)
+            free_bytes += room(one.model.card.num_bytes if one.model else 0)
+        return leaving
+
+    def none_for(self, slot: ModelSlot, in_use: Sequence[ModelSlot]) -> Conflict:
+        """The error for who does not wait until these have ended."""
+        return Conflict(
+            f"There is no room for {slot.name} now: it needs {say_bytes(room(slot.expected_bytes))} with its KV, "
+            f"{say_bytes(self.free_bytes)} of {say_bytes(self.budget_bytes)} are free, and at most {self.most} models "
+            f"may be loaded; in use: {', '.join(one.name for one in in_use)}.",
+            param="model",
+            code="no_room",
+        )
+
+    def budgets(self, needs: Sequence[ModelMemory]) -> tuple[MemoryBudget, ...]:
+        """What each of these gets for its KV."""
+        if not needs:
+            return ()
+        asked = self._config.cache.total_bytes
+        budgets = share(self.budget_bytes, 1.0, needs, asked)
+        if (stored := sum(budget.stored_bytes for budget in budgets)) < asked - len(needs):
+            log.warning("memory is short: %d MiB for stored KV and features instead of %d", stored >> 20, asked >> 20)
+        return budgets
