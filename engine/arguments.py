@@ -46,6 +46,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
             text_only=args.text_only,
             trust_remote_code=args.trust_remote_code,
         ),
+        models_folders=tuple(args.models_dir),
         media=MediaLimits(
             max_images=args.limit_mm_per_prompt.get("image"),
             max_videos=args.limit_mm_per_prompt.get("video"),
@@ -105,6 +106,16 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-remote-code", action="store_true", help="run Python that the model's folder brings (off by default)"
     )
     group.add_argument("--max-model-len", metavar="N", type=positive, help="context in tokens, at most the model's own")
+
+    group.add_argument(
+        "--models-dir",
+        metavar="FOLDER",
+        type=folder,
+        action="append",
+        default=[],
+        help="models in this folder are listed beside those of the hub's cache, and can be loaded and deleted on the "
+        "page; may be given several times",
+    )
 
 
 def _add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -> None:

@@ -25,6 +25,7 @@ from engine.api.http.packed_bodies import PackedBodies
 from engine.api.http.paths import Methods, Paths
 from engine.api.metrics import metrics_router
 from engine.api.ollama.routes import ollama_router
+from engine.api.pull import pull_router
 from engine.api.responses.routes import responses_router
 from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
@@ -46,6 +47,7 @@ ROUTERS = (
     transcriptions_router,
     ollama_router,
     vectors_router,
+    pull_router,
     v1_router,  # the last: it answers every other path of /v1
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}

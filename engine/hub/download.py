@@ -17,7 +17,8 @@ from huggingface_hub.utils import tqdm
 from engine.errors import Unavailable, say_bytes
 from engine.hub.failures import DISK_FULL, in_words
 from engine.hub.fetch import Source, Watch, arrived_bytes, fetch
-from engine.hub.remote import FILES, RemoteModel, remote_model
+from engine.hub.remote import RemoteModel, remote_model
+from engine.models.locate import FILES
 
 DownloadStage = Literal["waiting", "asking", "downloading", "checking", "paused", "done", "failed", "cancelled"]
 RUNNING: tuple[DownloadStage, ...] = ("waiting", "asking", "downloading", "checking")
@@ -178,8 +179,8 @@ class Download:
         self.state = replace(self.state, **fields)
 
 
-class _NoBar(tqdm):  # type: ignore[misc]
+class _NoBar(tqdm):
     """A progress bar that draws nothing."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings | {"disable": True})
+        super().__init__(*args, **settings | {"disable": True})  # type: ignore[no-untyped-call]

@@ -12,9 +12,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 
 from engine.errors import BadRequest
-
-FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py")
-"""What the engine reads of a checkpoint; the same as it downloads itself (engine.models)."""
+from engine.models.locate import FILES
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import HfApi
+from huggingface_hub.utils import get_session
 
 from engine.inventory.checkpoint import modalities
 from engine.inventory.safetensors_files import ITEM_BYTES
@@ -13,6 +14,7 @@ from engine.models.families import FAMILIES, family
 from engine.types import Kind
 
 MAX_HITS = 24
+_REACH_S = 6.0
 _EXPAND = ("safetensors", "config", "downloads", "likes", "gated", "library_name", "pipeline_tag")
 
 
@@ -38,6 +40,8 @@ def search(api: HfApi, words: str, *, only_mlx: bool = False, limit: int = MAX_H
 
     only_mlx: those alone that were made for MLX, which are the quantized ones that run well here.
     """
+    # list_models tries again and again for half a minute where nobody answers; who searches wants to know at once.
+    get_session().head(api.endpoint, timeout=_REACH_S)
     tags = ["safetensors", *(["mlx"] if only_mlx else [])]
     found = api.list_models(
         search=words.strip()[:200] or None,
@@ -57,7 +61,7 @@ def _hit(info: Any) -> HubModel:
     kinds: tuple[Kind, ...] = ()
     if info.pipeline_tag in ("image-text-to-text", "any-to-any", "video-text-to-text", "visual-question-answering"):
         heard = {"audio_config": True} if row.audios_per_prompt != 0 and model_type in FAMILIES else {}
-        kinds = modalities({"model_type": model_type, "vision_config": True} | heard, has_processor=True)
+        kinds = modalities({"model_type": model_type, "vision_config": True} | heard, sees=True)
     return HubModel(
         repo=str(info.id),
         model_type=model_type,

@@ -14,6 +14,7 @@ from engine.inventory.json_files import part, read_object, whole
 from engine.inventory.kv_size import text_part, token_numbers
 from engine.inventory.safetensors_files import ITEM_BYTES, read_header
 from engine.models.families import FAMILIES, family
+from engine.models.locate import is_multimodal
 from engine.types import Kind
 
 INDEX = "model.safetensors.index.json"
@@ -22,7 +23,6 @@ MAX_PROBLEMS = 6
 DEFAULT_CONTEXT = 4096
 """Where config.json names none."""
 
-_SEES = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
 _FLOATS = ("F32", "BF16", "F16")
 _NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -90,7 +90,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         family_name=row.name,
         is_known=model_type in FAMILIES,
         refused=row.refused,
-        modalities=modalities(config, has_processor="preprocessor_config.json" in files),
+        modalities=modalities(config, sees=is_multimodal(folder, config)),
         quantization=quantization(config, weights),
         num_bytes=num_bytes,
         weight_bytes=_weight_bytes(config, weights),
@@ -151,13 +151,13 @@ def _indexed(index: dict[str, Any]) -> list[str]:
     return sorted(names)
 
 
-def modalities(config: dict[str, Any], *, has_processor: bool) -> tuple[Kind, ...]:
+def modalities(config: dict[str, Any], *, sees: bool) -> tuple[Kind, ...]:
     """What a model takes besides text, as the engine will offer it: by config.json and the families table."""
     model_type = str(config.get("model_type") or "")
     row = family(model_type)
     has_ears = bool(config.get("audio_config") or config.get("audio_processor"))
     found: list[Kind] = []
-    if any(config.get(key) for key in _SEES) or has_processor:
+    if sees:
         found.append("image")
         if row.native_video or row.images_per_prompt is None:
             found.append("video")
