@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from engine.types import Json, ModelCard, Snapshot
+from engine.types import Json, Snapshot
 from workbench.components import component
-from workbench.words import count, size
+from workbench.models.listing import details, takes
+from workbench.words import size
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -24,9 +25,9 @@ def status(snapshot: Snapshot) -> Json:
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "about": snapshot.error or (_details(card) if card else ""),
+        "about": snapshot.error or (details(card) if card else ""),
         "toy": card.toy if card else "",
-        "takes": _takes(card) if card else None,
+        "takes": takes(card) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
         "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
         "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),
@@ -46,20 +47,6 @@ def _model(snapshot: Snapshot) -> list[str]:
         return ["Loading the model…", ""]
     name = snapshot.model.id
     return [name[:-TAIL_CHARS], name[-TAIL_CHARS:]] if len(name) > 2 * TAIL_CHARS else [name, ""]
-
-
-def _takes(card: ModelCard) -> list[str]:
-    kinds = (("image", card.vision), ("video", card.video), ("audio", card.audio))
-    return [kind for kind, has in kinds if has]
-
-
-def _details(card: ModelCard) -> str:
-    names = {"image": "pictures", "video": "clips", "audio": "sound"}
-    takes = ", ".join(["text", *(names[kind] for kind in _takes(card))])
-    return (
-        f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
-        f"{card.context_tokens:,} tokens of context · takes {takes}"
-    )
 
 
 def words(engine: Engine, history: History) -> Json:

@@ -24,6 +24,7 @@ STYLES = (
     "video/video.css",
     "decide/decide.css",
     "bench/bench.css",
+    "models/models.css",
 )
 SCRIPTS = (
     "static/network.js",  # before Gradio asks for anything
@@ -46,6 +47,7 @@ SCRIPTS = (
     "video/queue.js",
     "video/video.js",
     "decide/decide.js",
+    "models/models.js",
     "bench/scales.js",
     "bench/plot.js",
     "bench/bench.js",

@@ -71,12 +71,16 @@ class ChatEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does."""
+    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does.
+
+    model: the name of the one that answers; None for the default one.
+    """
 
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     frames: FrameSampling = field(default_factory=FrameSampling)
+    model: str | None = None
 
 
 Entries = tuple[ChatEntry, ...]
@@ -131,6 +135,7 @@ def to_request(
         sampling=settings.sampling,
         max_tokens=settings.max_tokens,
         frames=settings.frames,
+        model=settings.model,
         source="chat",
         session=session,
         tenant=tenant,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -64,6 +64,7 @@ class SettingsPanel:
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
+        self.model: gr.Textbox  # set by the header's switch (models/switch.js)
         self.stills: gr.Checkbox  # for the next message, not for those that were sent
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
@@ -79,16 +80,17 @@ class SettingsPanel:
                         for name in (next(names), next(names)):
                             self.numbers[name] = _number(name, _default(config, name))
             self.stills = gr.Checkbox(label="Of pictures that move, only the first frame", container=False)
+            self.model = gr.Textbox(visible="hidden", elem_id="chat-model")
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property
     def components(self) -> set[Any]:
-        return {self.system, self.stills, *self.numbers.values()}
+        return {self.system, self.stills, self.model, *self.numbers.values()}
 
     @property
     def fields(self) -> dict[str, gr.Textbox]:
         """All fields by name, in order."""
-        return {"system": self.system, **self.numbers}
+        return {"system": self.system, **self.numbers, "model": self.model}
 
     def texts(self, values: Mapping[Any, Any]) -> Json:
         """What the fields hold, by name; empty ones are left out."""
@@ -99,7 +101,8 @@ class SettingsPanel:
 
         Raises BadRequest.
         """
-        return settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
+        numbers = {name: values[field] for name, field in self.numbers.items()}
+        return replace(settings(numbers, values[self.system] or ""), model=values[self.model] or None)
 
 
 def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSettings:
@@ -118,7 +121,7 @@ def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSetting
 
 def from_texts(texts: Mapping[str, str]) -> ChatSettings:
     """The settings that a conversation keeps, by field name. Raises BadRequest."""
-    return settings(texts, texts.get("system", ""))
+    return replace(settings(texts, texts.get("system", "")), model=texts.get("model") or None)
 
 
 def _default(config: EngineConfig, name: str) -> float | None:

@@ -131,6 +131,8 @@
     status: ({ status }) => { figures = status; showFigures(); },
     beat: () => {},
     list: () => window.workbenchList?.refresh(),
+    models: (event) => window.workbenchModels.tell(event),
+    downloads: (event) => window.workbenchModels.tell(event),
     conversation: (event) => { latest = event; refresh(); },
     answer: (event) => { answer = event; draw(); },
   };
@@ -193,7 +195,7 @@
   // -- drafts
 
   let draftTimer = 0, keptDraft = null, pending = null;
-  const FIELDS = ["system", "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "fps", "max_frames"];
+  const FIELDS = ["system", "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "fps", "max_frames", "model"];
 
   const draft = (composer, ...fields) => {
     const files = (composer?.files ?? []).map((file) => file?.path).filter(Boolean);

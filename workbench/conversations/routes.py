@@ -15,12 +15,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
+from engine.access.visibility import caller, manages_models
 from engine.api.sse import EventStream
 from engine.config import MediaLimits, ServerConfig
 from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
 from engine.types import Json, Kind
 from workbench.conversations import export
-from workbench.conversations.feed import Voices, feed
+from workbench.conversations.feed import PageHere, Voices, feed
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.reading import read_conversation
@@ -90,7 +91,8 @@ def conversation_routes(
     @router.get("/live")
     async def live(request: Request, page: str, conversation: str = "") -> Response:
         mine = owned(request)
-        return EventStream(feed(library, mine, page, conversation, voices))
+        who = caller(config, login.name(request), request.query_params.get("visitor", ""))
+        return EventStream(feed(library, mine, PageHere(page, conversation, manages_models(config, who)), voices))
 
     @router.get("/conversations")
     async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
