@@ -47,6 +47,12 @@ def share_or_zero(text: str) -> float:
     return _number(text, 0, 1)
 
 
+def named_model(text: str) -> tuple[str | None, str]:
+    """(name, source) of a model: "NAME=SOURCE", or a source alone, also one whose path holds a "="."""
+    named = re.fullmatch(r"([A-Za-z0-9][\w.:/@-]*)=(.+)", text)
+    return (named[1], named[2]) if named and not Path(text).expanduser().exists() else (None, text)
+
+
 def media_limits(text: str) -> dict[str, int]:
     """Media per prompt by kind: "image=4,video=1", or the same as JSON."""
     try:

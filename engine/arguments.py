@@ -6,6 +6,8 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from engine.argument_types import (
     at_least_zero,
@@ -14,6 +16,7 @@ from engine.argument_types import (
     host,
     media_limits,
     more_than_zero,
+    named_model,
     new_folder,
     no_kv_connector,
     positive,
@@ -38,15 +41,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_tokens: int = DEFA
 
 def engine_config(args: argparse.Namespace) -> EngineConfig:
     """EngineConfig from arguments declared by `add_engine_arguments`."""
+    model, *more_models = _models(args)
     return EngineConfig(
-        model=ModelSpec(
-            source=args.model,
-            name=args.served_model_name,
-            revision=args.revision,
-            text_only=args.text_only,
-            trust_remote_code=args.trust_remote_code,
-        ),
-        models_folders=tuple(args.models_dir),
+        model=model,
+        more_models=tuple(more_models),
+        **_several(args),
         media=MediaLimits(
             max_images=args.limit_mm_per_prompt.get("image"),
             max_videos=args.limit_mm_per_prompt.get("video"),
@@ -84,6 +83,106 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
     )
 
 
+class OneOfModels(argparse.Action):
+    """--model, which may be given again: args.model is the first, args.models all of them."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        namespace.models = [*(getattr(namespace, "models", None) or ()), values]
+        namespace.model = namespace.models[0]
+
+
+def add_models_arguments(parser: argparse.ArgumentParser) -> None:
+    """For a command that serves several models. Read back by `engine_config`, too."""
+    group = parser.add_argument_group("several models", "give --model again, as NAME=SOURCE, for each")
+    group.add_argument(
+        "--models-config",
+        metavar="FILE",
+        type=Path,
+        help="a YAML file that says which models there are, and the settings of each; in place of --model",
+    )
+    group.add_argument(
+        "--max-loaded-models",
+        metavar="N",
+        type=positive,
+        help="most models in memory at once; who was used longest ago makes room (default: as many as fit)",
+    )
+    group.add_argument(
+        "--models-memory-mb",
+        metavar="N",
+        type=positive,
+        help="MiB of memory for the weights and KV of all (default: as --gpu-memory-utilization says)",
+    )
+    group.add_argument(
+        "--idle-unload-secs",
+        metavar="S",
+        type=more_than_zero,
+        help="a model that nobody has used for so long leaves memory until the next request for it (default: it stays)",
+    )
+    group.add_argument(
+        "--models-dir",
+        metavar="FOLDER",
+        type=folder,
+        action="append",
+        default=[],
+        help="models in this folder are listed beside those of the hub's cache, and can be loaded and deleted on the "
+        "page; may be given several times",
+    )
+
+
+def _models(args: argparse.Namespace) -> list[ModelSpec]:
+    """The models that were asked for, the default one first. Raises BadRequest."""
+    if getattr(args, "models_config", None) is not None:
+        return _models_of_file(args)
+    given = [args.model, *(other for other in args.models or () if other != args.model)]
+    if len(given) > 1 and "max_loaded_models" not in args:
+        raise BadRequest("--model: this command takes one model.", param="model")
+    if len(given) > 1 and args.served_model_name:
+        why = "with several models, give each its name as --model NAME=SOURCE"
+        raise BadRequest(f"--served-model-name: {why}.", param="served_model_name")
+    return [_model(args, *named_model(text)) for text in given]
+
+
+def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
+    """Those of --models-config. Raises BadRequest."""
+    from engine import device
+    from engine.models_file import Machine, read_models
+
+    said = {"model": args.models or args.model != DEMO, "served-model-name": args.served_model_name}
+    said["revision"] = args.revision
+    for name in (name for name, value in said.items() if value):
+        raise BadRequest(f"--{name}: --models-config says which models there are.", param=name)
+    memory_bytes = int(device.describe().memory_bytes * args.gpu_memory_utilization)
+    if args.models_memory_mb:
+        memory_bytes = min(memory_bytes, args.models_memory_mb * 1024**2)
+    base = ModelSpec(text_only=args.text_only, trust_remote_code=args.trust_remote_code)
+    return [*read_models(args.models_config, base, Machine(memory_bytes))]
+
+
+def _model(args: argparse.Namespace, name: str | None, source: str) -> ModelSpec:
+    return ModelSpec(
+        source=source,
+        name=args.served_model_name or name,
+        revision=args.revision,
+        text_only=args.text_only,
+        trust_remote_code=args.trust_remote_code,
+    )
+
+
+def _several(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of several models; {} for a command that has one."""
+    if "max_loaded_models" not in args:
+        return {}
+    memory_mb = args.models_memory_mb
+    return {
+        "max_loaded_models": args.max_loaded_models,
+        "max_models_bytes": memory_mb * 1024**2 if memory_mb else None,
+        "idle_unload_s": args.idle_unload_secs,
+        "models_folders": tuple(args.models_dir),
+    }
+
+
 def _disk_bytes(args: argparse.Namespace) -> int:
     if args.cache_disk_gb is None:
         return DEFAULTS.cache.max_disk_bytes
@@ -96,9 +195,14 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
+        "--m",
+        metavar="[NAME=]MODEL",
+        action=OneOfModels,
         default=DEMO,
-        help=f"a folder, a hub id (org/name), or {DEMO!r}, the model that ships with this (default)",
+        help=f"a folder, a hub id (org/name), or {DEMO!r}, the model that ships with this (default); NAME is what "
+        "/v1/models says",
     )
+    parser.set_defaults(models=None)
     group.add_argument("--served-model-name", metavar="NAME", help="name in /v1/models (default: from --model)")
     group.add_argument("--revision", metavar="REV", help="branch, tag or commit of a hub model")
     group.add_argument("--text-only", action="store_true", help="load only the language part of a model that sees")
@@ -106,16 +210,6 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-remote-code", action="store_true", help="run Python that the model's folder brings (off by default)"
     )
     group.add_argument("--max-model-len", metavar="N", type=positive, help="context in tokens, at most the model's own")
-
-    group.add_argument(
-        "--models-dir",
-        metavar="FOLDER",
-        type=folder,
-        action="append",
-        default=[],
-        help="models in this folder are listed beside those of the hub's cache, and can be loaded and deleted on the "
-        "page; may be given several times",
-    )
 
 
 def _add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -> None:

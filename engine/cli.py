@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
     parser.add_argument("--version", action="version", version=version())
     add_engine_arguments(parser, max_tokens=32_768)
+    add_models_arguments(parser)
     add_server_arguments(parser)
     return parser
 
@@ -101,14 +102,13 @@ async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
 
     With --exit-on-failure it goes on to watch, and raises what ended the engine.
     """
-    from engine.api.server import until_failed
+    from engine.api.server import announce_models, until_failed
 
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"OpenAI API:    http://{host}:{port}/v1", flush=True)
     for name, key in config.api_keys:
         print(f"API key:       {key}   ({name})", flush=True)
-    card = await engine.ready()
-    print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+    await announce_models(engine)
     if config.exit_on_failure:
         await until_failed(engine.snapshot)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import Conflict, ModelNotFound
+from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.types import FrameSampling, Sampling
 
 DEMO = "demo"
@@ -180,6 +180,14 @@ class EngineConfig:
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3
     request_timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise BadRequest where two models have one name, or one of them that which the default one has."""
+        owners: dict[str, int] = {}
+        for i, spec in enumerate(self.models):
+            for name in (spec.served_name, *spec.aliases):
+                if owners.setdefault(name, i) != i or (name == DEFAULT_MODEL and self.more_models):
+                    raise BadRequest(f"Two models are called {name!r}: give one of them another name.", param="model")
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from engine import logs
 from engine.argument_types import more_than_zero
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
 from engine.assets import asset, data_folder
 from engine.config import ServerConfig
 from engine.errors import EngineError
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long an answer goes on that no page looks at (default: %(default)g)",
     )
     add_engine_arguments(parser)
+    add_models_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser
 
@@ -266,7 +267,7 @@ async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> Non
 
     Raises what kept the model from loading, which ends the server; with --exit-on-failure, also what ended the engine.
     """
-    from engine.api.server import until_failed
+    from engine.api.server import announce_models, until_failed
 
     url = local_url(config)
     print(f"{TITLE}: {url}\nOpenAI API:    {url}/v1", flush=True)
@@ -277,8 +278,7 @@ async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> Non
     if launch.share:
         # A blocked tunnel may hang far beyond its own time limit, so it must not hold up the server or its end.
         threading.Thread(target=_share, args=(config, launch), name="tunnel", daemon=True).start()
-    card = await engine.ready()
-    print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+    await announce_models(engine)
     if config.exit_on_failure:
         await until_failed(engine.snapshot)
 

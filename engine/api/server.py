@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config import ServerConfig
 from engine.device import raise_file_limit
-from engine.errors import Unavailable
+from engine.errors import EngineError, Unavailable
 from engine.types import Snapshot
 
 if TYPE_CHECKING:
     import uvicorn
 
     from engine.api.ending import Answering
+    from engine.core import Engine
 
 FORCE_S = 5
 """How long what has been answered may take to be sent, when the port has closed."""
@@ -76,6 +77,25 @@ def uvicorn_config(app: Any, config: ServerConfig) -> uvicorn.Config:
         backlog=accept_at_once(num_files),
         timeout_graceful_shutdown=FORCE_S,
     )
+
+
+async def announce_models(engine: Engine) -> None:
+    """Print which models there are, once the default one is loaded. Raises what kept the only one from it, which ends
+    the server; of several, each is an error of its own requests."""
+    default, *others = engine.config.models
+    if default.preload is False:
+        others = [default, *others]
+    else:
+        try:
+            card = await engine.ready()
+            print(f"Model:         {card.id} ({card.model_type}, {card.dtype}) is ready", flush=True)
+        except EngineError as error:
+            if not others:
+                raise
+            print(f"Model:         {default.served_name} could not be loaded: {error.message}", flush=True)
+    if others:
+        names = ", ".join(spec.served_name for spec in others)
+        print(f"Others:        {names}, each loaded by the first request for it", flush=True)
 
 
 async def until_failed(snapshot: Callable[[], Snapshot]) -> None:

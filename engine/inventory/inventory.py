@@ -17,11 +17,12 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelHere:
-    """A model on this machine: where it is, and what it is. can_delete: whether it is in a place that this program may
-    delete from."""
+    """A model on this machine: where it is, and what it is. real: its folder behind all links. can_delete: whether it
+    is in a place that this program may delete from."""
 
     place: Place
     checkpoint: Checkpoint
+    real: Path
     can_delete: bool = False
 
     @property
@@ -55,17 +56,18 @@ class Inventory:
         places += in_hub_cache(self.cache)
         found: dict[Path, Place] = {}
         for place in places:
-            found.setdefault(_real(place.folder), place)
+            found.setdefault(real_folder(place.folder), place)
         known = {folder: self._checkpoint(folder, place) for folder, place in found.items()}
         self._read = {folder: self._read[folder] for folder in known if folder in self._read}
         return tuple(
-            ModelHere(place, known[folder], can_delete=self._may_delete(place)) for folder, place in found.items()
+            ModelHere(place, known[folder], folder, can_delete=self._may_delete(place))
+            for folder, place in found.items()
         )
 
     def look_at(self, folder: Path) -> ModelHere:
         """The model in some folder, which need not be among `models`. Raises nothing."""
         place = Place(str(folder), folder.name, folder, "folder")
-        return ModelHere(place, read_checkpoint(folder))
+        return ModelHere(place, read_checkpoint(folder), real_folder(folder))
 
     def delete(self, source: str, in_use: Iterable[str] = ()) -> int:
         """Delete a model from the disk. source: as Place has it; in_use: sources and folders of loaded models.
@@ -80,8 +82,8 @@ class Inventory:
         if not self._may_delete(model.place):
             why = "it ships with this program" if source == DEMO else "it is not in the hub's cache or a --models-dir"
             raise Forbidden(f"{source[:200]!r} is not deleted from here: {why}.", code="not_deletable")
-        folder = _real(model.place.folder)
-        if any(used == source or _real(Path(used)) == folder for used in in_use):
+        folder = real_folder(model.place.folder)
+        if any(used == source or real_folder(Path(used)) == folder for used in in_use):
             raise Conflict(f"{source[:200]!r} is loaded. Unload it first.", code="model_in_use")
         try:
             if model.place.origin == "hub":
@@ -125,7 +127,7 @@ class Inventory:
         return replace(found, problems=()) if place.problem and not found.model_type else found
 
 
-def _real(folder: Path) -> Path:
+def real_folder(folder: Path) -> Path:
     """The folder itself, behind all links; as it is given where they lead in circles."""
     try:
         return folder.resolve()
@@ -135,7 +137,11 @@ def _real(folder: Path) -> Path:
 
 def _is_below(folder: Path, top: Path) -> bool:
     """Whether a folder is really below another: no link on the way leads elsewhere."""
-    return not folder.is_symlink() and _real(folder).is_relative_to(_real(top)) and _real(folder) != _real(top)
+    return (
+        not folder.is_symlink()
+        and real_folder(folder).is_relative_to(real_folder(top))
+        and real_folder(folder) != real_folder(top)
+    )
 
 
 def _stamp(folder: Path) -> Stamp:

@@ -25,7 +25,7 @@ _MAC_SHARES = ((36 * 1024**3, 2 / 3), (2**63, 3 / 4))
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineMemory:
     """memory_bytes: what MLX may fill. utilization: share of it that models may take, 0 to 1. stored_bytes: what stored
     prompts and pictures may take of that at most."""
 
@@ -58,7 +58,7 @@ def usable_bytes(device: DeviceInfo) -> int:
     return int(device.memory_bytes * share_of)
 
 
-def room(model: Checkpoint, machine: Machine) -> Room:
+def room(model: Checkpoint, machine: MachineMemory) -> Room:
     """Whether this model fits, alone."""
     needed = say_bytes(model.weight_bytes)
     if model.weight_bytes >= machine.model_bytes:
@@ -76,6 +76,6 @@ def room(model: Checkpoint, machine: Machine) -> Room:
     return Room(True, model.context_tokens)
 
 
-def room_for(weight_bytes: int, machine: Machine) -> Room:
+def room_for(weight_bytes: int, machine: MachineMemory) -> Room:
     """The same where only the size of the weights is known, as on the hub."""
     return room(Checkpoint(weight_bytes=weight_bytes), machine)

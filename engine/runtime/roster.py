@@ -223,6 +223,7 @@ class Roster:
         model.worker.close(error)
         slot.show("failed", error=error.message)
         self._stats.remove(model.card)
+        self._free()
         self._divide()
 
     def close(self, error: EngineError) -> None:
@@ -331,8 +332,7 @@ class Roster:
         model.spent_s = self.spent_s
         slot.put(model)
         self._stats.is_starting = self._stats.is_starting and slot is not self._slots.default and bool(self._wanted)
-        self._share()
-        self._stats.show(force=True)
+        self._divide()
         slot.card = model.card
         log.info("%s is loaded: %s", slot.name, say_bytes(model.card.num_bytes))
         self._answer_waiting(slot)
@@ -378,12 +378,15 @@ class Roster:
         self._stats.remove(model.card)
         del model  # else it would not be free yet
         log.info("%s is unloaded", slot.name)
+        self._free()
+        slot.show("known")
         self._divide()
 
     def _divide(self) -> None:
-        """Somebody is gone: give back what is free, and divide the rest anew."""
-        self._free()
-        self._share()
+        """Divide memory anew among those that are loaded, and say who they are."""
+        models = self.loaded
+        for model, budget in zip(models, self._room.budgets([model.memory for model in models]), strict=True):
+            model.worker.grant(budget)
         self._stats.show(force=True)
 
     @staticmethod
@@ -395,9 +398,3 @@ class Roster:
     def _new_worker(self, slot: ModelSlot, loaded: Loaded, memory: ModelMemory) -> Worker:
         *_, budget = self._room.budgets([*(model.memory for model in self.loaded), memory])
         return Worker(slot.config, loaded, budget, self._stats, self._observer)
-
-    def _share(self) -> None:
-        """Divide memory anew among those that are loaded."""
-        models = self.loaded
-        for model, budget in zip(models, self._room.budgets([model.memory for model in models]), strict=True):
-            model.worker.grant(budget)

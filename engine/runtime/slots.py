@@ -12,9 +12,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -211,8 +210,25 @@ class ModelSlot:
                 return None
             model, self._model, self._is_closed = self._model, None, False
             self.expected_bytes = model.card.num_bytes
-        self.show("known")
-        return model
+            return model
+
+
+@dataclass(eq=False, slots=True)
+class Use:
+    """See ModelSlots.using. Not made of a generator: those are closed in any order where an event loop ends."""
+
+    slot: ModelSlot
+    load: Callable[[ModelSlot], Coroutine[None, None, LoadedModel]]
+    deadline: Deadline | None
+
+    async def __aenter__(self) -> LoadedModel:
+        if (model := self.slot.use()) is not None:
+            return model
+        loading = self.load(self.slot)
+        return await (self.deadline.wait(loading) if self.deadline else loading)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.slot.end_use()
 
 
 class ModelSlots:
@@ -256,21 +272,13 @@ class ModelSlots:
         """How one of them is."""
         return slot.state(is_default=slot is self.default)
 
-    @asynccontextmanager
-    async def using(self, slot: ModelSlot, deadline: Deadline | None = None) -> AsyncIterator[LoadedModel]:
+    def using(self, slot: ModelSlot, deadline: Deadline | None = None) -> Use:
         """The model, loaded first where it is not, and kept in memory until the end. Never one use inside another:
         where models take turns in memory, each would wait for the other.
 
         deadline: until when to wait for it. Raises TimedOut, and what kept it from loading.
         """
-        model = slot.use()
-        if model is None:
-            loading = self._loaded(slot)
-            model = await (deadline.wait(loading) if deadline else loading)
-        try:
-            yield model
-        finally:
-            slot.end_use()
+        return Use(slot, self._loaded, deadline)
 
     async def _loaded(self, slot: ModelSlot) -> LoadedModel:
         """Wait in line until it is loaded. Whoever stops waiting leaves no use behind."""

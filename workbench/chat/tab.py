@@ -131,7 +131,7 @@ class ChatTab:
         )
 
     def _texts(self, values: Mapping[Any, Any]) -> Json:
-        """The settings that a conversation keeps: also the model that answers, though it is only the default one now."""
+        """The settings that a conversation keeps, and the model that answers it, also where that is the default one."""
         return {"model": self._engine.config.model.served_name, **self.settings.texts(values)}
 
     def entries(self, asker: Asker, path: tuple[Turn, ...]) -> Entries:

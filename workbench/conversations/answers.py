@@ -98,7 +98,7 @@ class AnswerRun:
 
     async def _read(self) -> Done | None:
         """The last event. Raises EngineError."""
-        await self._engine.ready()
+        await self._engine.ready(self.request.model)
         last: Event | None = None
         async with contextlib.aclosing(self._engine.stream(self.request)) as events:
             async for last in events:

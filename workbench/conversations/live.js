@@ -199,6 +199,7 @@
 
   const draft = (composer, ...fields) => {
     const files = (composer?.files ?? []).map((file) => file?.path).filter(Boolean);
+    window.workbenchSwitch.follow(fields[FIELDS.indexOf("model")] ?? "");
     const settings = Object.fromEntries(FIELDS.map((name, place_) => [name, fields[place_] ?? ""]).filter(([, value]) => value));
     const body = JSON.stringify({ text: composer?.text ?? "", files, settings });
     if (opening || sending || body === keptDraft) return;

@@ -1,4 +1,4 @@
-"""What the Models tab and the header's switch are told, as plain values. Pure: from what the engine and its shelf say."""
+"""What the Models tab and the header's switch are told, as plain values made of what the engine and its shelf say."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
-from engine.inventory.inventory import ModelHere
-from engine.inventory.room import Machine, Room, room, room_for
+from engine.inventory.inventory import ModelHere, real_folder
+from engine.inventory.room import MachineMemory, Room, room, room_for
 from engine.types import CacheStats, Json, Kind, ModelCard, ModelState, Snapshot
 from workbench.words import NAMES, count, plural, seconds, size
 
@@ -40,19 +40,19 @@ class Here:
     found: Sequence[ModelHere] | None
     states: Sequence[ModelState]
     snapshot: Snapshot
-    machine: Machine
+    machine: MachineMemory
 
 
 def models_json(here: Here, *, manages: bool) -> Json:
     """The list, the memory bar, and what the header chooses from. manages: else only what is loaded, and no places."""
-    states = {id(state): state for state in here.states}
+    left = list(here.states)
     rows = []
     for model in (here.found or ()) if manages else ():
-        state = next((state for state in here.states if is_same(state, model)), None)
+        state = next((state for state in left if is_same(state, model)), None)
         if state is not None:
-            states.pop(id(state))
+            left.remove(state)
         rows.append(_row(model, state, here.machine))
-    rows += [_state_row(state, here.machine) for state in states.values() if manages or state.stage == "ready"]
+    rows += [_state_row(state, here.machine) for state in left if manages or state.stage == "ready"]
     rows.sort(key=lambda row: (row["stage"] != "ready", row["stage"] == "", str(row["name"]).lower()))
     return {
         "manages": manages,
@@ -65,16 +65,7 @@ def models_json(here: Here, *, manages: bool) -> Json:
 
 def is_same(state: ModelState, model: ModelHere) -> bool:
     """Whether the engine's model is this one on the disk."""
-    if state.source == model.place.source:
-        return True
-    return model.place.origin == "folder" and _real(state.source) == _real(model.place.source)
-
-
-def _real(source: str) -> str:
-    try:
-        return str(Path(source).expanduser().resolve())
-    except (OSError, RuntimeError):
-        return source
+    return state.source == model.place.source or real_folder(Path(state.source)) == model.real
 
 
 def choice(state: ModelState) -> Json:
@@ -122,7 +113,7 @@ def stage_words(state: ModelState) -> str:
     return words
 
 
-def _row(model: ModelHere, state: ModelState | None, machine: Machine) -> Json:
+def _row(model: ModelHere, state: ModelState | None, machine: MachineMemory) -> Json:
     """A model on this machine's disks."""
     found, place = model.checkpoint, model.place
     fits = room(found, machine)
@@ -144,7 +135,7 @@ def _row(model: ModelHere, state: ModelState | None, machine: Machine) -> Json:
     }
 
 
-def _state_row(state: ModelState, machine: Machine) -> Json:
+def _state_row(state: ModelState, machine: MachineMemory) -> Json:
     """A model that the engine knows and that was not found on the disks, or whose place is not shown."""
     card = state.card
     fits = room_for(state.num_bytes, machine) if state.num_bytes else None
@@ -242,7 +233,7 @@ def download_json(state: DownloadState) -> Json:
     }
 
 
-def hit_json(hit: HubModel, machine: Machine, here: Sequence[str]) -> Json:
+def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json:
     """One model of the hub. here: sources that are on this machine."""
     fits = room_for(hit.weight_bytes, machine)
     known = fit_json(fits) if hit.weight_bytes else {"fit": "unknown", "fit_words": "size not known"}

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from engine.inventory.room import Machine, usable_bytes
+from engine.inventory.room import MachineMemory, usable_bytes
 from engine.types import Json
 from workbench.models.listing import Here, download_json, models_json
 
@@ -44,11 +44,13 @@ class LiveModels:
         shelf = self._engine.shelf
         return Here(shelf.known, self._engine.models(), self._engine.snapshot(), self.machine())
 
-    def machine(self) -> Machine:
+    def machine(self) -> MachineMemory:
         """This machine's memory, as the engine shares it out."""
         config, snapshot = self._engine.config, self._engine.snapshot()
         num_bytes = snapshot.device_bytes or usable_bytes(snapshot.device)
-        return Machine(num_bytes, config.memory_utilization, config.cache.total_bytes)
+        if config.max_models_bytes is not None:
+            num_bytes = min(num_bytes, int(config.max_models_bytes / config.memory_utilization))
+        return MachineMemory(num_bytes, config.memory_utilization, config.cache.total_bytes)
 
     def look(self) -> None:
         """Look through the disks again, unless somebody does already."""

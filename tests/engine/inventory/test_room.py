@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from engine.inventory.checkpoint import Checkpoint
-from engine.inventory.room import LEAST_CONTEXT, Machine, room, room_for, usable_bytes
+from engine.inventory.room import LEAST_CONTEXT, MachineMemory, room, room_for, usable_bytes
 from engine.runtime.memory import GROWTH_TOKENS
 from engine.types import DeviceInfo
 
 GB = 1024**3
-MACHINE = Machine(16 * GB, 0.9, 4 * GB)
+MACHINE = MachineMemory(16 * GB, 0.9, 4 * GB)
 
 
 def model(weight_gb: float, token_bytes: int, context_tokens: int = 32_768) -> Checkpoint:

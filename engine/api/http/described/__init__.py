@@ -14,6 +14,8 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("get", "/v1"): server.IndexSchema,
     ("get", "/v1/models"): server.ModelsSchema,
     ("get", "/v1/models/{name}"): server.ModelSchema,
+    ("post", "/v1/models/load"): server.ModelSchema,
+    ("post", "/v1/models/unload"): server.ModelSchema,
     ("get", "/v1/cache/stats"): server.CacheStatsSchema,
     ("get", "/v1/cache/blocks"): server.BlocksSchema,
     ("get", "/v1/cache/features"): server.FeaturesSchema,

@@ -29,8 +29,14 @@ class CapabilitiesSchema(BaseModel):
     audios_per_prompt: int | None
 
 
+class ProgressSchema(BaseModel):
+    done_bytes: int
+    total_bytes: int
+
+
 class ModelSchema(BaseModel):
-    """OpenAI's model object, and Anthropic's. While it loads, its limits and capabilities are not there."""
+    """OpenAI's model object, and Anthropic's. As long as it was never loaded, its limits and capabilities are not
+    there."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -41,12 +47,15 @@ class ModelSchema(BaseModel):
     type: Literal["model"]
     display_name: str
     created_at: str
-    state: Literal["ready", "loading"]
+    state: Literal["ready", "loading", "downloading", "not_loaded", "failed"]
     max_model_len: int = 0
     model_type: str = ""
     dtype: str = ""
     num_params: int = 0
     capabilities: CapabilitiesSchema | None = None
+    aliases: list[str] = []
+    progress: ProgressSchema | None = None
+    error: str | None = None
 
 
 class ModelsSchema(BaseModel):
@@ -91,10 +100,27 @@ class MemorySchema(BaseModel):
     parts: dict[str, int]
 
 
+class HealthModelSchema(BaseModel):
+    """One of the models. seconds: how long its state lasts, or how long it took to load."""
+
+    id: str
+    state: Literal["ready", "loading", "downloading", "not_loaded", "failed"]
+    default: bool
+    done_bytes: int
+    total_bytes: int
+    seconds: float
+    requests: int
+    waiting: int
+    idle_seconds: float | None
+    weights_bytes: int
+    error: str | None
+
+
 class HealthSchema(BaseModel):
     status: Literal["ok", "loading", "failed", "stopped"]
     error: str | None
     model: ModelSchema | None
+    models: list[HealthModelSchema]
     running: int
     waiting: int
     batch: BatchSchema

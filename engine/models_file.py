@@ -1,0 +1,273 @@
+"""models.yaml: which models a server has, and the settings of each -> ModelSpec. Errors name the line and the key.
+
+Read before the server starts. Imports nothing slow before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from engine.config import DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy
+from engine.errors import BadRequest, EngineError, Unavailable, say_bytes
+
+Key = tuple[str | int, ...]
+"""Where something stands in the document, as pydantic says it: ("models", 0, "params", "mem")."""
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class ModelParams(_Keys):
+    """params: of a model."""
+
+    mem: StrictInt | None = Field(default=None, ge=1)
+    dtype: Literal["float32", "bfloat16", "float16", "8bit", "4bit"] | None = None
+    max_num_seqs: StrictInt | None = Field(default=None, ge=1)
+    max_model_len: StrictInt | None = Field(default=None, ge=1)
+    prefill_chunk_size: StrictInt | None = Field(default=None, ge=1)
+
+
+class ModelCapabilities(_Keys):
+    """capabilities: of a model."""
+
+    vision_mode: VisionMode = "native"
+
+
+class ProxyEntry(_Keys):
+    """vision_proxy: of a model."""
+
+    model: StrictStr | None = Field(default=None, min_length=1)
+    hf_id: StrictStr | None = Field(default=None, min_length=1)
+    prompt_template: StrictStr = Field(default=VisionProxy("").prompt_template, min_length=1)
+
+
+class ModelEntry(_Keys):
+    """One of models:."""
+
+    name: StrictStr = Field(min_length=1, max_length=200)
+    path: StrictStr | None = Field(default=None, min_length=1)
+    hf_id: StrictStr | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    params: ModelParams = ModelParams()
+    capabilities: ModelCapabilities = ModelCapabilities()
+    vision_proxy: ProxyEntry | None = None
+    aliases: list[StrictStr] = Field(default_factory=list)
+    idle_unload_secs: float | None = Field(default=None, gt=0, strict=True, allow_inf_nan=False)
+    default: StrictBool = False
+    preload: StrictBool | None = None
+
+
+class ModelsDocument(_Keys):
+    """The whole file."""
+
+    models: list[ModelEntry] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the models have to fit. memory_bytes: for weights and KV."""
+
+    memory_bytes: int
+
+
+def read_models(file: Path, base: ModelSpec, machine: Machine) -> tuple[ModelSpec, ...]:
+    """The models of a file, the default one first. base: what holds for all of them. Raises BadRequest."""
+    document = _parse(file)
+    entries = _validated(file, document)
+    places = _Places(file, document)
+    specs = [_spec(entry, i, base, places) for i, entry in enumerate(entries)]
+    _check_names(specs, places)
+    defaults = [i for i, entry in enumerate(entries) if entry.default]
+    if len(defaults) > 1:
+        raise places.error(("models", defaults[1], "default"), "only one model can be the default one")
+    for i, spec in enumerate(specs):
+        _check_folder(spec, ("models", i), places, machine)
+    proxies = [_proxied(specs, i, base, places) for i, spec in enumerate(specs) if spec.vision_proxy]
+    first = defaults[0] if defaults else 0
+    ordered = [specs[first], *specs[:first], *specs[first + 1 :]]
+    known = {spec.source for spec in specs}
+    return (*ordered, *dict.fromkeys(proxy for proxy in proxies if proxy.source not in known))
+
+
+# -- the document ------------------------------------------------------------------------------------------------------
+
+
+def _parse(file: Path) -> Any:
+    """The document, whose mappings and lists know their lines. Raises BadRequest."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML().load(file.read_text(encoding="utf-8"))
+    except MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        raise BadRequest(f"{file}:{line}: {e.problem or 'it cannot be read as YAML'}.", param="models_config") from e
+    except (OSError, UnicodeDecodeError, YAMLError) as e:
+        reason = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        raise BadRequest(f"{file}: it cannot be read: {reason}.", param="models_config") from e
+
+
+def _validated(file: Path, document: Any) -> list[ModelEntry]:
+    """Its entries. Raises BadRequest for the first of all that is wrong, in the order of the lines."""
+    try:
+        return ModelsDocument.model_validate(_plain(document)).models
+    except ValidationError as e:
+        places = _Places(file, document)
+        wrong = [(places.line(key := tuple(error["loc"])), key, error) for error in e.errors()]
+        _, key, error = min(wrong, key=lambda one: one[0])
+        raise places.error(key, _expected(error, key)) from e
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and lists as pydantic takes them."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _expected(error: Any, key: Key) -> str:
+    """What was expected there, in words."""
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return f"this key is not known here; known are {', '.join(_known(key))}"
+    if kind == "missing":
+        return "this key is missing"
+    if kind == "model_type":
+        return f"it should be a mapping of keys to values, got {given!r}"
+    said: str = error["msg"].replace("Input should", "it should")
+    return f"{said}, got {given!r}"
+
+
+def _known(key: Key) -> list[str]:
+    """The keys that may stand beside this one."""
+    inside: dict[str, type[BaseModel]] = {
+        "params": ModelParams,
+        "capabilities": ModelCapabilities,
+        "vision_proxy": ProxyEntry,
+    }
+    if len(key) == 1:
+        return list(ModelsDocument.model_fields)
+    return list(inside.get(str(key[-2]), ModelEntry).model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Lines of a file, by keys."""
+
+    file: Path
+    document: Any
+
+    def line(self, key: Key) -> int:
+        """Of a key, or of what it is missing in; from 1."""
+        found: int = 1
+        at: Any = self.document
+        for part in key:
+            try:
+                lines: Any = at.lc  # ruamel.yaml's
+                found = (lines.key(part) if isinstance(at, dict) else lines.item(part))[0] + 1
+                at = at[part]
+            except (KeyError, IndexError, TypeError, AttributeError):
+                break
+        return found
+
+    def error(self, key: Key, why: str) -> BadRequest:
+        names = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
+        return BadRequest(f"{self.file}:{self.line(key)}: {names or 'the file'}: {why}.", param="models_config")
+
+
+# -- what it means -----------------------------------------------------------------------------------------------------
+
+
+def _spec(entry: ModelEntry, i: int, base: ModelSpec, places: _Places) -> ModelSpec:
+    key: Key = ("models", i)
+    if (entry.path is None) == (entry.hf_id is None):
+        raise places.error(key, "say either path (a folder, or demo) or hf_id (org/name)")
+    mode, proxy = entry.capabilities.vision_mode, entry.vision_proxy
+    if (mode == "proxy") != (proxy is not None):
+        raise places.error(key, "vision_proxy belongs to capabilities.vision_mode: proxy, and the other way round")
+    if proxy is not None and (proxy.model is None) == (proxy.hf_id is None):
+        raise places.error((*key, "vision_proxy"), "say either model (a name of this file) or hf_id (org/name)")
+    dtype = entry.params.dtype
+    bits = int(dtype.removesuffix("bit")) if dtype and dtype.endswith("bit") else None
+    return replace(
+        base,
+        source=entry.hf_id or _folder(entry.path or "", places.file),
+        name=entry.name,
+        aliases=tuple(entry.aliases),
+        max_bytes=entry.params.mem * 1024**2 if entry.params.mem else None,
+        bits=bits,
+        dtype=None if bits else dtype,
+        max_seqs=entry.params.max_num_seqs,
+        max_model_len=entry.params.max_model_len or base.max_model_len,
+        prefill_chunk_tokens=entry.params.prefill_chunk_size,
+        idle_unload_s=entry.idle_unload_secs,
+        preload=entry.preload,
+        vision=mode,
+        vision_proxy=VisionProxy(proxy.model or proxy.hf_id or "", proxy.prompt_template) if proxy else None,
+    )
+
+
+def _folder(path: str, file: Path) -> str:
+    """A path as it is meant: beside the file, unless it begins at the root or at the home folder."""
+    folder = Path(path).expanduser()
+    return path if path == DEMO else str(folder if folder.is_absolute() else file.resolve().parent / folder)
+
+
+def _check_names(specs: Sequence[ModelSpec], places: _Places) -> None:
+    owners: dict[str, int] = {DEFAULT_MODEL: -1}
+    for i, spec in enumerate(specs):
+        for place, name in enumerate((spec.served_name, *spec.aliases)):
+            if name in owners:
+                key: Key = ("models", i, "name") if place == 0 else ("models", i, "aliases")
+                other = f"models[{owners[name]}] has" if owners[name] >= 0 else "the default model has"
+                raise places.error(key, f"{other} the name {name!r} already")
+            owners[name] = i
+
+
+def _check_folder(spec: ModelSpec, key: Key, places: _Places, machine: Machine) -> None:
+    """What can be said of a model that is on this machine: whether it is one, and whether it fits."""
+    from engine.models.checkpoint import expected_bytes
+    from engine.models.locate import locate_here, read_json
+
+    try:
+        folder = locate_here(spec)
+    except EngineError as e:
+        raise places.error((*key, "path"), e.message.rstrip(".")) from e
+    if folder is None:
+        return
+    if (spec.bits or spec.dtype) and read_json(folder / "config.json").get("quantization"):
+        raise places.error((*key, "params", "dtype"), "this model is quantized already; leave dtype out")
+    try:
+        size = expected_bytes(folder, spec)
+    except Unavailable:
+        return  # its first load says so; the others can be served
+    limit = min(machine.memory_bytes, spec.max_bytes or machine.memory_bytes)
+    if size > limit:
+        where = (*key, "params", "mem") if spec.max_bytes and limit == spec.max_bytes else key
+        why = f"its weights take {say_bytes(size)}, and it may have {say_bytes(limit)} of memory"
+        raise places.error(where, why)
+
+
+def _proxied(specs: Sequence[ModelSpec], i: int, base: ModelSpec, places: _Places) -> ModelSpec:
+    """Who looks at pictures for a model; one that is not in the file comes by its hub id. Raises BadRequest."""
+    from engine.models.locate import is_multimodal, locate_here, read_json
+
+    spec, key = specs[i], ("models", i, "vision_proxy")
+    name = spec.vision_proxy.model if spec.vision_proxy else ""
+    other = next((one for one in specs if name in one.names), None)
+    if other is None:
+        if "hf_id" not in places.document["models"][i]["vision_proxy"]:
+            raise places.error((*key, "model"), f"there is no model {name!r} in this file")
+        return replace(base, source=name)
+    if other is spec:
+        raise places.error(key, "a model cannot be its own proxy")
+    folder = locate_here(other)
+    sees = folder is None or is_multimodal(folder, read_json(folder / "config.json"))
+    if other.vision != "native" or other.text_only or not sees:
+        raise places.error(key, f"{other.served_name} sees nothing, so it cannot look for others")
+    return other

@@ -1,0 +1,191 @@
+"""Several models on one port: which are there, which answers, loading and unloading by hand, and what a waiting client
+is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from engine.api import sse
+from engine.api.app import create_app
+from engine.api.cards import loading_words
+from engine.config import EngineConfig, ModelSpec, ServerConfig
+from engine.core import Engine
+from engine.models import loading
+from engine.types import ModelState
+from tests.conftest import Server
+from tests.engine.api.test_gone import wait_for
+from tests.pictures import picture_url
+
+KEYS = (("operator", "sk-one"), ("guest", "sk-two"))
+OPERATOR, GUEST = ({"Authorization": f"Bearer {key}"} for _, key in KEYS)
+
+
+@pytest.fixture(scope="module")
+def two(tiny_model: Callable[..., Path], serve: Callable[..., Any], engine_pool: Any) -> Iterator[Server]:
+    """The demo model, and one that reads, of which only one at a time is in memory."""
+    other = ModelSpec(str(tiny_model("llama")), name="reader", aliases=("r",), vision="disabled")
+    engine = Engine(EngineConfig(more_models=(other,), max_loaded_models=1))
+    engine.start()
+    try:
+        asyncio.run(engine.ready())
+        with serve(create_app(engine, ServerConfig(api_keys=KEYS))) as url:
+            yield Server(url, engine)
+    finally:
+        engine.stop()
+
+
+def post(server: Server, path: str, body: dict[str, Any], headers: dict[str, str] = OPERATOR) -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, headers=headers, timeout=60)
+
+
+def listed(server: Server) -> dict[str, Any]:
+    data = httpx.get(f"{server.url}/v1/models", headers=GUEST).json()["data"]
+    return {model["id"]: model for model in data}
+
+
+def hello(model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, **more}
+
+
+def test_all_models_are_listed_with_their_state(two: Server) -> None:
+    post(two, "/v1/models/load", {"model": "demo"})
+    models = listed(two)
+    assert list(models) == ["demo", "reader"] and models["demo"]["state"] == "ready"
+    assert models["reader"]["state"] == "not_loaded" and models["reader"]["aliases"] == ["r"]
+    assert httpx.get(f"{two.url}/v1/models/r", headers=GUEST).json() == models["reader"]
+    health = httpx.get(f"{two.url}/health").json()
+    assert [(model["id"], model["state"], model["default"]) for model in health["models"]] == [
+        ("demo", "ready", True),
+        ("reader", "not_loaded", False),
+    ]
+
+
+def test_the_model_that_is_named_answers(two: Server) -> None:
+    client = openai.OpenAI(base_url=f"{two.url}/v1", api_key="sk-two", timeout=60)
+    for name, answering in (("reader", "reader"), ("r", "reader"), ("demo", "demo"), ("default", "demo")):
+        answer = client.chat.completions.create(**hello(name, logprobs=True))
+        assert answer.model == answering
+        assert listed(two)[answering]["state"] == "ready"
+    with pytest.raises(openai.NotFoundError, match="reader"):
+        client.chat.completions.create(**hello("nobody"))
+
+
+PROTOCOLS = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
+    "/v1/completions": {"prompt": [[5, 6]], "max_tokens": 2, "echo": True, "logprobs": 1},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 2},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2},
+    "/api/chat": {"messages": [{"role": "user", "content": "hi"}], "options": {"num_predict": 2}, "stream": False},
+    "/api/generate": {"prompt": "hi", "options": {"num_predict": 2}, "stream": False},
+    "/v1/tokenize": {"prompt": "hi", "return_token_strs": True},
+    "/v1/detokenize": {"tokens": [5, 6]},
+    "/v1/decisions": {"input": "hi", "questions": [{"type": "predicate", "instructions": "Is it so?"}]},
+}
+
+
+@pytest.mark.parametrize("path", PROTOCOLS)
+def test_each_protocol_reaches_the_model_it_names(two: Server, path: str) -> None:
+    """Each request is for the model that is not in memory."""
+    post(two, "/v1/models/load", {"model": "demo"})
+    response = post(two, path, {"model": "reader", **PROTOCOLS[path]}, GUEST)
+    assert response.status_code == 200, response.text
+    assert response.json().get("model", "reader") == "reader"
+    assert listed(two)["reader"]["state"] == "ready"
+    assert post(two, path, {"model": "nobody", **PROTOCOLS[path]}, GUEST).status_code == 404
+
+
+def test_ollama_lists_and_shows_them(two: Server) -> None:
+    for name in ("reader", "demo"):
+        post(two, "/v1/models/load", {"model": name})
+    tags = httpx.get(f"{two.url}/api/tags", headers=GUEST).json()["models"]
+    assert [tag["name"] for tag in tags] == ["demo", "reader"]
+    running = httpx.get(f"{two.url}/api/ps", headers=GUEST).json()["models"]
+    assert [one["name"] for one in running] == ["demo"]
+    assert post(two, "/api/show", {"model": "reader:latest"}, GUEST).json()["details"]["family"] == "llama"
+    assert post(two, "/api/chat", {"model": "reader", "messages": []}, GUEST).json()["done"] is True
+    assert listed(two)["reader"]["state"] == "ready", "a chat without messages loads the model"
+
+
+def test_loading_and_unloading_are_the_operators(two: Server) -> None:
+    for action in ("load", "unload"):
+        path = f"/v1/models/{action}"
+        refused = post(two, path, {"model": "reader"}, GUEST)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "operator_only")
+        assert post(two, path, {"model": "nobody"}).status_code == 404
+        assert post(two, path, {}).status_code == 400
+    assert post(two, "/v1/models/load", {"model": "r"}).json()["state"] == "ready"
+    assert listed(two)["demo"]["state"] == "not_loaded", "there is room for one"
+    assert post(two, "/v1/models/unload", {"model": "reader"}).json()["state"] == "not_loaded"
+    assert httpx.get(f"{two.url}/health").status_code == 200
+    assert httpx.get(f"{two.url}/health/ready").status_code == 200, "a request would be taken, and load its model"
+
+
+def test_what_is_in_use_is_a_409(two: Server) -> None:
+    post(two, "/v1/models/load", {"model": "demo"})
+    endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
+    with httpx.stream("POST", f"{two.url}/v1/chat/completions", json=endless, headers=OPERATOR, timeout=60) as response:
+        next(response.iter_lines())
+        in_use = post(two, "/v1/models/unload", {"model": "demo"})
+        assert (in_use.status_code, in_use.json()["error"]["code"]) == (409, "model_in_use")
+        no_room = post(two, "/v1/models/load", {"model": "reader"})
+        assert (no_room.status_code, no_room.json()["error"]["code"]) == (409, "no_room")
+
+
+def test_media_that_settings_keep_from_a_model_are_a_400(two: Server) -> None:
+    content = [{"type": "image_url", "image_url": {"url": picture_url()}}, {"type": "text", "text": "?"}]
+    body = {"model": "reader", "messages": [{"role": "user", "content": content}]}
+    error = post(two, "/v1/chat/completions", body, GUEST).json()["error"]
+    assert error["code"] == "unsupported_media" and "vision_mode: disabled" in error["message"]
+    assert error["param"].startswith("messages[0].content[0]")
+
+
+def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments come before the first event as long as another request keeps the model out of memory."""
+    monkeypatch.setattr(sse, "LOADING_S", 0.05)
+    post(two, "/v1/models/load", {"model": "demo"})
+    endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
+    url = f"{two.url}/v1/chat/completions"
+    with httpx.Client(headers=OPERATOR, timeout=60) as http, http.stream("POST", url, json=endless) as first:
+        next(first.iter_lines())
+        with http.stream("POST", url, json=hello("reader", stream=True)) as second:
+            assert second.status_code == 200
+            lines = second.iter_lines()
+            comments = [next(line for line in lines if line.startswith(":")) for _ in range(3)]
+            assert all(comment.startswith(": reader: waiting") for comment in comments)
+            first.close()
+            rest = [line for line in lines if line.startswith("data: ")]
+    assert rest[-1] == "data: [DONE]" and json.loads(rest[0][6:])["model"] == "reader"
+
+
+def test_a_failed_load_is_the_last_event_of_a_stream_and_a_503_of_others(
+    two: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise ValueError("no weights today")
+
+    post(two, "/v1/models/load", {"model": "demo"})
+    monkeypatch.setattr(loading, "text_model", fails)
+    monkeypatch.setattr("engine.models.registry.text_model", fails)
+    error = post(two, "/v1/chat/completions", hello("reader"), GUEST).json()["error"]
+    assert error["code"] == "model_load_failed" and "no weights today" in error["message"]
+    streamed = post(two, "/v1/chat/completions", hello("reader", stream=True), GUEST)
+    assert "no weights today" in streamed.text
+    assert listed(two)["reader"]["state"] == "failed" and "no weights today" in listed(two)["reader"]["error"]
+    assert post(two, "/v1/chat/completions", hello("demo"), GUEST).status_code == 200
+    monkeypatch.undo()
+    wait_for(lambda: post(two, "/v1/models/load", {"model": "reader"}).status_code == 200, "it is not tried again")
+
+
+def test_words_for_who_waits() -> None:
+    state = ModelState("big", "org/big", "downloading", done_bytes=512 * 1024**2, total_bytes=2 * 1024**3, seconds=8.4)
+    assert loading_words(state) == "big: downloading, 512 MiB of 2 GiB, 8 s"
+    assert loading_words(ModelState("big", "org/big", "ready")) == ""
+    assert loading_words(ModelState("big", "org/big")) == "big: waiting, 0 s"
