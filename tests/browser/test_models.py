@@ -1,4 +1,4 @@
-"""The Models tab: what is here, loading and unloading, the hub, deleting, the header's switch, and what visitors see."""
+"""The Models tab: what is here, loading and unloading, the hub, deleting, the header's switch, what visitors see."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_is_here_is_listed_loaded_and_unloaded(url, person):
     here.row("demo").locator(".fit", has_text="fits, with 16,384 tokens of context").wait_for()
     here.row("broken").locator(".problems", has_text="model-00002-of-00003.safetensors is missing.").wait_for()
     assert here.page.locator('#models button[aria-label="Load: broken"]').is_hidden()
-    assert here.page.locator('#models button[aria-label^="Delete: demo"]').is_hidden()
+    assert here.row("demo").locator(".remove").is_hidden()
     here.press("Load", "qwen2-float32")
     here.stage("qwen2-float32", "loaded")
     here.page.locator("#models .held li", has_text="qwen2-float32").wait_for()
@@ -163,7 +163,7 @@ def test_a_download_is_watched_paused_resumed_and_then_deleted(url, person, hub,
     here.press("Resume", REMOTE)
     here.row(REMOTE, ".download").locator(".words", has_text="done").wait_for()
     here.row(REMOTE).locator(".fit.yes").wait_for()
-    here.press("Delete", REMOTE)
+    here.row(REMOTE).locator(".remove").click()
     page.get_by_role("button", name="Delete from the disk?").wait_for()
     assert (tmp_path / "cache" / "models--org--remote").is_dir(), "it was not asked"
     here.row(REMOTE).locator(".remove").click()
@@ -207,6 +207,7 @@ def test_a_visitor_sees_what_is_loaded_and_can_do_nothing(serve_page, engine, fo
         for action, body in asked.items():
             reply = httpx.post(f"{url}/workbench/models/{action}", json=body, headers=headers)
             assert reply.status_code == 403, action
+        here.me.leave()
 
 
 @pytest.mark.parametrize(

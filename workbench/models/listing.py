@@ -69,11 +69,10 @@ def is_same(state: ModelState, model: ModelHere) -> bool:
 
 
 def choice(state: ModelState) -> Json:
-    """One line of the header's switch. takes: None as long as it was never loaded."""
+    """One line of the header's switch, which visitors see too: no places. takes: None as long as it was never loaded."""
     card = state.card
     return {
         "name": state.name,
-        "source": state.source,
         "stage": state.stage,
         "words": stage_words(state),
         "is_default": state.is_default,

@@ -107,7 +107,8 @@
       show(unload, latest.manages && item.stage === "ready");
       show(resume, latest.manages && item.can_resume);
       show(remove, latest.manages && item.can_delete);
-      for (const one of buttons) set(one, "aria-label", `${one.textContent}: ${item.name}`);
+      for (const one of [load, unload, resume]) set(one, "aria-label", `${one.textContent}: ${item.name}`);
+      remove.title = `Delete ${item.name}`;  // no label: what it says changes when it asks once more
       show(actions, buttons.some((one) => !one.hidden));
     };
     return node;

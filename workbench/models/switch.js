@@ -7,7 +7,7 @@
   let chosen = "", again = () => {};
 
   const choices = () => window.workbenchModels?.latest().choices ?? [];
-  const isOf = (name) => (one) => one.name === name || one.source === name;
+  const isOf = (name) => (one) => one.name === name;
   const isGone = () => Boolean(chosen) && choices().length > 0 && !choices().some(isOf(chosen));
   const split = (name) => (name.length > 2 * TAIL_CHARS ? [name.slice(0, -TAIL_CHARS), name.slice(-TAIL_CHARS)] : [name, ""]);
 
