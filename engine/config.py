@@ -205,7 +205,8 @@ class EngineConfig:
             if name in spec.names:
                 return spec
         known = ", ".join(repr(spec.served_name) for spec in self.models)
-        raise ModelNotFound(f"There is no model {name!r} here; this server has {known}.", param="model")
+        why = "is unknown" if self.more_models else "is not loaded"
+        raise ModelNotFound(f"The model {name!r} {why}; this server has {known}.", param="model")
 
     def with_model(self, spec: ModelSpec) -> EngineConfig:
         """With one more model; itself where its source is among them. Raises Conflict for a name that is taken."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -70,8 +69,6 @@ from engine.types import (
 if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
 
-log = logging.getLogger(__name__)
-
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
@@ -117,7 +114,9 @@ class Engine:
     def stop(self) -> None:
         """End the threads; requests that still run end with an error. Idempotent; blocks until the thread is gone, but
         not long for a model that is being loaded, and not for one that is being fetched: it dies with the process."""
-        if self._thread is not None:
+        if self._snapshot.state == "starting":
+            self._runtime.refuse_all()
+        elif self._thread is not None:
             atexit.unregister(self.stop)
             self._runtime.tell(Stop())
             self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
@@ -196,7 +195,7 @@ class Engine:
         in use, and Unavailable with the reason where it cannot be loaded.
         """
         slot = self._slots.find(name)
-        await self._tell(lambda reply: LoadModel(slot, reply))
+        await self._ask(lambda reply: LoadModel(slot, reply))
         return self._slots.state(slot)
 
     async def unload_model(self, name: str) -> ModelState:
@@ -205,7 +204,7 @@ class Engine:
         Raises ModelNotFound for a name that no model has, and Conflict while requests use it or wait for it.
         """
         slot = self._slots.find(name)
-        await self._tell(lambda reply: UnloadModel(slot, reply))
+        await self._ask(lambda reply: UnloadModel(slot, reply))
         return self._slots.state(slot)
 
     def snapshot(self) -> Snapshot:
@@ -249,7 +248,8 @@ class Engine:
                                 return event
                     raise Internal("Questions ended without an answer.")
 
-                return await decide(request, questions, model.questions, ask)
+                group = partial(self._preparation.group, model, request)
+                return await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
 
     def _slot(self, request: Request) -> ModelSlot:
         """The model of a request. Raises EngineError for one that is not here, or not for this request."""
@@ -295,10 +295,10 @@ class Engine:
                 loaded, media = await self._preparation.load(request, card, ticket, need_pixels=pictures)
                 prompt = await self._preparation.prompt(model, loaded, must_fit=False)
                 try:
-                    found: Preflight = await self._tell(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+                    found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
                 except PixelsMissing:
                     loaded, media = await self._preparation.load(request, card, ticket, need_pixels=True)
-                    found = await self._tell(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+                    found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
                 if not pictures:
                     return found
                 return replace(found, pictures=await self._media.as_seen(request, media, found.media))
@@ -385,11 +385,6 @@ class Engine:
         await self._ask(lambda reply: CountReplay(request.model, mismatch, reply))
 
     async def _ask(self, make_command: Callable[[Future[T]], Answered]) -> T:
-        """The same, once the default model was loaded."""
-        await self.ready()
-        return await self._tell(make_command)
-
-    async def _tell(self, make_command: Callable[[Future[T]], Answered]) -> T:
         """What the engine thread replies to a command, which is made with the future for its reply."""
         reply: Future[T] = Future()
         self._runtime.tell(make_command(reply))

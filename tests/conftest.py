@@ -34,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
 
 from engine.config import EngineConfig, ModelSpec, ServerConfig  # noqa: E402
-from tests import pictures, smollm2, tiny  # noqa: E402
+from tests import commands, pictures, smollm2, tiny  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 EngineFor = Callable[..., Awaitable[Any]]
@@ -173,6 +173,15 @@ def demo_server(demo_engine: Any) -> Iterator[Server]:
 
     with ServerThread(create_app(demo_engine, ServerConfig())) as url:
         yield Server(url, demo_engine)
+
+
+@pytest.fixture
+def started() -> Iterator[list[commands.Running]]:
+    """Append commands to it: whichever still runs at the end is killed."""
+    processes: list[commands.Running] = []
+    yield processes
+    for running in processes:
+        running.kill()
 
 
 @pytest.fixture(scope="session", name="smollm2")

@@ -7,8 +7,9 @@ searching, from folders.
     HEAD, GET /{id}/resolve/{commit}/{file}  metadata headers (ETag, X-Repo-Commit, size), then the bytes
 
 Anything else answers as the hub does: 404 with X-Error-Code. `requests` records what was asked for, so that a test can
-say that files came over the wire, or that they did not. Point a process at it with HF_ENDPOINT before it imports
-huggingface_hub, which reads the variable once; or give its url as `endpoint`.
+say that files came over the wire, or that they did not; while `may_send_weights` is cleared, weights wait. Point a
+process at it with HF_ENDPOINT before it imports huggingface_hub, which reads the variable once; or give its url as
+`endpoint`.
 
 As on the hub, safetensors files have the sha256 of their content as ETag, others git's hash of a blob; Range is
 answered. What goes wrong on the way is injected by `Faults`.
@@ -52,6 +53,8 @@ class StandInHub:
         self.sent_bytes: Counter[str] = Counter()
         self.down = down
         self.faults = faults or Faults()
+        self.may_send_weights = threading.Event()
+        self.may_send_weights.set()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,6 +100,8 @@ class StandInHub:
             http.send_header(name, value)
         http.end_headers()
         if with_body:
+            if path.endswith(".safetensors"):
+                self.may_send_weights.wait(60)
             self._send(http, path.rsplit("/", 1)[-1], body)
 
     def _send(self, http: BaseHTTPRequestHandler, file: str, body: bytes) -> None:

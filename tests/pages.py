@@ -15,6 +15,21 @@ MAC_BROWSERS = (
 )
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 QUIET += ("--disable-component-update", "--disable-sync", "--disable-quic")
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 820}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+SCHEMES = {"desktop-light": (DESKTOP, "light"), "phone-dark": (PHONE, "dark")}
+if "WORKBENCH_ARTIFACTS" in os.environ:  # somebody wants to look at the pictures
+    SCHEMES |= {"desktop-dark": (DESKTOP, "dark"), "phone-light": (PHONE, "light")}
+LOOKS = {name: {**window, "color_scheme": scheme} for name, (window, scheme) in SCHEMES.items()}
+"""Contexts for `Person`: both sizes and both schemes; every pair of them where WORKBENCH_ARTIFACTS is set."""
+
+AT_REST = """async () => {
+  for (let frames = 0; frames < 2; frames += 1) await new Promise(requestAnimationFrame);
+  const ends = document.getAnimations().filter((one) => Number.isFinite(one.effect?.getComputedTiming().endTime));
+  await Promise.all(ends.filter((one) => one.playState === "running").map((one) => one.finished.catch(() => {})));
+  await new Promise(requestAnimationFrame);
+}"""
 
 
 def uploads(base: Path) -> Path:
@@ -161,6 +176,10 @@ class Person:
         """`count` answers are whole and the composer takes the next message."""
         self.notes.nth(count - 1).wait_for()
         self.page.locator("#composer .submit-button").wait_for()
+
+    def at_rest(self) -> None:
+        """What was changed is drawn, and what slides or fades has come to its end."""
+        self.page.evaluate(AT_REST)
 
     def shoot(self, path: Path) -> Path:
         self.page.screenshot(path=path)

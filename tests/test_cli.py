@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from engine import arguments, cli, server_arguments
 from engine.api.server import listen
 from engine.config import EngineConfig, ServerConfig
 from engine.measure.bench import command
+from tests.commands import ROOT, SERVE, Running
 from tests.endless import endless_request
 
 OPTIONS = """
@@ -28,54 +27,12 @@ OPTIONS = """
 --prefill-step-size --max-queue --root-path --max-upload-mb --log-level --allowed-host --video-fps --video-max-frames
 --cache-dir --cache-disk-gb --max-waiting-media-mb
 """
-ROOT = Path(__file__).resolve().parent.parent
-SERVE = [sys.executable, "-m", "engine"]
 BENCH = [sys.executable, "-c", "import sys; from engine.cli import bench; sys.exit(bench())"]
 CHAT = [sys.executable, "-m", "workbench.app"]
 
 
 def run(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
-
-
-class Running:
-    """`vllm-mlx` in a process, with its port and what it prints."""
-
-    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
-            [*SERVE, "--port", "0", *options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        assert self.process.stdout is not None
-        self.said = self.process.stdout.readline()
-        port = re.search(r":(\d+)/v1", self.said)
-        assert port, self.said + (self.process.stderr.read() if self.process.stderr else "")
-        self.url = f"http://127.0.0.1:{port[1]}"
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def end(self, how: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """Send a signal; exit status and what was written to stderr."""
-        self.process.send_signal(how)
-        _, said = self.process.communicate(timeout=30)
-        return self.process.returncode, said
-
-
-@pytest.fixture
-def started() -> Iterator[list[Running]]:
-    """Append to it; whatever still runs at the end is killed."""
-    processes: list[Running] = []
-    yield processes
-    for running in processes:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.communicate()
 
 
 @pytest.mark.parametrize("command_line", [SERVE, BENCH, CHAT], ids=["vllm-mlx", "vllm-mlx-bench", "vllm-mlx-chat"])

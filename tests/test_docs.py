@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_layout import ROOT
+from tests.test_layout import ROOT, arrows
 
 DOCS = ROOT / "assets" / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
@@ -50,6 +50,18 @@ def test_the_map_names_every_package() -> None:
     named = {path.rstrip("/") for path in OWN_PATH.findall(MAP.read_text())}
     assert folders - {"engine"} - named == set()
     assert len(folders) > 12, "the test sees nothing"
+
+
+def test_the_order_of_the_packages_is_theirs() -> None:
+    """Each of the engine's packages imports only from those that the sentence names before it."""
+    order = re.search(r"from those before it:\s([\w,\s]+)\.", MAP.read_text())
+    assert order
+    names = [f"engine.{name}" for name in re.split(r",\s", order[1])]
+    folders = {f"engine.{file.parent.name}" for file in (ROOT / "engine").glob("*/__init__.py")}
+    assert folders | {"engine.core"} == set(names)
+    found = {name: {other for other in arrows().get(name, ()) if other in names} for name in names}
+    assert {name: late for i, name in enumerate(names) if (late := found[name] - set(names[:i]))} == {}
+    assert found["engine.launch"] == set() and found["engine.runtime"], "the test sees nothing"
 
 
 @pytest.fixture(scope="module")

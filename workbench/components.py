@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
+from engine.errors import EngineError, Internal
 from engine.types import Json
 
+log = logging.getLogger(__name__)
 Callback = Callable[..., Any]
+Answer = Callable[[Json, gr.Request], Awaitable[Json]]
+"""(fields of a question, the page that asks) -> fields of the reply. Raises EngineError, whose message is shown."""
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For events of the page's own scripts: outside Gradio's queue, without a progress display."""
@@ -38,6 +43,34 @@ def components(script: str, names: Sequence[str]) -> list[gr.HTML]:
         component(name, f"workbench{script}.{name}(element, props, watch, trigger)", f"{script.lower()}-{name}")
         for name in names
     ]
+
+
+def asking(script: str, setup: Json, answers: Mapping[str, Answer]) -> gr.HTML:
+    """A whole tab that window.workbench<script>.view draws, and whose questions (video/queue.js) are answered.
+
+    setup: what the script gets once. answers: by the name of the question.
+    """
+
+    async def reply(page: gr.Request, event: gr.EventData) -> Json:
+        return await reply_to(answers, page, event)
+
+    name = script.lower()
+    call = f"workbench{script}.view(element, props, watch, trigger, upload)"
+    view = component(name, call, f"{name}-view", setup=setup)
+    view.submit(reply, None, view, trigger_mode="multiple", **QUIET)
+    return view
+
+
+async def reply_to(answers: Mapping[str, Answer], page: gr.Request, event: gr.EventData) -> Json:
+    """The reply to one question; turn says to which. There always is one: the script asks nothing more before it."""
+    try:
+        found = await answers[str(event.what)](dict(event.fields), page)
+    except EngineError as error:
+        found = {"error": error.message}
+    except Exception:
+        log.exception("a question of the page failed")
+        found = {"error": Internal("Something went wrong inside the workbench; its log has the details.").message}
+    return {"turn": event.turn, **found}
 
 
 def while_shown(tabs: gr.Tabs, tick: Callback, on_select: Callback, view: gr.State, parts: Sequence[gr.HTML]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from engine.types import Json, Snapshot
+from engine.types import Json, ModelState, Snapshot
 from workbench.components import component
 from workbench.models.listing import details, takes
 from workbench.words import size
@@ -25,7 +25,7 @@ def status(snapshot: Snapshot) -> Json:
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "about": snapshot.error or (details(card) if card else ""),
+        "about": snapshot.error or (details(card) if card else _why_not(snapshot)),
         "toy": card.toy if card else "",
         "takes": takes(card) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
@@ -43,10 +43,22 @@ def _model(snapshot: Snapshot) -> list[str]:
         return ["Model failed to load", ""]
     if snapshot.state == "stopped":
         return ["Engine stopped", ""]
-    if snapshot.model is None:
+    if snapshot.model is None and snapshot.state != "ready":
         return ["Loading the model…", ""]
-    name = snapshot.model.id
+    name = snapshot.model.id if snapshot.model else _default(snapshot).name
     return [name[:-TAIL_CHARS], name[-TAIL_CHARS:]] if len(name) > 2 * TAIL_CHARS else [name, ""]
+
+
+def _default(snapshot: Snapshot) -> ModelState:
+    """The model that serves who names none."""
+    return next((state for state in snapshot.states if state.is_default), ModelState("", ""))
+
+
+def _why_not(snapshot: Snapshot) -> str:
+    """Why nothing is known of a model though the engine serves: it could not be loaded, or nobody has asked it yet."""
+    if snapshot.state != "ready":
+        return ""
+    return _default(snapshot).error or "It is loaded by the first message."
 
 
 def words(engine: Engine, history: History) -> Json:

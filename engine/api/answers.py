@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Protocol
 
 from engine.api.logprobs import LogprobsWriter
 from engine.types import (
@@ -48,26 +47,6 @@ class Envelope:
         }
 
 
-class AnswerFormat(Protocol):
-    """How the events of one request are written as JSON."""
-
-    @property
-    def envelope(self) -> Envelope:
-        """The fields that all its objects have."""
-
-    def opening(self) -> list[Json]:
-        """The chunks before the first text."""
-
-    def pieces(self, delta: Delta) -> list[Json]:
-        """The chunks of one Delta: its text, and the end of its choice where it is the last of it."""
-
-    def usage(self, done: Done) -> Json:
-        """The chunk with usage only, sent if stream_options.include_usage is set."""
-
-    def whole(self, completion: Completion) -> Json:
-        """The answer as one object, for a request that is not streamed."""
-
-
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
     """https://platform.openai.com/docs/api-reference/chat. n: how many choices there will be; logprobs: writes them
@@ -78,9 +57,11 @@ class ChatAnswer:
     logprobs: LogprobsWriter | None = None
 
     def opening(self) -> list[Json]:
+        """The chunks before the first text."""
         return [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self.n)]
 
     def pieces(self, delta: Delta) -> list[Json]:
+        """The chunks of one Delta: its text, and the end of its choice where it is the last of it."""
         out = []
         if delta.text:
             name = "reasoning_content" if delta.channel == "reasoning" else "content"
@@ -92,9 +73,11 @@ class ChatAnswer:
         return out
 
     def usage(self, done: Done) -> Json:
+        """The chunk with usage only, sent if stream_options.include_usage is set."""
         return {**self.envelope.wrap("chat.completion.chunk", []), "usage": usage_json(done, self.envelope.operator)}
 
     def whole(self, completion: Completion) -> Json:
+        """The answer as one object, for a request that is not streamed."""
         choices = [self._whole_choice(index, choice) for index, choice in enumerate(completion.choices)]
         usage = usage_json(completion.done, self.envelope.operator)
         return {**self.envelope.wrap("chat.completion", choices), "usage": usage}
@@ -139,7 +122,7 @@ def _call_piece(piece: ToolCallDelta) -> Json:
 
 
 def usage_json(done: Done, operator: bool = True) -> Json:
-    """OpenAI's usage; `media` (a receipt for each medium, in the order sent) and `cache` are this server's own."""
+    """OpenAI's usage, with what is this server's own."""
     usage = done.usage
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -147,6 +130,14 @@ def usage_json(done: Done, operator: bool = True) -> Json:
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        **own_usage(done, operator),
+    }
+
+
+def own_usage(done: Done, operator: bool) -> Json:
+    """What only this server says in usage, in every protocol: a receipt for each medium, in the order sent, and what
+    the cache did. operator: see trace_json."""
+    return {
         "media": [receipt_json(receipt) for receipt in done.media],
         "cache": trace_json(done.trace, operator) if done.trace else None,
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.anthropic.routes import anthropic_router
@@ -15,14 +16,14 @@ from engine.api.decisions.routes import decisions_router
 from engine.api.dialects import Dialects
 from engine.api.failures import add_error_handlers
 from engine.api.guard import HostGuard, guarded_names
-from engine.api.headers import SPACE, SafeHeaders
 from engine.api.health import health_router
 from engine.api.http.documentation import add_documentation
+from engine.api.http.headers import SPACE, SafeHeaders
 from engine.api.http.limits import RateLimits
 from engine.api.http.openapi import DescribedApi
 from engine.api.http.origins import add_origin_rules
 from engine.api.http.packed_bodies import PackedBodies
-from engine.api.http.paths import Methods, Paths
+from engine.api.http.paths import Methods, OwnPaths, Paths
 from engine.api.metrics import metrics_router
 from engine.api.ollama.routes import ollama_router
 from engine.api.pull import pull_router
@@ -48,7 +49,7 @@ ROUTERS = (
     ollama_router,
     vectors_router,
     pull_router,
-    v1_router,  # the last: it answers every other path of /v1
+    v1_router,
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
@@ -81,25 +82,37 @@ def _add_middleware(app: FastAPI, config: ServerConfig, scripts: Sequence[str]) 
     app.add_middleware(PackedBodies)
     app.add_middleware(Methods)
     add_origin_rules(app, config)
-    app.add_middleware(Dialects)
-    app.add_middleware(Paths, routes=lambda: app.routes)
     names = guarded_names(config)
     if names is not None:
         app.add_middleware(HostGuard, names=names)
+    app.add_middleware(Dialects)  # around all that answers errors
+    app.add_middleware(Paths, routes=lambda: app.routes)
     if config.root_path:
-        app.add_middleware(UnderPrefix, root_path=config.root_path)
+        app.add_middleware(UnderPrefix, root_path=config.root_path, routes=lambda: app.routes)
     app.add_middleware(SafeHeaders)  # for what the guards answer themselves
 
 
 class UnderPrefix:
-    """Tells the routes under which path a reverse proxy shows them, whether it strips that path or keeps it."""
+    """Tells the routes under which path a reverse proxy shows them, whether it strips that path or keeps it.
 
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
+    routes: asked at the first request, when all of them are there. Where they begin with the same words as the prefix
+    ("/workbench", "/v1"), a path of one of them is taken for one whose prefix was stripped.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str, routes: Callable[[], Sequence[BaseRoute]]) -> None:
         self._app = app
         self._root_path = root_path
+        self._routes = routes
+        self._paths: OwnPaths | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app({**scope, "root_path": self._root_path}, receive, send)
+        under = {**scope, "root_path": self._root_path}
+        if scope["type"] == "http" and str(scope["path"]).startswith(f"{self._root_path}/"):
+            self._paths = self._paths or OwnPaths(self._routes())
+            own = self._paths.find(str(scope["path"]))
+            if own is not None and own.methods:
+                under["path"] = self._root_path + scope["path"]
+        await self._app(under, receive, send)
 
 
 def add_pointer(app: FastAPI) -> FastAPI:

@@ -71,7 +71,7 @@ def model_json(card: ModelCard) -> Json:
             "vision": card.vision,
             "video": card.video,
             "audio": card.audio,
-            "embeddings": card.embeddings,
+            "embeddings": False,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
         },

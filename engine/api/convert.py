@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.access.visibility import Caller
-from engine.api.fields import refuse_unsupported
 from engine.api.grammars import read_grammar
 from engine.api.messages import read_messages
 from engine.api.parts import check_stretch
@@ -55,7 +54,6 @@ ANYBODY = Caller()
 
 def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: Caller = ANYBODY) -> Request:
     """The Request of a chat completion."""
-    refuse_unsupported(body)
     tools = read_tools(body)
     continued = bool(body.continue_final_message)
     if continued and body.add_generation_prompt:
@@ -69,7 +67,9 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: C
         add_generation_prompt=body.add_generation_prompt is not False,
         continue_final_message=continued,
         logprobs=_logprobs(body),
-        **{**shared_fields(body), "max_tokens": _max_tokens(body)},
+        **shared_fields(body),
+        max_tokens=_max_tokens(body),
+        grammar=read_grammar(body),
         frames=_frames(body, limits),
         template_kwargs=_template_kwargs(body.chat_template_kwargs or {}),
         id=request_id,
@@ -78,16 +78,16 @@ def chat_request(body: ChatRequest, limits: MediaLimits, request_id: str, who: C
 
 
 def shared_fields(body: GenerationBody) -> dict[str, Any]:
-    """Fields of the Request of either kind of completion: how the answer is drawn, and where it ends."""
+    """Fields of the Request of every kind of completion: how the answer is drawn, and which texts and tokens end it."""
+    if body.stream_options is not None and not body.stream:
+        raise BadRequest("stream_options: only allowed when stream is true.", param="stream_options")
     return {
         "sampling": read_sampling(body),
-        "max_tokens": _limit(body, "max_tokens"),
         "min_tokens": body.min_tokens or 0,
         "ignore_eos": bool(body.ignore_eos),
         "stop": read_texts("stop", (body.stop,) if isinstance(body.stop, str) else body.stop, MAX_STOPS),
         "stop_token_ids": tuple(body.stop_token_ids or ()),
         "bad_words": read_texts("bad_words", body.bad_words, MAX_IDS),
-        "grammar": read_grammar(body),
         "n": body.n or 1,
     }
 
@@ -127,11 +127,11 @@ def _max_tokens(body: ChatRequest) -> int | None:
             "max_tokens and max_completion_tokens are two names of one limit and must not differ.", param="max_tokens"
         )
     name = "max_completion_tokens" if body.max_tokens is None else "max_tokens"
-    return _limit(body, name)
+    return read_limit(getattr(body, name), name)
 
 
-def _limit(body: GenerationBody, name: str) -> int | None:
-    limit: int | None = getattr(body, name)
+def read_limit(limit: int | None, name: str) -> int | None:
+    """The most tokens of an answer, as the field of this name has it."""
     if limit == 0:
         raise BadRequest(f"{name}: it must be at least 1, or {NO_LIMIT} for no limit, got 0.", param=name)
     return limit

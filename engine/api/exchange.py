@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -17,7 +18,8 @@ from engine.api.answers import Envelope
 from engine.api.cards import LOADING, fingerprint, loading_words
 from engine.api.fields import ignored_header
 from engine.api.guard import CLIENT_CLOSED
-from engine.api.sse import EVENTS, EventStream, StreamFormat, check_finished, chunks, open_stream, unless_gone
+from engine.api.refused import refuse
+from engine.api.sse import EventStream, GrowingFormat, StreamFormat, check_finished, chunks, open_stream, unless_gone
 from engine.core import Engine
 from engine.errors import Internal, Unavailable
 from engine.types import Completion, Delta, Done, Event, Json, ModelCard, Preflight, TokenText
@@ -27,6 +29,7 @@ LOADING_WAIT_S = 30.0
 """How long a request waits for a model that is still loading before it is told to come back."""
 
 Events = AsyncGenerator[Event, None]
+T = TypeVar("T")
 
 
 async def ready(engine: Engine, model: str | None = None) -> ModelCard:
@@ -51,11 +54,13 @@ class Exchange:
 
     @classmethod
     async def begin(cls, engine: Engine, http: Request, body: BaseModel, model: str | None) -> Exchange:
-        """Find the model that was asked for, and wait for it while the server starts; but what is streamed can say
-        meanwhile that it waits. Raises ModelNotFound and Unavailable."""
+        """Find the model that was asked for, and check that the body asks for nothing that is not served; wait for the
+        model while the server starts, but what is streamed can say meanwhile that it waits. Raises ModelNotFound,
+        Unavailable and BadRequest."""
         name = engine.config.find(model).served_name
         if engine.snapshot().state in LOADING and not getattr(body, "stream", False):
             await ready(engine, name)
+        refuse(body)
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
         envelope = Envelope(http.state.request_id, created, name, backend, caller.operator)
@@ -86,13 +91,12 @@ class Exchange:
         caller: Caller = self.http.state.caller
         return caller
 
-    async def stream(self, events: Events, form: StreamFormat, media_type: str = EVENTS) -> Response:
+    async def stream(self, events: Events, form: StreamFormat) -> Response:
         """The answer as it comes. Raises an EngineError that comes before the first event."""
         opening = await open_stream(events, self.http.receive, self._waits_for)
         if opening is None:
             return Response(status_code=CLIENT_CLOSED)
-        says = self._waits_for if media_type == EVENTS else None
-        return EventStream(chunks(opening, form, self.id, says), self.headers, media_type)
+        return EventStream(chunks(opening, form, self.id, self._waits_for), self.headers, form.wire.media_type)
 
     def _waits_for(self) -> str:
         """What its model is doing as long as it is not there; "" once it is."""
@@ -100,34 +104,38 @@ class Exchange:
 
     async def whole(self, events: Events, write: Callable[[Completion], Json]) -> Response:
         """The answer as one object. Raises EngineError."""
-        completion = await unless_gone(_read(events), self.http.receive)
-        if completion is None:
-            return Response(status_code=CLIENT_CLOSED)
-        check_finished(completion.done)
-        return JSONResponse(write(completion), headers=dict(self.headers))
+        return await self.awaited(_read(events), write)
 
-    async def gathered(self, events: Events, form: StreamFormat, write: Callable[[], Json]) -> Response:
-        """The same of a format that puts the whole answer together while it streams: it hears all events, nothing is
-        sent meanwhile, and then `write` has the answer. Raises EngineError."""
-        done = await unless_gone(_hear(events, form), self.http.receive)
-        if done is None:
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(write(), headers=dict(self.headers))
+    async def answer(self, events: Events, form: GrowingFormat, *, is_streamed: bool) -> Response:
+        """The answer of a format that puts it together while it hears it: as it comes, or as one object. Raises
+        EngineError; of a stream, one that comes before its first event."""
+        if is_streamed:
+            return await self.stream(events, form)
+        return await self.awaited(_hear(events, form), lambda _: form.whole())
 
     async def count(self, request: Generation, write: Callable[[Preflight], Json]) -> Response:
         """What a request would cost. Raises EngineError."""
-        preflight = await unless_gone(self.engine.preflight(self.asked(request)), self.http.receive)
-        if preflight is None:
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(write(preflight), headers=dict(self.headers))
+        return await self.awaited(self.engine.preflight(self.asked(request)), write)
+
+    async def awaited(self, work: Coroutine[Any, Any, T], write: Callable[[T], Json]) -> Response:
+        """What comes of work, as one object. It is cancelled if the client goes away. Raises what work raises."""
+        found = await unless_gone(work, self.http.receive)
+        return Response(status_code=CLIENT_CLOSED) if found is None else self.json(write(found))
+
+    def json(self, value: Json) -> Response:
+        """A value with the headers of this answer."""
+        return JSONResponse(value, headers=dict(self.headers))
 
 
 async def _read(events: Events) -> Completion:
     async with aclosing(events):
-        return await Completion.read(events)
+        completion = await Completion.read(events)
+    check_finished(completion.done)
+    return completion
 
 
-async def _hear(events: Events, form: StreamFormat) -> Done:
+async def _hear(events: Events, form: GrowingFormat) -> Done:
+    """Read a stream for a format, which hears all of it; nothing is sent meanwhile."""
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Delta):

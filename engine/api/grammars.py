@@ -64,9 +64,9 @@ class GrammarFields(BaseModel):
     guided_grammar: StrictStr | None = None
 
 
-def read_grammar(body: GrammarFields) -> Grammar | None:
-    """The one that a body asks for, None for none."""
-    found = [grammar for grammar in (_of_format(body.response_format), *_of_vllm(body)) if grammar]
+def read_grammar(body: GrammarFields, own: Grammar | None = None) -> Grammar | None:
+    """The one that a body asks for, None for none. own: what it asks for in a field that only its protocol has."""
+    found = [grammar for grammar in (own, _of_format(body.response_format), *_of_vllm(body)) if grammar]
     if len(found) > 1:
         first, second = found[:2]
         raise BadRequest(

@@ -91,10 +91,9 @@ def check_key(headers: Mapping[str, str], api_keys: tuple[tuple[str, str], ...])
         return ""
     given = _given_key(headers)
     as_sent, as_read = _digest(given.encode("latin-1", "replace")), _digest(given.encode())
+    digests = [(name, _digest(key.encode())) for name, key in api_keys]
     matches = [
-        name
-        for name, key in api_keys
-        if hmac.compare_digest(as_sent, _digest(key.encode())) | hmac.compare_digest(as_read, _digest(key.encode()))
+        name for name, digest in digests if hmac.compare_digest(as_sent, digest) | hmac.compare_digest(as_read, digest)
     ]
     if not given or not matches:
         what = "The API key is wrong." if given else "An API key is needed."

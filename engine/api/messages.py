@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.api.parts import MEDIA_TYPES, read_part
+from engine.api.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Json, Message, Part, Role, ToolCall
@@ -39,6 +41,16 @@ def read_messages(raws: Sequence[Json], limits: MediaLimits) -> tuple[Message, .
     return messages
 
 
+def joined(one: Message, other: Message) -> Message:
+    """Two messages of one speaker as one."""
+    return replace(
+        one,
+        parts=one.parts + other.parts,
+        tool_calls=one.tool_calls + other.tool_calls,
+        reasoning=one.reasoning + other.reasoning,
+    )
+
+
 def _message(raw: Json, param: str, limits: MediaLimits) -> Message:
     role = _role(raw.get("role"), f"{param}.role")
     _refuse_elsewhere(raw, role, param)
@@ -49,18 +61,16 @@ def _message(raw: Json, param: str, limits: MediaLimits) -> Message:
         role,
         tuple(_parts(raw, role, param, limits)),
         tool_calls=tuple(_call(call, f"{param}.tool_calls[{i}]") for i, call in enumerate(calls)),
-        tool_call_id=_text(raw, "tool_call_id", param),
-        name=_text(raw, "name", param),
-        reasoning=_text(raw, "reasoning_content", param) or _text(raw, "reasoning", param),
+        tool_call_id=text_of(raw, "tool_call_id", param, ""),
+        name=text_of(raw, "name", param, ""),
+        reasoning=text_of(raw, "reasoning_content", param, "") or text_of(raw, "reasoning", param, ""),
     )
 
 
 def _role(role: Any, param: str) -> Role:
     if role == "function":
         raise BadRequest(f"{param}: results of functions are messages of role tool here.", param=param)
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadRequest(f"{param}: it must be one of {', '.join(ROLES)}.", param=param)
-    return ROLES[role]
+    return ROLES[one_of(role, ROLES, param)]
 
 
 def _refuse_elsewhere(raw: Json, role: Role, param: str) -> None:
@@ -87,14 +97,14 @@ def _parts(raw: Json, role: Role, param: str, limits: MediaLimits) -> Iterator[P
             yield _refusal(part, f"{where}[{i}]") or read_part(part, f"{where}[{i}]", limits)
     elif content is not None or role != "assistant":
         raise BadRequest(f"{where}: it must be a string or an array of parts.", param=where)
-    if refusal := _text(raw, "refusal", param):
+    if refusal := text_of(raw, "refusal", param, ""):
         yield Part("text", text=refusal, param=f"{param}.refusal")
 
 
 def _refusal(raw: Any, param: str) -> Part | None:
     if not isinstance(raw, dict) or raw.get("type") != "refusal":
         return None
-    return Part("text", text=_text(raw, "refusal", param), param=f"{param}.refusal")
+    return Part("text", text=text_of(raw, "refusal", param, ""), param=f"{param}.refusal")
 
 
 def _call(raw: Any, param: str) -> ToolCall:
@@ -104,17 +114,10 @@ def _call(raw: Any, param: str) -> ToolCall:
     function = raw.get("function") if isinstance(raw, dict) else None
     if not isinstance(function, dict):
         raise BadRequest(f"{param}.function: it must be an object with name and arguments.", param=f"{param}.function")
-    name, arguments = _text(function, "name", f"{param}.function"), function.get("arguments")
+    name, arguments = text_of(function, "name", f"{param}.function", ""), function.get("arguments")
     if not name:
         raise BadRequest(f"{param}.function.name: it must not be empty.", param=f"{param}.function.name")
     if isinstance(arguments, dict):
         arguments = json.dumps(arguments, ensure_ascii=False)
-    return ToolCall(_text(raw, "id", param), name, _text({"arguments": arguments}, "arguments", f"{param}.function"))
-
-
-def _text(raw: Json, name: str, param: str) -> str:
-    """A field that is text, "" where it is not given."""
-    value = raw.get(name)
-    if not isinstance(value, str | None):
-        raise BadRequest(f"{param}.{name}: it must be a string.", param=f"{param}.{name}")
-    return value or ""
+    written = text_of({"arguments": arguments}, "arguments", f"{param}.function", "")
+    return ToolCall(text_of(raw, "id", param, ""), name, written)

@@ -22,6 +22,7 @@ from pydantic.fields import Field
 
 from engine.api.references import reference
 from engine.api.schemas import WholeNumbers, explain
+from engine.api.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Detail, FrameSampling, Kind, PageChoice, Part
@@ -99,14 +100,9 @@ def read_part(raw: Any, param: str, limits: MediaLimits) -> Part:
     """raw: the JSON of the part; param: where it stands."""
     if not isinstance(raw, dict):
         raise BadRequest(f"{param}: it must be an object with a type.", param=param)
-    kind = raw.get("type")
+    kind = one_of(raw.get("type"), PART_TYPES, f"{param}.type")
     if kind == "text":
-        text = raw.get("text")
-        if not isinstance(text, str):
-            raise BadRequest(f"{param}.text: it must be a string.", param=f"{param}.text")
-        return Part("text", text=text, param=f"{param}.text")
-    if kind not in MEDIA_TYPES:
-        raise BadRequest(f"{param}.type: it must be one of {', '.join(PART_TYPES)}.", param=f"{param}.type")
+        return Part("text", text=text_of(raw, "text", param), param=f"{param}.text")
     refuse_unknown(raw, ("type", *_source(raw, kind), *(OPTIONS[kind] if kind != "file" else ())), param, kind)
     if kind == "input_audio":
         return _sound(raw.get(kind), f"{param}.{kind}")
@@ -201,15 +197,17 @@ def _frames(values: list[Any], param: str, limits: MediaLimits) -> Iterator[Part
 
 
 def _file(raw: dict[str, Any], param: str, limits: MediaLimits) -> Part:
-    """A document: its data, as a data: URL or bare base64, or a URL or path as for any medium."""
     value, param = raw.get("file"), f"{param}.file"
     if not isinstance(value, dict):
         raise BadRequest(f"{param}: it must be an object with file_data and filename.", param=param)
-    if value.get("file_id") is not None:
-        where = f"{param}.file_id"
-        why = "files cannot be uploaded to this server yet; send the file itself as file_data"
-        raise BadRequest(f"{where}: {why}.", param=where, code="unsupported_parameter")
-    refuse_unknown(value, OPTIONS["file"], param, "file")
+    return read_file(value, param, limits)
+
+
+def read_file(value: dict[str, Any], param: str, limits: MediaLimits, *, also: Sequence[str] = ()) -> Part:
+    """A document by its fields: its data, as a data: URL or bare base64, or a URL or path as for any medium. also: the
+    fields that may stand beside them."""
+    refuse_upload(value, param, "file_data")
+    refuse_unknown(value, (*OPTIONS["file"], *also), param, "file")
     said = _settings(FileSettings, value, param)
     if said.pages and not PAGES.fullmatch(said.pages):
         raise BadRequest(f'{param}.pages: it must be like "1-3,7".', param=f"{param}.pages")
@@ -224,12 +222,21 @@ def _file(raw: dict[str, Any], param: str, limits: MediaLimits) -> Part:
     return replace(part, max_pixels=said.max_pixels, document=PageChoice(said.filename, said.pages, said.text))
 
 
+def refuse_upload(fields: dict[str, Any], param: str, instead: str) -> None:
+    """Raise BadRequest for a medium that is named by the id of an uploaded file. instead: the field to send it in."""
+    if fields.get("file_id") is not None:
+        where = f"{param}.file_id"
+        why = f"files cannot be uploaded to this server yet; send the file itself as {instead}"
+        raise BadRequest(f"{where}: {why}.", param=where, code="unsupported_parameter")
+
+
 def _sound(value: Any, param: str) -> Part:
     if isinstance(value, dict):
         refuse_unknown(value, ("data", "format"), param, "input_audio")
     if not isinstance(value, dict) or not isinstance(value.get("data"), str):
         raise BadRequest(f"{param}.data: it must be a base64 string.", param=f"{param}.data")
-    return Part("audio", url=f"data:audio/{value.get('format', 'wav')};base64,{value['data']}", param=f"{param}.data")
+    form = text_of(value, "format", param, "wav")
+    return Part("audio", url=f"data:audio/{form};base64,{value['data']}", param=f"{param}.data")
 
 
 def _detail(detail: Any, param: str) -> Detail:
@@ -278,7 +285,7 @@ def check_stretch(
 def _settings(kind: type[FrameSettings], fields: dict[str, Any], param: str) -> FrameSettings:
     """The settings among a part's fields. Raises BadRequest with the part's place."""
     try:
-        return kind.model_validate({name: fields[name] for name in kind.model_fields if name in fields})
+        return kind.model_validate({name: fields[name] for name in kind.model_fields if fields.get(name) is not None})
     except ValidationError as error:
         found = explain([{**e, "loc": ("body", *e["loc"])} for e in error.errors()], fields)
         raise BadRequest(f"{param}.{found.message}", param=f"{param}.{found.param}") from error

@@ -1,4 +1,4 @@
-"""A list of prompts as one answer: each is a request of its own, and all are computed in one batch.
+"""A list of several prompts as one answer: each is a request of its own, and all are computed in one batch.
 
 The choices of a prompt follow those of the one before: choice index = prompt * n + its index among the n.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from engine.core import Engine
 from engine.errors import EngineError
@@ -41,7 +41,7 @@ async def stream_each(engine: Engine, requests: Sequence[Request]) -> AsyncGener
         while len(ends) < len(requests):
             i, event = await arrived.get()
             if isinstance(event, Exception):
-                raise _placed(event, i) if len(requests) > 1 else event
+                raise _placed(event, i)
             if isinstance(event, Delta):
                 yield replace(event, index=i * requests[i].n + event.index)
             else:
@@ -62,14 +62,8 @@ def _placed(error: Exception, i: int) -> Exception:
 
 
 def _together(ends: list[Done]) -> Done:
-    """One end for all. Where it is not that of one request, nothing is said of how the cache served it."""
-    if len(ends) == 1:
-        return ends[0]
-    usages = [end.usage for end in ends]
-    usage = Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-    )
+    """One end for all. Nothing is said of how the cache served each of them."""
+    counts = [astuple(end.usage) for end in ends]
+    usage = Usage(*(sum(column) for column in zip(*counts, strict=True)))
     cancelled = next((end for end in ends if end.finish_reason == "cancelled"), ends[0])
     return replace(cancelled, usage=usage, media=(), trace=None)

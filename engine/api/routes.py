@@ -20,7 +20,7 @@ from engine.core import Engine
 
 
 def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
-    """Chats and models; and an answer for every other path of /v1."""
+    """Chats and models, and where things are."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
     started = int(time.time())
 

@@ -1,15 +1,16 @@
 """The JSON that clients send, and plain words for what is wrong with it.
 
 Every number has a bound, which its error and the OpenAPI document name. An integer may be written as 4.0; null means
-"not given". Fields beside these are looked at in `fields`, messages in `convert`, where the whole path of a wrong field
-is known.
+"not given". Fields beside these are looked at in `refused` and `fields`, messages in `messages`, where the whole path
+of a wrong field is known.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, get_args
+from functools import cache
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,6 +24,7 @@ from pydantic import (
 
 from engine.api.grammars import GrammarFields
 from engine.api.reasoning import ReasoningFields
+from engine.api.refused import Refusals
 from engine.api.tools import ToolFields
 from engine.errors import BadRequest
 from engine.types import NO_LIMIT, SAMPLING_RANGES
@@ -30,6 +32,9 @@ from engine.types import NO_LIMIT, SAMPLING_RANGES
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1000
 MAX_DEPTH = 64
+MAX_PATH_CHARS = 200
+"""Of a field's path in an error: names of fields may be of any length."""
+
 HALF = re.compile("[\ud800-\udfff]")
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
@@ -54,6 +59,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
+@cache
+def _integers_of(kind: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields of a class whose numbers are integers."""
+    return frozenset(name for name, field in kind.model_fields.items() if _holds_integers(field.annotation))
+
+
 class WholeNumbers(BaseModel):
     """Takes 4.0 for an integer: some clients' languages have only one kind of number."""
 
@@ -62,18 +73,19 @@ class WholeNumbers(BaseModel):
     def _take_whole(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        integers = {name for name, field in cls.model_fields.items() if _holds_integers(field.annotation)}
+        integers = _integers_of(cls)
         return {name: _whole(value) if name in integers else value for name, value in body.items()}
 
 
-def _between(name: str) -> Any:
-    """The bounds of a setting of Sampling."""
+def between(name: str, default: float | None = None) -> Any:
+    """A field with the bounds of a setting of Sampling."""
     low, high = SAMPLING_RANGES[name]
-    return Field(None, ge=low, le=high)
+    return Field(default, ge=low, le=high)
 
 
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
+    refusals: ClassVar[Refusals] = {"continuous_usage_stats": (bool, "usage comes once, in the last chunk")}
 
     include_usage: StrictBool | None = None
 
@@ -105,13 +117,13 @@ class GenerationBody(WholeNumbers, GrammarFields):
         description="the answer may not end before so many, unless its form leaves nothing else",
     )
     ignore_eos: StrictBool | None = Field(None, description="the model may not end the answer (as in vLLM)")
-    temperature: FiniteFloat | None = _between("temperature")
-    top_p: FiniteFloat | None = _between("top_p")
+    temperature: FiniteFloat | None = between("temperature")
+    top_p: FiniteFloat | None = between("top_p")
     top_k: StrictInt | None = Field(None, ge=-1, le=MAX_COUNT, description="0 or -1: off")
-    min_p: FiniteFloat | None = _between("min_p")
-    repetition_penalty: FiniteFloat | None = _between("repetition_penalty")
-    presence_penalty: FiniteFloat | None = _between("presence_penalty")
-    frequency_penalty: FiniteFloat | None = _between("frequency_penalty")
+    min_p: FiniteFloat | None = between("min_p")
+    repetition_penalty: FiniteFloat | None = between("repetition_penalty")
+    presence_penalty: FiniteFloat | None = between("presence_penalty")
+    frequency_penalty: FiniteFloat | None = between("frequency_penalty")
     logit_bias: dict[int, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
     seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = Field(None, description=f"up to {MAX_STOPS} texts that end the answer")
@@ -190,8 +202,8 @@ def readable(body: Any) -> Any:
 def well_formed(value: Any, depth: int = 0) -> Any:
     """A JSON value with U+FFFD for each half of a surrogate pair in its texts, as in the history of a chat that was cut
     in the middle of one. What is too deep is left to check_readable, and so are names."""
-    if isinstance(value, str):
-        return HALF.sub("\ufffd", value)
+    if isinstance(value, str):  # a chat of screenshots has megabytes of base64, which is ASCII
+        return value if value.isascii() else HALF.sub("\ufffd", value)
     if depth > MAX_DEPTH:
         return value
     if isinstance(value, list):
@@ -205,11 +217,12 @@ def check_readable(body: Any) -> None:
     while left:
         value, path, depth = left.pop()
         if isinstance(value, str):
-            if not value.isascii() and HALF.search(value):  # a chat of screenshots has megabytes of base64
+            if not value.isascii() and HALF.search(value):
                 raise BadRequest(f"{path}: it has half of a surrogate pair in it, which is not text.", param=path)
         elif isinstance(value, dict | list):
             if depth > MAX_DEPTH:
-                raise BadRequest(f"{path[:200]}: at most {MAX_DEPTH} levels are allowed.", param=path[:200])
+                where = path[:MAX_PATH_CHARS]
+                raise BadRequest(f"{where}: at most {MAX_DEPTH} levels are allowed.", param=where)
             if isinstance(value, dict):
                 left += [(inner, f"{path}.{name}" if path else name, depth + 1) for name, inner in value.items()]
                 left += [(name, path or "body", depth) for name in value]  # looked at first: they are in the paths
@@ -246,7 +259,7 @@ def json_path(loc: Sequence[int | str], body: Any) -> str | None:
             path, here = f"{path}[{step}]", here[step] if step < len(here) else None
         elif isinstance(step, str) and isinstance(here, dict) and (step in here or i == len(loc) - 1):
             path, here = f"{path}.{step}" if path else step, here.get(step)
-    return path or None
+    return path[:MAX_PATH_CHARS] or None
 
 
 def _kind(value: Any) -> str:

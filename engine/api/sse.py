@@ -18,11 +18,11 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from engine.api.answers import AnswerFormat
+from engine.api.answers import ChatAnswer
 from engine.api.failures import failure
 from engine.api.http.lines import one_line
 from engine.errors import EngineError, Internal
-from engine.types import Delta, Done, Event
+from engine.types import Delta, Done, Event, Json
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ LOADING_S = 1.0
 KEEPALIVE_S = 10.0
 """A long prefill sends a comment this often, so that proxies and clients do not give up."""
 
-EVENTS = "text/event-stream"
 KEEPALIVE = ": still working\n\n"
 DONE = "data: [DONE]\n\n"
 Says = Callable[[], str]
@@ -95,88 +94,136 @@ async def open_stream(
     return opening if begun else None
 
 
-class StreamFormat(Protocol):
-    """How the events of one answer are written on the wire. Each method gives pieces of text, in order."""
+Piece = tuple[str, Json]
+"""One event of an answer: its name, "" where it has none, and its JSON."""
 
-    def opening(self) -> Iterator[str]:
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How pieces are sent. write: one piece as text; keepalive: what is sent while nothing comes; end: what is sent
+    behind a complete answer."""
+
+    media_type: str
+    write: Callable[[str, Json], str]
+    keepalive: str = KEEPALIVE
+    end: str = ""
+
+    @property
+    def has_comments(self) -> bool:
+        """Whether something can be said that is no piece of the answer."""
+        return self.keepalive.startswith(":")
+
+
+def event(name: str, value: Json) -> str:
+    """A value as one server-sent event, with its name where it has one."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {one_line(value)}\n\n"
+
+
+def _line(name: str, value: Json) -> str:
+    return one_line(value) + "\n"
+
+
+SERVER_SENT = Wire("text/event-stream", event)
+OPENAI = Wire("text/event-stream", event, end=DONE)
+JSON_LINES = Wire("application/x-ndjson", _line, keepalive="")
+
+
+class StreamFormat(Protocol):
+    """How the events of one answer are written. Each method gives pieces, in order."""
+
+    @property
+    def wire(self) -> Wire:
+        """How they are sent."""
+
+    def opening(self) -> Iterator[Piece]:
         """What is sent before the first event."""
 
-    def waiting(self) -> Iterator[str]:
-        """What is sent while nothing comes, so that proxies and clients do not give up."""
+    def waiting(self) -> Iterator[Piece]:
+        """What is sent while nothing comes, so that proxies and clients do not give up; nothing: the wire's own."""
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
         """One Delta."""
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         """The end of an answer that is complete."""
 
-    def failed(self, error: EngineError) -> Iterator[str]:
+    def failed(self, error: EngineError) -> Iterator[Piece]:
         """The end of one that is not."""
+
+
+class GrowingFormat(StreamFormat, Protocol):
+    """A format that puts the answer together while it hears it."""
+
+    def whole(self) -> Json:
+        """The answer as one object, once it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAIStream:
-    """The chunks of OpenAI's completions, as server-sent events."""
+    """The chunks of a chat completion."""
 
-    answer: AnswerFormat
+    answer: ChatAnswer
     include_usage: bool
+    wire: Wire = OPENAI
 
-    def opening(self) -> Iterator[str]:
-        return map(event, self.answer.opening())
+    def opening(self) -> Iterator[Piece]:
+        yield from (("", chunk) for chunk in self.answer.opening())
 
-    def waiting(self) -> Iterator[str]:
-        yield KEEPALIVE
+    def waiting(self) -> Iterator[Piece]:
+        yield from ()
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
-        return map(event, self.answer.pieces(delta))
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
+        yield from (("", chunk) for chunk in self.answer.pieces(delta))
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         if self.include_usage:
-            yield event(self.answer.usage(done))
-        yield DONE
+            yield "", self.answer.usage(done)
 
-    def failed(self, error: EngineError) -> Iterator[str]:
-        yield event(error.to_openai())
+    def failed(self, error: EngineError) -> Iterator[Piece]:
+        yield "", error.to_openai()
 
 
 async def chunks(
-    opening: Opening, form: StreamFormat, request_id: str, waits_for: Says | None = None
+    opening: Opening, form: StreamFormat, request_id: str, waits_for: Says = nothing
 ) -> AsyncIterator[str]:
     """The whole body of a streamed answer. An error on the way is its last event. Closes the stream.
 
     waits_for: said in comments as long as nothing comes, of a format that has them.
     """
     try:
-        async for text in _successful(opening, form, waits_for or nothing):
+        async for text in _successful(opening, form, waits_for):
             yield text
     except EngineError as error:
-        for text in form.failed(error):
-            yield text
+        for piece in form.failed(error):
+            yield form.wire.write(*piece)
     except Exception as error:
-        for text in form.failed(failure(error, request_id)):
-            yield text
+        for piece in form.failed(failure(error, request_id)):
+            yield form.wire.write(*piece)
     finally:
         await opening.close()
 
 
 async def _successful(opening: Opening, form: StreamFormat, waits_for: Says) -> AsyncIterator[str]:
-    for text in form.opening():
-        yield text
-    while not opening.first.done() and (words := waits_for()):
+    wire = form.wire
+    for piece in form.opening():
+        yield wire.write(*piece)
+    while wire.has_comments and not opening.first.done() and (words := waits_for()):
         yield f": {one_line(words)[1:-1]}\n\n"
         await asyncio.wait({opening.first}, timeout=LOADING_S)
     while not opening.first.done():
         await asyncio.wait({opening.first}, timeout=KEEPALIVE_S)
         if not opening.first.done():
-            for text in form.waiting():
-                yield text
+            yield "".join(wire.write(*piece) for piece in form.waiting()) or wire.keepalive
     latest = opening.first.result()
     while isinstance(latest, Delta):
-        for text in form.pieces(latest):
-            yield text
+        for piece in form.pieces(latest):
+            yield wire.write(*piece)
         latest = await anext(opening.events)
-    for text in form.ending(check_finished(latest)):
-        yield text
+    for piece in form.ending(check_finished(latest)):
+        yield wire.write(*piece)
+    if wire.end:
+        yield wire.end
 
 
 def check_finished(last: Event) -> Done:
@@ -190,7 +237,10 @@ class EventStream(Response):
     """Sends text pieces as they come. Closes their source when the client goes away or when sending fails."""
 
     def __init__(
-        self, pieces: AsyncIterator[str], headers: Mapping[str, str] = NO_HEADERS, media_type: str = EVENTS
+        self,
+        pieces: AsyncIterator[str],
+        headers: Mapping[str, str] = NO_HEADERS,
+        media_type: str = SERVER_SENT.media_type,
     ) -> None:
         own = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(headers={**own, **headers}, media_type=media_type)
@@ -217,9 +267,3 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def event(value: Any, name: str = "") -> str:
-    """A value as one server-sent event, with its name where it has one."""
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {one_line(value)}\n\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from engine.access.visibility import Caller
 from engine.api.answers import preflight_json
@@ -34,9 +33,7 @@ def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.post("/detokenize", summary="The text of token ids")
     async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        return JSONResponse(
-            {"prompt": await engine.detokenize(body.tokens, exchange.model)}, headers=dict(exchange.headers)
-        )
+        return exchange.json({"prompt": await engine.detokenize(body.tokens, exchange.model)})
 
     return router
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from engine.access.visibility import Caller
 from engine.api.exchange import Exchange
 from engine.api.guard import guarded_route
-from engine.api.refused import Refusals, refuse
-from engine.api.schemas import explain
-from engine.api.sse import KEEPALIVE, event
+from engine.api.refused import Refusals, other_than
+from engine.api.schemas import between, explain
+from engine.api.sse import SERVER_SENT, Piece, Wire
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest, EngineError
@@ -30,35 +30,35 @@ from engine.types import Request as Generation
 MAX_FIELDS = 32
 INSTRUCTION = "Transcribe this sound word for word. Answer with the transcript only."
 FORMATS = ("json", "text")
+REFUSED: Refusals = {
+    "response_format": (
+        other_than(*FORMATS),
+        f"a chat model hears no times, so it is one of {', '.join(FORMATS)}",
+    ),
+    "timestamp_granularities[]": (bool, "a chat model hears no times"),
+    "timestamp_granularities": (bool, "a chat model hears no times"),
+    "include[]": (bool, "log probabilities are on /v1/chat/completions"),
+    "include": (bool, "log probabilities are on /v1/chat/completions"),
+    "chunking_strategy": (other_than("", "auto"), "a sound is heard as a whole"),
+    "known_speaker_names[]": (bool, "speakers are not told apart"),
+    "known_speaker_references[]": (bool, "speakers are not told apart"),
+}
 
 
 class TranscriptionRequest(BaseModel):
     """The fields of the form beside its file; all of them come as text."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+    refusals: ClassVar[Refusals] = REFUSED
 
     model: str | None = None
     language: str = Field("", max_length=64)
     prompt: str = ""
     response_format: str = "json"
-    temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
+    temperature: FiniteFloat = between("temperature", 0.0)
     stream: bool = False
 
 
-REFUSED: Refusals = (
-    (
-        "response_format",
-        lambda value: value not in FORMATS,
-        f"a chat model hears no times, so it is one of {', '.join(FORMATS)}",
-    ),
-    ("timestamp_granularities[]", bool, "a chat model hears no times"),
-    ("timestamp_granularities", bool, "a chat model hears no times"),
-    ("include[]", bool, "log probabilities are on /v1/chat/completions"),
-    ("include", bool, "log probabilities are on /v1/chat/completions"),
-    ("chunking_strategy", lambda value: value not in ("", "auto"), "a sound is heard as a whole"),
-    ("known_speaker_names[]", bool, "speakers are not told apart"),
-    ("known_speaker_references[]", bool, "speakers are not told apart"),
-)
 FORM: Json = {
     "requestBody": {
         "required": True,
@@ -89,11 +89,9 @@ def transcriptions_router(engine: Engine, config: ServerConfig) -> APIRouter:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = exchange.asked(transcription_request(body, sound, exchange.id, exchange.who))
         answer = Transcript()
-        if body.stream:
-            return await exchange.stream(engine.stream(request), answer)
-        response = await exchange.gathered(engine.stream(request), answer, answer.whole)
-        if body.response_format == "text" and answer.usage:
-            return PlainTextResponse(f"{answer.text.strip()}\n")
+        response = await exchange.answer(engine.stream(request), answer, is_streamed=body.stream)
+        if body.response_format == "text" and answer.usage and not body.stream:
+            return PlainTextResponse(f"{answer.text.strip()}\n", headers=dict(exchange.headers))
         return response
 
     return router
@@ -106,7 +104,6 @@ def read_form(form: FormData) -> TranscriptionRequest:
         body = TranscriptionRequest.model_validate(fields)
     except ValidationError as error:
         raise explain([{**e, "loc": ("body", *e["loc"])} for e in error.errors()], fields) from error
-    refuse(body, REFUSED)
     return body
 
 
@@ -140,22 +137,23 @@ class Transcript:
 
     text: str = ""
     usage: Json = field(default_factory=dict)
+    wire: ClassVar[Wire] = SERVER_SENT
 
     def whole(self) -> Json:
         return {"text": self.text.strip(), "usage": self.usage}
 
-    def opening(self) -> Iterator[str]:
+    def opening(self) -> Iterator[Piece]:
         yield from ()
 
-    def waiting(self) -> Iterator[str]:
-        yield KEEPALIVE
+    def waiting(self) -> Iterator[Piece]:
+        yield from ()
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
         if delta.text and delta.channel == "text":
             self.text += delta.text
-            yield event({"type": "transcript.text.delta", "delta": delta.text})
+            yield "", {"type": "transcript.text.delta", "delta": delta.text}
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         usage = done.usage
         self.usage = {
             "type": "tokens",
@@ -164,7 +162,7 @@ class Transcript:
             "output_tokens": usage.completion_tokens,
             "total_tokens": usage.total_tokens,
         }
-        yield event({"type": "transcript.text.done", **self.whole()})
+        yield "", {"type": "transcript.text.done", **self.whole()}
 
-    def failed(self, error: EngineError) -> Iterator[str]:
-        yield event(error.to_openai())
+    def failed(self, error: EngineError) -> Iterator[Piece]:
+        yield "", error.to_openai()

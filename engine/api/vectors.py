@@ -18,11 +18,12 @@ from engine.errors import BadRequest
 
 
 class VectorRequest(BaseModel):
-    """What both routes take."""
+    """What both routes take. documents: of /v1/rerank."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     model: str | None = None
+    documents: Any = None
 
 
 def vectors_router(engine: Engine, config: ServerConfig) -> APIRouter:

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 
 from engine.grammar.follow import refusal
 from engine.grammar.schemas import closed
-from engine.models.chat_format import PLAIN_TOOLS
 from engine.types import Grammar, Json, Request, Tool
 
 PARAM = "tools"
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"
+"""The marks around a call that is forced; engine.models.chat_format reads it."""
+
 MAX_CALLS = 16
 """In one answer, where calls are forced."""
 
@@ -48,15 +50,16 @@ def parts(request: Request) -> Iterator[Grammar]:
         yield request.grammar
     for i, tool in enumerate(request.tools):
         if tool in request.offered_tools and tool.parameters is not None:
-            yield Grammar("json_schema", json.dumps(tool.parameters), f"{PARAM}[{i}].function.parameters")
+            param = tool.param or f"{PARAM}[{i}].function.parameters"
+            yield Grammar("json_schema", json.dumps(tool.parameters), param)
 
 
 def _rules(tools: tuple[Tool, ...], *, parallel: bool) -> Iterator[str]:
     yield f'calls: call ("\\n" call){{0,{MAX_CALLS - 1}}}' if parallel else "calls: call"
     yield "call: " + " | ".join(f"call_{i}" for i in range(len(tools)))
-    tail = f"}}\n{PLAIN_TOOLS.end}"
+    tail = f"}}\n{CALL_END}"
     for i, tool in enumerate(tools):
-        head = f'{PLAIN_TOOLS.start}\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+        head = f'{CALL_START}\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
         yield f"call_{i}: {_quoted(head)} arguments_{i} {_quoted(tail)}"
         yield f"arguments_{i}: {_schema(tool.parameters or {'type': 'object'})}"
 

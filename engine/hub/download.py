@@ -16,7 +16,7 @@ from huggingface_hub.utils import tqdm
 
 from engine.errors import Unavailable, say_bytes
 from engine.hub.failures import DISK_FULL, in_words
-from engine.hub.fetch import Source, Watch, arrived_bytes, fetch
+from engine.hub.fetch import RemoteFolder, Watch, arrived_bytes, fetch
 from engine.hub.remote import RemoteModel, remote_model
 from engine.models.locate import FILES
 
@@ -113,7 +113,7 @@ class Download:
         blobs = self._folder / "blobs"
         self._check_disk(model, blobs)
         self._show(stage="downloading", total_bytes=model.num_bytes)
-        source = Source(self.repo, model.commit, self.hub.endpoint)
+        source = RemoteFolder(self.repo, model.commit, self.hub.endpoint)
         watch = Watch(self._moved, self._halt.wait, lambda name: self._show(stage="checking", file=name))
         for file in model.files:
             self._show(stage="downloading", file=file.name)

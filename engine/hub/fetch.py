@@ -45,7 +45,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Source:
+class RemoteFolder:
     """Where files come from: the address of a file at a commit of a repository. endpoint: None for HF_ENDPOINT."""
 
     repo: str
@@ -56,7 +56,7 @@ class Source:
         return hf_hub_url(self.repo, name, revision=self.commit, endpoint=self.endpoint)
 
 
-def fetch(file: RemoteFile, source: Source, blobs: Path, lock: Path, watch: Watch) -> bool:
+def fetch(file: RemoteFile, source: RemoteFolder, blobs: Path, lock: Path, watch: Watch) -> bool:
     """Bring a file to blobs/<etag>. False where it was halted on the way; what has arrived then stays.
 
     Raises Unavailable where what arrived is not what the hub names (it is deleted then), and what the hub's client and

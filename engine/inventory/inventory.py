@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.config import DEMO
 from engine.errors import Conflict, Forbidden, ModelNotFound, Unavailable
 from engine.inventory.checkpoint import Checkpoint, read_checkpoint
-from engine.inventory.places import MAX_ENTRIES, Place, hub_cache, in_folder, in_hub_cache, shipped
+from engine.inventory.places import MAX_ENTRIES, ModelPlace, hub_cache, in_folder, in_hub_cache, shipped
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -20,7 +20,7 @@ class ModelHere:
     """A model on this machine: where it is, and what it is. real: its folder behind all links. can_delete: whether it
     is in a place that this program may delete from."""
 
-    place: Place
+    place: ModelPlace
     checkpoint: Checkpoint
     real: Path
     can_delete: bool = False
@@ -54,7 +54,7 @@ class Inventory:
         """
         places = [shipped(), *(place for folder in self.folders for place in in_folder(folder))]
         places += in_hub_cache(self.cache)
-        found: dict[Path, Place] = {}
+        found: dict[Path, ModelPlace] = {}
         for place in places:
             found.setdefault(real_folder(place.folder), place)
         known = {folder: self._checkpoint(folder, place) for folder, place in found.items()}
@@ -66,11 +66,11 @@ class Inventory:
 
     def look_at(self, folder: Path) -> ModelHere:
         """The model in some folder, which need not be among `models`. Raises nothing."""
-        place = Place(str(folder), folder.name, folder, "folder")
+        place = ModelPlace(str(folder), folder.name, folder, "folder")
         return ModelHere(place, read_checkpoint(folder), real_folder(folder))
 
     def delete(self, source: str, in_use: Iterable[str] = ()) -> int:
-        """Delete a model from the disk. source: as Place has it; in_use: sources and folders of loaded models.
+        """Delete a model from the disk. source: as ModelPlace has it; in_use: sources and folders of loaded models.
 
         Only of the hub's cache and below the operator's folders, and never the model that ships. Returns how
         many bytes were freed. Raises ModelNotFound, Forbidden, Conflict for one that is loaded, Unavailable where the
@@ -109,7 +109,7 @@ class Inventory:
             shutil.rmtree(left)
         return freed
 
-    def _may_delete(self, place: Place) -> bool:
+    def _may_delete(self, place: ModelPlace) -> bool:
         """A folder of the operator's itself and a link in it stay: what they lead to is not ours."""
         if place.origin == "shipped":
             return False
@@ -117,7 +117,7 @@ class Inventory:
             return True
         return any(place.folder != folder and _is_below(place.folder, folder) for folder in self.folders)
 
-    def _checkpoint(self, folder: Path, place: Place) -> Checkpoint:
+    def _checkpoint(self, folder: Path, place: ModelPlace) -> Checkpoint:
         """What a folder holds, read again only when a file in it has changed."""
         stamp = _stamp(folder)
         before = self._read.get(folder)

@@ -24,7 +24,7 @@ MAX_ENTRIES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelPlace:
     """A folder that may hold a checkpoint. source: what --model takes for it, "demo", a path or a hub id. problem: what
     is wrong with the place itself."""
 
@@ -35,23 +35,23 @@ class Place:
     problem: str = ""
 
 
-def shipped() -> Place:
+def shipped() -> ModelPlace:
     """The model that ships with the project."""
-    return Place(DEMO, DEMO, asset("demo-model"), "shipped")
+    return ModelPlace(DEMO, DEMO, asset("demo-model"), "shipped")
 
 
-def in_folder(folder: Path) -> Iterator[Place]:
+def in_folder(folder: Path) -> Iterator[ModelPlace]:
     """Models in a folder: itself, those in it, and those one level deeper (org/name)."""
     if is_file(folder / "config.json"):
-        yield Place(str(folder), folder.name, folder, "folder")
+        yield ModelPlace(str(folder), folder.name, folder, "folder")
         return
     for child in subfolders(folder):
         if is_file(child / "config.json") or has_weights(child):
-            yield Place(str(child), child.name, child, "folder")
+            yield ModelPlace(str(child), child.name, child, "folder")
             continue
         for inner in subfolders(child):
             if is_file(inner / "config.json") or has_weights(inner):
-                yield Place(str(inner), f"{child.name}/{inner.name}", inner, "folder")
+                yield ModelPlace(str(inner), f"{child.name}/{inner.name}", inner, "folder")
 
 
 def hub_cache() -> Path:
@@ -61,7 +61,7 @@ def hub_cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
-def in_hub_cache(cache: Path) -> Iterator[Place]:
+def in_hub_cache(cache: Path) -> Iterator[ModelPlace]:
     """Models in the hub's cache, each once, in the revision that `main` points to or else the latest."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -77,7 +77,7 @@ def in_hub_cache(cache: Path) -> Iterator[Place]:
             continue
         seen.add(repo.repo_path)
         latest = max(repo.revisions, key=lambda revision: ("main" in revision.refs, revision.last_modified))
-        yield Place(repo.repo_id, repo.repo_id, latest.snapshot_path, "hub", unfinished(repo.repo_path))
+        yield ModelPlace(repo.repo_id, repo.repo_id, latest.snapshot_path, "hub", unfinished(repo.repo_path))
     for repo_path in subfolders(cache):
         words = repo_path.name.split("--")
         if repo_path not in seen and words[0] == "models" and len(words) in (2, 3):
@@ -85,7 +85,7 @@ def in_hub_cache(cache: Path) -> Iterator[Place]:
             problem = unfinished(repo_path) or "Its folder in the hub's cache is broken."
             # What scan_cache_dir calls corrupted: it may still be said which file is missing.
             snapshot = next(iter(subfolders(repo_path / "snapshots")), None)
-            yield Place(repo_id, repo_id, snapshot or repo_path, "hub", problem)
+            yield ModelPlace(repo_id, repo_id, snapshot or repo_path, "hub", problem)
 
 
 def unfinished(repo_path: Path) -> str:

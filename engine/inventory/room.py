@@ -40,7 +40,7 @@ class MachineMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ModelFit:
     """fits: whether it can be used here. context_tokens: of the largest request; None where the KV of a token is not
     known. reason: why it does not fit, or what bounds the context, in a sentence; "" for neither."""
 
@@ -58,24 +58,30 @@ def usable_bytes(device: DeviceInfo) -> int:
     return int(device.memory_bytes * share_of)
 
 
-def room(model: Checkpoint, machine: MachineMemory) -> Room:
+def room(model: Checkpoint, machine: MachineMemory) -> ModelFit:
     """Whether this model fits, alone."""
     needed = say_bytes(model.weight_bytes)
     if model.weight_bytes >= machine.model_bytes:
-        return Room(False, reason=f"Its weights take {needed}; models may take {say_bytes(machine.model_bytes)} here.")
+        return ModelFit(
+            False, reason=f"Its weights take {needed}; models may take {say_bytes(machine.model_bytes)} here."
+        )
     if not model.token_bytes:
-        return Room(True)
+        return ModelFit(True)
     memory = ModelMemory(model.weight_bytes, model.token_bytes)
     budget = share(machine.memory_bytes, machine.utilization, [memory], machine.stored_bytes)[0]
     tokens = max(0, (budget.row_tokens or 0) - GROWTH_TOKENS)
     if tokens < min(LEAST_CONTEXT, model.context_tokens):
         left = say_bytes(machine.model_bytes - model.weight_bytes)
-        return Room(False, tokens, f"Its weights take {needed}, which leaves {left} and {tokens:,} tokens of context.")
+        return ModelFit(
+            False, tokens, f"Its weights take {needed}, which leaves {left} and {tokens:,} tokens of context."
+        )
     if tokens < model.context_tokens:
-        return Room(True, tokens, f"Memory bounds the context; the model itself takes {model.context_tokens:,} tokens.")
-    return Room(True, model.context_tokens)
+        return ModelFit(
+            True, tokens, f"Memory bounds the context; the model itself takes {model.context_tokens:,} tokens."
+        )
+    return ModelFit(True, model.context_tokens)
 
 
-def room_for(weight_bytes: int, machine: MachineMemory) -> Room:
+def room_for(weight_bytes: int, machine: MachineMemory) -> ModelFit:
     """The same where only the size of the weights is known, as on the hub."""
     return room(Checkpoint(weight_bytes=weight_bytes), machine)

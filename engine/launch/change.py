@@ -10,32 +10,35 @@ from pathlib import Path
 from engine.errors import BadRequest, Conflict
 from engine.launch.edit import with_settings, without_settings
 from engine.launch.files import read_text, remove, write_text
-from engine.launch.recipe import Recipe
+from engine.launch.recipe import Recipe, Setting, SettingsFormat
 from engine.launch.record import FileRecord, Records, hash_of
-
-HIDDEN = "••••"
+from engine.launch.shown import open_texts, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One file: its text now and afterwards (None: there is no file then), and what is kept to take it back."""
+    """One file: its text now and afterwards (None: there is no file then), the settings that are written or taken out,
+    and what is kept to take it back."""
 
     path: Path
+    form: SettingsFormat
     now: str | None
     after: str | None
+    settings: tuple[Setting, ...]
     record: FileRecord | None = None
 
-    def diff(self, secret: str | None = None) -> str:
-        """The difference, line by line, without the key."""
+    def diff(self) -> str:
+        """The difference, line by line and without the lines around it, as it may be shown: see engine.launch.shown."""
+        texts = open_texts(self.settings)
         lines = difflib.unified_diff(
-            (self.now or "").splitlines(),
-            (self.after or "").splitlines(),
+            shown(self.now, self.form, texts),
+            shown(self.after, self.form, texts, self.now or ""),
             str(self.path) if self.now is not None else "(no file)",
             str(self.path) if self.after is not None else "(no file)",
             lineterm="",
+            n=0,
         )
-        text = "\n".join(lines)
-        return text.replace(secret, HIDDEN) if secret else text
+        return "\n".join(lines)
 
 
 def set_up(recipe: Recipe, records: Records, environment: Mapping[str, str]) -> list[Change]:
@@ -54,7 +57,9 @@ def set_up(recipe: Recipe, records: Records, environment: Mapping[str, str]) -> 
             after = with_settings(before or "", file.format, file.settings)
         except BadRequest as error:
             raise BadRequest(f"{path}: {error.message}. Nothing was changed.") from error
-        changes.append(Change(path, now, after, FileRecord(path, file.format, before, hash_of(after), file.settings)))
+        record = FileRecord(path, file.format, before, hash_of(after), file.settings)
+        settings = (*file.settings, *(old.settings if old else ()))
+        changes.append(Change(path, file.format, now, after, settings, record))
     return changes + [_taken_back(old) for old in earlier.values()]
 
 
@@ -83,7 +88,7 @@ def apply(recipe: Recipe, changes: list[Change], records: Records) -> None:
 
 def _taken_back(old: FileRecord) -> Change:
     now = read_text(old.path)
-    return Change(old.path, now, _before(old, now))
+    return Change(old.path, old.form, now, _before(old, now), old.settings)
 
 
 def _before(old: FileRecord, now: str | None) -> str | None:

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     api_key = args.api_key or environment.get(KEY_VARIABLE) or None
     recipe = recipe.filled(find_port(args.url, args.model, api_key).facts())
     changes = set_up(recipe, records, environment)
-    if not _confirmed(changes, args.yes, api_key):
+    if not _confirmed(changes, args.yes):
         return 1
     apply(recipe, changes, records)
     if recipe.note:
@@ -71,16 +71,16 @@ def _undo(recipe: Recipe, records: Records, is_sure: bool) -> int:
         print(f"{recipe.title} was not set up by this command; there is nothing to take back.")
         return 0
     changes = take_back(recipe, records)
-    if not _confirmed(changes, is_sure, None):
+    if not _confirmed(changes, is_sure):
         return 1
     apply(recipe, changes, records)
     print(f"{recipe.title} is as it was.")
     return 0
 
 
-def _confirmed(changes: list[Change], is_sure: bool, secret: str | None) -> bool:
+def _confirmed(changes: list[Change], is_sure: bool) -> bool:
     """Show what would change, and ask. Raises BadRequest where there is nobody to ask."""
-    differences = [change.diff(secret) for change in changes if change.now != change.after]
+    differences = [change.diff() for change in changes if change.now != change.after]
     if not differences:
         print("The settings are there already.")
         return True

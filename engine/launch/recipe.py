@@ -30,11 +30,13 @@ PathStep = str | Item
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value, and the way to it from the top of its file. is_default: written only where there is none yet."""
+    """One value, and the way to it from the top of its file. is_default: written only where there is none yet.
+    is_secret: not to be shown, though its name does not say so (engine.launch.shown)."""
 
     path: tuple[PathStep, ...]
     value: Any
     is_default: bool = False
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""The programs that `vllm-mlx launch` knows. Each recipe is tried with the program itself in tests/engine/launch/."""
+"""The programs that `vllm-mlx launch` knows. tests/engine/launch/ reads back what each recipe writes and takes it away
+again; what is started there are stand-ins for the programs."""
 
 from __future__ import annotations
 
@@ -192,7 +193,7 @@ LLM = Recipe(
         SettingsFile(
             Place("keys.json", **_LLM_FOLDER),  # type: ignore[arg-type]
             "json",
-            (Setting((ID,), "{api_key}"),),
+            (Setting((ID,), "{api_key}", is_secret=True),),
         ),
     ),
     note=f'For one question: llm --model {ID} "…", with a picture: --attachment FILE.',

@@ -70,7 +70,9 @@ def hash_of(text: str) -> str:
 
 
 def _entry(one: FileRecord) -> dict[str, Any]:
-    settings = [{"path": [_step_json(s) for s in x.path], "value": x.value} for x in one.settings]
+    settings = [
+        {"path": [_step_json(s) for s in x.path], "value": x.value, "is_secret": x.is_secret} for x in one.settings
+    ]
     return {
         "path": str(one.path),
         "format": one.form,
@@ -81,11 +83,14 @@ def _entry(one: FileRecord) -> dict[str, Any]:
 
 
 def _file_record(entry: dict[str, Any]) -> FileRecord:
-    settings = tuple(
-        Setting(tuple(Item(**s) if isinstance(s, dict) else str(s) for s in x["path"]), x["value"])
-        for x in entry["settings"]
-    )
+    settings = tuple(_setting(x) for x in entry["settings"])
     return FileRecord(Path(entry["path"]), entry["format"], entry["before"], entry["sha256"], settings)
+
+
+def _setting(entry: dict[str, Any]) -> Setting:
+    """Records of earlier releases do not say what is a secret: then all of it is."""
+    path = tuple(Item(**step) if isinstance(step, dict) else str(step) for step in entry["path"])
+    return Setting(path, entry["value"], is_secret=entry.get("is_secret", True))
 
 
 def _step_json(step: str | Item) -> str | dict[str, str]:

@@ -68,22 +68,25 @@ class Loader:
         self.thumbnails = Thumbnails()
 
     async def open_documents(self, request: Request, room: Room) -> Request:
-        """The request with pictures and texts in place of its documents (engine.media.document). Raises as load."""
+        """The request with pictures and texts in place of its documents (engine.media.document). Raises as load, and
+        counts documents among the media that wait."""
         from engine.media.document import with_documents
 
         parts = [(index, part) for index, part in enumerate(request.media_parts) if part.kind == "document"]
         if not parts:
             return request
-        if self._closed:
-            raise Unavailable("The engine was stopped.")
-        room.expect([expected_size(part, self._limits) for part in request.media_parts])
-        load = MediaLoad(request, room, is_preflight=True)
-        async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
-            return with_documents(request, [await task for task in tasks])
+        load = MediaLoad(request, room, is_preflight=True, num_waiting=len(parts))
+        async with self._waiting(load):
+            room.expect([expected_size(part, self._limits) for part in request.media_parts])
+            async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
+                return with_documents(request, [await task for task in tasks])
 
     async def _open_document(self, load: MediaLoad, index: int, part: Part) -> tuple[Part, ...]:
-        contents = await self._fetch(load, index, part, FrameSampling())
-        return await self._run(self._decoding, load, part, partial(self._read_document, load, part, contents))
+        try:
+            contents = await self._fetch(load, index, part, FrameSampling())
+            return await self._run(self._decoding, load, part, partial(self._read_document, load, part, contents))
+        finally:
+            self._waited(load, 1)
 
     def _read_document(self, load: MediaLoad, part: Part, contents: dict[Part, Content]) -> tuple[Part, ...]:
         """In a thread of the pool: the parts that this content was last turned into, or is now."""
@@ -115,15 +118,22 @@ class Loader:
         parts = request.media_parts
         if not parts:
             return ()
-        if self._closed:
-            raise Unavailable("The engine was stopped.")
-        self._check_number(len(parts), room)
         load = MediaLoad(
             request, room, is_preflight, takes_clips, need_pixels or not request.reuse, num_waiting=len(parts)
         )
+        async with self._waiting(load):
+            return await self._load_parts(load, parts)
+
+    @asynccontextmanager
+    async def _waiting(self, load: MediaLoad) -> AsyncIterator[None]:
+        """Its media count as waiting until they are there, at the end of the block at the latest. Raises BadRequest or
+        Busy for more than may wait, and Unavailable where the loader is closed, or meanwhile."""
+        if self._closed:
+            raise Unavailable("The engine was stopped.")
+        self._check_number(load.num_waiting, load.room)
         self._num_waiting += load.num_waiting
         try:
-            return await self._load_parts(load, parts)
+            yield
         except (asyncio.CancelledError, RuntimeError):
             # close() cancels what waits; a task that is cancelled itself goes on being so.
             if self._closed:

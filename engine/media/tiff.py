@@ -1,4 +1,5 @@
-"""What a TIFF says about its pages, read here because Pillow does not use it for deep gray.
+"""What a TIFF says about its pages, read here because Pillow does not use it for deep gray, and because a directory may
+say that it is larger than any file: Pillow keeps all that one points to.
 
 TIFF 6.0, https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf; BigTIFF,
 https://www.awaresystems.be/imaging/tiff/bigtiff.html
@@ -7,6 +8,7 @@ https://www.awaresystems.be/imaging/tiff/bigtiff.html
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,6 +22,21 @@ WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
 UNSIGNED = 1
 LONG = 4
 
+MAX_PAGES = 10_000
+MAX_ENTRIES = 4096
+"""Of one directory, as libtiff has it."""
+
+MAX_ALL_ENTRIES = 2**18
+"""Of all directories."""
+
+MAX_NUMBERS = 2**18
+"""Of one entry, such as the places of a page's strips: Pillow makes an object of each, but not of raw bytes."""
+
+KIND_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Of one number of each kind of entry; Pillow leaves out those of other kinds."""
+
+RAW_KINDS = (1, 2, 7)
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -27,13 +44,15 @@ class Directory:
     these stand. next_at: where it says which directory follows."""
 
     at: int
+    num_entries: int
     values: dict[int, int]
     places: dict[int, int]
     next_at: int
 
 
 class TiffFile:
-    """The directories of a file. Raises struct.error where it is too short."""
+    """The directories of a file. Raises struct.error where it is too short, and ValueError where one of them is more
+    than can be (MAX_ENTRIES, MAX_NUMBERS), or points to more than twice the bytes that there are."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -47,36 +66,73 @@ class TiffFile:
 
     def pages(self) -> list[Directory]:
         """In their order; without small copies of other pages and masks, unless there is nothing else. A damaged end is
-        left out."""
+        left out. Raises ValueError for more than can be read in a moment."""
         page = self.first
         directories = {page.at: page}
-        with suppress(struct.error):
-            while (at := self._read(self._offset, page.next_at)) and at not in directories:
-                page = directories[at] = self._directory(at)
+        num_entries = page.num_entries
+        while following := self._after(page, directories):
+            page = directories[following.at] = following
+            num_entries += page.num_entries
+            if len(directories) > MAX_PAGES or num_entries > MAX_ALL_ENTRIES:
+                raise ValueError("too many directories")
         pages = [page for page in directories.values() if not page.values.get(SUBFILE, 0) & REDUCED_OR_MASK]
         return pages or [self.first]
 
+    def _after(self, page: Directory, known: Collection[int]) -> Directory | None:
+        """The directory that a page says is next; None where there is none, or a damaged or known one."""
+        with suppress(struct.error, ValueError):
+            at = self._read(self._offset, page.next_at)
+            return self._directory(at) if at and at not in known else None
+        return None
+
     def alone(self, page: Directory) -> bytes:
         """A file of this page only."""
-        out = bytearray(self._data)
-        struct.pack_into(f"{self.order}{self._offset}", out, self._first_at, page.at)
-        with suppress(struct.error):  # the file may end there
-            struct.pack_into(f"{self.order}{self._offset}", out, page.next_at, 0)
-        return bytes(out)
+        patches = {self._first_at: struct.pack(f"{self.order}{self._offset}", page.at)}
+        if page.next_at + len(patches[self._first_at]) <= len(self._data):  # the file may end there
+            patches[page.next_at] = bytes(len(patches[self._first_at]))
+        return patched(self._data, patches)
 
     def _read(self, kind: str, at: int) -> int:
+        if at > len(self._data):  # which may be more than Python takes for a place
+            raise struct.error("a place behind the end")
         return int(struct.unpack_from(f"{self.order}{kind}", self._data, at)[0])
 
     def _directory(self, at: int) -> Directory:
         count = self._read("Q" if self._is_big else "H", at)
+        if count > MAX_ENTRIES:
+            raise ValueError("too many entries")
         first, step = (at + 8, 20) if self._is_big else (at + 2, 12)
-        values, places = {}, {}
+        values, places, num_bytes = {}, {}, 0
         for entry in range(first, min(first + count * step, len(self._data) - step + 1), step):
             # Behind tag, type and count stands a value if it is short enough; of these tags it is, with one channel.
             tag, kind = (self._read("H", entry + k) for k in (0, 2))
             places[tag] = entry + step - (8 if self._is_big else 4)
             values[tag] = self._read("I" if kind == LONG else "H", places[tag])
-        return Directory(at, values, places, first + count * step)
+            num_bytes += self._bytes_behind(entry, kind, places[tag])
+        if num_bytes > 2 * len(self._data):
+            raise ValueError("entries that point to more than there is")
+        return Directory(at, count, values, places, first + count * step)
+
+    def _bytes_behind(self, entry: int, kind: int, place: int) -> int:
+        """How many bytes of the file an entry points to."""
+        count = self._read(self._offset, entry + 4)
+        if count > MAX_NUMBERS and kind not in RAW_KINDS and kind in KIND_BYTES:
+            raise ValueError("too many numbers")
+        num_bytes = count * KIND_BYTES.get(kind, 0)
+        if num_bytes <= (8 if self._is_big else 4):
+            return 0
+        return min(num_bytes, max(0, len(self._data) - self._read(self._offset, place)))
+
+
+def patched(data: bytes, patches: Mapping[int, bytes]) -> bytes:
+    """The data with others in these places, copied once. Raises ValueError where two of them meet."""
+    whole, pieces, done = memoryview(data), list[bytes | memoryview](), 0
+    for at, new in sorted(patches.items()):
+        if at < done:
+            raise ValueError("a directory inside the header")
+        pieces += [whole[done:at], new]
+        done = at + len(new)
+    return b"".join([*pieces, whole[done:]])
 
 
 def deep_range(data: bytes) -> tuple[bytes, DeepRange]:
@@ -84,7 +140,7 @@ def deep_range(data: bytes) -> tuple[bytes, DeepRange]:
     since Pillow turns those with 8 bits over and no others, and knows few kinds of them. bits 0: numbers without a
     range.
 
-    Raises struct.error where the file is too short.
+    Raises as TiffFile.
     """
     file = TiffFile(data)
     page = file.first
@@ -93,7 +149,5 @@ def deep_range(data: bytes) -> tuple[bytes, DeepRange]:
         return data, DeepRange()
     is_inverted = page.values[PHOTOMETRIC] == WHITE_IS_ZERO
     if is_inverted:
-        upright = bytearray(data)
-        struct.pack_into(f"{file.order}H", upright, page.places[PHOTOMETRIC], BLACK_IS_ZERO)
-        data = bytes(upright)
+        data = patched(data, {page.places[PHOTOMETRIC]: struct.pack(f"{file.order}H", BLACK_IS_ZERO)})
     return data, DeepRange(bits if page.values.get(SAMPLE_FORMAT, UNSIGNED) == UNSIGNED else 0, is_inverted)

@@ -18,6 +18,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from engine.cache import tensors
 from engine.cache.features import FeatureStore
 from engine.cache.row_state import RowState
 from engine.errors import BadRequest
@@ -117,7 +118,9 @@ def _ended(crops: Any, num_tiles: int) -> mx.array:
 
 
 class Adapter:
-    """A model behind the one convention. `model` is mlx-lm's or mlx-vlm's; vision says which."""
+    """A model behind the one convention. `model` is mlx-lm's or mlx-vlm's; vision says which.
+
+    can_branch: rows can go on from other rows in one pass (engine.models.branching)."""
 
     def __init__(self, model: Any, vision: bool, family: Family) -> None:
         self.model = model
@@ -137,6 +140,7 @@ class Adapter:
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
         self._places = use_last_token_head(self._lm)
         self._has_last_token_head = False  # until a chunk shows it
+        self.can_branch = not self.serial and tensors.is_plain(self.make_cache())
 
     def cache_vision_features(self, store: FeatureStore) -> bool:
         """Keep vision features in this store from now on. False when the family's tower cannot be asked by picture."""
@@ -294,9 +298,8 @@ class Adapter:
         """Compute the KV of prompt tokens [start, end) into `cache`, and the logits behind each of them, (tokens,
         vocabulary) in float32; both evaluated."""
         start, end = span
-        with self._places.at(range(end - start)):
-            logits = self._forward(mx.array([list(ids[start:end])]), cache, self._arguments(span, embeddings))
-        logits = logits[0].astype(mx.float32)
+        rows = mx.array([list(ids[start:end])])
+        logits = self._logits(rows, range(end - start), cache, self._arguments(span, embeddings))
         mx.eval(logits, [layer.state for layer in cache])
         mx.clear_cache()
         return logits
@@ -332,15 +335,18 @@ class Adapter:
         if self._mrope:
             positions = first + mx.array(cache[-1].deltas)[:, None] + mx.arange(rows.shape[1])
             arguments["position_ids"] = mx.broadcast_to(positions, (3, *rows.shape))
+        logits = self._logits(rows, places, cache, arguments)
+        if places:
+            mx.eval(logits)
+        return logits
+
+    def _logits(self, rows: mx.array, places: Sequence[int], cache: list[Any], arguments: dict[str, Any]) -> mx.array:
+        """Logits (places, vocabulary) in float32 at these places of the rows × tokens; nothing evaluated."""
         with self._places.at(places):
             logits = self._forward(rows, cache, arguments)
-        if not places:
-            return mx.zeros((0, logits.shape[-1]))
         if not self._places.was_asked:
-            logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places))]
-        logits = logits[0].astype(mx.float32)
-        mx.eval(logits)
-        return logits
+            logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places), mx.int32)]
+        return logits[0].astype(mx.float32)
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""

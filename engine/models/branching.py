@@ -2,6 +2,8 @@
 
     prompt, in the cache ──> stems, one pass ──> tails, one pass; each behind its stem
 
+Tails need a mask that is not plainly causal. Where there can be none (Adapter.can_branch), each is a stem of its own.
+
 Engine thread only.
 """
 
@@ -27,34 +29,20 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """The same, behind a prompt; and more that are read behind it, each for itself."""
+    """The same, behind a prompt; and more that are read behind it, each for itself. There may be no places then."""
 
     ids: tuple[int, ...]
     places: tuple[int, ...]
     tails: tuple[Tail, ...] = ()
 
-    def rows(self) -> list[Tail]:
-        """Itself, and each tail with it before: rows that stand alone."""
-        own = [Tail(self.ids, self.places)] if self.places else []
-        first = len(self.ids)
-        return own + [Tail(self.ids + t.ids, tuple(first + place for place in t.places)) for t in self.tails]
-
 
 def score(adapter: Adapter, stems: Sequence[Stem], cache: list[Any], num_shared: int) -> mx.array:
     """Logits (places, vocabulary) in float32, evaluated: those of a stem, then of its tails, then of the next stem.
 
-    cache: one row's KV of the num_shared tokens of the prompt; it is left as it is.
-    Rows are padded behind their last token, which no token before it sees; so stems need no mask that is not plainly
-    causal, and work for every kind of cache layer. Tails need one: where they cannot have it, each is read together
-    with its stem.
+    cache: one row's KV of the num_shared tokens of the prompt; it is left as it is. There are tails only where the
+    adapter can branch. Rows are padded behind their last token, which no token before it sees.
     """
-    if adapter.serial:
-        logits = _one_by_one(adapter, [row for stem in stems for row in stem.rows()], cache)
-    elif tensors.is_plain(cache):
-        logits = _branched(adapter, stems, cache, num_shared)
-    else:
-        rows = [row for stem in stems for row in stem.rows()]
-        logits = _read(adapter, rows, tensors.widened(cache, len(rows)), mx.array([[num_shared]]))
+    logits = _one_by_one(adapter, stems, cache) if adapter.serial else _branched(adapter, stems, cache, num_shared)
     mx.clear_cache()
     return logits
 
@@ -84,13 +72,13 @@ def _read(adapter: Adapter, rows: Sequence[Stem | Tail], cache: list[Any], first
     return adapter.logits_at(ids, places, cache, first)
 
 
-def _one_by_one(adapter: Adapter, rows: Sequence[Tail], cache: list[Any]) -> mx.array:
+def _one_by_one(adapter: Adapter, stems: Sequence[Stem], cache: list[Any]) -> mx.array:
     """For families whose attention has no mask: a row at a time, token by token."""
     found = []
-    for row in rows:
+    for stem in stems:
         own = tensors.fork(cache)
-        behind = [adapter(mx.array([[token]]), own)[0, -1] for token in row.ids]
-        found += [behind[place] for place in row.places]
-    logits = mx.stack(found).astype(mx.float32)
-    mx.eval(logits)
-    return logits
+        behind = [adapter(mx.array([[token]]), own)[0, -1] for token in stem.ids]
+        wanted = mx.stack([behind[place] for place in stem.places]).astype(mx.float32)
+        mx.eval(wanted)  # or the KV of all rows would be there at once
+        found.append(wanted)
+    return mx.concatenate(found)

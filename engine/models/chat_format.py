@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from engine.grammar.tools import CALL_END, CALL_START
+
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 """transformers' own tag, which jinja2 does not know."""
 
@@ -31,7 +33,7 @@ def _json_call(text: str, _tools: Any) -> Any:
     return json.loads(text)
 
 
-PLAIN_TOOLS = ToolFormat("<tool_call>", "</tool_call>", _json_call, is_native=False)
+PLAIN_TOOLS = ToolFormat(CALL_START, CALL_END, _json_call, is_native=False)
 """JSON between two marks, as Hermes and Qwen write it: the way of models whose template has none, and of every call
 that is forced."""
 

@@ -26,7 +26,7 @@ _GROUP_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class HeaderTensor:
     """One tensor as a header describes it. num_bytes: in the file."""
 
     shape: tuple[int, ...]
@@ -63,7 +63,7 @@ def _weight_files(path: Path) -> list[Path]:
     return [file for file in sorted(path.glob("*.safetensors")) if file.name != "consolidated.safetensors"]
 
 
-def read_header(file: Path) -> list[Tensor]:
+def read_header(file: Path) -> list[HeaderTensor]:
     """The tensors of a safetensors file. Raises Unavailable where the file is cut off, or no such file."""
     size = file.stat().st_size
     with file.open("rb") as f:
@@ -82,10 +82,10 @@ def read_header(file: Path) -> list[Tensor]:
     return [tensor for tensor, _ in tensors.values()]
 
 
-def _tensor(entry: dict[str, Any]) -> tuple[Tensor, int]:
+def _tensor(entry: dict[str, Any]) -> tuple[HeaderTensor, int]:
     """A tensor, and where it ends behind the header."""
     start, end = entry["data_offsets"]
-    return Tensor(tuple(int(n) for n in entry["shape"]), int(end) - int(start)), int(end)
+    return HeaderTensor(tuple(int(n) for n in entry["shape"]), int(end) - int(start)), int(end)
 
 
 def _broken(file: Path, why: str) -> Unavailable:

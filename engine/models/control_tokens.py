@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from itertools import islice
 from typing import Any, TypeVar
 
 from engine.errors import BadRequest, Internal
@@ -125,7 +126,7 @@ class ControlTokens:
         own_ids = [self._as_text(spelled) for spelled in aside]
         last = _FIRST + len(aside) - 1
         wanted = [token for char in text if _FIRST <= ord(char) <= last for token in own_ids[ord(char) - _FIRST]]
-        for filler in [filler for filler in self._fillers if filler not in text][:_MAX_FILLERS]:
+        for filler in islice((filler for filler in self._fillers if filler not in text), _MAX_FILLERS):
             filled = {_FIRST + number: filler * len(ids) for number, ids in enumerate(own_ids)}
             ids, rest = reader(text.translate(filled))
             filler_id = int(self._tokenizer.convert_tokens_to_ids(filler))

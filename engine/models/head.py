@@ -14,8 +14,20 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
+MAX_LOGITS_BYTES = 256 * 1024**2
+"""What the logits of one pass may take where those of many places are asked for."""
+
+_BYTES_PER_LOGIT = 8
+"""In float32, and the log-probabilities beside them."""
+
 _NAMES = ("lm_head", "embed_tokens")
 """What mlx-lm and mlx-vlm call the head; embeddings are one, too, where weights are tied."""
+
+
+def max_places(num_ids: int) -> int:
+    """At how many places one pass may compute logits, each of so many token ids: as many as MAX_LOGITS_BYTES has room
+    for, and at least one."""
+    return max(1, MAX_LOGITS_BYTES // (_BYTES_PER_LOGIT * num_ids))
 
 
 def _last(x: mx.array) -> mx.array:
@@ -32,9 +44,10 @@ class ReadPlaces:
 
     @contextmanager
     def at(self, places: Sequence[int]) -> Iterator[None]:
-        """In one pass: those at these places of its (rows × tokens), as one row. was_asked then says whether the head
-        was there to obey."""
-        self._asked, self.was_asked = mx.array(list(places)), False
+        """In one pass: those at these places of its (rows × tokens), as one row; there may be none. was_asked then says
+        whether the head was there to obey."""
+        # An empty list alone would become floats, which are no index.
+        self._asked, self.was_asked = mx.array(list(places), mx.int32), False
         try:
             yield
         finally:

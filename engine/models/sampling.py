@@ -6,6 +6,7 @@ requests share ONE function: mlx-lm's batcher then samples the whole batch in on
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -95,30 +96,32 @@ class Penalties:
 def token_logprobs(logprobs: mx.array, token: int, num_top: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     """From (vocabulary,) log-probabilities: the token's own, and (id, log-probability) of the num_top likeliest, the
     likeliest first; of equal ones the lower id first. What cannot come at all is not among them."""
-    if num_top < 1:
-        return float(np.array(logprobs[token].astype(mx.float32))), ()
-    values = np.array(logprobs.astype(mx.float32))
-    num_top = min(num_top, int(np.isfinite(values).sum()))
-    ids = np.argpartition(-values, num_top - 1)[:num_top] if num_top < len(values) else np.arange(len(values))
-    ranked = ids[np.lexsort((ids, -values[ids]))]
-    return float(values[token]), tuple((int(i), float(values[i])) for i in ranked)
+    own = float(np.array(logprobs[token].astype(mx.float32)))
+    return own, _likeliest(logprobs.astype(mx.float32)[None], num_top)[0]
 
 
 def prompt_logprobs(
     logits: mx.array, tokens: Sequence[int], num_top: int
 ) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
     """Of (places, vocabulary) logits in float32 and the token that comes at each place: see token_logprobs."""
+    own = chosen_logprobs(logits, [[token] for token in tokens])
     logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    own = np.array(mx.take_along_axis(logprobs, mx.array(list(tokens))[:, None], axis=-1))[:, 0]
-    num_top = min(num_top, logits.shape[-1])
+    return [(value, top) for (value,), top in zip(own, _likeliest(logprobs, num_top), strict=True)]
+
+
+def _likeliest(logprobs: mx.array, num_top: int) -> list[tuple[tuple[int, float], ...]]:
+    """Of (places, vocabulary) log-probabilities in float32, for each place: see token_logprobs."""
+    num_top = min(num_top, logprobs.shape[-1])
     if num_top < 1:
-        return [(float(value), ()) for value in own]
+        return [()] * logprobs.shape[0]
     best = mx.argpartition(-logprobs, kth=num_top - 1, axis=-1)[:, :num_top]
     ids, values = np.array(best), np.array(mx.take_along_axis(logprobs, best, axis=-1))
     order = np.lexsort((ids, -values), axis=-1)
     ids, values = np.take_along_axis(ids, order, axis=-1), np.take_along_axis(values, order, axis=-1)
-    tops = [tuple(zip(row.tolist(), at.tolist(), strict=True)) for row, at in zip(ids, values, strict=True)]
-    return [(float(value), top) for value, top in zip(own, tops, strict=True)]
+    return [
+        tuple((token, value) for token, value in zip(*row, strict=True) if value > -math.inf)
+        for row in zip(ids.tolist(), values.tolist(), strict=True)
+    ]
 
 
 def chosen_logprobs(logits: mx.array, tokens: Sequence[Sequence[int]]) -> list[list[float]]:

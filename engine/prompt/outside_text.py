@@ -89,7 +89,7 @@ def _whole(loaded: Loaded, parts: Sequence[Part]) -> Iterator[Part]:
 
 def _tool(tool: Tool, aside: SetAside) -> Tool:
     parameters: Any = aside.value(tool.parameters)
-    return Tool(aside.text(tool.name), aside.text(tool.description), parameters)
+    return replace(tool, name=aside.text(tool.name), description=aside.text(tool.description), parameters=parameters)
 
 
 def _call(call: ToolCall, aside: SetAside) -> ToolCall:

@@ -21,7 +21,7 @@ from engine.models.grids import ARRAY_NAMES, Grid
 from engine.models.registry import Loaded
 from engine.prompt.audio import sounds
 from engine.prompt.expand import expanded
-from engine.prompt.render import RenderedChat
+from engine.prompt.render import RenderedChat, adds_special_tokens
 from engine.prompt.sizing import NO_LIMIT, own_budget
 from engine.types import Kind
 from engine.types.media import Media, Pixels
@@ -49,7 +49,7 @@ def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: K
 
 
 def _process_text(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids) -> Processed:
-    from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
+    from mlx_vlm.utils import prepare_inputs
 
     if known := _known_pictures(loaded, text, media, grids):
         return known
@@ -64,7 +64,7 @@ def _process_text(loaded: Loaded, text: str, media: Sequence[Media], grids: Know
                 audio=sounds(loaded, media) or None,
                 prompts=text,
                 image_token_index=getattr(loaded.adapter.model.config, "image_token_index", None),
-                add_special_tokens=should_add_special_tokens(loaded.card.model_type, loaded.processor),
+                add_special_tokens=adds_special_tokens(loaded),
             )
     except (ValueError, TypeError, IndexError) as e:
         raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
@@ -82,10 +82,8 @@ def _known_pictures(loaded: Loaded, text: str, media: Sequence[Media], grids: Kn
     if not merge or len(pictures) < len(media):
         return None
     import mlx.core as mx
-    from mlx_vlm.utils import should_add_special_tokens
 
-    adds = should_add_special_tokens(loaded.card.model_type, loaded.processor)
-    ids = np.array(loaded.processor.tokenizer.encode(text, add_special_tokens=adds))
+    ids = np.array(loaded.processor.tokenizer.encode(text, add_special_tokens=adds_special_tokens(loaded)))
     is_picture = ids == loaded.placeholder_ids()["image"]
     if is_picture.sum() != len(pictures):
         return None

@@ -19,6 +19,7 @@ from uuid import uuid4
 from engine.errors import NotShared
 from engine.models.control_tokens import ControlTokens
 from engine.models.decision_settings import DecisionSettings
+from engine.models.head import max_places
 from engine.models.registry import Loaded
 from engine.prompt.option_tree import OptionTree, Tokens
 from engine.prompt.questions import question_parts, spellings, with_question
@@ -69,7 +70,15 @@ class QuestionPrompts:
         self._loaded = loaded
         self._control = control
         self._max_suffix_bytes = max_suffix_bytes
+        self._num_ids = loaded.num_ids
+        self.can_branch = loaded.adapter.can_branch
+        """See Adapter.can_branch."""
         self.settings = DecisionSettings.read(Path(loaded.card.path))
+
+    @property
+    def max_places(self) -> int:
+        """At how many places one pass may compute logits."""
+        return max_places(self._num_ids)
 
     def groups(self, questions: Sequence[TypedQuestion]) -> list[list[int]]:
         """Which questions go together, by their places: short texts in one batch, each of the others alone."""

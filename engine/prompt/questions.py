@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from engine.models.decision_settings import DecisionSettings
-from engine.types import Message, Option, Part, TypedQuestion
+from engine.types import YES_NO, Message, Option, Part, TypedQuestion
 
 _GAP = "\n\n"
 """Between a text of the messages and the question: tokenizers never join what stands on its two sides."""
+
+YES_OR_NO_ONLY = f"\nAnswer {' or '.join(YES_NO)} only."
+"""Behind a predicate whose options need no list."""
 
 
 def with_question(messages: Sequence[Message], parts: Sequence[Part]) -> tuple[Message, ...]:
@@ -37,11 +41,9 @@ def question_parts(question: TypedQuestion, settings: DecisionSettings) -> tuple
     """The question as the model reads it. Text alone is one part, stripped; else media stay where they are."""
     parts = [*question.instructions, *_ending(question, settings)]
     joined: list[Part] = []
-    for part in parts:
-        if joined and part.kind == joined[-1].kind == "text":
-            joined[-1] = replace(joined[-1], text=joined[-1].text + part.text)
-        else:
-            joined.append(part)
+    for is_text, run in groupby(parts, lambda part: part.kind == "text"):
+        alike = list(run)
+        joined += [replace(alike[0], text="".join(part.text for part in alike))] if is_text else alike
     if len(joined) == 1:
         return (replace(joined[0], text=joined[0].text.strip()),)
     return tuple(joined)
@@ -52,7 +54,7 @@ def _ending(question: TypedQuestion, settings: DecisionSettings) -> list[Part]:
     param = question.param
     is_described = any(option.description for option in question.options)
     if question.kind == "predicate" and not is_described:
-        return [] if not settings.list_options else [Part("text", "\nAnswer Yes or No only.", param=param)]
+        return [] if not settings.list_options else [Part("text", YES_OR_NO_ONLY, param=param)]
     if not settings.list_options and not is_described:
         return [Part("text", " Answer in one word.", param=param)]
     noun = "levels, from lowest to highest" if question.kind == "score" else "options"

@@ -41,6 +41,15 @@ def render(loaded: Loaded, request: Request, media: Sequence[Media] = ()) -> Ren
     return RenderedChat(text, aside, _ends_in_reasoning(loaded, request, text))
 
 
+def adds_special_tokens(loaded: Loaded) -> bool:
+    """Whether the tokenizer writes what begins a rendered chat (the begin-of-sequence token), not the template."""
+    if loaded.processor is None:
+        return not loaded.tokenizer.has_chat_template
+    from mlx_vlm.utils import should_add_special_tokens
+
+    return bool(should_add_special_tokens(loaded.card.model_type, loaded.processor))
+
+
 def _text_with_plain_tools(loaded: Loaded, request: Request, media: Sequence[Media]) -> str:
     """The tools stand in the system message; in the first of the user where the template knows no other."""
     try:

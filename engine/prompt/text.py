@@ -14,7 +14,7 @@ from engine.errors import BadRequest, ContextOverflow
 from engine.models.control_tokens import ControlTokens
 from engine.models.registry import Loaded
 from engine.models.token_bound import TokenBound, token_bound
-from engine.prompt.render import RenderedChat, render
+from engine.prompt.render import RenderedChat, adds_special_tokens, render
 from engine.types import Request
 from engine.types.prompt import Prompt
 
@@ -89,7 +89,7 @@ def _rendered(loaded: Loaded, request: Request) -> RenderedText:
 def _tokenized(loaded: Loaded, rendered: RenderedText, control: ControlTokens) -> Prompt:
     chat, content = rendered.chat, rendered.content
     if chat is not None:
-        ids = control.encode(chat.text, chat.aside, add_special_tokens=_adds_special_tokens(loaded))
+        ids = control.encode(chat.text, chat.aside, add_special_tokens=adds_special_tokens(loaded))
     else:
         ids = _raw_ids(loaded, content, rendered.add_special_tokens)
     if not ids:
@@ -128,12 +128,3 @@ def _check_length(rendered: RenderedText, bound: TokenBound, context_tokens: int
         raise ContextOverflow(
             f"The prompt has {count}; this model's context is {context_tokens:,}.", param=rendered.param
         )
-
-
-def _adds_special_tokens(loaded: Loaded) -> bool:
-    """Whether the tokenizer writes the begin-of-sequence token, not the template."""
-    if loaded.processor is None:
-        return not loaded.tokenizer.has_chat_template
-    from mlx_vlm.utils import should_add_special_tokens
-
-    return bool(should_add_special_tokens(loaded.card.model_type, loaded.processor))

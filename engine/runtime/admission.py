@@ -18,7 +18,7 @@ from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import uses
 from engine.prompt.tool_prompt import tool_json
 from engine.runtime.detokenizer import Detokenizer
-from engine.runtime.masks import make_mask
+from engine.runtime.masks import Masks
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.tool_calls import ToolCallReader
 from engine.types import NO_LIMIT, Request, Sampling
@@ -32,6 +32,7 @@ class Admission:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
+        self._masks = Masks(loaded)
 
     def prepare(self, sequence: Sequence) -> None:
         """Build the prompt, check the limits and begin to read from disk what the prompt can use. Raises EngineError
@@ -70,11 +71,10 @@ class Admission:
         sequence.prompt = built.head(sequence.num_prompt)
         sequence.sampling = self._sampling(request)
         sequence.stop_ids = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.stop_ids)
-        sequence.choices = [self._choice(sequence, built, request, index) for index in range(request.n)]
-
-    def _choice(self, sequence: Sequence, built: Prompt, request: Request, index: int) -> Choice:
-        mask = make_mask(self._loaded, request, built, sequence.grammar, sequence.stop_ids)
-        return Choice(sequence, index, self._detokenizer(built, sequence), mask)
+        masks = self._masks.of(request, built, sequence.grammar, sequence.stop_ids)
+        sequence.choices = [
+            Choice(sequence, index, self._detokenizer(built, sequence), mask) for index, mask in enumerate(masks)
+        ]
 
     def _num_prompt(self, built: Prompt, sequence: Sequence) -> int:
         """How many of its tokens are computed as a prompt: all, or what the questions share."""

@@ -33,9 +33,10 @@ class Asking:
         post = poster(events)
         prepare = self.preparation
 
-        async def submit(*, need_pixels: bool) -> Sequence:
-            grammar = await prepare.grammar(model, request)
-            loaded, media = await prepare.load(request, model.card, ticket, need_pixels=need_pixels)
+        async def submit(before: Sequence | None = None) -> Sequence:
+            """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
+            grammar = before.grammar if before else await prepare.grammar(model, request)
+            loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
             sequence = Sequence(
                 request=loaded,
                 post=post,
@@ -43,19 +44,19 @@ class Asking:
                 media=media,
                 prepared_prompt=await prepare.prompt(model, loaded, must_fit=True),
                 grammar=grammar,
-                scoring=await prepare.scoring(model, loaded, media),
+                scoring=before.scoring if before else await prepare.scoring(model, loaded, media),
                 submitted_s=time.perf_counter(),
             )
             self.tell(Submit(sequence))
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
-        sequence = await deadline.wait(submit(need_pixels=False))
+        sequence = await deadline.wait(submit())
         finished = False
         try:
             while not finished:
                 event = await deadline.wait(events.get())
                 if isinstance(event, PixelsMissing):
-                    sequence = await deadline.wait(submit(need_pixels=True))
+                    sequence = await deadline.wait(submit(sequence))
                     continue
                 ticket.release_media()
                 finished = isinstance(event, Done | EngineError)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from engine.errors import BadRequest, Internal, NotShared
 from engine.types import Decision, Decisions, Done, MediaReceipt, Request, TypedQuestion, Usage
 
-if TYPE_CHECKING:
-    from engine.prompt.question_tokens import QuestionPrompts
-
 MAX_QUESTIONS = 400
 MAX_OPTIONS = 255
+Grouped = Sequence[tuple[Sequence[int], Request]]
+"""Requests that ask questions, each with the places of those that it asks."""
+
+GroupQuestions = Callable[[Sequence[TypedQuestion]], Awaitable[Grouped]]
 _NOT_STORED = ("off", "cold", "not_cacheable")
 """CacheTrace.reason of prompts of which the cache keeps nothing."""
 
@@ -44,36 +44,34 @@ def check_questions(questions: Sequence[TypedQuestion]) -> None:
 
 
 async def decide(
-    request: Request,
     questions: Sequence[TypedQuestion],
-    prompts: QuestionPrompts,
+    group: GroupQuestions,
     ask: Callable[[Request], Awaitable[Done]],
 ) -> Decisions:
-    """Answer questions about a request's messages. ask: runs a request with questions to its end.
+    """Answer questions. group: makes the requests that ask them. ask: runs one to its end.
 
     Raises EngineError.
     """
     try:
-        return await _decide(request, questions, prompts, ask)
+        return await _decide(questions, group, ask)
     except NotShared:
         alone = [replace(question, alone=True) for question in questions]
     try:
-        return await _decide(request, alone, prompts, ask)
+        return await _decide(alone, group, ask)
     except NotShared as e:
         raise Internal("The questions could not be put to this model.") from e
 
 
 async def _decide(
-    request: Request,
     questions: Sequence[TypedQuestion],
-    prompts: QuestionPrompts,
+    group: GroupQuestions,
     ask: Callable[[Request], Awaitable[Done]],
 ) -> Decisions:
     answers: dict[int, Decision] = {}
     ended: list[Done] = []
-    for group in prompts.groups(questions):
-        done = await ask(prompts.request(request, [questions[i] for i in group]))
-        answers.update(zip(group, done.decisions, strict=True))
+    for places, asking in await group(questions):
+        done = await ask(asking)
+        answers.update(zip(places, done.decisions, strict=True))
         ended.append(done)
     written = [done.trace.computed_tokens for done in ended if done.trace and done.trace.reason not in _NOT_STORED]
     return Decisions(tuple(answers[i] for i in range(len(questions))), _together(ended), sum(written))

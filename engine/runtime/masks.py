@@ -10,36 +10,38 @@ from engine.types import Request
 from engine.types.prompt import Prompt
 
 
-def make_mask(
-    loaded: Loaded, request: Request, prompt: Prompt, grammar: CompiledGrammar | None, stop_ids: frozenset[int]
-) -> AnswerMask | None:
-    """For one answer; None where everything may come. stop_ids: the tokens that end it."""
-    bans: list[Ban] = []
-    if request.min_tokens and stop_ids:
-        bans.append(NoEndBefore(request.min_tokens, stop_ids))
-    if request.bad_words:
-        bans.append(BadWords(_spellings(loaded, request.bad_words)))
-    follower = _follower(loaded, request, prompt, grammar) if grammar else None
-    budget = _budget(loaded, request, prompt)
-    return AnswerMask(bans, follower, stop_ids, budget) if bans or follower or budget else None
+class Masks:
+    """Makes the masks of one model's answers."""
 
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._think = ThinkTokens.of(loaded.tokenizer)
 
-def _budget(loaded: Loaded, request: Request, prompt: Prompt) -> ThinkBudget | None:
-    """A model whose template cannot turn reasoning off has none left for it where it is turned off."""
-    think, reasoning = ThinkTokens.of(loaded.tokenizer), request.reasoning
-    max_tokens = reasoning.max_tokens
-    if reasoning.enabled is False and not loaded.card.can_turn_reasoning_off:
-        max_tokens = 0
-    if think is None or max_tokens is None or request.prompt is not None:
-        return None
-    return ThinkBudget(think, max_tokens, in_reasoning=prompt.starts_in_reasoning)
+    def of(
+        self, request: Request, prompt: Prompt, grammar: CompiledGrammar | None, stop_ids: frozenset[int]
+    ) -> list[AnswerMask | None]:
+        """One for each answer of a request; None where everything may come. stop_ids: the tokens that end it."""
+        bans: list[Ban] = []  # they hold nothing of an answer, so all answers share them
+        if request.min_tokens and stop_ids:
+            bans.append(NoEndBefore(request.min_tokens, stop_ids))
+        if request.bad_words:
+            bans.append(BadWords(_spellings(self._loaded, request.bad_words)))
+        think = self._think if request.prompt is None else None  # nobody reasons about a raw prompt
+        stage = think.stage_after(prompt.ids, in_reasoning=prompt.starts_in_reasoning) if think else "answer"
+        max_tokens = self._max_reasoning(request)
+        masks: list[AnswerMask | None] = []
+        for _ in range(request.n):
+            follower = Follower(grammar, think, stage) if grammar else None
+            budget = None
+            if think and max_tokens is not None:
+                budget = ThinkBudget(think, max_tokens, in_reasoning=prompt.starts_in_reasoning)
+            masks.append(AnswerMask(bans, follower, stop_ids, budget) if bans or follower or budget else None)
+        return masks
 
-
-def _follower(loaded: Loaded, request: Request, prompt: Prompt, grammar: CompiledGrammar) -> Follower:
-    think = ThinkTokens.of(loaded.tokenizer) if request.prompt is None else None
-    if think is None:
-        return Follower(grammar)
-    return Follower(grammar, think, think.stage_after(prompt.ids, in_reasoning=prompt.starts_in_reasoning))
+    def _max_reasoning(self, request: Request) -> int | None:
+        """In tokens. A model whose template cannot turn reasoning off has none left for it where it is turned off."""
+        is_off = request.reasoning.enabled is False and not self._loaded.card.can_turn_reasoning_off
+        return 0 if is_off else request.reasoning.max_tokens
 
 
 def _spellings(loaded: Loaded, words: tuple[str, ...]) -> list[list[int]]:

@@ -25,7 +25,7 @@ from engine.runtime.worker import Worker
 log = logging.getLogger(__name__)
 
 NewWorker = Callable[[ModelSlot, Loaded, ModelMemory], Worker]
-Steps = Generator[None, None, LoadedModel]
+LoadSteps = Generator[None, None, LoadedModel]
 
 
 class ModelLoad:
@@ -54,7 +54,7 @@ class ModelLoad:
         """Give up: what was loaded so far is let go."""
         self._steps.close()
 
-    def _load(self, path: Path, new_worker: NewWorker) -> Steps:
+    def _load(self, path: Path, new_worker: NewWorker) -> LoadSteps:
         slot, config = self.slot, self.slot.config
         parts = registry.load_in_parts(config, path)
         while True:

@@ -6,7 +6,7 @@ Any event loop.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,9 +15,10 @@ from engine.errors import EngineError, Internal
 from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
 from engine.runtime.checks import check, is_long_text
+from engine.runtime.deciding import Grouped
 from engine.runtime.slots import LoadedModel
 from engine.runtime.tickets import Ticket
-from engine.types import ModelCard, Request
+from engine.types import ModelCard, Request, TypedQuestion
 
 if TYPE_CHECKING:
     from engine.grammar.follow import CompiledGrammar
@@ -81,13 +82,25 @@ class Preparation:
 
         return await self._compute(request, compile)
 
+    async def group(self, model: LoadedModel, request: Request, questions: Sequence[TypedQuestion]) -> Grouped:
+        """The requests that ask these questions about the messages of this one. Raises EngineError."""
+        prompts = model.questions
+
+        def requests() -> Grouped:
+            groups = prompts.groups(questions)
+            return [(places, prompts.request(request, [questions[i] for i in places])) for places in groups]
+
+        return await self._compute(request, requests)
+
     async def scoring(self, model: LoadedModel, request: Request, media: tuple[Media, ...]) -> Scoring | None:
         """Its questions as tokens; None for a request that asks none. Raises EngineError."""
         if not request.questions:
             return None
-        from engine.runtime.scoring import Scoring
+        from engine.runtime.scoring import RowRules, Scoring
 
-        return await self._compute(request, lambda: Scoring(model.questions.build(request, media)))
+        prompts = model.questions
+        rules = RowRules(prompts.max_places, prompts.can_branch)
+        return await self._compute(request, lambda: Scoring(prompts.build(request, media), rules))
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

@@ -1,7 +1,7 @@
 """Log-probabilities of a prompt's own tokens (Request.prompt_logprobs). Engine thread only.
 
 The logits behind every token of the prompt are needed, which a prefill otherwise never computes. They are computed a
-slice of the prompt at a time, so that they take no more than MAX_LOGITS_BYTES however long the prompt is.
+slice of the prompt at a time, so that they take no more than head.MAX_LOGITS_BYTES however long the prompt is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from engine.models import sampling
+from engine.models.head import max_places
 from engine.models.registry import Loaded
 from engine.runtime.sequence import Sequence
 from engine.types import GeneratedToken
-
-MAX_LOGITS_BYTES = 256 * 1024**2
-_BYTES_PER_LOGIT = 8
-"""In float32, and the log-probabilities beside them."""
 
 
 def read_with_logprobs(loaded: Loaded, sequence: Sequence, span: tuple[int, int]) -> Any:
@@ -27,7 +24,7 @@ def read_with_logprobs(loaded: Loaded, sequence: Sequence, span: tuple[int, int]
     start, end = span
     if start == 0:
         sequence.prompt_tokens = [GeneratedToken(ids[0])]
-    step = max(1, MAX_LOGITS_BYTES // (_BYTES_PER_LOGIT * loaded.num_ids))
+    step = max_places(loaded.num_ids)
     logits = None
     for first in range(start, end, step):
         last = min(first + step, end)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +23,12 @@ from engine.config import EngineConfig
 from engine.errors import Conflict, EngineError, Unavailable, say_bytes
 from engine.models import mlx_memory
 from engine.models.checkpoint import expected_bytes
-from engine.models.locate import Report, first_line, locate, locate_here
+from engine.models.locate import first_line, locate, locate_here
 from engine.models.registry import Loaded
 from engine.runtime.cache_commands import answer
 from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     CacheCommand,
-    CountReplay,
     LoadModel,
     ModelCommand,
     TokenObserver,
@@ -57,7 +56,7 @@ _UNLOADED = "The model was unloaded."
 
 
 @dataclass(eq=False, slots=True)
-class Wanted:
+class WantedModel:
     """A model that is to be loaded. found: its folder, or why there is none. at_start: though nobody waits for it."""
 
     slot: ModelSlot
@@ -82,7 +81,7 @@ class Roster:
         self._aside = aside
         self._observer = observer
         self._room = ModelRoom(slots, config)
-        self._wanted: list[Wanted] = []
+        self._wanted: list[WantedModel] = []
         self._load: ModelLoad | None = None
         self._must_wait = False
         self._tidied_s = 0.0
@@ -115,11 +114,8 @@ class Roster:
             slot.waiting.append(command)
             self._want(slot)
 
-    def ask_caches(self, command: CacheCommand) -> None:
-        """Answer a command to the cache: all models' together, or that of the one it is about."""
-        models = self.loaded
-        if isinstance(command, CountReplay):
-            models = [model for model in models if model is self._slots.find(command.model).model]
+    def ask_caches(self, command: CacheCommand, models: Sequence[LoadedModel]) -> None:
+        """Answer a command to the cache with what those of these models say together."""
         answer(command, [model.worker for model in models], self._stats)
 
     def wake(self) -> None:
@@ -239,24 +235,23 @@ class Roster:
         """Load it after those that are wanted already. Its folder is looked for at once."""
         if (self._load and self._load.slot is slot) or any(wanted.slot is slot for wanted in self._wanted):
             return
-        self._wanted.append(Wanted(slot, self._find(slot), at_start))
+        self._wanted.append(WantedModel(slot, self._find(slot), at_start))
         self._stats.show(force=True)
 
     def _find(self, slot: ModelSlot) -> Future[Path]:
         """Its folder, as soon as that is on this machine."""
         spec, found = slot.config.model, Future[Path]()
+        before = Path(slot.card.path) if slot.card else None
         try:
-            folder = locate_here(spec)
+            folder = before if before and before.is_dir() else locate_here(spec)
         except EngineError as error:
             found.set_exception(error)
             return found
-        if slot.model is None:
-            slot.show("loading" if folder else "downloading")
         if folder is not None:
             found.set_result(folder)
             return found
-        report: Report = partial(slot.show, "downloading")
-        downloading = self._aside(partial(locate, spec, report))
+        slot.show("downloading")
+        downloading = self._aside(partial(locate, spec, slot.report))
         downloading.add_done_callback(lambda _: slot.wake())
         return downloading
 
@@ -274,7 +269,7 @@ class Roster:
             return True
         return self._begin(wanted)
 
-    def _begin(self, wanted: Wanted) -> bool:
+    def _begin(self, wanted: WantedModel) -> bool:
         slot, spec = wanted.slot, wanted.slot.config.model
         try:
             path = wanted.found.result()
@@ -284,6 +279,7 @@ class Roster:
                 self._drop(wanted)
                 return True
             if not self._make_room(slot):
+                slot.show("known")
                 self._must_wait = True
                 return False
         except Exception as e:
@@ -303,7 +299,7 @@ class Roster:
         for command in [command for command in slot.waiting if command.reply.cancelled()]:
             slot.waiting.remove(command)
 
-    def _drop(self, wanted: Wanted) -> None:
+    def _drop(self, wanted: WantedModel) -> None:
         """It is not to be loaded, or no more."""
         self._wanted.remove(wanted)
         if wanted.slot.model is None:

@@ -7,7 +7,7 @@ import time
 from engine.cache import tensors
 from engine.models import sampling
 from engine.models.adapter import Adapter
-from engine.models.branching import Stem, Tail, score
+from engine.models.branching import score
 from engine.runtime.memory import padded_tokens
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.scoring import Scoring
@@ -47,9 +47,8 @@ class Scorer:
 
     def _pass(self, sequence: Sequence, scoring: Scoring, num_tokens: int) -> None:
         rows = scoring.next_rows(num_tokens, self._max_kv_tokens(sequence), sequence.num_prompt)
-        stems = [Stem(row.ids, row.places, tuple(Tail(tail.ids, tail.places) for tail in row.tails)) for row in rows]
-        logits = score(self._adapter, stems, sequence.cache, sequence.num_prompt)
-        reads = [read for row in rows for read in row.all_reads]
+        logits = score(self._adapter, [row.stem for row in rows], sequence.cache, sequence.num_prompt)
+        reads = [read for row in rows for read in row.reads]
         scoring.add(reads, sampling.chosen_logprobs(logits, [read.branch.tokens for read in reads]), len(rows))
         self._scheduler.scored(scoring.size_of(rows))
 

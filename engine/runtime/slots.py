@@ -63,7 +63,7 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LoadProgress:
     """How far a model is; see ModelState. since_s: in seconds of time.monotonic."""
 
     stage: ModelStage = "known"
@@ -94,7 +94,7 @@ class ModelSlot:
         self._num_uses = 0
         self._is_closed = False
         self._last_use_s = self._load_s = 0.0
-        self._progress = Progress()
+        self._progress = LoadProgress()
 
     @property
     def model(self) -> LoadedModel | None:
@@ -165,10 +165,15 @@ class ModelSlot:
     # What the engine thread says of it.
 
     def show(self, stage: ModelStage, done_bytes: int = 0, total_bytes: int = 0, error: str | None = None) -> None:
-        """It is at this stage now. Also called by the thread that downloads."""
+        """It is at this stage now."""
         before = self._progress
         since_s = before.since_s if before.stage == stage else time.monotonic()
-        self._progress = Progress(stage, done_bytes, total_bytes, since_s, error)
+        self._progress = LoadProgress(stage, done_bytes, total_bytes, since_s, error)
+
+    def report(self, done_bytes: int, total_bytes: int) -> None:
+        """So much of it is downloaded. Called by the threads that download, perhaps after nobody wants it any more."""
+        if self.stage == "downloading":
+            self.show("downloading", done_bytes, total_bytes)
 
     def refuse_waiting(self, error: EngineError) -> None:
         """It will not be loaded: say so to all who wait. Also called by whoever comes after the engine's end."""
@@ -214,7 +219,7 @@ class ModelSlot:
 
 
 @dataclass(eq=False, slots=True)
-class Use:
+class ModelUse:
     """See ModelSlots.using. Not made of a generator: those are closed in any order where an event loop ends."""
 
     slot: ModelSlot
@@ -272,13 +277,13 @@ class ModelSlots:
         """How one of them is."""
         return slot.state(is_default=slot is self.default)
 
-    def using(self, slot: ModelSlot, deadline: Deadline | None = None) -> Use:
+    def using(self, slot: ModelSlot, deadline: Deadline | None = None) -> ModelUse:
         """The model, loaded first where it is not, and kept in memory until the end. Never one use inside another:
         where models take turns in memory, each would wait for the other.
 
         deadline: until when to wait for it. Raises TimedOut, and what kept it from loading.
         """
-        return Use(slot, self._loaded, deadline)
+        return ModelUse(slot, self._loaded, deadline)
 
     async def _loaded(self, slot: ModelSlot) -> LoadedModel:
         """Wait in line until it is loaded. Whoever stops waiting leaves no use behind."""

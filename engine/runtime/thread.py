@@ -25,6 +25,7 @@ from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     Cancel,
     Command,
+    CountReplay,
     LoadModel,
     PreflightCommand,
     Stop,
@@ -232,7 +233,10 @@ class EngineThread:
             case Stop():
                 pass
             case _:
-                roster.ask_caches(command)
+                models = roster.loaded
+                if isinstance(command, CountReplay):
+                    models = [model for model in models if model is self.slots.find(command.model).model]
+                roster.ask_caches(command, models)
 
     def _pass_on(self, command: Submit | Cancel | PreflightCommand, name: str | None) -> None:
         """Give a command to the model of this name; refuse it where that is not in memory."""
@@ -241,6 +245,11 @@ class EngineThread:
             refuse(command, Unavailable("The model is not loaded."))
         else:
             model.worker.handle(command)
+
+    def refuse_all(self) -> None:
+        """The thread is not running, and will not: say so to everyone who waits or comes later. Any thread."""
+        self._is_over = True
+        self._refuse_rest()
 
     def _refuse_rest(self) -> None:
         """Answer what nobody will carry out any more. Called by the thread when it ends, and by who comes later."""

@@ -40,7 +40,9 @@ class Places:
 
     @classmethod
     def of(cls, config: EngineConfig) -> Places:
-        return cls(config.max_at_once, config.max_queue, config.max_waiting_media_bytes)
+        at_once = sorted((config.of(spec).max_at_once for spec in config.models), reverse=True)
+        num_seqs = sum(at_once[: config.max_loaded_models])
+        return cls(num_seqs, config.max_queue, config.max_waiting_media_bytes)
 
 
 @dataclass(eq=False)

@@ -20,13 +20,7 @@ from engine.models.registry import Loaded
 from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
-from engine.runtime.commands import (
-    CacheCommand,
-    Cancel,
-    PreflightCommand,
-    Submit,
-    TokenObserver,
-)
+from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, Submit, TokenObserver
 from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights

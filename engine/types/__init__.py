@@ -3,7 +3,7 @@
 prompt and media hold what lies between: a decoded medium, and the prompt as the model reads it.
 """
 
-from engine.types.decision import Decision, Decisions, Option, QuestionKind, TypedQuestion
+from engine.types.decision import YES_NO, Decision, Decisions, Option, QuestionKind, TypedQuestion
 from engine.types.events import (
     CacheTrace,
     Channel,
@@ -66,6 +66,7 @@ from engine.types.state import (
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "YES_NO",
     "BatchState",
     "BlockInfo",
     "CacheStats",

@@ -13,6 +13,9 @@ from engine.types.request import Part
 
 QuestionKind = Literal["predicate", "choice", "score"]
 
+YES_NO = ("Yes", "No")
+"""The options of a predicate, in their order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:

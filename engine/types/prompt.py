@@ -86,11 +86,6 @@ class Prompt:
         """Whether there are media and all end at or before token `first`: of them nothing is left to read."""
         return bool(self.media) and self.media[-1].ends_by(first)
 
-    @property
-    def has_pixels(self) -> bool:
-        """Whether inputs hold all that the model reads of the media."""
-        return self.has_pixels_behind(0)
-
     def has_pixels_behind(self, num_reused: int) -> bool:
         """Whether inputs hold all that it reads of the media behind the first `num_reused` tokens. If not, the prompt
         must be built again."""

@@ -65,11 +65,12 @@ class PageChoice:
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may ask its caller to run. parameters: a JSON Schema of its arguments, None for
-    anything."""
+    anything. param names that schema in the client's own terms, for error messages; "" where nobody has said it."""
 
     name: str
     description: str = ""
     parameters: Json | None = None
+    param: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

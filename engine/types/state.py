@@ -31,9 +31,8 @@ class DeviceInfo:
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
-    without their pixels (engine.models.grids). embeddings: it was made to turn texts into
-    vectors. reasons: it may think before it answers. template_variables: what its chat template reads. toy: what a
-    model can do that is a toy, as its README says; else ""."""
+    without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
+    chat template reads. toy: what a model can do that is a toy, as its README says; else ""."""
 
     id: str
     path: str
@@ -48,7 +47,6 @@ class ModelCard:
     audio: bool = False
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = None
-    embeddings: bool = False
     keeps_grids: bool = False
     reasons: bool = False
     template_variables: tuple[str, ...] = ()

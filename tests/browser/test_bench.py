@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from engine.measure.bench import store
-from tests.browser.test_looks import LOOKS
-from tests.pages import Person
+from tests.pages import LOOKS, Person
 
 PNG = b"\x89PNG\r\n\x1a\n"
 VISITOR = "only whoever runs this server may start one"

@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from engine.assets import asset
-from tests.browser.test_looks import DESKTOP, PHONE
-from tests.pages import Person
+from tests.pages import LOOKS, Person
 
 QUESTION = "What is in this image?"
 SETTLE_MS = 2500
@@ -275,17 +274,15 @@ def test_readme_screenshot(person, workbench_url, empty):
     me.shoot(Path(os.environ["WORKBENCH_CACHE_SCREENSHOT"]))
 
 
-@pytest.mark.parametrize("context", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_looks(asked, artifacts, context, scheme):
-    tab = asked(**context, color_scheme=scheme)
+@pytest.mark.parametrize("name", LOOKS)
+def test_looks(asked, artifacts, name):
+    tab = asked(**LOOKS[name])
     assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     box = tab.lanes.first.locator(".bar").bounding_box()
     assert box["y"] + box["height"] < tab.page.viewport_size["height"], "the first screen shows a strip"
     unnamed = tab.page.evaluate("""[...document.querySelectorAll("#cache button:not([hidden])")]
         .filter(one => !(one.getAttribute("aria-label") || one.textContent).trim()).length""")
     assert unnamed == 0
-    name = f"{'phone' if context is PHONE else 'desktop'}-{scheme}"
     tab.me.shoot(artifacts / f"cache-{name}.png")
     tab.cells.first.click()
     tab.details.locator(".text").wait_for()

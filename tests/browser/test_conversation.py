@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from engine.assets import asset
-from tests.browser.test_looks import PHONE
-from tests.pages import Person
+from tests.pages import PHONE, Person
 
 SAMPLES = asset("samples")
 TYPED = "What is __init__?\n# no title\n  two  spaces <b>bold</b> &amp; $x$ [l](http://a.example)"

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.pages import Person
+from tests.pages import PHONE, Person
+from tests.waiting import wait_until
 from tests.wire import Wire
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SIZES = {"desktop": {}, "phone": PHONE}
 STORY = "Tell me a long story."
 QUESTION = "What is in this image?"
@@ -23,13 +23,6 @@ QUESTION = "What is in this image?"
 @pytest.fixture(params=SIZES)
 def size(request: pytest.FixtureRequest) -> dict[str, Any]:
     return SIZES[request.param]
-
-
-def wait_until(condition: Any, timeout_s: float = 40) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.05)
 
 
 def address(me: Person) -> str:
@@ -76,7 +69,7 @@ def test_an_answer_goes_on_while_nobody_looks(browser, person, slow_url, slow_en
     written = len(first.answer)
     first.leave()
     time.sleep(1)
-    assert len(slow_engine.snapshot().running) == 1
+    wait_until(lambda: len(slow_engine.snapshot().running) == 1)
     me = person(slow_url, at=at).arrive()
     me.answers.last.wait_for()
     assert len(me.answer) > written
@@ -113,8 +106,10 @@ def test_the_last_conversation_comes_back_with_its_pictures_and_draft(person, se
         me.set("Temperature", "0")
         me.drop(drawn("blue", "square"))
         me.ask(QUESTION)
-        me.page.fill("#composer textarea", "What color")
-        me.page.wait_for_timeout(1500)
+        with me.page.expect_response(
+            lambda answer: "/drafts/" in answer.url and "What color" in answer.request.post_data
+        ):
+            me.page.fill("#composer textarea", "What color")
         again = person(url, at="").arrive()
         again.page.wait_for_function("document.querySelector('#composer textarea').value === 'What color'")
         assert again.page.get_by_label("Temperature", exact=True).input_value() == "0"
@@ -326,6 +321,32 @@ def test_a_visitor_sees_only_their_own_tab(person, serve_page, demo_engine):
         two.leave()
 
 
+OPEN = """async id => {
+    const begun = performance.now();
+    workbenchLive.open(id, "switch");
+    while (!document.querySelector("#chat")?.innerText.includes("Message 1999"))
+        await new Promise(requestAnimationFrame);
+    const time = performance.now() - begun;
+    workbenchLive.open("", "switch");
+    while (!document.querySelector("#chat .welcome:not([hidden])")) await new Promise(requestAnimationFrame);
+    return time;
+}"""
+"""How long a conversation takes to be there, in ms."""
+
+FRAME_MS = """async moves => {
+    const box = document.querySelector("#chat .conversation"), frames = [];
+    let last = performance.now();
+    for (let step = 0; step < 60; step += 1) {
+        if (moves) box.scrollTop = box.scrollHeight * (1 - step / 60);
+        await new Promise(requestAnimationFrame);
+        frames.push(performance.now() - last);
+        last = performance.now();
+    }
+    return frames.sort((a, b) => a - b)[Math.floor(frames.length / 2)];
+}"""
+"""The median time of a frame, while all of it is scrolled through or not."""
+
+
 def test_two_thousand_messages_open_at_once_and_scroll(person, workbench_url):
     """Only the end is drawn; what came before is drawn when it is asked for."""
     messages = [
@@ -333,44 +354,19 @@ def test_two_thousand_messages_open_at_once_and_scroll(person, workbench_url):
         for number in range(2000)
     ]
     headers = {"X-Workbench-Visitor": "a" * 32}
-    made = httpx.post(f"{workbench_url}/workbench/import", json=messages, headers=headers).json()
+    made, short = (
+        httpx.post(f"{workbench_url}/workbench/import", json=content, headers=headers).json()["id"]
+        for content in (messages, messages[-2:])
+    )
     me = person(workbench_url).arrive()
     page = me.page
     page.locator("#conversations .open").first.wait_for()
-    times_ms = [
-        page.evaluate(
-            """async id => {
-                const begun = performance.now();
-                workbenchLive.open(id, "switch");
-                while (!document.querySelector("#chat")?.innerText.includes("Message 1999"))
-                    await new Promise(requestAnimationFrame);
-                const time = performance.now() - begun;
-                workbenchLive.open("", "switch");
-                while (!document.querySelector("#chat .welcome:not([hidden])"))
-                    await new Promise(requestAnimationFrame);
-                return time;
-            }""",
-            made["id"],
-        )
-        for _ in range(3)
-    ]
-    assert min(times_ms) < 1000, times_ms
-    page.goto(f"{workbench_url}/?c={made['id']}")
+    times_ms, short_ms = ([page.evaluate(OPEN, id) for _ in range(3)] for id in (made, short))
+    assert min(times_ms) < max(1000, 3 * min(short_ms)), (times_ms, short_ms)
+    page.goto(f"{workbench_url}/?c={made}")
     page.get_by_text("Message 1999:").wait_for()
     assert page.locator("#chat .turn").count() <= 2 * 40
     page.get_by_role("button", name="Show earlier messages").click()
     page.get_by_text("Message 1925:").wait_for()
-    median_ms = page.evaluate(
-        """async () => {
-            const box = document.querySelector("#chat .conversation"), frames = [];
-            let last = performance.now();
-            for (let step = 0; step < 60; step += 1) {
-                box.scrollTop = box.scrollHeight * (1 - step / 60);
-                await new Promise(requestAnimationFrame);
-                frames.push(performance.now() - last);
-                last = performance.now();
-            }
-            return frames.sort((a, b) => a - b)[Math.floor(frames.length / 2)];
-        }"""
-    )
-    assert median_ms < 40, "half of the frames come within two of 50 fps, on a machine that is busy"
+    still_ms, median_ms = (page.evaluate(FRAME_MS, moves) for moves in (False, True))
+    assert median_ms < max(40, 2 * still_ms), "half of the frames come within two of 50 fps, or of this machine's own"

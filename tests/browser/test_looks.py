@@ -15,15 +15,9 @@ import pytest
 from engine.assets import asset
 from engine.config import EngineConfig
 from engine.core import Engine
-from tests.pages import Person
+from tests.pages import LOOKS, Person
+from tests.waiting import wait_until
 
-DESKTOP = {"viewport": {"width": 1280, "height": 820}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-LOOKS = {
-    f"{size}-{scheme}": {**context, "color_scheme": scheme}
-    for size, context in (("desktop", DESKTOP), ("phone", PHONE))
-    for scheme in ("light", "dark")
-}
 KEY = "sk-looks-0123456789"
 
 
@@ -71,7 +65,7 @@ def test_empty_chatting_and_settings(look, workbench_url, clip):
     fits(me)
     look.shoot(me, "answered")
     me.page.locator("#settings .toggle-button").click()
-    me.page.wait_for_timeout(400)  # the drawer slides
+    me.at_rest()  # the drawer slides
     look.shoot(me, "settings")
 
 
@@ -117,7 +111,7 @@ def test_streaming_and_error(look, slow_url, tmp_path):
     me = look.open(slow_url).arrive()
     me.send("Tell me a long story.")
     me.answers.last.wait_for()
-    me.page.wait_for_timeout(700)
+    wait_until(lambda: len(me.answer) > 200)
     fits(me)
     look.shoot(me, "streaming")
     me.stop()
@@ -177,6 +171,45 @@ def test_readme_screenshot(person, workbench_url):
     me.ask("What color is the star?")
     me.page.mouse.move(0, 0)
     me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]))
+
+
+@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
+def test_readme_screenshot_of_the_decide_tab(person, workbench_url):
+    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
+    page = me.page
+    page.get_by_role("tab", name="Decide").click()
+    page.locator("#decide input[type=file]").first.set_input_files(asset("samples") / "three-shapes.png")
+    page.get_by_role("button", name="Examples").click()
+    page.locator("#decide .shown img").wait_for()
+    page.get_by_role("button", name="Decide", exact=True).click()
+    page.locator("#decide .summary", has_text="3 questions in").wait_for()
+    page.mouse.move(0, 0)
+    me.at_rest()
+    me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]).with_name("decide.png"))
+
+
+@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
+def test_readme_screenshot_of_the_conversations(person, serve_page, demo_engine, tmp_path):
+    with serve_page(demo_engine, data_folder=tmp_path) as url:
+        me = person(url, viewport={"width": 1440, "height": 780}, device_scale_factor=2).arrive()
+        page = me.page
+        for sample, question in (
+            ("circle.png", "What shape is it?"),
+            ("triangle.png", "What color is the triangle?"),
+            ("moving-circle.mp4", "What happens in this video?"),
+            ("three-shapes.png", "How many shapes are there?"),
+        ):
+            page.locator("#chat .welcome").wait_for()
+            me.drop(asset("samples") / sample)
+            me.ask(question)
+            if sample != "three-shapes.png":
+                page.locator('#chat button[aria-label="Clear"]').click()
+        me.ask("What color is the star?")
+        page.locator("#conversations .item").nth(3).wait_for()
+        page.mouse.move(0, 0)
+        me.at_rest()
+        me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]).with_name("conversations.png"))
+        me.leave()
 
 
 @pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")

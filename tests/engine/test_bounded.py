@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine.bounded import BoundedCache
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,14 +76,21 @@ def together(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 def test_what_is_asked_for_twice_at_once_is_made_once() -> None:
-    cache, made = small(), []
+    cache = small()
+    made: list[int] = []
+    come: list[int] = []
 
     def make() -> bytes:
         made.append(1)
-        time.sleep(0.1)
+        wait_until(lambda: len(come) == 4)
+        time.sleep(0.1)  # they ask right after they have come
         return b"x" * 101  # even one that cannot be kept
 
-    assert together(4, lambda _: len(cache.get_or_make("a", make))) == [101] * 4
+    def asked(number: int) -> int:
+        come.append(number)
+        return len(cache.get_or_make("a", make))
+
+    assert together(4, asked) == [101] * 4
     assert len(made) == 1
 
 

@@ -14,7 +14,7 @@ from engine.media import read_medium
 from engine.models import adapter
 from engine.models.remaining_media import media_from
 from engine.runtime.commands import ClearCache
-from engine.types import Message, Part, Request
+from engine.types import Grammar, Message, Option, Part, Request, TypedQuestion
 from engine.types.media import Media
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, user
@@ -110,7 +110,7 @@ async def test_sabotage_another_pictures_patches_are_seen(crowded: Any, monkeypa
         return media_from(replace(prompt, media=tuple(replace(m, has_pixels=True) for m in prompt.media)), first)
 
     monkeypatch.setattr(adapter, "media_from", wrong)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="The model failed on this prompt"):
         await ask(engine, turn)
     assert calls and cold.token_ids
     await engine.clear_cache()
@@ -130,6 +130,43 @@ async def test_what_has_to_be_read_after_all_is_decoded(crowded: Any, decoded: l
     await forget_kv(engine)
     await engine.preflight(request)
     assert len(decoded) == 3 * len(PICTURES)
+
+
+async def test_only_its_media_are_read_again(
+    crowded: Any, decoded: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its grammar is compiled once and its questions are tokenized once, also where its pixels are missing at first."""
+    from engine.grammar.compile import Grammars
+    from engine.prompt.question_tokens import QuestionPrompts
+
+    made: list[str] = []
+
+    def counted(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*args: Any) -> Any:
+            made.append(name)
+            return make(*args)
+
+        return method
+
+    monkeypatch.setattr(Grammars, "compile", counted("compile", Grammars.compile))
+    monkeypatch.setattr(QuestionPrompts, "build", counted("build", QuestionPrompts.build))
+    engine = await crowded()
+    asked = TypedQuestion("choice", (Part("text", text="Which?"),), (Option("one"), Option("two")))
+    for request, name in (
+        (chat(*PICTURES, "Compare.", grammar=Grammar("regex", "[ab]{3}")), "compile"),
+        (chat(*PICTURES[:2], "Of these."), "build"),
+    ):
+        answers = []
+        for _ in range(2):
+            decoded.clear()
+            made.clear()
+            if name == "compile":
+                answers.append((await ask(engine, request)).text)
+            else:
+                answers.append((await engine.decide(request, (asked,))).answers[0].best)
+            await forget_kv(engine)
+            assert made == [name], "prepared again"
+        assert answers[0] == answers[1] and decoded, "the pixels were not missing"
 
 
 async def test_sabotage_black_pictures_are_seen(crowded: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.types import DeviceInfo, ModelCard, Running, Snapshot
+from engine.types import DeviceInfo, ModelCard, ModelState, Running, Snapshot
 from workbench import header, words
 
 DEVICE = DeviceInfo("macOS 26.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
@@ -29,6 +29,22 @@ def test_a_ready_engine():
 def test_the_end_of_a_long_name_is_never_cut():
     card = replace(CARD, id="mlx-community/Qwen3-VL-4B-Instruct-4bit")
     assert header.status(replace(READY, models=(card,)))["model"] == ["mlx-community/Qwen3-VL-4B-I", "nstruct-4bit"]
+
+
+def test_a_model_that_nobody_has_asked_yet_has_its_name():
+    state = ModelState("small", "org/small", is_default=True)
+    words = header.status(replace(READY, models=(), states=(state, ModelState("other", "org/other"))))
+    assert words["model"] == ["small", ""] and words["takes"] is None
+    assert words["about"] == "It is loaded by the first message."
+    failed = replace(state, stage="failed", error="There is no such model.")
+    assert header.status(replace(READY, models=(), states=(failed,)))["about"] == "There is no such model."
+
+
+def test_a_model_that_has_left_memory_is_still_the_one():
+    state = ModelState(CARD.id, "demo", is_default=True, card=CARD)
+    other = replace(CARD, id="other")
+    words = header.status(replace(READY, models=(other,), states=(state, ModelState("other", "org/other", card=other))))
+    assert words["model"] == [CARD.id, ""]
 
 
 def test_a_toy_is_said_to_be_one():

@@ -18,7 +18,7 @@ from workbench.chat import turns
 from workbench.chat.convert import ChatSettings, Entries, user_entries
 from workbench.chat.place import SHOWN_TURNS, PagePlace, told
 from workbench.chat.settings import from_texts
-from workbench.conversations.json_forms import part_json
+from workbench.conversations.json_forms import part_json, sound_text
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.types import Attachment, Draft, Turn
@@ -162,7 +162,7 @@ class Actions:
         attachments = await self._library.in_thread(self._attach, asker.mine, message)
         asker = await self._in_a_conversation(asker)
         listed = await self._library.in_thread(asker.mine.get, asker.place.conversation)
-        question = turns.question(question_id, listed.head, message.text, attachments)
+        question = turns.question(question_id, listed.head, sound_text(message.text), attachments)
         return await self._ask(asker, [question])
 
     async def retry(self, asker: Asker, index: int) -> View:
@@ -173,7 +173,7 @@ class Actions:
     async def edit(self, asker: Asker, index: int, text: str) -> View:
         """Answer a changed message; its media stay, and what it was stays beside it."""
         old = await self._question(asker, index)
-        return await self._ask(asker, [replace(old, id=asker.new_turn("q"), text=text)])
+        return await self._ask(asker, [replace(old, id=asker.new_turn("q"), text=sound_text(text))])
 
     async def take_out(self, asker: Asker, index: int) -> View:
         """Take a broken medium out of its message, and have that answered if nothing but a failed answer follows."""
@@ -240,6 +240,8 @@ class Actions:
         assert asked is not None
         conversation = asker.place.conversation
         answer = turns.to_answer(asked, asker.new_turn("a"), asker.texts or {})
+        if await self._library.in_thread(asker.mine.conversation_of, answer.id):
+            return await self.view(asker)  # the page asks again, for the reply was lost on its way
         if asker.settings is None:
             failed = replace(answer, state="failed", error=asker.problem)
             await self._library.in_thread(asker.mine.add, conversation, [*new, failed])

@@ -9,6 +9,7 @@ however busy the machine is.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -199,7 +200,8 @@ class ChatTab:
             paths = []
             if not value["text"].strip():
                 return await self.refresh(values, page)
-        return await self._after(self.actions.send(asker, Outgoing(value["text"], paths, fitted, stills)), values, page)
+        send = self.actions.send(asker, Outgoing(value["text"], paths, fitted, stills))
+        return await self._after(send, values, page, composer={"text": value["text"], "files": paths})
 
     async def ask(self, values: Mapping[Any, Any], page: gr.Request, question: str, part: Part) -> list[Any]:
         """Send a question and a medium, in the way that `part` says."""
@@ -253,8 +255,13 @@ class ChatTab:
             return {**reply, "error": error.message}
         return {**reply, "media": [await data_urls(frames) for frames in preflight.pictures]}
 
-    async def _after(self, action: Awaitable[View], values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
-        """What an action leaves; where it could not be done, the reason and what is there."""
+    async def _after(
+        self, action: Awaitable[View], values: Mapping[Any, Any], page: gr.Request, composer: Json | None = None
+    ) -> list[Any]:
+        """What an action leaves; where it could not be done, the reason and what is there.
+
+        composer: what it held, and holds again where the action could not be done.
+        """
         try:
             view = await action
         except EngineError as error:
@@ -262,6 +269,7 @@ class ChatTab:
             view = await self.actions.open(
                 self.asker(values, page), PagePlace.of(values[self.place]).conversation, with_draft=False
             )
+            view = replace(view, composer=composer)
         return self._show(view)
 
     def _show(self, view: View) -> list[Any]:

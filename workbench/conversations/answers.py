@@ -52,6 +52,7 @@ class AnswerRun:
         self._save = save
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._num_chars = 0
         self._reasoned_s: list[float] = []  # when the reasoning began, and when the answer did
         self._started_s = time.monotonic()
         self._reading = asyncio.create_task(self._read())
@@ -76,8 +77,7 @@ class AnswerRun:
 
     def period_s(self) -> float:
         """Time to the next sample. A page draws the whole answer each time, so a long one is sampled less often."""
-        num_chars = sum(map(len, self._text)) + sum(map(len, self._reasoning))
-        return min(1.0, max(1 / SAMPLE_HZ, num_chars / FULL_RATE_CHARS_PER_S))
+        return min(1.0, max(1 / SAMPLE_HZ, self._num_chars / FULL_RATE_CHARS_PER_S))
 
     def waiting(self) -> str:
         """What happens before the first token, from the engine's snapshot."""
@@ -108,6 +108,7 @@ class AnswerRun:
 
     def _add(self, delta: Delta) -> None:
         self.num_tokens += len(delta.tokens)
+        self._num_chars += len(delta.text)
         reasons = delta.channel == "reasoning"
         if len(self._reasoned_s) == (0 if reasons else 1):
             self._reasoned_s.append(time.monotonic())

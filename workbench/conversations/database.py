@@ -25,6 +25,13 @@ WAIT_S = 5.0
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DISK = (
+    *_DAMAGED,
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL),
+)
+"""The disk, and not what it was asked for, is at fault."""
+
 MEMORY = ":memory:"
 
 
@@ -47,8 +54,8 @@ class Database:
         return self._file is not None
 
     def read(self, sql: str, values: Any = ()) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._connection.execute(sql, values).fetchall()
+        """All rows. Where the disk cannot be read any more, those of memory. Raises Busy as `write` does."""
+        return self._on_disk_or_in_memory(lambda: self._connection.execute(sql, values).fetchall())
 
     def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Make a change in a transaction: all of it, or nothing and the error of `change`.
@@ -56,21 +63,24 @@ class Database:
         Where the disk takes no more, everything goes on in memory and `problem` says so. Raises Busy where another
         process holds the file for long.
         """
-        with self._lock:
-            try:
-                return self._commit(change)
-            except sqlite3.DatabaseError as error:
-                if _code(error) in _BUSY:
-                    raise Busy("Another program is writing to the kept conversations. Try again.") from error
-                if not self.on_disk or isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
-                    raise
-                self._leave_disk(error)
-                return self._commit(change)
+        return self._on_disk_or_in_memory(lambda: self._commit(change))
 
     def close(self) -> None:
         """Idempotent. Nothing may be read or written afterwards."""
         with self._lock:
             self._connection.close()
+
+    def _on_disk_or_in_memory(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            try:
+                return work()
+            except sqlite3.DatabaseError as error:
+                if _code(error) in _BUSY:
+                    raise Busy("Another program is writing to the kept conversations. Try again.") from error
+                if not self.on_disk or _code(error) not in _DISK:
+                    raise
+                self._leave_disk(error)
+                return work()
 
     def _commit(self, change: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection

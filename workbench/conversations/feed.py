@@ -49,6 +49,7 @@ class Told:
     status: Json | None = None
     status_s: float = 0.0
     models: dict[str, Json] = field(default_factory=dict)
+    kept: Json | None = None
     list_number: int = -1
     conversation: str | None = None
     revision: int | None = None
@@ -74,11 +75,15 @@ async def feed(
     here, page = library.listen(where.page, owned.owner, where.conversation), where.page
     told, status_s = Told(), 0.0
     try:
-        yield event({"kind": "hello", "version": voices.version, **library.how_kept()})
+        yield event({"kind": "hello", "version": voices.version})
         while told.status is None or told.status.get("state") != STOPPED:
             here.wake.clear()
-            if here.conversation and here.conversation != told.conversation:
-                await library.look_up(owned, here.conversation)
+            wanted = here.conversation
+            is_theirs = not wanted or wanted == told.conversation or await library.look_up(owned, wanted)
+            if here.conversation != wanted:
+                continue  # the page shows another one meanwhile
+            if not is_theirs:
+                here.conversation = ""  # they hear nothing of it
             with ExitStack() as watch:
                 if here.conversation:
                     watch.enter_context(library.answers.watching(here.conversation))
@@ -92,8 +97,7 @@ async def feed(
                 with suppress(TimeoutError):
                     await asyncio.wait_for(here.wake.wait(), min(BEAT_S, run.period_s()) if run else BEAT_S)
     finally:
-        if library.pages.get(page) is here:
-            del library.pages[page]
+        library.leave(page, here)
 
 
 def _of_models(told: Told, now: dict[str, Json]) -> list[Json]:
@@ -115,6 +119,9 @@ def _news(library: ConversationLibrary, here: OpenPage, told: Told, voices: Voic
         status = voices.status()
         news.append({"kind": "status", "status": status} if status != told.status else {"kind": "beat"})
         told.status, told.status_s = status, now_s
+    if (kept := library.how_kept()) != told.kept:
+        told.kept = kept
+        news.append({"kind": "kept", **kept})
     if (number := library.list_number(here.owner)) != told.list_number:
         told.list_number = number
         news.append({"kind": "list"})

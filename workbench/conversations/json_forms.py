@@ -95,7 +95,14 @@ def draft_from_body(body: str) -> Draft:
 
 
 def to_text(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return sound_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def sound_text(text: str) -> str:
+    """The text as UTF-8 can hold it. JSON may bring half of a pair of surrogates, which no file and no model takes:
+    it becomes a question mark. https://www.rfc-editor.org/rfc/rfc8259#section-8.2
+    """
+    return text.encode("utf-8", "replace").decode()
 
 
 def _receipt(values: Json) -> MediaReceipt:

@@ -92,26 +92,38 @@ class ConversationLibrary:
         self.pages[page] = OpenPage(owner, shown[1] if shown[0] == owner else conversation)
         return self.pages[page]
 
+    def leave(self, page: str, open_page: OpenPage) -> None:
+        """A page listens no more. What nobody looks at is forgotten; a page that comes back asks for it anew."""
+        if self.pages.get(page) is open_page:
+            del self.pages[page]
+        shown = {one.conversation for one in self.pages.values()}
+        owners = {one.owner for one in self.pages.values()}
+        self._revisions = {one: revision for one, revision in self._revisions.items() if one in shown}
+        self._list_numbers = {owner: number for owner, number in self._list_numbers.items() if owner in owners}
+
     def revision(self, conversation: str) -> int | None:
         return self._revisions.get(conversation)
 
     def list_number(self, owner: str) -> int:
-        """Grows with every change of an owner's list."""
+        """Grows with every change of an owner's list, as long as one of their pages listens."""
         return self._list_numbers.get(owner, 0)
 
     async def tell(self, owned: OwnedConversations, conversation: str) -> None:
         """A conversation was changed: tell the pages of its owner."""
-        await self.look_up(owned, conversation)
-        self._list_numbers[owned.owner] = self.list_number(owned.owner) + 1
-        for page in self.pages.values():
-            if page.owner == owned.owner:
-                page.wake.set()
+        theirs = [page for page in self.pages.values() if page.owner == owned.owner]
+        if any(page.conversation == conversation for page in theirs):
+            await self.look_up(owned, conversation)
+        if theirs:
+            self._list_numbers[owned.owner] = self.list_number(owned.owner) + 1
+        for page in theirs:
+            page.wake.set()
 
-    async def look_up(self, owned: OwnedConversations, conversation: str) -> None:
-        """Learn a conversation's revision. Nothing for one that is not there."""
+    async def look_up(self, owned: OwnedConversations, conversation: str) -> bool:
+        """Learn a conversation's revision. Returns whether the owner has it."""
         listed = await self.in_thread(_revision, owned, conversation)
         if listed is not None:
             self._revisions[conversation] = listed
+        return listed is not None
 
     # -- changes
 
@@ -124,11 +136,15 @@ class ConversationLibrary:
     ) -> AnswerRun:
         """Add turns, of which the last is the answer to be written, and begin to write it.
 
-        An answer of this conversation that is still being written is stopped.
+        An answer of this conversation that is still being written is stopped. Raises ModelNotFound, and then nothing
+        was stopped.
         """
+        await self.in_thread(owned.get, conversation)
         await self.answers.stop(conversation)
         answer = turns[-1]
         await self.in_thread(owned.add, conversation, turns, answer.settings)
+        while self.answers.get(conversation) is not None:  # asked by another page meanwhile
+            await self.answers.stop(conversation)
 
         async def save(turn: Turn) -> None:
             await self.in_thread(owned.write, turn)
@@ -149,6 +165,7 @@ class ConversationLibrary:
 
     async def delete(self, owned: OwnedConversations, conversation: str) -> None:
         """Delete a conversation; `restore` has it back for a minute. Its answer is stopped."""
+        await self.in_thread(owned.get, conversation)
         await self.answers.stop(conversation)
         await self.in_thread(owned.delete, conversation)
         await self.tell(owned, conversation)

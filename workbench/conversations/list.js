@@ -243,7 +243,7 @@
     const close = button("close", "", () => toggle(false));
     set(close, "aria-label", "Close the list of conversations");
     const undo = button("undo", "", () => {});
-    const said = make("div", "said", make("span"), undo);
+    const said = make("div", "list-toast", make("span"), undo);
     set(said, "role", "status");
     parts = {
       search, folders: make("div", "folders"), more: button("show-more", "Show more", () => refresh(items.length)),
@@ -275,7 +275,7 @@
   }, true);
   addEventListener("pointerdown", (event) => {
     if (!wide.matches && document.documentElement.classList.contains("with-list")
-        && !event.target.closest?.("#conversations, .conversation-menu, .list-opener, .said")) toggle(false);
+        && !event.target.closest?.("#conversations, .conversation-menu, .list-opener, .list-toast")) toggle(false);
   });
 
   window.workbenchList = { start, refresh, mark, kept, outdated, say: (words) => tell(words) };

@@ -126,8 +126,8 @@
     hello: (event) => {
       if (version !== null && event.version !== version) window.workbenchList?.outdated();
       version = event.version;
-      window.workbenchList?.kept(event);
     },
+    kept: (event) => window.workbenchList?.kept(event),
     status: ({ status }) => { figures = status; showFigures(); },
     beat: () => {},
     list: () => window.workbenchList?.refresh(),

@@ -84,8 +84,7 @@ class OwnedConversations:
                 values,
             )
         )
-        if self.owner.startswith(VISITOR_OWNER):
-            self.store.drop_visitors(now_s)
+        self._bound_visitors()
         return made
 
     def rename(self, conversation: str, title: str) -> None:
@@ -165,7 +164,10 @@ class OwnedConversations:
         self._database.write(change)
 
     def write(self, turn: Turn) -> None:
-        """Bring an answer up to what has been written of it. Words in search come with its end."""
+        """Bring an answer up to what has been written of it. Words in search come with its end.
+
+        Its turn was added by `add`, which lets nobody take the id of somebody else's.
+        """
 
         def change(connection: sqlite3.Connection) -> None:
             if turn.state == "writing":
@@ -239,6 +241,7 @@ class OwnedConversations:
                 )
 
         self._database.write(change)
+        self._bound_visitors()
 
     def last_open(self) -> str:
         """The conversation that was shown last; "" for a new one."""
@@ -251,6 +254,12 @@ class OwnedConversations:
                 "INSERT OR REPLACE INTO last_open VALUES (?, ?)", (self.owner, conversation)
             )
         )
+        self._bound_visitors()
+
+    def _bound_visitors(self) -> None:
+        """What visitors wrote is in memory, and anybody may call themselves many visitors."""
+        if self.owner.startswith(VISITOR_OWNER):
+            self.store.drop_visitors(time.time())
 
     def _must_exist(self, connection: sqlite3.Connection, conversation: str, *, is_deleted: bool = False) -> None:
         where = f"id = ? AND owner = ? AND deleted_s IS {'NOT NULL' if is_deleted else 'NULL'}"
@@ -267,7 +276,10 @@ class OwnedConversations:
         self._database.write(change)
 
     def _add_turn(self, connection: sqlite3.Connection, conversation: str, turn: Turn) -> None:
-        if connection.execute("SELECT 1 FROM turn WHERE id = ?", (turn.id,)).fetchone():
+        there = connection.execute("SELECT conversation FROM turn WHERE id = ?", (turn.id,)).fetchone()
+        if there is not None:
+            if there["conversation"] != conversation:
+                raise _not_found()
             return
         created_s = turn.created_s or time.time()
         values = (turn.id, conversation, turn.parent, turn.role, turn.state, created_s, turn.text, body_of(turn))

@@ -21,11 +21,16 @@ from engine.errors import BadRequest
 from engine.media.fetch import is_data_url, read_data_url
 from engine.types import Json, Kind, Part
 from workbench.conversations.export import MARK
+from workbench.conversations.json_forms import sound_text
 from workbench.conversations.owned import MAX_TITLE_CHARS
 from workbench.conversations.types import Attachment, Turn, TurnRole
 
 MAX_TURNS = 20_000
 MAX_ENTRIES = 20_000
+MAX_MEDIA = 2000
+_ENTRY = b"PK\x01\x02"
+"""What each entry of a zip's list begins with: counted before the list is read, which takes ten times its memory."""
+
 HEADINGS: dict[str, TurnRole] = {
     **dict.fromkeys(("you", "user", "me", "human", "prompt", "question"), "user"),
     **dict.fromkeys(("assistant", "ai", "model", "answer", "response", "chatgpt", "claude", "gemini"), "assistant"),
@@ -48,7 +53,8 @@ class ReadConversation:
         parent = self.turns[-1].id if self.turns else None
         if len(self.turns) >= MAX_TURNS:
             raise BadRequest(f"The file holds more than {MAX_TURNS:,} messages.", param="file")
-        self.turns.append(Turn(secrets.token_hex(8), role, parent, text, reasoning, tuple(media)))
+        words = sound_text(text), sound_text(reasoning)
+        self.turns.append(Turn(secrets.token_hex(8), role, parent, *words, tuple(media)))
 
 
 def read_conversation(data: bytes, name: str, add: Add, limits: MediaLimits, max_bytes: int) -> ReadConversation:
@@ -70,18 +76,27 @@ def read_conversation(data: bytes, name: str, add: Add, limits: MediaLimits, max
 
 
 def _from_zip(data: bytes, add: Add, limits: MediaLimits, max_bytes: int) -> ReadConversation:
+    if data.count(_ENTRY) > MAX_ENTRIES:
+        raise BadRequest(f"The zip holds more than {MAX_ENTRIES:,} files.", param="file")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > max_bytes:
+            entries = [entry for entry in archive.infolist() if _is_read(entry.filename)]
+            # What is unpacked of an entry ends at the size that it declares, so that the sum is no promise only.
+            if sum(entry.file_size for entry in entries) > max_bytes:
                 raise BadRequest(f"The zip unpacks to more than {max_bytes:,} bytes.", param="file")
-            files = {entry.filename: archive.read(entry) for entry in entries if not entry.is_dir()}
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError) as error:
-        raise BadRequest(f"The zip cannot be read ({error}).", param="file") from error
+            files = {entry.filename: archive.read(entry) for entry in entries}
+    except BadRequest:
+        raise
+    except Exception as error:  # whatever the decoders of its methods raise on damaged data
+        raise BadRequest(f"The zip cannot be read ({str(error)[:100]}).", param="file") from error
     text = files.get("messages.json")
     if text is None:
         raise BadRequest("The zip holds no messages.json.", param="file")
     return _from_json(text.decode("utf-8", "replace"), add, limits, files)
+
+
+def _is_read(name: str) -> bool:
+    return name == "messages.json" or (name.startswith("media/") and not name.endswith("/"))
 
 
 def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]) -> ReadConversation:
@@ -93,19 +108,36 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
     if not isinstance(raw, list):
         raise BadRequest("messages: it must be an array, as in a chat completion's request.", param="messages")
     title = value.get("title") if isinstance(value, dict) else None
-    read = ReadConversation(title=title if isinstance(title, str) else "")
+    read = ReadConversation(title=sound_text(title) if isinstance(title, str) else "")
+    media = _Media(add, limits, files)
     for number, message in enumerate(raw):
-        _add_message(read, message, f"messages[{number}]", _Media(add, limits, files))
+        _add_message(read, message, f"messages[{number}]", media)
     return read
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Media:
-    """Where a message's media come from, and where they go."""
+    """Where a file's media come from, and where they go. kept: those of the zip, by path, name and kind, so that one
+    that is named a thousand times is not copied as often.
+    """
 
     add: Add
     limits: MediaLimits
     files: dict[str, bytes]
+    kept: dict[tuple[str, str, Kind], Attachment] = field(default_factory=dict)
+    num_media: int = 0
+
+    def count(self) -> None:
+        self.num_media += 1
+        if self.num_media > MAX_MEDIA:
+            raise BadRequest(f"The file holds more than {MAX_MEDIA:,} pictures and other media.", param="file")
+
+    def from_zip(self, url: str, name: str, kind: Kind) -> Attachment:
+        self.count()
+        key = (url, name, kind)
+        if key not in self.kept:
+            self.kept[key] = self.add(self.files[url], name, kind)
+        return self.kept[key]
 
 
 def _add_message(read: ReadConversation, message: Any, param: str, media: _Media) -> None:
@@ -127,7 +159,7 @@ def _add_message(read: ReadConversation, message: Any, param: str, media: _Media
             attachments.append(found)
     text = "\n\n".join(texts)
     if role in ("system", "developer"):
-        read.settings["system"] = "\n\n".join(filter(None, (read.settings.get("system"), text)))
+        read.settings["system"] = "\n\n".join(filter(None, (read.settings.get("system"), sound_text(text))))
         return
     reasoning = message.get("reasoning_content")
     read.add(role, text, reasoning if isinstance(reasoning, str) else "", attachments)
@@ -136,15 +168,17 @@ def _add_message(read: ReadConversation, message: Any, param: str, media: _Media
 def _read(raw: Any, param: str, media: _Media) -> str | Attachment:
     """The words of a part, or its medium."""
     url, name = _url_and_name(raw)
-    if url.startswith("media/") and (data := media.files.get(url)) is not None:
+    if url.startswith("media/") and url in media.files:
         # The reader of the API knows no such path: a stand-in of the same kind takes its place.
-        part = read_part(json.loads(json.dumps(raw).replace(json.dumps(url), '"data:,x"')), param, media.limits)
-        return media.add(data, name or url.removeprefix("media/"), part.kind)
+        inner = {key: "data:,x" if value == url else value for key, value in raw[raw["type"]].items()}
+        part = read_part({**raw, raw["type"]: inner}, param, media.limits)
+        return media.from_zip(url, name or url.removeprefix("media/"), part.kind)
     part = read_part(raw, param, media.limits)
     if part.kind == "text":
         return part.text
     if part.url is None or not is_data_url(part.url):
         return f"[{KINDS[part.kind]}: {(part.url or param)[:2000]}]"
+    media.count()
     data = read_data_url(part, part.url, media.limits)
     return media.add(data, name or _name(part), part.kind)
 

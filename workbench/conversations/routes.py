@@ -32,6 +32,7 @@ VISITOR_HEADER = "x-workbench-visitor"
 PAGE_SIZE = 200
 MAX_DRAFT_CHARS = 1_000_000
 MAX_DRAFT_FILES = 64
+MAX_OFFSET = 1_000_000
 EXPORTS = {"md": "text/markdown; charset=utf-8", "json": "application/json", "zip": "application/zip"}
 
 
@@ -97,7 +98,9 @@ def conversation_routes(
     @router.get("/conversations")
     async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
         mine = owned(request)
-        return await library.in_thread(_listed, mine, q, max(0, offset), library.answers.conversations)
+        if not 0 <= offset <= MAX_OFFSET:
+            raise BadRequest(f"offset: it must be from 0 to {MAX_OFFSET:,}.", param="offset")
+        return await library.in_thread(_listed, mine, q, offset, library.answers.conversations)
 
     @router.patch("/conversations/{conversation}")
     async def change(request: Request, conversation: str, changes: Changes) -> Json:

@@ -17,7 +17,7 @@ EXCERPT_CHARS = 90
 
 def search(owned: OwnedConversations, query: str) -> list[SearchHit]:
     """The conversations with all words in their title or all in one message, the last changed first."""
-    words = query[:MAX_QUERY_CHARS].split()
+    words = query[:MAX_QUERY_CHARS].replace("\0", " ").split()  # at a zero the index takes its question as ended
     if not words:
         return [SearchHit(conversation) for conversation in owned.listed(MAX_HITS)]
     sql, values = _matching_turns(words)

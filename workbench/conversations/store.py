@@ -23,6 +23,7 @@ UNUSED_S = 3600.0
 
 VISITOR_S = 24 * 3600.0
 MAX_VISITOR_CONVERSATIONS = 2000
+MAX_VISITOR_DRAFTS = 500
 """Of all visitors together: theirs are in memory."""
 
 FILE_NAME = "conversations.db"
@@ -39,14 +40,16 @@ class ConversationStore:
         media_folder = folder / "media" if folder and self.database.on_disk else served / "kept-media"
         if self.database.was_damaged:
             _set_aside(media_folder)
-        self.media = MediaFiles(media_folder, served / "kept")
+        self.media = MediaFiles((media_folder, served / "kept-media"), served / "kept")
         self.database.write(_cut_off)
         self.clear_out(time.time() + UNDO_S)
+        known = {row["sha256"] for row in self.database.read("SELECT sha256 FROM medium")}
+        self.media.sweep(known, time.time() - UNUSED_S)
 
     @property
     def problem(self) -> str:
-        """What a person should know of the file; "" if nothing."""
-        return self.database.problem
+        """What a person should know of the file and of the media; "" if nothing."""
+        return self.database.problem or self.media.problem
 
     def keep(self, connection: sqlite3.Connection, holder: str, attachments: tuple[Attachment, ...]) -> None:
         """Within a change: `holder` (a turn or a draft) refers to these media from now on, and to no others."""
@@ -63,10 +66,11 @@ class ConversationStore:
     def clear_out(self, now_s: float) -> None:
         """Delete for good what was deleted UNDO_S before, and the files of media that nothing refers to."""
         for sha256 in self.database.write(lambda connection: _forget(connection, now_s)):
-            self.media.remove(sha256)
+            self.media.remove(sha256, now_s - UNUSED_S)
 
     def drop_visitors(self, now_s: float) -> None:
-        """Visitors' conversations that were not changed for a day, and the oldest where there are too many."""
+        """Delete visitors' conversations that were not changed for a day, and the oldest where there are too many; and
+        their drafts likewise."""
 
         def change(connection: sqlite3.Connection) -> None:
             newest = "SELECT id FROM conversation WHERE owner LIKE ? ORDER BY changed_s DESC LIMIT ?"
@@ -74,6 +78,14 @@ class ConversationStore:
                 f"DELETE FROM conversation WHERE owner LIKE ? AND (changed_s < ? OR id NOT IN ({newest}))",
                 (_VISITORS, now_s - VISITOR_S, _VISITORS, MAX_VISITOR_CONVERSATIONS),
             )
+            for table, limit in (("draft", MAX_VISITOR_DRAFTS), ("last_open", MAX_VISITOR_CONVERSATIONS)):
+                # A row that is written anew gets the highest rowid.
+                last = f"SELECT rowid FROM {table} WHERE owner LIKE ? ORDER BY rowid DESC LIMIT ?"
+                gone = "conversation <> '' AND conversation NOT IN (SELECT id FROM conversation)"
+                connection.execute(
+                    f"DELETE FROM {table} WHERE owner LIKE ? AND (({gone}) OR rowid NOT IN ({last}))",
+                    (_VISITORS, _VISITORS, limit),
+                )
 
         self.database.write(change)
         self.clear_out(now_s)

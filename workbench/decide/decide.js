@@ -1,6 +1,6 @@
 // Draws the Decide tab and sends what is asked. Names, questions and answers go in as textContent, never as HTML.
 (() => {
-  const { make, say, show, button, save } = window.workbenchDraw;
+  const { make, say, show, button, save, address } = window.workbenchDraw;
   const { percent } = window.workbenchWords;
   const { questions } = window.workbenchQueue;
   const FEW = 8;  // bars shown at first; a button shows all
@@ -80,7 +80,6 @@
     // --- what it is about
     const file = Object.assign(make("input"), { type: "file", accept: setup.suffixes.join(","), hidden: true });
     file.addEventListener("change", () => { if (file.files[0]) open(file.files[0]); file.value = ""; });
-    const address = (path) => `${(window.gradio_config?.root ?? "").replace(/\/$/, "")}/gradio_api/file=${path}`;
     const medium = (item) => {
       const node = item.isClip
         ? Object.assign(make("video"), { muted: true, loop: true, playsInline: true, autoplay: true })

@@ -7,16 +7,16 @@ answer needs. What is asked goes to Engine.decide, as /v1/decisions does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from engine.errors import BadRequest, EngineError
+from engine.errors import BadRequest
 from engine.types import Decisions, Json, Message, Part, Request
 from workbench.chat.convert import AUDIO_SUFFIXES, DOCUMENT_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
-from workbench.components import QUIET, component
+from workbench.components import QUIET, asking
 from workbench.decide import sheet
 from workbench.shared import Shared
 
@@ -49,33 +49,16 @@ class DecideTab:
         self._engine = engine
         self._shared = shared
         self._running: dict[str, asyncio.Task[Decisions]] = {}
-        self._answers: dict[str, Callable[[Json, gr.Request], Awaitable[Json]]] = {
-            "decide": self._decide,
-            "import": self._import,
-            "export": self._export,
+        setup = {
+            "samples": _samples(shared),
+            "examples": EXAMPLES,
+            "kinds": list(sheet.KINDS),
+            "suffixes": list(SUFFIXES),
         }
+        answers = {"decide": self._decide, "import": self._import, "export": self._export}
         with gr.Column(elem_id="decide"):
-            self.view = component(
-                "decide",
-                "workbenchDecide.view(element, props, watch, trigger, upload)",
-                "decide-view",
-                setup={
-                    "samples": _samples(shared),
-                    "examples": EXAMPLES,
-                    "kinds": list(sheet.KINDS),
-                    "suffixes": list(SUFFIXES),
-                },
-            )
-        self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
+            self.view = asking("Decide", setup, answers)
         self.view.click(self.stop, None, None, trigger_mode="multiple", **QUIET)
-
-    async def reply(self, page: gr.Request, event: gr.EventData) -> Json:
-        """The page sent something. Inputs: none. Outputs: view; turn says to what this is the reply."""
-        try:
-            reply = await self._answers[str(event.what)](dict(event.fields), page)
-        except EngineError as error:
-            reply = {"error": error.message}
-        return {"turn": event.turn, **reply}
 
     async def stop(self, page: gr.Request) -> None:
         """Stop what runs for this page. Inputs and outputs: none."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.inventory import ModelHere, real_folder
-from engine.inventory.room import MachineMemory, Room, room, room_for
+from engine.inventory.room import MachineMemory, ModelFit, room, room_for
 from engine.types import CacheStats, Json, Kind, ModelCard, ModelState, Snapshot
 from workbench.words import NAMES, count, plural, seconds, size
 
@@ -177,7 +177,7 @@ def _family(name: str, model_type: str, *, is_known: bool) -> str:
     return name if is_known and name else f"{model_type} (not in the table: tried as a plain model)"
 
 
-def fit_json(fits: Room) -> Json:
+def fit_json(fits: ModelFit) -> Json:
     """Whether a model fits, in words."""
     if not fits.fits:
         return {"fit": "no", "fit_words": fits.reason}

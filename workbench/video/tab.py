@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import gradio as gr
 from engine.errors import EngineError
 from engine.types import FrameSampling, Json, Message, Part, Preflight, Request, Sampling
 from workbench.chat.convert import VIDEO_SUFFIXES, note
-from workbench.components import QUIET, component
+from workbench.components import QUIET, asking
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
 from workbench.video import sheet
@@ -52,34 +52,16 @@ class VideoTab:
     def __init__(self, engine: Engine, shared: Shared, chat: ChatTab, tabs: gr.Tabs) -> None:
         self._engine = engine
         self._shared = shared
-        self._answers: dict[str, Callable[[Json, gr.Request], Awaitable[Json]]] = {
-            "sheet": self._sheet,
-            "trade": self._trade,
-            "answer": self._answer,
-            "without": self._without,
+        setup = {
+            "samples": _samples(shared),
+            "question": QUESTION,
+            "suffixes": [*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES],
         }
+        answers = {"sheet": self._sheet, "trade": self._trade, "answer": self._answer, "without": self._without}
         with gr.Column(elem_id="video"):
-            self.view = component(
-                "video",
-                "workbenchVideo.view(element, props, watch, trigger, upload)",
-                "video-view",
-                setup={
-                    "samples": _samples(shared),
-                    "question": QUESTION,
-                    "suffixes": [*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES],
-                },
-            )
-        self.view.submit(self.reply, None, self.view, trigger_mode="multiple", **QUIET)
+            self.view = asking("Video", setup, answers)
         self._chat = chat
         self.view.click(self.ask, chat.inputs(), [*chat.shown, tabs], **QUIET)
-
-    async def reply(self, page: gr.Request, event: gr.EventData) -> Json:
-        """The page sent a question. Inputs: none. Outputs: view; turn names the question."""
-        try:
-            reply = await self._answers[str(event.what)](dict(event.fields), page)
-        except EngineError as error:
-            reply = {"error": error.message}
-        return {"turn": event.turn, **reply}
 
     async def ask(self, values: Mapping[Any, Any], page: gr.Request, event: gr.EventData) -> list[Any]:
         """Send the clip and the question in the chat. Inputs: those of the chat. Outputs: the chat's, tabs."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from engine.api.answers import Envelope, arguments_json, receipt_json, trace_json
-from engine.api.sse import event
+from engine.api.answers import Envelope, arguments_json, own_usage
+from engine.api.sse import SERVER_SENT, Piece, Wire
 from engine.errors import EngineError
 from engine.types import Delta, Done, FinishReason, Json, Usage
 
@@ -37,6 +38,7 @@ class MessageStream:
     stop_reason: str | None = None
     stop_sequence: str | None = None
     usage: Json = field(default_factory=lambda: usage_json(Usage(0, 0)))
+    wire: ClassVar[Wire] = SERVER_SENT
     _open: str = ""
     _arguments: str = ""
 
@@ -53,13 +55,13 @@ class MessageStream:
             "usage": self.usage,
         }
 
-    def opening(self) -> Iterator[str]:
+    def opening(self) -> Iterator[Piece]:
         yield _named({"type": "message_start", "message": {**self.whole(), "content": []}})
 
-    def waiting(self) -> Iterator[str]:
+    def waiting(self) -> Iterator[Piece]:
         yield _named({"type": "ping"})
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
         self.stop_sequence = delta.stop or None
         call = delta.tool_call
         if call is not None:
@@ -78,18 +80,18 @@ class MessageStream:
             self.blocks[-1]["text"] += delta.text
             yield self._delta({"type": "text_delta", "text": delta.text})
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         yield from self._stop()
         self.stop_reason = "stop_sequence" if self.stop_sequence else STOP_REASONS[done.finish_reason]
-        self.usage = {**usage_json(done.usage), **_own(done, self.envelope.operator)}
+        self.usage = {**usage_json(done.usage), **own_usage(done, self.envelope.operator)}
         how = {"stop_reason": self.stop_reason, "stop_sequence": self.stop_sequence}
         yield _named({"type": "message_delta", "delta": how, "usage": self.usage})
         yield _named({"type": "message_stop"})
 
-    def failed(self, error: EngineError) -> Iterator[str]:
+    def failed(self, error: EngineError) -> Iterator[Piece]:
         yield _named(error_json(error.to_openai()["error"], error.status))
 
-    def _start(self, kind: str, block: Json) -> Iterator[str]:
+    def _start(self, kind: str, block: Json) -> Iterator[Piece]:
         """Begin a block, unless it is the one that is open."""
         if kind == self._open:
             return
@@ -98,7 +100,7 @@ class MessageStream:
         yield _named({"type": "content_block_start", "index": len(self.blocks), "content_block": dict(block)})
         self.blocks.append(block)
 
-    def _stop(self) -> Iterator[str]:
+    def _stop(self) -> Iterator[Piece]:
         if not self._open:
             return
         if self._open.startswith("tool_use"):
@@ -106,7 +108,7 @@ class MessageStream:
         self._open = ""
         yield _named({"type": "content_block_stop", "index": len(self.blocks) - 1})
 
-    def _delta(self, delta: Json) -> str:
+    def _delta(self, delta: Json) -> Piece:
         return _named({"type": "content_block_delta", "index": len(self.blocks) - 1, "delta": delta})
 
 
@@ -120,13 +122,5 @@ def usage_json(usage: Usage) -> Json:
     }
 
 
-def _own(done: Done, operator: bool) -> Json:
-    """What only this server says, as in a chat completion."""
-    return {
-        "media": [receipt_json(receipt) for receipt in done.media],
-        "cache": trace_json(done.trace, operator) if done.trace else None,
-    }
-
-
-def _named(value: Json) -> str:
-    return event(value, value["type"])
+def _named(value: Json) -> Piece:
+    return value["type"], value

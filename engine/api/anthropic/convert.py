@@ -9,17 +9,18 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from engine.access.visibility import Caller
-from engine.api.anthropic.schemas import REFUSED, CountRequest, MessagesRequest
+from engine.api.anthropic.schemas import CountRequest, MessagesRequest
 from engine.api.convert import cache_salt, read_texts, shared_fields
-from engine.api.fields import refuse_unsupported
+from engine.api.grammars import read_grammar
+from engine.api.messages import joined
 from engine.api.parts import refuse_unknown
 from engine.api.references import reference
-from engine.api.refused import refuse
 from engine.api.schemas import MAX_STOPS
 from engine.api.tools import possible, read_function, told_apart
+from engine.api.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import (
@@ -35,26 +36,25 @@ from engine.types import (
     Tool,
     ToolCall,
     ToolChoice,
+    ToolMode,
 )
 
 ROLES: tuple[Role, ...] = ("user", "assistant", "system")
 BLOCKS = ("text", "image", "document", "tool_use", "tool_result", "thinking")
 OF_ROLE = {"tool_use": "assistant", "thinking": "assistant", "tool_result": "user"}
-CHOICES: dict[Any, Literal["auto", "none", "required"]]
-CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
+CHOICES: dict[str, ToolMode] = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
 
 def messages_request(body: MessagesRequest, limits: MediaLimits, request_id: str, who: Caller) -> Request:
     """The Request of POST /v1/messages."""
     request = counted_request(body, limits, request_id, who)
     stops = read_texts("stop_sequences", body.stop_sequences, MAX_STOPS)
-    return replace(request, **{**shared_fields(body), "stop": stops, "grammar": _grammar(body)})
+    own = {"max_tokens": body.max_tokens, "stop": stops, "grammar": read_grammar(body, _grammar(body))}
+    return replace(request, **{**shared_fields(body), **own})
 
 
 def counted_request(body: CountRequest, limits: MediaLimits, request_id: str, who: Caller) -> Request:
     """The Request whose prompt is to be counted: all but how it is answered."""
-    refuse(body, REFUSED)
-    refuse_unsupported(body)
     tools = _tools(body.tools or [])
     messages = [*_system(body.system), *_conversation(body.messages, limits)]
     return Request(
@@ -82,7 +82,7 @@ def _conversation(raws: list[Json], limits: MediaLimits) -> list[Message]:
     for i, raw in enumerate(raws):
         for message in _message(raw, f"messages[{i}]", limits):
             if messages and message.role == messages[-1].role != "tool":
-                messages[-1] = _joined(messages[-1], message)
+                messages[-1] = joined(messages[-1], message)
             else:
                 messages.append(message)
     if not any(message.role in ("user", "tool") for message in messages):
@@ -90,20 +90,9 @@ def _conversation(raws: list[Json], limits: MediaLimits) -> list[Message]:
     return messages
 
 
-def _joined(one: Message, other: Message) -> Message:
-    return replace(
-        one,
-        parts=one.parts + other.parts,
-        tool_calls=one.tool_calls + other.tool_calls,
-        reasoning=one.reasoning + other.reasoning,
-    )
-
-
 def _message(raw: Json, param: str, limits: MediaLimits) -> Iterator[Message]:
     """A message; the results of tools in it are messages of their own."""
-    role, content = raw.get("role"), raw.get("content")
-    if role not in ROLES:
-        raise BadRequest(f"{param}.role: it must be one of {', '.join(ROLES)}.", param=f"{param}.role")
+    role, content = one_of(raw.get("role"), ROLES, f"{param}.role"), raw.get("content")
     refuse_unknown(raw, ("role", "content"), param, "")
     param = f"{param}.content"
     if isinstance(content, str):
@@ -118,7 +107,7 @@ def _message(raw: Json, param: str, limits: MediaLimits) -> Iterator[Message]:
             role=role,
             parts=tuple(_part(block, at, limits) for block, at in spoken if block["type"] in PARTS),
             tool_calls=tuple(_tool_call(block, at) for block, at in spoken if block["type"] == "tool_use"),
-            reasoning="".join(_string(block, "thinking", at) for block, at in spoken if block["type"] == "thinking"),
+            reasoning="".join(text_of(block, "thinking", at) for block, at in spoken if block["type"] == "thinking"),
         )
 
 
@@ -126,9 +115,7 @@ def _checked(block: Any, role: str, param: str) -> Json:
     """The block, if it is one that may stand in a message of this role."""
     if not isinstance(block, dict):
         raise BadRequest(f"{param}: it must be an object with a type.", param=param)
-    kind = block.get("type")
-    if kind not in BLOCKS:
-        raise BadRequest(f"{param}.type: it must be one of {', '.join(BLOCKS)}.", param=f"{param}.type")
+    kind = one_of(block.get("type"), BLOCKS, f"{param}.type")
     if kind in OF_ROLE and role != OF_ROLE[kind]:
         why = f"a {kind} block cannot stand in a message of role {role}"
         raise BadRequest(f"{param}.type: {why}.", param=f"{param}.type")
@@ -139,7 +126,7 @@ def _text(block: Any, param: str, *_: Any) -> Part:
     if not isinstance(block, dict) or block.get("type") != "text":
         raise BadRequest(f"{param}.type: it must be text.", param=f"{param}.type")
     refuse_unknown(block, ("type", "text", "citations"), param, "text")
-    return Part("text", text=_string(block, "text", param), param=f"{param}.text")
+    return Part("text", text=text_of(block, "text", param), param=f"{param}.text")
 
 
 def _image(block: Json, param: str, limits: MediaLimits) -> Part:
@@ -154,9 +141,7 @@ def _document(block: Json, param: str, limits: MediaLimits) -> Part:
     citations = block.get("citations")
     if isinstance(citations, dict) and citations.get("enabled"):
         raise BadRequest(f"{param}.citations: answers come without citations.", param=f"{param}.citations")
-    return replace(
-        _sourced("document", block, param, limits), document=PageChoice(_string(block, "title", param, default=""))
-    )
+    return replace(_sourced("document", block, param, limits), document=PageChoice(text_of(block, "title", param, "")))
 
 
 PARTS = {"text": _text, "image": _image, "document": _document}
@@ -168,15 +153,14 @@ def _part(block: Json, param: str, limits: MediaLimits) -> Part:
 
 def _sourced(kind: Kind, block: Json, param: str, limits: MediaLimits) -> Part:
     """A medium by its source: base64, a URL, or of a document its text."""
-    source, param = block.get("source"), f"{param}.source"
+    source: Any = block.get("source")
+    param = f"{param}.source"
     forms = ("base64", "url", "text") if kind == "document" else ("base64", "url")
-    form = source.get("type") if isinstance(source, dict) else None
-    if not isinstance(source, dict) or form not in forms:
-        raise BadRequest(f"{param}.type: it must be one of {', '.join(forms)}.", param=f"{param}.type")
+    form = one_of(source.get("type") if isinstance(source, dict) else None, forms, f"{param}.type")
     refuse_unknown(source, ("type", "url") if form == "url" else ("type", "media_type", "data"), param, "")
     if form == "url":
-        return reference(kind, _string(source, "url", param), f"{param}.url", limits)
-    data, declared = _string(source, "data", param), _string(source, "media_type", param, default="")
+        return reference(kind, text_of(source, "url", param), f"{param}.url", limits)
+    data, declared = text_of(source, "data", param), text_of(source, "media_type", param, "")
     if form == "text":
         data, declared = base64.b64encode(data.encode()).decode(), "text/plain;charset=utf-8"
     return Part(kind, url=f"data:{declared};base64,{data}", param=f"{param}.data")
@@ -188,13 +172,13 @@ def _tool_call(block: Json, param: str) -> ToolCall:
     if not isinstance(arguments, dict):
         raise BadRequest(f"{param}.input: it must be an object.", param=f"{param}.input")
     return ToolCall(
-        _string(block, "id", param), _string(block, "name", param), json.dumps(arguments, ensure_ascii=False)
+        text_of(block, "id", param), text_of(block, "name", param), json.dumps(arguments, ensure_ascii=False)
     )
 
 
 def _tool_result(block: Json, param: str, limits: MediaLimits) -> Message:
     refuse_unknown(block, ("type", "tool_use_id", "content", "is_error"), param, "")
-    call_id, content, param = _string(block, "tool_use_id", param), block.get("content"), f"{param}.content"
+    call_id, content, param = text_of(block, "tool_use_id", param), block.get("content"), f"{param}.content"
     if content is None or isinstance(content, str):
         return Message("tool", (Part("text", text=content or "", param=param),), tool_call_id=call_id)
     if not isinstance(content, list):
@@ -202,8 +186,7 @@ def _tool_result(block: Json, param: str, limits: MediaLimits) -> Message:
     parts = []
     for i, inner in enumerate(content):
         at = f"{param}[{i}]"
-        if not isinstance(inner, dict) or inner.get("type") not in PARTS:
-            raise BadRequest(f"{at}.type: it must be one of {', '.join(PARTS)}.", param=f"{at}.type")
+        one_of(inner.get("type") if isinstance(inner, dict) else None, PARTS, f"{at}.type")
         parts.append(_part(inner, at, limits))
     return Message("tool", tuple(parts), tool_call_id=call_id)
 
@@ -224,23 +207,21 @@ def _tools(raws: list[Json]) -> tuple[Tool, ...]:
 def _tool_choice(raw: Json | None, tools: tuple[Tool, ...]) -> ToolChoice:
     if raw is None:
         return ToolChoice()
-    kind = raw.get("type")
-    if kind not in CHOICES:
-        raise BadRequest(f"tool_choice.type: it must be one of {', '.join(CHOICES)}.", param="tool_choice.type")
-    names = (_string(raw, "name", "tool_choice"),) if kind == "tool" else ()
+    kind = one_of(raw.get("type"), CHOICES, "tool_choice.type")
+    names = (text_of(raw, "name", "tool_choice"),) if kind == "tool" else ()
     choice = ToolChoice(CHOICES[kind], names, parallel=not (names or raw.get("disable_parallel_tool_use")))
     return possible(choice, tools, "tool_choice")
 
 
 def _reasoning(body: CountRequest) -> Reasoning:
-    raw, effort = body.thinking or {}, (body.output_config or {}).get("effort")
+    raw, effort = body.thinking or {}, text_of(body.output_config or {}, "effort", "output_config", "")
     kind, budget = raw.get("type"), raw.get("budget_tokens")
     if kind not in (None, "enabled", "disabled", "adaptive"):
         raise BadRequest("thinking.type: it must be enabled, disabled or adaptive.", param="thinking.type")
     if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 1):
         raise BadRequest("thinking.budget_tokens: it must be at least 1.", param="thinking.budget_tokens")
     enabled = {"enabled": True, "disabled": False}.get(str(kind))
-    return Reasoning(enabled, effort if isinstance(effort, str) else None, budget if enabled else None)
+    return Reasoning(enabled, effort or None, budget if enabled else None)
 
 
 def _grammar(body: MessagesRequest) -> Grammar | None:
@@ -252,12 +233,3 @@ def _grammar(body: MessagesRequest) -> Grammar | None:
     if not isinstance(form, dict) or form.get("type") != "json_schema" or not isinstance(form.get("schema"), dict):
         raise BadRequest(f"{param}: it must be a json_schema with its schema.", param=param)
     return Grammar("json_schema", json.dumps(form["schema"]), param)
-
-
-def _string(raw: Json, name: str, param: str, default: str | None = None) -> str:
-    value = raw.get(name, default)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str):
-        raise BadRequest(f"{param}.{name}: it must be a string.", param=f"{param}.{name}")
-    return value

@@ -21,10 +21,9 @@ def anthropic_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def messages(body: MessagesRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = messages_request(body, engine.config.media, exchange.id, exchange.who)
-        answer, events = MessageStream(exchange.envelope), engine.stream(exchange.asked(request))
-        if body.stream:
-            return await exchange.stream(events, answer)
-        return await exchange.gathered(events, answer, answer.whole)
+        answer = MessageStream(exchange.envelope)
+        events = engine.stream(exchange.asked(request))
+        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
     @router.post("/count_tokens", summary="How many tokens a message would read")
     async def count_tokens(body: CountRequest, http: Request) -> Response:

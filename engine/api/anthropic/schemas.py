@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, StrictInt
 
-from engine.api.refused import Refusals
+from engine.api.refused import Refusals, other_than
 from engine.api.schemas import MAX_COUNT, GenerationBody
+from engine.api.tools import ToolList
+
+
+def _edits_more_than_thinking(value: Any) -> bool:
+    """Of what is thought earlier nothing is shown to the model that its template does not show."""
+    edits = value.get("edits") if isinstance(value, dict) else value
+    if not isinstance(value, dict) or not isinstance(edits, list):
+        return bool(edits)
+    kinds = [edit.get("type") if isinstance(edit, dict) else "" for edit in edits]
+    return not all(str(kind).startswith("clear_thinking") for kind in kinds)
+
+
+REFUSED: Refusals = {
+    "mcp_servers": (bool, "this server calls no other servers"),
+    "container": (bool, "there are no containers here"),
+    "context_management": (_edits_more_than_thinking, "messages are not edited here; send those that shall be read"),
+    "inference_geo": (other_than("global"), "everything runs on this machine"),
+    "speed": (other_than("standard"), "there is one speed"),
+    "stop": (bool, "it is called stop_sequences here"),
+    "n": (other_than(1), "one answer per message"),
+}
 
 
 class CountRequest(GenerationBody):
     """POST /v1/messages/count_tokens: a message without what says how it is answered."""
 
+    refusals: ClassVar[Refusals] = REFUSED
+
     messages: list[dict[str, Any]]
     system: str | list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ToolList | None = None
     tool_choice: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = Field(None, description="what is computed is kept in any case")
     thinking: dict[str, Any] | None = None
@@ -28,21 +51,3 @@ class MessagesRequest(CountRequest):
 
     max_tokens: StrictInt = Field(ge=1, le=MAX_COUNT)
     stop_sequences: list[str] | None = Field(None, description="texts that end the answer")
-
-
-def _edits_more_than_thinking(value: Any) -> bool:
-    """Of what is thought earlier nothing is shown to the model that its template does not show."""
-    edits = value.get("edits", []) if isinstance(value, dict) else [value]
-    kinds = [edit.get("type", "") if isinstance(edit, dict) else "" for edit in edits]
-    return bool(value) and not all(str(kind).startswith("clear_thinking") for kind in kinds)
-
-
-REFUSED: Refusals = (
-    ("mcp_servers", bool, "this server calls no other servers"),
-    ("container", bool, "there are no containers here"),
-    ("context_management", _edits_more_than_thinking, "messages are not edited here; send those that shall be read"),
-    ("inference_geo", lambda value: value not in (None, "global"), "everything runs on this machine"),
-    ("speed", lambda value: value not in (None, "standard"), "there is one speed"),
-    ("stop", bool, "it is called stop_sequences here"),
-    ("n", lambda value: value not in (None, 1), "one answer per message"),
-)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from engine.api.answers import Envelope, usage_json
 from engine.api.logprobs import LEAST
-from engine.api.sse import DONE, KEEPALIVE, event
+from engine.api.sse import OPENAI, Piece, Wire
 from engine.errors import EngineError
 from engine.types import Delta, Done, FinishReason, GeneratedToken, Json, TokenText
 
@@ -38,6 +39,7 @@ class TextStream:
     echoes: Sequence[str] = ()
     token_text: Callable[[int], TokenText] | None = None
     include_usage: bool = False
+    wire: ClassVar[Wire] = OPENAI
     _choices: dict[int, TextChoice] = field(default_factory=dict)
     _prompts: dict[int, tuple[GeneratedToken, ...]] = field(default_factory=dict)
     _usage: Json = field(default_factory=dict)
@@ -56,13 +58,13 @@ class TextStream:
         ]
         return {**self.envelope.wrap("text_completion", said), "usage": self._usage}
 
-    def opening(self) -> Iterator[str]:
+    def opening(self) -> Iterator[Piece]:
         yield from ()
 
-    def waiting(self) -> Iterator[str]:
-        yield KEEPALIVE
+    def waiting(self) -> Iterator[Piece]:
+        yield from ()
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
         choice = self._choices.setdefault(delta.index, TextChoice(delta.index))
         prompt = delta.index // self.n
         if delta.prompt:
@@ -79,18 +81,17 @@ class TextStream:
             choice.finish_reason = delta.finish_reason
             yield self._chunk(delta.index, "", reason=delta.finish_reason)
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         self._usage = usage_json(done, self.envelope.operator)
         if self.include_usage:
-            yield event({**self.envelope.wrap("text_completion", []), "usage": self._usage})
-        yield DONE
+            yield "", {**self.envelope.wrap("text_completion", []), "usage": self._usage}
 
-    def failed(self, error: EngineError) -> Iterator[str]:
-        yield event(error.to_openai())
+    def failed(self, error: EngineError) -> Iterator[Piece]:
+        yield "", error.to_openai()
 
-    def _chunk(self, index: int, text: str, logprobs: Json | None = None, reason: FinishReason | None = None) -> str:
+    def _chunk(self, index: int, text: str, logprobs: Json | None = None, reason: FinishReason | None = None) -> Piece:
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
-        return event(self.envelope.wrap("text_completion", [choice]))
+        return "", self.envelope.wrap("text_completion", [choice])
 
     def _logprobs(self, choice: TextChoice, tokens: Sequence[GeneratedToken]) -> Json:
         """Those of some more tokens of a choice, in four lists of equal length; all of them are kept for `whole`.

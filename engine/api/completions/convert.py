@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import cast
 
 from engine.access.visibility import Caller
-from engine.api.convert import cache_salt, shared_fields
-from engine.api.fields import refuse_unsupported
+from engine.api.convert import cache_salt, read_limit, shared_fields
+from engine.api.grammars import read_grammar
 from engine.api.schemas import TextRequest
 from engine.errors import BadRequest
 from engine.types import Request
@@ -18,15 +18,15 @@ Prompts = str | list[str] | list[int] | list[list[int]]
 
 def text_requests(body: TextRequest, request_id: str, who: Caller) -> list[Request]:
     """The Requests of a text completion, in the order of its prompts."""
-    refuse_unsupported(body)
     n = body.n or 1
     if body.best_of not in (None, n):
         why = "answers are not ranked, so it must be n or left out"
         raise BadRequest(f"best_of: {why}.", param="best_of", code="unsupported_parameter")
     is_read_only = body.echo and body.max_tokens == 0
-    fields = shared_fields(body.model_copy(update={"max_tokens": None}) if is_read_only else body)
     shared = Request(
-        **{**fields, "max_tokens": 0 if is_read_only else fields["max_tokens"]},
+        **shared_fields(body),
+        max_tokens=0 if is_read_only else read_limit(body.max_tokens, "max_tokens"),
+        grammar=read_grammar(body),
         logprobs=body.logprobs,
         add_special_tokens=body.add_special_tokens is not False,
         prompt_logprobs=_prompt_logprobs(body),

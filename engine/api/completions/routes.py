@@ -33,10 +33,8 @@ def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
             token_text=token_text if body.logprobs is not None else None,
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
-        events = stream_each(engine, requests)
-        if body.stream:
-            return await exchange.stream(events, answer)
-        return await exchange.gathered(events, answer, answer.whole)
+        events = engine.stream(requests[0]) if len(requests) == 1 else stream_each(engine, requests)
+        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
     return router
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.api.answers import receipt_json, trace_json
+from engine.api.answers import own_usage
 from engine.api.decisions.schemas import (
     ChoiceBody,
     ChoiceOfBody,
@@ -21,7 +21,6 @@ from engine.types import Decision, Decisions, Json
 def decisions_json(body: DecisionsRequest, decisions: Decisions, model: str, operator: bool) -> Json:
     """OpenAI's Decision object. In usage, `media` and `cache` are this server's own, as in a chat completion's."""
     pairs = zip(body.questions, decisions.answers, strict=True)
-    trace = decisions.done.trace
     return {
         "model": model,
         "answers": [_answer(question, decision) for question, decision in pairs],
@@ -29,8 +28,7 @@ def decisions_json(body: DecisionsRequest, decisions: Decisions, model: str, ope
             **_tokens(decisions),
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": decisions.done.usage.total_tokens,
-            "media": [receipt_json(receipt) for receipt in decisions.done.media],
-            "cache": trace_json(trace, operator) if trace else None,
+            **own_usage(decisions.done, operator),
         },
     }
 

@@ -11,9 +11,8 @@ from engine.api.decisions.items import has_breakpoint, read_input, read_parts
 from engine.api.decisions.schemas import ChoiceBody, DecisionsRequest, PredicateBody, QuestionBody, ScoreBody
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import Option, Part, Request, TypedQuestion
+from engine.types import YES_NO, Option, Part, Request, TypedQuestion
 
-YES_NO = ("Yes", "No")
 Asked = tuple[Request, tuple[TypedQuestion, ...]]
 
 

@@ -10,22 +10,18 @@ BadRequest and BadMedia, which name the field by its path, e.g. "input[0].conten
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from engine.api.parts import PART_TYPES, read_part
+from engine.api.items import HINT, OF_ANY_ITEM, PartReader, item_type, read_content, read_role
+from engine.api.parts import refuse_unknown
+from engine.api.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import Json, Message, Part, Role, ToolCall
+from engine.types import Json, Message, Part, ToolCall
 
-ROLES: dict[Any, Role] = {"user": "user", "developer": "system", "system": "system", "assistant": "assistant"}
-TEXTS = {"input_text": "text", "output_text": "text", "refusal": "refusal"}
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
-ITEMS = ("message", *CALLS, *OUTPUTS)
-INPUT_PARTS = ("input_text", "input_image", "input_json", *PART_TYPES)
-HINT = "prompt_cache_breakpoint"
-OF_ANY_ITEM = ("type", "id", "status")
 
 MAX_JSON_DEPTH = 32
 MAX_JSON_VALUES = 10_000
@@ -53,11 +49,7 @@ def has_breakpoint(given: Any) -> bool:
 
 def read_parts(content: Any, param: str, limits: MediaLimits) -> tuple[Part, ...]:
     """A text, or an array of parts."""
-    if isinstance(content, str):
-        return (Part("text", text=content, param=param),)
-    if not isinstance(content, list):
-        raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
-    return tuple(_part(raw, f"{param}[{i}]", limits) for i, raw in enumerate(content))
+    return tuple(read_content(content, param, limits, OWN_PARTS))
 
 
 class _ItemReader:
@@ -68,32 +60,26 @@ class _ItemReader:
         self._names: dict[str, str] = {}
 
     def read(self, item: Json, param: str) -> list[Message]:
-        kind = item.get("type") or ("message" if "role" in item else None)
-        readers: dict[Any, Callable[[Json, str], list[Message]]] = {"message": self._message}
+        readers: dict[str, Callable[[Json, str], list[Message]]] = {"message": self._message}
         readers |= dict.fromkeys(CALLS, self._call) | dict.fromkeys(OUTPUTS, self._output)
-        if kind not in readers:
-            raise BadRequest(f"{param}.type: it must be one of {', '.join(ITEMS)}.", param=f"{param}.type")
-        return readers[kind](item, param)
+        return readers[one_of(item_type(item), readers, f"{param}.type")](item, param)
 
     def _message(self, item: Json, param: str) -> list[Message]:
-        _refuse_unknown(item, (*OF_ANY_ITEM, "role", "content", "phase"), param)
-        role = item.get("role")
-        if not isinstance(role, str) or role not in ROLES:
-            raise BadRequest(f"{param}.role: it must be one of {', '.join(ROLES)}.", param=f"{param}.role")
-        return [Message(ROLES[role], read_parts(item.get("content"), f"{param}.content", self._limits))]
+        refuse_unknown(item, (*OF_ANY_ITEM, "role", "content", "phase"), param, "")
+        return [Message(read_role(item, param), read_parts(item.get("content"), f"{param}.content", self._limits))]
 
     def _call(self, item: Json, param: str) -> list[Message]:
         field = CALLS[item["type"]]
-        _refuse_unknown(item, (*OF_ANY_ITEM, "call_id", "name", "namespace", field), param)
-        call_id, name, given = (_string(item, key, param) for key in ("call_id", "name", field))
+        refuse_unknown(item, (*OF_ANY_ITEM, "call_id", "name", "namespace", field), param, "")
+        call_id, name, given = (text_of(item, key, param) for key in ("call_id", "name", field))
         self._names[call_id] = name
         arguments = given if field == "arguments" else json.dumps({"input": given}, ensure_ascii=False)
         return [Message("assistant", (), tool_calls=(ToolCall(call_id, name, arguments),))]
 
     def _output(self, item: Json, param: str) -> list[Message]:
         """The text as the tool's, media as the user's: templates show none in a tool's message."""
-        _refuse_unknown(item, (*OF_ANY_ITEM, "call_id", "output"), param)
-        call_id = _string(item, "call_id", param)
+        refuse_unknown(item, (*OF_ANY_ITEM, "call_id", "output"), param, "")
+        call_id = text_of(item, "call_id", param)
         if call_id not in self._names:
             raise BadRequest(f"{param}.call_id: no call before it has this id.", param=f"{param}.call_id")
         parts = read_parts(item.get("output"), f"{param}.output", self._limits)
@@ -103,23 +89,12 @@ class _ItemReader:
         return [said, Message("user", media)] if media else [said]
 
 
-def _part(raw: Any, param: str, limits: MediaLimits) -> Part:
-    kind = raw.get("type") if isinstance(raw, dict) else None
-    if kind in TEXTS:
-        name = TEXTS[kind]
-        _refuse_unknown(raw, ("type", name, HINT), param)
-        return Part("text", text=_string(raw, name, param), param=f"{param}.{name}")
-    if kind == "input_json":
-        _refuse_unknown(raw, ("type", "data", HINT), param)
-        return Part("text", text=_json_text(raw.get("data"), f"{param}.data"), param=f"{param}.data")
-    if kind == "input_image":
-        if raw.get("file_id") is not None:
-            why = "files cannot be named here; send the picture as image_url"
-            raise BadRequest(f"{param}.file_id: {why}.", param=f"{param}.file_id", code="unsupported_parameter")
-        return read_part({**_without(raw, HINT), "type": "image_url"}, param, limits)
-    if kind not in PART_TYPES:
-        raise BadRequest(f"{param}.type: it must be one of {', '.join(INPUT_PARTS)}.", param=f"{param}.type")
-    return read_part(_without(raw, HINT), param, limits)
+def _json_part(raw: Json, param: str, limits: MediaLimits) -> Part:
+    refuse_unknown(raw, ("type", "data", HINT), param, "")
+    return Part("text", text=_json_text(raw.get("data"), f"{param}.data"), param=f"{param}.data")
+
+
+OWN_PARTS: dict[str, PartReader] = {"input_json": _json_part}
 
 
 def _json_text(data: Any, param: str) -> str:
@@ -141,21 +116,3 @@ def _json_text(data: Any, param: str) -> str:
         if found > most:
             raise BadRequest(f"{param}: it has {found:,} {name}; at most {most:,} are allowed.", param=param)
     return text
-
-
-def _string(raw: Json, name: str, param: str) -> str:
-    value = raw.get(name)
-    if not isinstance(value, str):
-        raise BadRequest(f"{param}.{name}: it must be a string.", param=f"{param}.{name}")
-    return value
-
-
-def _without(raw: Json, name: str) -> Json:
-    return {key: value for key, value in raw.items() if key != name}
-
-
-def _refuse_unknown(raw: Json, known: Sequence[str], param: str) -> None:
-    for name, value in raw.items():
-        if name not in known and value is not None:
-            where = f"{param}.{name}"
-            raise BadRequest(f"{where}: not known here.", param=where, code="unknown_parameter")

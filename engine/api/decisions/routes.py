@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from engine.api.decisions.answers import decisions_json, systemone_json
-from engine.api.decisions.convert import Asked, decisions_request
+from engine.api.decisions.convert import decisions_request
 from engine.api.decisions.schemas import DecisionsRequest, SystemOneRequest
 from engine.api.decisions.systemone import systemone_request
 from engine.api.exchange import Exchange
-from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.sse import unless_gone
+from engine.api.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
-from engine.types import Decisions, Json
 
 
 def decisions_router(engine: Engine, config: ServerConfig) -> APIRouter:
@@ -26,26 +21,20 @@ def decisions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.post("/decisions", summary="Typed questions about one input, with probabilities")
     async def decisions(body: DecisionsRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        asked = decisions_request(body, engine.config.media, exchange.id, exchange.who)
+        request, questions = decisions_request(body, engine.config.media, exchange.id, exchange.who)
         envelope = exchange.envelope
-        return await _decided(
-            exchange, asked, lambda found: decisions_json(body, found, envelope.model, envelope.operator)
+        return await exchange.awaited(
+            engine.decide(exchange.asked(request), questions),
+            lambda found: decisions_json(body, found, envelope.model, envelope.operator),
         )
 
     @router.post("/systemone", summary="The same, as transformers serve has it")
     async def systemone(body: SystemOneRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        asked = systemone_request(body, exchange.id, exchange.who)
-        return await _decided(
-            exchange, asked, lambda found: systemone_json(body, found, body.model or exchange.envelope.model)
+        request, questions = systemone_request(body, exchange.id, exchange.who)
+        return await exchange.awaited(
+            engine.decide(exchange.asked(request), questions),
+            lambda found: systemone_json(body, found, body.model or exchange.envelope.model),
         )
 
     return router
-
-
-async def _decided(exchange: Exchange, asked: Asked, write: Callable[[Decisions], Json]) -> Response:
-    request, questions = asked
-    found = await unless_gone(exchange.engine.decide(exchange.asked(request), questions), exchange.http.receive)
-    if found is None:
-        return Response(status_code=CLIENT_CLOSED)
-    return JSONResponse(write(found), headers=dict(exchange.headers))

@@ -1,4 +1,4 @@
-"""The JSON of both protocols. Items of the input and parts are read in `convert`, where their whole path is known.
+"""The JSON of both protocols. Items of the input and parts are read in `items`, where their whole path is known.
 
 https://developers.openai.com/api/docs/guides/decisions; transformers.cli.serving.systemone
 """

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from engine.access.visibility import Caller
-from engine.api.decisions.convert import YES_NO, Asked
+from engine.api.decisions.convert import Asked
 from engine.api.decisions.schemas import (
     ChoiceOfBody,
     JsonOrText,
@@ -21,7 +21,7 @@ from engine.api.decisions.schemas import (
     SystemOneRequest,
 )
 from engine.errors import BadRequest
-from engine.types import Message, Option, Part, Request, TypedQuestion
+from engine.types import YES_NO, Message, Option, Part, Request, TypedQuestion
 
 
 def systemone_request(body: SystemOneRequest, request_id: str, who: Caller) -> Asked:

@@ -1,1 +1,1 @@
-"""HTTP as tools expect it: paths and methods, other web pages, packed bodies, limits, and the document of the API."""
+"""HTTP as tools expect it: paths and methods, other web pages, headers, packed bodies, limits, the API's document."""

@@ -15,18 +15,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.failures import error_response
-from engine.api.http.paths import METHODS
+from engine.api.fields import IGNORED_HEADER
+from engine.api.http.paths import METHODS, is_api, route_path
 from engine.config import ServerConfig
 from engine.errors import Forbidden
 
 ANY = "*"
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-EXPOSED = ("X-Request-Id", "Retry-After", "X-RateLimit-Limit-Requests", "X-RateLimit-Remaining-Requests")
+EXPOSED = (
+    "X-Request-Id",
+    "Retry-After",
+    "X-RateLimit-Limit-Requests",
+    "X-RateLimit-Remaining-Requests",
+    IGNORED_HEADER,
+)
 PREFLIGHT_AGE_S = 600
 
 
 class OwnRoutesCors:
-    """Middleware: CORS for our own routes and not for a page that is mounted behind them."""
+    """Middleware: CORS for the routes that programs ask, and for nothing of a page: neither what is mounted behind them
+    nor the page's own routes beside them, which tell of conversations."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
@@ -41,11 +49,13 @@ class OwnRoutesCors:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._cors if METHODS in scope else self._app)(scope, receive, send)
+        is_ours = METHODS in scope and is_api(route_path(scope))
+        await (self._cors if is_ours else self._app)(scope, receive, send)
 
 
 class ForeignPages:
-    """Middleware: 403 for what a web page of another origin would change, where no key keeps it out.
+    """Middleware: 403 for what a web page of another origin would change, where no key keeps it out. origins: those
+    whose pages may ask what programs may.
 
     Programs send no Origin, or one with a scheme of their own (app://, vscode-webview://), which no web page can have.
     """
@@ -55,20 +65,22 @@ class ForeignPages:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if METHODS not in scope or scope["method"] in SAFE_METHODS or self._may_ask(Headers(scope=scope)):
+        if METHODS not in scope or scope["method"] in SAFE_METHODS or self._may_ask(scope):
             await self._app(scope, receive, send)
             return
         why = "A web page of another origin may not use this server; --allowed-origins ORIGIN would let it."
         await error_response(Forbidden(why, code="origin_not_allowed"))(scope, receive, send)
 
-    def _may_ask(self, headers: Headers) -> bool:
-        return all(self._is_allowed(origin, headers.get("host", "")) for origin in headers.getlist("origin"))
+    def _may_ask(self, scope: Scope) -> bool:
+        headers, allowed = Headers(scope=scope), self._origins if is_api(route_path(scope)) else ()
+        return all(_is_allowed(origin, headers.get("host", ""), allowed) for origin in headers.getlist("origin"))
 
-    def _is_allowed(self, origin: str, host: str) -> bool:
-        scheme, _, rest = origin.lower().partition("://")
-        if scheme not in ("http", "https", "null"):
-            return True
-        return ANY in self._origins or origin.lower() in self._origins or (rest != "" and rest == host.lower())
+
+def _is_allowed(origin: str, host: str, allowed: Collection[str]) -> bool:
+    scheme, _, rest = origin.lower().partition("://")
+    if scheme not in ("http", "https", "null"):
+        return True
+    return ANY in allowed or origin.lower() in allowed or (rest != "" and rest == host.lower())
 
 
 def add_origin_rules(app: FastAPI, config: ServerConfig) -> None:

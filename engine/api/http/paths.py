@@ -27,6 +27,12 @@ Missing for everything else."""
 
 SLASHES = re.compile("/{2,}")
 
+GUARDED = frozenset(("v1", "api", "metrics", "tokenize", "detokenize"))
+"""First steps of the paths that ask for a key where there are keys."""
+
+API = GUARDED | {"health", "openapi.json"}
+"""First steps of the paths that programs ask. A page has routes of its own beside these."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnPath:
@@ -47,10 +53,11 @@ class OwnPaths:
         """The route's path for one that may end in a slash or have double ones. As it is written goes first, as the id
         of a model may be the path of a folder."""
         written = path.rstrip("/") or "/"
-        for candidate in (written, SLASHES.sub("/", written)):
+        single = SLASHES.sub("/", written)
+        for candidate in dict.fromkeys((written, single)):
             if methods := self._methods(candidate):
                 return OwnPath(candidate, methods)
-        return OwnPath(candidate, ()) if candidate.startswith(OURS) else None
+        return OwnPath(single, ()) if single.startswith(OURS) else None
 
     def _methods(self, path: str) -> tuple[str, ...]:
         methods = {method for regex, taken in self._routes if regex.match(path) for method in taken}
@@ -71,11 +78,25 @@ class Paths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self._paths = self._paths or OwnPaths(self._routes())
-            written = _route_path(scope)
+            written = route_path(scope)
             if own := self._paths.find(written):
                 prefix = scope["path"].removesuffix(written)
                 scope = {**scope, "path": prefix + own.path, METHODS: own.methods}
         await self._app(scope, receive, send)
+
+
+def is_guarded(path: str) -> bool:
+    """Whether a key is asked for where there are keys. path: as the route has it, without a reverse proxy's prefix."""
+    return _first_step(path) in GUARDED
+
+
+def is_api(path: str) -> bool:
+    """Whether programs ask it; what else is here belongs to the page. path: as for is_guarded."""
+    return _first_step(path) in API
+
+
+def _first_step(path: str) -> str:
+    return path.removeprefix("/").partition("/")[0]
 
 
 class Methods:
@@ -104,7 +125,7 @@ def _refusal(method: str, path: str, allowed: tuple[str, ...]) -> Response:
     return response
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path without the prefix of a reverse proxy, which may have left it there or not."""
     root_path, path = scope.get("root_path", ""), str(scope["path"])
     return path.removeprefix(root_path) if path == root_path or path.startswith(f"{root_path}/") else path

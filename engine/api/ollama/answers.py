@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.api.answers import Envelope, arguments_json
-from engine.api.http.lines import one_line
+from engine.api.sse import JSON_LINES, Piece, Wire
 from engine.errors import EngineError
 from engine.types import Delta, Done, Json, ToolCallDelta
 
-NDJSON = "application/x-ndjson"
 NS_PER_MS = 1_000_000
 
 
@@ -32,6 +31,7 @@ class OllamaStream:
 
     envelope: Envelope
     kind: Literal["chat", "generate"]
+    wire: ClassVar[Wire] = JSON_LINES
     _text: str = ""
     _thinking: str = ""
     _calls: list[Json] = field(default_factory=list)
@@ -42,23 +42,23 @@ class OllamaStream:
         """The answer in one object."""
         return {**self._object(self._text, self._thinking, self._calls), **self._last}
 
-    def opening(self) -> Iterator[str]:
+    def opening(self) -> Iterator[Piece]:
         yield from ()
 
-    def waiting(self) -> Iterator[str]:
-        yield self._line(self._object())
+    def waiting(self) -> Iterator[Piece]:
+        yield _piece(self._object())
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
         if delta.tool_call is not None:
             yield from self._grow_call(delta.tool_call)
         elif delta.text and delta.channel == "reasoning":
             self._thinking += delta.text
-            yield self._line(self._object(thinking=delta.text))
+            yield _piece(self._object(thinking=delta.text))
         elif delta.text:
             self._text += delta.text
-            yield self._line(self._object(delta.text))
+            yield _piece(self._object(delta.text))
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         yield from self._end_call()
         usage, timing = done.usage, done.timing
         self._last = {
@@ -72,29 +72,29 @@ class OllamaStream:
             "eval_duration": round(timing.decode_ms * NS_PER_MS),
             "cached_tokens": usage.cached_tokens,
         }
-        yield self._line({**self._object(), **self._last})
+        yield _piece({**self._object(), **self._last})
 
-    def failed(self, error: EngineError) -> Iterator[str]:
-        yield self._line(error_json(error.to_openai()["error"], error.status))
+    def failed(self, error: EngineError) -> Iterator[Piece]:
+        yield _piece(error_json(error.to_openai()["error"], error.status))
 
     def loaded(self) -> Json:
         """The answer to a request without a question: the model is there."""
         return {**self._object(), "done": True, "done_reason": "load"}
 
-    def _grow_call(self, piece: ToolCallDelta) -> Iterator[str]:
+    def _grow_call(self, piece: ToolCallDelta) -> Iterator[Piece]:
         """Ollama sends a call once it is whole."""
         if piece.id:
             yield from self._end_call()
         call = piece if self._call is None else self._call
         self._call = call if call is piece else replace(call, arguments=call.arguments + piece.arguments)
 
-    def _end_call(self) -> Iterator[str]:
+    def _end_call(self) -> Iterator[Piece]:
         call, self._call = self._call, None
         if call is None:
             return
         index, arguments = len(self._calls), arguments_json(call.arguments)
         self._calls.append({"id": call.id, "function": {"index": index, "name": call.name, "arguments": arguments}})
-        yield self._line(self._object(calls=self._calls[-1:]))
+        yield _piece(self._object(calls=self._calls[-1:]))
 
     def _object(self, text: str = "", thinking: str = "", calls: list[Json] | None = None) -> Json:
         head: Json = {"model": self.envelope.model, "created_at": time_json(self.envelope.created)}
@@ -107,5 +107,6 @@ class OllamaStream:
             message["tool_calls"] = calls
         return {**head, "message": message, "done": False}
 
-    def _line(self, value: Json) -> str:
-        return one_line(value) + "\n"
+
+def _piece(value: Json) -> Piece:
+    return "", value

@@ -39,14 +39,14 @@ def running_json(card: ModelCard) -> Json:
     return {**tag_json(card), **room, "expires_at": "9999-12-31T23:59:59Z"}
 
 
-def show_json(card: ModelCard | None, template: str = "") -> Json:
+def show_json(card: ModelCard | None) -> Json:
     """The answer of /api/show. Of a model that was never loaded nothing is known."""
     if card is None:
         return {"modelfile": "", "details": {}, "model_info": {}, "capabilities": ["completion"]}
     return {
         "modelfile": "",
         "parameters": "",
-        "template": template,
+        "template": "",
         "license": "",
         "modified_at": time_json(card.created),
         "details": details_json(card),
@@ -60,6 +60,7 @@ def show_json(card: ModelCard | None, template: str = "") -> Json:
             "tools",
             *(["vision"] if card.vision else []),
             *(["audio"] if card.audio else []),
+            *(["thinking"] if card.reasons else []),
         ],
     }
 

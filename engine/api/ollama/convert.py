@@ -9,23 +9,15 @@ from typing import Any
 
 from engine.access.visibility import Caller
 from engine.api.convert import read_texts
-from engine.api.fields import refuse_known_elsewhere
-from engine.api.ollama.schemas import (
-    REFUSED,
-    REFUSED_OPTIONS,
-    GenerateRequest,
-    OllamaBody,
-    OllamaChatRequest,
-    Options,
-)
+from engine.api.ollama.schemas import GenerateRequest, OllamaBody, OllamaChatRequest, Options
 from engine.api.parts import refuse_unknown
-from engine.api.refused import refuse
 from engine.api.schemas import MAX_STOPS
 from engine.api.tools import read_function, told_apart
+from engine.api.values import one_of, text_of
 from engine.errors import BadRequest
 from engine.types import Grammar, Json, Message, Part, Reasoning, Request, Role, Sampling, Tool, ToolCall
 
-ROLES: dict[Any, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 FIELDS = ("role", "content", "images", "tool_calls", "thinking", "tool_name", "tool_call_id", "name")
 EFFORTS = ("low", "medium", "high")
 
@@ -49,13 +41,7 @@ def generate_request(body: GenerateRequest, request_id: str, who: Caller) -> Req
 
 
 def _request(body: OllamaBody, request_id: str, who: Caller, **what: Any) -> Request:
-    refuse(body, REFUSED)
-    refuse_known_elsewhere(body)
     options = body.options or Options.model_validate({})
-    try:
-        refuse(options, REFUSED_OPTIONS)
-    except BadRequest as error:
-        raise BadRequest(f"options.{error.message}", param=f"options.{error.param}", code=error.code) from error
     limit, stop = options.num_predict, options.stop
     return Request(
         sampling=_sampling(options),
@@ -101,19 +87,17 @@ def _reasoning(think: bool | str | None) -> Reasoning:
 
 
 def _message(raw: Json, param: str, index: int) -> Message:
-    role = raw.get("role")
-    if role not in ROLES:
-        raise BadRequest(f"{param}.role: it must be one of {', '.join(ROLES)}.", param=f"{param}.role")
+    role = one_of(raw.get("role"), ROLES, f"{param}.role")
     refuse_unknown(raw, FIELDS, param, "")
-    content = _string(raw, "content", param)
+    content = text_of(raw, "content", param, "")
     text = [Part("text", text=content, param=f"{param}.content")] if content else []
     return Message(
         role=ROLES[role],
         parts=(*_images(raw.get("images"), f"{param}.images"), *text),
         tool_calls=_tool_calls(raw.get("tool_calls"), f"{param}.tool_calls", index),
-        tool_call_id=_string(raw, "tool_call_id", param),
-        name=_string(raw, "tool_name", param) or _string(raw, "name", param),
-        reasoning=_string(raw, "thinking", param),
+        tool_call_id=text_of(raw, "tool_call_id", param, ""),
+        name=text_of(raw, "tool_name", param, "") or text_of(raw, "name", param, ""),
+        reasoning=text_of(raw, "thinking", param, ""),
     )
 
 
@@ -161,14 +145,7 @@ def _tool_calls(raws: Any, param: str, index: int) -> tuple[ToolCall, ...]:
         if not isinstance(function, dict) or not isinstance(function.get("arguments", {}), dict):
             why = "it must be an object with a name and an object of arguments"
             raise BadRequest(f"{param}[{i}].function: {why}.", param=f"{param}[{i}].function")
-        name, arguments = _string(function, "name", f"{param}[{i}].function"), function.get("arguments", {})
+        name, arguments = text_of(function, "name", f"{param}[{i}].function", ""), function.get("arguments", {})
         call_id = raw.get("id") if isinstance(raw.get("id"), str) else f"call_{index}_{i}"
         calls.append(ToolCall(call_id, name, json.dumps(arguments, ensure_ascii=False)))
     return tuple(calls)
-
-
-def _string(raw: Json, name: str, param: str) -> str:
-    value = raw.get(name)
-    if value is not None and not isinstance(value, str):
-        raise BadRequest(f"{param}.{name}: it must be a string.", param=f"{param}.{name}")
-    return value or ""

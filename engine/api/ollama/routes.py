@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from engine.api.exchange import Exchange, ready
 from engine.api.guard import guarded_route
-from engine.api.ollama.answers import NDJSON, OllamaStream
+from engine.api.ollama.answers import OllamaStream
 from engine.api.ollama.cards import API_VERSION, running_json, show_json, tags_json
 from engine.api.ollama.convert import chat_request, generate_request
 from engine.api.ollama.schemas import GenerateRequest, OllamaBody, OllamaChatRequest, ShowRequest
@@ -26,9 +25,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     async def answered(exchange: Exchange, body: OllamaBody, request: Generation, answer: OllamaStream) -> Response:
         events = engine.stream(exchange.asked(request))
-        if body.stream is not False:
-            return await exchange.stream(events, answer, NDJSON)
-        return await exchange.gathered(events, answer, answer.whole)
+        return await exchange.answer(events, answer, is_streamed=body.stream is not False)
 
     @router.post("/chat", summary="A chat answer, in lines of JSON or whole")
     async def chat(body: OllamaChatRequest, http: Request) -> Response:
@@ -36,7 +33,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
         answer = OllamaStream(exchange.envelope, "chat")
         if not body.messages:
             await engine.load_model(exchange.model)
-            return JSONResponse(answer.loaded())
+            return exchange.json(answer.loaded())
         return await answered(exchange, body, chat_request(body, exchange.id, exchange.who), answer)
 
     @router.post("/generate", summary="An answer to one text")
@@ -45,7 +42,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
         answer = OllamaStream(exchange.envelope, "generate")
         if not body.prompt and not body.images:
             await engine.load_model(exchange.model)
-            return JSONResponse(answer.loaded())
+            return exchange.json(answer.loaded())
         return await answered(exchange, body, generate_request(body, exchange.id, exchange.who), answer)
 
     @router.get("/tags", summary="The models that are there")

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
 
-from engine.api.refused import Refusals
-from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, readable
+from engine.api.refused import Refusals, other_than
+from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, between, readable
+from engine.api.tools import ToolList
+
+REFUSED: Refusals = {
+    "suffix": (bool, "text is only continued, never inserted before a suffix"),
+    "template": (bool, "the model's own template is used; say raw to send a whole prompt"),
+    "context": (bool, "send the conversation as messages; what was computed is reused without it"),
+    "logprobs": (bool, "log probabilities are on /v1/chat/completions and /v1/completions"),
+    "top_logprobs": (bool, "log probabilities are on /v1/chat/completions and /v1/completions"),
+    "truncate": (lambda value: value is True, "nothing is cut off a conversation; what does not fit is refused"),
+}
+
+REFUSED_OPTIONS: Refusals = {
+    "mirostat": (other_than(0), "not sampled so here"),
+    "tfs_z": (other_than(1), "not sampled so here"),
+    "typical_p": (other_than(1), "not sampled so here"),
+    "repeat_last_n": (other_than(), "penalties look at all of the last tokens that count here"),
+}
 
 
 class Options(WholeNumbers):
     """How an answer is sampled. num_predict: -1 and -2 are "as many as fit"."""
 
     model_config = ConfigDict(extra="allow")
+    refusals: ClassVar[Refusals] = REFUSED_OPTIONS
 
-    temperature: FiniteFloat | None = Field(None, ge=0)
-    top_p: FiniteFloat | None = Field(None, gt=0, le=1)
+    temperature: FiniteFloat | None = between("temperature")
+    top_p: FiniteFloat | None = between("top_p")
     top_k: StrictInt | None = Field(None, ge=-1, le=MAX_COUNT)
-    min_p: FiniteFloat | None = Field(None, ge=0, le=1)
-    repeat_penalty: FiniteFloat | None = Field(None, gt=0)
-    presence_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
-    frequency_penalty: FiniteFloat | None = Field(None, ge=-2, le=2)
+    min_p: FiniteFloat | None = between("min_p")
+    repeat_penalty: FiniteFloat | None = between("repetition_penalty")
+    presence_penalty: FiniteFloat | None = between("presence_penalty")
+    frequency_penalty: FiniteFloat | None = between("frequency_penalty")
     seed: StrictInt | None = Field(None, ge=-MAX_SEED - 1, le=MAX_SEED)
     stop: str | list[str] | None = None
     num_predict: StrictInt | None = Field(None, ge=-2, le=MAX_COUNT)
@@ -31,6 +49,7 @@ class OllamaBody(BaseModel):
     """What /api/chat and /api/generate both take. keep_alive: taken and without effect, the model stays."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+    refusals: ClassVar[Refusals] = REFUSED
 
     @model_validator(mode="before")
     @classmethod
@@ -49,7 +68,7 @@ class OllamaChatRequest(OllamaBody):
     """POST /api/chat."""
 
     messages: list[dict[str, Any]] = Field(default_factory=list)
-    tools: list[dict[str, Any]] | None = None
+    tools: ToolList | None = None
 
 
 class GenerateRequest(OllamaBody):
@@ -68,19 +87,3 @@ class ShowRequest(BaseModel):
 
     model: str | None = None
     name: str | None = None
-
-
-REFUSED: Refusals = (
-    ("suffix", bool, "text is only continued, never inserted before a suffix"),
-    ("template", bool, "the model's own template is used; say raw to send a whole prompt"),
-    ("context", bool, "send the conversation as messages; what was computed is reused without it"),
-    ("logprobs", bool, "log probabilities are on /v1/chat/completions and /v1/completions"),
-    ("top_logprobs", bool, "log probabilities are on /v1/chat/completions and /v1/completions"),
-    ("truncate", lambda value: value is True, "nothing is cut off a conversation; what does not fit is refused"),
-)
-REFUSED_OPTIONS: Refusals = (
-    ("mirostat", lambda value: value not in (None, 0), "not sampled so here"),
-    ("tfs_z", lambda value: value not in (None, 1, 1.0), "not sampled so here"),
-    ("typical_p", lambda value: value not in (None, 1, 1.0), "not sampled so here"),
-    ("repeat_last_n", lambda value: value is not None, "penalties look at all of the last tokens that count here"),
-)

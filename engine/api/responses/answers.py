@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from engine.api.answers import receipt_json, trace_json
+from engine.api.answers import own_usage
 from engine.api.logprobs import LogprobsWriter
-from engine.api.sse import KEEPALIVE, event
+from engine.api.sse import SERVER_SENT, Piece, Wire
 from engine.errors import EngineError
 from engine.types import Delta, Done, Json
 
@@ -30,23 +31,21 @@ class ResponseStream:
     _result: Json = field(default_factory=dict)
     _open: str = ""
     _num_events: int = 0
-    _reasoning_tokens: int = 0
+    wire: ClassVar[Wire] = SERVER_SENT
 
     def whole(self) -> Json:
         """The response once it has ended."""
         return self._result
 
-    def opening(self) -> Iterator[str]:
+    def opening(self) -> Iterator[Piece]:
         started = self._response("in_progress")
         yield self._event("response.created", response=started)
         yield self._event("response.in_progress", response=started)
 
-    def waiting(self) -> Iterator[str]:
-        yield KEEPALIVE
+    def waiting(self) -> Iterator[Piece]:
+        yield from ()
 
-    def pieces(self, delta: Delta) -> Iterator[str]:
-        if delta.channel == "reasoning":
-            self._reasoning_tokens += len(delta.tokens)
+    def pieces(self, delta: Delta) -> Iterator[Piece]:
         call = delta.tool_call
         if call is not None:
             if call.id:
@@ -64,7 +63,7 @@ class ResponseStream:
             written = self._logprobs(delta)
             yield self._of_part("response.output_text.delta", delta=delta.text, logprobs=written)
 
-    def ending(self, done: Done) -> Iterator[str]:
+    def ending(self, done: Done) -> Iterator[Piece]:
         if not self.items:  # an answer without a word is one, too
             yield from self._start("message", _message(self._item_id("msg")))
         is_cut = done.finish_reason == "length"
@@ -77,12 +76,12 @@ class ResponseStream:
             self.keep(self._result)
         yield self._event(f"response.{status}", response=self._result)
 
-    def failed(self, error: EngineError) -> Iterator[str]:
+    def failed(self, error: EngineError) -> Iterator[Piece]:
         code = {400: "invalid_prompt", 429: "rate_limit_exceeded"}.get(error.status, "server_error")
         failed = {**self._response("failed"), "error": {"code": code, "message": error.message}}
         yield self._event("response.failed", response=failed)
 
-    def _start(self, kind: str, item: Json) -> Iterator[str]:
+    def _start(self, kind: str, item: Json) -> Iterator[Piece]:
         """Begin an item, unless it is the one that is open."""
         if kind == self._open:
             return
@@ -96,7 +95,7 @@ class ResponseStream:
             item["content"] = [_part(PARTS[kind])]
             yield self._of_part("response.content_part.added", part=dict(self._part()))
 
-    def _stop(self, status: str) -> Iterator[str]:
+    def _stop(self, status: str) -> Iterator[Piece]:
         """End the open item."""
         kind, self._open = self._open, ""
         if not kind:
@@ -133,21 +132,20 @@ class ResponseStream:
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
             "output_tokens": usage.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": self._reasoning_tokens},
+            "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             "total_tokens": usage.total_tokens,
-            "media": [receipt_json(receipt) for receipt in done.media],
-            "cache": trace_json(done.trace, self.operator) if done.trace else None,
+            **own_usage(done, self.operator),
         }
 
-    def _of_part(self, kind: str, **fields: object) -> str:
+    def _of_part(self, kind: str, **fields: object) -> Piece:
         return self._of_item(kind, content_index=0, **fields)
 
-    def _of_item(self, kind: str, **fields: object) -> str:
+    def _of_item(self, kind: str, **fields: object) -> Piece:
         return self._event(kind, item_id=self.items[-1]["id"], output_index=len(self.items) - 1, **fields)
 
-    def _event(self, kind: str, **fields: object) -> str:
+    def _event(self, kind: str, **fields: object) -> Piece:
         self._num_events += 1
-        return event({"type": kind, "sequence_number": self._num_events - 1, **fields}, kind)
+        return kind, {"type": kind, "sequence_number": self._num_events - 1, **fields}
 
 
 def _message(item_id: str) -> Json:

@@ -5,19 +5,15 @@ Raises BadRequest and BadMedia, which name the field by its path, e.g. "input[0]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
 
-from engine.api.parts import PART_TYPES, read_part, refuse_unknown
+from engine.api.items import HINT, OF_ANY_ITEM, PartReader, item_type, read_content, read_role
+from engine.api.messages import joined
+from engine.api.parts import read_file, refuse_unknown
+from engine.api.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.types import Json, Message, Part, Role, ToolCall
-
-ROLES: dict[Any, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-TEXTS = {"input_text": "text", "output_text": "text", "refusal": "refusal", "text": "text"}
-ITEMS = ("message", "function_call", "function_call_output", "reasoning")
-OF_ANY_ITEM = ("type", "id", "status")
+from engine.types import Json, Message, Part, ToolCall
 
 
 def read_input(given: str | list[Json], limits: MediaLimits) -> list[Message]:
@@ -29,109 +25,41 @@ def read_input(given: str | list[Json], limits: MediaLimits) -> list[Message]:
         message = _item(item, f"input[{i}]", limits)
         last = messages[-1] if messages else None
         if last and last.role == message.role == "assistant" and not (last.parts and message.parts):
-            messages[-1] = _joined(last, message)
+            messages[-1] = joined(last, message)
         else:
             messages.append(message)
     return messages
 
 
-def _joined(one: Message, other: Message) -> Message:
-    return replace(
-        one,
-        parts=one.parts + other.parts,
-        tool_calls=one.tool_calls + other.tool_calls,
-        reasoning=one.reasoning + other.reasoning,
-    )
-
-
 def _item(item: Json, param: str, limits: MediaLimits) -> Message:
-    kind = item.get("type") or ("message" if "role" in item else None)
-    if kind not in READERS:
-        why = f"it must be one of {', '.join(ITEMS)}"
-        raise BadRequest(f"{param}.type: {why}.", param=f"{param}.type", code="unsupported_parameter")
+    kind = one_of(item_type(item), READERS, f"{param}.type", "unsupported_parameter")
     return READERS[kind](item, param, limits)
 
 
 def _message(item: Json, param: str, limits: MediaLimits) -> Message:
-    role, content = item.get("role"), item.get("content")
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadRequest(f"{param}.role: it must be one of {', '.join(ROLES)}.", param=f"{param}.role")
+    role = read_role(item, param)
     refuse_unknown(item, (*OF_ANY_ITEM, "role", "content", "phase"), param, "")
-    return Message(ROLES[role], tuple(_parts(content, f"{param}.content", limits)))
-
-
-def _parts(content: Any, param: str, limits: MediaLimits) -> Iterator[Part]:
-    if isinstance(content, str):
-        yield Part("text", text=content, param=param)
-    elif isinstance(content, list):
-        for i, raw in enumerate(content):
-            yield _part(raw, f"{param}[{i}]", limits)
-    else:
-        raise BadRequest(f"{param}: it must be a string or an array of parts.", param=param)
-
-
-def _part(raw: Any, param: str, limits: MediaLimits) -> Part:
-    """OpenAI's input_* parts; and the parts of a chat completion, for what those do not have, such as clips."""
-    kind = raw.get("type") if isinstance(raw, dict) else None
-    if kind in TEXTS:
-        name = TEXTS[kind]
-        refuse_unknown(raw, ("type", name, "annotations", "logprobs", "prompt_cache_breakpoint"), param, "")
-        return Part("text", text=_string(raw, name, param), param=f"{param}.{name}")
-    if kind == "input_image":
-        return _image(raw, param, limits)
-    if kind == "input_file":
-        return _file(raw, param, limits)
-    if kind not in PART_TYPES:
-        forms = ("input_text", "input_image", "input_file", *PART_TYPES)
-        raise BadRequest(f"{param}.type: it must be one of {', '.join(forms)}.", param=f"{param}.type")
-    return read_part(raw, param, limits)
-
-
-def _image(raw: Json, param: str, limits: MediaLimits) -> Part:
-    if raw.get("file_id") is not None:
-        raise _no_uploads(f"{param}.file_id", "image_url")
-    return read_part(_as("image_url", raw, "prompt_cache_breakpoint"), param, limits)
+    return Message(role, tuple(read_content(item.get("content"), f"{param}.content", limits, OWN_PARTS)))
 
 
 def _file(raw: Json, param: str, limits: MediaLimits) -> Part:
-    """The same fields as a file part's object has."""
-    if raw.get("file_id") is not None:
-        raise _no_uploads(f"{param}.file_id", "file_data")
-    refuse_unknown(raw, ("type", *FILE_FIELDS, "detail", "prompt_cache_breakpoint"), param, "file")
-    inner = {name: raw[name] for name in FILE_FIELDS if raw.get(name) is not None}
-    try:
-        part = read_part({"type": "file", "file": inner}, param, limits)
-    except BadRequest as error:
-        raise type(error)(
-            error.message.replace(f"{param}.file.", f"{param}."),
-            param=(error.param or "").replace(f"{param}.file.", f"{param}."),
-            code=error.code,
-        ) from error
-    return replace(part, param=part.param.replace(f"{param}.file.", f"{param}."))
+    """The fields of a file part's object stand in the part itself."""
+    return read_file(raw, param, limits, also=("type", "detail", HINT))
 
 
-FILE_FIELDS = ("file_data", "file_url", "filename", "pages", "text", "max_pixels")
-
-
-def _as(kind: str, raw: Json, *without: str) -> Json:
-    return {**{name: value for name, value in raw.items() if name not in without}, "type": kind}
-
-
-def _no_uploads(param: str, instead: str) -> BadRequest:
-    why = f"files cannot be uploaded to this server; send the file itself as {instead}"
-    return BadRequest(f"{param}: {why}.", param=param, code="unsupported_parameter")
+OWN_PARTS: dict[str, PartReader] = {"input_file": _file}
 
 
 def _call(item: Json, param: str, limits: MediaLimits) -> Message:
     refuse_unknown(item, (*OF_ANY_ITEM, "call_id", "name", "arguments", "namespace", "caller"), param, "")
-    texts = [_string(item, name, param) for name in ("call_id", "name", "arguments")]
+    texts = [text_of(item, name, param) for name in ("call_id", "name", "arguments")]
     return Message("assistant", (), tool_calls=(ToolCall(*texts),))
 
 
 def _result(item: Json, param: str, limits: MediaLimits) -> Message:
     refuse_unknown(item, (*OF_ANY_ITEM, "call_id", "output", "name", "namespace", "caller"), param, "")
-    parts = tuple(_parts(item.get("output"), f"{param}.output", limits))
-    return Message("tool", parts, tool_call_id=_string(item, "call_id", param))
+    parts = tuple(read_content(item.get("output"), f"{param}.output", limits, OWN_PARTS))
+    return Message("tool", parts, tool_call_id=text_of(item, "call_id", param))
 
 
 def _reasoning(item: Json, param: str, limits: MediaLimits) -> Message:
@@ -141,20 +69,13 @@ def _reasoning(item: Json, param: str, limits: MediaLimits) -> Message:
     texts = item.get(name) or []
     if not isinstance(texts, list) or not all(isinstance(text, dict) for text in texts):
         raise BadRequest(f"{param}.{name}: it must be an array of texts.", param=f"{param}.{name}")
-    reasoning = "".join(_string(text, "text", f"{param}.{name}[{i}]") for i, text in enumerate(texts))
+    reasoning = "".join(text_of(text, "text", f"{param}.{name}[{i}]") for i, text in enumerate(texts))
     return Message("assistant", (), reasoning=reasoning)
 
 
-READERS: dict[Any, Callable[[Json, str, MediaLimits], Message]] = {
+READERS: dict[str, Callable[[Json, str, MediaLimits], Message]] = {
     "message": _message,
     "function_call": _call,
     "function_call_output": _result,
     "reasoning": _reasoning,
 }
-
-
-def _string(raw: Json, name: str, param: str) -> str:
-    value = raw.get(name)
-    if not isinstance(value, str):
-        raise BadRequest(f"{param}.{name}: it must be a string.", param=f"{param}.{name}")
-    return value

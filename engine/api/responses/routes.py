@@ -52,9 +52,8 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
         logprobs = LogprobsWriter(await exchange.token_text()) if request.logprobs is not None else None
         head = response_head(body, exchange.envelope)
         answer = ResponseStream(head, who.operator, logprobs, None if body.store is False else keep)
-        if body.stream:
-            return await exchange.stream(engine.stream(exchange.asked(request)), answer)
-        return await exchange.gathered(engine.stream(exchange.asked(request)), answer, answer.whole)
+        events = engine.stream(exchange.asked(request))
+        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
     @router.post("/input_tokens", summary="How many tokens a response would read")
     async def input_tokens(body: CountedResponse, http: Request) -> Response:

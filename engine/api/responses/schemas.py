@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
-from engine.api.refused import Refusals
+from engine.api.refused import Refusals, other_than
 from engine.api.schemas import MAX_COUNT, MAX_TOP_LOGPROBS, GenerationBody
+from engine.api.tools import ToolFields
 
 INCLUDABLE = (
     "message.output_text.logprobs",
@@ -22,15 +23,32 @@ INCLUDABLE = (
 """OpenAI's list. All but the first add to items that come whole here, or that no tool of this server makes."""
 
 
-class CountedResponse(GenerationBody):
+REFUSED: Refusals = {
+    "background": (bool, "answers are given while the client waits"),
+    "conversation": (bool, "conversations are not kept here; use previous_response_id"),
+    "prompt": (bool, "prompts are not kept here; send instructions and input"),
+    "moderation": (bool, "nothing is moderated here"),
+    "context_management": (bool, "input is never shortened here; send what shall be read"),
+    "truncation": (lambda value: value == "auto", "input is never shortened here; what does not fit is refused"),
+    "max_tool_calls": (other_than(), "this server runs no tools of its own"),
+    "max_tokens": (other_than(), "it is called max_output_tokens here"),
+    "messages": (bool, "it is called input here"),
+    "response_format": (bool, "it is called text.format here"),
+    "n": (other_than(1), "one answer per response"),
+}
+
+ShortText = Annotated[str, StringConstraints(max_length=512)]
+"""A label: it is given back, and says nothing to the model."""
+
+
+class CountedResponse(GenerationBody, ToolFields):
     """What makes the prompt: POST /v1/responses/input_tokens, and the better part of POST /v1/responses."""
+
+    refusals: ClassVar[Refusals] = REFUSED
 
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: StrictBool | None = None
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
 
@@ -42,24 +60,9 @@ class ResponsesRequest(CountedResponse):
     top_logprobs: StrictInt | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     include: list[str] | None = None
     store: StrictBool | None = Field(None, description="kept for previous_response_id and GET; true if left out")
-    metadata: dict[str, Annotated[str, StringConstraints(max_length=512)]] | None = Field(None, max_length=16)
+    metadata: dict[ShortText, ShortText] | None = Field(None, max_length=16)
     truncation: Literal["auto", "disabled"] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    service_tier: str | None = None
-
-
-REFUSED: Refusals = (
-    ("background", bool, "answers are given while the client waits"),
-    ("conversation", bool, "conversations are not kept here; use previous_response_id"),
-    ("prompt", bool, "prompts are not kept here; send instructions and input"),
-    ("moderation", bool, "nothing is moderated here"),
-    ("context_management", bool, "input is never shortened here; send what shall be read"),
-    ("truncation", lambda value: value == "auto", "input is never shortened here; what does not fit is refused"),
-    ("max_tool_calls", lambda value: value is not None, "this server runs no tools of its own"),
-    ("max_tokens", lambda value: value is not None, "it is called max_output_tokens here"),
-    ("messages", bool, "it is called input here"),
-    ("response_format", bool, "it is called text.format here"),
-    ("n", lambda value: value not in (None, 1), "one answer per response"),
-)
+    user: ShortText | None = None
+    safety_identifier: ShortText | None = None
+    prompt_cache_key: ShortText | None = None
+    service_tier: ShortText | None = None

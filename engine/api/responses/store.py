@@ -5,7 +5,9 @@ A response is found again only by who made it: the tenant of the request, see en
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 from engine.bounded import BoundedCache
 from engine.errors import ModelNotFound
@@ -26,9 +28,28 @@ class KeptResponse:
 
     @property
     def num_bytes(self) -> int:
-        """Roughly, what keeping it costs: texts and data URLs."""
-        parts = [part for message in self.messages for part in message.parts]
-        return 2048 + 2 * sum(len(part.text) + len(part.url or "") for part in parts)
+        """Memory of all that it holds. What it shares with other responses, such as the pictures of earlier turns,
+        counts for each of them."""
+        return held_bytes((self.response, self.input, self.messages))
+
+
+def held_bytes(value: Any) -> int:
+    """Memory of a value of JSON, or of dataclasses, with all that is inside it. What stands there twice counts once."""
+    seen: set[int] = set()
+    num_bytes, left = 0, [value]
+    while left:
+        here = left.pop()
+        if id(here) in seen:
+            continue
+        seen.add(id(here))
+        num_bytes += sys.getsizeof(here)
+        if isinstance(here, dict):
+            left += [*here, *here.values()]
+        elif isinstance(here, list | tuple):
+            left += here
+        elif is_dataclass(here):
+            left += [getattr(here, field.name) for field in fields(here)]
+    return num_bytes
 
 
 class ResponseStore:

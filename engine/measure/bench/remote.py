@@ -14,6 +14,7 @@ from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
 from engine.measure.openai_client import OpenAIClient
+from engine.prompt.questions import YES_OR_NO_ONLY
 from engine.types import Json
 
 LOOPED = 5
@@ -92,7 +93,7 @@ class HttpTarget:
         if not found:
             num_asked = min(num_asked, LOOPED)
             for text in question.predicates[:num_asked]:
-                alone = replace(question, text=f"{text}\nAnswer Yes or No only.", predicates=())
+                alone = replace(question, text=text + YES_OR_NO_ONLY, predicates=())
                 await self._client.request("POST", "/v1/chat/completions", http_body(alone, model) | WHOLE)
         watch.note("")
         sample = watch.sample(self.name, question, int(usage.get("input_tokens") or 0), 0)
@@ -150,9 +151,9 @@ class HttpTarget:
 
 def decisions_body(question: Question, model: str) -> Json:
     """The question's predicates as /v1/decisions takes them."""
-    pictures = [{"type": f"{medium.kind}_url", f"{medium.kind}_url": {"url": medium.url}} for medium in question.media]
+    content = _media_parts(question.media)
     asked = [{"type": "predicate", "instructions": text} for text in question.predicates]
-    return {"model": model, "input": [{"role": "user", "content": pictures}], "questions": asked}
+    return {"model": model, "input": [{"role": "user", "content": content}], "questions": asked}
 
 
 def http_body(question: Question, model: str) -> Json:
@@ -183,11 +184,15 @@ def _asked(media: Sequence[Medium], text: str) -> Json:
     """A user's message. Some servers take text only as a string."""
     if not media:
         return {"role": "user", "content": text}
+    return {"role": "user", "content": [*_media_parts(media), {"type": "text", "text": text}]}
+
+
+def _media_parts(media: Sequence[Medium]) -> list[Json]:
     parts: list[Json] = []
     for medium in media:
         where: Json = {"url": medium.url} | ({"max_pixels": medium.max_pixels} if medium.max_pixels else {})
         parts.append({"type": f"{medium.kind}_url", f"{medium.kind}_url": where})
-    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+    return parts
 
 
 def _feature_hits(media: Any) -> int:

@@ -12,6 +12,7 @@ from engine.core import Engine
 from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch, seen_of
 from engine.types import (
+    YES_NO,
     Done,
     FrameSampling,
     Grammar,
@@ -151,7 +152,7 @@ class EngineTarget:
 def typed_questions(question: Question) -> tuple[TypedQuestion, ...]:
     """Its predicates, for Engine.decide."""
     return tuple(
-        TypedQuestion("predicate", (Part("text", text=text),), (Option("Yes"), Option("No")), "predicates")
+        TypedQuestion("predicate", (Part("text", text=text),), tuple(map(Option, YES_NO)), "predicates")
         for text in question.predicates
     )
 

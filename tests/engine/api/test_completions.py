@@ -135,11 +135,11 @@ async def test_sabotage_log_probabilities_of_the_next_place_are_seen(
 
 
 def test_slices_of_a_prompt_give_the_same(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.runtime import prompt_logprobs
+    from engine.models import head
 
     asked = {"prompt": "A red circle and a blue square, and " * 12, "echo": True, "logprobs": 2, "max_tokens": 1}
     at_once = ask(client, **asked).choices[0].logprobs
-    monkeypatch.setattr(prompt_logprobs, "MAX_LOGITS_BYTES", 7 * 8 * 1024)
+    monkeypatch.setattr(head, "MAX_LOGITS_BYTES", 7 * 8 * 1024)
     sliced = ask(client, **asked).choices[0].logprobs
     assert sliced.tokens == at_once.tokens and len(sliced.tokens) > 100
     assert sliced.token_logprobs[1:] == pytest.approx(at_once.token_logprobs[1:], abs=1e-3)

@@ -20,44 +20,53 @@ import psutil
 import pytest
 
 from engine.api.connections import Connections, accept_at_once, most_connections
-from engine.api.server import uvicorn_config
+from engine.api.server import WATCH_S, uvicorn_config
 from engine.config import ServerConfig
 from engine.errors import BadRequest
 from tests.conftest import ROOT
+from tests.waiting import until, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = b"x" * 32_000_000
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """/slow answers after a second and a half, /large with what no socket buffer holds, all else at once."""
-    import asyncio
-
+    """/large answers with what no socket buffer holds, all else at once."""
     if scope["type"] != "http":
         return
-    if scope["path"] == "/slow":
-        await asyncio.sleep(1.5)
     body = LARGE if scope["path"] == "/large" else b"hello"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
 
 class Small:
-    """The app behind our connections, with limits of a fraction of a second."""
+    """The app behind our connections, with limits of a fraction of a second; /slow answers once `go_on` is set."""
 
-    def __init__(self, most: int = 4) -> None:
+    def __init__(self, most: int = 4, head_s: float = 0.5, send_s: float = 0.5, idle_s: float = 2.0) -> None:
         import uvicorn
 
-        self.connections = Connections(most, head_s=0.5, send_s=0.5, idle_s=2.0)
-        config = uvicorn_config(app, ServerConfig())
+        self.connections = Connections(most, head_s=head_s, send_s=send_s, idle_s=idle_s)
+        self.go_on = threading.Event()
+
+        async def waiting_app(scope: Any, receive: Any, send: Any) -> None:
+            if scope.get("path") == "/slow":
+                await until(self.go_on.is_set)
+            await app(scope, receive, send)
+
+        config = uvicorn_config(waiting_app, ServerConfig())
         config.http = self.connections.protocol  # type: ignore[assignment]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
+        wait_until(lambda: self._server.started, "the server did not start")
+
+    def __enter__(self) -> Small:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def open(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=10)
@@ -66,23 +75,37 @@ class Small:
     def num_open(self) -> int:
         return len(self._server.server_state.connections)
 
+    @property
+    def num_busy(self) -> int:
+        """Requests that the app has and has not answered."""
+        return len(self._server.server_state.tasks)
+
     def stop(self) -> None:
+        self.go_on.set()
         self._server.should_exit = True
         self._thread.join(timeout=20)
 
 
 @pytest.fixture
 def small() -> Iterator[Small]:
-    server = Small()
-    yield server
-    server.stop()
+    with Small() as server:
+        yield server
+
+
+@pytest.fixture
+def patient() -> Iterator[Small]:
+    """The same with a minute for a head and between two requests: what ends sooner ends for another reason."""
+    with Small(head_s=60.0, idle_s=60.0) as server:
+        yield server
 
 
 def answer_of(connection: socket.socket) -> bytes:
     """One whole answer, which may come in pieces."""
     data = b""
     while not data.endswith(b"hello"):
-        data += connection.recv(65536)
+        piece = connection.recv(65536)
+        assert piece, data
+        data += piece
     return data
 
 
@@ -123,19 +146,24 @@ def test_the_next_request_may_not_trickle_either(small: Small) -> None:
         assert ends_after(kept) < 5
 
 
-def test_a_kept_connection_may_wait_longer_for_its_next_request(small: Small) -> None:
+def test_a_kept_connection_may_wait_longer_for_its_next_request() -> None:
     """As pools of clients keep them; but its head may then trickle no longer than any other."""
-    with small.open() as kept:
+    with Small(idle_s=60.0) as small, small.open() as kept:
         for _ in range(2):
             kept.sendall(GET)
             assert answer_of(kept).startswith(b"HTTP/1.1 200")
-            time.sleep(1.0)
+            time.sleep(1.0)  # twice the time of a head
         kept.sendall(b"GET")
-        assert ends_after(kept) < 1.5
+        assert ends_after(kept) < 10, "not after the time between two requests, which is a minute here"
+
+
+def test_a_kept_connection_is_closed_when_nothing_more_comes(small: Small) -> None:
     with small.open() as kept:
+        began_s = time.monotonic()
         kept.sendall(GET)
-        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
-        assert 1.0 < ends_after(kept) < 6, "and then it is closed"
+        assert answer_of(kept).startswith(b"HTTP/1.1 200")
+        ends_after(kept)
+        assert 1.0 < time.monotonic() - began_s < 6
 
 
 def test_pools_find_their_connections_open() -> None:
@@ -214,12 +242,12 @@ def test_a_reader_that_trickles_is_dropped(small: Small) -> None:
         assert not small.num_open, "it was waited for"
 
 
-def test_one_that_waits_gives_its_place_to_a_new_one(small: Small) -> None:
-    silent = [small.open() for _ in range(4)]
-    time.sleep(0.1)
-    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello"
-    assert small.num_open <= 4
-    assert ends_after(silent[0]) < 0.3, "the oldest is closed at once"
+def test_one_that_waits_gives_its_place_to_a_new_one(patient: Small) -> None:
+    silent = [patient.open() for _ in range(4)]
+    wait_until(lambda: patient.num_open == 4, "they were not accepted")
+    assert httpx.get(f"http://127.0.0.1:{patient.address[1]}/", timeout=5).text == "hello"
+    assert patient.num_open <= 4
+    assert ends_after(silent[0]) < 10, "the oldest is closed at once, and not after the minute that a head has here"
     for connection in silent:
         connection.close()
 
@@ -228,23 +256,27 @@ def test_when_all_are_busy_a_new_one_is_told_so(small: Small) -> None:
     busy = [small.open() for _ in range(4)]
     for connection in busy:
         connection.sendall(GET.replace(b"/ ", b"/slow "))
-    time.sleep(0.2)
+    wait_until(lambda: small.num_busy == 4, "they were not read")
     with small.open() as late:
         answer = late.recv(65536)
         assert answer.startswith(b"HTTP/1.1 503") and b"too_many_connections" in answer and b"Retry-After" in answer
-    for connection in busy:  # longer than the limit of silence, for they wait for us
+    time.sleep(1.0)  # twice the limit of silence, which is not theirs: they wait for us
+    small.go_on.set()
+    for connection in busy:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.close()
 
 
-def test_a_client_that_reads_nothing_is_dropped(small: Small) -> None:
-    with small.open() as deaf, small.open() as good:
+def test_a_client_that_reads_nothing_is_dropped() -> None:
+    with Small(send_s=2.0, idle_s=60.0) as small, small.open() as deaf, small.open() as good:
         deaf.sendall(GET.replace(b"/ ", b"/large "))
         good.sendall(GET.replace(b"/ ", b"/large "))
         num_bytes = 0
         while num_bytes < len(LARGE):
-            num_bytes += len(good.recv(1 << 20))
-        time.sleep(1.5)
+            piece = good.recv(1 << 20)
+            assert piece, "the one that reads was dropped too"
+            num_bytes += len(piece)
+        wait_until(lambda: small.num_open == 1, "it was waited for")
         with contextlib.suppress(ConnectionResetError):
             rest = sum(len(piece) for piece in iter(lambda: deaf.recv(1 << 20), b""))
             assert rest < len(LARGE), "it was waited for"
@@ -298,11 +330,11 @@ class Flooded:
             self.process.communicate()
 
 
-@pytest.fixture(scope="module", params=["engine", "workbench.app"], ids=["serve", "page"])
-def flooded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
-    """The server after 600 silent connections, which stay open on the client's side."""
-    options = ["--no-browser"] if request.param == "workbench.app" else []
-    server = Flooded(request.param, tmp_path_factory.mktemp("flood"), *options)
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
+    """The page's server, which opens and imports all that `serve` does and more, after 600 silent connections, which
+    stay open on the client's side."""
+    server = Flooded("workbench.app", tmp_path_factory.mktemp("flood"), "--no-browser")
     silent = []
     for _ in range(600):
         silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
@@ -335,11 +367,15 @@ def test_the_operators_limit_of_open_files_stays(flooded: Flooded) -> None:
 
 
 def test_the_parts_of_memory_sum_to_the_process(flooded: Flooded) -> None:
-    time.sleep(1.5)  # a snapshot of its rest
-    memory = httpx.get(f"{flooded.url}/health", timeout=30).json()["memory"]
-    resident = psutil.Process(flooded.process.pid).memory_info().rss
+    memory: dict[str, Any] = {}
+
+    def is_told() -> bool:
+        memory.update(httpx.get(f"{flooded.url}/health", timeout=30).json()["memory"])
+        resident = psutil.Process(flooded.process.pid).memory_info().rss
+        return bool(abs(memory["used_bytes"] - resident) < 0.05 * resident)
+
+    wait_until(is_told, "no snapshot of the server at rest has the memory of its process")
     assert sum(memory["parts"].values()) == memory["used_bytes"] == memory["process_bytes"]
-    assert abs(memory["used_bytes"] - resident) < 0.05 * resident
     assert memory["parts"]["weights_bytes"] > 5_000_000 and memory["parts"]["features_bytes"] > 0
     assert memory["parts"]["media_bytes"] > 0 and all(size >= 0 for size in memory["parts"].values())
 
@@ -377,9 +413,11 @@ def test_a_supervisor_learns_that_the_engine_is_gone(exits: bool) -> None:
             _, said = process.communicate(timeout=30)
             assert process.returncode == 1 and "The engine has failed" in said and "no room" in said
         else:
-            time.sleep(3)
+            wait_until(lambda: httpx.get(f"{url}/health", timeout=10).status_code == 503, "it has not failed")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2 * WATCH_S)  # as long as one that exits would have looked twice
             health = httpx.get(f"{url}/health", timeout=10)
-            assert health.status_code == 503 and process.poll() is None
+            assert health.status_code == 503
             assert health.json()["status"] == "failed" and "no room" in health.json()["error"]
     finally:
         process.kill()

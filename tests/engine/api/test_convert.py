@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from engine.access.visibility import Caller
 from engine.api.completions.convert import text_requests
 from engine.api.convert import chat_request
+from engine.api.refused import refuse
 from engine.api.schemas import ChatRequest, TextRequest, explain, json_path
 from engine.config import MediaLimits
 from engine.errors import BadRequest
@@ -26,11 +27,14 @@ OWN_FRAMES = FrameSampling(fps=3, min_frames=2, max_frames=8, start_s=1, end_s=2
 
 def chat(messages: Any = None, **fields: Any) -> Request:
     body = ChatRequest.model_validate({"messages": HELLO if messages is None else messages, **fields})
+    refuse(body)
     return chat_request(body, LIMITS, "id-1")
 
 
 def text(**fields: Any) -> Request:
-    return text_requests(TextRequest.model_validate(fields), "id-2", Caller())[0]
+    body = TextRequest.model_validate(fields)
+    refuse(body)
+    return text_requests(body, "id-2", Caller())[0]
 
 
 def refused(call: Any, *args: Any, **fields: Any) -> BadRequest:

@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from engine.api.app import create_app
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
+from tests.commands import Running
 from tests.endless import endless_request
-from tests.engine.api.test_gone import wait_for
-from tests.test_cli import Running
+from tests.waiting import wait_until
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 
@@ -33,7 +32,7 @@ def test_live_and_ready(serve: Callable[[Any], Any]) -> None:
         assert (ask("live"), ask("ready")) == ((200, "alive"), (503, "model_not_ready"))
         assert int(httpx.get(f"{url}/health/ready").headers["retry-after"]) > 0
         engine.start()
-        wait_for(lambda: ask("ready") == (200, "ready"), "it is never ready", 60)
+        wait_until(lambda: ask("ready") == (200, "ready"), "it is never ready")
         engine.drain()
         assert (ask("live"), ask("ready")) == ((200, "alive"), (503, "shutting_down"))
         for path, body in (
@@ -46,16 +45,6 @@ def test_live_and_ready(serve: Callable[[Any], Any]) -> None:
             assert int(refused.headers["retry-after"]) > 0
         engine.stop()
         assert ask("live") == (503, "engine_failed") and ask("ready")[0] == 503
-
-
-@pytest.fixture
-def started() -> Any:
-    processes: list[Running] = []
-    yield processes
-    for running in processes:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.communicate()
 
 
 def begun(url: str, max_tokens: int) -> tuple[Any, Any]:
@@ -74,7 +63,7 @@ def test_answers_are_finished_and_new_requests_told_so(started: list[Running]) -
     server.line()
     response, lines = begun(server.url, 800)
     server.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503, "it goes on to be ready")
+    wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503, "it goes on to be ready")
     refused = httpx.post(f"{server.url}/v1/chat/completions", json=HELLO)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
     assert int(refused.headers["retry-after"]) > 0 and httpx.get(f"{server.url}/health/live").status_code == 200
@@ -93,7 +82,7 @@ def test_a_second_signal_ends_them_at_once(started: list[Running]) -> None:
     server.line()
     response, lines = begun(server.url, 12_000)
     server.process.send_signal(signal.SIGINT)
-    wait_for(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503, "it goes on to be ready")
+    wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503, "it goes on to be ready")
     server.process.send_signal(signal.SIGINT)
     last = [line for line in lines if line][-1]
     assert "error" in json.loads(last.removeprefix("data: "))
@@ -114,7 +103,7 @@ def test_a_request_has_its_time(serve: Callable[[Any], Any], engine_pool: Any) -
         streamed = http.post("/v1/chat/completions", json={**endless_request(), "stream": True})
         last = [line for line in streamed.text.splitlines() if line][-1]
         assert streamed.status_code == 200 and json.loads(last[6:])["error"]["code"] == "request_timeout"
-        wait_for(lambda: not engine.snapshot().running and not engine.num_open, "the row is still held")
+        wait_until(lambda: not engine.snapshot().running and not engine.num_open, "the row is still held")
         assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
 
 
@@ -135,8 +124,8 @@ def test_fifty_disconnects_leave_no_rows(demo_server: Any) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(50)))
-    wait_for(lambda: not engine.snapshot().running, "rows are left", 30)
-    wait_for(lambda: engine.num_open == 0, "places are left")
+    wait_until(lambda: not engine.snapshot().running, "rows are left")
+    wait_until(lambda: engine.num_open == 0, "places are left")
     snapshot = engine.snapshot()
     assert snapshot.batch.num_rows == 0 and snapshot.cache.blocks_in_use == 0
     assert snapshot.totals.failed == before.failed and snapshot.totals.cancelled > before.cancelled

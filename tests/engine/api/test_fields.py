@@ -8,10 +8,16 @@ from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
-from engine.api.fields import UNSUPPORTED, ignored_header
+from engine.api.anthropic.schemas import CountRequest, MessagesRequest
+from engine.api.fields import ignored_header
 from engine.api.grammars import MAX_CHOICES
-from engine.api.schemas import ChatRequest, TextRequest
+from engine.api.ollama.schemas import GenerateRequest, OllamaChatRequest, Options
+from engine.api.refused import UNSUPPORTED
+from engine.api.responses.schemas import CountedResponse, ResponsesRequest
+from engine.api.schemas import ChatRequest, TextRequest, TokenizeRequest
+from engine.api.transcriptions import TranscriptionRequest
 from engine.types import NO_LIMIT, Grammar, ModelCard
 from tests.engine.api.test_convert import HELLO, chat, refused, text
 
@@ -80,6 +86,32 @@ def test_every_number_has_a_bound_that_the_document_says() -> None:
                 error = refused(ask, **{name: asked})
                 told = str(bound) if isinstance(bound, int) else f"{bound:.6f}".rstrip("0").rstrip(".")
                 assert error.param == name and told in error.message, (name, error.message)
+
+
+BODIES = (
+    MessagesRequest,
+    CountRequest,
+    ResponsesRequest,
+    CountedResponse,
+    TokenizeRequest,
+    TranscriptionRequest,
+    GenerateRequest,
+    OllamaChatRequest,
+    Options,
+)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_every_number_of_every_protocol_has_a_bound(body: type[BaseModel]) -> None:
+    """keep_alive has none: it is taken and changes nothing."""
+    for name, schema in body.model_json_schema()["properties"].items():
+        for number in (kind for kind in schema.get("anyOf", [schema]) if kind.get("type") in ("integer", "number")):
+            if name.startswith("video_") or name == "keep_alive":
+                continue
+            assert number.keys() & {"minimum", "exclusiveMinimum"} and "maximum" in number, name
+            beyond = 10**300 if number["type"] == "integer" else 1e300
+            with pytest.raises(ValidationError, match="less than or equal"):
+                body.model_validate({name: beyond})
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,13 +12,7 @@ import pytest
 
 from tests.endless import endless_request
 from tests.engine.api.protocols import ASK
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,9 +27,9 @@ def test_closing_a_stream_cancels(demo_server: Any, endless: dict[str, Any]) -> 
         lines = response.iter_lines()
         for _ in range(8):
             next(lines)
-        wait_for(lambda: len(engine.snapshot().running) == 1, "it is not seen to run")
-    wait_for(lambda: not engine.snapshot().running, "the request still runs")
-    wait_for(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
+        wait_until(lambda: len(engine.snapshot().running) == 1, "it is not seen to run")
+    wait_until(lambda: not engine.snapshot().running, "the request still runs")
+    wait_until(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
     assert engine.snapshot().totals.finished == before.finished
 
 
@@ -50,9 +42,9 @@ def test_hanging_up_on_a_plain_request_cancels(demo_server: Any, endless: dict[s
     head += f"Content-Length: {len(body)}\r\n\r\n"
     with socket.create_connection((address.hostname, address.port)) as line:
         line.sendall(head.encode() + body)
-        wait_for(lambda: bool(engine.snapshot().running), "it never began")
-    wait_for(lambda: not engine.snapshot().running, "the request still runs")
-    wait_for(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
+        wait_until(lambda: bool(engine.snapshot().running), "it never began")
+    wait_until(lambda: not engine.snapshot().running, "the request still runs")
+    wait_until(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
 
 
 def test_the_next_one_is_not_disturbed(demo_server: Any, endless: dict[str, Any]) -> None:
@@ -96,7 +88,7 @@ def test_fifty_that_go_away_leave_no_rows(demo_server: Any, protocol: str) -> No
             line.sendall(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
             if i % 3 == 0:
                 assert line.recv(64).startswith(b"HTTP/1.1 200")
-    wait_for(lambda: not engine.snapshot().running, "rows are left")
-    wait_for(lambda: engine.snapshot().totals.cancelled > before.cancelled, "nothing was cancelled")
+    wait_until(lambda: not engine.snapshot().running, "rows are left")
+    wait_until(lambda: engine.snapshot().totals.cancelled > before.cancelled, "nothing was cancelled")
     answer = httpx.post(f"{demo_server.url}/v1/completions", json={"prompt": "x", "max_tokens": 1}, timeout=60)
     assert answer.status_code == 200

@@ -14,7 +14,7 @@ from engine.api.app import create_app
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import ModelNotFound
-from tests.engine.api.test_gone import wait_for
+from tests.waiting import wait_until
 
 NAMED = EngineConfig(model=ModelSpec("org/model", name="served", aliases=("nick",)))
 
@@ -70,7 +70,7 @@ def test_health_from_start_to_stop(serve: Callable[..., Any]) -> None:
         assert (listed["id"], listed["state"], listed["object"]) == ("demo", "loading", "model")
         assert httpx.get(f"{url}/v1/models/demo").json() == listed == httpx.get(f"{url}/v1/models/default").json()
         engine.start()
-        wait_for(lambda: httpx.get(f"{url}/health").json()["status"] == "ok", "it never became ready", 60)
+        wait_until(lambda: httpx.get(f"{url}/health").json()["status"] == "ok", "it never became ready")
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["state"] == "ready"
         engine.stop()
         response = httpx.get(f"{url}/health")
@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_loaded(serve: Callable[..., Any], tmp_path: Path
     engine.start()
     try:
         with serve(create_app(engine, ServerConfig())) as url:
-            wait_for(lambda: httpx.get(f"{url}/health").status_code == 503, "it does not say that it failed", 60)
+            wait_until(lambda: httpx.get(f"{url}/health").status_code == 503, "it does not say that it failed", 60)
             health = httpx.get(f"{url}/health").json()
             assert health["status"] == "failed" and health["error"]
             body = {"messages": [{"role": "user", "content": "hi"}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from engine.access.visibility import Caller
 from engine.api.app import create_app
+from engine.api.ollama.cards import show_json
 from engine.api.ollama.convert import chat_request
 from engine.api.ollama.schemas import OllamaChatRequest
 from engine.assets import asset
@@ -57,6 +59,12 @@ def test_what_is_loaded(client: ollama.Client, demo_engine: Any) -> None:
     assert "vision" in (shown.capabilities or []) and shown.details and shown.details.family == card.model_type
     assert shown.modelinfo and shown.modelinfo[f"{card.model_type}.context_length"] == card.context_tokens
     assert client.chat("demo", []).done_reason == "load" == client.generate("demo").done_reason
+
+
+def test_a_model_that_thinks_says_so(demo_engine: Any) -> None:
+    card = demo_engine.snapshot().model
+    for can in (True, False):
+        assert ("thinking" in show_json(replace(card, reasons=can))["capabilities"]) == can
 
 
 def test_a_model_that_loads_is_listed(serve: Callable[..., Any]) -> None:
@@ -125,6 +133,11 @@ def test_forms_and_thinking() -> None:
         ({"options": {"stop": [""]}}, "options.stop"),
         ({"options": {"mirostat": 2}}, "options.mirostat"),
         ({"options": {"seed": "x"}}, "options.seed"),
+        ({"options": {"temperature": 1e30}}, "options.temperature"),
+        ({"options": {"repeat_penalty": 1e30}}, "options.repeat_penalty"),
+        ({"options": {"repeat_penalty": 1e-30}}, "options.repeat_penalty"),
+        ({"options": {"top_p": 1e-30}}, "options.top_p"),
+        ({"options": {"tfs_z": 0.5}}, "options.tfs_z"),
         ({"format": "xml"}, "format"),
         ({"think": "hard"}, "think"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from engine.api.app import create_app
 from engine.assets import asset
-from engine.config import ServerConfig
 from tests import pictures
 
 CIRCLE = pictures.data_url((asset("samples") / "circle.png").read_bytes())
@@ -121,25 +118,16 @@ def test_what_is_not_to_be_kept_is_not(client: openai.OpenAI, http: httpx.Client
         assert http.get(f"/v1/responses/{response_id}").status_code == status
 
 
-KEYS = (("alice", "sk-alice"), ("bob", "sk-bob"))
-
-
-@pytest.fixture(scope="module")
-def keyed(demo_engine: Any, serve: Callable[..., Any]) -> Iterator[str]:
-    with serve(create_app(demo_engine, ServerConfig(api_keys=KEYS))) as url:
-        yield url
-
-
-def test_nobody_reads_anothers(keyed: str) -> None:
+def test_nobody_reads_anothers(three_keys: str) -> None:
     alice, bob = ({"Authorization": f"Bearer sk-{name}"} for name in ("alice", "bob"))
     body = {"input": "my secret", "max_output_tokens": 2}
-    made = httpx.post(f"{keyed}/v1/responses", json=body, headers=alice, timeout=60).json()
-    url = f"{keyed}/v1/responses/{made['id']}"
+    made = httpx.post(f"{three_keys}/v1/responses", json=body, headers=alice, timeout=60).json()
+    url = f"{three_keys}/v1/responses/{made['id']}"
     assert httpx.get(url, headers=alice).status_code == 200
     assert httpx.get(url, headers=bob).status_code == 404
     assert httpx.delete(url, headers=bob).status_code == 404
     taken = httpx.post(
-        f"{keyed}/v1/responses", json={"input": "x", "previous_response_id": made["id"]}, headers=bob, timeout=60
+        f"{three_keys}/v1/responses", json={"input": "x", "previous_response_id": made["id"]}, headers=bob, timeout=60
     )
     assert taken.status_code == 400 and "secret" not in taken.text
     assert httpx.get(url).status_code == 401

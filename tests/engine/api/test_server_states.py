@@ -19,7 +19,7 @@ from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
 from tests import pictures
 from tests.endless import endless_request
-from tests.engine.api.test_gone import wait_for
+from tests.waiting import wait_until
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 
@@ -54,7 +54,7 @@ async def test_a_full_queue_is_429_with_a_time_to_come_back(serve: Callable[...,
             assert sorted(status for status, _ in refused) == [0, 429, 429, 429], "one waits, three are too many"
             headers = next(headers for status, headers in refused if status == 429)
             assert int(headers["retry-after"]) > 0
-        wait_for(lambda: not engine.snapshot().running, "they still run")
+        wait_until(lambda: not engine.snapshot().running, "they still run")
         assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
 
 

@@ -21,8 +21,8 @@ from engine.core import Engine
 from engine.models import loading
 from engine.types import ModelState
 from tests.conftest import Server
-from tests.engine.api.test_gone import wait_for
 from tests.pictures import picture_url
+from tests.waiting import wait_until
 
 KEYS = (("operator", "sk-one"), ("guest", "sk-two"))
 OPERATOR, GUEST = ({"Authorization": f"Bearer {key}"} for _, key in KEYS)
@@ -132,7 +132,8 @@ def test_what_is_in_use_is_a_409(two: Server) -> None:
     post(two, "/v1/models/load", {"model": "demo"})
     endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
     with httpx.stream("POST", f"{two.url}/v1/chat/completions", json=endless, headers=OPERATOR, timeout=60) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()  # closing it would close the connection
+        next(lines)
         in_use = post(two, "/v1/models/unload", {"model": "demo"})
         assert (in_use.status_code, in_use.json()["error"]["code"]) == (409, "model_in_use")
         no_room = post(two, "/v1/models/load", {"model": "reader"})
@@ -154,7 +155,8 @@ def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.Mon
     endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
     url = f"{two.url}/v1/chat/completions"
     with httpx.Client(headers=OPERATOR, timeout=60) as http, http.stream("POST", url, json=endless) as first:
-        next(first.iter_lines())
+        talking = first.iter_lines()  # closing it would close the connection
+        next(talking)
         with http.stream("POST", url, json=hello("reader", stream=True)) as second:
             assert second.status_code == 200
             lines = second.iter_lines()
@@ -181,7 +183,7 @@ def test_a_failed_load_is_the_last_event_of_a_stream_and_a_503_of_others(
     assert listed(two)["reader"]["state"] == "failed" and "no weights today" in listed(two)["reader"]["error"]
     assert post(two, "/v1/chat/completions", hello("demo"), GUEST).status_code == 200
     monkeypatch.undo()
-    wait_for(lambda: post(two, "/v1/models/load", {"model": "reader"}).status_code == 200, "it is not tried again")
+    wait_until(lambda: post(two, "/v1/models/load", {"model": "reader"}).status_code == 200, "it is not tried again")
 
 
 def test_words_for_who_waits() -> None:

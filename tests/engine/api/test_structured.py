@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -231,12 +230,6 @@ ANSWER = {
     "required": ["answer"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def trained(smollm2_server: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{smollm2_server.url}/v1", api_key="unused", max_retries=0, timeout=280) as made:
-        yield made
 
 
 def test_a_trained_model_answers_ten_questions_in_json(trained: openai.OpenAI) -> None:

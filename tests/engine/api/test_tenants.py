@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,12 +16,6 @@ from tests import pictures
 
 KEYS = (("alice", "sk-alice"), ("bob", "sk-bob"), ("carol", "sk-carol"))
 SIZES_ONLY = {"start", "num_tokens", "num_bytes", "refs", "hits", "pinned", "age_s", "idle_s"}
-
-
-@pytest.fixture(scope="module")
-def keyed(demo_engine: Any, serve: Callable[..., Any]) -> Iterator[str]:
-    with serve(create_app(demo_engine, ServerConfig(api_keys=KEYS))) as url:
-        yield url
 
 
 def headers(name: str) -> dict[str, str]:
@@ -48,8 +42,8 @@ def strangers_share_nothing(url: str, text: str) -> None:
     assert cached(chat(url, text, "bob")) > 10
 
 
-def test_each_key_has_a_cache_of_its_own(keyed: str) -> None:
-    strangers_share_nothing(keyed, "Each key.")
+def test_each_key_has_a_cache_of_its_own(three_keys: str) -> None:
+    strangers_share_nothing(three_keys, "Each key.")
 
 
 def test_sabotage_keys_without_names_are_seen(
@@ -76,10 +70,10 @@ def test_a_salt_shares_with_its_like_only(demo_server: Any, path: str) -> None:
     assert ask(cache_salt="y") == ask() == whole
 
 
-def test_a_salt_is_not_shared_between_keys(keyed: str) -> None:
-    chat(keyed, "Same salt.", "alice", cache_salt="x")
-    assert cached(chat(keyed, "Same salt.", "bob", cache_salt="x")) == 0
-    assert cached(chat(keyed, "Same salt.", "alice", cache_salt="x")) > 10
+def test_a_salt_is_not_shared_between_keys(three_keys: str) -> None:
+    chat(three_keys, "Same salt.", "alice", cache_salt="x")
+    assert cached(chat(three_keys, "Same salt.", "bob", cache_salt="x")) == 0
+    assert cached(chat(three_keys, "Same salt.", "alice", cache_salt="x")) > 10
 
 
 @pytest.mark.parametrize("salt", ["", 5, ["x"], True])
@@ -94,11 +88,11 @@ def blocks(url: str, name: str) -> list[dict[str, Any]]:
     return list(httpx.get(f"{url}/v1/cache/blocks", headers=headers(name)).json()["data"])
 
 
-def test_one_sees_what_one_has_sent_and_of_others_sizes(keyed: str) -> None:
+def test_one_sees_what_one_has_sent_and_of_others_sizes(three_keys: str) -> None:
     """alice's key is the first: the operator's."""
-    chat(keyed, "Alice asks about a red thing.", "alice")
-    chat(keyed, "Bob asks about a red thing.", "bob", cache_salt="x")
-    of_bob, of_alice = blocks(keyed, "bob"), blocks(keyed, "alice")
+    chat(three_keys, "Alice asks about a red thing.", "alice")
+    chat(three_keys, "Bob asks about a red thing.", "bob", cache_salt="x")
+    of_bob, of_alice = blocks(three_keys, "bob"), blocks(three_keys, "alice")
     assert len(of_bob) == len(of_alice)
     told = [block for block in of_bob if "text" in block]
     assert any("Bob asks" in block["text"] for block in told)
@@ -110,7 +104,7 @@ def test_one_sees_what_one_has_sent_and_of_others_sizes(keyed: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["clear", f"blocks/{'0' * 32}/pin"])
-def test_only_the_operator_changes_the_cache(keyed: str, path: str) -> None:
-    refused = httpx.post(f"{keyed}/v1/cache/{path}", headers=headers("bob"))
+def test_only_the_operator_changes_the_cache(three_keys: str, path: str) -> None:
+    refused = httpx.post(f"{three_keys}/v1/cache/{path}", headers=headers("bob"))
     assert refused.status_code == 403 and refused.json()["error"]["code"] == "operator_only"
-    assert httpx.post(f"{keyed}/v1/cache/{path}", headers=headers("alice")).status_code in (200, 404)
+    assert httpx.post(f"{three_keys}/v1/cache/{path}", headers=headers("alice")).status_code in (200, 404)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,12 +49,6 @@ PLAIN_REQUESTS = {
     "Translate this text into German: I am hungry.": "translate",
 }
 NOW = function("now")
-
-
-@pytest.fixture(scope="module")
-def trained(smollm2_server: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{smollm2_server.url}/v1", api_key="x", max_retries=0, timeout=300) as made:
-        yield made
 
 
 def ask(client: openai.OpenAI, question: str, **more: Any) -> Any:

@@ -43,6 +43,22 @@ def test_a_sound_is_heard(hearing: openai.OpenAI) -> None:
     assert events[-1].type == "transcript.text.done" and events[-1].text == whole.text
 
 
+@pytest.mark.parametrize("form", [{}, {"response_format": "text"}, {"stream": "true"}])
+def test_what_is_not_read_is_named(hearing: openai.OpenAI, form: dict[str, str]) -> None:
+    """However the transcript is written."""
+    answer = httpx.post(
+        f"{hearing.base_url}audio/transcriptions",
+        data={**form, "wishes": "x"},
+        files={"file": ("a.wav", SOUND)},
+        timeout=60,
+    )
+    assert (answer.status_code, answer.headers.get("x-ignored-fields")) == (200, "wishes"), answer.text
+    refused = httpx.post(
+        f"{hearing.base_url}audio/transcriptions", data={**form, "lora_path": "x"}, files={"file": ("a.wav", SOUND)}
+    )
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "lora_path")
+
+
 def test_language_and_prompt_are_read(hearing: openai.OpenAI) -> None:
     plain = ask(hearing).usage.input_tokens
     assert ask(hearing, language="de").usage.input_tokens > plain
@@ -57,6 +73,7 @@ def test_language_and_prompt_are_read(hearing: openai.OpenAI) -> None:
         ({"timestamp_granularities": ["word"]}, "timestamp_granularities[]"),
         ({"include": ["logprobs"]}, "include[]"),
         ({"temperature": -1}, "temperature"),
+        ({"temperature": 1e30}, "temperature"),
         ({"language": "x" * 65}, "language"),
         ({"sound": b"no sound"}, "file"),
     ],

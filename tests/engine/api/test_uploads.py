@@ -16,7 +16,7 @@ import pytest
 from engine.api.app import create_app
 from engine.api.uploads import LEAST_BYTES_PER_S
 from engine.config import ServerConfig
-from tests.engine.api.test_gone import wait_for
+from tests.waiting import wait_until
 
 LIMITS = {"upload_stall_s": 1.0, "max_uploads_bytes": 1_000_000, "max_upload_bytes": 900_000}
 
@@ -138,4 +138,4 @@ def test_all_uploads_together_have_a_bound(url: str) -> None:
         kind = {"Content-Type": "application/json"}
         return httpx.post(f"{url}/v1/chat/completions", content=body, headers=kind, timeout=60).status_code == 200
 
-    wait_for(fits, "room for another upload")
+    wait_until(fits, "room for another upload")

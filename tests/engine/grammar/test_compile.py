@@ -21,13 +21,6 @@ TinyModel = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_model: TinyModel) -> Any:
-    from mlx_lm.tokenizer_utils import load
-
-    return load(tiny_model("llama"), {}, eos_token_ids=[0, 2])
-
-
-@pytest.fixture(scope="module")
 def grammars(tokenizer: Any) -> Grammars:
     return Grammars(tokenizer, tokenizer.eos_token_ids)
 

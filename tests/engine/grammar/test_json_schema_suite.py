@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,13 @@ def invalid(schema: Any, text: str) -> list[str]:
     return [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(text))]
 
 
-async def written(engine: Any, schema: Any, bias: tuple[tuple[int, float], ...]) -> Iterator[str]:
-    """What random weights write under a schema, with what ends values made likely: an answer that is cut off says
-    nothing."""
+async def written(engine: Any, schema: Any, bias: tuple[tuple[int, float], ...]) -> str | None:
+    """What random weights write under a schema, with what ends values made likely; None where it was cut off, which
+    says nothing."""
     grammar = Grammar("json_schema", json.dumps(schema))
-    request = [
-        chat("Write.", max_tokens=80, grammar=grammar, sampling=Sampling(temperature=1.0, seed=seed, logit_bias=bias))
-        for seed in range(2)
-    ]
-    answers = await asyncio.gather(*(ask(engine, one) for one in request))
-    return (answer.text for answer in answers if answer.done.finish_reason == "stop")
+    sampling = Sampling(temperature=1.0, seed=0, logit_bias=bias)
+    answer = await ask(engine, chat("Write.", max_tokens=80, grammar=grammar, sampling=sampling))
+    return answer.text if answer.done.finish_reason == "stop" else None
 
 
 async def test_what_is_written_is_valid(tiny_model: TinyModel, engine_for: EngineFor) -> None:
@@ -45,23 +42,15 @@ async def test_what_is_written_is_valid(tiny_model: TinyModel, engine_for: Engin
     engine, ids = await engine_for(folder), AutoTokenizer.from_pretrained(folder).get_vocab()
     bias = tuple((ids[word], 6.0) for word in ENDS)
     wrong, num_written = [], 0
-    for begin in range(0, len(SUITE), 8):
-        groups = SUITE[begin : begin + 8]
-        for group, texts in zip(
-            groups, await asyncio.gather(*(written(engine, g["schema"], bias) for g in groups)), strict=True
-        ):
-            for text in texts:
+    for begin in range(0, len(SUITE), 16):
+        groups = SUITE[begin : begin + 16]
+        texts = await asyncio.gather(*(written(engine, group["schema"], bias) for group in groups))
+        for group, text in zip(groups, texts, strict=True):
+            if text is not None:
                 num_written += 1
                 wrong += [(group["name"], text, why) for why in invalid(group["schema"], text)]
     assert wrong == []
-    assert num_written > 1.5 * len(SUITE), "most answers ended by themselves"
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model: TinyModel) -> Any:
-    from mlx_lm.tokenizer_utils import load
-
-    return load(tiny_model("llama"), {})
+    assert num_written > 0.75 * len(SUITE), "most answers ended by themselves"
 
 
 def can_be_written(grammars: Grammars, tokenizer: Any, schema: Any, value: Any) -> bool:

@@ -23,13 +23,6 @@ OPEN, CLOSE = 700, 701
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_model: TinyModel) -> Any:
-    from mlx_lm.tokenizer_utils import load
-
-    return load(tiny_model("llama"), {})
-
-
-@pytest.fixture(scope="module")
 def yes_or_no(tokenizer: Any) -> CompiledGrammar:
     return Grammars(tokenizer, [END, OTHER_END]).compile(Grammar("choice", json.dumps(["y", "n"])))
 

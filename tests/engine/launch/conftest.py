@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import pytest
 
 from engine import cli
@@ -81,8 +82,11 @@ class Home:
 
 @pytest.fixture(scope="session")
 def keyed_url(demo_engine: Any, serve: Callable[[Any], Any]) -> Iterator[str]:
-    """The demo model behind a key."""
+    """The demo model behind a key, loaded: programs are not set up for one that still loads."""
     with serve(create_app(demo_engine, ServerConfig(api_keys=(("me", KEY),)))) as url:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        answered = httpx.post(f"{url}/tokenize", json={"prompt": "hi"}, headers=headers, timeout=60)  # once it is there
+        assert answered.status_code == 200, answered.text
         yield url
 
 

@@ -117,6 +117,54 @@ def test_it_starts_what_is_installed(home: Home) -> None:
     assert "codex        Codex        set up, installed" in listed and "llm          llm\n" in listed
 
 
+SECRETS = {
+    ".codex/config.toml": (
+        '# key: sk-in-a-comment\nnotify = ["sk-in-a-list"]\n[model_providers.mlx-workbench]  # sk-behind-it\n'
+        'base_url = "http://me:sk-in-a-url@x"\nexperimental_bearer_token = "sk-of-old"\n'
+    ),
+    ".claude/settings.json": (
+        '{"env": {"ANTHROPIC_AUTH_TOKEN": "sk-of-old", "OTHER": "sk-beside"}, "apiKeyHelper": "echo sk-in-a-command"}'
+    ),
+    ".config/opencode/opencode.json": (
+        '{"provider": {"mlx-workbench": {"options": {"headers": {"x-mine": "sk-in-a-header"}}}, "a": {"key": "sk-a"}}}'
+    ),
+    ".continue/config.yaml": (
+        "# sk-in-a-comment\nmodels:\n  - name: MLX Workbench  # sk-behind-it\n    apiKey: sk-of-old\n"
+        "  - {name: b, apiKey: sk-b}\n"
+    ),
+    ".config/io.datasette.llm/extra-openai-models.yaml": "- model_id: mlx-workbench\n  headers: {x-mine: sk-h}\n",
+    ".config/io.datasette.llm/keys.json": '{"openai": "sk-x", "mlx-workbench": "sk-of-old", "pin": "sk-pin"}',
+    ".config/mlx-workbench/open-webui.env": "# sk-in-a-comment\nOPENAI_API_KEY=sk-of-old\nsk-on-a-line\nDB=sk-d\n",
+}
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_no_secret_of_a_file_is_shown(home: Home, name: str) -> None:
+    """Neither a key that is replaced nor one that comes back, nor what stands beside them or in a comment; nor this
+    server's own key, when it is taken out again."""
+    for path, text in SECRETS.items():
+        file = home.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    said = home.set_up(name)
+    assert home.url in said and "•••• (changed)" in said, "what is written is shown, and that a key is"
+    rewritten = home.launch(name, "--url", home.url, "--api-key", KEY, "--model", "demo", "--yes", "--no-start")
+    back = home.launch(name, "--undo", "--yes").stdout
+    assert back.count("\n") > 2, "what is taken back is shown, too"
+    for shown in (said, rewritten.stdout, back):
+        assert "sk-" not in shown
+    for path, text in SECRETS.items():
+        assert (home.folder / path).read_text() == text
+
+
+def test_what_an_earlier_record_does_not_call_open_is_hidden(home: Home) -> None:
+    home.set_up("llm")
+    record = home.folder / ".local/state/mlx-workbench/launch/llm.json"
+    record.write_text(record.read_text().replace('"is_secret": false', '"x": 0').replace('"is_secret": true', '"x": 0'))
+    said = home.undo("llm")
+    assert KEY not in said and home.url not in said and "••••" in said
+
+
 def test_nothing_is_written_without_a_yes(home: Home) -> None:
     fill(home)
     before = home.tree()

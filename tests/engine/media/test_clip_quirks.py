@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -63,11 +64,9 @@ def test_200_frames_a_second(row: tuple[str, str]) -> None:
 
 def one_frame(recipe: Recipe) -> bytes:
     """x265 sometimes ends a clip of one frame before its threads have written the head, and the muxer refuses it."""
-    for _ in range(20):
-        try:
+    for _ in range(20 if recipe.encoder == "libx265" else 0):
+        with suppress(av.error.PatchWelcomeError):
             return write(recipe)
-        except av.error.PatchWelcomeError:
-            continue
     return write(recipe)
 
 

@@ -92,6 +92,41 @@ async def test_more_than_may_wait() -> None:
     made.close()
 
 
+def documents(count: int) -> Request:
+    parts = [Part("document", url=f"data:text/plain,{i}", param=f"content[{i}]") for i in range(count)]
+    return Request(messages=(Message("user", tuple(parts)),), reuse=False)
+
+
+async def until_waiting(made: Loader, count: int) -> None:
+    async with asyncio.timeout(20):
+        while made._num_waiting != count:
+            await asyncio.sleep(0.001)
+
+
+async def test_more_documents_than_may_wait() -> None:
+    """They count with all that waits: pictures behind documents, and documents behind pictures."""
+    pool, gate = ThreadPoolExecutor(1), threading.Event()
+    made = loader(pool, max_waiting=5)
+    with pytest.raises(BadRequest, match="6 media were sent; at most 5"):
+        await made.open_documents(documents(6), room())
+    pool.submit(gate.wait)
+    first = asyncio.create_task(made.open_documents(documents(3), room()))
+    await until_waiting(made, 3)
+    second = asyncio.create_task(media_of(made, numbered(1)))
+    await until_waiting(made, 4)
+    with pytest.raises(Busy, match="4 media are waiting to be read; the limit is 5"):
+        await made.open_documents(documents(2), room())
+    with pytest.raises(Busy, match="4 media are waiting to be read; the limit is 5"):
+        await media_of(made, numbered(2))
+    gate.set()
+    assert [part.text for part in (await first).messages[0].parts] == [f"File:\n{i}" for i in range(3)]
+    assert len(await second) == 1
+    with pytest.raises(BadMedia):
+        await made.open_documents(Request(messages=(Message("user", (Part("document", url="data:,%ff"),)),)), room())
+    assert made._num_waiting == 0, "nothing is left behind"
+    made.close()
+
+
 async def test_the_first_that_fails_is_named_and_the_rest_given_up(plain: Loader) -> None:
     good, bad = numbered(3).messages[0].parts[:2], Part("image", url="data:,x", param="content[1]")
     with pytest.raises(BadMedia, match=r"content\[1\]"):
@@ -185,6 +220,36 @@ async def test_closing_ends_what_waits() -> None:
         await media_of(made, numbered(1))
 
 
+async def test_closing_ends_documents_that_wait() -> None:
+    pool, gate = ThreadPoolExecutor(1), threading.Event()
+    made = loader(pool)
+    pool.submit(gate.wait)
+    waiting = asyncio.create_task(made.open_documents(documents(5), room()))
+    await until_waiting(made, 5)
+    made.close()
+    with pytest.raises(Unavailable, match="The engine was stopped"):
+        await waiting
+    with pytest.raises(Unavailable):
+        await made.open_documents(documents(1), room())
+    gate.set()
+    assert made._num_waiting == 0, "nothing is left behind"
+
+
+async def test_one_who_gives_up_on_documents_is_cancelled() -> None:
+    """Twin: without close it stays what it is."""
+    pool, gate = ThreadPoolExecutor(1), threading.Event()
+    made = loader(pool)
+    pool.submit(gate.wait)
+    waiting = asyncio.create_task(made.open_documents(documents(5), room()))
+    await until_waiting(made, 5)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.set()
+    assert made._num_waiting == 0
+    made.close()
+
+
 async def test_a_killed_decoder_fails_one_request_of_the_engine(demo_engine: Any, clip_path: Path) -> None:
     request = chat(clip_path, "What happens?", reuse=False)
     text = (await ask(demo_engine, request)).text
@@ -209,7 +274,7 @@ def slow_png(monkeypatch: pytest.MonkeyPatch) -> Slow:
     def load_slowly(image: Any) -> Any:
         slow.count += 1
         slow.begun.set()
-        time.sleep(slow.seconds)
+        slow.go_on.wait(slow.seconds)
         if slow.count <= slow.failures:
             raise MemoryError
         return decode(image)
@@ -220,14 +285,21 @@ def slow_png(monkeypatch: pytest.MonkeyPatch) -> Slow:
 
 @dataclass
 class Slow:
-    seconds: float = 0.3
+    """seconds: how long it takes, unless `go_on` ends it."""
+
+    seconds: float = 60.0
     failures: int = 0
     count: int = 0
     begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
 
 
 async def test_twice_at_once_is_decoded_once(plain: Loader, decoded: list[Part], slow_png: Slow) -> None:
-    (one,), (two,) = await asyncio.gather(media_of(plain, chat(RED, "a")), media_of(plain, chat(RED, "b")))
+    both = [asyncio.create_task(media_of(plain, chat(RED, words))) for words in "ab"]
+    await asyncio.to_thread(slow_png.begun.wait, 60)
+    await asyncio.sleep(0.3)  # the second has asked for it by now
+    slow_png.go_on.set()
+    (one,), (two,) = await asyncio.gather(*both)
     assert one.pixels is two.pixels and len(decoded) == 1
 
 
@@ -236,6 +308,8 @@ async def test_the_first_that_fails_does_not_poison_the_second(plain: Loader, sl
     first = asyncio.create_task(media_of(plain, chat(RED, "a")))
     await asyncio.to_thread(slow_png.begun.wait, 10)
     second = asyncio.create_task(media_of(plain, chat(RED, "b")))
+    await asyncio.sleep(0.3)  # it has asked by now
+    slow_png.go_on.set()
     with pytest.raises(BadMedia, match="does not fit in memory"):
         await first
     assert len(await second) == 1
@@ -247,8 +321,10 @@ async def test_the_first_that_is_cancelled_does_not_cancel_the_second(
     first = asyncio.create_task(media_of(plain, chat(RED, "a")))
     await asyncio.to_thread(slow_png.begun.wait, 10)
     second = asyncio.create_task(media_of(plain, chat(RED, "b")))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.3)  # it has asked by now
     first.cancel()
+    await asyncio.sleep(0)
+    slow_png.go_on.set()
     assert len(await second) == 1 and len(decoded) == 1
     assert first.cancelled()
 
@@ -264,7 +340,7 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_grace")
 async def test_a_medium_that_waits_longer_than_its_own_limit_is_served() -> None:
     pool, gate = ThreadPoolExecutor(1), threading.Event()
-    made = loader(pool, decode_timeout_s=0.5, fetch_timeout_s=0.1)
+    made = loader(pool, decode_timeout_s=1.0, fetch_timeout_s=1.0)
     pool.submit(gate.wait)
     waiting = asyncio.create_task(media_of(made, numbered(3)))
     await asyncio.sleep(1.5)

@@ -69,7 +69,7 @@ def test_the_prompt_is_the_same_without_pixels(tiny_model: TinyModel, family: st
     for request in several(clip_path):
         whole = built(loaded, request, need_pixels=True)
         found = built(loaded, request)
-        assert (whole.has_pixels, found.has_pixels) == (True, False)
+        assert (whole.has_pixels_behind(0), found.has_pixels_behind(0)) == (True, False)
         assert num_patches(whole) > num_patches(found) == 0
         assert stamped(found) == stamped(whole)
         for _, grids in ARRAY_NAMES.values():
@@ -84,21 +84,21 @@ def test_so_it_is_with_the_demo_models_own_sizes(clip_path: Path) -> None:
     for request in several(clip_path):
         whole = built(loaded, request, need_pixels=True)
         found = built(loaded, request)
-        assert not found.has_pixels
+        assert not found.has_pixels_behind(0)
         assert stamped(found) == stamped(whole)
 
 
 def test_what_was_not_read_before_is_read(tiny_model: TinyModel) -> None:
     """One new picture among known ones; another tenant's; and a family of which no grid is known."""
     loaded = load(tiny_model("qwen3_vl"))
-    assert built(loaded, chat(RED, "What?")).has_pixels
-    assert not built(loaded, chat(RED, "What?")).has_pixels
+    assert built(loaded, chat(RED, "What?")).has_pixels_behind(0)
+    assert not built(loaded, chat(RED, "What?")).has_pixels_behind(0)
     both = built(loaded, chat(RED, TALL, "Both?"))
     assert [placed.has_pixels for placed in both.media] == [False, True]
     assert both.has_pixels_behind(both.spans[0].end) and not both.has_pixels_behind(both.spans[0].end - 1)
-    assert built(loaded, chat(RED, "What?", tenant="other")).has_pixels
+    assert built(loaded, chat(RED, "What?", tenant="other")).has_pixels_behind(0)
     other = load(tiny_model("idefics3"))
-    assert all(built(other, chat(RED, "What?")).has_pixels for _ in range(2))
+    assert all(built(other, chat(RED, "What?")).has_pixels_behind(0) for _ in range(2))
 
 
 def test_a_processor_that_fails_is_left_as_it_was(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:

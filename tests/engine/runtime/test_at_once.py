@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import aclosing
 from typing import Any
 
@@ -20,15 +19,9 @@ from engine.types import BatchState, Sampling
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat
 from tests.engine.runtime.test_scheduler import opened, sequence
+from tests.waiting import until
 
 FOREVER = Sampling(temperature=0.0)
-
-
-async def until(condition: Any, what: str, timeout_s: float = 60) -> None:
-    ends_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < ends_s, what
-        await asyncio.sleep(0.02)
 
 
 async def most_rows(engine: Engine, num_requests: int, enough: int, max_tokens: int) -> tuple[int, list[str]]:

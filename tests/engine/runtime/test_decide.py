@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from engine.errors import BadRequest, Busy, ContextOverflow
 from engine.models import head
 from engine.models.adapter import Adapter
 from engine.models.decision_settings import DecisionSettings
+from engine.prompt import question_tokens
 from engine.prompt.option_tree import Tokens
 from engine.prompt.questions import question_parts, spellings, with_question
 from engine.runtime import scorer
+from engine.runtime.memory import padded_tokens
+from engine.runtime.sequence import SCORED_ROWS
 from engine.types import Decision, Message, Option, Part, Request, TypedQuestion
 from tests.conftest import EngineFor
 from tests.engine.drive import Piece, ask, chat, part, settled, user
@@ -470,3 +473,105 @@ async def test_it_takes_one_place(tiny_model: TinyModel, engine_for: EngineFor) 
     assert [type(end).__name__ for end in ended].count("Busy") == 1
     assert isinstance(next(end for end in ended if isinstance(end, Exception)), Busy)
     assert len((await engine.decide(about("llama"), many(2))).answers) == 2
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+WAYS = question("choice", "Which?", *(f"no {i}" for i in range(70)), "a very long way to say that it is another one")
+"""More ways than a row has room for, and a long one."""
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_vl", "gemma3", "deepseek_vl_v2"])
+async def test_a_question_with_many_ways_is_the_one_alone(
+    tiny_model: TinyModel, engine_for: EngineFor, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In passes of one row each: behind the question itself nothing is read in some of them."""
+    from engine.runtime.scoring import Scoring
+
+    engine = await engine_for(tiny_model(family), prefill_chunk_tokens=2048, cache=CacheConfig(enabled=False))
+    alone = (await engine.decide(about(family), (replace(WAYS, alone=True),))).answers
+    together = (await engine.decide(about(family), (QUESTIONS[0], WAYS, QUESTIONS[2]))).answers
+    assert far_apart(together[1:2], alone) < ROUNDING
+    next_rows = Scoring.next_rows
+    monkeypatch.setattr(Scoring, "next_rows", lambda self, tokens, *rest: next_rows(self, 1, *rest))
+    one_by_one = (await engine.decide(about(family), (QUESTIONS[0], WAYS, QUESTIONS[2]))).answers
+    assert far_apart(one_by_one, together) < ROUNDING
+
+
+@dataclass
+class PassSizes:
+    """Of each pass over rows: how many places had logits, and tokens of KV of all rows, the shared ones included."""
+
+    places: list[int] = field(default_factory=list)
+    kv_tokens: list[int] = field(default_factory=list)
+    num_rows: list[int] = field(default_factory=list)
+    num_tokens: int = 0
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> PassSizes:
+    found, logits_at = PassSizes(), Adapter.logits_at
+
+    def counted(self: Adapter, rows: Any, places: Any, cache: Any, first: Any) -> Any:
+        found.places.append(len(places))
+        found.num_rows.append(rows.shape[0])
+        found.kv_tokens.append(rows.shape[0] * (int(first.max().item()) + rows.shape[1]))
+        found.num_tokens += rows.size
+        return logits_at(self, rows, places, cache, first)
+
+    monkeypatch.setattr(Adapter, "logits_at", counted)
+    return found
+
+
+async def check_places(engine: Any, family: str, sizes: PassSizes, most: int) -> tuple[Decision, ...]:
+    sizes.places.clear()
+    decided = await engine.decide(about(family), (QUESTIONS[2], WAYS, QUESTIONS[3], *many(20)))
+    assert max(sizes.places) <= most, "more logits than there is room for"
+    return tuple(decided.answers)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+async def test_the_logits_of_a_pass_have_a_limit_and_it_changes_no_answer(
+    tiny_model: TinyModel, engine_for: EngineFor, family: str, sizes: PassSizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await engine_for(tiny_model(family), prefill_chunk_tokens=2048, cache=CacheConfig(enabled=False))
+    free = await check_places(engine, family, sizes, 10**6)
+    assert max(sizes.places) > 5
+    monkeypatch.setattr(question_tokens, "max_places", lambda num_ids: 5)
+    assert far_apart(await check_places(engine, family, sizes, 5), free) < ROUNDING
+
+
+async def test_sabotage_logits_without_a_limit_are_seen(
+    tiny_model: TinyModel, engine_for: EngineFor, sizes: PassSizes
+) -> None:
+    engine = await engine_for(tiny_model("llama"), prefill_chunk_tokens=2048, cache=CacheConfig(enabled=False))
+    with pytest.raises(AssertionError, match="more logits than there is room for"):
+        await check_places(engine, "llama", sizes, 5)
+
+
+async def check_memory(engine: Any, family: str, sizes: PassSizes) -> None:
+    """The rows of a pass, each with what it shares, have no more KV than the sequence has memory for."""
+    request = replace(about(family), messages=(user("Some words. " * 60), *about(family).messages))
+    decided = await engine.decide(request, (WAYS, QUESTIONS[2], *many(9)))
+    shared = decided.done.trace.computed_tokens + decided.done.trace.reused_tokens
+    granted = padded_tokens([shared] * SCORED_ROWS)
+    over = [tokens for tokens, rows in zip(sizes.kv_tokens, sizes.num_rows, strict=True) if rows > 1]
+    assert over and max(over) <= granted, "more KV than there is memory for"
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen3_5"])
+async def test_rows_that_are_copies_have_memory(
+    tiny_model: TinyModel, engine_for: EngineFor, family: str, sizes: PassSizes
+) -> None:
+    """Of sliding windows and of states: there is no row in them that several could share."""
+    engine = await engine_for(tiny_model(family), prefill_chunk_tokens=2048, cache=CacheConfig(enabled=False))
+    await check_memory(engine, family, sizes)
+
+
+async def test_sabotage_copies_without_a_limit_are_seen(
+    tiny_model: TinyModel, engine_for: EngineFor, sizes: PassSizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer.Scorer, "_max_kv_tokens", staticmethod(lambda sequence: 10**9))
+    engine = await engine_for(tiny_model("gemma3"), prefill_chunk_tokens=2048, cache=CacheConfig(enabled=False))
+    with pytest.raises(AssertionError, match="more KV than there is memory for"):
+        await check_memory(engine, "gemma3", sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.config import CacheConfig
-from engine.runtime.memory import GROWTH_TOKENS, ModelMemory, padded_tokens, share
+from engine.runtime.memory import GROWTH_TOKENS, ModelMemory, padded_tokens, room, share
 
 GIB = 1024**3
 
@@ -33,6 +33,20 @@ def test_two_models_share_what_the_weights_of_both_leave() -> None:
     large, small = share(64 * GIB, 0.5, [ModelMemory(8 * GIB, 2048), ModelMemory(4 * GIB, 1024)], 4 * GIB)
     assert large.stored_bytes == small.stored_bytes == 2 * GIB
     assert (large.row_tokens, small.row_tokens) == (8 * GIB // 2048, 8 * GIB // 1024)
+
+
+def test_a_model_with_a_limit_of_its_own_gets_no_more() -> None:
+    limited, other = share(
+        64 * GIB, 0.5, [ModelMemory(4 * GIB, 1024, max_bytes=5 * GIB), ModelMemory(4 * GIB, 1024)], 4 * GIB
+    )
+    assert (limited.stored_bytes, limited.row_tokens) == (GIB // 2, GIB // 2 // 1024)
+    assert other.stored_bytes == 2 * GIB, "what the one may not have is not taken from the other"
+    (over,) = share(64 * GIB, 0.5, [ModelMemory(4 * GIB, 1024, max_bytes=GIB)], GIB)
+    assert (over.stored_bytes, over.row_tokens) == (0, 0)
+
+
+def test_room_is_weights_and_some_kv() -> None:
+    assert room(8 * GIB) == 9 * GIB and room(0) == 0
 
 
 def test_weights_that_fill_the_memory_leave_nothing() -> None:

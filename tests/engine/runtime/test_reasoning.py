@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ async def test_a_thought_that_the_model_began_ends_in_time(engine_for: EngineFor
     engine = await engine_for(folder)
     from tests.engine.prompt.test_build import load
 
-    start = load(folder).tokenizer.convert_tokens_to_ids("<think>")
+    start, end = load(folder).tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     request = chat(
         "Why?",
         max_tokens=40,
@@ -89,7 +90,10 @@ async def test_a_thought_that_the_model_began_ends_in_time(engine_for: EngineFor
     )
     answer = await ask(engine, request)
     assert answer.token_ids[0] == start
-    assert answer.completion.choices[0].reasoning and 0 < answer.done.usage.reasoning_tokens <= 40
+    assert answer.completion.choices[0].reasoning and answer.done.usage.reasoning_tokens > 0
+    assert answer.token_ids[:7] == (start,) * 6 + (end,), "five tokens behind the mark, then its end"
+    again = [following for token, following in pairwise(answer.token_ids[6:]) if token == start]
+    assert len(again) > 10 and set(again) == {end}, "a later thought has tokens left"
 
 
 async def test_off_by_the_template_or_by_the_mark(engine_for: EngineFor, model: Model) -> None:

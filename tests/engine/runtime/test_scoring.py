@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from engine.errors import ContextOverflow, NotShared
 from engine.prompt.option_tree import OptionTree, Tokens
 from engine.prompt.question_tokens import QuestionSet, QuestionTokens
-from engine.runtime.scoring import Scoring
+from engine.runtime.scoring import RowRules, ScoreRow, Scoring
 
 
 def asked(suffix: Tokens, *options: Tokens) -> QuestionTokens:
     return QuestionTokens(suffix, OptionTree([[option] for option in options]), 1.0, "questions[0]")
 
 
-def scoring(*questions: QuestionTokens) -> Scoring:
-    return Scoring(QuestionSet(tuple(questions), ()))
+def scoring(*questions: QuestionTokens, max_places: int = 10**6, can_branch: bool = True) -> Scoring:
+    return Scoring(QuestionSet(tuple(questions), ()), RowRules(max_places, can_branch))
+
+
+def check_places(row: ScoreRow) -> None:
+    """Each branch is read behind the last token of the path to it."""
+    reads = iter(row.reads)
+    for ids, places in ((row.stem.ids, row.stem.places), *((tail.ids, tail.places) for tail in row.stem.tails)):
+        for place in places:
+            path = next(reads).branch.path
+            assert 0 <= place < len(ids) and ids[place + 1 - len(path) : place + 1] == path, "read at another place"
+    assert not [*reads], "a read without a place"
 
 
 def run(of: Scoring, num_tokens: int = 64, max_kv_tokens: int = 10**6, num_shared: int = 10) -> list[list[str]]:
@@ -25,11 +36,12 @@ def run(of: Scoring, num_tokens: int = 64, max_kv_tokens: int = 10**6, num_share
     passes = []
     while not of.is_done:
         rows = of.next_rows(num_tokens, max_kv_tokens, num_shared)
-        assert all(0 <= read.index < len(row.ids) for row in rows for read in row.reads)
-        assert all(0 <= read.index < len(tail.ids) for row in rows for tail in row.tails for read in tail.reads)
-        reads = [read for row in rows for read in row.all_reads]
+        for row in rows:
+            check_places(row)
+        reads = [read for row in rows for read in row.reads]
         of.add(reads, [[-4.6] * len(read.branch.tokens) for read in reads], len(rows))
-        passes.append(["+".join(map(str, [len(row.ids), *(len(t.ids) for t in row.tails)])) for row in rows])
+        stems = [row.stem for row in rows]
+        passes.append(["+".join(map(str, [len(one.ids), *(len(t.ids) for t in one.tails)])) for one in stems])
     return passes
 
 
@@ -69,6 +81,47 @@ def test_many_ways_are_several_rows() -> None:
     assert [row.split("+")[0] for rows in run(of) for row in rows] == ["5"] * 3
 
 
+LISTED = (
+    asked((1, 2, 3), (7, 8, 1), (7, 8, 2), (7, 9), (5, 1), (5, 2), (6,)),
+    asked((1, 2), *((i, i + 1, 3) for i in range(10, 80))),
+    asked((4,), tuple(range(30)), tuple(range(29)), (9,)),
+)
+"""Few options and many, and some that are long."""
+
+
+@pytest.mark.parametrize("max_places", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("can_branch", [True, False])
+def test_the_places_of_a_pass_have_a_limit_and_none_is_left_out(max_places: int, can_branch: bool) -> None:
+    """Whether a question stands behind the prompt or is a part of it: its logits are what takes memory."""
+    for questions in (LISTED, (replace(LISTED[2], suffix=()),)):
+        of = scoring(*questions, max_places=max_places, can_branch=can_branch)
+        free = scoring(*questions)
+        for one in (of, free):
+            one.add(one.prompt_reads, [[-4.6] * len(read.branch.tokens) for read in one.prompt_reads], 0)
+        found = [*of.prompt_reads]
+        while not of.is_done:
+            rows = of.next_rows(10**6, 10**6, 10)
+            reads = [read for row in rows for read in row.reads]
+            assert 0 < len(reads) <= max_places, "more logits than there is room for"
+            for row in rows:
+                check_places(row)
+            found += reads
+            of.add(reads, [[-4.6] * len(read.branch.tokens) for read in reads], len(rows))
+        branches = [(i, branch.path) for i, question in enumerate(questions) for branch in question.tree.branches]
+        assert sorted((read.question, read.branch.path) for read in found) == sorted(branches)
+        run(free)
+        assert of.decisions() == free.decisions()
+
+
+def test_where_rows_cannot_branch_each_way_is_counted_as_the_row_that_it_is() -> None:
+    """A row with tails would be as many rows as these, each with the whole question before it."""
+    options = ((7, 8, 1), (7, 8, 2), (7, 9), (5, 1), (5, 2), (6,))
+    apart = {"can_branch": False, "max_places": 100}
+    assert run(scoring(asked((1, 2), *options), **apart), max_kv_tokens=24) == [["2"], ["3"], ["4"]]
+    assert run(scoring(LISTED[1], **apart), max_kv_tokens=4 * 14)[1] == ["4"] * 4
+    assert run(scoring(LISTED[1], **apart), num_tokens=12)[1] == ["4"] * 3
+
+
 def test_passes_keep_their_limits_and_never_stand_still() -> None:
     questions = [asked(tuple(range(n)), (4,), (5,)) for n in (3, 9, 4, 40, 5, 90)]
     assert run(scoring(*questions), num_tokens=20) == [["3", "4", "5"], ["9"], ["40"], ["90"]]
@@ -86,7 +139,7 @@ def test_255_options_and_400_questions_are_bounded_passes() -> None:
     while not of.is_done:
         rows = of.next_rows(512, 10**6, 10)
         sizes.append(of.size_of(rows))
-        reads = [read for row in rows for read in row.all_reads]
+        reads = [read for row in rows for read in row.reads]
         of.add(reads, [[-4.6] * len(read.branch.tokens) for read in reads], len(rows))
     assert max(sizes) <= 512
     assert len(of.decisions()) == 400

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.config import EngineConfig, MediaLimits
+from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.core import Engine
 from engine.errors import BadMedia, Busy, EngineError, TooLarge
 from engine.media import fetch, read_medium
@@ -262,9 +264,9 @@ async def test_an_idle_server_answers_as_many_as_it_works_on_and_queues_one(
     assert await asyncio.gather(*(ended(engine, request) for request in requests[:9])) == ["done"] * 9, "all came back"
 
 
-async def narrow(engine_for: EngineFor) -> Engine:
+async def narrow(engine_for: EngineFor, **more: Any) -> Engine:
     """One request at a time, and room for two pictures of 400 x 300 pixels."""
-    return await engine_for("demo", max_num_seqs=1, max_queue=0, max_waiting_media_bytes=2 * 400 * 300 * 3)
+    return await engine_for("demo", max_num_seqs=1, max_queue=0, max_waiting_media_bytes=2 * 400 * 300 * 3, **more)
 
 
 async def test_a_place_comes_back_after_an_error_a_cancel_and_at_the_last_event(engine_for: EngineFor) -> None:
@@ -329,14 +331,27 @@ async def test_a_file_is_measured_before_it_is_decoded(
         await ask(engine, request)
 
 
-async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor) -> None:
-    engine = await narrow(engine_for)
-    stream = engine.stream(chat(picture("purple", size=(400, 300)), "Go on.", max_tokens=50))
-    first = asyncio.ensure_future(anext(stream))
-    while not engine._tickets._held_bytes:  # once it is known that this picture was not sent before
-        await asyncio.sleep(0)
-        assert not first.done()
-    assert engine._tickets._held_bytes == 400 * 300 * 3
-    await first
+async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await narrow(engine_for, request_timeout_s=60.0)
+    held: list[int] = []
+    reserve = TicketOffice.reserve
+
+    def recorded(office: TicketOffice, ticket: Ticket, sizes: dict[int, MediaSize]) -> None:
+        reserve(office, ticket, sizes)
+        held.append(office._held_bytes)
+
+    monkeypatch.setattr(TicketOffice, "reserve", recorded)
+    unique = picture("purple", size=(400, 300))
+    unique.putpixel((0, 0), tuple(secrets.token_bytes(3)))  # not one that was sent before, of which facts would do
+    stream = engine.stream(chat(unique, "Go on.", max_tokens=50))
+    await anext(stream)
+    assert held and set(held) == {400 * 300 * 3}
     assert (engine._tickets._held_bytes, engine._tickets._num_requests) == (0, 1)
     await stream.aclose()
+
+
+def test_each_model_that_may_be_loaded_has_its_places() -> None:
+    many = EngineConfig(max_num_seqs=4, more_models=(ModelSpec("org/a", max_seqs=2), ModelSpec("org/b", max_seqs=3)))
+    assert Places.of(EngineConfig(max_num_seqs=4)).num_seqs == 4
+    assert Places.of(many).num_seqs == 9
+    assert Places.of(replace(many, max_loaded_models=2)).num_seqs == 7

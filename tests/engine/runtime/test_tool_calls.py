@@ -190,6 +190,78 @@ def test_what_is_no_call_is_text(answer: Answer, text: str) -> None:
     assert choice.tool_calls == () and choice.text == text, "text is lost"
 
 
+NESTED = "[" * 100_000
+UNREADABLE = {
+    "an escape that is none": ("json_tools", r'{"name": "a\x", "arguments": {}}'),
+    "half an escape": ("json_tools", r'{"name": "a\u12", "arguments": {}}'),
+    "a line break": ("json_tools", '{"name": "a\nb", "arguments": {}}'),
+    "half of a pair": ("json_tools", r'{"name": "\ud83d", "arguments": {}}'),
+    "no name": ("json_tools", '{"name": "", "arguments": {}}'),
+    "half of a pair behind": ("json_tools", r'{"arguments": {}, "name": "\ud83d"}'),
+    "an id of half a pair": ("json_tools", r'{"id": "\ud83d", "arguments": {}, "name": "add"}'),
+    "deep arguments": ("json_tools", f'{{"arguments": "{NESTED}", "name": "add"}}'),
+    "deep text": ("json_tools", NESTED),
+    "a set": ("pythonic", "[add(a={1, 2})]"),
+    "bytes": ("pythonic", "[add(a=b'1')]"),
+    "a complex number": ("pythonic", "[add(a=1+2j)]"),
+    "an ellipsis": ("pythonic", "[add(a=...)]"),
+    "a key of two": ("pythonic", "[add(a={(1, 2): 3})]"),
+    "a number too long": ("pythonic", f"[add(a=0x{'f' * 5000})]"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_call_that_cannot_be_read_or_sent_is_text(answer: Answer, name: str) -> None:
+    format_name, written = UNREADABLE[name]
+    format = format_of(format_name)
+    choice = answer(f"{format.start}{written}{format.end}", format)
+    assert choice.tool_calls == () and choice.text == f"{format.start}{written}{format.end}", "text is lost"
+
+
+def test_behind_a_call_it_is_text_too(answer: Answer) -> None:
+    second = r', {"name": "\x", "arguments": {}}]'
+    choice = answer(f"<tool_call>[{CALL}{second}</tool_call>", format_of("json_tools"))
+    assert [(call.name, call.arguments) for call in choice.tool_calls] == [("add", ARGUMENTS)]
+    assert r'{"name": "\x", "arguments": {}}' in choice.text
+
+
+def test_half_of_a_pair_in_arguments_is_escaped() -> None:
+    for written in (r'{"a": "\ud83d"}', json.dumps(r'{"a": "\ud83d"}')):
+        reader = ToolCallReader(PLAIN_TOOLS, TOOLS)
+        reader.add(f'{{"arguments": {written}, "name": "add"}}')
+        (piece,) = reader.end() or []
+        assert json.loads(piece.arguments.encode()) == {"a": "\ud83d"}
+
+
+@pytest.mark.parametrize("filler", [" ", "{", "[", ",", "a", "\n", '{"name": "', '"', "é"])
+def test_a_text_without_a_head_costs_the_same_for_every_token(filler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: how much of the text is looked at when one more token comes."""
+    from engine.runtime import tool_calls
+
+    looked_at: list[int] = []
+
+    class Head:
+        def __init__(self, head: Any) -> None:
+            self._head = head
+
+        def match(self, text: str, start: int, end: int) -> Any:
+            looked_at.append(min(len(text), end) - start)
+            return self._head.match(text, start, end)
+
+    monkeypatch.setattr(tool_calls, "_HEADS", tuple(map(Head, tool_calls._HEADS)))
+    reader = ToolCallReader(PLAIN_TOOLS, TOOLS)
+    for _ in range(20_000):
+        assert reader.add(filler) == []
+    assert len(looked_at) <= 2 * 1100 and max(looked_at) <= 1024, "more and more is looked at"
+    assert reader.end() is None and reader.take_rest() == filler * 20_000, "text is lost"
+
+
+def test_a_head_that_is_too_long_to_be_looked_for_is_read_at_the_end(answer: Answer) -> None:
+    written = "\n" * 5000 + CALL
+    (call,) = answer(f"<tool_call>{written}</tool_call>", format_of("json_tools")).tool_calls
+    assert (call.name, json.loads(call.arguments)) == ("add", json.loads(ARGUMENTS))
+
+
 def test_arguments_that_are_cut_off_stay_so(answer: Answer) -> None:
     (call,) = answer('<tool_call>{"name": "add", "arguments": {"a": 1').tool_calls
     assert call.arguments == '{"a": 1'

@@ -122,11 +122,20 @@ async def test_an_answer_in_a_form_may_be_a_call_instead(engine_for: EngineFor, 
         Grammar("regex", "[a-c]{3}/\\d"): None,
         Grammar("json_schema", json.dumps(schema(a={"type": "boolean"}))): None,
     }
-    for form, _ in forms.items():
+    num_texts = 0
+    for form, expected in forms.items():
         for seed in range(3):
             request = chat("x", max_tokens=900, sampling=drawn(seed), tools=(COUNT,), grammar=form)
             completion = (await ask(engine, replace(request, tool_choice=ToolChoice(parallel=False)))).completion
             assert bool(completion.tool_calls) != bool(completion.text), "neither a call nor the form"
+            num_texts += bool(completion.text)
+            if completion.tool_calls:
+                check_calls(completion, (COUNT,))
+            if expected is not None:
+                assert [replace(call, id="") for call in completion.tool_calls] == [expected], (
+                    "not the call in the form"
+                )
+    assert num_texts, "no answer in a form"
     with pytest.raises(BadRequest, match="do not go together") as caught:
         await ask(
             engine, chat("x", tools=TOOLS, grammar=Grammar("grammar", 'start: "a"', "structured_outputs.grammar"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from engine.config import ServerConfig
 from engine.types import CacheStats, DeviceInfo, DiskStats, Snapshot
 from tests import pictures
 from tests.engine.drive import ask, chat, settled
+from tests.waiting import wait_until
 from workbench.cache import tab as cache
 from workbench.cache.tab import PARTS, CacheTab, CacheView, totals
 from workbench.shared import Shared
@@ -92,13 +92,6 @@ def api(demo_server: Any) -> Any:
 
     httpx.post(f"{demo_server.url}/v1/cache/clear")
     return ask
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 def number(words: str) -> list[int]:

@@ -4,12 +4,14 @@ script: no MLX is involved."""
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
 
 from engine.errors import BadMedia, EngineError
 from engine.types import Delta, DeviceInfo, Done, GeneratedToken, Request, Running, Snapshot, Timing, Usage
+from tests.waiting import until
 from workbench.conversations import answers as module
 from workbench.conversations.answers import AnswerRun, Answers
 from workbench.conversations.types import Turn
@@ -50,6 +52,31 @@ class Saved(list):
         self.append(turn)
 
 
+class Clock:
+    """Stands where the module `time` stands in the answers' file: it goes on when a test says so, and counts looks."""
+
+    def __init__(self):
+        self.now_s, self.num_looks = 1000.0, 0
+
+    def monotonic(self):
+        self.num_looks += 1
+        return self.now_s
+
+    async def pass_by(self, seconds):
+        """Time goes by, and whoever looks at the clock has looked at it since."""
+        self.now_s += seconds
+        looks = self.num_looks
+        await until(lambda: self.num_looks >= looks + 4)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(module, "CHECK_S", 0.01)
+    return made
+
+
 def run_of(script: Script, saved: Saved | None = None) -> AnswerRun:
     return AnswerRun(script, Request(id="r"), ANSWER, saved if saved is not None else Saved())
 
@@ -64,20 +91,20 @@ async def test_the_whole_answer_is_saved_at_its_end():
 
 async def test_what_is_written_is_saved_meanwhile(monkeypatch):
     monkeypatch.setattr(module, "SAVE_S", 0.05)
-    saved = Saved()
-    run = run_of(Script(*[TOKEN] * 60, DONE, pause_s=0.01), saved)
-    await asyncio.sleep(0.3)
-    assert 2 <= len(saved) <= 7
+    saved, began_s = Saved(), time.monotonic()
+    run = run_of(Script(*[TOKEN] * 100_000, DONE, pause_s=0.01), saved)
+    await until(lambda: len(saved) >= 2)
+    assert len(saved) <= 1 + (time.monotonic() - began_s) / 0.05, "it is not saved more often than that"
     assert all(turn.state == "writing" and turn.text for turn in saved)
     assert saved[-1].text in run.turn.text
+    run.stop()
     await run.stopped()
 
 
 async def test_stop_closes_the_stream_and_keeps_what_was_read():
     script, saved = Script(*[TOKEN] * 1000, DONE, pause_s=0.005), Saved()
     run = run_of(script, saved)
-    while run.num_tokens < 5:
-        await asyncio.sleep(0.01)
+    await until(lambda: run.num_tokens >= 5)
     run.stop()
     turn = await run.stopped()
     assert script.closed
@@ -103,38 +130,46 @@ async def test_an_answer_that_cannot_be_saved_goes_on():
     assert (await run.stopped()).text == "A"
 
 
-async def test_waiting_says_how_far_the_prompt_is():
+async def test_waiting_says_how_far_the_prompt_is(clock):
     script = Script(Delta("A"), DONE, pause_s=0.2)
     run = run_of(script)
     script.running = (Running("r", "prefill", 2000, 512, 0, 0.0, "chat"),)
     assert run.waiting() == "Reading the prompt · 512 of 2,000 tokens"
     script.running = (Running("r", "restoring", 2000, 0, 0, 0.0, "chat"),)
     assert run.waiting() == "Reading the prompt from disk"
+    clock.now_s += 2
+    assert run.waiting() == "Reading the prompt from disk · 2 s"
     await run.stopped()
 
 
-async def test_an_answer_that_nobody_looks_at_is_stopped_and_one_that_is_looked_at_is_not():
-    answers, ended = Answers(unwatched_s=0.2), []
-    runs = {name: run_of(Script(*[TOKEN] * 1000, DONE, pause_s=0.01)) for name in ("seen", "unseen")}
+async def test_an_answer_that_nobody_looks_at_is_stopped_and_one_that_is_looked_at_is_not(clock):
+    answers, ended = Answers(unwatched_s=60), []
+    runs = {name: run_of(Script(*[TOKEN] * 100_000, DONE, pause_s=0.01)) for name in ("seen", "unseen")}
     for name, run in runs.items():
         answers.add(name, run, lambda run, name=name: ended.append((name, run.turn.state)))
+    await clock.pass_by(0)  # they have begun
     with answers.watching("seen"):
-        await asyncio.sleep(0.8)
+        await clock.pass_by(59)
+        assert ended == []
+        clock.now_s += 2
+        await until(lambda: ended)
+        await clock.pass_by(100)
         assert ended == [("unseen", "stopped")]
         assert answers.conversations == {"seen"}
         await answers.stop("seen")
-    await asyncio.sleep(0.05)
+    await until(lambda: len(ended) == 2)
     assert ended[-1] == ("seen", "stopped") and answers.get("seen") is None
 
 
-async def test_a_page_that_comes_back_in_time_saves_the_answer():
-    answers, ended = Answers(unwatched_s=0.4), []
-    run = run_of(Script(*[TOKEN] * 1000, DONE, pause_s=0.01))
+async def test_a_page_that_comes_back_in_time_saves_the_answer(clock):
+    answers, ended = Answers(unwatched_s=60), []
+    run = run_of(Script(*[TOKEN] * 100_000, DONE, pause_s=0.01))
     answers.add("c", run, ended.append)
+    await clock.pass_by(0)  # it has begun
     for _ in range(4):
-        await asyncio.sleep(0.25)
+        await clock.pass_by(40)
         with answers.watching("c"):
-            await asyncio.sleep(0.25)
+            await clock.pass_by(40)
     assert not ended and answers.get("c") is run
     await answers.stop("c")
 
@@ -142,7 +177,7 @@ async def test_a_page_that_comes_back_in_time_saves_the_answer():
 async def test_long_answers_are_sampled_less_often():
     run = run_of(Script(Delta("x" * 100_000), DONE, pause_s=0.01))
     assert run.period_s() == pytest.approx(1 / module.SAMPLE_HZ)
-    await asyncio.sleep(0.05)
+    await run.stopped()
     assert run.period_s() == 1.0
 
 

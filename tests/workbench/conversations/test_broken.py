@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from engine.errors import BadMedia, Unavailable
 from workbench.conversations.broken import mark_broken, with_broken
-from workbench.conversations.owned import OwnedConversations
-from workbench.conversations.store import ConversationStore
 from workbench.conversations.types import Attachment, Turn
 
 CAT, DOG = (Attachment("image", name, digit * 64, 5) for name, digit in (("cat.png", "a"), ("dog.png", "b")))
@@ -18,11 +14,6 @@ EARLIER = Turn("q1", "user", attachments=(CAT, DOG))
 QUESTION = Turn("q2", "user", "a1", "And this?", attachments=(DOG, CAT))
 FAILED = Turn("a2", "assistant", "q2", state="failed", error=ERROR.message)
 PATH = (EARLIER, Turn("a1", "assistant", "q1", "A cat."), QUESTION)
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> OwnedConversations:
-    return OwnedConversations(ConversationStore(None, tmp_path), "me")
 
 
 def test_the_last_medium_of_its_name_is_marked_and_then_the_one_before_it():

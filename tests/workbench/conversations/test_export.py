@@ -146,3 +146,55 @@ def test_the_page_to_print_holds_text_as_text():
 def test_file_names_are_what_systems_take():
     assert export.file_name(Conversation("c", "a/b: «c»?\n", 0, 0), ".md") == "a b c.md"
     assert export.file_name(Conversation("c", "???", 0, 0), ".zip") == "conversation.zip"
+
+
+def media_messages(number: int) -> bytes:
+    part = {"type": "image_url", "image_url": {"url": "media/a.png"}}
+    return json.dumps([{"role": "user", "content": [part] * number}]).encode()
+
+
+def test_a_picture_that_is_named_a_thousand_times_is_kept_once():
+    got, shelf = read(zipped_files({"messages.json": media_messages(1000), "media/a.png": PICTURE}), "chat.zip")
+    assert len(got.turns[0].attachments) == 1000 and list(shelf.values()) == [(PICTURE, "a.png", "image")]
+    with pytest.raises(BadRequest, match=r"more than 2,000 pictures"):
+        read(zipped_files({"messages.json": media_messages(2001), "media/a.png": PICTURE}), "chat.zip")
+    tiny = {"type": "image_url", "image_url": {"url": "data:image/png,x"}}
+    with pytest.raises(BadRequest, match=r"more than 2,000 pictures"):
+        read(json.dumps([{"role": "user", "content": [tiny] * 2001}]).encode())
+
+
+def test_a_zip_of_too_many_files_is_refused_before_its_list_is_read(monkeypatch):
+    data = zipped_files({f"{number}": b"" for number in range(20_001)})
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("its list was read"))
+    with pytest.raises(BadRequest, match=r"more than 20,000 files"):
+        read(data, "chat.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_damaged_data_is_an_error_with_words(method):
+    data = bytearray(zipped_files({"messages.json": json.dumps(["x" * 5000]).encode()}, method))
+    start = data.index(b"messages.json") + len("messages.json")
+    for at in range(start, start + 12):
+        data[at] ^= 0xFF
+    with pytest.raises(BadRequest, match="The zip cannot be read"):
+        read(bytes(data), "chat.zip")
+
+
+def test_deep_json_and_half_characters_end_nothing():
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    with pytest.raises(BadRequest):
+        read(zipped_files({"messages.json": b"[" * 100_000}), "chat.zip")
+    part = f'{{"type": "image_url", "image_url": {{"url": "media/a.png", "x": {deep}}}}}'
+    message = f'[{{"role": "user", "content": [{part}]}}]'
+    with pytest.raises(BadRequest, match=r"messages\[0\]\.content\[0\]\.image_url\.x: not known"):
+        read(zipped_files({"messages.json": message.encode(), "media/a.png": PICTURE}), "chat.zip")
+    got, _ = read(rb'{"title": "\ud800", "messages": [{"role": "user", "content": "a\udc00b \ud83d\ude00"}]}')
+    assert (got.title, got.turns[0].text) == ("?", "a?b \N{GRINNING FACE}")
+
+
+def zipped_files(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -117,3 +119,43 @@ def test_whose_conversations_are_whose(tmp_path):
     assert not keeps_conversations(ServerConfig())
     assert not keeps_conversations(ServerConfig(open_access=True, data_folder=tmp_path))
     assert not keeps_conversations(ServerConfig(public_link=True, data_folder=tmp_path))
+
+
+def test_any_search_and_any_page_of_the_list_is_answered(page_app):
+    with TestClient(page_app(), base_url=LOCAL) as client:
+        bring(client)
+        for query in ("\0abc", "hello\0there", '"' * 9, "' OR 1", "hello AND", "*", "%", "\N{GRINNING FACE}abc"):
+            assert titles(client, query=query) in ([], ["one"])
+        for offset in (-1, 10**30):
+            reply = client.get("/workbench/conversations", params={"offset": offset}, headers=OURS)
+            assert reply.status_code == 400 and "offset" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("prefix", ["/w", "/workbench", "/v1"])
+@pytest.mark.parametrize("strips", [True, False])
+def test_behind_a_proxy_with_a_prefix(page_app, prefix, strips):
+    """Also where the prefix begins like one of our own paths, and whether the proxy takes it away or not."""
+    with TestClient(page_app(root_path=prefix), base_url=LOCAL) as client:
+        before = "" if strips else prefix
+        made = client.post(f"{before}/workbench/import?name=one.json", content=CHAT, headers=OURS).json()
+        listed = client.get(f"{before}/workbench/conversations", headers=OURS).json()["conversations"]
+        assert [one["id"] for one in listed] == [made["id"]]
+        at = f"{before}/workbench/conversations/{made['id']}"
+        assert "Hello there" in client.get(f"{at}/print").text
+        assert client.get(f"{at}/export.zip").content.startswith(b"PK")
+        assert client.delete(at, headers={"Origin": "https://evil.example"}).status_code == 403
+        assert client.delete(at, headers=OURS).status_code == 200
+        assert client.get(f"{before}/v1/models").json()["object"] == "list"
+        (path,) = client.post(f"{before}/gradio_api/upload", files={"files": ("a b.txt", b"words")}).json()
+        assert client.get(f"{before}/gradio_api/file={path}").content == b"words"
+        assert client.get(f"{before}/config").json()["root"] == f"{LOCAL}{prefix}"
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_the_events_of_the_page_come_through_a_prefix(page_app, serve, strips):
+    with serve(page_app(root_path="/workbench")) as url:
+        at = f"{url}{'' if strips else '/workbench'}/workbench/live?page=p"
+        with httpx.stream("GET", at, timeout=30) as events:
+            assert events.headers["content-type"].startswith("text/event-stream")
+            first = next(line for line in events.iter_lines() if line)
+        assert json.loads(first.removeprefix("data: "))["kind"] == "hello"

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.search import excerpt, search
-from workbench.conversations.store import ConversationStore
 from workbench.conversations.types import Turn
 
 
@@ -20,11 +17,6 @@ def say(mine: OwnedConversations, *texts: str, title: str = "") -> str:
         mine.add(made.id, (turn,))
         parent = turn.id
     return made.id
-
-
-@pytest.fixture
-def mine(tmp_path) -> OwnedConversations:
-    return OwnedConversations(ConversationStore(None, tmp_path), "me")
 
 
 def found(mine: OwnedConversations, query: str) -> list[str]:
@@ -47,8 +39,10 @@ def test_any_script_and_any_sign(mine):
     chinese = say(mine, "斑马是什么动物？")
     signs = say(mine, 'he said "50% off_now" \\o/')
     assert found(mine, "斑马") == [chinese] and found(mine, "什么动物") == [chinese]
-    for query in ('"50%', "off_now", '" OR "', "\\o/", "NEAR(", "*"):
-        assert found(mine, query) in ([signs], []), query
+    for query in ('"50%', "off_now", "\\o/", '"'):
+        assert found(mine, query) == [signs], query
+    for query in ('" OR "', "NEAR(", "*", "50* OR said", "off-now"):
+        assert found(mine, query) == [], f"{query}: these are words, not the operators of the index"
     assert found(mine, "50%") == [signs] and found(mine, "5_%") == []
 
 
@@ -80,7 +74,7 @@ def test_an_excerpt_is_a_line_around_the_word():
 
 
 def test_five_hundred_conversations_are_searched_in_no_time(mine):
-    """2,000 messages of 500 words each. The best of five: the machine may be busy."""
+    """2,000 messages of 500 words each. The best of five, in this thread's own time: the machine may be busy."""
     words = [
         "lorem",
         "ipsum",
@@ -101,8 +95,8 @@ def test_five_hundred_conversations_are_searched_in_no_time(mine):
     for query in ("needle321", "tempor needle4", "do", "nothingofthekind"):
         times = []
         for _ in range(5):
-            begun = time.perf_counter()
+            begun_s = time.thread_time()
             search(mine, query)
-            times.append(time.perf_counter() - begun)
+            times.append(time.thread_time() - begun_s)
         assert min(times) < 0.1, f"{query}: {min(times):.3f} s"
     assert len(found(mine, "needle321")) == 1

@@ -336,3 +336,26 @@ def test_a_file_of_each_earlier_version_is_brought_up(tmp_path, monkeypatch):
 def test_the_file_is_private(kept):
     assert kept.file.stat().st_mode & 0o077 == 0
     assert kept.file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_the_id_of_a_foreign_turn_cannot_be_taken(kept):
+    mine, other = kept.of(), kept.of("other")
+    made, theirs = mine.create(), other.create()
+    answer = ask(mine, made.id, 1, None)
+    with pytest.raises(ModelNotFound):
+        other.add(theirs.id, (Turn(answer, "assistant", None, "mine now"),))
+    assert other.get(theirs.id).head is None and mine.turn(made.id, answer).text == "answer 1"
+
+
+def test_visitors_drafts_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_VISITOR_DRAFTS", 3)
+    monkeypatch.setattr(module, "MAX_VISITOR_CONVERSATIONS", 4)
+    store = ConversationStore(None, tmp_path)
+    visitors = [OwnedConversations(store, f"visitor/{number}") for number in range(6)]
+    OwnedConversations(store, "operator").keep_draft("", Draft("mine"))
+    for visitor in visitors:
+        visitor.set_last_open("")
+        visitor.keep_draft("", Draft("theirs"))
+    assert [visitor.draft("").text for visitor in visitors] == ["", "", "", "theirs", "theirs", "theirs"]
+    assert OwnedConversations(store, "operator").draft("").text == "mine"
+    assert store.database.read("SELECT count(*) FROM last_open")[0][0] == 4

@@ -9,7 +9,7 @@ from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.checkpoint import Checkpoint
 from engine.inventory.inventory import Inventory, ModelHere
-from engine.inventory.places import Place
+from engine.inventory.places import ModelPlace
 from engine.inventory.room import MachineMemory
 from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
 from tests.engine.inventory.folders import write_model
@@ -73,7 +73,7 @@ def test_a_visitor_is_not_told_the_path_of_a_loaded_model() -> None:
 
 def test_what_is_wrong_is_named_and_not_offered() -> None:
     broken = Checkpoint(model_type="qwen3", problems=("config.json is missing.",))
-    model = ModelHere(Place("org/x", "org/x", Path("/x"), "hub"), broken, Path("/x"), can_delete=True)
+    model = ModelHere(ModelPlace("org/x", "org/x", Path("/x"), "hub"), broken, Path("/x"), can_delete=True)
     row = rows(models_json(here([model]), manages=True))["org/x"]
     assert row["problems"] == ["config.json is missing."]
     assert (row["can_load"], row["can_resume"], row["fit_words"]) == (False, True, "")
@@ -81,7 +81,7 @@ def test_what_is_wrong_is_named_and_not_offered() -> None:
 
 def test_a_model_that_is_too_large() -> None:
     large = Checkpoint(model_type="qwen3", weight_bytes=60 * GB)
-    model = ModelHere(Place("org/x", "org/x", Path("/x"), "hub"), large, Path("/x"))
+    model = ModelHere(ModelPlace("org/x", "org/x", Path("/x"), "hub"), large, Path("/x"))
     row = rows(models_json(here([model]), manages=True))["org/x"]
     assert row["fit"] == "no" and "60 GiB" in row["fit_words"]
 

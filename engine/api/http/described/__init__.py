@@ -56,4 +56,4 @@ ERRORS: tuple[tuple[str, Any], ...] = (
     ("/v1/messages", protocols.AnthropicErrorSchema),
     ("/api/", protocols.OllamaErrorSchema),
 )
-"""Of the paths that begin so; everywhere else it is OpenAI's (engine.api.http.openapi.ErrorAnswer)."""
+"""Of the paths that begin so; everywhere else it is OpenAI's (engine.api.http.described.document.ErrorAnswer)."""

@@ -144,5 +144,6 @@ def test_schemathesis_finds_nothing(demo_server: Any, tmp_path: Path) -> None:
          "--generation-deterministic", "--no-color", "--warnings", "off"],
         capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,  # it keeps a folder where it runs
     )  # fmt: skip
+    print(done.stdout[-5000:])
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert httpx.get(f"{demo_server.url}/health").json()["status"] == "ok"

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter
 
 from engine.api.app import create_app
 from engine.argument_types import origins
@@ -67,9 +68,49 @@ def test_answers_and_errors_can_be_read(allowing: str) -> None:
         (httpx.post(f"{allowing}/v1/chat/completions", json=HELLO, headers=key, timeout=60), 200),
     ):
         assert (response.status_code, response.headers.get("access-control-allow-origin")) == (status, MINE)
-        assert "X-Request-Id" in response.headers["access-control-expose-headers"]
+        exposed = response.headers["access-control-expose-headers"].lower()
+        assert "x-request-id" in exposed and "x-ignored-fields" in exposed
     other = httpx.get(f"{allowing}/v1/models", headers={**key, "Origin": "http://evil.com"})
     assert "access-control-allow-origin" not in other.headers
+
+
+def page_routes() -> APIRouter:
+    """Routes as the page has them beside ours."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/workbench/conversations", methods=["GET", "POST"])
+    @router.api_route("/apiary", methods=["GET", "POST"])
+    @router.api_route("/v1x/models", methods=["GET", "POST"])
+    async def mine() -> str:
+        return "what somebody wrote"
+
+    return router
+
+
+PAGES_OWN = ("/workbench/conversations", "//workbench/conversations/", "/apiary", "/v1x/models", "/docs")
+
+
+@pytest.mark.parametrize("prefix", ["", "/box"])
+@pytest.mark.parametrize("origins", [(MINE,), ("*",)])
+def test_the_pages_own_routes_are_for_no_other_page(
+    demo_engine: Any, serve: Callable[[Any], Any], origins: tuple[str, ...], prefix: str
+) -> None:
+    """They tell of conversations. What programs ask is allowed, beside them."""
+    app = create_app(demo_engine, ServerConfig(allowed_origins=origins, root_path=prefix))
+    app.include_router(page_routes())
+    with serve(app) as base:
+        url = base + prefix
+        for path in PAGES_OWN:
+            read = httpx.get(url + path, headers={"Origin": MINE})
+            asked = preflight(url, MINE, path)
+            assert read.status_code == 200 and asked.status_code == 405
+            assert not [name for answer in (read, asked) for name in answer.headers if "access-control" in name], path
+        for path in PAGES_OWN[:-1]:
+            written = httpx.post(url + path, headers={"Origin": MINE})
+            assert (written.status_code, written.json()["error"]["code"]) == (403, "origin_not_allowed"), path
+            assert httpx.post(url + path, headers={"Origin": base}).status_code == 200, "its own page may"
+        for path in ("/v1", "/v1/models", "/health", "/health/ready", "/api/tags", "/metrics", "/openapi.json"):
+            assert "access-control-allow-origin" in httpx.get(url + path, headers={"Origin": MINE}).headers, path
 
 
 def test_any_origin(demo_engine: Any, serve: Callable[[Any], Any]) -> None:

@@ -16,7 +16,7 @@ from engine.measure.bench.servers import ServerProcess
 
 
 def test_the_quick_picture_suite(demo_server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asked as the issue asks: JSON keys, four resolutions, right answers, a canary that passed."""
+    """JSON keys, four resolutions, right answers, a canary that passed."""
     file = tmp_path / "out.json"
     line = f"--base-url {demo_server.url} --quick --prompts 2 --mllm --temperature 0 --output {file}"
     assert bench(line.split()) == 0

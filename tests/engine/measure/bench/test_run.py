@@ -20,6 +20,7 @@ from engine.measure.bench.report import table
 from engine.measure.bench.result import Point
 from engine.measure.bench.run import Run
 from tests.engine.measure.bench.builders import RecordingTarget, sample, words_suite
+from tests.waiting import TIMEOUT_S
 
 SETTINGS = BenchSettings(prompts=3, warmup=1, seed=7)
 ONE, TWO = Case("text", "one"), Case("text", "two")
@@ -61,19 +62,22 @@ async def test_what_was_measured_is_kept(how: str) -> None:
     target = RecordingTarget("a", [])
     target.hangs = "two 1"
     run = Run([words_suite(ONE, TWO)], [target], SETTINGS)
+    reached = asyncio.Event()
 
     async def read() -> None:
         async with aclosing(run.events()) as events:
             async for event in events:
                 if isinstance(event, Progress) and event.done == 6:
                     await asyncio.sleep(0.01)
+                    reached.set()
                     if how == "close":
                         return
                     if how == "stop":
                         run.stop()
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(TIMEOUT_S):
+        await reached.wait()
     if how == "cancel":
         reading.cancel()
     with pytest.raises(asyncio.CancelledError) if how == "cancel" else nullcontext():

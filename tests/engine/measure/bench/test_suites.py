@@ -32,7 +32,7 @@ def asks(suite: str, settings: BenchSettings = SETTINGS, number: int = 0) -> lis
     return [ask for group in groups for step in group.make(number) for ask in step]
 
 
-def test_what_the_issue_names() -> None:
+def test_what_each_suite_asks_by_size_length_and_streams() -> None:
     assert len(RESOLUTIONS) == 10 and RESOLUTIONS[0] == (224, 224) and RESOLUTIONS[-1] == (1920, 1080)
     assert len(QUICK_RESOLUTIONS) == 4 and set(QUICK_RESOLUTIONS) <= set(RESOLUTIONS)
     assert len(CLIPS) == 9 and (CLIPS[0], CLIPS[-2], CLIPS[-1]) == ((2, 0.5), (32, 4.0), (64, 4.0))
@@ -42,8 +42,9 @@ def test_what_the_issue_names() -> None:
 
 
 @pytest.mark.parametrize("suite", [name for name in SUITE_NAMES if name != "video"])
-def test_rounds_repeat_and_differ(suite: str) -> None:
+def test_rounds_repeat_and_differ(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal for equal seeds; else a prefix cache would answer part of the second round from the first."""
+    monkeypatch.setattr(long_chat, "QUICK_TURNS", 3)
     settings = BenchSettings(seed=7, quick=True)
     first, again = asks(suite, settings), asks(suite, settings)
     assert [ask.question for ask in first] == [ask.question for ask in again]

@@ -17,7 +17,7 @@ from engine.errors import BadRequest, Unavailable
 from engine.measure.bench import decisions
 from engine.measure.bench.peers import load
 from engine.measure.bench.questions import PastTurn, Question, picture, scene
-from engine.measure.bench.remote import LOOPED, HttpTarget, Server, process_bytes
+from engine.measure.bench.remote import LOOPED, HttpTarget, Server, decisions_body, http_body, process_bytes
 from engine.measure.bench.servers import OURS, FreshTarget, ServerTarget, our_command
 from engine.measure.bench.targets import EngineTarget
 from engine.measure.openai_client import OpenAIClient
@@ -68,6 +68,25 @@ async def test_questions_at_once_and_one_after_the_other(demo_server: Any, monke
     await target.close()
     assert posted.count("/v1/chat/completions") == 2 * LOOPED
     assert whole.e2e_s > 4 * each.e2e_s
+
+
+def test_a_picture_s_limit_goes_with_it_whatever_is_asked() -> None:
+    small = replace(SEEING.media[0], max_pixels=777)
+    asked = replace(SEEING, media=(small, SEEING.media[0]), predicates=("Is it red?",))
+    (decided,) = decisions_body(asked, "m")["input"]
+    *chatted, _ = http_body(asked, "m")["messages"][-1]["content"]
+    assert decided["content"] == chatted
+    assert [part["image_url"].get("max_pixels") for part in chatted] == [777, None]
+
+
+async def test_a_smaller_picture_is_smaller_for_questions_too(demo_server: Any) -> None:
+    large = picture(scene((640, 480), "c"))
+    asked = replace(SEEING, text="", media=(replace(large, max_pixels=96 * 96),), predicates=("Is it red?",), expect="")
+    target = HttpTarget(demo_server.url)
+    remote, direct = await target.ask(asked), await EngineTarget(demo_server.engine).ask(asked)
+    whole = await target.ask(replace(asked, media=(large,)))
+    await target.close()
+    assert remote.seen == direct.seen and remote.seen != whole.seen
 
 
 async def test_status(demo_server: Any) -> None:

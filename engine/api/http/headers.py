@@ -95,11 +95,10 @@ class SafeHeaders:
 
     def _add(self, start: Message, hashes: Iterable[str]) -> None:
         headers = MutableHeaders(scope=start)
-        if "content-security-policy" in headers:
-            return
-        headers["Content-Security-Policy"] = policy([*self._hashes, *hashes], self._frame_ancestors)
         for name, value in OTHERS.items():
             headers.setdefault(name, value)
+        if "content-security-policy" not in headers:
+            headers["Content-Security-Policy"] = policy([*self._hashes, *hashes], self._frame_ancestors)
 
 
 def _is_page(start: Message) -> bool:

@@ -1,0 +1,50 @@
+"""`vllm-mlx` in a process of its own, for the tests of how a server starts and ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVE = [sys.executable, "-m", "engine"]
+
+
+class Running:
+    """`vllm-mlx` in a process, with its port and what it prints."""
+
+    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [*SERVE, "--port", "0", *options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.readline()
+        port = re.search(r":(\d+)/v1", self.said)
+        if port is None:
+            self.process.kill()
+            raise AssertionError(self.said + "".join(self.process.communicate()))
+        self.url = f"http://127.0.0.1:{port[1]}"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+        """Send a signal; exit status and what was written to stderr."""
+        self.process.send_signal(how)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+    def kill(self) -> None:
+        """Nothing where it has ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
