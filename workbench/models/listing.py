@@ -69,7 +69,7 @@ def is_same(state: ModelState, model: ModelHere) -> bool:
 
 
 def choice(state: ModelState) -> Json:
-    """One line of the header's switch, which visitors see too: no places. takes: None as long as it was never loaded."""
+    """One line of the header's switch, which visitors see too: no places. takes: None until it was loaded once."""
     card = state.card
     return {
         "name": state.name,
