@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class LoadedModel:
     """All that belongs to one model in memory. worker is for the engine thread; the others prepare requests in any.
 
-    spent_s: what its turns on the engine thread have taken (engine.runtime.turns).
+    spent_s: what its turns on the engine thread have taken (engine.runtime.turns). num_failures: of its turns, how many
+    have failed since one that did something.
     """
 
     card: ModelCard
@@ -48,6 +49,7 @@ class LoadedModel:
     worker: Worker
     spent_s: float = 0.0
     was_idle: bool = True
+    num_failures: int = 0
 
     @property
     def is_idle(self) -> bool:
@@ -55,10 +57,14 @@ class LoadedModel:
 
     def turn(self) -> bool:
         """See Worker.turn."""
-        return self.worker.turn()
+        is_done = self.worker.turn()
+        if is_done:
+            self.num_failures = 0
+        return is_done
 
     def recover(self) -> None:
         """See Worker.recover."""
+        self.num_failures += 1
         self.worker.recover()
 
 

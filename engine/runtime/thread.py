@@ -167,23 +167,26 @@ class EngineThread:
                     num_failures = 0
             except Exception as e:
                 num_failures += 1
-                log.exception("a turn of the engine failed, %d in a row", num_failures)
                 if not self._recovered(roster, num_failures, e):
                     raise
             if roster.fatal is not None:
                 raise roster.fatal
 
     def _recovered(self, roster: Roster, num_failures: int, error: Exception) -> bool:
-        """Whether serving goes on after so many failures: the model that failed is given up where there are others."""
+        """Whether serving goes on after so many failures in a row. A model that fails as often is given up, where there
+        are others."""
         failed, self._turns.failed = self._turns.failed, None
-        if num_failures < MAX_FAILURES:
-            took_part: list[Turner] = [roster, *roster.loaded] if failed is None else [failed]
-            for one in took_part:
-                one.recover()
+        took_part: list[Turner] = [roster, *roster.loaded] if failed is None else [failed]
+        for one in took_part:
+            one.recover()
+        model = failed if isinstance(failed, LoadedModel) and len(self.slots) > 1 else None
+        num_in_a_row = model.num_failures if model else num_failures
+        log.exception("a turn of the engine failed, %d in a row", num_in_a_row)
+        if num_in_a_row < MAX_FAILURES:
             return True
-        if not isinstance(failed, LoadedModel) or len(self.slots) == 1:
+        if model is None:
             return False
-        roster.give_up(failed, Unavailable(f"The model ended: {error}", code="engine_failed"))
+        roster.give_up(model, Unavailable(f"The model ended: {error}", code="engine_failed"))
         return True
 
     def _take_commands(self, roster: Roster, is_busy: bool) -> bool:

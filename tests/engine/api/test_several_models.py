@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from engine.api import sse
 from engine.api.app import create_app
 from engine.api.cards import loading_words
+from engine.api.server import announce_models
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
+from engine.errors import ModelNotFound
 from engine.models import loading
 from engine.types import ModelState
 from tests.conftest import Server
@@ -191,3 +194,30 @@ def test_words_for_who_waits() -> None:
     assert loading_words(state) == "big: downloading, 512 MiB of 2 GiB, 8 s"
     assert loading_words(ModelState("big", "org/big", "ready")) == ""
     assert loading_words(ModelState("big", "org/big")) == "big: waiting, 0 s"
+
+
+async def test_the_command_says_which_models_there_are(
+    tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a default one that cannot be loaded ends the server only where it is the only one."""
+    other = ModelSpec(str(tiny_model("llama")), name="reader")
+    gone = ModelSpec("/no/such/folder", name="gone")
+    cases = (
+        (ModelSpec(), (other,), ["demo (qwen3_vl, float32) is ready", "Others:        reader"]),
+        (gone, (other,), ["gone could not be loaded: No model", "Others:        reader"]),
+        (replace(other, preload=False), (), ["Others:        reader, each loaded by the first request"]),
+    )
+    for model, more, lines in cases:
+        engine = Engine(EngineConfig(model=model, more_models=more))
+        engine.start()
+        try:
+            await announce_models(engine)
+        finally:
+            await asyncio.to_thread(engine.stop)
+        said = capsys.readouterr().out
+        assert all(line in said for line in lines), said
+    engine = Engine(EngineConfig(model=gone))
+    engine.start()
+    with pytest.raises(ModelNotFound):
+        await announce_models(engine)
+    await asyncio.to_thread(engine.stop)

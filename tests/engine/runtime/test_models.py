@@ -22,8 +22,9 @@ from engine.core import Engine
 from engine.errors import Conflict, EngineError, ModelNotFound, TimedOut, Unavailable
 from engine.models import loading
 from engine.models.checkpoint import expected_bytes
-from engine.runtime import roster
+from engine.runtime import roster, thread
 from engine.runtime.memory import room
+from engine.runtime.scheduler import Scheduler
 from engine.types import Delta, ModelState
 from tests import tiny
 from tests.engine.drive import TIMEOUT_S, ask, chat
@@ -358,6 +359,49 @@ async def test_a_load_that_fails_is_an_error_of_its_own_requests(
 
 def _fails(*_: Any) -> Any:
     raise ValueError("no tokenizer today, in broken")
+
+
+async def test_a_model_whose_turns_fail_ends_alone(
+    three: tuple[ModelSpec, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another model works in between, so that its failures do not come in a row on the thread."""
+    chunk_tokens = 77
+    specs = (three[0], replace(three[1], prefill_chunk_tokens=chunk_tokens))
+    plan, num_raised = Scheduler.plan, 0
+
+    def fails(scheduler: Scheduler) -> Any:
+        nonlocal num_raised
+        if scheduler.chunk_tokens == chunk_tokens and scheduler.waiting:
+            num_raised += 1
+            raise RuntimeError("no plan today")
+        return plan(scheduler)
+
+    async with running(specs, cache=NO_CACHE) as engine:
+        await engine.load_model("writer")
+        stream = engine.stream(talk())
+        await anext(stream)
+        monkeypatch.setattr(Scheduler, "plan", fails)
+        monkeypatch.setattr(Scheduler, "admit", lambda scheduler: _admit(scheduler, chunk_tokens))
+        asking = asyncio.create_task(ask(engine, chat("Hello", model="writer")))
+        with pytest.raises(Unavailable, match="no plan today"):
+            while not asking.done():
+                assert isinstance(await anext(stream), Delta), "the other one goes on"
+            await asking
+        assert num_raised == thread.MAX_FAILURES
+        await until(lambda: state(engine, "writer").stage == "failed", "it does not say so")
+        assert engine.snapshot().state == "ready" and [card.id for card in engine.snapshot().models] == ["reader"]
+        monkeypatch.undo()
+        assert (await engine.load_model("writer")).stage == "ready"
+        assert (await ask(engine, chat("Hello", model="writer", max_tokens=2))).done
+        await stream.aclose()
+
+
+_admit_all = Scheduler.admit
+
+
+def _admit(scheduler: Scheduler, chunk_tokens: int) -> Any:
+    """Nobody, of the model with these chunks: who only waits is not ended by a failed turn."""
+    return None if scheduler.chunk_tokens == chunk_tokens else _admit_all(scheduler)
 
 
 async def test_a_failed_model_is_tried_again_after_a_while(
