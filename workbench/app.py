@@ -211,7 +211,7 @@ def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login:
 
     live = LiveModels(engine)
     words = partial(header.words, engine, shared.history)
-    voices = Voices(words, lambda manages: live.news(manages=manages), LiveAnswer, theme.version())
+    voices = Voices(words, LiveAnswer, theme.version(), lambda manages: live.news(manages=manages))
     router = conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
     router.include_router(model_routes(engine, shared.server, login, live))
     return router

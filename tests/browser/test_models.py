@@ -134,7 +134,7 @@ def test_a_model_that_is_gone_is_said_so_and_nobody_answers_for_it(url, person):
     )
     me.page.locator('#header .model.failed[aria-label="Model: ghost"]').wait_for()
     me.send("What is this?")
-    me.page.locator("#chat .note-error", has_text="There is no model 'ghost' here").wait_for()
+    me.page.locator("#chat .note-error", has_text="The model 'ghost' is not loaded").wait_for()
     me.page.locator("#header .model").click()
     me.page.locator("#model-card .gone", has_text="ghost, which is not here any more").wait_for()
     me.page.locator("#model-card .choices button", has_text="demo").click()

@@ -30,16 +30,18 @@ DrawAnswer = Callable[[Turn, str], list[Json]]
 @dataclass(frozen=True)
 class Voices:
     """Where the words come from. status: of the header; its "state" is STOPPED once the engine has ended. models: what
-    there is to tell of models, by kind of event, to somebody who manages them or not.
+    there is to tell of models, by kind of event, to somebody who manages them or not; manages_models: whether this page
+    does.
 
     answer: makes what draws one answer: a turn that is being written and what it waits for -> its parts, as the page's
     chat takes them.
     """
 
     status: Callable[[], Json]
-    models: Callable[[bool], dict[str, Json]]
     answer: Callable[[], DrawAnswer]
     version: str
+    models: Callable[[bool], dict[str, Json]] = lambda manages: {}
+    manages_models: bool = False
 
 
 @dataclass
@@ -59,20 +61,11 @@ class Told:
     answer_s: float = 0.0
 
 
-@dataclass(frozen=True)
-class PageHere:
-    """One open page: what it calls itself, the conversation that it shows, whether it may manage models."""
-
-    page: str
-    conversation: str
-    manages_models: bool
-
-
 async def feed(
-    library: ConversationLibrary, owned: OwnedConversations, where: PageHere, voices: Voices
+    library: ConversationLibrary, owned: OwnedConversations, page: str, conversation: str, voices: Voices
 ) -> AsyncIterator[str]:
-    """The events of one page until it goes away or the server ends."""
-    here, page = library.listen(where.page, owned.owner, where.conversation), where.page
+    """The events of one page until it goes away or the server ends. page: what it calls itself."""
+    here = library.listen(page, owned.owner, conversation)
     told, status_s = Told(), 0.0
     try:
         yield event({"kind": "hello", "version": voices.version})
@@ -90,7 +83,7 @@ async def feed(
                 news = _news(library, here, told, voices)
                 if told.status_s != status_s:
                     status_s = told.status_s
-                    news += _of_models(told, voices.models(where.manages_models))
+                    news += _of_models(told, voices.models(voices.manages_models))
                 for one in news:
                     yield event(one)
                 run = library.answers.get(here.conversation)
