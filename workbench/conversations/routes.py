@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -21,7 +21,7 @@ from engine.config import MediaLimits, ServerConfig
 from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
 from engine.types import Json, Kind
 from workbench.conversations import export
-from workbench.conversations.feed import PageHere, Voices, feed
+from workbench.conversations.feed import Voices, feed
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.reading import read_conversation
@@ -93,7 +93,8 @@ def conversation_routes(
     async def live(request: Request, page: str, conversation: str = "") -> Response:
         mine = owned(request)
         who = caller(config, login.name(request), request.query_params.get("visitor", ""))
-        return EventStream(feed(library, mine, PageHere(page, conversation, manages_models(config, who)), voices))
+        heard = replace(voices, manages_models=manages_models(config, who))
+        return EventStream(feed(library, mine, page, conversation, heard))
 
     @router.get("/conversations")
     async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
