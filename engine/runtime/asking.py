@@ -37,10 +37,12 @@ class Asking:
             """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
             grammar = before.grammar if before else await prepare.grammar(model, request)
             loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
+            loaded_s = time.perf_counter()
             sequence = Sequence(
                 request=loaded,
                 post=post,
                 accepted_s=deadline.accepted_s,
+                loaded_s=loaded_s,
                 media=media,
                 prepared_prompt=await prepare.prompt(model, loaded, must_fit=True),
                 grammar=grammar,

@@ -84,7 +84,7 @@ def spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) / abs(mean) if len(values) > 1 and mean else 0.0
 
 
-def paired_ratio(over: Sequence[float | None], under: Sequence[float | None]) -> Ratio | None:
+def paired_ratio(over: Sequence[float | None], under: Sequence[float | None], confidence: float = 0.95) -> Ratio | None:
     """The geometric mean of over[i] / under[i], without pairs that lack a value above 0. Returns None without pairs."""
     logs = [math.log(a / b) for a, b in zip(over, under, strict=False) if a and b and a > 0 and b > 0]
     if not logs:
@@ -92,7 +92,7 @@ def paired_ratio(over: Sequence[float | None], under: Sequence[float | None]) ->
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return Ratio(math.exp(mean), None, None, len(logs))
-    half = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    half = t_quantile(len(logs) - 1, confidence) * statistics.stdev(logs) / math.sqrt(len(logs))
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
 
 
