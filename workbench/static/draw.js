@@ -43,13 +43,18 @@
     return head;
   };
 
-  // Draws now and whenever the value changes. The element is hidden until the first value arrives.
+  // Draws now and whenever the value changes. The element is hidden until the first value arrives. A refusal in the
+  // value ({words, serial}) is said once.
   const drawing = (element, props, watch, draw) => {
     element.classList.add("undrawn");
+    let said = 0;
     const again = () => {
       if (!props.value || typeof props.value !== "object") return;
       draw(props.value);
       element.classList.remove("undrawn");
+      const { words, serial } = props.value.refusal ?? {};
+      if (serial && serial !== said) window.workbenchList?.say(words);
+      said = serial ?? said;
     };
     watch("value", again);
     again();

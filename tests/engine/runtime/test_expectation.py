@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence
 from engine.runtime.track_record import ENOUGH, RIGHT
 from engine.runtime.work import EncoderWork, Others, Work, chunk_terms
-from engine.types import Event, Request
+from engine.types import Event, Part, Request
+from engine.types.media import Media, no_pixels
+from engine.types.prompt import PlacedMedia, Prompt
 
 ALONE = Others()
 
@@ -51,13 +54,15 @@ class Bench:
     def told_ms(self, work: Work) -> float | None:
         return self.expectations.ttft_ms(work, self.expectations.others())
 
-    def send(self, work: Work, **changes: Any) -> float:
-        """Returns its milliseconds to the first token."""
-
+    def sequence(self) -> Sequence:
         def post(event: Event | EngineError) -> None:
             raise AssertionError("nothing is posted here")
 
-        sequence = Sequence(Request(), post, accepted_s=self.now_s, submitted_s=self.now_s, loaded_s=self.now_s)
+        return Sequence(Request(), post, accepted_s=self.now_s, submitted_s=self.now_s, loaded_s=self.now_s)
+
+    def send(self, work: Work, meanwhile: Callable[[Sequence], object] = lambda sequence: None) -> float:
+        """Returns its milliseconds to the first token. meanwhile: called before it has its first token."""
+        sequence = self.sequence()
         self.expectations.begin(sequence)
         assert sequence.observed is not None
         sequence.observed.work, sequence.max_tokens = work, 8
@@ -68,8 +73,7 @@ class Bench:
         sequence.encoding = Encoding(encoder_ms) if encoder_ms else None
         came_ms = encoder_ms + off * self.machine.rest_ms(work) + sum(ms for _, _, ms in chunks)
         sequence.first_token_s = self.now_s + came_ms / 1e3
-        for name, value in changes.items():
-            setattr(sequence, name, value)
+        meanwhile(sequence)
         self.expectations.first_token(sequence)
         self.expectations.ended(sequence)
         self.now_s += 10
@@ -191,17 +195,34 @@ def test_what_came_beside_somebody_who_came_later_is_not_learnt_from() -> None:
     bench = Bench(Machine())
     for _ in range(20):
         bench.send(Work(300))
-    before = bench.told_ms(Work(300))
-    bench.send(Work(300), observed=None)
-    assert bench.told_ms(Work(300)) == before
+    num_learnt = [len(curve._seen) for curve in (bench.expectations._curves.rest, bench.expectations._curves.prefill)]
+    bench.send(Work(300), meanwhile=lambda _: bench.expectations.begin(bench.sequence()))
+    assert len(bench.expectations._curves.rest._seen) == num_learnt[0], "who knows what of it was waiting"
+    assert len(bench.expectations._curves.prefill._seen) == num_learnt[1] + 1, "a chunk by itself takes what it takes"
+    assert len(bench.expectations._record._outcomes) == 19, "nor is it held against what was expected"
+    bench.send(Work(300))
+    assert len(bench.expectations._record._outcomes) == 20, "the twin: alone, it is"
 
 
 def test_reading_media_that_were_not_at_hand_is_no_part_of_it() -> None:
     """A request's first reading of a clip takes seconds; who asks what a message costs has had that behind them."""
     bench = Bench(Machine())
-    for _ in range(30):
-        bench.send(Work(300))
-    told = bench.told_ms(Work(300))
-    assert told is not None
-    outcomes = bench.expectations._record._outcomes
-    assert max(outcome.came_ms for outcome in outcomes) < 1.2 * told
+    came_ms = bench.send(Work(300))
+
+    def read(decode_ms: float) -> Callable[[Sequence], None]:
+        """It took 900 ms to have its media. decode_ms: what decoding them once has taken."""
+
+        def before(sequence: Sequence) -> None:
+            sequence.accepted_s -= 0.9
+            media = Media("image", no_pixels(), "ab", 9, (8, 8), decode_ms=decode_ms)
+            sequence.prompt = Prompt([], [], (PlacedMedia(Part("image"), media, -1, 4, (8, 8)),))
+
+        return before
+
+    def last_ms() -> float:
+        return bench.expectations._record._outcomes[-1].came_ms
+
+    bench.send(Work(300), meanwhile=read(850.0))
+    assert last_ms() == pytest.approx(came_ms), "it was decoded just then"
+    bench.send(Work(300), meanwhile=read(9000.0))
+    assert last_ms() == pytest.approx(came_ms + 900), "it was at hand, and looking it up took long"
