@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from engine.types import Json, ModelCard, ModelState, Snapshot
+from engine.types import Json, ModelState, Snapshot
 from workbench.components import component
-from workbench.words import count, size
+from workbench.models.listing import details, takes
+from workbench.words import size
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -24,9 +25,9 @@ def status(snapshot: Snapshot) -> Json:
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "about": snapshot.error or (_details(card) if card else _why_not(snapshot)),
+        "about": snapshot.error or (details(card) if card else _why_not(snapshot)),
         "toy": card.toy if card else "",
-        "takes": _takes(card) if card else None,
+        "takes": takes(card) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
         "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
         "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),
@@ -58,20 +59,6 @@ def _why_not(snapshot: Snapshot) -> str:
     if snapshot.state != "ready":
         return ""
     return _default(snapshot).error or "It is loaded by the first message."
-
-
-def _takes(card: ModelCard) -> list[str]:
-    kinds = (("image", card.vision), ("video", card.video), ("audio", card.audio))
-    return [kind for kind, has in kinds if has]
-
-
-def _details(card: ModelCard) -> str:
-    names = {"image": "pictures", "video": "clips", "audio": "sound"}
-    takes = ", ".join(["text", *(names[kind] for kind in _takes(card))])
-    return (
-        f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
-        f"{card.context_tokens:,} tokens of context · takes {takes}"
-    )
 
 
 def words(engine: Engine, history: History) -> Json:

@@ -26,15 +26,18 @@ STYLES = (
     "video/video.css",
     "decide/decide.css",
     "bench/bench.css",
+    "models/models.css",
 )
 SCRIPTS = (
     "static/network.js",  # before Gradio asks for anything
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
+    "models/switch.js",
     "static/header.js",
     "static/frame.js",
     "static/notify.js",
+    "models/models.js",
     "conversations/days.js",
     "conversations/live.js",
     "conversations/list.js",

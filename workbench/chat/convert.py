@@ -77,6 +77,7 @@ class ChatSettings:
     """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does.
 
     logprobs: how many of the likeliest tokens are told at each place of an answer; None for no probabilities at all.
+    model: the name of the one that answers; None for the default one.
     """
 
     system: str = ""
@@ -84,6 +85,7 @@ class ChatSettings:
     max_tokens: int | None = None
     frames: FrameSampling = field(default_factory=FrameSampling)
     logprobs: int | None = None
+    model: str | None = None
 
 
 Entries = tuple[ChatEntry, ...]
@@ -139,6 +141,7 @@ def to_request(
         max_tokens=settings.max_tokens,
         frames=settings.frames,
         logprobs=settings.logprobs,
+        model=settings.model,
         source="chat",
         session=session,
         tenant=tenant,

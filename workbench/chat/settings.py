@@ -70,6 +70,7 @@ class SettingsPanel:
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
+        self.model: gr.Textbox  # set by the header's switch (models/switch.js)
         self.stills: gr.Checkbox  # for the next message, not for those that were sent
         self.probabilities: gr.Checkbox  # for the next answers
         self.numbers: dict[str, gr.Textbox] = {}
@@ -91,16 +92,17 @@ class SettingsPanel:
                 label="Keep how likely each token of an answer was", container=False, elem_id="probabilities"
             )
             component("notify", "workbenchNotify.view(element)", "notify")
+            self.model = gr.Textbox(visible="hidden", elem_id="chat-model")
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property
     def components(self) -> set[Any]:
-        return {self.system, self.stills, self.probabilities, *self.numbers.values()}
+        return {self.system, self.stills, self.model, self.probabilities, *self.numbers.values()}
 
     @property
     def fields(self) -> dict[str, gr.Textbox]:
         """All fields by name, in order."""
-        return {"system": self.system, **self.numbers}
+        return {"system": self.system, **self.numbers, "model": self.model}
 
     def texts(self, values: Mapping[Any, Any]) -> Json:
         """What the fields hold, by name; empty ones are left out."""
@@ -111,8 +113,12 @@ class SettingsPanel:
 
         Raises BadRequest.
         """
-        read = settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
-        return replace(read, logprobs=NUM_ALTERNATIVES) if values[self.probabilities] else read
+        numbers = {name: values[field] for name, field in self.numbers.items()}
+        return replace(
+            settings(numbers, values[self.system] or ""),
+            model=values[self.model] or None,
+            logprobs=NUM_ALTERNATIVES if values[self.probabilities] else None,
+        )
 
 
 def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSettings:
@@ -131,7 +137,7 @@ def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSetting
 
 def from_texts(texts: Mapping[str, str]) -> ChatSettings:
     """The settings that a conversation keeps, by field name. Raises BadRequest."""
-    return settings(texts, texts.get("system", ""))
+    return replace(settings(texts, texts.get("system", "")), model=texts.get("model") or None)
 
 
 def _default(config: EngineConfig, name: str) -> float | None:

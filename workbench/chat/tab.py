@@ -92,6 +92,7 @@ class ChatTab:
         self.chat.delete(self.take_out, self.inputs(), self.shown, **QUIET)
         self.chat.undo(self.undo, self.inputs(), self.shown, **QUIET)
         self.chat.clear(self.clear, self.inputs(), self.opened, **QUIET)
+        self.settings.model.change(self.offer_media, self.settings.model, self.composer, **QUIET)
         self.composer.stop(self.stop, self.inputs(), None, **QUIET)
         self.cost.wire()
         self.receipts.submit(self.fill_receipt, self.inputs(), self.receipts, trigger_mode="multiple", **QUIET)
@@ -133,23 +134,29 @@ class ChatTab:
             tenant=self._shared.caller(page).tenant(),
             session=page.session_hash or "",
             key=page.headers.get("idempotency-key", ""),
-            texts=self.settings.texts(values),
+            texts=self._texts(values),
             settings=settings,
             problem=problem,
         )
 
+    def _texts(self, values: Mapping[Any, Any]) -> Json:
+        """The settings that a conversation keeps, and the model that answers it, also where that is the default one."""
+        return {"model": self._engine.config.model.served_name, **self.settings.texts(values)}
+
     def entries(self, asker: Asker, path: tuple[Turn, ...]) -> Entries:
         return turns.all_entries(path, asker.mine.store.media.path)
 
-    async def offer_media(self) -> Any:
-        """When the page opens and the model is loaded: the kinds of files that the model takes, and the microphone.
+    async def offer_media(self, model: str = "") -> Any:
+        """When the page opens and when another model is chosen: the kinds of files that it takes, and the microphone.
 
-        Inputs: none. Outputs: composer.
+        Waits for the default model, but loads none. Inputs: model. Outputs: composer.
         """
         try:
-            card = await self._engine.ready()
+            card = self._engine.snapshot().card_of(model) if model else await self._engine.ready()
         except EngineError:
-            return gr.skip()  # the header says why there is no model
+            card = None  # the header says why there is no model
+        if card is None:
+            return gr.skip()
         kinds = [kind for kind, takes in zip(SUFFIXES, (card.vision, card.video, card.audio), strict=True) if takes]
         names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
         words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]

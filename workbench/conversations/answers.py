@@ -55,7 +55,7 @@ class AnswerRun:
         self._text = [turn.text]
         self._reasoning = [turn.reasoning]
         self._num_chars = len(turn.text) + len(turn.reasoning)
-        self._tokens = TokenList(engine, turn) if request.logprobs is not None or turn.tokens else None
+        self._tokens: TokenList | None = None
         self._reasoned_s: list[float] = []  # when the reasoning began, and when the answer did
         self._started_s = time.monotonic()
         self._reading = asyncio.create_task(self._read())
@@ -102,6 +102,8 @@ class AnswerRun:
     async def _read(self) -> Done | None:
         """The last event. Raises EngineError."""
         await self._engine.ready(self.request.model)
+        if self.request.logprobs is not None or self._turn.tokens:
+            self._tokens = TokenList(await self._engine.token_texts(self.request.model), self._turn)
         last: Event | None = None
         async with contextlib.aclosing(self._engine.stream(self.request)) as events:
             async for last in events:
@@ -135,7 +137,7 @@ class AnswerRun:
             if self.num_tokens != num_saved:
                 num_saved = self.num_tokens
                 await self._try_to_save(self.turn)
-        self._turn = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else ())
+        self._turn = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else self._turn.tokens)
         await self._try_to_save(self._turn)
         self.ended.set()
 

@@ -143,6 +143,8 @@
     beat: () => {},
     list: () => window.workbenchList?.refresh(),
     conversation: (event) => { latest = event; noteEnd(event); refresh(); },
+    models: (event) => window.workbenchModels.tell(event),
+    downloads: (event) => window.workbenchModels.tell(event),
     answer: (event) => { answer = event; draw(); },
   };
 
@@ -204,10 +206,11 @@
   // -- drafts
 
   let draftTimer = 0, keptDraft = null, pending = null;
-  const FIELDS = ["system", "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "fps", "max_frames"];
+  const FIELDS = ["system", "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "fps", "max_frames", "model"];
 
   const draft = (composer, ...fields) => {
     const files = (composer?.files ?? []).map((file) => file?.path).filter(Boolean);
+    window.workbenchSwitch.follow(fields[FIELDS.indexOf("model")] ?? "");
     const settings = Object.fromEntries(FIELDS.map((name, place_) => [name, fields[place_] ?? ""]).filter(([, value]) => value));
     const body = JSON.stringify({ text: composer?.text ?? "", files, settings });
     if (opening || sending || body === keptDraft) return;

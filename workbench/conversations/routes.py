@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
+from engine.access.visibility import caller, manages_models
 from engine.api.sse import EventStream
 from engine.config import MediaLimits, ServerConfig
 from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
@@ -91,7 +92,9 @@ def conversation_routes(
     @router.get("/live")
     async def live(request: Request, page: str, conversation: str = "") -> Response:
         mine = owned(request)
-        return EventStream(feed(library, mine, page, conversation, voices))
+        who = caller(config, login.name(request), request.query_params.get("visitor", ""))
+        heard = replace(voices, manages_models=manages_models(config, who))
+        return EventStream(feed(library, mine, page, conversation, heard))
 
     @router.get("/conversations")
     async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from engine.api.logprobs import LogprobsWriter
-from engine.types import Delta
+from engine.types import Delta, TokenText
 from workbench.conversations.types import Turn, WrittenToken
-
-if TYPE_CHECKING:
-    from engine.core import Engine
 
 DECIMALS = 4
 
@@ -17,11 +14,12 @@ DECIMALS = 4
 class TokenList:
     """Collects the tokens behind the text of one answer.
 
-    turn: its beginning, where it is continued: with its tokens, or as text whose tokens are not known.
+    token_text: what a token id of its model stands for. turn: its beginning, where it is continued: with its tokens, or
+    as text whose tokens are not known.
     """
 
-    def __init__(self, engine: Engine, turn: Turn) -> None:
-        self._writer = LogprobsWriter(engine.token_text)
+    def __init__(self, token_text: Callable[[int], TokenText], turn: Turn) -> None:
+        self._writer = LogprobsWriter(token_text)
         known = turn.tokens or ((WrittenToken(turn.text),) if turn.text else ())
         self._tokens = list(known)
 

@@ -17,11 +17,8 @@ from workbench.conversations.types import Turn, WrittenToken
 NAMES = {1: "One", 2: " two", 3: " three"}
 
 
-class Names:
-    """Stands where an Engine stands: it knows what three tokens are."""
-
-    def token_text(self, id: int) -> TokenText:
-        return TokenText(NAMES[id], NAMES[id].encode())
+def token_text(id: int) -> TokenText:
+    return TokenText(NAMES[id], NAMES[id].encode())
 
 
 def delta(id: int, logprob: float = -0.5) -> Delta:
@@ -30,17 +27,17 @@ def delta(id: int, logprob: float = -0.5) -> Delta:
 
 def test_what_is_continued_with_and_without_probabilities_is_told_apart():
     begun = Turn("a", "assistant", "q", "One")
-    tokens = TokenList(Names(), begun)
+    tokens = TokenList(token_text, begun)
     tokens.add(delta(2), is_known=True)
     assert tokens.tokens == (WrittenToken("One"), WrittenToken(" two", -0.5, ((" two", -0.5), (" three", -2.0))))
-    later = TokenList(Names(), replace(begun, text="One two", tokens=tokens.tokens))
+    later = TokenList(token_text, replace(begun, text="One two", tokens=tokens.tokens))
     for id in (3, 1):
         later.add(Delta(NAMES[id], tokens=(GeneratedToken(id),)), is_known=False)
     assert later.tokens == (*tokens.tokens, WrittenToken(" threeOne"))
 
 
 def test_thoughts_are_not_among_them():
-    tokens = TokenList(Names(), Turn("a", "assistant", "q"))
+    tokens = TokenList(token_text, Turn("a", "assistant", "q"))
     tokens.add(replace(delta(1), channel="reasoning"), is_known=True)
     assert tokens.tokens == ()
 
