@@ -4,6 +4,7 @@ result sent back. And with made-up events, what no model can be made to do."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -81,9 +82,9 @@ TWO_CALLS = [
 ]
 
 
-def written(form: Any) -> list[dict[str, Any]]:
+def written(form: Any, deltas: Sequence[Delta] = TWO_CALLS) -> list[dict[str, Any]]:
     """What a client reads. Each piece is written before the next one is made, as a server does."""
-    pieces = chain(form.opening(), chain.from_iterable(map(form.pieces, TWO_CALLS)), form.ending(DONE))
+    pieces = chain(form.opening(), chain.from_iterable(map(form.pieces, deltas)), form.ending(DONE))
     return events("".join(form.wire.write(*piece) for piece in pieces))
 
 
@@ -130,10 +131,7 @@ def test_thought_text_and_two_calls_as_lines() -> None:
 def test_arguments_that_are_no_object_end_nothing(arguments: str) -> None:
     call = Delta("", "tool", tool_call=ToolCallDelta(0, "a", "f", arguments))
     message, line, response = MessageStream(ENVELOPE), OllamaStream(ENVELOPE, "chat"), ResponseStream({"id": "resp_1"})
-    ends = [
-        events("".join([*form.opening(), *form.pieces(call), *form.ending(DONE)]))[-1]
-        for form in (message, line, response)
-    ]
+    ends = [written(form, [call])[-1] for form in (message, line, response)]
     assert (ends[0]["type"], ends[1]["done"], ends[2]["type"]) == ("message_stop", True, "response.completed")
     assert message.whole()["content"][-1]["input"] == {}, "this protocol takes nothing but an object"
     assert line.whole()["message"]["tool_calls"][0]["function"]["arguments"] == {}, "nor does this one"
