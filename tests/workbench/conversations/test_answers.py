@@ -30,7 +30,7 @@ class Script:
         self.closed = False
         self.running = ()
 
-    async def ready(self):
+    async def ready(self, model=None):
         return None
 
     def snapshot(self):
