@@ -169,12 +169,14 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     from workbench import theme
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
+    from workbench.install import install_routes
 
     shared = _shared(config)
     library = ConversationLibrary(engine, config, shared.uploads)
     page = create_ui(engine, shared, library)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.include_router(_routes(engine, shared, library, login))
+    app.include_router(install_routes())
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -191,7 +193,6 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         head=theme.head(),
         footer_links=[],
         ssr_mode=False,  # Node in front would answer /v1 with the page
-        pwa=True,
         run_history=False,
         show_error=True,
     )

@@ -28,8 +28,9 @@ from workbench.chat.convert import (
     Entries,
     media_kind,
 )
-from workbench.chat.cost import CostLine
-from workbench.chat.display import displayed
+from workbench.chat.cost import COMPOSED, CostLine
+from workbench.chat.display import displayed, displayed_live
+from workbench.chat.markdown import Rendering
 from workbench.chat.place import PagePlace
 from workbench.chat.session import Session
 from workbench.chat.settings import SettingsPanel
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES, "audio": AUDIO_SUFFIXES}
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
+ORDERED = "(value) => window.workbenchOrder.ordered(value)"
 NOTE_DRAFT = "(...values) => { window.workbenchLive.draft(...values); return []; }"
 
 
@@ -85,6 +87,7 @@ class ChatTab:
         submitted.then(self.send, self.inputs(self.outbox), self.shown, **QUIET)
         self.chat.example_select(self.send_sample, self.inputs(), self.shown, **QUIET)
         self.chat.retry(self.retry, self.inputs(), self.shown, **QUIET)
+        self.chat.submit(self.go_on, self.inputs(), self.shown, **QUIET)
         self.chat.edit(self.edit, self.inputs(), self.shown, **QUIET)
         self.chat.delete(self.take_out, self.inputs(), self.shown, **QUIET)
         self.chat.undo(self.undo, self.inputs(), self.shown, **QUIET)
@@ -104,6 +107,10 @@ class ChatTab:
         drafted: list[Any] = [self.composer, *self.settings.fields.values()]
         for field in drafted:
             field.change(None, drafted, None, js=NOTE_DRAFT, trigger_mode="multiple", **QUIET)
+        # The order of its files is no change to Gradio's composer.
+        moved = place.release(None, self.composer, self.composer, js=ORDERED, trigger_mode="multiple", **QUIET)
+        moved.then(None, self.composer, None, js=COMPOSED, **QUIET)
+        moved.then(None, drafted, None, js=NOTE_DRAFT, **QUIET)
 
     def inputs(self, *more: Any) -> set[Any]:
         """What every action gets: where the page is, its settings, and what it alone needs."""
@@ -224,6 +231,11 @@ class ChatTab:
         """Answer the same message again."""
         return await self._after(self.actions.retry(self.asker(values, page), _index(data)), values, page)
 
+    async def go_on(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Go on with an answer that was not brought to its end."""
+        go_on = self.actions.go_on(self.asker(values, page), _index(data), int(data.num_parts))
+        return await self._after(go_on, values, page)
+
     async def edit(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
         """Answer a changed message; its pictures stay."""
         edit = self.actions.edit(self.asker(values, page), _index(data), str(data.value))
@@ -290,9 +302,11 @@ async def _refuse(error: EngineError) -> View:
 
 
 def conversation(view: View) -> Json:
-    """The value of the chat: all its turns that are shown, and whether there are earlier ones."""
+    """The value of the chat: all its turns that are shown, whether there are earlier ones, and what there is of the
+    answer that is being written."""
     shown = {name: view.place[name] for name in ("conversation", "has_earlier")}
-    return {**shown, "turns": displayed(view.entries, view.place["outline"])}
+    live = displayed_live(view.written, Rendering().update)
+    return {**shown, "turns": displayed(view.entries, view.place["outline"]), "live": live}
 
 
 def _conversation(shared: Shared) -> gr.HTML:

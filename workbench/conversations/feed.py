@@ -121,7 +121,9 @@ def _news(library: ConversationLibrary, here: OpenPage, told: Told, voices: Voic
     revision = library.revision(here.conversation)
     run = library.answers.get(here.conversation)
     if revision is not None and (here.conversation, revision) != (told.conversation, told.revision):
-        news.append({"kind": "conversation", "conversation": here.conversation, "revision": revision})
+        is_writing = run is not None
+        what = {"conversation": here.conversation, "revision": revision, "is_writing": is_writing}
+        news.append({"kind": "conversation", **what})
     told.conversation, told.revision = here.conversation, revision
     if run is not None and (run is not told.run or _is_due(run, told, now_s)):
         if told.draw is None or run is not told.run:
