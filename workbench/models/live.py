@@ -24,7 +24,8 @@ class LiveModels:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._arrived: frozenset[str] = frozenset()
+        self._ended: frozenset[tuple[str, str]] = frozenset()
+        self._must_look = True
         self._search: asyncio.Task[object] | None = None
 
     def news(self, *, manages: bool) -> dict[str, Json]:
@@ -32,10 +33,10 @@ class LiveModels:
         told = {"models": models_json(self.here(), manages=manages)}
         if manages:
             downloads = self._engine.shelf.downloads
-            arrived = frozenset(one.repo for one in downloads if one.stage in ("done", "paused", "cancelled"))
-            if self._engine.shelf.known is None or arrived != self._arrived:
-                self._arrived = arrived
-                self.look()
+            ended = frozenset((one.repo, one.stage) for one in downloads if not one.is_running)
+            if ended != self._ended:
+                self._ended, self._must_look = ended, True
+            self._look()
             told["downloads"] = {"downloads": [download_json(one) for one in downloads]}
         return told
 
@@ -52,9 +53,10 @@ class LiveModels:
             num_bytes = min(num_bytes, int(config.max_models_bytes / config.memory_utilization))
         return MachineMemory(num_bytes, config.memory_utilization, config.cache.total_bytes)
 
-    def look(self) -> None:
-        """Look through the disks again, unless somebody does already."""
-        if self._search is None or self._search.done():
+    def _look(self) -> None:
+        """Look through the disks again where something has arrived; while that goes on, what arrives waits."""
+        if self._must_look and (self._search is None or self._search.done()):
+            self._must_look = False
             self._search = asyncio.create_task(self._engine.shelf.models())
             self._search.add_done_callback(_log_failure)
 
