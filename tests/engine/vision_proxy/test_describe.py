@@ -200,7 +200,7 @@ async def test_a_vision_model_that_is_not_there_says_why(tiny_model: TinyModel, 
     reader, gone = tiny_model("llama"), str(tmp_path / "gone")
     proxy, others, why = {
         "not configured": (None, (), "none is configured"),
-        "unknown": (VisionProxy("nobody"), (), "no model 'nobody'"),
+        "unknown": (VisionProxy("nobody"), (), "'nobody' is not loaded"),
         "blind": (VisionProxy("writer"), (ModelSpec(str(tiny_model("qwen3")), name="writer"),), "writer does not see"),
         "does not load": (
             VisionProxy("gone"),

@@ -37,7 +37,7 @@ def test_media_are_described_with_the_question_of_their_own_turn() -> None:
         Message("tool", (PICTURE, Part("text", text="a screenshot"))),
     )
     what, where = "What is it?\nAnd why?", "Where does it go?"
-    assert turn_questions(messages) == (what, what, where, where, where, where, where)
+    assert turn_questions(messages) == (what, what, what, where, where, where, where)
     assert turn_questions((Message("user", (PICTURE,)),)) == (NO_QUESTION,)
     later = (Message("user", (PICTURE,)), said("assistant", "Nice."), said("user", "Thanks"))
     assert turn_questions(later)[0] == NO_QUESTION, "the words of another turn are not about it"

@@ -26,7 +26,8 @@ SHADES = {
     "blue": ("#0000ff", "#1e32f0", "#0a28e6", "#2040e0"),
     "purple": ("#800080", "#8c14a0", "#78148c"),
 }
-DRAWINGS = [(name, shade) for name, shades in SHADES.items() for shade in shades]
+DRAWINGS = [(name, shades[i]) for i in range(4) for name, shades in SHADES.items() if i < len(shades)]
+"""Each of another colour than the one before."""
 NUM_RIGHT = 18
 """Of the 20 drawings: both models are small, and both may err once."""
 
