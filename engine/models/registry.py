@@ -288,6 +288,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
         toy=toy_note(path),
+        described_by=config.model.vision_proxy.model if config.model.vision_proxy else "",
     )
 
 

@@ -33,7 +33,8 @@ class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
     chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
-    weights and processor settings."""
+    weights and processor settings. described_by: one of the names of the model that describes pictures and clips
+    to it; "" where none does."""
 
     id: str
     path: str
@@ -54,6 +55,7 @@ class ModelCard:
     created: int = 0
     toy: str = ""
     fingerprint: str = ""
+    described_by: str = ""
 
     @property
     def can_turn_reasoning_off(self) -> bool:

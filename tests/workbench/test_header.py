@@ -47,6 +47,17 @@ def test_a_model_that_has_left_memory_is_still_the_one():
     assert words["model"] == [CARD.id, ""]
 
 
+def test_what_another_model_describes_may_be_sent():
+    blind = replace(CARD, id="words", vision=False, video=False, described_by="d")
+    eyes = ModelState("demo", "demo", aliases=("d",))
+    known = replace(READY, models=(blind,), states=(ModelState("words", "org/words", is_default=True), eyes))
+    assert header.takes(known, blind) == ["image"], "whether it takes clips is known once it was loaded"
+    loaded = replace(known, states=(known.states[0], replace(eyes, card=CARD)))
+    words = header.status(loaded)
+    assert words["takes"] == ["image", "video"] and "takes text, pictures, clips (described by d)" in words["about"]
+    assert header.takes(loaded, replace(blind, described_by="")) == []
+
+
 def test_a_toy_is_said_to_be_one():
     assert header.status(replace(READY, models=(replace(CARD, toy="It knows shapes."),)))["toy"] == "It knows shapes."
 

@@ -176,6 +176,13 @@
     });
   };
 
+  // What another model said about the media: its words as they are, never as markup.
+  const described = (value) => {
+    const list = make("ol");
+    for (const one of value.items) list.append(make("li", "", make("h4", "", one.name), make("p", "said", one.text), make("p", "", one.line)));
+    return make("details", "described", make("summary", "", value.summary), list);
+  };
+
   const note = () => {
     const box = make("div", "message bot told", make("div"));
     box.dataset.testid = "bot";
@@ -189,6 +196,7 @@
       const link = cached && Object.assign(make("a", "", cached), { href: `#strip-${encodeURIComponent(part.request)}` });
       line.replaceChildren(...[first, link, rest].filter(Boolean));
     }
+    if (part.described && !box.querySelector(".described")) line.before(described(part.described));
     if (part.receipt && !box.querySelector(".receipt")) line.before(window.workbenchReceipts.draw(part.request, part.receipt));
   };
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from engine.types import Json, MediaReceipt
+from engine.types import Description, Json, MediaReceipt
 from workbench.words import NAMES, milliseconds, plural, seconds, size
 
 if TYPE_CHECKING:
@@ -27,6 +27,22 @@ def receipt(media: Sequence[MediaReceipt], num_new: int) -> Json | None:
     new, earlier = media[len(media) - num_new :], media[: len(media) - num_new]
     items = [_item(one, alone=len(media) == 1) for one in media]
     return {"summary": summary(new, earlier), "items": items}
+
+
+def described(descriptions: Sequence[Description]) -> Json:
+    """What the vision model said about the media of a request: a line for all, and each with its text and its cost."""
+    models = ", ".join(dict.fromkeys(one.model for one in descriptions))
+    items = [{"name": PurePath(one.param).name, "text": one.text, "line": cost_of(one)} for one in descriptions]
+    return {"summary": f"What the vision model said · {counts(descriptions)} · {models}", "items": items}
+
+
+def cost_of(one: Description) -> str:
+    """Tokens and time of one description; those of a kept one were spent before."""
+    words = [f"{one.prompt_tokens:,} + {one.completion_tokens:,} tokens"]
+    if one.cached_tokens:
+        words.append(f"{one.cached_tokens:,} from cache")
+    words.append(seconds(one.seconds))
+    return " · ".join([*(["kept: nothing was asked this time"] if one.kept else []), *words])
 
 
 def _item(one: MediaReceipt, alone: bool) -> Json:
@@ -70,7 +86,7 @@ def summary(new: Sequence[MediaReceipt], earlier: Sequence[MediaReceipt] = ()) -
     return " · ".join([*words, *([f"with {before}"] if before else [])])
 
 
-def counts(media: Sequence[MediaReceipt]) -> str:
+def counts(media: Sequence[MediaReceipt | Description]) -> str:
     """ "2 pictures, 1 clip"."""
     names = [NAMES[one.kind] for one in media]
     return ", ".join(plural(names.count(name), name) for name in dict.fromkeys(names))

@@ -35,6 +35,7 @@ from workbench.chat.settings import SettingsPanel
 from workbench.components import QUIET, component
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.types import Turn
+from workbench.header import takes
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
 from workbench.words import NAMES
@@ -142,7 +143,8 @@ class ChatTab:
             card = await self._engine.ready()
         except EngineError:
             return gr.skip()  # the header says why there is no model
-        kinds = [kind for kind, takes in zip(SUFFIXES, (card.vision, card.video, card.audio), strict=True) if takes]
+        offered = takes(self._engine.snapshot(), card)
+        kinds = [kind for kind in SUFFIXES if kind in offered]
         names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
         words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]
         return gr.MultimodalTextbox(

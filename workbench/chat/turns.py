@@ -62,7 +62,8 @@ def _last_line(turn: Turn) -> ChatEntry:
         return ChatEntry("assistant", "note", CUT_OFF)
     if turn.done is None:
         return ChatEntry("assistant", "note", stopped_note(turn.num_tokens))
-    return ChatEntry("assistant", "note", note(turn.done), request=asked, media=turn.done.media)
+    done = turn.done
+    return ChatEntry("assistant", "note", note(done), request=asked, media=done.media, descriptions=done.descriptions)
 
 
 def all_entries(turns: Sequence[Turn], path_of: PathOf) -> Entries:

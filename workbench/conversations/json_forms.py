@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from engine.types import Done, FeatureUse, FrameSampling, Json, MediaReceipt, PageChoice, Part, Timing, Usage
+from engine.types import (
+    Description,
+    Done,
+    FeatureUse,
+    FrameSampling,
+    Json,
+    MediaReceipt,
+    PageChoice,
+    Part,
+    Timing,
+    Usage,
+)
 from workbench.conversations.types import Attachment, Draft, Turn
 
 _PART_FIELDS = ("detail", "max_pixels", "min_pixels", "exact_px", "frames", "animated", "document", "label")
@@ -27,12 +38,13 @@ def part_from_json(part: Json, kind: Any, path: str, param: str) -> Part:
 
 
 def done_json(done: Done) -> Json:
-    """Usage, times and receipts. Not the cache's trace: it tells of what was stored then."""
+    """Usage, times, receipts and descriptions. Not the cache's trace: it tells of what was stored then."""
     return {
         "finish_reason": done.finish_reason,
         "usage": asdict(done.usage),
         "timing": asdict(done.timing),
         "media": [asdict(receipt) for receipt in done.media],
+        "descriptions": [asdict(one) for one in done.descriptions],
     }
 
 
@@ -42,6 +54,7 @@ def done_from_json(done: Json) -> Done:
         usage=_known(Usage, done["usage"]),
         timing=_known(Timing, done["timing"]),
         media=tuple(_receipt(receipt) for receipt in done.get("media", ())),
+        descriptions=tuple(_known(Description, one) for one in done.get("descriptions", ())),
     )
 
 

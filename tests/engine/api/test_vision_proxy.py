@@ -65,7 +65,7 @@ def test_usage_tells_what_was_said_streamed_and_whole(proxied: Server) -> None:
     (said,), (again,) = whole.usage.descriptions, streamed.usage.descriptions
     DescriptionSchema.model_validate(said, extra="forbid")
     assert "red" in said["text"] and said["model"] == "demo" and said["kind"] == "image"
-    assert said["param"] == "messages[0].content[0].image_url"
+    assert said["param"] == "messages[0].content[0].image_url.url"
     assert said["prompt_tokens"] > 1 and said["completion_tokens"] > 1 and said["seconds"] > 0 and not said["kept"]
     assert again == {**said, "kept": True}
     assert whole.usage.completion_tokens == 3 and whole.usage.media == []

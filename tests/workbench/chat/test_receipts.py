@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.types import FeatureUse, MediaReceipt
+from engine.types import Description, FeatureUse, MediaReceipt
 from workbench.chat import receipts
 
 PICTURE = MediaReceipt(
@@ -70,3 +70,18 @@ def test_a_place_for_each_picture_and_frame_and_the_name_of_each():
     assert first["line"] == receipts.line(named[0])
     (alone,) = receipts.receipt(named[:1], 1)["items"]
     assert (alone["name"], alone["line"]) == ("", ""), "the summary says it"
+
+
+def test_what_another_model_said_is_told_with_its_cost():
+    first = Description("image", "a.png", "ab", "<b>red</b>", "eyes", 1_204, 6, seconds=1.5)
+    kept = replace(first, kind="video", param="b.mp4", text="blue", cached_tokens=1_000, kept=True)
+    told = receipts.described([first, kept])
+    assert told["summary"] == "What the vision model said · 1 picture, 1 clip · eyes"
+    assert told["items"] == [
+        {"name": "a.png", "text": "<b>red</b>", "line": "1,204 + 6 tokens · 1.5 s"},
+        {
+            "name": "b.mp4",
+            "text": "blue",
+            "line": "kept: nothing was asked this time · 1,204 + 6 tokens · 1,000 from cache · 1.5 s",
+        },
+    ]
