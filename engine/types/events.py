@@ -215,7 +215,8 @@ class Description:
 
     kind, param, sha256: the medium, as in MediaReceipt. model: the vision model. The tokens are those of the vision
     model when it was asked, cached_tokens of them reused by its prefix cache; seconds is how long that took. kept: it
-    was not asked for this request, the text was there from an earlier one, or from the same medium in this one.
+    was not asked for this request, the text was there from an earlier one, or from the same medium in this one. edited:
+    nobody was asked, the text came with the request (Part.description).
     """
 
     kind: Kind
@@ -228,6 +229,7 @@ class Description:
     cached_tokens: int = 0
     seconds: float = 0.0
     kept: bool = False
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ class Describer:
         found: dict[Hashable, Description] = {}
         if work.request.reuse:
             found = {one.key: kept for one in wanted if (kept := self._kept.get(one.key)) is not None}
+        found |= {one.key: given for one in wanted if (given := _given(one, work.eyes.name)) is not None}
         missing = list({one.key: one for one in wanted if one.key not in found}.values())
         new: dict[Hashable, Description] = {}
         if missing:
@@ -167,7 +168,8 @@ class Describer:
             uses[one.key] += 1
             is_new = one.key in new and uses[one.key] == 1
             description = new[one.key] if one.key in new else found[one.key]
-            out.append(replace(description, param=one.part.param, kept=not is_new))
+            is_kept = not (is_new or description.edited)
+            out.append(replace(description, param=one.part.param, kept=is_kept))
         return tuple(out)
 
     async def _ask_all(self, work: _Work, model: LoadedModel, wanted: Sequence[_Wanted]) -> list[Description]:
@@ -244,8 +246,16 @@ def _asked(work: _Work, opened: Request, media: Sequence[Media], card: ModelCard
                 request=_asking(work.request, part, prompt, card),
                 part=part,
                 medium=medium,
-                key=(work.request.tenant, medium.sha256, seen, prompt, card.fingerprint),
+                key=(work.request.tenant, medium.sha256, seen, prompt, card.fingerprint, part.description),
             )
+
+
+def _given(one: _Wanted, model: str) -> Description | None:
+    """The description that came with the request. model: which one was not asked."""
+    text = one.part.description
+    if text is None:
+        return None
+    return Description(one.medium.kind, one.part.param, one.medium.sha256, text, model, 0, 0, edited=True)
 
 
 def _asking(request: Request, part: Part, prompt: str, card: ModelCard) -> Request:

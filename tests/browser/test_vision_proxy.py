@@ -8,6 +8,7 @@ import pytest
 
 from engine.config import EngineConfig, ModelSpec, VisionProxy
 
+EDITED = "A <b>green</b> circle."
 MARKUP = '<img src=x onerror="document.title=1"> **red**'
 
 
@@ -54,10 +55,21 @@ def test_an_answer_shows_what_the_vision_model_said(person, proxied_url, drawn, 
     me.page.locator("#chat .described").nth(1).wait_for()
     assert steps(me).nth(0).locator(".said").text_content() == "It is red.", "it is kept with the conversation"
 
+    steps(me).nth(1).locator("summary").click()
+    assert steps(me).nth(1).get_by_role("button", name="Edit and send again").count() == 0, "of an earlier message"
+    steps(me).nth(0).locator("summary").click()
+    steps(me).nth(0).get_by_role("button", name="Edit and send again").click()
+    me.page.get_by_label("Edit what was said about").fill(EDITED)
+    me.page.get_by_label("Edit what was said about").press("Enter")
+    me.page.locator("#chat .described", has_text="edited: nothing was asked").wait_for(state="attached")
+    me.finished()
+    assert steps(me).count() == 1 and steps(me).locator(".said").text_content() == EDITED
+    assert me.page.locator("#chat .turn.user .branches").inner_text().split() == ["‹", "2/2", "›"]
+
     model_says(MARKUP)
     me.drop(drawn("blue", "square"))
     me.ask("What is it?")
-    last = steps(me).nth(2)
+    last = steps(me).nth(1)
     last.locator("summary").click()
-    assert MARKUP in last.locator(".said").all_inner_texts(), "words, never markup"
+    assert last.locator(".said").all_inner_texts() == [EDITED, MARKUP], "words, never markup; the edit is kept"
     assert last.locator("img").count() == 0

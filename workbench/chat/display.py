@@ -75,5 +75,5 @@ def _about(entry: ChatEntry, asked: Sequence[ChatEntry]) -> Json:
     num_new = receipts.num_receipts(asked, entry.media)
     about: Json = {"request": entry.request.id, "receipt": receipts.receipt(entry.media, num_new)}
     if entry.descriptions:
-        about["described"] = receipts.described(entry.descriptions)
+        about["described"] = receipts.described(entry.descriptions, asked)
     return about

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.types import Description, Json, MediaReceipt
 from workbench.words import NAMES, milliseconds, plural, seconds, size
 
 if TYPE_CHECKING:
     from workbench.chat.convert import ChatEntry
+
+Told = TypeVar("Told", MediaReceipt, Description)
 
 MAX_NOTES = 2
 """On the one line of several media; all are in what opens below it."""
@@ -29,15 +31,29 @@ def receipt(media: Sequence[MediaReceipt], num_new: int) -> Json | None:
     return {"summary": summary(new, earlier), "items": items}
 
 
-def described(descriptions: Sequence[Description]) -> Json:
-    """What the vision model said about the media of a request: a line for all, and each with its text and its cost."""
+def described(descriptions: Sequence[Description], asked: Sequence[ChatEntry]) -> Json:
+    """What the vision model said about the media of a request: a line for all, and each with its text and its cost.
+
+    asked: the message itself. edits: of a medium of it whose description can be changed, its entry, counted from the
+    first of the answer's: -1 is the one before that. None for pages of documents and for media of earlier messages.
+    """
+    places: list[int | None] = []
+    media = [(place, entry) for place, entry in enumerate(asked) if entry.path is not None and not entry.broken]
+    for (place, entry), group in zip(media, by_file(asked, descriptions), strict=True):
+        places += [place - len(asked) if entry.kind != "document" else None for _ in group]
+    earlier: list[int | None] = [None] * (len(descriptions) - len(places))
+    items = [
+        {"name": PurePath(one.param).name, "text": one.text, "line": cost_of(one), "edits": place}
+        for one, place in zip(descriptions, [*earlier, *places], strict=True)
+    ]
     models = ", ".join(dict.fromkeys(one.model for one in descriptions))
-    items = [{"name": PurePath(one.param).name, "text": one.text, "line": cost_of(one)} for one in descriptions]
     return {"summary": f"What the vision model said · {counts(descriptions)} · {models}", "items": items}
 
 
 def cost_of(one: Description) -> str:
     """Tokens and time of one description; those of a kept one were spent before."""
+    if one.edited:
+        return "edited: nothing was asked"
     words = [f"{one.prompt_tokens:,} + {one.completion_tokens:,} tokens"]
     if one.cached_tokens:
         words.append(f"{one.cached_tokens:,} from cache")
@@ -56,8 +72,9 @@ def _item(one: MediaReceipt, alone: bool) -> Json:
     }
 
 
-def by_file(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> list[list[MediaReceipt]]:
-    """For each medium of these entries, which are the last message, its receipts. A document has one for each page."""
+def by_file(entries: Sequence[ChatEntry], media: Sequence[Told]) -> list[list[Told]]:
+    """For each medium of these entries, which are the last message, its receipts, or what was said about it. A document
+    has one for each page."""
     rest, groups = list(media), []
     for entry in (entry for entry in reversed(entries) if entry.path is not None and not entry.broken):
         group = [rest.pop()] if rest and entry.kind != "document" else []

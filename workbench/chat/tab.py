@@ -221,8 +221,10 @@ class ChatTab:
         return await self._after(self.actions.retry(self.asker(values, page), _index(data)), values, page)
 
     async def edit(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
-        """Answer a changed message; its pictures stay."""
-        edit = self.actions.edit(self.asker(values, page), _index(data), str(data.value))
+        """Answer a changed message; its pictures stay. described: the entry is a medium, and the value its description;
+        else it is the message's text."""
+        act = self.actions.describe if getattr(data, "described", False) else self.actions.edit
+        edit = act(self.asker(values, page), _index(data), str(data.value))
         return await self._after(edit, values, page)
 
     async def take_out(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:

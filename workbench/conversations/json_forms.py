@@ -21,7 +21,8 @@ from engine.types import (
 )
 from workbench.conversations.types import Attachment, Draft, Turn
 
-_PART_FIELDS = ("detail", "max_pixels", "min_pixels", "exact_px", "frames", "animated", "document", "label")
+_PLAIN_FIELDS = ("detail", "max_pixels", "min_pixels", "animated", "label", "description")
+_PART_FIELDS = (*_PLAIN_FIELDS, "exact_px", "frames", "document")
 
 
 def part_json(part: Part) -> Json:
@@ -32,7 +33,7 @@ def part_json(part: Part) -> Json:
 def part_from_json(part: Json, kind: Any, path: str, param: str) -> Part:
     frames = FrameSampling(**_tuples(part["frames"])) if part.get("frames") else None
     document = PageChoice(**part["document"]) if part.get("document") else None
-    plain = {name: part[name] for name in ("detail", "max_pixels", "min_pixels", "animated", "label") if name in part}
+    plain = {name: part[name] for name in _PLAIN_FIELDS if name in part}
     exact_px = _tuple(part["exact_px"]) if part.get("exact_px") else None
     return Part(kind, path=path, frames=frames, document=document, exact_px=exact_px, param=param, **plain)
 

@@ -106,6 +106,16 @@ async def test_kept_descriptions_do_not_need_the_vision_model_in_memory(tiny_mod
         assert [state.stage for state in engine.models()] == ["known", "ready"]
 
 
+async def test_a_description_that_comes_with_the_request_is_used_instead_of_asking(engine: Engine) -> None:
+    request = about(picture("red"), picture("blue"), SHOW, max_tokens=8)
+    red, blue, asked = request.messages[0].parts
+    edited = replace(request, messages=(Message("user", (replace(red, description="A green star."), blue, asked)),))
+    first, second = (await ask(engine, edited)).done.descriptions
+    assert (first.text, first.edited, first.kept, first.completion_tokens) == ("A green star.", True, False, 0)
+    assert "blue" in second.text and not second.edited and first.sha256 != second.sha256
+    assert "red" in (await ask(engine, request)).done.descriptions[0].text, "only where it is sent"
+
+
 async def test_two_tenants_do_not_share_descriptions(engine: Engine) -> None:
     request = about(picture("red"), SHOW)
     kept = []

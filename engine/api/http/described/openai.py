@@ -70,6 +70,7 @@ class DescriptionSchema(BaseModel):
     cached_tokens: int
     seconds: float
     kept: bool
+    edited: bool
 
 
 class OwnUsageSchema(BaseModel):
