@@ -144,7 +144,7 @@ def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
     said["revision"] = args.revision
     for name in (name for name, value in said.items() if value):
         raise BadRequest(f"--{name}: --models-config says which models there are.", param=name)
-    memory_bytes = int(device.describe().memory_bytes * args.gpu_memory_utilization)
+    memory_bytes = device.describe().memory_bytes
     if args.models_memory_mb:
         memory_bytes = min(memory_bytes, args.models_memory_mb * 1024**2)
     base = ModelSpec(text_only=args.text_only, trust_remote_code=args.trust_remote_code)

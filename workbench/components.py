@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,12 @@ async def reply_to(answers: Mapping[str, Answer], page: gr.Request, event: gr.Ev
         log.exception("a question of the page failed")
         found = {"error": Internal("Something went wrong inside the workbench; its log has the details.").message}
     return {"turn": event.turn, **found}
+
+
+def refusal(error: EngineError) -> Json:
+    """For the field `refusal` of a part's value: the page says it once (static/draw.js). gr.Warning would not be shown,
+    as it needs Gradio's queue."""
+    return {"words": error.message, "serial": time.time_ns() // 1000}
 
 
 def while_shown(tabs: gr.Tabs, tick: Callback, on_select: Callback, view: gr.State, parts: Sequence[gr.HTML]) -> None:

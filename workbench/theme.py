@@ -44,6 +44,9 @@ SCRIPTS = (
     "chat/composer.js",
     "chat/cost.js",
     "video/queue.js",
+    "video/playhead.js",
+    "video/range.js",
+    "video/player.js",
     "video/video.js",
     "decide/decide.js",
     "bench/scales.js",
@@ -122,7 +125,7 @@ def version() -> str:
 
 def login_message() -> str:
     """The text of the login page, with the style: before the login Gradio sends no head."""
-    return f"{style()}Sign in with the name and the key that the terminal shows."
+    return f"{style()}Sign in with the username and the password that the terminal shows."
 
 
 def style() -> str:

@@ -110,6 +110,12 @@ class Meter:
         entry[0] += float(value)
         entry[1] += 1
 
+    def add_vision(self, values):
+        """The losses of the vision tower's read-outs, as far as this batch asked for them."""
+        for name in ("shape", "color", "cell", "motion", "count"):
+            if name in values:
+                self.add("v " + name, values[name])
+
     def flush(self) -> str:
         text = " ".join(f"{k} {s / n:.3f}" for k, (s, n) in self.sums.items())
         self.sums.clear()

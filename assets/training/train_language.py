@@ -108,9 +108,7 @@ def body(rank: int, a):
         loss.backward()
         extra, values = train_vision.vision_loss(network, heads, train_vision.make_batch(rng, 14), 1.0)
         (0.5 * extra).backward()
-        for name in ("shape", "color", "cell", "motion", "count"):
-            if name in values:
-                meter.add("v " + name, values[name])
+        meter.add_vision(values)
         optimizer.step(learning.share_of_rate(step, a.steps, decay=a.decay))
         step += 1
         if step % 8 == 0 or step == a.steps:

@@ -38,9 +38,7 @@ def learn_heads(network: Network, heads: Heads, a, rank: int):
         optimizer.param_groups[0]["lr"] = 4e-3 * learning.share_of_rate(step, a.warm, warmup=10)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        for name in ("shape", "color", "cell", "motion", "count"):
-            if name in values:
-                meter.add("v " + name, values[name])
+        meter.add_vision(values)
         if step % 8 == 7 or step == a.warm - 1:
             learning.average(list(heads.parameters()), a.workers)
     if rank == 0:
@@ -88,9 +86,7 @@ def body(rank: int, a):
         if step % 3 == 0:
             extra, values = train_vision.vision_loss(network, heads, train_vision.make_batch(rng, 14), 1.0)
             (0.5 * extra).backward()
-            for name in ("shape", "color", "cell", "motion", "count"):
-                if name in values:
-                    meter.add("v " + name, values[name])
+            meter.add_vision(values)
         optimizer.step(learning.share_of_rate(step, a.steps, decay=a.decay))
         step += 1
         if step % 8 == 0 or step == a.steps:

@@ -123,6 +123,16 @@ class FeatureStore:
             self.hits += 1
         return payload
 
+    def share_held(self, sha256: str, tenant: str, is_like: Callable[[Any], bool]) -> float:
+        """Which share of a medium is in memory for a tenant, in units whose payload is_like the ones that are wanted
+        (the same medium at another size has others). Not a use: nothing is counted or touched."""
+        share = 0.0
+        for unit in self._held.values():
+            portion = unit.portions.get(sha256)
+            if portion is not None and unit.tenant == tenant and is_like(unit.payload):
+                share += len(portion.frames) / portion.num_frames if portion.num_frames else 1.0
+        return min(1.0, share)
+
     def put(self, key: bytes, payload: Any, num_bytes: int) -> None:
         """Keep a payload; one for which there is no room, alone or beside what is pinned, is not kept."""
         if self._reuse:

@@ -126,6 +126,13 @@ class PrefixCache:
             return self.snapshots.longest(root, prompt.cache_ids)
         return self._whole_media(self.pool.match(root, prompt.cache_ids), prompt).num_tokens
 
+    def may_restore(self, prompt: Prompt, cache: list[Any], request: Request) -> bool:
+        """Whether `begin_restore` would find something of use on disk, as far as that is known without reading. Not a
+        use, as `peek` is none."""
+        if self._disk is None or not self._may_use_cache(prompt, request):
+            return False
+        return self._disk.may_restore(self._chain(request.tenant), prompt.cache_ids, plain=tensors.is_plain(cache))
+
     def _chain(self, tenant: str) -> bytes:
         """The start of every chain of this model and tenant."""
         return self.pool.root(f"{self._scope}\0{tenant}")

@@ -24,7 +24,7 @@ from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Unavailable, say_bytes
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
 from engine.media.fair_pool import FairPool, PoolJob
-from engine.media.load import MediaLoad, PoolStage, Room, caller_of
+from engine.media.in_flight import MediaLoad, PoolStage, Room, caller_of
 from engine.media.recent import OpenDocuments, Outlines
 from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request

@@ -25,7 +25,6 @@ from engine.errors import BadRequest
 from engine.models.families import GROUPED_SCORES, Family
 from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
-from engine.models.rates import Rates
 from engine.models.remaining_media import media_from
 from engine.models.rope_shifts import RopeShifts
 from engine.models.vision_tower import CachedVisionTower, Use
@@ -135,7 +134,6 @@ class Adapter:
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
         self._rope_shifts = RopeShifts()
-        self.rates = Rates()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
         self._places = use_last_token_head(self._lm)
@@ -146,7 +144,7 @@ class Adapter:
         """Keep vision features in this store from now on. False when the family's tower cannot be asked by picture."""
         if not (self.vision and self._packed and hasattr(self.model, "vision_tower")):
             return False
-        self.model.vision_tower = CachedVisionTower(self.model.vision_tower, store, self.rates.encode)
+        self.model.vision_tower = CachedVisionTower(self.model.vision_tower, store)
         return True
 
     def interleave(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
@@ -183,8 +181,6 @@ class Adapter:
             cache[-1].deltas = [embeddings.rope_delta]
             ms = (perf_counter() - started) * 1e3
             embeddings.encoding = Encoding(ms, None if uses is None else tuple(uses))
-            if uses is None and not prompt.has_media_before(first):
-                self.rates.encode.add(sum(placed.tokens for placed in prompt.media), ms)
         return embeddings
 
     def _embed_prompt(self, prompt: Prompt, first: int) -> Embeddings | None:
@@ -273,10 +269,8 @@ class Adapter:
         self, ids: Sequence[int], span: tuple[int, int], cache: list[Any], embeddings: Embeddings | None
     ) -> None:
         """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
-        start, end = span
-        with self.rates.prefill.measured(end - start):
-            self._read(ids, span, cache, embeddings)  # its logits are never evaluated
-            mx.eval([layer.state for layer in cache])
+        self._read(ids, span, cache, embeddings)  # its logits are never evaluated
+        mx.eval([layer.state for layer in cache])
         mx.clear_cache()
 
     def finish(self, ids: Sequence[int], start: int, cache: list[Any], embeddings: Embeddings | None) -> mx.array:
@@ -286,9 +280,8 @@ class Adapter:
         if not (self._has_last_token_head or self._whole_prompt) and end - start > 1:
             self.prefill(ids, (start, end - 1), cache, embeddings)
             start = end - 1
-        with self.rates.prefill.measured(end - start):
-            logits = self._read(ids, (start, end), cache, embeddings)[:, -1]
-            mx.eval(logits, [layer.state for layer in cache])
+        logits = self._read(ids, (start, end), cache, embeddings)[:, -1]
+        mx.eval(logits, [layer.state for layer in cache])
         mx.clear_cache()
         return logits
 

@@ -16,7 +16,6 @@ import mlx.core as mx
 import numpy as np
 
 from engine.cache.features import FeatureStore
-from engine.models.rates import Rate
 from engine.types import FeatureUse
 
 MAX_PATCHES = 16_384
@@ -24,6 +23,11 @@ MAX_PATCHES = 16_384
 
 UnitFeatures = list[mx.array]
 """Features of one unit: the tower's output (tokens, hidden), then its deepstack layers, if the family has any."""
+
+
+def unit_tokens(unit: UnitFeatures) -> int:
+    """How many tokens a unit has."""
+    return int(unit[0].shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,9 @@ class CachedVisionTower:
     uses: one entry per medium of the calls since it was last emptied, in their order.
     """
 
-    def __init__(self, tower: Any, store: FeatureStore, rate: Rate) -> None:
+    def __init__(self, tower: Any, store: FeatureStore) -> None:
         self._tower = tower
         self._store = store
-        self._rate = rate
         self.uses: list[Use] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -80,8 +83,6 @@ class CachedVisionTower:
         new, units = encoded
         tokens = {key: units[key][0].shape[0] for key in new}
         total = sum(tokens.values())
-        if total:
-            self._rate.add(total, ms)
         for start, end in pairwise([0, *accumulate(sizes)]):
             units_of = keys[start:end]
             misses = sum(key in new for key in units_of)

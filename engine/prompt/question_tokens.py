@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-from engine.errors import NotShared
+from engine.errors import BadRequest, NotShared
 from engine.models.control_tokens import ControlTokens
 from engine.models.decision_settings import DecisionSettings
 from engine.models.head import max_places
@@ -30,6 +30,11 @@ from engine.types.media import Media
 _BORDER_CHARS = 200
 _MAX_BORDER_TOKENS = 8
 """A token over the border reaches back a few characters; a difference further back is another text."""
+
+MAX_OPTION_TOKENS = 128
+"""Of each way to write an option: a tree of options keeps every beginning of each, the square of its length."""
+MAX_ALL_OPTION_TOKENS = 262_144
+"""Of all options of the questions that are asked together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,8 @@ class QuestionPrompts:
     def build(self, request: Request, media: Sequence[Media]) -> QuestionSet:
         """A group's questions. request: as `request` made it, its documents opened; media: one entry per media part.
 
-        Raises BadRequest (template), and NotShared where questions of this model share nothing.
+        Raises BadRequest (template, options that are too long), and NotShared where questions of this model share
+        nothing.
         """
         trees = self._trees(request.questions)
         if len(request.questions) == 1 and self._is_alone(request.questions[0]):
@@ -123,10 +129,25 @@ class QuestionPrompts:
 
     def _trees(self, questions: Iterable[TypedQuestion]) -> list[OptionTree]:
         encode = cache(self._encode_plain)  # yes, no and the values of a list are in many questions
-        return [
-            OptionTree([[encode(spelling) for spelling in option] for option in spellings(question)])
-            for question in questions
-        ]
+        trees, num_tokens = [], 0
+        for question in questions:
+            options = [[encode(spelling) for spelling in option] for option in spellings(question)]
+            longest = max(len(spelling) for option in options for spelling in option)
+            if longest > MAX_OPTION_TOKENS:
+                raise BadRequest(
+                    f"{question.param}: an option may have {MAX_OPTION_TOKENS} tokens, got {longest}; what explains "
+                    "it can stand in its description.",
+                    param=question.param,
+                )
+            num_tokens += sum(len(spelling) for option in options for spelling in option)
+            if num_tokens > MAX_ALL_OPTION_TOKENS:
+                raise BadRequest(
+                    f"{question.param}: the options of all questions may have {MAX_ALL_OPTION_TOKENS:,} tokens "
+                    "together; ask in several calls.",
+                    param=question.param,
+                )
+            trees.append(OptionTree(options))
+        return trees
 
     def _encode_plain(self, text: str) -> Tokens:
         """An option as the model would write it; a control token in it is text."""

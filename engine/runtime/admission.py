@@ -20,7 +20,9 @@ from engine.prompt.tool_prompt import tool_json
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.masks import Masks
 from engine.runtime.sequence import Choice, Sequence
+from engine.runtime.to_encode import missing
 from engine.runtime.tool_calls import ToolCallReader
+from engine.runtime.work import work_of
 from engine.types import NO_LIMIT, Request, Sampling
 from engine.types.prompt import Prompt
 
@@ -67,6 +69,9 @@ class Admission:
         if lease and loaded.family.packed:
             loaded.grids.note(request.tenant, built)
         media = ()  # the tower needs the memory
+        if sequence.observed is not None:
+            to_encode = missing(self._prefix.features, request)
+            sequence.observed.work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
         self._embed(built, cache, sequence)
         sequence.prompt = built.head(sequence.num_prompt)
         sequence.sampling = self._sampling(request)

@@ -75,10 +75,12 @@ class Asking:
             loaded, media = request, given
             if media is None:
                 loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
+            loaded_s = time.perf_counter()
             sequence = Sequence(
                 request=loaded,
                 post=post,
                 accepted_s=deadline.accepted_s,
+                loaded_s=loaded_s,
                 media=media,
                 prepared_prompt=await prepare.prompt(model, loaded, must_fit=True),
                 grammar=grammar,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from time import perf_counter
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
@@ -18,6 +17,9 @@ from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import receipts
 from engine.runtime.commands import PreflightCommand
+from engine.runtime.expectation import Expectations
+from engine.runtime.to_encode import missing
+from engine.runtime.work import work_of
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
@@ -26,10 +28,11 @@ log = logging.getLogger(__name__)
 class Preflights:
     """Those that wait, and the answer to each."""
 
-    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache) -> None:
+    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache, expectations: Expectations) -> None:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
+        self._expectations = expectations
         self._waiting: deque[PreflightCommand] = deque()
 
     def __len__(self) -> int:
@@ -64,19 +67,20 @@ class Preflights:
 
     def _cost_of(self, command: PreflightCommand) -> Preflight:
         request, media = in_read_order(command.request, self._config.media_first), command.media
-        started = perf_counter()
         built = command.prompt
         if built is None:
             built = build_prompt(self._loaded, request, media, need_pixels=False)
-        num_reused = self._prefix.peek(built, self._loaded.adapter.make_cache(), request)
+        cache = self._loaded.adapter.make_cache()
+        num_reused = self._prefix.peek(built, cache, request)
         built = with_pixels(self._loaded, request, media, built, num_reused)  # as the request will be
-        prompt_ms = (perf_counter() - started) * 1e3
-        # Without spans nothing is known of which medium is reused: all are encoded.
-        media_tokens = sum(placed.tokens for placed in built.media if not placed.ends_by(num_reused))
+        to_encode = missing(self._prefix.features, request)
+        work = work_of(built, num_reused, to_encode, packed=self._loaded.family.packed)
+        # How much of it the disk has, and how fast it is, is not known before it is read.
+        is_known = not self._prefix.may_restore(built, cache, request)
         return Preflight(
             tokens=tuple(built.ids),
             context_tokens=self._loaded.card.context_tokens,
             media=receipts(built),
             cached_tokens=num_reused,
-            ttft_ms=self._loaded.adapter.rates.ttft_ms(prompt_ms, len(built.ids) - num_reused, media_tokens),
+            ttft_ms=self._expectations.ttft_ms(work, self._expectations.others()) if is_known else None,
         )

@@ -42,12 +42,14 @@ class ModelRoom:
         return self._config.max_loaded_models or len(self._slots)
 
     def check_size(self, slot: ModelSlot) -> None:
-        """Raise Unavailable for a model that does not fit even alone."""
-        budget = min(self.budget_bytes, slot.config.model.max_bytes or self.budget_bytes)
-        if slot.expected_bytes > budget:
+        """Raise Unavailable for a model that does not fit even alone: on this machine, or into what it may have. Beyond
+        memory_utilization it is served, one row at a time."""
+        limits = (mlx_memory.device_bytes(), self._config.max_models_bytes, slot.config.model.max_bytes)
+        most = min(limit for limit in limits if limit is not None)
+        if slot.expected_bytes > most:
             raise Unavailable(
                 f"{slot.name} does not fit: its weights take {say_bytes(slot.expected_bytes)}, and it may have "
-                f"{say_bytes(budget)} of memory.",
+                f"{say_bytes(most)} of memory.",
                 param="model",
                 code="model_too_large",
             )

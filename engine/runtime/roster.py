@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,10 +124,8 @@ class Roster:
         self._must_wait = False
 
     def _failed_just_now(self, slot: ModelSlot) -> EngineError | None:
-        state = slot.state()
-        if state.stage != "failed" or state.seconds > RETRY_S:
-            return None
-        return Unavailable(state.error or "", code="model_load_failed", param="model")
+        is_recent = slot.stage == "failed" and slot.state().seconds <= RETRY_S
+        return copy(slot.failure) if is_recent else None  # each has a traceback of its own
 
     def _answer(self, slot: ModelSlot, command: UseModel | LoadModel) -> None:
         if not command.reply.set_running_or_notify_cancel():
@@ -217,6 +216,7 @@ class Roster:
         slot = next(slot for slot in self._slots if slot.model is model)
         slot.drop()
         model.worker.close(error)
+        slot.failure = error
         slot.show("failed", error=error.message)
         self._stats.remove(model.card)
         self._free()
@@ -339,7 +339,7 @@ class Roster:
         error.__traceback__ = error.__cause__ = error.__context__ = None
         is_refused = isinstance(error, Conflict)
         slot.show("known" if is_refused else "failed", error=None if is_refused else error.message)
-        slot.expected_bytes = 0  # its files may be mended
+        slot.failure, slot.expected_bytes = error, 0  # its files may be mended
         self._free()
         if len(self._slots) == 1 and slot.card is None:
             self.fatal = error

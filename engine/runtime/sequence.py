@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.grammar.mask import AnswerMask
     from engine.models.adapter import Embeddings, Encoding
     from engine.runtime.detokenizer import Detokenizer
+    from engine.runtime.expectation import Observed
     from engine.runtime.scoring import Scoring
 
 SCORED_ROWS = 4
@@ -54,7 +55,8 @@ class Sequence:
     post hands an event (or the error that ends the stream) to the reader; it never blocks and never raises.
     Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
     (engine.prompt.text). grammar: that its answers follow, compiled there too. granted: there is memory for its KV.
-    scoring: it asks questions in place of writing an answer; num_prompt is then what these share.
+    scoring: it asks questions in place of writing an answer; num_prompt is then what these share. loaded_s: when its
+    media were there. observed: what the next one's expectation is made of.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
@@ -67,6 +69,7 @@ class Sequence:
     post: Callable[[Event | EngineError], None]
     accepted_s: float
     submitted_s: float
+    loaded_s: float = 0.0
     media: tuple[Media, ...] = ()
     prepared_prompt: Prompt | None = None
     grammar: CompiledGrammar | None = None
@@ -77,6 +80,7 @@ class Sequence:
     num_prefilled: int = 0
     started_s: float = 0.0
     first_token_s: float = 0.0
+    observed: Observed | None = None
     granted: bool = False
 
     prompt: Prompt = field(default_factory=lambda: Prompt([], []))

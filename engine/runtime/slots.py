@@ -81,7 +81,8 @@ class LoadProgress:
 
 class ModelSlot:
     """One configured model. config: the engine's, as this model alone has it. waiting: commands that are answered once
-    it is loaded; expected_bytes: what its weights will take; both are the engine thread's.
+    it is loaded; expected_bytes: what its weights will take; failure: why it could not be loaded last; these are the
+    engine thread's.
 
     at_start: it is loaded at the start, though nobody waits for it. card: what it is, once it was loaded and the
     snapshot says so.
@@ -93,6 +94,7 @@ class ModelSlot:
         self.waiting: deque[UseModel | LoadModel] = deque()
         self.expected_bytes = 0
         self.at_start = False
+        self.failure: EngineError | None = None
         self.card: ModelCard | None = None
         self._wake = wake
         self._lock = threading.Lock()

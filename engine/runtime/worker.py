@@ -21,6 +21,7 @@ from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
 from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, Submit, TokenObserver
+from engine.runtime.expectation import Expectations
 from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
@@ -78,7 +79,8 @@ class Worker:
         )
         self._admission = Admission(config, loaded, self._prefix)
         self._scorer = Scorer(loaded.adapter, self._scheduler)
-        self._preflights = Preflights(config, loaded, self._prefix)
+        self._expectations = Expectations(self._scheduler)
+        self._preflights = Preflights(config, loaded, self._prefix, self._expectations)
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
@@ -140,6 +142,7 @@ class Worker:
         match command:
             case Submit(sequence=sequence):
                 self._stats.count(requests=1)
+                self._expectations.begin(sequence)
                 self._scheduler.submit(sequence)
             case Cancel(sequence=sequence):
                 self._cancel(sequence)
@@ -209,7 +212,8 @@ class Worker:
         if chunk.start < chunk.end < sequence.num_prompt:
             span = (chunk.start, chunk.end)
             if sequence.request.prompt_logprobs is None:
-                self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
+                with self._expectations.chunk(sequence, chunk.end):
+                    self._loaded.adapter.prefill(sequence.prompt.ids, span, sequence.cache, sequence.embeddings)
             else:
                 read_with_logprobs(self._loaded, sequence, span)
             self._scheduler.prefilled(sequence, chunk.end)
@@ -230,7 +234,8 @@ class Worker:
         """The rest of the prompt and the first token of every choice; then they are rows of the batch."""
         start = sequence.num_prefilled
         if sequence.request.prompt_logprobs is None:
-            logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
+            with self._expectations.chunk(sequence, sequence.num_prompt):
+                logits = self._loaded.adapter.finish(sequence.prompt.ids, start, sequence.cache, sequence.embeddings)
         else:
             logits = read_with_logprobs(self._loaded, sequence, (start, sequence.num_prompt))
         self._scheduler.prefilled(sequence, sequence.num_prompt)
@@ -283,7 +288,7 @@ class Worker:
         began_s = time.perf_counter()
         tokens = self._rows.step()
         self._stepped_s = time.perf_counter()
-        self._step_s = self._stepped_s - began_s
+        self._step_s = self._expectations.step_s = self._stepped_s - began_s
         self._hand_out(tokens)
 
     def _hand_out(self, tokens: list[tuple[Choice, Token]]) -> None:
@@ -308,6 +313,7 @@ class Worker:
         is_first = not choice.token_ids
         if not sequence.first_token_s:
             sequence.first_token_s = time.perf_counter()
+            self._expectations.first_token(sequence)
         answer.write(choice, token, self._config.stream_interval)
         ids = sequence.prompt.cache_ids
         if is_first and choice.index == 0 and sequence.lease and sequence.lease.is_in_blocks:
@@ -354,6 +360,7 @@ class Worker:
             completion_tokens=sequence.num_generated,
         )
         self._stats.record(sequence, done)
+        self._expectations.ended(sequence)
         # Before the reader learns that it is over: what it looks up next must have counted it.
         self.show(force=True)
         log.info(

@@ -148,6 +148,7 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
     tab.details.get_by_role("button", name="Pin").click()
     tab.page.locator("#cache .cell.pinned").wait_for()
     tab.details.get_by_role("button", name="Drop").click()
+    tab.details.get_by_role("button", name="Drop it?").click()
     tab.details.get_by_text("pin holds this").wait_for()
     tab.page.get_by_role("button", name="Clear", exact=True).last.click()
     tab.page.get_by_role("button", name="Forget everything?").click()
@@ -160,6 +161,7 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
     card.get_by_role("button", name=re.compile("^Unpin the prompt")).click()
     card.get_by_role("button", name=re.compile("^Pin the prompt")).wait_for()
     card.get_by_role("button", name=re.compile("^Drop the prompt")).click()
+    card.get_by_text("Drop it?").click()
     tab.cells.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/blocks").json()["data"] == []
 
@@ -177,6 +179,7 @@ def test_features_are_pinned_and_dropped_apart_from_the_prompt(asked, workbench_
     features.get_by_role("button", name=re.compile("^Unpin the features")).click()
     features.get_by_role("button", name=re.compile("^Pin the features")).wait_for()
     features.get_by_role("button", name=re.compile("^Drop the features")).click()
+    features.get_by_text("Drop it?").click()
     tab.cards.first.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/features").json()["data"] == []
 
@@ -207,6 +210,32 @@ def test_nothing_flickers_and_nothing_is_sent_when_nothing_changed(asked):
     assert ticks
     skipped = {"__type__": "update", "props": {"__type__": "update"}}
     assert [part for data in ticks for part in data[:3] if part != skipped] == []
+
+
+def test_nothing_moves_under_the_pointer_while_others_ask(asked, workbench_url):
+    """A new prompt is a new lane on top, which would push the one that somebody is about to click."""
+    tab = asked()
+    lane = tab.lanes.nth(1)
+    lane.locator(".bar").hover()
+    place, key = lane.bounding_box(), lane.get_attribute("data-key")
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hello there!"}], "max_tokens": 2}
+    httpx.post(f"{workbench_url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
+    note = tab.page.locator("#cache .strips .later")
+    note.wait_for()
+    assert (lane.bounding_box(), lane.get_attribute("data-key")) == (place, key)
+    tab.page.mouse.move(2, 2)
+    note.wait_for(state="hidden")
+    tab.page.wait_for_function("key => document.querySelectorAll('#cache .lane')[2].dataset.key === key", arg=key)
+    assert lane.get_attribute("data-key") != key, "the twin: it would have moved"
+
+
+def test_dropping_is_asked_twice(asked, workbench_url):
+    tab = asked()
+    tab.cells.first.click()
+    tab.details.get_by_role("button", name="Drop").click()
+    tab.details.get_by_role("button", name="Drop it?").wait_for()
+    tab.page.wait_for_timeout(SETTLE_MS)
+    assert httpx.get(f"{workbench_url}/v1/cache/blocks").json()["data"], "one click drops nothing"
 
 
 def test_the_clock_runs_only_while_the_tab_is_shown(asked):

@@ -9,6 +9,7 @@ import pytest
 
 from engine.config import EngineConfig
 from tests.pictures import data_url
+from workbench.words import milliseconds
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,53 @@ def test_a_picture_and_words_cost_what_was_said(person, workbench_url, drawn):
     me.finished()
     silent(me)
     assert int(me.notes.last.inner_text().split()[0]) == told["count"]
+
+
+def test_the_time_that_is_shown_is_the_one_that_the_api_tells(person, workbench_url, drawn, monkeypatch):
+    """For the same request: one expectation, in the page's words. Twin: until expectations have held, neither tells."""
+    from engine.runtime.track_record import TrackRecord
+
+    picture = drawn("blue", "triangle")
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_url(picture.read_bytes())}},
+        {"type": "text", "text": "Which colour has it?"},
+    ]
+    body = {"model": "default", "messages": [{"role": "user", "content": parts}], "max_tokens": 2}
+    httpx.post(f"{workbench_url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
+    httpx.post(f"{workbench_url}/v1/cache/clear", timeout=60).raise_for_status()
+
+    def compose(me):
+        me.drop(picture)
+        me.page.fill("#composer textarea", parts[1]["text"])
+        cost(me, "left")
+        me.page.wait_for_timeout(600)
+        return httpx.post(f"{workbench_url}/v1/tokenize", json=body, timeout=60).json()["ttft_ms"]
+
+    monkeypatch.setattr(TrackRecord, "trusts", lambda *_: False)
+    me = person(workbench_url).arrive()
+    assert compose(me) is None
+    assert "first token" not in cost(me, "left")
+    monkeypatch.setattr(TrackRecord, "trusts", lambda *_: True)
+    me = person(workbench_url).arrive()
+    told = compose(me)
+    assert f"first token in about {milliseconds(told)}" in cost(me, "first token")
+
+
+def test_what_others_do_is_a_part_of_it(person, slow_url):
+    """The line is asked for again when more requests run. Twin: while nothing happens, it is not."""
+    me = person(slow_url).arrive()
+    me.page.fill("#composer textarea", "Hello there, what is this?")
+    cost(me, "left")
+    me.page.wait_for_timeout(2500)  # what was asked while the page was new has its answer
+    asked = []
+    me.page.on("request", lambda request: asked.append(request) if "/run/predict" in request.url else None)
+    me.page.wait_for_timeout(1500)
+    assert asked == []
+    body = {"model": "default", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 400, "stream": True}
+    with httpx.stream("POST", f"{slow_url}/v1/chat/completions", json=body, timeout=60) as answer:
+        answer.raise_for_status()
+        with me.page.expect_request(lambda request: "/run/predict" in request.url):
+            pass
 
 
 def test_typing_is_not_disturbed(person, workbench_url):

@@ -241,3 +241,33 @@ def test_what_the_model_cannot_take_is_not_offered(person, text_url, drawn, arti
     assert page.input_value("#composer textarea").startswith("Explain")
     page.press("#composer textarea", "Enter")
     me.finished()
+
+
+def test_a_wrong_setting_is_marked_where_it_stands(person, workbench_url):
+    me = person(workbench_url).arrive()
+    me.page.locator("#settings .toggle-button").click()
+    box = me.page.locator("#settings .number", has_text="Top p")
+    box.get_by_text("up to this share").wait_for()
+    assert "number, more than" not in box.inner_text()
+    me.set("Top p", "2")
+    box.get_by_text("Top p must be a number, more than 0 and at most 1").wait_for()
+    assert "wrong" in (box.first.get_attribute("class") or "")
+    box.locator("input").fill("0.5")
+    box.get_by_text("up to this share").wait_for()
+    assert box.locator("input").input_value() == "0.5"
+
+
+def test_a_file_that_is_dropped_on_another_tab_shows_where_it_went(person, workbench_url, drawn):
+    me = person(workbench_url).arrive()
+    me.page.get_by_role("tab", name="Cache").click()
+    me.drop(drawn())
+    me.page.locator("#composer .thumbnail-item").wait_for()
+    assert me.page.get_by_role("tab", name="Chat").get_attribute("aria-selected") == "true"
+
+
+def test_after_an_example_the_next_question_can_be_typed(person, workbench_url):
+    me = person(workbench_url).arrive()
+    me.page.locator("#chat .example").first.click()
+    me.page.locator("#chat .turn.user").wait_for()
+    me.page.keyboard.type("And now?")
+    assert me.page.locator("#composer textarea").input_value() == "And now?"

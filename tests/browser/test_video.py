@@ -312,3 +312,140 @@ def test_with_a_wrong_value_nothing_is_asked(person, workbench_url, clip):
         assert page.get_by_role("button", name=name).is_disabled()
     me.set("From, s", "1")
     assert page.get_by_role("button", name="Ask about it").is_enabled()
+
+
+def highlighted(me) -> list[float]:
+    """Times of the frames that stand out."""
+    return me.page.locator("#video .sheet figure.now").evaluate_all("all => all.map(one => Number(one.dataset.time))")
+
+
+def wait_highlighted(me, time_s: float) -> None:
+    me.page.wait_for_function(
+        "time => { const now = [...document.querySelectorAll('#video .sheet figure.now')];"
+        " return now.length === 1 && Number(now[0].dataset.time) === time; }",
+        arg=time_s,
+    )
+
+
+def test_the_player_is_in_step_with_the_sheet(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    times = [time_s for _, time_s, _ in me.frames()]
+    film = me.page.locator("#video .player video")
+    me.page.wait_for_function("document.querySelector('#video .player video').readyState > 0")
+    film.evaluate("(film, time) => { film.currentTime = time; }", times[2] + 0.1)
+    wait_highlighted(me, times[2])
+    film.evaluate("(film, time) => { film.currentTime = time; }", times[3] - 0.05)
+    wait_highlighted(me, times[2])  # not before its time
+    me.page.locator("#video .sheet button.frame").nth(4).click()
+    wait_highlighted(me, times[4])
+    assert film.evaluate("film => film.currentTime") == pytest.approx(times[4], abs=0.02)
+    assert f"frame 5 of {len(times)}" in me.page.locator("#video .where").inner_text()
+    film.evaluate("film => { film.currentTime = 0; film.play(); }")
+    wait_highlighted(me, times[1])  # while it plays
+
+
+def test_what_the_browser_cannot_play_is_said_and_the_sheet_works(person, workbench_url, pausing):
+    """MPEG-4 Part 2, as OpenCV writes it: the frames of the sheet stand in for the clip."""
+    me = Video(person(workbench_url)).drop(pausing)
+    me.page.locator("#video .why", has_text="cannot play this clip").wait_for()
+    times = [time_s for _, time_s, _ in me.frames()]
+    assert not me.page.locator("#video .player video").is_visible()
+    me.page.locator("#video .sheet button.frame").nth(3).click()
+    wait_highlighted(me, times[3])
+    shown = me.page.locator("#video .screen img").get_attribute("src")
+    assert shown == me.page.locator("#video .sheet img").nth(3).get_attribute("src")
+    me.page.get_by_label("Playhead").press("End")
+    wait_highlighted(me, times[-1])
+    me.page.get_by_role("button", name="Play", exact=True).click()
+    wait_highlighted(me, times[0])
+    me.page.get_by_role("button", name="Pause").click()
+
+
+def test_handles_set_the_start_and_the_end(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    panel = me.page.locator("#video .panel").first
+    start, end = panel.get_by_role("slider", name="Start of A"), panel.get_by_role("slider", name="End of A")
+    whole = float(end.get_attribute("aria-valuenow"))
+    box = panel.locator(".ends").bounding_box()
+    with me._new_sheet():
+        me.page.mouse.move(*middle(start))
+        me.page.mouse.down()
+        me.page.mouse.move(box["x"] + box["width"] / 2, box["y"], steps=4)
+        me.page.mouse.up()
+    assert float(panel.get_by_label("From, s").input_value()) == pytest.approx(whole / 2, abs=whole / 50)
+    assert me.frames()[0][1] >= whole / 2 - 0.3
+    with me._new_sheet():
+        end.focus()
+        for _ in range(10):
+            end.press("ArrowLeft")
+    assert float(panel.get_by_label("To, s").input_value()) == pytest.approx(0.9 * whole, abs=0.05)
+    assert end.get_attribute("aria-valuetext").endswith(" s")
+    end.press("Home")  # not past the other one
+    assert float(end.get_attribute("aria-valuenow")) > float(start.get_attribute("aria-valuenow"))
+    with me._new_sheet():
+        end.press("End")
+        start.press("Home")
+    assert [panel.get_by_label(label).input_value() for label in ("From, s", "To, s")] == ["", ""]
+    me.set("From, s", "1")
+    assert float(start.get_attribute("aria-valuenow")) == 1, "the field moves the handle"
+
+
+def test_a_finger_moves_a_handle(person, workbench_url, clip):
+    me = Video(person(workbench_url, viewport={"width": 390, "height": 844}, has_touch=True)).drop(clip)
+    start = me.page.get_by_role("slider", name="Start of A")
+    start.scroll_into_view_if_needed()
+    assert start.evaluate("node => getComputedStyle(node).touchAction") == "none", "the page would scroll instead"
+    x, y = middle(start)
+    touch = me.page.context.new_cdp_session(me.page)
+    with me._new_sheet():
+        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for step in range(1, 6):
+            point = {"x": x + 25 * step, "y": y}
+            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert float(me.page.get_by_label("From, s").input_value()) > 0.3
+
+
+def middle(handle) -> tuple[float, float]:
+    box = handle.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_the_rate_is_said_in_words(person, workbench_url, clip):
+    me = Video(person(workbench_url)).drop(clip)
+    said = me.page.locator("#video .rate")
+    assert "6 frames, one every" in said.inner_text()
+    me.set("Frames per second", "10")
+    me.set("Max frames", "4")
+    assert "not 10 a second, for no more than 4 frames may go in" in said.inner_text()
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_moving_pictures_of_each_kind_are_clips(person, workbench_url, moving_gif, tmp_path, suffix):
+    path = tmp_path / f"moving{suffix}"
+    with Image.open(moving_gif) as gif:
+        gif.save(path, save_all=True)
+    me = Video(person(workbench_url))
+    me.page.locator("#video input[type=file]").set_input_files(path)
+    me.page.locator("#video .pair").first.wait_for()
+    assert len(me.frames()) >= 4
+    me.page.locator("#video .why", has_text="moving picture").wait_for()
+    assert me.page.locator("#video .screen img").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_looks(person, workbench_url, clip, artifacts, width, scheme):
+    me = Video(person(workbench_url, viewport={"width": width, "height": 844}, color_scheme=scheme)).drop(clip)
+    me.page.wait_for_function("document.querySelector('#video .player video').readyState > 1")
+    me.page.locator("#video .sheet button.frame").nth(2).click()
+    me.page.locator("#video .sheet figure.now").wait_for()
+    me.page.locator("#video").evaluate("node => node.scrollTo(0, 0)")
+    me.me.shoot(artifacts / f"video-{width}-{scheme}.png")
+    assert me.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    sizes = me.page.locator("#video .handle").evaluate_all("all => all.map(one => one.offsetWidth)")
+    assert min(sizes) >= 24, "too small for a finger"
+    me.page.get_by_role("button", name="Compare two settings").click()
+    me.page.locator("#video .panel").nth(1).locator(".pair").first.wait_for()
+    me.me.shoot(artifacts / f"video-compare-{width}-{scheme}.png")
+    assert me.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

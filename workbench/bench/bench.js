@@ -262,7 +262,7 @@
           });
         });
         if (!node.children[2]) node.append(make("p", "caution"));
-        say(node.children[2], ["Under each ratio: the range that it lies in, with 95 % confidence for the whole table at once. Grey: no difference is shown. Differences below 5 % are not judged.", item.caution ? `Not the same in both: ${item.caution}.` : ""].join(" "));
+        say(node.children[2], ["Under each ratio: the range that it lies in. Differences are judged for the whole table at once (Holm), with a risk of 5 % that any is none. Grey: no difference is shown. Differences below 5 % are not judged.", item.caution ? `Not the same in both: ${item.caution}.` : ""].join(" "));
         show(node.children[2], item.rows.length > 0);
       });
     });

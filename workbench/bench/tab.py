@@ -22,7 +22,7 @@ from workbench.bench import results
 from workbench.bench.charts import charts
 from workbench.bench.live import DisplayedRun, Live
 from workbench.bench.runs import SUITE_NAMES, Bench, settings_of, why_unsupported
-from workbench.components import QUIET, changed, components, while_shown
+from workbench.components import QUIET, changed, components, refusal, while_shown
 from workbench.shared import Shared
 
 if TYPE_CHECKING:
@@ -55,12 +55,14 @@ class BenchView:
     """The state of one page. sent: digests of the parts it got last. selected: saved runs that are displayed.
 
     hidden_s: the start of the last run while it is not displayed. file: a download, sent with the next parts.
+    refusal: what was last refused, see components.refusal.
     """
 
     sent: dict[str, str] = field(default_factory=dict)
     selected: list[str] = field(default_factory=list)
     hidden_s: float | None = None
     file: Json = field(default_factory=dict)
+    refusal: Json = field(default_factory=dict)
 
 
 class BenchTab:
@@ -97,7 +99,7 @@ class BenchTab:
         else:
             runs = await self._displayed_runs(view)
             values = (
-                self._panel(self._engine.snapshot()),
+                self._panel(self._engine.snapshot()) | {"refusal": view.refusal},
                 {"charts": charts(runs), "title": " / ".join(run.name for run in runs), "machine": self._machine(runs)},
                 await self._tables(runs),
                 self._runs(view),
@@ -112,7 +114,7 @@ class BenchTab:
             try:
                 await self._act(view, event)
             except EngineError as error:
-                gr.Warning(error.message)
+                view.refusal = refusal(error)
         return await self.tick(view, page)
 
     async def _act(self, view: BenchView, event: gr.EventData) -> None:

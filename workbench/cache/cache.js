@@ -1,6 +1,6 @@
 // Draws the Cache tab from plain values. Text of prompts goes in as textContent, never as HTML.
 (() => {
-  const { make, say, show, button, sureButton, keep, heading, drawing } = window.workbenchDraw;
+  const { make, say, show, button, sureButton, keep, heading, drawing, steadying } = window.workbenchDraw;
 
   const legend = (entries) => {
     const key = make("div", "legend");
@@ -105,8 +105,8 @@
     }
   };
 
-  const strips = (element, props, watch, trigger) => {
-    const lanes = make("div", "lanes"), empty = make("p", "empty");
+  const strips = (element, props, watch, send) => {
+    const steady = steadying(element), trigger = steady.acts(send), lanes = make("div", "lanes"), empty = make("p", "empty");
     const last = button("quiet check-last", "Check the latest reuse", () => {
       const check = [...lanes.querySelectorAll(".check")].find((item) => !item.hidden && !item.disabled);
       check?.click();
@@ -117,8 +117,9 @@
     const key = legend([["reused", "reused"], ["disk", "reused from disk"], ["computed", "computed"]]);
     element.firstElementChild.replaceChildren(
       heading("Latest prompts", "One bar per request, newest first. Click a bar to see why it was not reused further.", key, last),
-      empty, lanes, all);
-    drawing(element, props, watch, (value) => {
+      steady.note, empty, lanes, all);
+    // A lane that fills in changes no place; one more moves all others.
+    drawing(element, props, watch, (value) => steady.draw(value.lanes.map((item) => item.key).join(), () => {
       say(empty, value.lanes.length ? "" : value.note || "No request has ended yet. Ask about a picture in the chat, ask "
         + "something else about it, then come back: the picture will not have been computed again.");
       const longest = Math.max(1, ...value.lanes.filter((item) => item.ended !== "failed").map((item) => item.tokens));
@@ -127,7 +128,7 @@
       show(key.querySelector(".disk"), value.lanes.some((item) => item.segments.some((part) => part.how === "disk")));
       show(all, value.lanes.length > FEW);
       say(all, lanes.classList.contains("all") ? "Show fewer" : `Show all ${value.lanes.length}`);
-    });
+    }));
     all.addEventListener("click", () =>
       say(all, lanes.classList.contains("all") ? "Show fewer" : `Show all ${lanes.children.length}`));
   };
@@ -136,7 +137,8 @@
 
   const MAX_FREE = 30;  // faint squares for free blocks; above that, their number
 
-  const blocks = (element, props, watch, trigger) => {
+  const blocks = (element, props, watch, send) => {
+    const steady = steadying(element), trigger = steady.acts(send);
     const act = (action, key = "") => trigger("submit", { action, key });
     const grid = make("div", "grid"), free = make("p", "free-count"), note = make("p", "note"), details = make("div", "details");
     const clear = sureButton("quiet clear", "Clear", "Forget everything?", () => act("clear"));
@@ -148,7 +150,7 @@
       + "be stored in two ways: with its prompt (KV), and as features, the output of the vision encoder. What is pinned is never "
       + "removed to make room.");
     const held = make("div", "held");
-    element.firstElementChild.replaceChildren(head, note, grid, free, details, names, held);
+    element.firstElementChild.replaceChildren(head, steady.note, note, grid, free, details, names, held);
 
     const open = (block, operator) => {
       const text = make("p", "text"), urls = block.media.map((medium) => block.pictures[medium]);
@@ -158,14 +160,17 @@
       });
       text.tabIndex = 0;  // a long text is scrolled by keys
       const actions = make("div", "actions"), pin = block.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
-      if (operator) actions.append(button("quiet", pin[1], () => act(pin[0], block.key)), button("quiet", "Drop", () => act("drop", block.key)));
+      if (operator) actions.append(button("quiet", pin[1], () => act(pin[0], block.key)), sureButton("quiet", "Drop", "Drop it?", () => act("drop", block.key)));
       actions.append(button("quiet close", "Close", () => {
         act("close");
         grid.querySelector('[aria-pressed="true"]')?.focus();
       }));
-      const facts = make("ul", "facts");
-      facts.append(...block.facts.map((fact) => make("li", "", fact)));
-      return [text, facts, make("p", "refused", block.notice), actions];
+      return [text, make("ul", "facts"), make("p", "refused"), actions];
+    };
+    // How long ago it was used changes all the time; the buttons stay, and so does what they have asked.
+    const tell = (block) => {
+      keep(details.querySelector(".facts"), block.facts.map((fact, place) => ({ key: place, fact })), () => make("li"), (line, item) => say(line, item.fact));
+      say(details.querySelector(".refused"), block.notice);
     };
 
     const cell = (item) => {
@@ -181,7 +186,7 @@
         const part = make("div", `share ${name}`), facts = make("div"), actions = make("div", "actions");
         facts.append(make("h4", "", title), make("span", "words"), make("span", "hits"));
         const pin = button("quiet", "", () => act(pin.dataset.action + ending, node.dataset.key));
-        const drop = button("quiet", "Drop", () => act(`drop${ending}`, node.dataset.key));
+        const drop = sureButton("quiet", "Drop", "Drop it?", () => act(`drop${ending}`, node.dataset.key));
         if (operator) actions.append(pin, drop);
         part.append(facts, actions);
         return part;
@@ -223,7 +228,8 @@
       });
     };
 
-    drawing(element, props, watch, (value) => {
+    const layout = (value) => [...value.cells.map((item) => item.key), value.open?.key, ...value.media.map((item) => item.medium)].join();
+    drawing(element, props, watch, (value) => steady.draw(layout(value), () => {
       say(note, value.note);
       show(clear, value.operator && value.cells.length > 0);
       const room = Array.from({ length: Math.min(value.free, Math.max(6, MAX_FREE - value.cells.length)) },
@@ -244,7 +250,8 @@
       });
       const more = value.free - room.length;
       say(free, more > 0 ? `${more.toLocaleString("en")} more blocks are free.` : "");
-      const json = JSON.stringify(value.open);
+      const { facts, notice, ...kept } = value.open ?? {};
+      const json = JSON.stringify([value.operator, kept]);
       if (details.dataset.json !== json) {
         const before = details.dataset.key;
         details.dataset.json = json;
@@ -252,6 +259,7 @@
         details.replaceChildren(...(value.open ? open(value.open, value.operator) : []));
         if (value.open && before !== value.open.key) details.scrollIntoView({ block: "nearest" });
       }
+      if (value.open) tell({ facts, notice: notice ?? "" });
       show(names, value.media.length > 0);
       keep(held, value.media.map((item, place) => ({ ...item, place, key: item.medium })), () => card(value.operator), (node, item) => {
         node.dataset.block = item.block ?? "";
@@ -269,7 +277,7 @@
         fillShare(shares.children[1], item.features, name);
         fillFilm(film, item.frames, value.sheets[item.medium]);
       });
-    });
+    }));
   };
 
   // --- the last five minutes

@@ -20,7 +20,7 @@ from engine.models.families import family
 from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Snapshot
 from workbench.cache import grid
 from workbench.cache.strips import strips, verdict
-from workbench.components import QUIET, changed, components, while_shown
+from workbench.components import QUIET, changed, components, refusal, while_shown
 from workbench.miniatures import Miniatures
 from workbench.shared import Shared
 from workbench.words import plural, size
@@ -51,12 +51,13 @@ def build(engine: Engine, shared: Shared) -> CacheTab:
 class CacheView:
     """The state of one page. sent: digests of the parts it got last. block: the details that are open.
 
-    verdicts: of cache verifications, by request.
+    verdicts: of cache verifications, by request. refusal: what was last refused, see components.refusal.
     """
 
     sent: dict[str, str] = field(default_factory=dict)
     block: Json | None = None
     verdicts: dict[str, Json] = field(default_factory=dict)
+    refusal: Json = field(default_factory=dict)
 
 
 class CacheTab:
@@ -120,6 +121,7 @@ class CacheTab:
             "sheets": {medium: self._miniatures.sheet(medium, num_frames) for medium, num_frames in clips.items()},
             "note": family_note(snapshot),
             "open": view.block,
+            "refusal": view.refusal,
         }
 
     async def _stored(self, snapshot: Snapshot) -> tuple[list[BlockInfo], list[FeatureInfo]]:
@@ -140,7 +142,7 @@ class CacheTab:
         try:
             view.block = await self._apply(action, key, view.block, self._shared.caller(page))
         except EngineError as error:
-            gr.Warning(error.message)
+            view.refusal = refusal(error)
         return await self.tick(view, page)
 
     async def _apply(self, action: str, key: str, opened: Json | None, caller: Caller) -> Json | None:

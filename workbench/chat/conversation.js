@@ -31,7 +31,11 @@
       Object.assign(node, { src: address(file.path), alt: "", muted: true, preload: "metadata" });
       return make("span", file.kind, node);
     });
-    const card = button("example", "", () => trigger("example_select", { index: place }));
+    const card = button("example", "", () => {
+      trigger("example_select", { index: place });
+      // The card goes away with its welcome. A phone would open its keyboard over the answer.
+      if (matchMedia("(hover: hover)").matches) document.querySelector("#composer textarea")?.focus();
+    });
     card.dataset.kinds = item.files.map((file) => file.kind).join(" ");
     card.append(make("span", "thumbs", ...pictures), make("span", "", item.text));
     return card;

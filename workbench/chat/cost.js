@@ -1,6 +1,6 @@
 // Shows what the message being written would cost. Asks after a pause in the typing; only the last reply counts.
 (() => {
-  const PAUSE_MS = 300;
+  const PAUSE_MS = 300, OTHERS_MS = 1000;
   let changed = () => {};
 
   const line = (element, props, watch, trigger) => {
@@ -11,7 +11,7 @@
     fit.textContent = "Make it fit";
     fit.addEventListener("click", () => { fit.disabled = true; trigger("submit", { turn: ++turn }); });
     root.append(words, more, fit);
-    let turn = 0, timer = 0;
+    let turn = 0, timer = 0, othersTimer = 0;
 
     const draw = (value) => {
       if (words.textContent !== (value.words ?? "")) words.textContent = value.words ?? "";
@@ -30,6 +30,10 @@
       if (isEmpty()) draw({});
       timer = setTimeout(() => (isEmpty() ? draw({}) : trigger("input", { turn })), PAUSE_MS);
     };
+    // What runs beside it is a part of what it costs.
+    window.addEventListener("workbench-running", () => {
+      if (!othersTimer) othersTimer = setTimeout(() => { othersTimer = 0; if (!isEmpty()) changed(); }, OTHERS_MS);
+    });
     watch("value", () => { if (props.value?.turn === turn) draw(props.value); });
     draw({});
   };

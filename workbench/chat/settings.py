@@ -13,17 +13,19 @@ from engine.config import EngineConfig
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Json, Sampling
 from workbench.chat.convert import ChatSettings
+from workbench.components import QUIET
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One number of the side bar, from low to high. above: low itself is not allowed."""
+    """One number of the side bar, from low to high. above: low itself is not allowed. help: what it does."""
 
     label: str
     kind: type[int] | type[float] = float
     low: float = 0.0
     high: float | None = None
     above: bool = False
+    help: str = ""
 
     def parse(self, text: str | None) -> Any:
         """The number in `text`, None if it is empty. Raises ValueError with a message for the page."""
@@ -47,14 +49,14 @@ class Field:
 
 
 FIELDS = {
-    "temperature": Field("Temperature"),
-    "max_tokens": Field("Max tokens", int, low=1),
-    "top_p": Field("Top p", high=1, above=True),
-    "top_k": Field("Top k", int),
-    "min_p": Field("Min p", high=1),
-    "seed": Field("Seed", int, high=2**63 - 1),
-    "fps": Field("Frames per second", above=True),
-    "max_frames": Field("Max frames", int, low=1),
+    "temperature": Field("Temperature", help="0: always the likeliest token"),
+    "max_tokens": Field("Max tokens", int, low=1, help="of one answer"),
+    "top_p": Field("Top p", high=1, above=True, help="the likeliest tokens, up to this share"),
+    "top_k": Field("Top k", int, help="this many of the likeliest tokens"),
+    "min_p": Field("Min p", high=1, help="tokens this likely beside the likeliest"),
+    "seed": Field("Seed", int, high=2**63 - 1, help="the same seed, the same answer"),
+    "fps": Field("Frames per second", above=True, help="taken of a clip"),
+    "max_frames": Field("Max frames", int, low=1, help="of one clip"),
 }
 """In the order of the side bar, two in a row."""
 
@@ -78,6 +80,7 @@ class SettingsPanel:
                     with gr.Row():
                         for name in (next(names), next(names)):
                             self.numbers[name] = _number(name, _default(config, name))
+                            _say_what_is_wrong(FIELDS[name], self.numbers[name])
             self.stills = gr.Checkbox(label="Of pictures that move, only the first frame", container=False)
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
@@ -130,6 +133,19 @@ def _default(config: EngineConfig, name: str) -> float | None:
     return None
 
 
+def _say_what_is_wrong(field: Field, box: gr.Textbox) -> None:
+    """While a number is wrong, its help says why."""
+
+    def check(text: str | None) -> Any:
+        try:
+            field.parse(text)
+        except ValueError as error:
+            return gr.Textbox(info=str(error), elem_classes=["number", "wrong"])
+        return gr.Textbox(info=field.help, elem_classes="number")
+
+    box.change(check, box, box, trigger_mode="always_last", **QUIET)
+
+
 def _number(name: str, default: float | None) -> gr.Textbox:
     """A number field that is empty at first; its placeholder is the default.
 
@@ -138,6 +154,7 @@ def _number(name: str, default: float | None) -> gr.Textbox:
     unset = "random" if name == "seed" else "model's own"
     return gr.Textbox(
         label=FIELDS[name].label,
+        info=FIELDS[name].help,
         placeholder=unset if default is None else f"{default:g}",
         max_lines=1,
         min_width=100,

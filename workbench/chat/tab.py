@@ -8,6 +8,7 @@ however busy the machine is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -191,10 +192,8 @@ class ChatTab:
         try:
             paths = [self._shared.uploaded(path) for path in value["files"]]
         except EngineError as error:
-            gr.Warning(error.message)
-            paths = []
-            if not value["text"].strip():
-                return await self.refresh(values, page)
+            again = {"text": value["text"], "files": []}
+            return await self._after(_refuse(error), values, page, composer=again)
         send = self.actions.send(asker, Outgoing(value["text"], paths, fitted, stills))
         return await self._after(send, values, page, composer={"text": value["text"], "files": paths})
 
@@ -262,12 +261,16 @@ class ChatTab:
         try:
             view = await action
         except EngineError as error:
-            gr.Warning(error.message)
             view = await self.actions.open(
                 self.asker(values, page), PagePlace.of(values[self.place]).conversation, with_draft=False
             )
-            view = replace(view, composer=composer)
+            view = replace(view, place={**view.place, "notice": error.message}, composer=composer)
         return self._show(view)
+
+    def notice(self, values: Mapping[Any, Any], words: str) -> list[Any]:
+        """Nothing changes, and the page says why. Gradio's own toasts are for events of its queue only."""
+        place = {**(values[self.place] or {}), "notice": words, "serial": time.time_ns() // 1000}
+        return [place, *[gr.skip()] * (len(self.shown) - 1)]
 
     def _show(self, view: View) -> list[Any]:
         changes = {} if view.composer is None else {"value": view.composer}
@@ -277,6 +280,10 @@ class ChatTab:
     def _opened(self, view: View) -> list[Any]:
         texts = view.settings or {}
         return [*self._show(view), *(texts.get(name, "") for name in self.settings.fields)]
+
+
+async def _refuse(error: EngineError) -> View:
+    raise error
 
 
 def conversation(view: View) -> Json:

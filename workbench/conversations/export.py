@@ -1,7 +1,7 @@
 """A conversation to take away: Markdown, JSON (OpenAI messages), a zip of both with its media, a page to print.
 
 The turns that are shown are written: of a question that was edited or an answer that was asked for again, the branch in
-view. What `workbench.conversations.reading` reads back is the same text, letter for letter.
+view. What `workbench.conversations.imported` reads back is the same text, letter for letter.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
 from engine.types import Json, Kind
 from workbench.conversations import export
 from workbench.conversations.feed import Voices, feed
+from workbench.conversations.imported import read_conversation
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
-from workbench.conversations.reading import read_conversation
 from workbench.conversations.search import search
 from workbench.conversations.types import Conversation, Draft, SearchHit
 

@@ -43,16 +43,56 @@
     return head;
   };
 
-  // Draws now and whenever the value changes. The element is hidden until the first value arrives.
+  // Draws now and whenever the value changes. The element is hidden until the first value arrives. A refusal in the
+  // value ({words, serial}) is said once.
   const drawing = (element, props, watch, draw) => {
     element.classList.add("undrawn");
+    let said = 0;
     const again = () => {
       if (!props.value || typeof props.value !== "object") return;
       draw(props.value);
       element.classList.remove("undrawn");
+      const { words, serial } = props.value.refusal ?? {};
+      if (serial && serial !== said) window.workbenchList?.say(words);
+      said = serial ?? said;
     };
     watch("value", again);
     again();
+  };
+
+  const ACT_MS = 3000;
+
+  // Keeps a drawing as it is while a mouse is over it, if the next one would move what is under the mouse: who is about
+  // to click must hit what they saw. What the person does here themselves (acts) is drawn at once.
+  const steadying = (element) => {
+    let isOver = false, until = 0, layout = null, waiting = null;
+    const note = make("span", "later", "Newer ones are shown when the pointer leaves.");
+    note.setAttribute("role", "status");
+    note.hidden = true;
+    const rest = () => {
+      const draw = waiting;
+      waiting = null;
+      show(note, false);
+      draw?.();
+    };
+    element.addEventListener("pointerenter", (event) => { isOver = event.pointerType === "mouse"; });
+    element.addEventListener("pointerleave", () => { isOver = false; rest(); });
+    return {
+      note,
+      acts: (trigger) => (...what) => { until = performance.now() + ACT_MS; trigger(...what); },
+      // wanted: what stands where in this drawing, as a text.
+      draw: (wanted, draw) => {
+        const drawNow = () => { layout = wanted; draw(); };
+        if (isOver && layout !== null && wanted !== layout && performance.now() > until) {
+          waiting = drawNow;
+          show(note, true);
+        } else {
+          waiting = null;
+          show(note, false);
+          drawNow();
+        }
+      },
+    };
   };
 
   // Saves a file through the browser's downloads.
@@ -104,5 +144,5 @@
     return node;
   };
 
-  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, save, address, copyButton };
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, save, address, copyButton };
 })();

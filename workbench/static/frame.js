@@ -29,12 +29,24 @@
 
   addEventListener("popstate", () => select(wanted()));
 
+  // Gradio takes the help of a field for a part of its name; to a screen reader it is its description.
+  const nameFields = (fields) => fields.forEach((field, place) => {
+    const input = field.querySelector("input"), help = field.querySelector(".info-text");
+    input.setAttribute("aria-label", field.querySelector("[data-testid=block-info]").textContent.trim());
+    help.id = `setting-help-${place}`;
+    input.setAttribute("aria-describedby", help.id);
+  });
+
   const begin = () => {
     const bar = document.querySelector("#tabs"), header = document.querySelector("#header");
-    if (!bar || !header || !selected()) return setTimeout(begin, 50);
+    const fields = document.querySelectorAll("#settings .number");
+    if (!bar || !header || !selected() || !fields.length) return setTimeout(begin, 50);
+    nameFields(fields);
     watchWidth(header);
     select(wanted());
     new MutationObserver(remember).observe(bar, { attributes: true, attributeFilter: ["aria-selected"], subtree: true });
   };
   begin();
+
+  window.workbenchFrame = { select };
 })();

@@ -6,7 +6,7 @@
   let draw = () => {}, latest = null, known = "", model = { takes: null, toy: "" };
 
   // Classes of the page: no-image, no-video, no-audio for what the model cannot take, is-toy for a toy. Listeners of the
-  // event "workbench-model" hear of a change.
+  // event "workbench-model" hear of a change; those of "workbench-running", that more or fewer requests run.
   const offers = (value) => {
     const now = JSON.stringify([value.takes, value.toy]);
     if (now === known) return;
@@ -54,6 +54,7 @@
       device.title = value.device_title;
       say(memory, value.memory);
       memory.title = value.memory_title;
+      if (running.textContent !== value.running) window.dispatchEvent(new Event("workbench-running"));
       say(running, value.running);
       offers(value);
     };

@@ -20,6 +20,7 @@
     const taken = files.filter((file) => isTaken(file, input.accept)), others = files.filter((file) => !taken.includes(file));
     if (others.length) window.workbenchComposer.tell(`Not added: ${others.map((file) => file.name).join(", ")}. ${takenWords()}`);
     if (!taken.length) return;
+    window.workbenchFrame.select("chat");  // where the composer is
     const transfer = new DataTransfer();
     for (const file of taken) transfer.items.add(file);
     input.files = transfer.files;

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import BadRequest
-from engine.media.frames import PAIR
+from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR
 from engine.types import FrameSampling, Json, MediaReceipt, Preflight
 from workbench.chat.settings import FIELDS, Field
 from workbench.words import milliseconds, plural, seconds
@@ -32,6 +32,9 @@ ALIKE = 12
 """A frame shows nothing new if no part of it differs by more than this from the last new one, in levels of 255."""
 
 _THUMBNAIL_PX = 32
+_UNEVEN = 1.35
+"""Steps between frames differ by more than the rounding to whole frames of the clip; and so a rate from another."""
+
 _SLACK = 1.01
 """Room for rounding in a budget of pixels, so that frames of the same size fit it again."""
 
@@ -87,7 +90,8 @@ def distinct(indices: Sequence[int], same: Sequence[bool]) -> tuple[int, ...]:
 def sheet(
     preflight: Preflight, same: Sequence[bool], urls: Sequence[str], hidden: int = 0, folds: bool = False
 ) -> Json:
-    """The data that the page draws. hidden: number of frames that were skipped; folds: whether that was asked for."""
+    """The data that the page draws, but for the rate. hidden: number of frames that were skipped; folds: whether that
+    was asked for."""
     receipt = preflight.media[0]
     frames = [
         {"index": index, "time": time_s, "url": url, "same": is_same}
@@ -110,7 +114,7 @@ def numbers(preflight: Preflight) -> list[Json]:
     """The headline numbers: frames, their size, tokens, prompt, time to first token."""
     receipt = preflight.media[0]
     width, height = receipt.seen_px if all(receipt.seen_px) else receipt.decoded_px
-    first = ("–", "known once something was asked")
+    first = ("–", "told once estimates have held here")
     if preflight.ttft_ms is not None:
         first = (f"about {milliseconds(preflight.ttft_ms)}", "at the speed measured here")
     cached = f", {preflight.cached_tokens:,} cached" if preflight.cached_tokens else ""
@@ -135,6 +139,29 @@ def numbers(preflight: Preflight) -> list[Json]:
         },
         {"name": "First token", "number": first[0], "words": first[1]},
     ]
+
+
+def rate(receipt: MediaReceipt, asked: FrameSampling) -> str:
+    """In words, how often a frame is taken, and why that is less often than what was asked for. asked: with the
+    server's defaults, as it was before frames were skipped."""
+    times = [time_s for _, time_s in receipt.frames]
+    steps = [b - a for a, b in pairwise(times) if b > a]
+    if not steps:
+        return "One frame is taken."
+    step_s = sum(steps) / len(steps)
+    each = f"{plural(len(times), 'frame')}, one every {seconds(round(step_s, 2))}: {_per_second(1 / step_s)}"
+    if max(steps) > _UNEVEN * min(steps):
+        each = f"{plural(len(times), 'frame')} at uneven times, {seconds(round(step_s, 2))} apart on average"
+    wanted = asked.fps or DEFAULT_FPS
+    if asked.indices is not None or 1 / step_s > wanted / _UNEVEN:
+        return f"{each}."
+    most = asked.max_frames or DEFAULT_MAX_FRAMES
+    why = f"no more than {plural(most, 'frame')} may go in" if len(times) >= most else "the clip has no more"
+    return f"{each}, not {_per_second(wanted)}, for {why}."
+
+
+def _per_second(fps: float) -> str:
+    return f"{float(f'{fps:.2g}'):g} a second"
 
 
 def gaps(receipt: MediaReceipt, hidden: int, num_same: int, folds: bool = False) -> str:

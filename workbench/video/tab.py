@@ -70,11 +70,10 @@ class VideoTab:
         try:
             part = self._part(fields)
         except EngineError as error:
-            gr.Warning(error.message)
-            return [gr.skip()] * (len(self._chat.shown) + 1)
+            return [*self._chat.notice(values, error.message), gr.skip()]
         if self._chat.is_writing(values):
-            gr.Warning("The chat is still answering. Ask again when it is done.")
-            return [gr.skip()] * (len(self._chat.shown) + 1)
+            words = "The chat is still answering. Ask again when it is done."
+            return [*self._chat.notice(values, words), gr.skip()]
         return [*await self._chat.ask(values, page, question, part), gr.Tabs(selected="chat")]
 
     # -- the questions of the page
@@ -90,14 +89,19 @@ class VideoTab:
         selected = sheet.distinct(indices, same) if fields.get("fold") and any(same) else indices
         if selected == indices:
             data = sheet.sheet(preflight, same, await _urls(preflight), folds=bool(fields.get("fold")))
-            return {**data, "still": still, "indices": None}
+            return {**data, "still": still, "indices": None, "rate": self._rate(preflight, fields)}
         preflight = await self._engine.preflight(
             self._request({**fields, "indices": list(selected)}, page), pictures=True
         )
         thumbnail_by_index = dict(zip(indices, thumbnails, strict=True))
         same = sheet.repeats([thumbnail_by_index[index] for index, _ in preflight.media[0].frames])
         data = sheet.sheet(preflight, same, await _urls(preflight), hidden=len(indices) - len(selected))
-        return {**data, "still": still, "indices": list(selected)}
+        return {**data, "still": still, "indices": list(selected), "rate": self._rate(preflight, fields, folded=True)}
+
+    def _rate(self, preflight: Preflight, fields: Json, *, folded: bool = False) -> str:
+        asked = sheet.sampling(fields).over(self._engine.config.frames)
+        indices = tuple(index for index, _ in preflight.media[0].frames) if folded else asked.indices
+        return sheet.rate(preflight.media[0], replace(asked, indices=indices))
 
     async def _trade(self, fields: Json, page: gr.Request) -> Json:
         """The middle frame, if the same budget of pixels is spread over `count` frames."""

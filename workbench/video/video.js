@@ -1,8 +1,11 @@
 // Draws the Video tab, and sends its questions. Names and answers go in as textContent, never as HTML.
 (() => {
-  const { make, button } = window.workbenchDraw;
+  const { make, button, address } = window.workbenchDraw;
   const { seconds, times } = window.workbenchWords;
   const { questions } = window.workbenchQueue;
+  const { frameAt, isMovingPng } = window.workbenchPlayhead;
+  const { range } = window.workbenchRange;
+  const { player } = window.workbenchPlayer;
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
   const BUDGETS = [["", "the model's own"], [25000, "25,000"], [50000, "50,000"], [100000, "100,000"], [250000, "250,000"],
@@ -26,8 +29,10 @@
     const settings = make("div", "settings", ...Object.values(fields).map((item) => item.node),
       make("label", "check", fold, make("span", "", "Skip repeated frames")));
     const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
-    const gaps = make("p", "quiet"), sheet = make("ol", "sheet"), answer = make("div", "answer");
-    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track), gaps, sheet);
+    const rate = make("p", "quiet rate"), gaps = make("p", "quiet"), head = make("span", "head"), sheet = make("ol", "sheet"), answer = make("div", "answer");
+    const edited = () => { answer.replaceChildren(); refreshSoon(); };
+    const ends = range(fields.start_s.input, fields.end_s.input, title, () => edited());
+    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track, head, ends.node), rate, gaps, sheet);
     node.classList.add("bare");
     let data = null, turn = 0, timer = 0;
 
@@ -53,19 +58,20 @@
       changed();
     };
     const refreshSoon = () => { clearTimeout(timer); timer = setTimeout(refresh, PAUSE_MS); };
-    for (const item of Object.values(fields)) item.input.addEventListener("input", () => { answer.replaceChildren(); refreshSoon(); });
-    fold.addEventListener("change", () => { answer.replaceChildren(); refreshSoon(); });
+    for (const item of Object.values(fields)) item.input.addEventListener("input", edited);
+    fold.addEventListener("change", edited);
 
     const draw = () => {
       numbers.replaceChildren(...data.numbers.map((item) =>
         make("div", "number", make("h4", "", item.name), make("strong", "", item.number), make("p", "", item.words))));
+      rate.textContent = data.rate;
       gaps.textContent = data.gaps;
-      fields.fps.input.placeholder = rate();
+      fields.fps.input.placeholder = rateTaken();
       drawTrack();
       sheet.replaceChildren(...pairs(data.frames).map(pair));
     };
     // The rate as it is taken: the limit of frames may lower it.
-    const rate = () => {
+    const rateTaken = () => {
       const length = data.frames.at(-1).time - data.frames[0].time;
       return length > 0 ? String(Number(((data.frames.length - 1) / length).toPrecision(2))) : "2";
     };
@@ -76,7 +82,10 @@
         const image = Object.assign(make("img"), { src: frame.url, alt: `Frame ${frame.index}, at ${seconds(frame.time)}` });
         const words = make("figcaption", "", make("b", "", seconds(frame.time)), ` ${data.frame_tokens.toLocaleString(undefined, { maximumFractionDigits: 1 })} tokens`);
         if (frame.same) words.append(make("i", "", "nothing new"));
-        const figure = make("figure", frame.same ? "same" : "", image, words);
+        const look = button("frame", "", () => shared.seek(frame.time));
+        look.append(image);
+        look.title = `Show the clip at ${seconds(frame.time)}`;
+        const figure = make("figure", frame.same ? "same" : "", look, words);
         Object.assign(figure.dataset, { index: frame.index, time: frame.time });
         return figure;
       });
@@ -87,8 +96,19 @@
       return box;
     };
 
+    const wholeOf = () => Math.max(data.duration, data.frames.at(-1).time, 0.001);
+    // The playhead is there: the frame that the model has at this time stands out.
+    const at = (time) => {
+      if (!data) return;
+      head.style.left = `${(100 * Math.min(time, wholeOf())) / wholeOf()}%`;
+      const now = data.frames[frameAt(data.frames.map((frame) => frame.time), time)];
+      for (const one of [...sheet.querySelectorAll("figure"), ...track.querySelectorAll("i")]) {
+        one.classList.toggle("now", Boolean(now) && one.dataset.index === String(now.index));
+      }
+    };
+
     const drawTrack = () => {
-      const whole = Math.max(data.duration, data.frames.at(-1).time, 0.001);
+      const whole = wholeOf();
       const at = (time) => `${(100 * Math.min(time, whole)) / whole}%`;
       const first = data.frames[0].time, last = data.frames.at(-1).time;
       const window = make("span", "window");
@@ -106,10 +126,14 @@
         tick.style.left = at(frame.time);
         tick.title = seconds(frame.time);
         tick.dataset.index = frame.index;
-        tick.addEventListener("click", () => sheet.querySelector(`[data-index="${frame.index}"]`)?.scrollIntoView({ block: "nearest", behavior: "smooth" }));
+        tick.addEventListener("click", () => {
+          shared.seek(frame.time);
+          sheet.querySelector(`[data-index="${frame.index}"]`)?.scrollIntoView({ block: "nearest", behavior: "smooth" });
+        });
         return tick;
       });
       track.replaceChildren(window, ...still, ...ticks, make("small", "start", whole < 60 ? "0 s" : "0:00"), make("small", "end", seconds(whole)));
+      ends.show(whole);
     };
 
     const showAnswer = async () => {
@@ -147,31 +171,34 @@
         words.textContent = Math.abs(drop) < 0.05 ? "hardly matters" : `${times(Math.exp(Math.abs(drop)))} × ${drop > 0 ? "less" : "more"} likely without`;
       });
     };
-    return { isWrong: () => node.classList.contains("old"), node, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
+    return { isWrong: () => node.classList.contains("old"), node, at, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
   };
 
   const view = (element, props, watch, trigger, upload) => {
     const root = element.firstElementChild, setup = props.setup;
     const queue = questions(props, watch, trigger);
     const suffixes = setup.suffixes;
-    const isClip = (file) => file.type.startsWith("video/") || file.type === "image/gif" || suffixes.some((end) => file.name.toLowerCase().endsWith(end));
+    const isClip = async (file) => {
+      if (file.type.startsWith("video/") || suffixes.some((end) => file.name.toLowerCase().endsWith(end))) return true;
+      return file.name.toLowerCase().endsWith(".png") && isMovingPng(new Uint8Array(await file.arrayBuffer()));
+    };
     let sides = [], stopped = false, weighing = null, tradeKey = "";
 
     const question = Object.assign(make("input", "question"), { type: "text", value: setup.question, placeholder: setup.question });
     question.setAttribute("aria-label", "Question");
-    const shared = { clip: null, question: () => question.value, ask: queue.ask, checked: () => check() };
+    const film = player((time) => { for (const side of sides) side.at(time); });
+    const shared = { clip: null, question: () => question.value, ask: queue.ask, checked: () => check(), seek: (time) => film.seek(time) };
 
     // --- nothing chosen yet
-    const file = Object.assign(make("input"), { type: "file", accept: ["video/*", ...suffixes].join(","), hidden: true });
+    const file = Object.assign(make("input"), { type: "file", accept: ["video/*", ...suffixes, ".png"].join(","), hidden: true });
     file.addEventListener("change", () => { if (file.files[0]) open(file.files[0]); file.value = ""; });
     const failed = make("p", "error");
-    const address = (path) => `${(window.gradio_config?.root ?? "").replace(/\/$/, "")}/gradio_api/file=${path}`;
     const samples = make("div", "samples", ...setup.samples.map((sample) => {
-      const film = Object.assign(make("video"), { src: address(sample.path), muted: true, loop: true, playsInline: true, preload: "auto" });
+      const preview = Object.assign(make("video"), { src: address(sample.path), muted: true, loop: true, playsInline: true, preload: "auto" });
       const card = button("sample", "", () => show({ path: sample.path, name: sample.name }));
-      card.append(film, make("span", "", sample.name));
-      card.addEventListener("pointerenter", () => film.play().catch(() => {}));
-      card.addEventListener("pointerleave", () => film.pause());
+      card.append(preview, make("span", "", sample.name));
+      card.addEventListener("pointerenter", () => preview.play().catch(() => {}));
+      card.addEventListener("pointerleave", () => preview.pause());
       return card;
     }));
     const empty = make("div", "empty", make("h2", "", "See what the model sees of a clip"),
@@ -191,7 +218,7 @@
     const bar = make("form", "bar", question, askChat, weigh, both);
     bar.addEventListener("submit", (event) => { event.preventDefault(); askChat.click(); });
     const answers = make("div", "answers");
-    const work = make("div", "work", top, sidesNode, bar, progress, answers, tradeHead, trade);
+    const work = make("div", "work", top, film.node, sidesNode, bar, progress, answers, tradeHead, trade);
     // Nothing is asked with a setting that is refused.
     const check = () => {
       askChat.disabled = weigh.disabled = sides[0].isWrong();
@@ -245,18 +272,20 @@
       tradeKey = "";
       trade.replaceChildren();
       tradeHead.hidden = true;
-      layout([panel("A", shared, trades)]);
+      layout([panel("A", shared, () => { film.show(sides[0].data().frames, sides[0].data().duration); trades(); })]);
       root.replaceChildren(work, file);
+      film.load(clip);
       sides[0].refresh();
     };
     const reset = (why = "") => {
       leave();
+      film.stop();
       failed.textContent = why;
       root.replaceChildren(empty, file);
     };
     const open = async (chosen) => {
       failed.textContent = "";
-      if (!isClip(chosen)) return reset(`${chosen.name} is not a clip.`);
+      if (!(await isClip(chosen))) return reset(`${chosen.name} is not a clip.`);
       root.classList.add("uploading");
       try {
         show({ path: (await upload(chosen)).path, name: chosen.name });

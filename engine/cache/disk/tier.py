@@ -28,7 +28,7 @@ from engine.cache.disk.restore import IDS, SNAPSHOTS, BlockRestore, SnapshotRest
 from engine.cache.disk.store import DiskStore
 from engine.cache.features import FeatureStore
 from engine.cache.snapshots import RowSnapshot, SnapshotStore
-from engine.cache.table import Block
+from engine.cache.table import Block, block_hash
 from engine.types import DiskStats
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,22 @@ class DiskTier:
         """Begin to bring the longest row snapshot that ids[:-1] begins with. Returns None when the disk has none of
         use."""
         return None if self._store.is_stuck else _unless_empty(SnapshotRestore(self._store, self._snapshots, root, ids))
+
+    def may_restore(self, root: bytes, ids: Sequence[int], *, plain: bool) -> bool:
+        """Whether a restore would have something to do, or may have. Changes nothing. plain: stored in blocks."""
+        if self._store.is_stuck:
+            return False
+        if not plain:
+            return not SnapshotRestore(self._store, self._snapshots, root, ids).is_empty
+        parent = root
+        for start in range(0, len(ids) - 1, self._pool.block_tokens):
+            run = tuple(ids[start : start + self._pool.block_tokens])
+            key = block_hash(parent, run)
+            block = self._pool.get(key)
+            if block is None or block.ids != run:
+                break
+            parent = key
+        return any(self._pool.get(bytes.fromhex(key)) is None for key in self._store.keys(parent.hex()))
 
     # From memory to disk.
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from engine.measure.bench.result import Result
     from engine.measure.bench.targets import Target
 
-SUITE_NAMES = ("text", "image", "video", "cache", "decisions", "concurrency", "structured", "peers", "startup")
+SUITE_NAMES = (
+    *("text", "image", "video", "cache", "decisions", "concurrency", "structured"),
+    *("estimates", "equal", "peers", "startup"),
+)
 LIBRARIES = ("mlx_lm", "mlx_vlm")
 INSTALLED = (*LIBRARIES, "mlx_lm.server", "mlx_vlm.server")
 """What the suite `peers` measures without --vs: the peers among this project's own dependencies."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
+from engine.measure.bench.judging import differs, judge_together
 from engine.measure.bench.report import NAMES, rows_to_text
 from engine.measure.bench.result import LESS_IS_BETTER, round_values
 from engine.measure.bench.samples import Sample, SeenMedia
@@ -12,35 +14,26 @@ from engine.measure.bench.stats import Ratio, unpaired_ratio
 
 METRICS = ("ttft", "tpot", "e2e", "total_tps")
 
-
-RISK = 0.05
-"""Of a difference where there is none, in any of all the comparisons of two runs."""
-
-ALIKE = 1.05
-"""Two runs of the same program differ by up to this factor: the machine is not the same from one minute to the next."""
-
 Verdict = Literal["better", "worse", "even"]
 
 
 def ratios(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, Ratio]]:
     """(case, metric, B over A) for every case that both have. The n-th target of A is compared with the n-th of B.
 
-    The intervals hold for all of them at once (Bonferroni): with many cases, some would differ by chance.
+    The intervals are those of Holm's steps: with many cases, some would differ by chance.
     """
     pairs = []
     before_cases, after_cases = _by_case(a), _by_case(b)
     for case in before_cases:
         for before, after in zip(before_cases[case], after_cases.get(case, ()), strict=False):
             pairs += [(case, metric, _values(after, metric), _values(before, metric)) for metric in METRICS]
-    measured = [pair for pair in pairs if all(pair[2:])]
-    confidence = 1 - RISK / max(1, len(measured))
-    found = [(case, metric, unpaired_ratio(over, under, confidence)) for case, metric, over, under in measured]
-    return [(case, metric, ratio) for case, metric, ratio in found if ratio is not None]
+    judged = judge_together([partial(unpaired_ratio, over, under) for _, _, over, under in pairs])
+    return [(pair[0], pair[1], ratio) for pair, ratio in zip(pairs, judged, strict=True) if ratio is not None]
 
 
 def verdict(metric: str, ratio: Ratio) -> Verdict:
     """Whether B is shown to be better or worse than A. "even" shows nothing, not that they are the same."""
-    if ratio.low is None or ratio.high is None or (ratio.low <= ALIKE and ratio.high >= 1 / ALIKE):
+    if not differs(ratio):
         return "even"
     return "better" if (ratio.value < 1) == (metric in LESS_IS_BETTER) else "worse"
 

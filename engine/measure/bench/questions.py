@@ -80,7 +80,7 @@ class Question:
     ask for at once. logprobs: how many log-probabilities of the first token to return, where the target can. fresh:
     sent to a process that is started for it; the time to first token counts from the start of the process. predicates:
     yes-or-no questions about the media in place of text; the time to first token is until all are answered, or with
-    `each` what one of them takes.
+    `each` what one of them takes. estimated: the target says first how long it will take, where it can.
     """
 
     text: str
@@ -102,6 +102,7 @@ class Question:
     fresh: bool = False
     predicates: tuple[str, ...] = ()
     each: bool = False
+    estimated: bool = False
 
     @property
     def num_media(self) -> int:

@@ -36,7 +36,8 @@ class Sample:
     encoder runs avoided. cpu_s: processor time of this process up to the first text; None where another process
     answered. right: whether the answer holds the expected word. others: requests of others that ran meanwhile.
     logprobs: (token id, log-probability) of the likeliest first tokens, where asked for. process_bytes: resident memory
-    of the server that answered, at the end of the answer; None where it is not known, and for this process.
+    of the server that answered, at the end of the answer; None where it is not known, and for this process. expected_s:
+    ttft_s as it was estimated before; None where it was not.
     """
 
     target: str
@@ -58,6 +59,7 @@ class Sample:
     others: int = 0
     logprobs: Logprobs = ()
     process_bytes: int | None = None
+    expected_s: float | None = None
 
     @property
     def tpot_s(self) -> float | None:

@@ -84,7 +84,11 @@ def spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) / abs(mean) if len(values) > 1 and mean else 0.0
 
 
-def paired_ratio(over: Sequence[float | None], under: Sequence[float | None]) -> Ratio | None:
+_MAX_HALF = 300.0
+"""Of a logarithm. Two noisy pairs, asked to be very sure, would give more than a float can hold."""
+
+
+def paired_ratio(over: Sequence[float | None], under: Sequence[float | None], confidence: float = 0.95) -> Ratio | None:
     """The geometric mean of over[i] / under[i], without pairs that lack a value above 0. Returns None without pairs."""
     logs = [math.log(a / b) for a, b in zip(over, under, strict=False) if a and b and a > 0 and b > 0]
     if not logs:
@@ -92,8 +96,8 @@ def paired_ratio(over: Sequence[float | None], under: Sequence[float | None]) ->
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return Ratio(math.exp(mean), None, None, len(logs))
-    half = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(logs))
+    half = t_quantile(len(logs) - 1, confidence) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return _ratio(mean, half, len(logs))
 
 
 def unpaired_ratio(over: Sequence[float], under: Sequence[float], confidence: float = 0.95) -> Ratio | None:
@@ -110,7 +114,13 @@ def unpaired_ratio(over: Sequence[float], under: Sequence[float], confidence: fl
     # Welch and Satterthwaite's degrees of freedom.
     below = sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (a, b), strict=True))
     half = t_quantile(int(error**4 / below), confidence) * error if below else 0.0
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), fewer)
+    return _ratio(mean, half, fewer)
+
+
+def _ratio(mean: float, half: float, num_pairs: int) -> Ratio:
+    """From logarithms: their mean and half the width of its interval."""
+    half = min(half, _MAX_HALF)
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), num_pairs)
 
 
 def t_quantile(freedom: int, confidence: float = 0.95) -> float:

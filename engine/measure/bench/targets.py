@@ -96,6 +96,7 @@ class EngineTarget:
 
     async def ask(self, question: Question, on_first: OnFirst = None) -> Sample:
         request = engine_request(question)
+        expected_ms = (await self._engine.preflight(request)).ttft_ms if question.estimated else None
         watch = Stopwatch(on_first)
         if question.predicates:
             return await self._decide(request, question, watch)
@@ -116,6 +117,7 @@ class EngineTarget:
             cpu_s=watch.cpu_s,
             feature_hits=sum(receipt.features.hits for receipt in done.media if receipt.features),
             logprobs=first,
+            expected_s=None if expected_ms is None else expected_ms / 1e3,
         )
 
     async def _decide(self, request: Request, question: Question, watch: Stopwatch) -> Sample:

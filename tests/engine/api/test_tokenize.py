@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import openai
 import pytest
 
 from tests import pictures
+from tests.waiting import wait_until
 
 QUESTION = {"type": "text", "text": "What happens here?"}
 
@@ -87,8 +87,7 @@ def test_what_is_wrong_is_named(http: httpx.Client, path: str, body: dict[str, A
 
 
 def test_asking_counts_nowhere(http: httpx.Client, demo_server: Any) -> None:
-    while demo_server.engine.snapshot().running:  # what an earlier test has left
-        time.sleep(0.01)
+    wait_until(lambda: not demo_server.engine.snapshot().running, "what an earlier test has left goes on")
     before = http.get("/v1/cache/stats").json(), http.get("/health").json()
     for colour in ("red", "blue"):
         ask(http, messages=about(image(colour)))

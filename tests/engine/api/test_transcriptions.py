@@ -54,7 +54,10 @@ def test_what_is_not_read_is_named(hearing: openai.OpenAI, form: dict[str, str])
     )
     assert (answer.status_code, answer.headers.get("x-ignored-fields")) == (200, "wishes"), answer.text
     refused = httpx.post(
-        f"{hearing.base_url}audio/transcriptions", data={**form, "lora_path": "x"}, files={"file": ("a.wav", SOUND)}
+        f"{hearing.base_url}audio/transcriptions",
+        data={**form, "lora_path": "x"},
+        files={"file": ("a.wav", SOUND)},
+        timeout=60,
     )
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "lora_path")
 

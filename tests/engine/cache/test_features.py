@@ -42,6 +42,24 @@ def test_what_is_pinned_stays_and_others_go_in_its_place() -> None:
     assert names(store) == "efg", "the twin: unpinned it goes like the rest"
 
 
+def test_which_share_of_a_medium_is_held_is_no_use_of_it() -> None:
+    """By tenant, by content, and of payloads that are alike: the same picture at another size has others."""
+    store = FeatureStore(100)
+    with store.tenant_scope("me"):
+        for key in (b"a", b"b"):
+            store.put(key, key.decode(), 10)
+        store.attribute([b"a", b"b", b"c", b"d"], "clip", 8)
+        store.attribute([b"a"], "picture")
+    before = store.infos(), store.hits, store.misses
+    always = lambda payload: True  # noqa: E731
+    assert store.share_held("clip", "me", always) == 0.5
+    assert store.share_held("clip", "me", lambda payload: payload == "b") == 0.25
+    assert store.share_held("picture", "me", always) == 1.0
+    assert store.share_held("picture", "you", always) == store.share_held("other", "me", always) == 0.0
+    assert [unit.hits for unit in store.infos()] == [unit.hits for unit in before[0]]
+    assert (store.hits, store.misses) == before[1:]
+
+
 def test_where_all_is_pinned_what_is_new_is_not_kept_and_nothing_else_goes() -> None:
     store = filled(30, b"a", b"b", b"c")
     for name in (b"a", b"b"):

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +27,7 @@ from engine.media.moving import decode_moving
 from engine.types import FrameSampling, Part
 from tests.engine.media.clip_writer import EVEN, RECIPES, Recipe, write
 from tests.engine.media.clips import read_number, write_coded_clip
+from tests.waiting import wait_until
 
 CLIP = Part("video", param="here")
 LIMITS = MediaLimits()
@@ -96,16 +96,16 @@ def test_its_words_are_those_of_decoding_here(decoder: Decoder, clip: bytes) -> 
     assert decoder.pid == before, "a bad clip costs no process"
 
 
-def test_a_killed_child_fails_one_clip(decoder: Decoder, clip: bytes) -> None:
+def test_a_killed_child_fails_one_clip(decoder: Decoder, clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder.decode(CLIP, clip, LIMITS, FRAMES)
     pid = decoder.pid
     assert pid is not None and pid != os.getpid()
     os.kill(pid, signal.SIGSTOP)  # so that it is surely in the middle of it
-    killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
-    killer.start()
-    with pytest.raises(BadMedia, match=r"here: .* \(killed by SIGKILL\)"):
-        decoder.decode(CLIP, clip, LIMITS, FRAMES)
-    killer.join()
+    received = child._received
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "_received", lambda *args: (os.kill(pid, signal.SIGKILL), received(*args))[1])
+        with pytest.raises(BadMedia, match=r"here: .* \(killed by SIGKILL\)"):
+            decoder.decode(CLIP, clip, LIMITS, FRAMES)
     assert len(decoder.decode(CLIP, clip, LIMITS, FRAMES).frames) == 6
     assert decoder.pid not in (None, pid)
 
@@ -115,8 +115,7 @@ def test_one_that_died_while_idle_fails_nothing(decoder: Decoder, clip: bytes) -
     pid = decoder.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    while decoder.pid is not None:
-        time.sleep(0.01)
+    wait_until(lambda: decoder.pid is None, "it lives")
     assert len(decoder.decode(CLIP, clip, LIMITS, FRAMES).frames) == 6
 
 

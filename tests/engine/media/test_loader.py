@@ -19,8 +19,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Busy, Unavailable
+from engine.media import child, read_medium
 from engine.media import loader as loading
-from engine.media import read_medium
 from engine.media.loader import Loader
 from engine.runtime.tickets import Places, Ticket, TicketOffice
 from engine.types import FrameSampling, Message, Part, Request
@@ -250,15 +250,26 @@ async def test_one_who_gives_up_on_documents_is_cancelled() -> None:
     made.close()
 
 
-async def test_a_killed_decoder_fails_one_request_of_the_engine(demo_engine: Any, clip_path: Path) -> None:
+async def test_a_killed_decoder_fails_one_request_of_the_engine(
+    demo_engine: Any, clip_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = chat(clip_path, "What happens?", reuse=False)
     text = (await ask(demo_engine, request)).text
     decoders = demo_engine._media._decoders
-    for pid in [pid for decoder in decoders if (pid := decoder.pid)]:
+    stopped = [pid for decoder in decoders if (pid := decoder.pid)]
+    for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(0.3, os.kill, pid, signal.SIGKILL)
-    with pytest.raises(BadMedia, match="killed by SIGKILL"):
-        await ask(demo_engine, request)
+    received = child._received
+
+    def received_of_the_dead(*args: Any) -> Media:
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+        return received(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "_received", received_of_the_dead)
+        with pytest.raises(BadMedia, match="killed by SIGKILL"):
+            await ask(demo_engine, request)
     assert (await ask(demo_engine, chat("Hello"))).text
     assert (await ask(demo_engine, request)).text == text
 

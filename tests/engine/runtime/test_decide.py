@@ -447,7 +447,9 @@ async def test_a_conversation_and_a_system_prompt(tiny_model: TinyModel, engine_
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-async def test_bad_questions_are_refused_by_name(tiny_model: TinyModel, engine_for: EngineFor) -> None:
+async def test_bad_questions_are_refused_by_name(
+    tiny_model: TinyModel, engine_for: EngineFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = await engine_for(tiny_model("llama"))
     for questions, words in (
         ((), "questions: between 1 and 400 are allowed, got 0"),
@@ -455,9 +457,14 @@ async def test_bad_questions_are_refused_by_name(tiny_model: TinyModel, engine_f
         ((question("choice", "?", *map(str, range(256))),), r"questions\[0\]: between 1 and 255 options"),
         ((question("choice", "?", "a", " "),), "an option must have words"),
         ((question("predicate", " "),), r"questions\[0\].instructions: it must not be empty"),
+        ((*many(1), question("choice", "?", "a", "word " * 200)), r"questions\[\d\]: an option may have 128 tokens"),
+        ((question("score", "?", "low", "x" * 3_000),), "an option may have 128 tokens"),
     ):
         with pytest.raises(BadRequest, match=words):
             await engine.decide(about("llama"), questions)
+    monkeypatch.setattr(question_tokens, "MAX_ALL_OPTION_TOKENS", 200)
+    with pytest.raises(BadRequest, match="the options of all questions may have 200 tokens together"):
+        await engine.decide(about("llama"), many(50))
     with pytest.raises(ContextOverflow, match="context is 4096"):
         await engine.decide(about("llama"), (question("predicate", "word " * 5000),))
     nearly = Request(messages=(user("word " * 4060),))

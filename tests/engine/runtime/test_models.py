@@ -423,6 +423,8 @@ async def test_the_default_model_that_fails_among_others_ends_nothing(three: tup
     try:
         with pytest.raises(ModelNotFound):
             await engine.ready()
+        with pytest.raises(ModelNotFound):
+            await engine.ready()  # the same at once
         assert (await ask(engine, chat("Hello", model="writer", max_tokens=2))).done
         assert engine.snapshot().state == "ready" and state(engine, "gone").stage == "failed"
     finally:

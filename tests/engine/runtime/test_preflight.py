@@ -19,11 +19,13 @@ from engine.errors import BadMedia, BadRequest, Busy
 from engine.media.read_medium import load_media
 from engine.media.resize import pngs
 from engine.models import registry
-from engine.models.rates import Rate, Rates
 from engine.prompt.build import build_prompt
 from engine.runtime.commands import ListBlocks, PreflightCommand
+from engine.runtime.expectation import Expectations
 from engine.runtime.tickets import MAX_PREFLIGHTS
-from engine.types import FrameSampling, Part, Preflight, Request
+from engine.runtime.track_record import ENOUGH, TrackRecord
+from engine.runtime.work import Work
+from engine.types import FrameSampling, Message, Part, Preflight, Request
 from engine.types.media import Media
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat, settled, user
@@ -137,33 +139,60 @@ def unpatched(patches: Any, grid: Any) -> np.ndarray:
 # -- the predicted time to first token --------------------------------------------------------------------------------
 
 
-def test_rates_fade_and_weigh_by_tokens() -> None:
-    rate = Rate()
-    assert rate.ms_per_token is None
-    rate.add(100, 200.0)
-    assert rate.ms_per_token == 2.0
-    for _ in range(60):
-        rate.add(10, 50.0)
-    assert rate.ms_per_token == pytest.approx(5.0, rel=0.01)
-    rates = Rates(prefill=rate)
-    assert rates.ttft_ms(1.0, 10, 0) == pytest.approx(51.0, rel=0.02)
-    assert rates.ttft_ms(1.0, 10, 5) is None
-    rates.encode.add(2, 1000.0)
-    assert rates.ttft_ms(1.0, 10, 5) is None, "so few tokens say nothing"
-    rates.encode.add(10, 30.0)
-    assert rates.ttft_ms(1.0, 10, 5) == pytest.approx(66.0, rel=0.02)
-
-
-async def test_the_predicted_time_is_measured_here(engine_for: EngineFor, tiny_model: Callable[..., Path]) -> None:
+async def test_the_predicted_time_is_measured_here(
+    engine_for: EngineFor, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """None until something was measured; then of the right size, and more for more."""
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, features=False), max_queue=78)
     small, large = chat(RED, "?"), chat(RED, BLUE, RED, BLUE, RED, BLUE, "word " * 300)
+    monkeypatch.setattr(TrackRecord, "trusts", lambda *_: True)  # how well they hold depends on what else runs here
     assert (await engine.preflight(small)).ttft_ms is None
     measured = [(await ask(engine, large)).done.timing for _ in range(3)]
     one, many = (await engine.preflight(small)).ttft_ms, (await engine.preflight(large)).ttft_ms
     assert 0 < one < many
     prefill_ms = sorted(timing.prefill_ms for timing in measured)[1]
     assert prefill_ms / 5 < many < prefill_ms * 5
+
+
+async def test_nothing_is_told_before_it_has_come_true(engine_for: EngineFor, tiny_model: Callable[..., Path]) -> None:
+    """The twin: by its record so far, the same engine has nothing to say."""
+    engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, features=False), max_queue=79)
+    for _ in range(ENOUGH):  # the first has no expectation, so one is missing
+        assert (await engine.preflight(chat(RED, "?"))).ttft_ms is None
+        await ask(engine, chat(RED, "?"))
+    assert (await engine.preflight(chat(RED, "?"))).ttft_ms is None
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "llama"])
+async def test_the_work_that_is_expected_is_that_of_the_request(
+    engine_for: EngineFor,
+    tiny_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    clip_path: Path,
+    family: str,
+) -> None:
+    """In numbers: also when the prompt's KV is there, and when only a picture's features are."""
+    engine = await engine_for(tiny_model(family), max_queue=80)
+    seen: list[Work] = []
+    told: list[Work] = []
+    begun = Expectations.ended
+    monkeypatch.setattr(Expectations, "ended", lambda self, s: (seen.append(s.observed.work), begun(self, s))[1])
+    monkeypatch.setattr(Expectations, "ttft_ms", lambda self, work, others: told.append(work))
+    media = [] if family == "llama" else [RED, clip_path]
+    for words in ("One.", "One.", "Two, of which more has to be read."):
+        await engine.preflight(chat(*media, words))
+        await ask(engine, chat(*media, words))
+        await engine.blocks()  # what the answer leaves behind is stored by then
+    other = Message("system", (Part("text", "Be brief."),))  # so that no KV is of use
+    asked = chat(*media, "One.")
+    again = replace(asked, messages=(other, *asked.messages))
+    await engine.preflight(again)
+    await ask(engine, again)
+    assert told == seen and len(seen) == 4
+    assert seen[0].cached_tokens == 0 < seen[1].cached_tokens < seen[1].prompt_tokens
+    if media:
+        assert seen[0].encoder.tokens > 0 == seen[1].encoder.tokens
+        assert (seen[3].encoder.tokens == 0) == (family == "qwen3_vl"), "only its features are kept by picture"
 
 
 def test_a_sound_has_no_picture() -> None:

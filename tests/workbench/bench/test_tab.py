@@ -36,7 +36,11 @@ class Page:
         self.view = BenchView()
         self.has: dict[str, Any] = {}
         self.sent: list[str] = []
-        self.warned: list[str] = []
+
+    @property
+    def refused(self) -> str:
+        """What the page was last told that it may not do."""
+        return str(self.has["panel"]["refusal"].get("words", ""))
 
     async def look(self) -> Page:
         return self._take(await self.tab.tick(self.view, self._request))
@@ -77,14 +81,7 @@ def tab(demo_engine: Any, tmp_path: Path) -> Callable[..., BenchTab]:
     return make
 
 
-@pytest.fixture
-def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(gr, "Warning", said.append)
-    return said
-
-
-async def test_a_run_is_watched_kept_and_every_number_is_the_json(tab, demo_engine, tmp_path, warned):
+async def test_a_run_is_watched_kept_and_every_number_is_the_json(tab, demo_engine, tmp_path):
     await demo_engine.ready()
     page = await Page(tab()).look()
     other = Page(page.tab, "page-2")
@@ -94,7 +91,7 @@ async def test_a_run_is_watched_kept_and_every_number_is_the_json(tab, demo_engi
     await other.look()
     assert other.has["panel"]["run"] and other.ys("image-ttft"), "a second page sees the same run"
     await other.act("run", suite="text", **SMALL)
-    assert warned == ["A benchmark runs already; stop it first, or wait."]
+    assert other.refused == "A benchmark runs already; stop it first, or wait." and not page.refused
     await page.ended()
 
     await page.act("keep", name="first")
@@ -210,10 +207,10 @@ async def test_a_visitor_reads_why_not_and_starts_nothing(tab, config, username,
         ({"suite": "startup"}, "There is no suite 'startup' here."),
     ],
 )
-async def test_what_cannot_be_run_is_said(tab, demo_engine, warned, sent, said):
+async def test_what_cannot_be_run_is_said(tab, demo_engine, sent, said):
     await demo_engine.ready()
     page = await Page(tab()).act("run", **{"suite": "text", **SMALL, **sent})
-    assert warned[0].startswith(said) and page.tab.bench.live is None
+    assert page.refused.startswith(said) and page.tab.bench.live is None
     for action in ("keep", "export", "no such thing"):
         await page.act(action, name="../x", suffix=".txt")
 

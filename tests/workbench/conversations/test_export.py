@@ -13,7 +13,7 @@ from engine.errors import BadRequest
 from engine.types import Kind
 from tests.pictures import data_url
 from workbench.conversations import export
-from workbench.conversations.reading import read_conversation
+from workbench.conversations.imported import read_conversation
 from workbench.conversations.types import Attachment, Conversation, Turn
 
 PICTURE = b"\x89PNG picture"

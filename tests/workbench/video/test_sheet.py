@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.errors import BadRequest
@@ -86,4 +88,19 @@ def test_the_sheet_says_what_the_engine_said():
 
 def test_a_speed_that_was_not_measured_is_not_guessed():
     (first,) = (n for n in sheet.numbers(Preflight((1,), 9, (CLIP,))) if n["name"] == "First token")
-    assert (first["number"], first["words"]) == ("–", "known once something was asked")
+    assert (first["number"], first["words"]) == ("–", "told once estimates have held here")
+
+
+def test_the_rate_is_said_as_it_is_taken():
+    even = tuple((index, index * 0.5) for index in range(6))
+    assert sheet.rate(replace(CLIP, frames=even), FrameSampling()) == "6 frames, one every 0.5 s: 2 a second."
+    assert sheet.rate(CLIP, FrameSampling()) == "4 frames at uneven times, 0.5 s apart on average."
+    assert sheet.rate(replace(CLIP, frames=((0, 0.0), (0, 0.0))), FrameSampling()) == "One frame is taken."
+
+
+def test_a_rate_that_is_not_what_was_asked_for_says_why():
+    even = replace(CLIP, frames=tuple((index, index * 0.5) for index in range(6)))
+    limited = sheet.rate(even, FrameSampling(fps=8.0, max_frames=6))
+    assert limited.endswith("2 a second, not 8 a second, for no more than 6 frames may go in.")
+    assert sheet.rate(even, FrameSampling(fps=8.0)).endswith("not 8 a second, for the clip has no more.")
+    assert sheet.rate(even, FrameSampling(fps=8.0, indices=(1, 2))).endswith("2 a second."), "those that were named"

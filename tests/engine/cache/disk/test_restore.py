@@ -112,6 +112,23 @@ def test_a_prompt_comes_back_in_turns_and_begin_looks_at_memory_alone(cache: Pre
     assert cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST) is None, "it is in memory now"
 
 
+def test_whether_the_disk_has_more_is_said_without_reading(cache: PrefixCache) -> None:
+    """And it is no use of the cache: nothing is held, no file is read, no block gets younger."""
+
+    def may_restore(ids: list[int]) -> bool:
+        return cache.may_restore(prompt(ids), filled(0), REQUEST)
+
+    assert may_restore([*IDS, 7]) and may_restore([*IDS[:10], 7, 8, 9]), "in part, too"
+    check_nothing_is_held(cache)
+    assert cache.stats().disk.hits == 0
+    assert not cache.may_restore(prompt([*IDS, 7]), filled(0), Request(reuse=False))
+    work = cache.begin_restore(prompt([*IDS, 7]), filled(0), REQUEST)
+    turns(work)
+    _, lease = start(cache, [*IDS, 7], work)
+    cache.end(lease)
+    assert not may_restore([*IDS, 7]), "it is in memory now"
+
+
 def test_sabotage_a_restore_in_one_go_is_seen(cache: PrefixCache, share: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "TURN_BYTES", 1 << 40)
     with pytest.raises(AssertionError, match="a few blocks each turn"):

@@ -22,6 +22,7 @@ from engine.cache.disk import checksummed
 from engine.cache.disk.arrays import to_array
 from engine.cache.disk.backoff import Backoff
 from engine.cache.disk.store import DiskStore
+from tests.waiting import wait_until
 
 SCOPE, OTHER_SCOPE = "a" * 32, "b" * 32
 ROOT = "f" * 32
@@ -466,8 +467,7 @@ def test_what_another_server_wrote_and_deleted_is_counted(open_store: Open, fold
     gone(one, folder)
     other.drop(ROOT, key(2))
     written(other)
-    while (folder / SCOPE / f"{ROOT}-{key(2)}.safetensors").exists():
-        time.sleep(0.01)
+    wait_until(lambda: not (folder / SCOPE / f"{ROOT}-{key(2)}.safetensors").exists(), "it is not deleted")
     compare(one, clock)
     gone(one, folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_runs_that_were_not_paired() -> None:
     assert unpaired_ratio([], [1.0]) is None
     constant = unpaired_ratio([2.0, 2.0], [1.0, 1.0])
     assert constant and constant.low == constant.high == 2.0
+
+
+@pytest.mark.parametrize("ratio_of", [paired_ratio, unpaired_ratio])
+def test_two_noisy_pairs_asked_to_be_very_sure_have_a_wide_interval(ratio_of: Any) -> None:
+    ratio = ratio_of([1.0, 40.0], [1.0, 0.1], confidence=1 - 1e-7)
+    assert ratio and ratio.low < 1e-50 and ratio.high > 1e50 and math.isfinite(ratio.high)
 
 
 def test_the_table_of_t() -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import BadMedia
-from engine.measure.bench import clips, long_chat, reuse, streams
+from engine.measure.bench import clips, estimates, long_chat, reuse, streams
 from engine.measure.bench.command import SUITE_NAMES
 from engine.measure.bench.plan import BenchSettings, Case, MeasuredRound, ScheduledQuestion
 from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
@@ -21,6 +21,7 @@ from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
 from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
 from engine.measure.bench.targets import EngineTarget, Status
+from engine.runtime.track_record import TrackRecord
 from engine.types import FrameSampling
 from tests.engine.measure.bench.builders import sample
 
@@ -203,3 +204,48 @@ async def test_structured_answers_on_the_demo_model(demo_engine: Any) -> None:
     assert (one.completion_tokens, many.completion_tokens) == (1, 4)
     assert abs(one.prompt_tokens - many.prompt_tokens) < 200
     assert [compared.goal for compared in result.compared] == [0.9, 0.9, 0.87]
+
+
+def test_the_share_of_estimates_that_held_is_counted() -> None:
+    """Nine of ten within a factor of 1.5, and one question that had no estimate. Twin: one more is wrong."""
+    case = Case("estimates", "text of 30 words")
+    right = [replace(sample(0.1), expected_s=expected_s) for expected_s in (0.1, 0.149, 0.068, *[0.09] * 6)]
+    wrong = replace(sample(0.1), expected_s=0.16)
+
+    def facts(*samples: Any) -> list[float]:
+        taken = MeasuredRound(tuple((case, one) for one in samples), Status(), ())
+        return [fact.value for fact in estimates.facts([taken])]
+
+    assert facts(*right, wrong, sample(0.1)) == pytest.approx([90.0, 1000 / 11])
+    (held, _) = estimates.facts([MeasuredRound(tuple((case, one) for one in (*right, wrong)), Status(), ())])
+    assert held.reached and held.goal == 90.0
+    assert facts(*right, wrong, wrong)[0] < 90.0
+    assert facts(sample(0.1)) == [0.0] and estimates.facts([]) == ()
+
+
+async def test_estimates_on_the_demo_model(demo_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of question is asked, and each has the estimate that was told just before it."""
+    monkeypatch.setattr(TrackRecord, "trusts", lambda *_: True)  # how well they hold depends on what else runs here
+    result = await measured(demo_engine, "estimates", (), max_tokens=4)
+    samples = [sample for point in result.points for sample in point.samples]
+    assert len({point.case.name for point in result.points}) == len(result.points) == 10
+    assert sum(sample.expected_s is not None for sample in samples) > len(samples) / 2
+    values = {fact.title: fact.value for _, fact in result.facts}
+    assert values["questions with an estimate of the first token"] > 50
+    held = [sample for sample in samples if sample.expected_s and estimates.holds(sample)]
+    told = [sample for sample in samples if sample.expected_s]
+    assert values["estimates of the first token that held within a factor of 1.5"] == pytest.approx(
+        100 * len(held) / len(told)
+    )
+
+
+async def test_equal_runs_on_the_demo_model(demo_engine: Any) -> None:
+    """Five rounds make a try; each question is asked as two runs would."""
+    await demo_engine.ready()
+    asked = BenchSettings(prompts=5, warmup=0, temperature=0.0, max_tokens=4, pictures=False)
+    run = Run([SUITES["equal"]], [EngineTarget(demo_engine)], asked)
+    async for _ in run.events():
+        pass
+    ((_, fact),) = run.result().facts
+    assert "of 1" in fact.title and fact.value in (0.0, 100.0) and fact.goal == 95.0
+    assert [len(point.samples) for point in run.result().points] == [5] * 4
