@@ -120,6 +120,15 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
         type=more_than_zero,
         help="a model that nobody has used for so long leaves memory until the next request for it (default: it stays)",
     )
+    group.add_argument(
+        "--models-dir",
+        metavar="FOLDER",
+        type=folder,
+        action="append",
+        default=[],
+        help="models in this folder are listed beside those of the hub's cache, and can be loaded and deleted on the "
+        "page; may be given several times",
+    )
 
 
 def _models(args: argparse.Namespace) -> list[ModelSpec]:
@@ -170,6 +179,7 @@ def _several(args: argparse.Namespace) -> dict[str, Any]:
         "max_loaded_models": args.max_loaded_models,
         "max_models_bytes": memory_mb * 1024**2 if memory_mb else None,
         "idle_unload_s": args.idle_unload_secs,
+        "models_folders": tuple(args.models_dir),
     }
 
 

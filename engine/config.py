@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from engine.errors import BadRequest, ModelNotFound
+from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.types import FrameSampling, Sampling
 
 DEMO = "demo"
@@ -161,6 +161,7 @@ class EngineConfig:
     for it. At most max_loaded_models are in memory (None: as many as fit), with weights and KV of at most
     max_models_bytes (None: memory_utilization of the device's); who was used longest ago makes room. idle_unload_s: a
     model that nobody has used for so long leaves memory (None: it stays).
+    models_folders: where the operator keeps models, beside the hub's cache (engine.inventory).
     max_tokens: default completion length, clamped to the context. max_model_len: lowers the model's own context.
     prefill_chunk_tokens: prompt tokens computed between two decode steps while other requests run.
     max_num_seqs: requests worked on at once, prompts and answers together, as far as memory has room for them. Of
@@ -178,6 +179,7 @@ class EngineConfig:
     max_loaded_models: int | None = None
     max_models_bytes: int | None = None
     idle_unload_s: float | None = None
+    models_folders: tuple[Path, ...] = ()
     media: MediaLimits = field(default_factory=MediaLimits)
     cache: CacheConfig = field(default_factory=CacheConfig)
     sampling: Sampling = field(default_factory=Sampling)
@@ -221,6 +223,15 @@ class EngineConfig:
         known = ", ".join(repr(spec.served_name) for spec in self.models)
         why = "is unknown" if self.more_models else "is not loaded"
         raise ModelNotFound(f"The model {name!r} {why}; this server has {known}.", param="model")
+
+    def with_model(self, spec: ModelSpec) -> EngineConfig:
+        """With one more model; itself where its source is among them. Raises Conflict for a name that is taken."""
+        if any(one.source == spec.source for one in self.models):
+            return self
+        if taken := {spec.served_name} & {name for one in self.models for name in one.names}:
+            why = f"Another model has the name {taken.pop()!r} already."
+            raise Conflict(why, code="name_taken", param="model")
+        return replace(self, more_models=(*self.more_models, spec))
 
     def of(self, spec: ModelSpec) -> EngineConfig:
         """The configuration as this one of its models alone has it."""

@@ -13,12 +13,14 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import device
-from engine.config import EngineConfig
+from engine.config import EngineConfig, ModelSpec
 from engine.errors import EngineError, Internal, Unavailable
+from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.asking import Asking
@@ -62,6 +64,9 @@ from engine.types import (
     TypedQuestion,
 )
 from engine.vision_proxy.describe import Described, Describer
+
+if TYPE_CHECKING:
+    from engine.hub.shelf import Shelf
 
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
@@ -116,6 +121,8 @@ class Engine:
             self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
             self._thread = None
         self._media.close()
+        if "shelf" in vars(self):
+            self.shelf.close()
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
     def drain(self) -> None:
@@ -166,6 +173,23 @@ class Engine:
     def models(self) -> tuple[ModelState, ...]:
         """All models that may be loaded, the default one first, as they are now. Any thread, never blocks."""
         return self._slots.states()
+
+    def add_model(self, spec: ModelSpec) -> ModelState:
+        """One more model that may be asked for, until this process ends; it is not loaded yet. Any thread.
+
+        Nothing changes where its source is among them. Raises Conflict where its name is another's.
+        """
+        self.config = self.config.with_model(spec)
+        self._slots.add(self.config)
+        return self._slots.state(self._slots.find(spec.source))
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """The models of this machine and of the hub. Made when it is first asked for: the hub's client is imported
+        then, and threads begin."""
+        from engine.hub.shelf import Shelf
+
+        return Shelf(Inventory(self.config.models_folders))
 
     async def load_model(self, name: str) -> ModelState:
         """Load a model into memory, unless it is there. Others leave where it needs their room and nobody uses them.

@@ -169,12 +169,14 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     from workbench import theme
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
+    from workbench.install import install_routes
 
     shared = _shared(config)
     library = ConversationLibrary(engine, config, shared.uploads)
     page = create_ui(engine, shared, library)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.include_router(_routes(engine, shared, library, login))
+    app.include_router(install_routes())
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -191,7 +193,6 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         head=theme.head(),
         footer_links=[],
         ssr_mode=False,  # Node in front would answer /v1 with the page
-        pwa=True,
         run_history=False,
         show_error=True,
     )
@@ -206,9 +207,15 @@ def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login:
     from workbench.chat.turns import LiveAnswer
     from workbench.conversations.feed import Voices
     from workbench.conversations.routes import Files, conversation_routes
+    from workbench.models.live import LiveModels
+    from workbench.models.routes import model_routes
 
-    voices = Voices(partial(header.words, engine, shared.history), LiveAnswer, theme.version())
-    return conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
+    live = LiveModels(engine)
+    words = partial(header.words, engine, shared.history)
+    voices = Voices(words, LiveAnswer, theme.version(), lambda manages: live.news(manages=manages))
+    router = conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
+    router.include_router(model_routes(engine, shared.server, login, live))
+    return router
 
 
 def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> gr.Blocks:
@@ -221,6 +228,7 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> g
     from workbench.chat import tab as chat
     from workbench.components import QUIET
     from workbench.decide import tab as decide
+    from workbench.models import tab as models
     from workbench.video import tab as video
 
     page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
@@ -235,11 +243,13 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> g
                 decide.build(engine, shared)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
+            with gr.Tab(models.NAME):
+                models.build()
             with gr.Tab(bench.NAME):
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_media, None, chat_tab.composer, **QUIET)
+        page.load(chat_tab.offer_media, chat_tab.settings.model, chat_tab.composer, **QUIET)
     return page
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from engine.types import Json, ModelCard, ModelState, Snapshot
+from engine.types import Json, ModelState, Snapshot
 from workbench.components import component
-from workbench.words import count, size
+from workbench.models.listing import details, takes
+from workbench.words import size
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -24,9 +25,9 @@ def status(snapshot: Snapshot) -> Json:
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "about": snapshot.error or (_details(snapshot, card) if card else _why_not(snapshot)),
+        "about": snapshot.error or (details(card, snapshot.states) if card else _why_not(snapshot)),
         "toy": card.toy if card else "",
-        "takes": takes(snapshot, card) if card else None,
+        "takes": takes(card, snapshot.states) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
         "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
         "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),
@@ -58,33 +59,6 @@ def _why_not(snapshot: Snapshot) -> str:
     if snapshot.state != "ready":
         return ""
     return _default(snapshot).error or "It is loaded by the first message."
-
-
-def takes(snapshot: Snapshot, card: ModelCard) -> list[str]:
-    """The kinds of media that may be sent to a model: those that it takes itself, or that another one describes to it.
-    Of one that was never loaded it is only known that it sees."""
-    eyes = next((state for state in snapshot.states if card.described_by in _names(state)), None)
-    sees_clips = eyes is not None and eyes.card is not None and eyes.card.video
-    kinds = (
-        ("image", card.vision or eyes is not None),
-        ("video", card.video or sees_clips),
-        ("audio", card.audio),
-    )
-    return [kind for kind, has in kinds if has]
-
-
-def _names(state: ModelState) -> tuple[str, ...]:
-    return (state.name, *state.aliases, state.source)
-
-
-def _details(snapshot: Snapshot, card: ModelCard) -> str:
-    names = {"image": "pictures", "video": "clips", "audio": "sound"}
-    words = ", ".join(["text", *(names[kind] for kind in takes(snapshot, card))])
-    words += f" (described by {card.described_by})" if card.described_by else ""
-    return (
-        f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
-        f"{card.context_tokens:,} tokens of context · takes {words}"
-    )
 
 
 def words(engine: Engine, history: History) -> Json:

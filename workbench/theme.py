@@ -20,18 +20,24 @@ STYLES = (
     "chat/lightbox.css",
     "chat/receipts.css",
     "chat/composer.css",
+    "chat/frames.css",
+    "chat/probabilities.css",
     "chat/cost.css",
     "video/video.css",
     "decide/decide.css",
     "bench/bench.css",
+    "models/models.css",
 )
 SCRIPTS = (
     "static/network.js",  # before Gradio asks for anything
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
+    "models/switch.js",
     "static/header.js",
     "static/frame.js",
+    "static/notify.js",
+    "models/models.js",
     "conversations/days.js",
     "conversations/live.js",
     "conversations/list.js",
@@ -39,8 +45,11 @@ SCRIPTS = (
     "chat/rich.js",
     "chat/receipts.js",
     "chat/lightbox.js",
+    "chat/frames.js",
+    "chat/probabilities.js",
     "chat/message.js",
     "chat/conversation.js",
+    "chat/order.js",
     "chat/composer.js",
     "chat/cost.js",
     "video/queue.js",
@@ -53,6 +62,7 @@ SCRIPTS = (
     "bench/plot.js",
     "bench/bench.js",
 )
+ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -109,7 +119,7 @@ def head() -> str:
     The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
     `:is()`. The script must run before the first drop, and before the components that it draws.
     """
-    return f"{style()}<script>{page_script()}</script>"
+    return f"{ICON}{style()}<script>{page_script()}</script>"
 
 
 @lru_cache(maxsize=1)

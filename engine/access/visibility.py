@@ -52,6 +52,15 @@ def caller(config: ServerConfig, name: str = "", session: str = "") -> Caller:
     return Caller(session.replace("\0", ""), operator=False)
 
 
+def manages_models(config: ServerConfig, who: Caller) -> bool:
+    """Whether they may look through this machine's models, load, download and delete them.
+
+    Whoever came by a public link with the one key may not: it was given to visitors. Of several keys, the first one's
+    owner may.
+    """
+    return who.operator and not (config.open_access or (config.public_link and len(config.api_keys) < 2))
+
+
 def keeps_conversations(config: ServerConfig) -> bool:
     """Whether conversations are written to disk. Those of visitors never are."""
     return config.data_folder is not None and not _has_visitors(config)

@@ -26,6 +26,7 @@ from engine.api.http.packed_bodies import PackedBodies
 from engine.api.http.paths import Methods, OwnPaths, Paths
 from engine.api.metrics import metrics_router
 from engine.api.ollama.routes import ollama_router
+from engine.api.pull import pull_router
 from engine.api.responses.routes import responses_router
 from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
@@ -47,6 +48,7 @@ ROUTERS = (
     transcriptions_router,
     ollama_router,
     vectors_router,
+    pull_router,
     v1_router,
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}

@@ -19,7 +19,8 @@ Report = Callable[[int, int], None]
 """Told of each step: bytes so far, and of how many (0: not known)."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
+FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py")
+"""What is read of a checkpoint."""
 _VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
 
 
@@ -61,7 +62,7 @@ def _download(spec: ModelSpec, report: Report) -> Path:
 
     bar = _counting_bar(report)
     try:
-        folder = snapshot_download(spec.source, revision=spec.revision, allow_patterns=_FILES, tqdm_class=bar)
+        folder = snapshot_download(spec.source, revision=spec.revision, allow_patterns=list(FILES), tqdm_class=bar)
         return Path(folder)
     except RepositoryNotFoundError as e:
         raise ModelNotFound(

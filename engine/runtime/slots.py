@@ -267,6 +267,12 @@ class ModelSlots:
     def default(self) -> ModelSlot:
         return self._by_spec[self._config.model]
 
+    def add(self, config: EngineConfig) -> None:
+        """Take over a configuration that has further models; those that were there stay as they are. Any thread."""
+        more = {spec: ModelSlot(config.of(spec), self._wake) for spec in config.models if spec not in self._by_spec}
+        self._by_spec = {**self._by_spec, **more}  # whoever goes through the old one is not disturbed
+        self._config = config
+
     def find(self, name: str | None) -> ModelSlot:
         """The one of this name; see EngineConfig.find. Raises ModelNotFound."""
         return self._by_spec[self._config.find(name)]

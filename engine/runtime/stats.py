@@ -15,6 +15,7 @@ import mlx.core as mx
 
 from engine import device
 from engine.cache.prefix import PrefixCache
+from engine.models import mlx_memory
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence
 from engine.runtime.together import all_batches, all_caches, ended
@@ -102,22 +103,25 @@ class EngineStats:
 
     def _snapshot(self, now: float) -> Snapshot:
         self._process_bytes = device.process_bytes() or self._process_bytes  # the last known
-        states, models = self._states(), self._models
+        states = self._states()
         places = {state.name: place for place, state in enumerate(states)}
-        cards = sorted((model.card for model in models), key=lambda card: places.get(card.id, 0))
+        models = sorted(self._models, key=lambda model: places.get(model.card.id, 0))
+        caches = tuple(model.prefix.stats() for model in models)
         return Snapshot(
             state="loading" if self.is_starting else "ready",
             device=device.describe(),
-            models=tuple(cards),
+            models=tuple(model.card for model in models),
             states=states,
             running=tuple(_running(s, model.card.id, now) for model in models for s in model.scheduler),
             batch=all_batches([model.scheduler.state() for model in models]),
             totals=self._totals,
-            cache=all_caches([model.prefix.stats() for model in models], self._ended),
+            cache=all_caches(caches, self._ended),
+            caches=caches,
             recent=tuple(self._records),
             active_bytes=mx.get_active_memory(),
             cache_bytes=mx.get_cache_memory(),
             peak_bytes=mx.get_peak_memory(),
+            device_bytes=mlx_memory.device_bytes(),
             process_bytes=self._process_bytes,
             decode_tps=self._decode_tps(now),
         )

@@ -316,8 +316,10 @@ class Snapshot:
 
     models: those that are loaded, the default one first. states: all that may be loaded, as they were configured, the
     default one first. recent: the requests that ended last, newest first. batch, cache: of all loaded models together.
+    caches: of each of models, in their order.
 
-    Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak.
+    Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak, device (what
+    MLX may fill; 0: not known yet).
     """
 
     state: State
@@ -329,10 +331,12 @@ class Snapshot:
     batch: BatchState = field(default_factory=BatchState)
     totals: Totals = field(default_factory=Totals)
     cache: CacheStats = field(default_factory=CacheStats)
+    caches: tuple[CacheStats, ...] = ()
     recent: tuple[Record, ...] = ()
     active_bytes: int = 0
     cache_bytes: int = 0
     peak_bytes: int = 0
+    device_bytes: int = 0
     process_bytes: int = 0
     decode_tps: float = 0.0
 

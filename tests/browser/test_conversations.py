@@ -273,6 +273,7 @@ def test_a_chat_is_taken_away_and_brought_back(person, workbench_url, drawn, tmp
     archive = tmp_path / "chat.zip"
     archive.write_bytes(download(me, "Export with media").read_bytes())
     assert {name.partition("/")[0] for name in zipfile.ZipFile(archive).namelist()} == {
+        "conversation.json",
         "conversation.md",
         "messages.json",
         "media",
@@ -283,6 +284,29 @@ def test_a_chat_is_taken_away_and_brought_back(person, workbench_url, drawn, tmp
     me.notes.first.wait_for()
     assert me.answer == answer
     assert "red" in me.ask("What color is it?").lower()
+
+
+def test_all_branches_are_taken_away_and_brought_back(person, workbench_url, tmp_path):
+    me = person(workbench_url).arrive()
+    me.ask("What is a circle?")
+    me.button("Edit")
+    me.page.fill("#chat textarea", "What is a square?")
+    me.page.press("#chat textarea", "Enter")
+    me.page.get_by_text("2/2", exact=True).wait_for()
+    me.finished()
+    me.page.get_by_label("Version before").click()
+    me.page.get_by_text("1/2", exact=True).wait_for()
+    answer, cost = me.answer, me.notes.last.inner_text()
+    archive = tmp_path / "chat.zip"
+    archive.write_bytes(download(me, "Export with media").read_bytes())
+    before = address(me)
+    me.page.set_input_files('#conversations input[type="file"]', archive)
+    me.page.wait_for_function("before => location.pathname + location.search !== before", arg=before)
+    me.page.get_by_text("1/2", exact=True).wait_for()
+    assert (me.answer, me.notes.last.inner_text()) == (answer, cost)
+    me.page.get_by_label("Version after").click()
+    me.page.get_by_text("2/2", exact=True).wait_for()
+    assert "What is a square?" in me.asked.last.inner_text()
 
 
 def test_the_phone(person, workbench_url, artifacts):

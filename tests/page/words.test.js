@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import "../../workbench/static/words.js";
 
-const { figures, clock, seconds, times, percent } = globalThis.workbenchWords;
+const { figures, moved, clock, seconds, times, percent } = globalThis.workbenchWords;
 
 test("numbers have three figures, and are whole from a thousand on", () => {
   assert.deepEqual([0, 0.12345, 1.5, 99.95, 123.4, 1234.5, -1234567].map(figures),
@@ -24,4 +24,11 @@ test("factors lose what nobody can see", () => {
 test("a probability is never rounded to certainty", () => {
   assert.deepEqual([0, 0.00004, 0.001, 0.5, 0.9876, 0.999, 0.99999, 1].map(percent),
     ["0 %", "< 0.1 %", "0.1 %", "50 %", "98.8 %", "99.9 %", "> 99.9 %", "100 %"]);
+});
+
+test("an item of a list is moved, and nothing else changes its order", () => {
+  const list = ["a", "b", "c"];
+  assert.deepEqual([[0, 2], [2, 0], [1, 2], [1, 1]].map(([from, to]) => moved(list, from, to).join("")), ["bca", "cab", "acb", "abc"]);
+  assert.deepEqual(list, ["a", "b", "c"]);
+  for (const [from, to] of [[0, 3], [-1, 0], [3, 0], [0, 0.5]]) assert.equal(moved(list, from, to), null);
 });

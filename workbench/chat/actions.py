@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from engine.errors import ModelNotFound
+from engine.errors import BadRequest, ModelNotFound
 from engine.types import Json, Part, Preflight, Request
 from workbench.chat import turns
 from workbench.chat.convert import ChatSettings, Entries, user_entries
@@ -66,11 +66,13 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows after an action. composer: what its composer holds then; None: what it held."""
+    """What the page shows after an action. written: what there is of the answer that is being written. composer: what
+    the composer holds then; None: what it held."""
 
     place: Json
     entries: Entries
     is_writing: bool = False
+    written: Entries = ()
     composer: Json | None = None
     settings: Json | None = None
 
@@ -120,17 +122,19 @@ class Actions:
         if not place.conversation:
             return View(told(place, None, (), has_earlier=False, is_writing=False), (), composer=composer)
         run = self._library.answers.get(place.conversation)
+        answer = run.turn if run else None
 
         def look() -> View:
             listed = mine.get(place.conversation)
             path = mine.path(listed.id, place.num_turns + 1) if listed.head else ()
             # As the file has it, not as the run: its end is told with a later revision than this.
-            is_writing = run is not None and bool(path) and path[-1].state == "writing"
+            is_writing = answer is not None and bool(path) and path[-1].state == "writing"
             shown = [turn for turn in path[-place.num_turns :] if not (is_writing and turn.state == "writing")]
             outline = turns.outline(shown, mine.store.media.path)
             has_earlier = len(path) > place.num_turns
             where = told(place, listed, outline, has_earlier=has_earlier, is_writing=is_writing)
-            return View(where, turns.all_entries(shown, mine.store.media.path), is_writing, composer)
+            written = turns.entries(answer, mine.store.media.path) if answer and is_writing else ()
+            return View(where, turns.all_entries(shown, mine.store.media.path), is_writing, written, composer)
 
         return await self._library.in_thread(look)
 
@@ -169,6 +173,36 @@ class Actions:
         """Answer the same message again; the answer there was stays beside it."""
         question = await self._question(asker, index)
         return await self._ask(asker, [], question)
+
+    async def go_on(self, asker: Asker, index: int, num_parts: int) -> View:
+        """Go on with an answer that was not brought to its end, in the same message. num_parts: of how many requests it
+        was made when this was asked for, so that the same click twice goes on once.
+
+        Where something follows on the answer already, that stays as it is, and the longer answer stands beside it.
+        Raises BadRequest for wrong settings.
+        """
+        mine, conversation = asker.mine, asker.place.conversation
+        answer = await self._library.in_thread(mine.turn, conversation, asker.place.turn(index))
+        is_new = answer.can_continue and len(answer.ended_parts) == num_parts
+        if not is_new or self._library.answers.get(conversation) is not None:
+            return await self.view(asker)
+        if asker.settings is None:
+            raise BadRequest(asker.problem, param="settings")
+        is_copied = await self._library.in_thread(mine.has_followers, conversation, answer.id)
+        id_ = asker.new_turn("c") if is_copied else answer.id
+        if is_copied and await self._library.in_thread(mine.conversation_of, id_) != "":
+            return await self.view(asker)
+        tokens = await self._library.in_thread(mine.tokens, conversation, answer.id)
+        longer = turns.written_on(answer, id_, asker.texts or {}, tokens)
+        before = await self._library.in_thread(self._before, asker, answer)
+        path_of = mine.store.media.path
+        request = await self._library.in_thread(turns.request_to_go_on, longer, before, path_of, asker.settings)
+        request = replace(request, session=asker.session, tenant=asker.tenant)
+        if is_copied:
+            await self._library.ask(mine, conversation, [longer], request)
+        else:
+            await self._library.go_on(mine, conversation, longer, request)
+        return await self.view(asker)
 
     async def edit(self, asker: Asker, index: int, text: str) -> View:
         """Answer a changed message; its media stay, and what it was stays beside it."""
@@ -270,9 +304,13 @@ class Actions:
 
     def _request(self, asker: Asker, answer: Turn) -> Request:
         """What asked for an answer, with the settings of then."""
-        before = asker.mine.path(asker.place.conversation, head=answer.parent)
+        before = self._before(asker, answer)
         request = turns.request_for(answer, before, asker.mine.store.media.path, from_texts(answer.settings))
         return replace(request, session=asker.session, tenant=asker.tenant)
+
+    def _before(self, asker: Asker, turn: Turn) -> tuple[Turn, ...]:
+        """The turns before one; none before the first."""
+        return asker.mine.path(asker.place.conversation, head=turn.parent) if turn.parent else ()
 
     def _path_to(self, asker: Asker, question: Turn) -> list[Turn]:
         """The turns up to and with a question, which need not be kept yet."""

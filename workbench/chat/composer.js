@@ -24,6 +24,7 @@
       wrapper.setAttribute("aria-label", name);
       wrapper.title = name;
       wrapper.querySelector(".delete-button")?.setAttribute("aria-label", `Remove ${name}`);
+      window.workbenchOrder.dress(wrapper, place, wrappers.length, name);
     });
   };
 

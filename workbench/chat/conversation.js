@@ -129,6 +129,7 @@
       turns = value.turns ?? [];
       if (isOther && conversation) list.replaceChildren();
       if (isOther || turns.at(-1)?.role !== "user") live = null;
+      if (!live && value.live?.length) live = value.live;  // until the page's events say more
       if (!isOther && earlier.disabled) first -= turns.length - before;  // what was shown keeps its place
       conversation = now;
       earlier.disabled = false;

@@ -67,7 +67,8 @@ class ChatEntry:
     part: how a medium is sent, where it is not sent as it comes. broken: why a medium cannot be read; it is shown with
     this reason, and no longer sent. A note carries the request that it is about, and what became of each of its media,
     or what another model said about each of them.
-    duration_s: how long reasoning took; None while it goes on.
+    duration_s: how long reasoning took; None while it goes on. num_parts: of an answer that can be continued, how many
+    requests it is made of; 0 where it cannot be. has_tokens: the probabilities of its tokens are kept.
     """
 
     role: Literal["user", "assistant"]
@@ -80,16 +81,24 @@ class ChatEntry:
     descriptions: tuple[Description, ...] = ()
     broken: str = ""
     duration_s: float | None = None
+    num_parts: int = 0
+    has_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does."""
+    """What the side bar says. None leaves a choice to the server's defaults and the model, as an API request does.
+
+    logprobs: how many of the likeliest tokens are told at each place of an answer; None for no probabilities at all.
+    model: the name of the one that answers; None for the default one.
+    """
 
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     frames: FrameSampling = field(default_factory=FrameSampling)
+    logprobs: int | None = None
+    model: str | None = None
 
 
 Entries = tuple[ChatEntry, ...]
@@ -144,6 +153,8 @@ def to_request(
         sampling=settings.sampling,
         max_tokens=settings.max_tokens,
         frames=settings.frames,
+        logprobs=settings.logprobs,
+        model=settings.model,
         source="chat",
         session=session,
         tenant=tenant,
@@ -174,13 +185,15 @@ def _is_medium(entry: ChatEntry) -> bool:
     return entry.kind in SENT and entry.kind != "text" and not entry.broken
 
 
-def note(done: Done) -> str:
-    """The quiet line under an answer: the same usage and timing that the API reports for this request."""
+def note(done: Done, num_parts: int = 1) -> str:
+    """The quiet line under an answer: the same usage and timing that the API reports for this request. num_parts: how
+    many requests they are the sum of.
+    """
     usage, timing = done.usage, done.timing
     tokens_in = f"{usage.prompt_tokens:,} tokens in"
     if usage.cached_tokens:
         tokens_in += f" ({usage.cached_tokens:,} from cache)"
-    words = [tokens_in, f"{usage.completion_tokens:,} out", f"first token {milliseconds(timing.ttft_ms)}"]
+    words = [tokens_in, out(usage.completion_tokens, num_parts), f"first token {milliseconds(timing.ttft_ms)}"]
     if timing.decode_tps:
         words.append(f"{rate(timing.decode_tps)} tokens/s")
     if done.finish_reason == "length":
@@ -190,9 +203,14 @@ def note(done: Done) -> str:
     return " · ".join(words)
 
 
-def stopped_note(num_tokens: int) -> str:
+def stopped_note(num_tokens: int, num_parts: int = 1) -> str:
     """The quiet line of an answer that was stopped: a closed stream sends no Done, so only what was read is known."""
-    return f"{num_tokens:,} out · stopped" if num_tokens else "stopped before the first token"
+    return f"{out(num_tokens, num_parts)} · stopped" if num_tokens else "stopped before the first token"
+
+
+def out(num_tokens: int, num_parts: int) -> str:
+    """The tokens of an answer, and in how many requests it was written."""
+    return f"{num_tokens:,} out" + (f" in {num_parts} parts" if num_parts > 1 else "")
 
 
 def rate(tokens_per_s: float) -> str:

@@ -69,7 +69,8 @@ class CostLine:
             asker = self._chat.asker(values, page)
             history = await self._chat.actions.history(asker)
             request = self._request(values, asker, (*self._chat.entries(asker, history), *draft))
-            if request.media_parts and (card := self._engine.snapshot().model) is not None and card.described_by:
+            card = self._engine.snapshot().card_of(request.model)
+            if request.media_parts and card is not None and card.described_by:
                 return {"turn": turn, "words": DESCRIBED.format(card.described_by), "state": "fits"}
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task

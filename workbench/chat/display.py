@@ -32,9 +32,24 @@ def displayed(entries: Sequence[ChatEntry], outline: Sequence[Json] = ()) -> lis
         parts = tuple(group)
         branches = [line for line in outline[first : first + len(parts)] if "of" in line]
         drawn = _parts(parts, first, asked, markdown.blocks)
+        if role == "assistant" and out:
+            _mark_frames(out[-1]["parts"], asked, parts)
         out.append({"role": role, "parts": drawn, "branches": branches})
         asked, first = parts, first + len(parts)
     return out
+
+
+def _mark_frames(drawn: list[Json], asked: Sequence[ChatEntry], answer: Sequence[ChatEntry]) -> None:
+    """Tell the clips of a message which frames of them its answer was given for, by their times in seconds.
+
+    drawn: the parts of the message, made of `asked`.
+    """
+    media = next((entry.media for entry in answer if entry.media), ())
+    sent = [part for part, entry in zip(drawn, asked, strict=True) if entry.path is not None and not entry.broken]
+    for part, group in zip(sent, receipts.by_file(asked, media), strict=True):
+        if part["kind"] == "video" and group:
+            part["frames"] = [time_s for _, time_s in group[0].frames]
+            part["duration_s"] = group[0].duration_s
 
 
 def displayed_live(entries: Sequence[ChatEntry], render: Render) -> list[Json]:
@@ -57,8 +72,13 @@ def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:
     if entry.kind == "reasoning":
         return {"text": entry.text, "duration_s": entry.duration_s}
     if entry.kind == "note":
-        return {"words": _words(entry), **_about(entry, asked)}
-    return {"words": [" ".join(entry.text.split())]}
+        return {
+            "words": _words(entry),
+            "num_parts": entry.num_parts,
+            "has_tokens": entry.has_tokens,
+            **_about(entry, asked),
+        }
+    return {"words": [" ".join(entry.text.split())], "num_parts": entry.num_parts, "has_tokens": entry.has_tokens}
 
 
 def _words(entry: ChatEntry) -> list[str]:

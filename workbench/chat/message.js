@@ -43,9 +43,8 @@
       return box;
     },
     video: (part) => {
-      const film = Object.assign(make("video"), { src: address(part.path), controls: true, playsInline: true, preload: "metadata" });
-      set(film, "aria-label", part.name);
-      film.addEventListener("error", () => film.replaceWith(card(part, "This browser cannot play it.")));
+      const film = window.workbenchFrames.film(part, address(part.path));
+      film.firstChild.addEventListener("error", () => film.replaceWith(card(part, "This browser cannot play it.")));
       return film;
     },
     audio: (part) => {
@@ -70,7 +69,8 @@
   const fillMedium = (box, part) => {
     box.dataset.at = part.at;
     box.classList.toggle("is-broken", Boolean(part.broken));
-    const broken = box.lastChild;
+    const broken = box.lastChild, film = box.querySelector(".film");
+    if (film) window.workbenchFrames.fill(film, part);
     show(broken, Boolean(part.broken));
     if (part.broken) say(broken.firstChild, `Left out: ${part.broken}`);
   };
@@ -226,9 +226,20 @@
     actions.append(copyButton("icon copy", "Copy answer", () => turn.querySelector(".answer")?.source ?? ""),
       icon("retry", "Retry", () => acts.send("retry", { index: turn.first })));
     actions.lastChild.title = "Answer again";
-    actions.append(make("div", "versions"));
+    const goOn = button("quiet go-on", "Continue", () => { goOn.disabled = true; acts.send("submit", { index: turn.first, num_parts: turn.numParts }); });
+    goOn.title = "Go on with this answer";
+    const likely = icon("likely", "Token probabilities", () => showTokens(turn, likely.getAttribute("aria-pressed") !== "true"));
+    actions.append(likely, goOn, make("div", "versions"));
     turn.append(parts, actions);
     return turn;
+  };
+
+  // isOn: the answer is shown as its tokens.
+  const showTokens = async (turn, isOn) => {
+    const box = turn.querySelector(".answer"), { outline } = window.workbenchLive.here();
+    if (!isOn && box) window.workbenchProbabilities.close(box);
+    const isShown = isOn && await window.workbenchProbabilities.open(box, outline[turn.first]?.turn);
+    set(turn.querySelector(".likely"), "aria-pressed", isShown);
   };
 
   const fillBot = (turn, item, acts) => {
@@ -238,6 +249,13 @@
     turn.first = item.parts[0].at;
     turn.classList.toggle("writing", Boolean(item.isLive));
     show(actions, !item.isLive);
+    const goOn = actions.querySelector(".go-on"), text = parts.querySelector(".answer")?.source ?? "";
+    show(actions.querySelector(".likely"), Boolean(item.parts.at(-1).has_tokens));
+    if (turn.shown !== text) showTokens(turn, false);  // what is shown as tokens was another text
+    turn.shown = text;
+    turn.numParts = item.parts.at(-1).num_parts ?? 0;
+    goOn.disabled = false;
+    show(goOn, turn.numParts > 0);
     fillBranches(actions.lastChild, item.branches);
     show(actions.firstChild, item.parts.some((part) => part.kind === "text"));
   };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ from engine.config import EngineConfig
 from engine.errors import BadRequest
 from engine.types import FrameSampling, Json, Sampling
 from workbench.chat.convert import ChatSettings
-from workbench.components import QUIET
+from workbench.components import QUIET, component
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,18 @@ FIELDS = {
 """In the order of the side bar, two in a row."""
 
 
+NUM_ALTERNATIVES = 5
+"""The likeliest tokens that are kept at each place of an answer, where its probabilities are."""
+
+
 class SettingsPanel:
     """The components of the side bar; their values -> ChatSettings."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.system: gr.Textbox
+        self.model: gr.Textbox  # set by the header's switch (models/switch.js)
         self.stills: gr.Checkbox  # for the next message, not for those that were sent
+        self.probabilities: gr.Checkbox  # for the next answers
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
         with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
@@ -82,16 +88,21 @@ class SettingsPanel:
                             self.numbers[name] = _number(name, _default(config, name))
                             _say_what_is_wrong(FIELDS[name], self.numbers[name])
             self.stills = gr.Checkbox(label="Of pictures that move, only the first frame", container=False)
+            self.probabilities = gr.Checkbox(
+                label="Keep how likely each token of an answer was", container=False, elem_id="probabilities"
+            )
+            component("notify", "workbenchNotify.view(element)", "notify")
+            self.model = gr.Textbox(visible="hidden", elem_id="chat-model")
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property
     def components(self) -> set[Any]:
-        return {self.system, self.stills, *self.numbers.values()}
+        return {self.system, self.stills, self.model, self.probabilities, *self.numbers.values()}
 
     @property
     def fields(self) -> dict[str, gr.Textbox]:
         """All fields by name, in order."""
-        return {"system": self.system, **self.numbers}
+        return {"system": self.system, **self.numbers, "model": self.model}
 
     def texts(self, values: Mapping[Any, Any]) -> Json:
         """What the fields hold, by name; empty ones are left out."""
@@ -102,7 +113,12 @@ class SettingsPanel:
 
         Raises BadRequest.
         """
-        return settings({name: values[field] for name, field in self.numbers.items()}, values[self.system] or "")
+        numbers = {name: values[field] for name, field in self.numbers.items()}
+        return replace(
+            settings(numbers, values[self.system] or ""),
+            model=values[self.model] or None,
+            logprobs=NUM_ALTERNATIVES if values[self.probabilities] else None,
+        )
 
 
 def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSettings:
@@ -121,7 +137,7 @@ def settings(numbers: Mapping[str, str | None], system: str = "") -> ChatSetting
 
 def from_texts(texts: Mapping[str, str]) -> ChatSettings:
     """The settings that a conversation keeps, by field name. Raises BadRequest."""
-    return settings(texts, texts.get("system", ""))
+    return replace(settings(texts, texts.get("system", "")), model=texts.get("model") or None)
 
 
 def _default(config: EngineConfig, name: str) -> float | None:

@@ -28,16 +28,17 @@ from workbench.chat.convert import (
     Entries,
     media_kind,
 )
-from workbench.chat.cost import CostLine
-from workbench.chat.display import displayed
+from workbench.chat.cost import COMPOSED, CostLine
+from workbench.chat.display import displayed, displayed_live
+from workbench.chat.markdown import Rendering
 from workbench.chat.place import PagePlace
 from workbench.chat.session import Session
 from workbench.chat.settings import SettingsPanel
 from workbench.components import QUIET, component
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.types import Turn
-from workbench.header import takes
 from workbench.miniatures import data_urls
+from workbench.models.listing import takes
 from workbench.shared import Shared
 from workbench.words import NAMES
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES, "audio": AUDIO_SUFFIXES}
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
+ORDERED = "(value) => window.workbenchOrder.ordered(value)"
 NOTE_DRAFT = "(...values) => { window.workbenchLive.draft(...values); return []; }"
 
 
@@ -86,10 +88,12 @@ class ChatTab:
         submitted.then(self.send, self.inputs(self.outbox), self.shown, **QUIET)
         self.chat.example_select(self.send_sample, self.inputs(), self.shown, **QUIET)
         self.chat.retry(self.retry, self.inputs(), self.shown, **QUIET)
+        self.chat.submit(self.go_on, self.inputs(), self.shown, **QUIET)
         self.chat.edit(self.edit, self.inputs(), self.shown, **QUIET)
         self.chat.delete(self.take_out, self.inputs(), self.shown, **QUIET)
         self.chat.undo(self.undo, self.inputs(), self.shown, **QUIET)
         self.chat.clear(self.clear, self.inputs(), self.opened, **QUIET)
+        self.settings.model.change(self.offer_media, self.settings.model, self.composer, **QUIET)
         self.composer.stop(self.stop, self.inputs(), None, **QUIET)
         self.cost.wire()
         self.receipts.submit(self.fill_receipt, self.inputs(), self.receipts, trigger_mode="multiple", **QUIET)
@@ -104,6 +108,10 @@ class ChatTab:
         drafted: list[Any] = [self.composer, *self.settings.fields.values()]
         for field in drafted:
             field.change(None, drafted, None, js=NOTE_DRAFT, trigger_mode="multiple", **QUIET)
+        # The order of its files is no change to Gradio's composer.
+        moved = place.release(None, self.composer, self.composer, js=ORDERED, trigger_mode="multiple", **QUIET)
+        moved.then(None, self.composer, None, js=COMPOSED, **QUIET)
+        moved.then(None, drafted, None, js=NOTE_DRAFT, **QUIET)
 
     def inputs(self, *more: Any) -> set[Any]:
         """What every action gets: where the page is, its settings, and what it alone needs."""
@@ -127,24 +135,30 @@ class ChatTab:
             tenant=self._shared.caller(page).tenant(),
             session=page.session_hash or "",
             key=page.headers.get("idempotency-key", ""),
-            texts=self.settings.texts(values),
+            texts=self._texts(values),
             settings=settings,
             problem=problem,
         )
 
+    def _texts(self, values: Mapping[Any, Any]) -> Json:
+        """The settings that a conversation keeps, and the model that answers it, also where that is the default one."""
+        return {"model": self._engine.config.model.served_name, **self.settings.texts(values)}
+
     def entries(self, asker: Asker, path: tuple[Turn, ...]) -> Entries:
         return turns.all_entries(path, asker.mine.store.media.path)
 
-    async def offer_media(self) -> Any:
-        """When the page opens and the model is loaded: the kinds of files that the model takes, and the microphone.
+    async def offer_media(self, model: str = "") -> Any:
+        """When the page opens and when another model is chosen: the kinds of files that it takes, and the microphone.
 
-        Inputs: none. Outputs: composer.
+        Waits for the default model, but loads none. Inputs: model. Outputs: composer.
         """
         try:
-            card = await self._engine.ready()
+            card = self._engine.snapshot().card_of(model) if model else await self._engine.ready()
         except EngineError:
-            return gr.skip()  # the header says why there is no model
-        offered = takes(self._engine.snapshot(), card)
+            card = None  # the header says why there is no model
+        if card is None:
+            return gr.skip()
+        offered = takes(card, self._engine.models())
         kinds = [kind for kind in SUFFIXES if kind in offered]
         names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
         words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]
@@ -219,6 +233,11 @@ class ChatTab:
         """Answer the same message again."""
         return await self._after(self.actions.retry(self.asker(values, page), _index(data)), values, page)
 
+    async def go_on(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Go on with an answer that was not brought to its end."""
+        go_on = self.actions.go_on(self.asker(values, page), _index(data), int(data.num_parts))
+        return await self._after(go_on, values, page)
+
     async def edit(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
         """Answer a changed message; its pictures stay. described: the entry is a medium, and the value its description;
         else it is the message's text."""
@@ -287,9 +306,11 @@ async def _refuse(error: EngineError) -> View:
 
 
 def conversation(view: View) -> Json:
-    """The value of the chat: all its turns that are shown, and whether there are earlier ones."""
+    """The value of the chat: all its turns that are shown, whether there are earlier ones, and what there is of the
+    answer that is being written."""
     shown = {name: view.place[name] for name in ("conversation", "has_earlier")}
-    return {**shown, "turns": displayed(view.entries, view.place["outline"])}
+    live = displayed_live(view.written, Rendering().update)
+    return {**shown, "turns": displayed(view.entries, view.place["outline"]), "live": live}
 
 
 def _conversation(shared: Shared) -> gr.HTML:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engine.types import Json, Part, Request
-from workbench.chat.convert import ChatEntry, ChatSettings, Entries, note, stopped_note, to_request
+from workbench.chat.convert import ChatEntry, ChatSettings, Entries, to_request
 from workbench.chat.display import displayed_live
 from workbench.chat.markdown import Rendering
+from workbench.chat.parts import cost_note, descriptions_of, receipts_of
 from workbench.conversations.json_forms import part_from_json, part_json
-from workbench.conversations.types import Attachment, Turn
+from workbench.conversations.tokens import without_space_at_end
+from workbench.conversations.types import Attachment, Turn, WrittenToken
 
 REQUEST_PREFIX = "chat-"
 CUT_OFF = "cut off: the server ended while it was written"
@@ -24,13 +26,14 @@ PathOf = Callable[[Attachment], str]
 """A path of a medium's content that the page may show and the engine may read."""
 
 
-def request_id(turn: str) -> str:
+def request_id(turn: str, part: int = 1) -> str:
     """The id under which the engine lists the request of an answer."""
-    return REQUEST_PREFIX + turn
+    """part: which of the answer's requests, from 1."""
+    return REQUEST_PREFIX + turn + (f".{part}" if part > 1 else "")
 
 
 def turn_of_request(key: str) -> str:
-    return key.removeprefix(REQUEST_PREFIX)
+    return key.removeprefix(REQUEST_PREFIX).partition(".")[0]
 
 
 def entries(turn: Turn, path_of: PathOf) -> Entries:
@@ -55,15 +58,22 @@ def _medium(attachment: Attachment, path: str) -> ChatEntry:
 
 
 def _last_line(turn: Turn) -> ChatEntry:
-    asked = Request(id=request_id(turn.id))
+    num_parts = len(turn.ended_parts) if turn.can_continue else 0
     if turn.state == "failed":
-        return ChatEntry("assistant", "error", turn.error)
+        return ChatEntry("assistant", "error", turn.error, num_parts=num_parts, has_tokens=turn.has_tokens)
     if turn.state == "cut_off":
-        return ChatEntry("assistant", "note", CUT_OFF)
-    if turn.done is None:
-        return ChatEntry("assistant", "note", stopped_note(turn.num_tokens))
-    done = turn.done
-    return ChatEntry("assistant", "note", note(done), request=asked, media=done.media, descriptions=done.descriptions)
+        return ChatEntry("assistant", "note", CUT_OFF, num_parts=num_parts, has_tokens=turn.has_tokens)
+    asked = Request(id=request_id(turn.id, len(turn.ended_parts))) if turn.done else None
+    return ChatEntry(
+        "assistant",
+        "note",
+        cost_note(turn),
+        request=asked,
+        media=receipts_of(turn),
+        descriptions=descriptions_of(turn),
+        num_parts=num_parts,
+        has_tokens=turn.has_tokens,
+    )
 
 
 def all_entries(turns: Sequence[Turn], path_of: PathOf) -> Entries:
@@ -88,6 +98,36 @@ def question(turn: str, parent: str | None, text: str, attachments: Sequence[Att
 def to_answer(question: Turn, turn: str, settings: Json) -> Turn:
     """An answer of which nothing is written yet."""
     return Turn(turn, "assistant", question.id, state="writing", settings=settings)
+
+
+def written_on(answer: Turn, turn: str, settings: Json, tokens: tuple[WrittenToken, ...] = ()) -> Turn:
+    """An answer that had ended, about to be continued. turn: its id from now on. tokens: of its text.
+
+    White space at its end is written anew: templates differ in whether they show it to the model.
+    """
+    return replace(
+        answer,
+        id=turn,
+        text=answer.text.rstrip(),
+        state="writing",
+        done=None,
+        num_tokens=0,
+        error="",
+        settings=settings,
+        created_s=0.0,
+        earlier=answer.ended_parts,
+        tokens=without_space_at_end(tokens),
+        has_tokens=False,
+    )
+
+
+def request_to_go_on(answer: Turn, path: Sequence[Turn], path_of: PathOf, settings: ChatSettings) -> Request:
+    """What asks for the rest of an answer that has a beginning. path: the turns before it."""
+    request = to_request((*all_entries(path, path_of), ChatEntry("assistant", "text", answer.text)), settings)
+    *before, last = request.messages
+    messages = (*before, replace(last, reasoning=answer.reasoning))
+    key = request_id(answer.id, len(answer.ended_parts))
+    return replace(request, id=key, messages=messages, continue_final_message=True)
 
 
 def request_for(answer: Turn, path: Sequence[Turn], path_of: PathOf, settings: ChatSettings) -> Request:

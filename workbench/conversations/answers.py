@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event, Request
+from workbench.conversations.tokens import TokenList
 from workbench.conversations.types import Turn
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ Save = Callable[[Turn], Awaitable[None]]
 class AnswerRun:
     """One answer being written: a task reads the stream into this buffer until it ends, fails or is stopped.
 
-    turn: the answer as far as it is written. request: what is asked, whose id the engine lists. error: why it failed.
+    turn: the answer as far as it is written; one that is continued has its beginning already. request: what is asked,
+    whose id the engine lists. num_tokens: of this request. error: why it failed.
     """
 
     def __init__(self, engine: Engine, request: Request, turn: Turn, save: Save) -> None:
@@ -50,9 +52,10 @@ class AnswerRun:
         self._engine = engine
         self._turn = turn
         self._save = save
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._num_chars = 0
+        self._text = [turn.text]
+        self._reasoning = [turn.reasoning]
+        self._num_chars = len(turn.text) + len(turn.reasoning)
+        self._tokens: TokenList | None = None
         self._reasoned_s: list[float] = []  # when the reasoning began, and when the answer did
         self._started_s = time.monotonic()
         self._reading = asyncio.create_task(self._read())
@@ -102,6 +105,8 @@ class AnswerRun:
     async def _read(self) -> Done | None:
         """The last event. Raises EngineError."""
         await self._engine.ready(self.request.model)
+        if self.request.logprobs is not None or self._turn.tokens:
+            self._tokens = TokenList(await self._engine.token_texts(self.request.model), self._turn)
         last: Event | None = None
         async with contextlib.aclosing(self._engine.stream(self.request)) as events:
             async for last in events:
@@ -116,10 +121,14 @@ class AnswerRun:
         if len(self._reasoned_s) == (0 if reasons else 1):
             self._reasoned_s.append(time.monotonic())
         (self._reasoning if reasons else self._text).append(delta.text)
+        if self._tokens is not None:
+            self._tokens.add(delta, is_known=self.request.logprobs is not None)
 
     def _reasoning_s(self) -> float | None:
         """How long it reasoned; None while it does."""
-        if not self._reasoned_s or (len(self._reasoned_s) == 1 and not self._reading.done()):
+        if not self._reasoned_s:
+            return self._turn.reasoning_s
+        if len(self._reasoned_s) == 1 and not self._reading.done():
             return None
         ends_s = [*self._reasoned_s, time.monotonic()]
         return ends_s[1] - ends_s[0]
@@ -131,7 +140,7 @@ class AnswerRun:
             if self.num_tokens != num_saved:
                 num_saved = self.num_tokens
                 await self._try_to_save(self.turn)
-        self._turn = self._whole()
+        self._turn = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else self._turn.tokens)
         await self._try_to_save(self._turn)
         self.ended.set()
 

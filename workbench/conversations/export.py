@@ -1,7 +1,8 @@
 """A conversation to take away: Markdown, JSON (OpenAI messages), a zip of both with its media, a page to print.
 
 The turns that are shown are written: of a question that was edited or an answer that was asked for again, the branch in
-view. What `workbench.conversations.imported` reads back is the same text, letter for letter.
+view. The zip has the whole conversation too (workbench.conversations.whole). What `workbench.conversations.imported`
+reads back is the same text, letter for letter.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from urllib.parse import quote
 
 from engine.types import Json
 from workbench.conversations.types import Attachment, Conversation, Turn
+from workbench.conversations.whole import FILE_NAME as WHOLE_FILE
+from workbench.conversations.whole import whole_json
 
 NAMES = {"user": "You", "assistant": "Assistant"}
 PART_TYPES = {"image": "image_url", "video": "video_url", "audio": "audio_url"}
@@ -108,13 +111,15 @@ def json_text(conversation: Conversation, turns: Sequence[Turn], read: Read) -> 
     return json.dumps(messages(conversation, turns, read), ensure_ascii=False, indent=1)
 
 
-def zipped(conversation: Conversation, turns: Sequence[Turn], read: Read) -> bytes:
-    """conversation.md, messages.json and the folder media."""
+def zipped(conversation: Conversation, turns: Sequence[Turn], every: Sequence[Turn], read: Read) -> bytes:
+    """conversation.md and messages.json of the turns that are shown, conversation.json of every turn, and media."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversation.md", markdown(conversation, turns, "media"))
         archive.writestr("messages.json", json.dumps(messages(conversation, turns, None), ensure_ascii=False, indent=1))
-        media = {in_folder(attachment): attachment.sha256 for turn in turns for attachment in turn.attachments}
+        whole = whole_json(conversation, every, in_folder)
+        archive.writestr(WHOLE_FILE, json.dumps(whole, ensure_ascii=False, separators=(",", ":")))
+        media = {in_folder(attachment): attachment.sha256 for turn in every for attachment in turn.attachments}
         for name, sha256 in media.items():
             if (data := read(sha256)) is not None:
                 archive.writestr(zipfile.ZipInfo(f"media/{name}"), data)

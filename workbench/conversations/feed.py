@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.types import Json
 from workbench.conversations.answers import AnswerRun
@@ -29,7 +29,9 @@ DrawAnswer = Callable[[Turn, str], list[Json]]
 
 @dataclass(frozen=True)
 class Voices:
-    """Where the words come from. status: of the header; its "state" is STOPPED once the engine has ended.
+    """Where the words come from. status: of the header; its "state" is STOPPED once the engine has ended. models: what
+    there is to tell of models, by kind of event, to somebody who manages them or not; manages_models: whether this page
+    does.
 
     answer: makes what draws one answer: a turn that is being written and what it waits for -> its parts, as the page's
     chat takes them.
@@ -38,6 +40,8 @@ class Voices:
     status: Callable[[], Json]
     answer: Callable[[], DrawAnswer]
     version: str
+    models: Callable[[bool], dict[str, Json]] = lambda manages: {}
+    manages_models: bool = False
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Told:
 
     status: Json | None = None
     status_s: float = 0.0
+    models: dict[str, Json] = field(default_factory=dict)
     kept: Json | None = None
     list_number: int = -1
     conversation: str | None = None
@@ -61,7 +66,7 @@ async def feed(
 ) -> AsyncIterator[str]:
     """The events of one page until it goes away or the server ends. page: what it calls itself."""
     here = library.listen(page, owned.owner, conversation)
-    told = Told()
+    told, status_s = Told(), 0.0
     try:
         yield event({"kind": "hello", "version": voices.version})
         while told.status is None or told.status.get("state") != STOPPED:
@@ -75,13 +80,24 @@ async def feed(
             with ExitStack() as watch:
                 if here.conversation:
                     watch.enter_context(library.answers.watching(here.conversation))
-                for news in _news(library, here, told, voices):
-                    yield event(news)
+                news = _news(library, here, told, voices)
+                if told.status_s != status_s:
+                    status_s = told.status_s
+                    news += _of_models(told, voices.models(voices.manages_models))
+                for one in news:
+                    yield event(one)
                 run = library.answers.get(here.conversation)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(here.wake.wait(), min(BEAT_S, run.period_s()) if run else BEAT_S)
     finally:
         library.leave(page, here)
+
+
+def _of_models(told: Told, now: dict[str, Json]) -> list[Json]:
+    """What has changed of the models; looked at as often as the header's figures."""
+    news = [{"kind": kind, **value} for kind, value in now.items() if told.models.get(kind) != value]
+    told.models = now
+    return news
 
 
 def event(value: Json) -> str:
@@ -105,7 +121,9 @@ def _news(library: ConversationLibrary, here: OpenPage, told: Told, voices: Voic
     revision = library.revision(here.conversation)
     run = library.answers.get(here.conversation)
     if revision is not None and (here.conversation, revision) != (told.conversation, told.revision):
-        news.append({"kind": "conversation", "conversation": here.conversation, "revision": revision})
+        is_writing = run is not None
+        what = {"conversation": here.conversation, "revision": revision, "is_writing": is_writing}
+        news.append({"kind": "conversation", **what})
     told.conversation, told.revision = here.conversation, revision
     if run is not None and (run is not told.run or _is_due(run, told, now_s)):
         if told.draw is None or run is not told.run:

@@ -11,7 +11,7 @@ import mimetypes
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,9 @@ from engine.types import Json, Kind, Part
 from workbench.conversations.export import MARK
 from workbench.conversations.json_forms import sound_text
 from workbench.conversations.owned import MAX_TITLE_CHARS
-from workbench.conversations.types import Attachment, Turn, TurnRole
+from workbench.conversations.types import Attachment, Conversation, Turn, TurnRole
+from workbench.conversations.whole import FILE_NAME as WHOLE_FILE
+from workbench.conversations.whole import Add, is_whole, read_whole
 
 MAX_TURNS = 20_000
 MAX_ENTRIES = 20_000
@@ -37,17 +39,19 @@ HEADINGS: dict[str, TurnRole] = {
 }
 KINDS = {"image": "picture", "video": "clip", "audio": "sound", "document": "document"}
 _HEADING = re.compile(r"^#{1,4}\s+\**(\w+)\**:?\s*$")
-Add = Callable[[bytes, str, Kind], Attachment]
-"""Keeps a medium's content: its bytes, name and kind."""
 
 
 @dataclass
 class ReadConversation:
-    """What a file holds. settings: the system prompt, if there is one."""
+    """What a file holds. settings: the system prompt, if there is one.
+
+    whole: of a file that holds all branches, what it says of the conversation itself.
+    """
 
     title: str = ""
     turns: list[Turn] = field(default_factory=list)
     settings: Json = field(default_factory=dict)
+    whole: Conversation | None = None
 
     def add(self, role: TurnRole, text: str, reasoning: str = "", media: Sequence[Attachment] = ()) -> None:
         parent = self.turns[-1].id if self.turns else None
@@ -89,14 +93,14 @@ def _from_zip(data: bytes, add: Add, limits: MediaLimits, max_bytes: int) -> Rea
         raise
     except Exception as error:  # whatever the decoders of its methods raise on damaged data
         raise BadRequest(f"The zip cannot be read ({str(error)[:100]}).", param="file") from error
-    text = files.get("messages.json")
+    text = files.get(WHOLE_FILE) or files.get("messages.json")
     if text is None:
-        raise BadRequest("The zip holds no messages.json.", param="file")
+        raise BadRequest(f"The zip holds neither {WHOLE_FILE} nor messages.json.", param="file")
     return _from_json(text.decode("utf-8", "replace"), add, limits, files)
 
 
 def _is_read(name: str) -> bool:
-    return name == "messages.json" or (name.startswith("media/") and not name.endswith("/"))
+    return name in (WHOLE_FILE, "messages.json") or (name.startswith("media/") and not name.endswith("/"))
 
 
 def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]) -> ReadConversation:
@@ -104,6 +108,8 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The JSON cannot be read ({str(error)[:100]}).", param="file") from error
+    if is_whole(value):
+        return _from_whole(value, _Media(add, limits, files))
     raw = value.get("messages") if isinstance(value, dict) else value
     if not isinstance(raw, list):
         raise BadRequest("messages: it must be an array, as in a chat completion's request.", param="messages")
@@ -113,6 +119,15 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
     for number, message in enumerate(raw):
         _add_message(read, message, f"messages[{number}]", media)
     return read
+
+
+def _from_whole(value: Json, media: _Media) -> ReadConversation:
+    turns = value.get("turns")
+    if isinstance(turns, list) and len(turns) > MAX_TURNS:
+        raise BadRequest(f"The file holds more than {MAX_TURNS:,} messages.", param="turns")
+    read = read_whole(value, media.of_whole)
+    whole = read.conversation
+    return ReadConversation(whole.title, list(read.turns), whole.settings, whole)
 
 
 @dataclass
@@ -138,6 +153,14 @@ class _Media:
         if key not in self.kept:
             self.kept[key] = self.add(self.files[url], name, kind)
         return self.kept[key]
+
+    def of_whole(self, file: str, name: str, kind: Kind) -> tuple[Attachment, bool]:
+        """A medium of a whole conversation, and whether its content came with it."""
+        url = f"media/{file}"
+        if url in self.files:
+            return self.from_zip(url, name, kind), True
+        self.count()
+        return self.add(b"", name, kind), False
 
 
 def _add_message(read: ReadConversation, message: Any, param: str, media: _Media) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.types import (
     Timing,
     Usage,
 )
-from workbench.conversations.types import Attachment, Draft, Turn
+from workbench.conversations.types import Attachment, Draft, EndedPart, Turn, WrittenToken
 
 _PLAIN_FIELDS = ("detail", "max_pixels", "min_pixels", "animated", "label", "description")
 _PART_FIELDS = (*_PLAIN_FIELDS, "exact_px", "frames", "document")
@@ -59,15 +59,29 @@ def done_from_json(done: Json) -> Done:
     )
 
 
+def ended_part_json(part: EndedPart) -> Json:
+    return {"num_tokens": part.num_tokens, "done": done_json(part.done) if part.done else None}
+
+
+def ended_part_from_json(part: Json) -> EndedPart:
+    return EndedPart(part["num_tokens"], done_from_json(part["done"]) if part["done"] else None)
+
+
+def column_text(turn: Turn) -> str:
+    """What stands in a turn's own column for text: of an answer that is being written nothing yet."""
+    return "" if turn.state == "writing" else turn.text
+
+
 def body_of(turn: Turn) -> str:
     """What of a turn has no column of its own. An answer's text gets its column, and with it search, at its end."""
     body: Json = {
         "written": turn.text if turn.state == "writing" else "",
         "reasoning": turn.reasoning,
         "reasoning_s": turn.reasoning_s,
-        "attachments": [asdict(attachment) for attachment in turn.attachments],
+        "attachments": attachments_json(turn.attachments),
         "done": done_json(turn.done) if turn.done else None,
         "num_tokens": turn.num_tokens,
+        "earlier": [ended_part_json(part) for part in turn.earlier],
         "error": turn.error,
         "settings": turn.settings,
     }
@@ -87,12 +101,26 @@ def turn_from_row(row: Mapping[str, Any]) -> Turn:
         state=row["state"],
         done=done_from_json(body["done"]) if body.get("done") else None,
         num_tokens=body.get("num_tokens", 0),
+        earlier=tuple(map(ended_part_from_json, body.get("earlier", ()))),
         error=body.get("error", ""),
         settings=body.get("settings", {}),
         created_s=row["created_s"],
         place=row["place"],
         num_siblings=row["num_siblings"],
+        has_tokens=bool(row["has_tokens"]),
     )
+
+
+def tokens_text(tokens: Sequence[WrittenToken]) -> str:
+    return to_text([token.json() for token in tokens])
+
+
+def tokens_from_text(text: str) -> tuple[WrittenToken, ...]:
+    return tuple(WrittenToken(words, logprob, _tuple(top)) for words, logprob, top in json.loads(text))
+
+
+def attachments_json(attachments: Iterable[Attachment]) -> list[Json]:
+    return [asdict(attachment) for attachment in attachments]
 
 
 def attachments_from_json(values: Any) -> tuple[Attachment, ...]:
@@ -108,7 +136,7 @@ def draft_from_body(body: str) -> Draft:
     return Draft(values["text"], attachments_from_json(values["attachments"]))
 
 
-def to_text(value: Json) -> str:
+def to_text(value: Json | list[Any]) -> str:
     return sound_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 

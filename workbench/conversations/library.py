@@ -141,8 +141,17 @@ class ConversationLibrary:
         """
         await self.in_thread(owned.get, conversation)
         await self.answers.stop(conversation)
-        answer = turns[-1]
-        await self.in_thread(owned.add, conversation, turns, answer.settings)
+        await self.in_thread(owned.add, conversation, turns, turns[-1].settings)
+        return await self._begin(owned, conversation, turns[-1], request)
+
+    async def go_on(self, owned: OwnedConversations, conversation: str, answer: Turn, request: Request) -> AnswerRun:
+        """Go on to write an answer that had ended. answer: as far as it is written. Raises ModelNotFound."""
+        await self.in_thread(owned.get, conversation)
+        await self.answers.stop(conversation)
+        await self.in_thread(owned.write_on, conversation, answer)
+        return await self._begin(owned, conversation, answer, request)
+
+    async def _begin(self, owned: OwnedConversations, conversation: str, answer: Turn, request: Request) -> AnswerRun:
         while self.answers.get(conversation) is not None:  # asked by another page meanwhile
             await self.answers.stop(conversation)
 

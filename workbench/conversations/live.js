@@ -51,7 +51,7 @@
     if (wanted !== (here().conversation || "new")) open(wanted === "new" ? "" : wanted, "switch");
   });
 
-  const title = () => (here().title ? `${here().title} · MLX Workbench` : "MLX Workbench");
+  const title = () => window.workbenchNotify.marked(here().title ? `${here().title} · MLX Workbench` : "MLX Workbench");
 
   // -- showing conversations
 
@@ -73,6 +73,8 @@
     if (!new URLSearchParams(location.search).has("tab")) document.title = title();
     if (!value.is_writing || answer?.conversation !== value.conversation) answer = null;
     before = value;
+    if (value.is_writing && writes?.conversation !== value.conversation) writes = { conversation: value.conversation, since: Date.now() };
+    if (!value.is_writing) writes = null;
     if (value.notice) window.workbenchList?.say(value.notice);
     window.workbenchList?.mark(value);
     if (value.has_draft && !composerHolds()) { value.has_draft = false; trigger("apply", {}); }
@@ -120,6 +122,15 @@
     }), Math.max(0, next_ms - performance.now()));
   };
 
+  // An answer that this page shows has ended; nobody may be looking.
+  let writes = null;  // {conversation, since}: the answer that is being written here
+
+  const noteEnd = (event) => {
+    if (writes?.conversation !== event.conversation || event.is_writing) return;
+    window.workbenchNotify.answered({ title: here().title, took_ms: Date.now() - writes.since });
+    writes = null;
+  };
+
   // -- the events
 
   const told = {
@@ -131,7 +142,9 @@
     status: ({ status }) => { figures = status; showFigures(); },
     beat: () => {},
     list: () => window.workbenchList?.refresh(),
-    conversation: (event) => { latest = event; refresh(); },
+    conversation: (event) => { latest = event; noteEnd(event); refresh(); },
+    models: (event) => window.workbenchModels.tell(event),
+    downloads: (event) => window.workbenchModels.tell(event),
     answer: (event) => { answer = event; draw(); },
   };
 
@@ -193,10 +206,11 @@
   // -- drafts
 
   let draftTimer = 0, keptDraft = null, pending = null;
-  const FIELDS = ["system", "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "fps", "max_frames"];
+  const FIELDS = ["system", "temperature", "max_tokens", "top_p", "top_k", "min_p", "seed", "fps", "max_frames", "model"];
 
   const draft = (composer, ...fields) => {
     const files = (composer?.files ?? []).map((file) => file?.path).filter(Boolean);
+    window.workbenchSwitch.follow(fields[FIELDS.indexOf("model")] ?? "");
     const settings = Object.fromEntries(FIELDS.map((name, place_) => [name, fields[place_] ?? ""]).filter(([, value]) => value));
     const body = JSON.stringify({ text: composer?.text ?? "", files, settings });
     if (opening || sending || body === keptDraft) return;

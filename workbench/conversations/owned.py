@@ -16,9 +16,18 @@ from typing import Any
 from engine.access.visibility import VISITOR_OWNER
 from engine.errors import ModelNotFound
 from engine.types import Json
-from workbench.conversations.json_forms import body_of, draft_body, draft_from_body, to_text, turn_from_row
+from workbench.conversations.json_forms import (
+    body_of,
+    column_text,
+    draft_body,
+    draft_from_body,
+    to_text,
+    tokens_from_text,
+    tokens_text,
+    turn_from_row,
+)
 from workbench.conversations.store import ConversationStore
-from workbench.conversations.types import Attachment, Conversation, Draft, Turn
+from workbench.conversations.types import Attachment, Conversation, Draft, Turn, WrittenToken
 
 MAX_TITLE_CHARS = 80
 
@@ -31,7 +40,8 @@ WITH RECURSIVE path(id, parent, depth) AS (
 SELECT turn.*,
     (SELECT count(*) FROM turn s WHERE s.conversation = turn.conversation AND s.parent IS turn.parent) AS num_siblings,
     (SELECT count(*) FROM turn s WHERE s.conversation = turn.conversation AND s.parent IS turn.parent
-        AND s.number <= turn.number) AS place
+        AND s.number <= turn.number) AS place,
+    EXISTS (SELECT 1 FROM token_list WHERE token_list.turn = turn.id) AS has_tokens
 FROM path JOIN turn ON turn.id = path.id ORDER BY depth DESC
 """
 _LEAF = """
@@ -41,6 +51,10 @@ WITH RECURSIVE newest(id, depth) AS (
         ORDER BY number DESC LIMIT 1), depth + 1 FROM newest WHERE newest.id IS NOT NULL
 )
 SELECT id FROM newest WHERE id IS NOT NULL ORDER BY depth DESC LIMIT 1
+"""
+_WHOLE = """
+SELECT turn.*, 1 AS place, 1 AS num_siblings, token_list.tokens, token_list.tokens IS NOT NULL AS has_tokens
+FROM turn LEFT JOIN token_list ON token_list.turn = turn.id WHERE conversation = ? ORDER BY number
 """
 _ADD_TURN = """
 INSERT INTO turn (id, conversation, parent, role, state, created_s, text, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -74,10 +88,12 @@ class OwnedConversations:
             raise _not_found()
         return conversation_from_row(rows[0])
 
-    def create(self, title: str = "", settings: Json | None = None) -> Conversation:
+    def create(self, title: str = "", settings: Json | None = None, created_s: float = 0.0) -> Conversation:
+        """A conversation without turns. created_s: of one that was brought from elsewhere."""
         now_s = time.time()
-        made = Conversation(secrets.token_hex(8), title[:MAX_TITLE_CHARS], now_s, now_s, settings=settings or {})
-        values = (made.id, self.owner, made.title, now_s, now_s, to_text(made.settings))
+        begun_s = created_s or now_s
+        made = Conversation(secrets.token_hex(8), title[:MAX_TITLE_CHARS], begun_s, now_s, settings=settings or {})
+        values = (made.id, self.owner, made.title, begun_s, now_s, to_text(made.settings))
         self._database.write(
             lambda connection: connection.execute(
                 "INSERT INTO conversation (id, owner, title, created_s, changed_s, settings) VALUES (?, ?, ?, ?, ?, ?)",
@@ -114,6 +130,18 @@ class OwnedConversations:
         values = {"head": last, "conversation": conversation, "limit": limit}
         return tuple(turn_from_row(_mapping(row)) for row in self._database.read(_PATH, values))
 
+    def whole(self, conversation: str) -> tuple[Turn, ...]:
+        """All turns of all branches with their tokens, parents before what follows on them."""
+        self.get(conversation)
+        rows = map(_mapping, self._database.read(_WHOLE, (conversation,)))
+        return tuple(replace(turn_from_row(row), tokens=tokens_from_text(row["tokens"] or "[]")) for row in rows)
+
+    def tokens(self, conversation: str, turn: str) -> tuple[WrittenToken, ...]:
+        """An answer's tokens; () where they were not asked for. Raises ModelNotFound."""
+        self.turn(conversation, turn)
+        rows = self._database.read("SELECT tokens FROM token_list WHERE turn = ?", (turn,))
+        return tokens_from_text(rows[0]["tokens"]) if rows else ()
+
     def turn(self, conversation: str, turn: str) -> Turn:
         """One turn, wherever in the tree it is. Raises ModelNotFound."""
         self.get(conversation)
@@ -140,7 +168,7 @@ class OwnedConversations:
         return [row["id"] for row in rows]
 
     def add(self, conversation: str, turns: Sequence[Turn], settings: Json | None = None) -> None:
-        """Add turns, each the child that it says it is; the last becomes the head. The draft is gone with it.
+        """Add turns, each the child that it says it is; the last becomes the head. With a question, the draft is gone.
 
         A turn whose id is there already is left as it is: the page asks again where a reply was lost.
         """
@@ -159,7 +187,26 @@ class OwnedConversations:
                     "UPDATE conversation SET settings = ? WHERE id = ?", (to_text(settings), conversation)
                 )
             self._touch(connection, conversation, turns[-1].id)
-            self._write_draft(connection, conversation, Draft())
+            if first is not None:
+                self._write_draft(connection, conversation, Draft())
+
+        self._database.write(change)
+
+    def has_followers(self, conversation: str, turn: str) -> bool:
+        """Whether some branch goes on from a turn."""
+        sql = "SELECT 1 FROM turn WHERE conversation = ? AND parent = ? LIMIT 1"
+        return bool(self._database.read(sql, (conversation, turn)))
+
+    def write_on(self, conversation: str, answer: Turn) -> None:
+        """An answer that had ended is being written again; it becomes the head."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            self._must_exist(connection, conversation)
+            values = (answer.state, column_text(answer), body_of(answer), answer.id, conversation)
+            where = "id = ? AND conversation = ?"
+            connection.execute(f"UPDATE turn SET state = ?, text = ?, body = ? WHERE {where}", values)
+            connection.execute("DELETE FROM token_list WHERE turn = ?", (answer.id,))  # they come again with its end
+            self._touch(connection, conversation, answer.id)
 
         self._database.write(change)
 
@@ -175,6 +222,7 @@ class OwnedConversations:
                 return
             values = (turn.text, turn.state, body_of(turn), turn.id)
             connection.execute("UPDATE turn SET text = ?, state = ?, body = ? WHERE id = ?", values)
+            _keep_tokens(connection, turn)
             connection.execute(
                 "UPDATE conversation SET revision = revision + 1, changed_s = ? "
                 "WHERE id = (SELECT conversation FROM turn WHERE id = ?)",
@@ -282,9 +330,11 @@ class OwnedConversations:
                 raise _not_found()
             return
         created_s = turn.created_s or time.time()
-        values = (turn.id, conversation, turn.parent, turn.role, turn.state, created_s, turn.text, body_of(turn))
-        connection.execute(_ADD_TURN, values)
+        place = (turn.id, conversation, turn.parent, turn.role, turn.state, created_s)
+        connection.execute(_ADD_TURN, (*place, column_text(turn), body_of(turn)))
         self.store.keep(connection, turn.id, turn.attachments)
+        if turn.state != "writing":
+            _keep_tokens(connection, turn)
 
     def _touch(self, connection: sqlite3.Connection, conversation: str, head: str) -> None:
         connection.execute(
@@ -299,6 +349,12 @@ class OwnedConversations:
         else:
             values = (self.owner, conversation, draft_body(draft))
             connection.execute("INSERT OR REPLACE INTO draft VALUES (?, ?, ?)", values)
+
+
+def _keep_tokens(connection: sqlite3.Connection, turn: Turn) -> None:
+    if turn.tokens:
+        values = (turn.id, tokens_text(turn.tokens))
+        connection.execute("INSERT OR REPLACE INTO token_list SELECT id, ? FROM turn WHERE id = ?", values[::-1])
 
 
 def title_of(turn: Turn) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
+from engine.access.visibility import caller, manages_models
 from engine.api.sse import EventStream
 from engine.config import MediaLimits, ServerConfig
 from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
@@ -91,7 +92,9 @@ def conversation_routes(
     @router.get("/live")
     async def live(request: Request, page: str, conversation: str = "") -> Response:
         mine = owned(request)
-        return EventStream(feed(library, mine, page, conversation, voices))
+        who = caller(config, login.name(request), request.query_params.get("visitor", ""))
+        heard = replace(voices, manages_models=manages_models(config, who))
+        return EventStream(feed(library, mine, page, conversation, heard))
 
     @router.get("/conversations")
     async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
@@ -133,6 +136,13 @@ def conversation_routes(
     async def take_away(request: Request, conversation: str, suffix: Literal["md", "json", "zip"]) -> Response:
         mine = owned(request)
         return await library.in_thread(_exported, mine, conversation, suffix)
+
+    @router.get("/conversations/{conversation}/turns/{turn}/tokens")
+    async def tokens(request: Request, conversation: str, turn: str) -> Json:
+        """An answer's tokens: [text, log-probability, [[text, log-probability] of the likeliest ones there]]."""
+        mine = owned(request)
+        written = await library.in_thread(mine.tokens, conversation, turn)
+        return {"tokens": [token.json() for token in written]}
 
     @router.get("/conversations/{conversation}/print")
     async def page_to_print(request: Request, conversation: str) -> Response:
@@ -181,7 +191,9 @@ def _exported(mine: OwnedConversations, conversation: str, suffix: str) -> Respo
     if suffix == "md":
         body: str | bytes = export.markdown(listed, turns)
     else:
-        body = export.json_text(listed, turns, read) if suffix == "json" else export.zipped(listed, turns, read)
+        is_zip = suffix == "zip"
+        every = mine.whole(conversation) if is_zip else ()
+        body = export.zipped(listed, turns, every, read) if is_zip else export.json_text(listed, turns, read)
     name = export.file_name(listed, f".{suffix}")
     disposition = f"attachment; filename*=UTF-8''{export.quoted(name)}"
     return Response(body, media_type=EXPORTS[suffix], headers={"Content-Disposition": disposition})
@@ -195,8 +207,12 @@ def _to_print(mine: OwnedConversations, conversation: str) -> Response:
 
 def _imported(mine: OwnedConversations, data: bytes, name: str, max_bytes: int) -> Conversation:
     read = read_conversation(data, name[:200], mine.store.media.add_bytes, MediaLimits(), max_bytes)
-    made = mine.create(read.title, read.settings)
+    whole = read.whole
+    made = mine.create(read.title, read.settings, whole.created_s if whole else 0.0)
     mine.add(made.id, read.turns)
+    if whole is not None:
+        mine.set_head(made.id, whole.head)
+        mine.pin(made.id, whole.is_pinned)
     return mine.get(made.id)
 
 

@@ -42,6 +42,11 @@ MIGRATIONS = (
         INSERT INTO turn_text(rowid, text) VALUES (new.number, new.text);
     END;
     """,
+    """
+    CREATE TABLE token_list (
+        turn TEXT PRIMARY KEY REFERENCES turn(id) ON DELETE CASCADE, tokens TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """From version N to N + 1, in order. What stands here has been in somebody's file and never changes."""
 

@@ -9,7 +9,7 @@ The conversation's head is the last turn that is shown; the turns from the first
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from engine.types import Done, Json, Kind
 
@@ -35,12 +35,39 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenToken:
+    """A token of an answer as text. logprob: its natural log-probability; None for text whose tokens are not known.
+
+    top: the likeliest tokens at its place, each with its log-probability, the likeliest first.
+    """
+
+    text: str
+    logprob: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+
+    def json(self) -> list[Any]:
+        return [self.text, self.logprob, [list(other) for other in self.top]]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedPart:
+    """One request of an answer. done: its end; None where it was stopped, failed or cut off, and then only the number
+    of its tokens is known."""
+
+    num_tokens: int
+    done: Done | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One message. parent: the turn it answers or follows, None for the first.
 
     done: usage, times and receipts of an answer that ended by itself. num_tokens: of one that was stopped. error: why
     it failed. settings: the chat's settings that it was asked with. place: 1 for the first of num_siblings.
     reasoning_s: how long the reasoning took; None while it goes on, and where that is not known.
+    earlier: of an answer that was continued, the requests before the last; done, num_tokens and error are the last's.
+    tokens: of the text, where their probabilities were asked for. They are many: a turn that is read of the file says
+    only that it has them (has_tokens), and OwnedConversations.tokens gives them.
     """
 
     id: str
@@ -58,6 +85,22 @@ class Turn:
     place: int = 1
     num_siblings: int = 1
     reasoning_s: float | None = None
+    earlier: tuple[EndedPart, ...] = ()
+    tokens: tuple[WrittenToken, ...] = ()
+    has_tokens: bool = False
+
+    @property
+    def ended_parts(self) -> tuple[EndedPart, ...]:
+        """All requests that this answer is made of, in their order."""
+        num_tokens = self.done.usage.completion_tokens if self.done else self.num_tokens
+        return (*self.earlier, EndedPart(num_tokens, self.done))
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether it is an answer with a beginning and no end of its own."""
+        if self.role != "assistant" or self.state == "writing" or not self.text.strip():
+            return False
+        return self.done is None or self.done.finish_reason in ("length", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@
 
   const modelCard = () => {
     const card = make("div", "model-card", make("h2"), make("p", "toy"), make("p", "about"),
+      ...window.workbenchSwitch.part(() => { if (latest) draw(latest); }),
       make("h3", "", "Use another model"),
-      make("p", "", "Start the server with a model of the Hugging Face Hub, or with a folder:"), make("code", "", EXAMPLE),
+      make("p", "", "Load or download one in the Models tab, or start the server with a model of the Hugging Face Hub or with a folder:"), make("code", "", EXAMPLE),
       make("p", "", "A model of 4 billion parameters in 4 bits takes about 3 GB of memory."));
     card.id = "model-card";
     card.popover = "auto";
@@ -40,7 +41,8 @@
     pills.append(pill, device, memory, running);
     root.append(brand, pills, card);
     const [name, toy, about] = card.children, [, head, tail] = pill.children;
-    draw = (value) => {
+    draw = (status) => {
+      const value = window.workbenchSwitch.of(status);
       pill.className = `pill model ${value.state}`;
       say(head, value.model[0]);
       say(tail, value.model[1]);

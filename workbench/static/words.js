@@ -45,5 +45,12 @@
     return `${count.toFixed(count < 10 ? 1 : 0)} GB`;
   };
 
-  globalThis.workbenchWords = { bytes, figures, clock, seconds, times, percent, durationWords };
+  // A list with one of its items at another place; null where there is no such place.
+  const moved = (list, from, to) => {
+    if (![from, to].every((place) => Number.isInteger(place) && place >= 0 && place < list.length)) return null;
+    const others = list.filter((_, place) => place !== from);
+    return [...others.slice(0, to), list[from], ...others.slice(to)];
+  };
+
+  globalThis.workbenchWords = { bytes, moved, figures, clock, seconds, times, percent, durationWords };
 })();

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.types import MediaReceipt, Request
 from workbench.chat.convert import ChatEntry
 from workbench.chat.display import displayed, displayed_live
@@ -67,3 +69,18 @@ def test_a_turn_with_versions_has_arrows():
 def test_words_of_an_error_are_one_line():
     error = ChatEntry("assistant", "error", "<img src=x>.png\n\nis **no** picture")
     assert displayed((error,))[0]["parts"][0]["words"] == ["<img src=x>.png is **no** picture"]
+
+
+def test_a_clip_knows_the_frames_that_its_answer_was_given_for():
+    clip = ChatEntry("user", "video", path="/up/walk.mp4")
+    broken = ChatEntry("user", "video", path="/up/bad.mp4", broken="it cannot be read")
+    walked = MediaReceipt(
+        "video", 9, (8, 8), (8, 8), 12, "cd" * 32, ((0, 0.0), (30, 1.25)), duration_s=2.5, param="walk.mp4"
+    )
+    note = replace(NOTE, media=(SEEN, walked))
+    user = displayed((PICTURE, broken, clip, QUESTION, ANSWER, note))[0]["parts"]
+    assert (user[2]["frames"], user[2]["duration_s"]) == ([0.0, 1.25], 2.5)
+    assert all("frames" not in part for part in (user[0], user[1], user[3]))
+    later = displayed((PICTURE, broken, clip, QUESTION, ANSWER, note, QUESTION, ANSWER, note))
+    assert later[0]["parts"][2]["frames"] == [0.0, 1.25]
+    assert "frames" not in displayed((clip, QUESTION, ANSWER))[0]["parts"][0]

@@ -42,7 +42,7 @@ class Script:
         self.running = ()
         self.progress = None
 
-    async def ready(self):
+    async def ready(self, model=None):
         return None
 
     def describing(self, request_id):
@@ -203,3 +203,11 @@ async def test_an_error_that_is_no_answer_is_not_a_state_of_its_own():
     """Twin of the failures above: an answer without one is done."""
     turn = await run_of(Script(Delta("A"), replace(DONE, finish_reason="length"))).stopped()
     assert turn.state == "done" and turn.error == "" and issubclass(BadMedia, EngineError)
+
+
+async def test_an_answer_that_is_continued_has_its_beginning():
+    begun = replace(ANSWER, text="One two", reasoning="Hm.", reasoning_s=1.5)
+    run = AnswerRun(Script(Delta(" three"), DONE), Request(id="r"), begun, Saved())
+    assert run.turn.text == "One two"
+    turn = await run.stopped()
+    assert (turn.text, turn.reasoning, turn.reasoning_s, turn.done) == ("One two three", "Hm.", 1.5, DONE)

@@ -55,10 +55,20 @@ def test_json_comes_back_with_its_pictures():
 
 
 def test_a_zip_comes_back_with_its_pictures():
-    data = export.zipped(CHAT, TURNS, content)
+    data = export.zipped(CHAT, TURNS, TURNS, content)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert sorted(archive.namelist()) == ["conversation.md", f"media/{'ab' * 8}.png", "messages.json"]
+        files = {name: archive.read(name) for name in archive.namelist()}
+    names = ["conversation.json", "conversation.md", f"media/{'ab' * 8}.png", "messages.json"]
+    assert sorted(files) == names
     got, shelf = read(data, "chat.zip")
+    assert [turn.text for turn in got.turns] == [turn.text for turn in TURNS]
+    assert list(shelf.values()) == [(PICTURE, "my cat].png", "image")]
+
+    of_other_programs = io.BytesIO()
+    with zipfile.ZipFile(of_other_programs, "w") as archive:
+        for name in names[1:]:
+            archive.writestr(name, files[name])
+    got, shelf = read(of_other_programs.getvalue(), "chat.zip")
     assert [turn.text for turn in got.turns] == [turn.text for turn in TURNS]
     assert list(shelf.values()) == [(PICTURE, f"{'ab' * 8}.png", "image")]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,7 @@ def test_where_an_owner_was(kept):
 
 WRITER = """
 import itertools, sys
+from dataclasses import replace
 from pathlib import Path
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.store import ConversationStore
@@ -339,6 +341,37 @@ def test_a_file_of_each_earlier_version_is_brought_up(tmp_path, monkeypatch):
 def test_the_file_is_private(kept):
     assert kept.file.stat().st_mode & 0o077 == 0
     assert kept.file.parent.stat().st_mode & 0o077 == 0
+
+
+def test_an_answer_that_is_continued_is_one_message_also_after_a_kill(kept):
+    mine = kept.of()
+    chat = mine.create()
+    cut = Turn("a", "assistant", "q", "One two", done=replace(DONE, finish_reason="length"))
+    mine.add(chat.id, [Turn("q", "user", text="Count."), cut])
+    longer = replace(cut, state="writing", done=None, earlier=cut.ended_parts)
+    mine.write_on(chat.id, longer)
+    assert mine.path(chat.id)[-1].earlier == cut.ended_parts
+    mine.write(replace(longer, text="One two three", num_tokens=1))
+    assert mine.path(chat.id)[-1].text == "One two three"
+    kept.again()  # as after a kill: nobody wrote its end
+    after = kept.of().path(chat.id)
+    assert [(turn.id, turn.text, turn.state) for turn in after] == [
+        ("q", "Count.", "done"),
+        ("a", "One two three", "cut_off"),
+    ]
+    assert [part.num_tokens for part in after[-1].ended_parts] == [DONE.usage.completion_tokens, 1]
+    assert after[-1].can_continue
+
+
+def test_a_draft_stays_when_an_answer_is_asked_for_again(kept):
+    mine = kept.of()
+    chat = mine.create()
+    mine.add(chat.id, [Turn("q", "user", text="Count."), Turn("a", "assistant", "q", "One")])
+    mine.keep_draft(chat.id, Draft("and then"))
+    mine.add(chat.id, [Turn("b", "assistant", "q", state="writing")])
+    assert mine.draft(chat.id) == Draft("and then")
+    mine.add(chat.id, [Turn("r", "user", "b", "and then")])
+    assert mine.draft(chat.id) == Draft()
 
 
 def test_the_id_of_a_foreign_turn_cannot_be_taken(kept):

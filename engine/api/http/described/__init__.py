@@ -16,6 +16,7 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("get", "/v1/models/{name}"): server.ModelSchema,
     ("post", "/v1/models/load"): server.ModelSchema,
     ("post", "/v1/models/unload"): server.ModelSchema,
+    ("post", "/v1/models/pull"): server.PulledSchema,
     ("get", "/v1/cache/stats"): server.CacheStatsSchema,
     ("get", "/v1/cache/blocks"): server.BlocksSchema,
     ("get", "/v1/cache/features"): server.FeaturesSchema,

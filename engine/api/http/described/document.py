@@ -27,7 +27,7 @@ EVENTS, LINES = "text/event-stream", "application/x-ndjson"
 STREAMS = {
     **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"), EVENTS),
     "/v1/audio/transcriptions": EVENTS,
-    **dict.fromkeys(("/api/chat", "/api/generate"), LINES),
+    **dict.fromkeys(("/api/chat", "/api/generate", "/v1/models/pull"), LINES),
 }
 """What comes with stream: true."""
 OWN_STATUSES = {

@@ -66,6 +66,12 @@ class ModelsSchema(BaseModel):
     last_id: str | None
 
 
+class PulledSchema(BaseModel):
+    """The end of a download."""
+
+    status: Literal["success"]
+
+
 class BatchSchema(BaseModel):
     """What is worked on at once, of how much."""
 

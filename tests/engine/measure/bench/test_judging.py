@@ -99,3 +99,8 @@ def test_the_suite_counts_its_tries() -> None:
     (other,) = group.facts(rounds(rng, 3.0, 20))
     assert other.value == 0 and not other.reached, "the twin: what is no equal run is told apart"
     assert group.facts(rounds(rng, 1.0, 4)) == ()
+
+
+def test_two_rounds_that_hardly_agree_are_judged_too() -> None:
+    """At the confidence of a p-value their interval is wider than numbers go."""
+    assert found([paired([1.0, 9.0], [1.0, 1.0]), paired([1.0, 1e-9], [1.0, 1.0])]) == [False, False]

@@ -1,0 +1,120 @@
+"""POST /v1/models/pull over a real socket, from the stand-in hub; the engine behind it is not even started."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from engine.api.app import create_app
+from engine.config import EngineConfig, ServerConfig
+from engine.core import Engine
+from engine.hub.shelf import Shelf
+from engine.inventory.inventory import Inventory
+from tests.engine.inventory.folders import write_model
+from tests.hub import Faults, StandInHub
+
+NAME = "org/small"
+BYTES = 8 * 1024**2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("remote") / "small", shard_bytes=BYTES)
+
+
+@pytest.fixture
+def hub(model: Path) -> Iterator[StandInHub]:
+    with StandInHub({NAME: model}) as opened:
+        yield opened
+
+
+@pytest.fixture
+def engine(hub: StandInHub, tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(EngineConfig())
+    made.shelf = Shelf(Inventory([], tmp_path / "cache"), hub.url)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def http(engine: Engine, serve: Any) -> Iterator[httpx.Client]:
+    with serve(create_app(engine, ServerConfig())) as url, httpx.Client(base_url=url, timeout=60) as made:
+        yield made
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s, f"never: {what}"
+        time.sleep(0.01)
+
+
+def test_progress_in_the_lines_of_ollama(http: httpx.Client) -> None:
+    with http.stream("POST", "/v1/models/pull", json={"model": NAME}) as response:
+        assert response.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in response.iter_lines()]
+    assert lines[-1] == {"status": "success"}
+    assert {"status": "pulling manifest"} in lines or lines[0]["status"].startswith("pulling")
+    moving = [line for line in lines if "completed" in line]
+    assert all(0 <= line["completed"] <= line["total"] for line in moving)
+    assert all({"status", "digest", "total", "completed", "bytes_per_s", "left_s"} <= line.keys() for line in moving)
+
+
+def test_the_end_alone(http: httpx.Client) -> None:
+    response = http.post("/v1/models/pull", json={"model": NAME, "stream": False})
+    assert (response.status_code, response.json()) == (200, {"status": "success"})
+
+
+def test_what_went_wrong_is_the_last_line(http: httpx.Client, hub: StandInHub) -> None:
+    hub.faults.gated.add(NAME)
+    lines = http.post("/v1/models/pull", json={"model": NAME}).text.splitlines()
+    last = json.loads(lines[-1])
+    assert last["code"] == "gated_model" and "gated" in last["error"]
+    whole = http.post("/v1/models/pull", json={"model": NAME, "stream": False})
+    assert (whole.status_code, whole.json()["error"]["code"]) == (503, "gated_model")
+
+
+@pytest.mark.parametrize("body", [{}, {"model": "not a name"}, {"model": "../../etc"}, {"model": 3}])
+def test_what_is_no_name_of_a_model(http: httpx.Client, hub: StandInHub, body: dict[str, Any]) -> None:
+    assert http.post("/v1/models/pull", json=body).status_code == 400
+    assert hub.requests == []
+
+
+def test_who_goes_away_pauses_it_and_the_next_goes_on(http: httpx.Client, hub: StandInHub, engine: Engine) -> None:
+    held = threading.Event()
+    hub.faults = Faults(held={"model.safetensors": held})
+    with http.stream("POST", "/v1/models/pull", json={"model": NAME}) as response:
+        for line in response.iter_lines():
+            if json.loads(line).get("completed", 0) > BYTES // 4:
+                break
+    held.set()
+    wait_for(lambda: engine.shelf.download(NAME).stage == "paused", "it is paused")
+    before = hub.sent_bytes["model.safetensors"]
+    assert http.post("/v1/models/pull", json={"model": NAME, "stream": False}).json() == {"status": "success"}
+    assert hub.sent_bytes["model.safetensors"] - before < BYTES, "it began anew"
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "status"),
+    [
+        (ServerConfig(api_keys=(("op", "a"), ("other", "b"))), "b", 403),
+        (ServerConfig(api_keys=(("op", "a"), ("other", "b"))), "a", 200),
+        (ServerConfig(api_keys=(("op", "a"),), public_link=True), "a", 403),
+        (ServerConfig(api_keys=(("op", "a"), ("other", "b")), public_link=True), "a", 200),
+        (ServerConfig(open_access=True), "", 403),
+        (ServerConfig(api_keys=(("op", "a"),)), "", 401),
+    ],
+)
+def test_who_may(engine: Engine, hub: StandInHub, serve: Any, config: ServerConfig, key: str, status: int) -> None:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with serve(create_app(engine, config)) as url:
+        response = httpx.post(f"{url}/v1/models/pull", json={"model": NAME}, headers=headers, timeout=60)
+    assert response.status_code == status
+    assert bool(hub.requests) == (status == 200)

@@ -1,0 +1,45 @@
+"""The KV of a token as config.json tells it, against what the engine measures of each family that has a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.config import EngineConfig, ModelSpec
+from engine.inventory.checkpoint import read_checkpoint
+from engine.inventory.kv_size import token_numbers
+from engine.models.mlx_memory import token_bytes
+from engine.models.registry import load
+from tests.families import FAMILIES
+from tests.tiny import build
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_formula_is_what_the_engine_measures(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = build(name, "float32", tmp_path_factory.mktemp("kv"))
+    loaded = load(EngineConfig(model=ModelSpec(str(folder))))
+    measured = token_bytes(loaded.adapter)
+    found = read_checkpoint(folder)
+    assert measured > 0
+    assert found.token_bytes == measured
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "4bit"])
+def test_the_type_of_its_floats_counts(dtype: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = build("qwen3", dtype, tmp_path_factory.mktemp("kv"))  # type: ignore[arg-type]
+    loaded = load(EngineConfig(model=ModelSpec(str(folder))))
+    found = read_checkpoint(folder)
+    assert found.token_bytes == token_bytes(loaded.adapter)
+    assert found.weight_bytes == loaded.card.num_bytes
+
+
+def test_latent_attention_keeps_the_latent_vector() -> None:
+    config = {"model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128, "hidden_size": 7168}
+    assert token_numbers(config | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}) == 61 * (512 + 64)
+
+
+def test_a_config_without_sizes(tmp_path: Path) -> None:
+    assert token_numbers(json.loads('{"model_type": "x"}')) == 0

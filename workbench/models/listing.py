@@ -1,0 +1,257 @@
+"""What the Models tab and the header's switch are told, as plain values made of what the engine and its shelf say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.hub.download import DownloadState
+from engine.hub.search import HubModel
+from engine.inventory.inventory import ModelHere, real_folder
+from engine.inventory.room import MachineMemory, ModelFit, room, room_for
+from engine.types import CacheStats, Json, Kind, ModelCard, ModelState, Snapshot
+from workbench.words import NAMES, count, plural, seconds, size
+
+STAGES = {
+    "known": "not loaded",
+    "downloading": "downloading",
+    "loading": "loading",
+    "ready": "loaded",
+    "failed": "failed to load",
+}
+ORIGINS = {"shipped": "ships with this program", "hub": "in the hub's cache", "folder": "in a folder"}
+DOWNLOADS = {
+    "waiting": "waiting for its turn",
+    "asking": "asking the hub",
+    "downloading": "downloading",
+    "checking": "checking what arrived",
+    "paused": "paused",
+    "done": "done",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Here:
+    """All that is known of this machine's models. found: on its disks; None before they were looked for."""
+
+    found: Sequence[ModelHere] | None
+    states: Sequence[ModelState]
+    snapshot: Snapshot
+    machine: MachineMemory
+
+
+def models_json(here: Here, *, manages: bool) -> Json:
+    """The list, the memory bar, and what the header chooses from. manages: else only what is loaded, and no places."""
+    left = list(here.states)
+    rows = []
+    for model in (here.found or ()) if manages else ():
+        state = next((state for state in left if is_same(state, model)), None)
+        if state is not None:
+            left.remove(state)
+        rows.append(_row(model, state, here.machine))
+    rows += [_state_row(state, here.machine) for state in left if manages or state.stage == "ready"]
+    rows.sort(key=lambda row: (row["stage"] != "ready", row["stage"] == "", str(row["name"]).lower()))
+    return {
+        "manages": manages,
+        "searched": here.found is not None,
+        "models": rows,
+        "choices": [choice(state, here.states) for state in here.states if manages or state.stage == "ready"],
+        "memory": memory(here),
+    }
+
+
+def is_same(state: ModelState, model: ModelHere) -> bool:
+    """Whether the engine's model is this one on the disk."""
+    return state.source == model.place.source or real_folder(Path(state.source)) == model.real
+
+
+def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
+    """One line of the header's switch, which visitors see too: no places. takes: None until it was loaded once."""
+    card = state.card
+    return {
+        "name": state.name,
+        "stage": state.stage,
+        "words": stage_words(state),
+        "is_default": state.is_default,
+        "takes": takes(card, states) if card else None,
+        "about": details(card, states) if card else "",
+        "toy": card.toy if card else "",
+    }
+
+
+def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
+    """The kinds of media that may be sent to a model: those that it takes itself, or that another one of the engine's
+    describes to it. Of one that was never loaded it is only known that it sees."""
+    eyes = next((one for one in states if card.described_by in (one.name, *one.aliases, one.source)), None)
+    sees_clips = eyes is not None and eyes.card is not None and eyes.card.video
+    kinds = (("image", card.vision or eyes is not None), ("video", card.video or sees_clips), ("audio", card.audio))
+    return [kind for kind, has in kinds if has]
+
+
+def details(card: ModelCard, states: Iterable[ModelState] = ()) -> str:
+    """A model in a line."""
+    by = f" (described by {card.described_by})" if card.described_by else ""
+    return (
+        f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
+        f"{card.context_tokens:,} tokens of context · takes {_kinds(takes(card, states))}{by}"
+    )
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    names: Mapping[str, str] = {"image": "pictures", "video": "clips", "audio": "sound"}
+    return ", ".join(["text", *(names[kind] for kind in kinds)])
+
+
+def stage_words(state: ModelState) -> str:
+    """How far the engine is with a model."""
+    words = STAGES[state.stage]
+    if state.stage in ("loading", "downloading"):
+        done = f", {size(state.done_bytes)} of {size(state.total_bytes)}" if state.total_bytes else ""
+        return f"{words}{done}"
+    if state.stage == "ready" and state.num_requests:
+        return f"{words} · {plural(state.num_requests, 'request')} now"
+    return words
+
+
+def _row(model: ModelHere, state: ModelState | None, machine: MachineMemory) -> Json:
+    """A model on this machine's disks."""
+    found, place = model.checkpoint, model.place
+    fits = room(found, machine)
+    where = f"{ORIGINS[place.origin]}{f': {place.folder}' if place.origin == 'folder' else ''}"
+    return {
+        "key": place.source,
+        "name": place.name,
+        "where": where,
+        "family": _family(found.family_name, found.model_type, is_known=found.is_known),
+        "takes": _kinds(kind for kind in found.modalities if kind in NAMES),
+        "quantization": found.quantization,
+        "size": size(found.num_bytes),
+        "problems": list(model.problems),
+        "can_load": not model.problems and (state is None or state.stage in ("known", "failed")),
+        "can_delete": model.can_delete and (state is None or state.stage not in ("ready", "loading", "downloading")),
+        "can_resume": place.origin == "hub" and bool(model.problems) and not found.refused,
+        **({"fit": "unknown", "fit_words": ""} if model.problems else fit_json(fits)),
+        **_engine_fields(state),
+    }
+
+
+def _state_row(state: ModelState, machine: MachineMemory) -> Json:
+    """A model that the engine knows and that was not found on the disks, or whose place is not shown."""
+    card = state.card
+    fits = room_for(state.num_bytes, machine) if state.num_bytes else None
+    return {
+        "key": state.name,
+        "name": state.name,
+        "where": "",
+        "family": card.model_type if card else "",
+        "takes": _kinds(takes(card)) if card else "",
+        "quantization": card.dtype if card else "",
+        "size": size(card.num_bytes) if card else "",
+        "problems": [],
+        "can_load": state.stage in ("known", "failed"),
+        "can_delete": False,
+        "can_resume": False,
+        "fit": ("yes" if fits.fits else "no") if fits else "unknown",
+        "fit_words": f"{card.context_tokens:,} tokens of context" if card else "",
+        **_engine_fields(state),
+    }
+
+
+def _engine_fields(state: ModelState | None) -> Json:
+    """What the engine says of it; nothing of one that it was never asked for."""
+    if state is None:
+        return {"stage": "", "stage_words": "", "progress": None, "error": "", "is_default": False, "choice": ""}
+    is_moving = state.stage in ("loading", "downloading") and state.total_bytes > 0
+    return {
+        "stage": state.stage,
+        "stage_words": stage_words(state),
+        "progress": min(1.0, state.done_bytes / state.total_bytes) if is_moving else None,
+        "error": state.error or "",
+        "is_default": state.is_default,
+        "choice": state.name,
+    }
+
+
+def _family(name: str, model_type: str, *, is_known: bool) -> str:
+    if not model_type:
+        return ""
+    return name if is_known and name else f"{model_type} (not in the table: tried as a plain model)"
+
+
+def fit_json(fits: ModelFit) -> Json:
+    """Whether a model fits, in words."""
+    if not fits.fits:
+        return {"fit": "no", "fit_words": fits.reason}
+    if fits.context_tokens is None:
+        return {"fit": "yes", "fit_words": "fits"}
+    words = f"fits, with {fits.context_tokens:,} tokens of context"
+    return {"fit": "tight" if fits.reason else "yes", "fit_words": f"{words}. {fits.reason}" if fits.reason else words}
+
+
+def memory(here: Here) -> Json:
+    """The bar: what each loaded model holds, by kind, of what models may take together. Bytes, and words for them."""
+    total = here.machine.model_bytes
+    caches = here.snapshot.caches or tuple(CacheStats() for _ in here.snapshot.models)
+    models = []
+    for card, stats in zip(here.snapshot.models, caches, strict=False):
+        kinds = {
+            "weights": card.num_bytes,
+            "kv": stats.kv_bytes + stats.snapshot_bytes,
+            "features": stats.feature_bytes,
+        }
+        parts = [
+            {"kind": kind, "share": num_bytes / total if total else 0.0, "words": f"{PARTS[kind]} {size(num_bytes)}"}
+            for kind, num_bytes in kinds.items()
+            if num_bytes
+        ]
+        models.append({"key": card.id, "name": card.id, "size": size(sum(kinds.values())), "parts": parts})
+    used = sum(card.num_bytes for card in here.snapshot.models)
+    used += sum(stats.kv_bytes + stats.snapshot_bytes + stats.feature_bytes for stats in caches)
+    return {"models": models, "words": f"{size(used)} of {size(total)} that models may take here"}
+
+
+PARTS = {"weights": "weights", "kv": "kept prompts (KV)", "features": "kept pictures (features)"}
+
+
+def download_json(state: DownloadState) -> Json:
+    """One download in words."""
+    words = DOWNLOADS[state.stage]
+    if state.total_bytes and state.stage in ("downloading", "checking", "paused", "failed"):
+        words += f" · {size(state.done_bytes)} of {size(state.total_bytes)}"
+    if state.stage == "downloading" and state.speed_bytes_s:
+        words += f" · {size(state.speed_bytes_s)}/s"
+        words += f" · {seconds(max(1, round(state.left_s)))} left" if state.left_s is not None else ""
+    return {
+        "key": state.repo,
+        "stage": state.stage,
+        "words": words,
+        "file": state.file if state.is_running else "",
+        "progress": min(1.0, state.done_bytes / state.total_bytes) if state.total_bytes else 0.0,
+        "error": state.error,
+        "is_running": state.is_running,
+        "can_resume": state.stage in ("paused", "failed"),
+    }
+
+
+def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json:
+    """One model of the hub. here: sources that are on this machine."""
+    fits = room_for(hit.weight_bytes, machine)
+    known = fit_json(fits) if hit.weight_bytes else {"fit": "unknown", "fit_words": "size not known"}
+    facts = [
+        hit.family_name or hit.model_type,
+        _kinds(kind for kind in hit.modalities if _is_medium(kind)),
+        size(hit.weight_bytes) if hit.weight_bytes else "",
+        f"{count(hit.downloads)} downloads a month" if hit.downloads else "",
+        "for MLX" if hit.is_mlx else "",
+        "gated: its terms must be accepted on the hub" if hit.is_gated else "",
+    ]
+    refused = {"fit": "no", "fit_words": f"It cannot run here: {hit.refused}."} if hit.refused else {}
+    facts_words = " · ".join(fact for fact in facts if fact)
+    return {"key": hit.repo, "facts": facts_words, "is_here": hit.repo in here, **known, **refused}
+
+
+def _is_medium(kind: Kind) -> bool:
+    return kind in NAMES

@@ -1,0 +1,64 @@
+"""What the pages are told about models, as it changes; and looking through the disks again when something arrived.
+
+Event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from engine.inventory.room import MachineMemory, usable_bytes
+from engine.types import Json
+from workbench.models.listing import Here, download_json, models_json
+
+if TYPE_CHECKING:
+    from engine.core import Engine
+
+log = logging.getLogger(__name__)
+
+
+class LiveModels:
+    """Of one server; every page asks it about once a second."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._arrived: frozenset[str] = frozenset()
+        self._search: asyncio.Task[object] | None = None
+
+    def news(self, *, manages: bool) -> dict[str, Json]:
+        """Everything there is to tell, by kind of event. manages: see engine.access.visibility.manages_models."""
+        told = {"models": models_json(self.here(), manages=manages)}
+        if manages:
+            downloads = self._engine.shelf.downloads
+            arrived = frozenset(one.repo for one in downloads if one.stage in ("done", "paused", "cancelled"))
+            if self._engine.shelf.known is None or arrived != self._arrived:
+                self._arrived = arrived
+                self.look()
+            told["downloads"] = {"downloads": [download_json(one) for one in downloads]}
+        return told
+
+    def here(self) -> Here:
+        """What is known now."""
+        shelf = self._engine.shelf
+        return Here(shelf.known, self._engine.models(), self._engine.snapshot(), self.machine())
+
+    def machine(self) -> MachineMemory:
+        """This machine's memory, as the engine shares it out."""
+        config, snapshot = self._engine.config, self._engine.snapshot()
+        num_bytes = snapshot.device_bytes or usable_bytes(snapshot.device)
+        if config.max_models_bytes is not None:
+            num_bytes = min(num_bytes, int(config.max_models_bytes / config.memory_utilization))
+        return MachineMemory(num_bytes, config.memory_utilization, config.cache.total_bytes)
+
+    def look(self) -> None:
+        """Look through the disks again, unless somebody does already."""
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._engine.shelf.models())
+            self._search.add_done_callback(_log_failure)
+
+
+def _log_failure(search: asyncio.Task[object]) -> None:
+    if not search.cancelled() and (error := search.exception()) is not None:
+        log.error("the models of this machine could not be listed", exc_info=error)
