@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.types import FrameSampling, Sampling
@@ -22,13 +23,28 @@ LEAST_ROWS = 32
 """Rows of a batch where nothing else is asked for: so many answers one request may have (n)."""
 
 
+TEMPLATE_VARIABLES = re.compile(r"\{(\w+)\}")
+"""What of a prompt_template is filled in, or is a mistake."""
+
+
 @dataclass(frozen=True, slots=True)
 class VisionProxy:
-    """Another model that looks at pictures for one that cannot. model: its name or alias among the configured models;
-    prompt_template: what it is asked about each picture."""
+    """Another model that looks at pictures and clips for one that cannot. model: its name or alias among the configured
+    models; prompt_template: what it is asked about each of them, with {question} (or {prompt}) for the user's words,
+    {kind} for "picture" or "clip" and {number} for its place in the chat, from 1. Raises BadRequest for other names."""
+
+    VARIABLES: ClassVar = ("question", "prompt", "kind", "number")
 
     model: str
-    prompt_template: str = "Describe this picture for somebody who cannot see it: {prompt}"
+    prompt_template: str = (
+        "Describe this {kind} for somebody who cannot see it, with all that is needed to answer: {question}"
+    )
+
+    def __post_init__(self) -> None:
+        for name in TEMPLATE_VARIABLES.findall(self.prompt_template):
+            if name not in self.VARIABLES:
+                known = ", ".join(f"{{{one}}}" for one in self.VARIABLES)
+                raise BadRequest(f"there is no {{{name}}} to fill in, only {known}", param="prompt_template")
 
 
 @dataclass(frozen=True, slots=True)

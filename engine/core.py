@@ -6,28 +6,26 @@ nothing else does.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from engine import device
 from engine.config import EngineConfig, ModelSpec
-from engine.errors import EngineError, Internal, PixelsMissing, Unavailable
+from engine.errors import EngineError, Internal, Unavailable
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
 from engine.runtime import fit
 from engine.runtime.asking import Asking
 from engine.runtime.checks import check, check_vision_mode
 from engine.runtime.commands import (
-    Answered,
     ChangeAction,
     ChangeBlock,
     ChangeFeatures,
@@ -37,7 +35,6 @@ from engine.runtime.commands import (
     ListBlocks,
     ListFeatures,
     LoadModel,
-    PreflightCommand,
     Stop,
     TokenObserver,
     UnloadModel,
@@ -53,6 +50,7 @@ from engine.types import (
     BlockInfo,
     Completion,
     Decisions,
+    DescriptionProgress,
     Done,
     Event,
     FeatureInfo,
@@ -65,6 +63,7 @@ from engine.types import (
     TokenText,
     TypedQuestion,
 )
+from engine.vision_proxy.describe import Described, Describer
 
 if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
@@ -73,7 +72,6 @@ _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
 """They wait for the network and are only made when they are needed."""
-T = TypeVar("T")
 
 
 class Engine:
@@ -102,6 +100,7 @@ class Engine:
         )
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell)
+        self._describer = Describer(self._slots, self._asking, config.media)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -167,6 +166,10 @@ class Engine:
         async with self._slots.using(slot) as loaded:
             return loaded.card
 
+    def describing(self, request_id: str) -> DescriptionProgress | None:
+        """How far a request's media are described to a model that cannot see them; None where none are. Any thread."""
+        return self._describer.progress(request_id)
+
     def models(self) -> tuple[ModelState, ...]:
         """All models that may be loaded, the default one first, as they are now. Any thread, never blocks."""
         return self._slots.states()
@@ -195,7 +198,7 @@ class Engine:
         in use, and Unavailable with the reason where it cannot be loaded.
         """
         slot = self._slots.find(name)
-        await self._ask(lambda reply: LoadModel(slot, reply))
+        await self._asking.reply(lambda reply: LoadModel(slot, reply))
         return self._slots.state(slot)
 
     async def unload_model(self, name: str) -> ModelState:
@@ -204,7 +207,7 @@ class Engine:
         Raises ModelNotFound for a name that no model has, and Conflict while requests use it or wait for it.
         """
         slot = self._slots.find(name)
-        await self._ask(lambda reply: UnloadModel(slot, reply))
+        await self._asking.reply(lambda reply: UnloadModel(slot, reply))
         return self._slots.state(slot)
 
     def snapshot(self) -> Snapshot:
@@ -219,15 +222,24 @@ class Engine:
         allows. Raises EngineError, before the first event or between events.
         """
         deadline = Deadline(self.config.request_timeout_s)
-        async with self._slots.using(self._slot(request), deadline) as model:
-            request = self._checked(request, model)
-            with self._tickets.take() as ticket:
+        slot = self._slots.find(request.model)
+        check_vision_mode(request, spec := slot.config.model, describes=True)
+        with ExitStack() as place:
+            ticket, described = None, Described(request)
+            if request.media_parts and spec.vision == "proxy":
+                ticket = place.enter_context(self._tickets.take())
+                described = await self._describer.describe(request, spec, ticket, deadline)
+            async with self._slots.using(slot, deadline) as model:
+                request = self._checked(described.request, model)
+                ticket = ticket or place.enter_context(self._tickets.take())
                 async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
                     async for event in events:
                         if isinstance(event, Done):
                             ticket.release()  # before the reader learns of it: who comes next finds the place free
                             self._replayer.remember(request, event)
-                        yield event
+                            yield replace(event, descriptions=described.descriptions)
+                        else:
+                            yield event
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
         """Answer typed questions about the messages of a request; what they share is computed once.
@@ -289,16 +301,10 @@ class Engine:
         an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
         """
         async with self._slots.using(self._slot(request)) as model:
-            check(request, card := model.card, self.config.media)
-            request = replace(request, model=card.id)
+            check(request, model.card, self.config.media)
+            request = replace(request, model=model.card.id)
             with self._tickets.take(is_preflight=True) as ticket:
-                loaded, media = await self._preparation.load(request, card, ticket, need_pixels=pictures)
-                prompt = await self._preparation.prompt(model, loaded, must_fit=False)
-                try:
-                    found: Preflight = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
-                except PixelsMissing:
-                    loaded, media = await self._preparation.load(request, card, ticket, need_pixels=True)
-                    found = await self._ask(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+                found, media = await self._asking.preflight(request, model, ticket, need_pixels=pictures)
                 if not pictures:
                     return found
                 return replace(found, pictures=await self._media.as_seen(request, media, found.media))
@@ -334,22 +340,23 @@ class Engine:
 
         Text costs that thread time, block by block; who asks often asks without it.
         """
-        return await self._ask(lambda reply: ListBlocks(with_text, reply))
+        return await self._asking.reply(lambda reply: ListBlocks(with_text, reply))
 
     async def block(self, key: str) -> BlockInfo | None:
         """One block with its text, or None when it is not stored (any more). key: BlockInfo.key."""
         raw = _raw_key(key)
-        return None if raw is None else await self._ask(lambda reply: GetBlock(raw, reply))
+        return None if raw is None else await self._asking.reply(lambda reply: GetBlock(raw, reply))
 
     async def clear_cache(self) -> None:
         """Forget every block, row snapshot and unit of vision features that no running request uses and nobody pinned,
-        in memory and on disk; also the decoded media, their thumbnails but those of what is still held, and the
-        requests that could be replayed."""
-        await self._ask(ClearCache)
+        in memory and on disk; also the decoded media, their thumbnails but those of what is still held, descriptions,
+        and the requests that could be replayed."""
+        await self._asking.reply(ClearCache)
         held = {sha256 for block in await self.blocks(with_text=False) for sha256 in block.media}
         held |= {portion.sha256 for unit in await self.features() for portion in unit.media}
         self._media.forget(held)
         self._replayer.forget()
+        self._describer.forget()
 
     async def change_block(self, action: ChangeAction, key: str) -> bool:
         """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.
@@ -357,11 +364,11 @@ class Engine:
         False when there is no such block, or (drop) when a running request or a pin holds it.
         """
         raw = _raw_key(key)
-        return raw is not None and await self._ask(lambda reply: ChangeBlock(action, raw, reply))
+        return raw is not None and await self._asking.reply(lambda reply: ChangeBlock(action, raw, reply))
 
     async def features(self) -> list[FeatureInfo]:
         """Every unit of vision features that is held in memory, least recently used first. May wait for one step."""
-        return await self._ask(ListFeatures)
+        return await self._asking.reply(ListFeatures)
 
     async def change_features(self, action: ChangeAction, key: str) -> bool:
         """Pin, unpin or drop a unit of features. key: FeatureInfo.key. Where pinned units fill the room, new ones are
@@ -370,7 +377,7 @@ class Engine:
         False when there is no such unit, or (drop) when it is pinned.
         """
         raw = _raw_key(key)
-        return raw is not None and await self._ask(lambda reply: ChangeFeatures(action, raw, reply))
+        return raw is not None and await self._asking.reply(lambda reply: ChangeFeatures(action, raw, reply))
 
     async def replay(self, request_id: str) -> Replay:
         """Ask a request again, warm and cold, and compare: does the cache change its answer? Greedy, up to 64 tokens.
@@ -382,13 +389,7 @@ class Engine:
         return await self._replayer.replay(request_id)
 
     async def _count_replay(self, request: Request, mismatch: bool) -> None:
-        await self._ask(lambda reply: CountReplay(request.model, mismatch, reply))
-
-    async def _ask(self, make_command: Callable[[Future[T]], Answered]) -> T:
-        """What the engine thread replies to a command, which is made with the future for its reply."""
-        reply: Future[T] = Future()
-        self._runtime.tell(make_command(reply))
-        return await asyncio.wrap_future(reply)
+        await self._asking.reply(lambda reply: CountReplay(request.model, mismatch, reply))
 
     def _publish(self, snapshot: Snapshot) -> None:
         if self._snapshot.state != "stopped":  # a model that stop() has not waited for

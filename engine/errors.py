@@ -25,6 +25,7 @@ is wrong, as in OpenAI's error object (https://platform.openai.com/docs/guides/e
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 
@@ -41,6 +42,13 @@ class EngineError(Exception):
         self.param = param
         if code is not None:
             self.code = code
+
+    def told(self, where: str, param: str | None = None) -> EngineError:
+        """The same error of the same kind, with words before its message that say what it was about."""
+        told = copy.copy(self)  # one error may be that of several requests
+        told.args = (f"{where}{self.message}", *self.args[1:])
+        told.message, told.param = told.args[0], param or self.param
+        return told
 
     def to_openai(self) -> dict[str, Any]:
         """The error object that OpenAI's clients parse: {"error": {message, type, param, code}}."""

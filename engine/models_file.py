@@ -208,8 +208,15 @@ def _spec(entry: ModelEntry, i: int, base: ModelSpec, places: _Places) -> ModelS
         idle_unload_s=entry.idle_unload_secs,
         preload=entry.preload,
         vision=mode,
-        vision_proxy=VisionProxy(proxy.model or proxy.hf_id or "", proxy.prompt_template) if proxy else None,
+        vision_proxy=_vision_proxy(proxy, key, places) if proxy else None,
     )
+
+
+def _vision_proxy(proxy: ProxyEntry, key: Key, places: _Places) -> VisionProxy:
+    try:
+        return VisionProxy(proxy.model or proxy.hf_id or "", proxy.prompt_template)
+    except BadRequest as e:
+        raise places.error((*key, "vision_proxy", "prompt_template"), e.message) from e
 
 
 def _folder(path: str, file: Path) -> str:

@@ -25,9 +25,9 @@ def status(snapshot: Snapshot) -> Json:
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "about": snapshot.error or (details(card) if card else _why_not(snapshot)),
+        "about": snapshot.error or (details(card, snapshot.states) if card else _why_not(snapshot)),
         "toy": card.toy if card else "",
-        "takes": takes(card) if card else None,
+        "takes": takes(card, snapshot.states) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
         "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
         "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),

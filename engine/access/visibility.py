@@ -91,6 +91,7 @@ def visible_record(record: Record, who: Caller) -> Record:
         record.done,
         media=tuple(_sizes(receipt) for receipt in record.done.media),
         trace=replace(trace, before="", here="", other="") if trace else None,
+        descriptions=tuple(replace(one, sha256="", text="") for one in record.done.descriptions),
     )
     return replace(record, id="", session=None, tenant="", done=done)
 

@@ -12,6 +12,7 @@ from engine.types import (
     CompletedChoice,
     Completion,
     Delta,
+    Description,
     Done,
     FinishReason,
     Json,
@@ -135,12 +136,18 @@ def usage_json(done: Done, operator: bool = True) -> Json:
 
 
 def own_usage(done: Done, operator: bool) -> Json:
-    """What only this server says in usage, in every protocol: a receipt for each medium, in the order sent, and what
-    the cache did. operator: see trace_json."""
+    """What only this server says in usage, in every protocol: a receipt for each medium, in the order sent, or what
+    another model said about it, and what the cache did. operator: see trace_json."""
     return {
         "media": [receipt_json(receipt) for receipt in done.media],
+        "descriptions": [description_json(one) for one in done.descriptions],
         "cache": trace_json(done.trace, operator) if done.trace else None,
     }
+
+
+def description_json(one: Description) -> Json:
+    """What another model said about one medium. Its tokens and seconds are not in the rest of the usage."""
+    return {**asdict(one), "seconds": round(one.seconds, 3)}
 
 
 def trace_json(trace: CacheTrace, operator: bool = True) -> Json:

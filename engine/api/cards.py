@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import say_bytes
-from engine.types import BatchState, Json, ModelCard, ModelState, Snapshot
+from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot
 
 LOADING = ("starting", "loading")
 _STATES = {"known": "not_loaded"}
@@ -49,6 +49,11 @@ def loading_words(state: ModelState) -> str:
     done = f", {say_bytes(state.done_bytes)} of {say_bytes(state.total_bytes)}" if state.total_bytes else ""
     stage = "waiting" if state.stage in ("known", "failed") else state.stage
     return f"{state.name}: {stage}{done}, {state.seconds:.0f} s"
+
+
+def describing_words(progress: DescriptionProgress) -> str:
+    """What a client is told while its media are described."""
+    return f"{progress.model}: describing media, {progress.num_done} of {progress.num_media} done"
 
 
 def _named(name: str, created: int) -> Json:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from engine.access.visibility import Caller
 from engine.api.answers import Envelope
-from engine.api.cards import LOADING, fingerprint, loading_words
+from engine.api.cards import LOADING, describing_words, fingerprint, loading_words
 from engine.api.fields import ignored_header
 from engine.api.guard import CLIENT_CLOSED
 from engine.api.refused import refuse
@@ -99,8 +99,12 @@ class Exchange:
         return EventStream(chunks(opening, form, self.id, self._waits_for), self.headers, form.wire.media_type)
 
     def _waits_for(self) -> str:
-        """What its model is doing as long as it is not there; "" once it is."""
-        return next((loading_words(state) for state in self.engine.models() if state.name == self.model), "")
+        """What its vision model is doing as long as that describes media; then what its model is doing as long as that
+        is not there; "" once it is."""
+        progress = self.engine.describing(self.id)
+        name = progress.model if progress else self.model
+        loading = next((loading_words(state) for state in self.engine.models() if state.name == name), "")
+        return loading or (describing_words(progress) if progress else "")
 
     async def whole(self, events: Events, write: Callable[[Completion], Json]) -> Response:
         """The answer as one object. Raises EngineError."""

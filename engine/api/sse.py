@@ -30,7 +30,8 @@ FIRST_EVENT_S = 10.0
 """How long a stream waits for its first event before its 200 is sent: errors until then have their own status."""
 
 LOADING_S = 1.0
-"""The same where its model has to be loaded, and how often it is told then how far that is."""
+"""The same where its model has to be loaded or its media are described, and how often it is told then how far that
+is."""
 
 KEEPALIVE_S = 10.0
 """A long prefill sends a comment this often, so that proxies and clients do not give up."""
@@ -70,7 +71,11 @@ class Opening:
 
     async def wait(self) -> bool:
         """Wait a while for the first event. Raises its EngineError, so that it can be sent with its own status."""
-        await asyncio.wait({self.first}, timeout=LOADING_S if self._waits_for() else FIRST_EVENT_S)
+        limit_s = 0.0
+        while not self.first.done() and limit_s < FIRST_EVENT_S and not (limit_s and self._waits_for()):
+            wait_s = min(LOADING_S, FIRST_EVENT_S - limit_s)
+            await asyncio.wait({self.first}, timeout=wait_s)
+            limit_s += wait_s
         if self.first.done():
             self.first.result()
         return True  # if it is still prefilling, errors from here on go into the stream

@@ -136,11 +136,12 @@ def _load(path: Path, config: EngineConfig) -> Parts:
     variables = template_variables(template)
     card = _card(path, raw, model, config, row if vision else None)
     card = replace(card, reasons=bool(tokenizer.has_thinking), template_variables=tuple(sorted(variables)))
+    card = replace(card, fingerprint=_fingerprint(path, spec))
     if _has_audio(raw, row, processor):
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
         card=card,
-        fingerprint=_fingerprint(path, spec),
+        fingerprint=card.fingerprint,
         family=row,
         config=raw,
         adapter=Adapter(model, vision, row),
@@ -287,6 +288,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
         toy=toy_note(path),
+        described_by=config.model.vision_proxy.model if config.model.vision_proxy else "",
     )
 
 

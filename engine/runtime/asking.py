@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, PixelsMissing
-from engine.runtime.commands import Cancel, Command, Submit
+from engine.runtime.commands import Answered, Cancel, Command, PreflightCommand, Submit
 from engine.runtime.deadline import Deadline
 from engine.runtime.poster import poster
 from engine.runtime.preparation import Preparation
 from engine.runtime.sequence import Sequence
 from engine.runtime.slots import LoadedModel
 from engine.runtime.tickets import Ticket
-from engine.types import Done, Event, Request
+from engine.types import Done, Event, Preflight, Request
+
+if TYPE_CHECKING:
+    from engine.types.media import Media
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +32,39 @@ class Asking:
     preparation: Preparation
     tell: Callable[[Command], None]
 
+    async def reply(self, make_command: Callable[[Future[T]], Answered]) -> T:
+        """What the engine thread replies to a command, which is made with the future for its reply."""
+        reply: Future[T] = Future()
+        self.tell(make_command(reply))
+        return await asyncio.wrap_future(reply)
+
+    async def preflight(
+        self, request: Request, model: LoadedModel, ticket: Ticket, *, need_pixels: bool
+    ) -> tuple[Preflight, tuple[Media, ...]]:
+        """What a request would cost, and its media. need_pixels: of media, also where the facts alone would do."""
+        prepare = self.preparation
+        loaded, media = await prepare.load(request, model.card, ticket, need_pixels=need_pixels)
+        prompt = await prepare.prompt(model, loaded, must_fit=False)
+        try:
+            found: Preflight = await self.reply(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+        except PixelsMissing:
+            loaded, media = await prepare.load(request, model.card, ticket, need_pixels=True)
+            found = await self.reply(lambda reply: PreflightCommand(loaded, media, reply, prompt))
+        return found, media
+
     async def events(
-        self, request: Request, model: LoadedModel, ticket: Ticket, deadline: Deadline
+        self,
+        request: Request,
+        model: LoadedModel,
+        ticket: Ticket,
+        deadline: Deadline,
+        media: tuple[Media, ...] | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """The events of a request that has a place. Closing the iterator cancels it."""
+        """The events of a request that has a place. Closing the iterator cancels it.
+
+        media: those of the request with their pixels, where they are loaded already; whoever did that releases them.
+        """
+        given = media
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = poster(events)
         prepare = self.preparation
@@ -36,7 +72,9 @@ class Asking:
         async def submit(before: Sequence | None = None) -> Sequence:
             """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
             grammar = before.grammar if before else await prepare.grammar(model, request)
-            loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
+            loaded, media = request, given
+            if media is None:
+                loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
             loaded_s = time.perf_counter()
             sequence = Sequence(
                 request=loaded,
@@ -60,7 +98,8 @@ class Asking:
                 if isinstance(event, PixelsMissing):
                     sequence = await deadline.wait(submit(sequence))
                     continue
-                ticket.release_media()
+                if given is None:
+                    ticket.release_media()
                 finished = isinstance(event, Done | EngineError)
                 if isinstance(event, EngineError):
                     raise event

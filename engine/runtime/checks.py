@@ -12,14 +12,19 @@ LONG_CHARS = 32 * 1024
 """Tokenized in some 30 ms, which is about one decode step."""
 
 
-def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
-    """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
+def check_numbers(request: Request) -> None:
+    """Raise BadRequest for a number out of range, whatever the model."""
     _check_sampling(request.sampling)
     _check_length(request)
     if request.n < 1:
         raise BadRequest(f"n must be at least 1, not {request.n}.", param="n")
     if request.logprobs is not None and request.logprobs < 0:
         raise BadRequest(f"logprobs must be at least 0, not {request.logprobs}.", param="logprobs")
+
+
+def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
+    """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
+    check_numbers(request)
     # What a document becomes is not known before it is opened; then this is asked again.
     takes = {"document": True, "image": card.vision, "video": card.video, "audio": card.audio}
     count = {"document": 0, "image": 0, "video": 0, "audio": 0}
@@ -41,14 +46,15 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
             raise BadRequest(f"{sent} sent; the limit is {limit} per prompt.", param="messages")
 
 
-def check_vision_mode(request: Request, spec: ModelSpec) -> None:
-    """Raise BadRequest for media that the settings of this model keep from it."""
+def check_vision_mode(request: Request, spec: ModelSpec, *, describes: bool = False) -> None:
+    """Raise BadRequest for media that the settings of this model keep from it. describes: where another model that sees
+    may describe them to it."""
     parts = request.media_parts
-    if spec.vision == "native" or not parts:
+    if spec.vision == "native" or not parts or (describes and spec.vision == "proxy"):
         return
     why = "this server keeps media from this model (vision_mode: disabled)"
     if spec.vision == "proxy":
-        why = "showing media to this model by way of another one (vision_mode: proxy) is not possible yet"
+        why = "another model describes media to it (vision_mode: proxy), which is done only for answers in words"
     param = parts[0].param
     raise BadRequest(f"{param}: {spec.served_name}: {why}.", param=param, code="unsupported_media")
 

@@ -211,9 +211,33 @@ class CacheTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What a vision model said about one medium, for a text model that cannot see it (engine.vision_proxy).
+
+    kind, param, sha256: the medium, as in MediaReceipt. model: the vision model. The tokens are those of the vision
+    model when it was asked, cached_tokens of them reused by its prefix cache; seconds is how long that took. kept: it
+    was not asked for this request, the text was there from an earlier one, or from the same medium in this one. edited:
+    nobody was asked, the text came with the request (Part.description).
+    """
+
+    kind: Kind
+    param: str
+    sha256: str
+    text: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    seconds: float = 0.0
+    kept: bool = False
+    edited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
-    each of Request.questions."""
+    each of Request.questions. descriptions: one for each medium that another model described; `media` is then empty,
+    and `usage` is the text model's alone."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -221,6 +245,7 @@ class Done:
     media: tuple[MediaReceipt, ...] = ()
     trace: CacheTrace | None = None
     decisions: tuple[Decision, ...] = ()
+    descriptions: tuple[Description, ...] = ()
 
 
 Event = Delta | Done

@@ -33,6 +33,8 @@ class Part:
     model takes clips (None).
     document: how a file of pages or of text is shown; it becomes pictures and texts before the prompt is built
     (engine.media.document). label says which page such a picture is, for the receipt.
+    description: what it shows in the user's words: a vision model that would describe it is not asked
+    (engine.vision_proxy); without effect for a model that sees.
     param names the part in the client's own terms, e.g. "messages[0].content[1]", for error messages.
     """
 
@@ -49,6 +51,7 @@ class Part:
     animated: bool | None = None
     document: PageChoice | None = None
     label: str = ""
+    description: str | None = None
     param: str = "messages"
 
 

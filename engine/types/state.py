@@ -32,7 +32,9 @@ class DeviceInfo:
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
-    chat template reads. toy: what a model can do that is a toy, as its README says; else ""."""
+    chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
+    weights and processor settings. described_by: one of the names of the model that describes pictures and clips
+    to it; "" where none does."""
 
     id: str
     path: str
@@ -52,11 +54,22 @@ class ModelCard:
     template_variables: tuple[str, ...] = ()
     created: int = 0
     toy: str = ""
+    fingerprint: str = ""
+    described_by: str = ""
 
     @property
     def can_turn_reasoning_off(self) -> bool:
         """Whether its template can."""
         return not {"enable_thinking", "thinking"}.isdisjoint(self.template_variables)
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptionProgress:
+    """How many media of a request the vision model has described; model: its name."""
+
+    model: str
+    num_media: int
+    num_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)

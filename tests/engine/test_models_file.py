@@ -124,6 +124,11 @@ WRONG = {
         "models:\n- name: a\n  path: demo\n  capabilities: {vision_mode: proxy}\n  vision_proxy:\n    model: b",
         6, "models[0].vision_proxy.model", "no model 'b'",
     ),
+    "a template with a mistake": (
+        "models:\n- name: a\n  path: demo\n  capabilities: {vision_mode: proxy}\n  vision_proxy:\n    model: b\n"
+        "    prompt_template: 'See {questoin}'",
+        7, "models[0].vision_proxy.prompt_template", "{question}",
+    ),
     "not YAML": ("models:\n- name: a\n  path: [demo", 3, "", "expected"),
     "a key twice": ("models:\n- name: a\n  name: b\n  path: demo", 3, "", "duplicate key"),
 }  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from engine.types import DeviceInfo, ModelCard, ModelState, Running, Snapshot
 from workbench import header, words
+from workbench.models import listing
 
 DEVICE = DeviceInfo("macOS 26.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
 CARD = ModelCard("demo", "/models/demo", "qwen3_vl", "float32", 2_280_000, 9_120_000, 4096, vision=True, video=True)
@@ -45,6 +46,17 @@ def test_a_model_that_has_left_memory_is_still_the_one():
     other = replace(CARD, id="other")
     words = header.status(replace(READY, models=(other,), states=(state, ModelState("other", "org/other", card=other))))
     assert words["model"] == [CARD.id, ""]
+
+
+def test_what_another_model_describes_may_be_sent():
+    blind = replace(CARD, id="words", vision=False, video=False, described_by="d")
+    eyes = ModelState("demo", "demo", aliases=("d",))
+    known = replace(READY, models=(blind,), states=(ModelState("words", "org/words", is_default=True), eyes))
+    assert listing.takes(blind, known.states) == ["image"], "whether it takes clips is known once it was loaded"
+    loaded = replace(known, states=(known.states[0], replace(eyes, card=CARD)))
+    words = header.status(loaded)
+    assert words["takes"] == ["image", "video"] and "takes text, pictures, clips (described by d)" in words["about"]
+    assert listing.takes(replace(blind, described_by=""), loaded.states) == []
 
 
 def test_a_toy_is_said_to_be_one():

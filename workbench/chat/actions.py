@@ -209,6 +209,20 @@ class Actions:
         old = await self._question(asker, index)
         return await self._ask(asker, [replace(old, id=asker.new_turn("q"), text=sound_text(text))])
 
+    async def describe(self, asker: Asker, index: int, text: str) -> View:
+        """Answer a message again, with these words in place of what the vision model said about one of its media.
+
+        index: of the medium's entry. Nothing happens for another entry, or without words.
+        """
+        old = await self._question(asker, index)
+        place = asker.place.number_in_turn(index)
+        if not 0 <= place < len(old.attachments) or not text.strip():
+            return await self.view(asker)
+        changed = old.attachments[place]
+        changed = replace(changed, part={**(changed.part or {}), "description": sound_text(text.strip())})
+        attachments = (*old.attachments[:place], changed, *old.attachments[place + 1 :])
+        return await self._ask(asker, [replace(old, id=asker.new_turn("q"), attachments=attachments)])
+
     async def take_out(self, asker: Asker, index: int) -> View:
         """Take a broken medium out of its message, and have that answered if nothing but a failed answer follows."""
         mine, conversation = asker.mine, asker.place.conversation

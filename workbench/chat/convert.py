@@ -15,7 +15,18 @@ from pathlib import PurePath
 from typing import Literal
 
 from engine.media.containers import CLIP_SUFFIXES
-from engine.types import Done, FrameSampling, Kind, MediaReceipt, Message, PageChoice, Part, Request, Sampling
+from engine.types import (
+    Description,
+    Done,
+    FrameSampling,
+    Kind,
+    MediaReceipt,
+    Message,
+    PageChoice,
+    Part,
+    Request,
+    Sampling,
+)
 from workbench.words import milliseconds
 
 EntryKind = Literal["text", "image", "video", "audio", "document", "reasoning", "note", "busy", "error"]
@@ -54,7 +65,8 @@ class ChatEntry:
     """One part of a chat. Media carry `path`; "reasoning", "note", "busy" and "error" are shown, never sent.
 
     part: how a medium is sent, where it is not sent as it comes. broken: why a medium cannot be read; it is shown with
-    this reason, and no longer sent. A note carries the request that it is about, and what became of each of its media.
+    this reason, and no longer sent. A note carries the request that it is about, and what became of each of its media,
+    or what another model said about each of them.
     duration_s: how long reasoning took; None while it goes on. num_parts: of an answer that can be continued, how many
     requests it is made of; 0 where it cannot be. has_tokens: the probabilities of its tokens are kept.
     """
@@ -66,6 +78,7 @@ class ChatEntry:
     part: Part | None = None
     request: Request | None = None
     media: tuple[MediaReceipt, ...] = ()
+    descriptions: tuple[Description, ...] = ()
     broken: str = ""
     duration_s: float | None = None
     num_parts: int = 0

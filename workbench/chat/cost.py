@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHANGED = "() => { window.workbenchCost?.changed(); return []; }"
 COMPOSED = "(value) => { window.workbenchComposer?.changed(value); window.workbenchCost?.changed(); return []; }"
+DESCRIBED = "{} describes the media first; what that costs is known then"
 TOO_LONG = "It does not fit even with smaller media: shorten the text, or start a new chat."
 
 
@@ -68,6 +69,9 @@ class CostLine:
             asker = self._chat.asker(values, page)
             history = await self._chat.actions.history(asker)
             request = self._request(values, asker, (*self._chat.entries(asker, history), *draft))
+            card = self._engine.snapshot().card_of(request.model)
+            if request.media_parts and card is not None and card.described_by:
+                return {"turn": turn, "words": DESCRIBED.format(card.described_by), "state": "fits"}
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
         except EngineError as error:

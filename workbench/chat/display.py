@@ -93,4 +93,7 @@ def _about(entry: ChatEntry, asked: Sequence[ChatEntry]) -> Json:
     if entry.request is None:
         return {}
     num_new = receipts.num_receipts(asked, entry.media)
-    return {"request": entry.request.id, "receipt": receipts.receipt(entry.media, num_new)}
+    about: Json = {"request": entry.request.id, "receipt": receipts.receipt(entry.media, num_new)}
+    if entry.descriptions:
+        about["described"] = receipts.described(entry.descriptions, asked)
+    return about

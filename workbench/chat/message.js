@@ -101,21 +101,27 @@
     fold(box, isLong);
   };
 
-  const edit = (turn, acts) => {
-    const box = turn.querySelector(".words"), text = box.firstChild.textContent;
-    const area = Object.assign(make("textarea"), { value: text }), editor = make("div", "editor");
-    set(area, "aria-label", "Edit the message");
-    const leave = () => { editor.remove(); turn.classList.remove("edited"); };
-    const send = () => { leave(); acts.send("edit", { index: Number(box.dataset.at), value: area.value }); };
+  // A field in place of a text, until its change is sent or given up.
+  const editor = (text, label, send, leave) => {
+    const area = Object.assign(make("textarea"), { value: text }), box = make("div", "editor");
+    const out = () => { box.remove(); leave(); };
+    const done = () => { out(); send(area.value); };
+    set(area, "aria-label", label);
     area.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
-      if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); leave(); }
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); done(); }
+      if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); out(); }
     });
-    editor.append(area, make("div", "row", button("quiet", "Cancel", leave), button("primary", "Send", send)));
+    box.append(area, make("div", "row", button("quiet", "Cancel", out), button("primary", "Send", done)));
+    return { box, focus: () => { area.focus(); area.setSelectionRange(text.length, text.length); } };
+  };
+
+  const edit = (turn, acts) => {
+    const box = turn.querySelector(".words");
+    const { box: field, focus } = editor(box.firstChild.textContent, "Edit the message",
+      (value) => acts.send("edit", { index: Number(box.dataset.at), value }), () => turn.classList.remove("edited"));
     turn.classList.add("edited");
-    box.before(editor);
-    area.focus();
-    area.setSelectionRange(text.length, text.length);
+    box.before(field);
+    focus();
   };
 
   const user = (acts) => {
@@ -176,19 +182,40 @@
     });
   };
 
+  // What another model said about the media: its words as they are, never as markup. They can be changed, and the
+  // message sent again with them.
+  const described = ({ summary, items }, acts) => {
+    const list = make("ol"), steps = make("details", "described", make("summary", "", summary), list);
+    for (const one of items) {
+      const said = make("p", "said", one.text), row = make("li", "", make("h4", "", one.name), said, make("p", "", one.line));
+      const change = button("quiet", "Edit and send again", () => {
+        const send = (value) => acts.send("edit", { index: steps.first + one.edits, value, described: true });
+        const { box, focus } = editor(one.text, `Edit what was said about ${one.name}`, send, () => row.classList.remove("edited"));
+        row.classList.add("edited");
+        said.before(box);
+        focus();
+      });
+      if (one.edits !== null) row.append(change);
+      list.append(row);
+    }
+    return steps;
+  };
+
   const note = () => {
     const box = make("div", "message bot told", make("div"));
     box.dataset.testid = "bot";
     return box;
   };
 
-  const fillNote = (box, part) => {
+  const fillNote = (box, part, acts) => {
     const line = box.lastChild, [first, cached, rest] = part.words;
     line.className = `note note-${part.kind}`;
     if (line.textContent !== part.words.join("")) {
       const link = cached && Object.assign(make("a", "", cached), { href: `#strip-${encodeURIComponent(part.request)}` });
       line.replaceChildren(...[first, link, rest].filter(Boolean));
     }
+    if (part.described && !box.querySelector(".described")) line.before(described(part.described, acts));
+    if (part.described) box.querySelector(".described").first = part.first;  // it moves when earlier messages come in
     if (part.receipt && !box.querySelector(".receipt")) line.before(window.workbenchReceipts.draw(part.request, part.receipt));
   };
 
@@ -215,10 +242,10 @@
     set(turn.querySelector(".likely"), "aria-pressed", isShown);
   };
 
-  const fillBot = (turn, item) => {
+  const fillBot = (turn, item, acts) => {
     const [parts, actions] = turn.children;
-    keep(parts, item.parts.map((part) => ({ ...part, isLive: item.isLive, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
-      (part) => (PARTS[part.kind] ?? [note])[0](), (node, part) => (PARTS[part.kind] ?? [null, fillNote])[1](node, part));
+    keep(parts, item.parts.map((part) => ({ ...part, first: item.parts[0].at, isLive: item.isLive, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
+      (part) => (PARTS[part.kind] ?? [note])[0](), (node, part) => (PARTS[part.kind] ?? [null, fillNote])[1](node, part, acts));
     turn.first = item.parts[0].at;
     turn.classList.toggle("writing", Boolean(item.isLive));
     show(actions, !item.isLive);
@@ -235,6 +262,6 @@
 
   window.workbenchMessage = {
     create: (item, acts) => (item.role === "user" ? user(acts) : bot(acts)),
-    fill: (turn, item, acts) => (item.role === "user" ? fillUser(turn, item, acts) : fillBot(turn, item)),
+    fill: (turn, item, acts) => (item.role === "user" ? fillUser(turn, item, acts) : fillBot(turn, item, acts)),
   };
 })();

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.types import Done, FeatureUse, MediaReceipt, Timing, Usage
+from engine.types import Description, Done, FeatureUse, MediaReceipt, Timing, Usage
 from workbench.chat.convert import note, out, stopped_note
 from workbench.conversations.types import Turn
 
@@ -32,6 +32,12 @@ def receipts_of(turn: Turn) -> tuple[MediaReceipt, ...]:
     """A receipt for each medium that the answer was asked with; () where none is known."""
     known = [part.done for part in turn.ended_parts if part.done]
     return summed(known).media if turn.done else ()
+
+
+def descriptions_of(turn: Turn) -> tuple[Description, ...]:
+    """What another model said about each medium, as the first request heard it; () where none is known."""
+    known = [part.done for part in turn.ended_parts if part.done]
+    return known[0].descriptions if turn.done else ()
 
 
 def summed(parts: Sequence[Done]) -> Done:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from engine.types import Json, MediaReceipt
+from engine.types import Description, Json, MediaReceipt
 from workbench.words import NAMES, milliseconds, plural, seconds, size
 
 if TYPE_CHECKING:
     from workbench.chat.convert import ChatEntry
+
+Told = TypeVar("Told", MediaReceipt, Description)
 
 MAX_NOTES = 2
 """On the one line of several media; all are in what opens below it."""
@@ -29,6 +31,36 @@ def receipt(media: Sequence[MediaReceipt], num_new: int) -> Json | None:
     return {"summary": summary(new, earlier), "items": items}
 
 
+def described(descriptions: Sequence[Description], asked: Sequence[ChatEntry]) -> Json:
+    """What the vision model said about the media of a request: a line for all, and each with its text and its cost.
+
+    asked: the message itself. edits: of a medium of it whose description can be changed, its entry, counted from the
+    first of the answer's: -1 is the one before that. None for pages of documents and for media of earlier messages.
+    """
+    places: list[int | None] = []
+    media = [(place, entry) for place, entry in enumerate(asked) if entry.path is not None and not entry.broken]
+    for (place, entry), group in zip(media, by_file(asked, descriptions), strict=True):
+        places += [place - len(asked) if entry.kind != "document" else None for _ in group]
+    earlier: list[int | None] = [None] * (len(descriptions) - len(places))
+    items = [
+        {"name": PurePath(one.param).name, "text": one.text, "line": cost_of(one), "edits": place}
+        for one, place in zip(descriptions, [*earlier, *places], strict=True)
+    ]
+    models = ", ".join(dict.fromkeys(one.model for one in descriptions))
+    return {"summary": f"What the vision model said · {counts(descriptions)} · {models}", "items": items}
+
+
+def cost_of(one: Description) -> str:
+    """Tokens and time of one description; those of a kept one were spent before."""
+    if one.edited:
+        return "edited: nothing was asked"
+    words = [f"{one.prompt_tokens:,} + {one.completion_tokens:,} tokens"]
+    if one.cached_tokens:
+        words.append(f"{one.cached_tokens:,} from cache")
+    words.append(seconds(one.seconds))
+    return " · ".join([*(["kept: nothing was asked this time"] if one.kept else []), *words])
+
+
 def _item(one: MediaReceipt, alone: bool) -> Json:
     """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts."""
     places = [seconds(time_s) for _, time_s in one.frames] or ([] if one.kind == "audio" else [""])
@@ -40,8 +72,9 @@ def _item(one: MediaReceipt, alone: bool) -> Json:
     }
 
 
-def by_file(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) -> list[list[MediaReceipt]]:
-    """For each medium of these entries, which are the last message, its receipts. A document has one for each page."""
+def by_file(entries: Sequence[ChatEntry], media: Sequence[Told]) -> list[list[Told]]:
+    """For each medium of these entries, which are the last message, its receipts, or what was said about it. A document
+    has one for each page."""
     rest, groups = list(media), []
     for entry in (entry for entry in reversed(entries) if entry.path is not None and not entry.broken):
         group = [rest.pop()] if rest and entry.kind != "document" else []
@@ -70,7 +103,7 @@ def summary(new: Sequence[MediaReceipt], earlier: Sequence[MediaReceipt] = ()) -
     return " · ".join([*words, *([f"with {before}"] if before else [])])
 
 
-def counts(media: Sequence[MediaReceipt]) -> str:
+def counts(media: Sequence[MediaReceipt | Description]) -> str:
     """ "2 pictures, 1 clip"."""
     names = [NAMES[one.kind] for one in media]
     return ", ".join(plural(names.count(name), name) for name in dict.fromkeys(names))

@@ -38,6 +38,7 @@ from workbench.components import QUIET, component
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.types import Turn
 from workbench.miniatures import data_urls
+from workbench.models.listing import takes
 from workbench.shared import Shared
 from workbench.words import NAMES
 
@@ -157,7 +158,8 @@ class ChatTab:
             card = None  # the header says why there is no model
         if card is None:
             return gr.skip()
-        kinds = [kind for kind, takes in zip(SUFFIXES, (card.vision, card.video, card.audio), strict=True) if takes]
+        offered = takes(card, self._engine.models())
+        kinds = [kind for kind in SUFFIXES if kind in offered]
         names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
         words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]
         return gr.MultimodalTextbox(
@@ -237,8 +239,10 @@ class ChatTab:
         return await self._after(go_on, values, page)
 
     async def edit(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
-        """Answer a changed message; its pictures stay."""
-        edit = self.actions.edit(self.asker(values, page), _index(data), str(data.value))
+        """Answer a changed message; its pictures stay. described: the entry is a medium, and the value its description;
+        else it is the message's text."""
+        act = self.actions.describe if getattr(data, "described", False) else self.actions.edit
+        edit = act(self.asker(values, page), _index(data), str(data.value))
         return await self._after(edit, values, page)
 
     async def take_out(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:

@@ -15,7 +15,7 @@ from engine.types import Json, Part, Request
 from workbench.chat.convert import ChatEntry, ChatSettings, Entries, to_request
 from workbench.chat.display import displayed_live
 from workbench.chat.markdown import Rendering
-from workbench.chat.parts import cost_note, receipts_of
+from workbench.chat.parts import cost_note, descriptions_of, receipts_of
 from workbench.conversations.json_forms import part_from_json, part_json
 from workbench.conversations.tokens import without_space_at_end
 from workbench.conversations.types import Attachment, Turn, WrittenToken
@@ -70,6 +70,7 @@ def _last_line(turn: Turn) -> ChatEntry:
         cost_note(turn),
         request=asked,
         media=receipts_of(turn),
+        descriptions=descriptions_of(turn),
         num_parts=num_parts,
         has_tokens=turn.has_tokens,
     )

@@ -86,8 +86,11 @@ class AnswerRun:
         """What happens before the first token, from the engine's snapshot."""
         snapshot = self._engine.snapshot()
         request = next((row for row in snapshot.running if row.id == self.request.id), None)
+        progress = self._engine.describing(self.request.id)
         if snapshot.state in ("starting", "loading"):
             words = "Loading the model"
+        elif progress is not None:
+            words = f"{progress.model} looks at the media · {progress.num_done} of {progress.num_media}"
         elif request is not None and request.stage == "waiting":
             words = "Waiting for its turn"
         elif request is not None and request.stage == "restoring":

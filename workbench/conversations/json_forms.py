@@ -7,10 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from engine.types import Done, FeatureUse, FrameSampling, Json, MediaReceipt, PageChoice, Part, Timing, Usage
+from engine.types import (
+    Description,
+    Done,
+    FeatureUse,
+    FrameSampling,
+    Json,
+    MediaReceipt,
+    PageChoice,
+    Part,
+    Timing,
+    Usage,
+)
 from workbench.conversations.types import Attachment, Draft, EndedPart, Turn, WrittenToken
 
-_PART_FIELDS = ("detail", "max_pixels", "min_pixels", "exact_px", "frames", "animated", "document", "label")
+_PLAIN_FIELDS = ("detail", "max_pixels", "min_pixels", "animated", "label", "description")
+_PART_FIELDS = (*_PLAIN_FIELDS, "exact_px", "frames", "document")
 
 
 def part_json(part: Part) -> Json:
@@ -21,18 +33,19 @@ def part_json(part: Part) -> Json:
 def part_from_json(part: Json, kind: Any, path: str, param: str) -> Part:
     frames = FrameSampling(**_tuples(part["frames"])) if part.get("frames") else None
     document = PageChoice(**part["document"]) if part.get("document") else None
-    plain = {name: part[name] for name in ("detail", "max_pixels", "min_pixels", "animated", "label") if name in part}
+    plain = {name: part[name] for name in _PLAIN_FIELDS if name in part}
     exact_px = _tuple(part["exact_px"]) if part.get("exact_px") else None
     return Part(kind, path=path, frames=frames, document=document, exact_px=exact_px, param=param, **plain)
 
 
 def done_json(done: Done) -> Json:
-    """Usage, times and receipts. Not the cache's trace: it tells of what was stored then."""
+    """Usage, times, receipts and descriptions. Not the cache's trace: it tells of what was stored then."""
     return {
         "finish_reason": done.finish_reason,
         "usage": asdict(done.usage),
         "timing": asdict(done.timing),
         "media": [asdict(receipt) for receipt in done.media],
+        "descriptions": [asdict(one) for one in done.descriptions],
     }
 
 
@@ -42,6 +55,7 @@ def done_from_json(done: Json) -> Done:
         usage=_known(Usage, done["usage"]),
         timing=_known(Timing, done["timing"]),
         media=tuple(_receipt(receipt) for receipt in done.get("media", ())),
+        descriptions=tuple(_known(Description, one) for one in done.get("descriptions", ())),
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import BadRequest
 from engine.types import (
     CacheTrace,
+    Description,
     Detail,
     Done,
     FinishReason,
@@ -75,6 +76,7 @@ class KeptPart(_Kept):
     animated: bool | None = None
     document: PageChoice | None = None
     label: ShortString = ""
+    description: LongString | None = None
 
 
 class KeptAttachment(_Kept):
@@ -92,6 +94,7 @@ class KeptDone(_Kept):
     usage: Usage
     timing: Timing
     media: tuple[MediaReceipt, ...] = ()
+    descriptions: tuple[Description, ...] = ()
     trace: CacheTrace | None = None
 
 
@@ -223,7 +226,9 @@ def _turn(kept: KeptTurn, id_: str, parent: str | None, media: tuple[Attachment,
 
 
 def _done(kept: KeptDone | None) -> Done | None:
-    return Done(kept.finish_reason, kept.usage, kept.timing, kept.media) if kept else None
+    if kept is None:
+        return None
+    return Done(kept.finish_reason, kept.usage, kept.timing, kept.media, descriptions=kept.descriptions)
 
 
 def _attachment(kept: KeptAttachment, attach: Attach) -> Attachment:

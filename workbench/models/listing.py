@@ -58,7 +58,7 @@ def models_json(here: Here, *, manages: bool) -> Json:
         "manages": manages,
         "searched": here.found is not None,
         "models": rows,
-        "choices": [choice(state) for state in here.states if manages or state.stage == "ready"],
+        "choices": [choice(state, here.states) for state in here.states if manages or state.stage == "ready"],
         "memory": memory(here),
     }
 
@@ -68,7 +68,7 @@ def is_same(state: ModelState, model: ModelHere) -> bool:
     return state.source == model.place.source or real_folder(Path(state.source)) == model.real
 
 
-def choice(state: ModelState) -> Json:
+def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
     """One line of the header's switch, which visitors see too: no places. takes: None until it was loaded once."""
     card = state.card
     return {
@@ -76,23 +76,27 @@ def choice(state: ModelState) -> Json:
         "stage": state.stage,
         "words": stage_words(state),
         "is_default": state.is_default,
-        "takes": takes(card) if card else None,
-        "about": details(card) if card else "",
+        "takes": takes(card, states) if card else None,
+        "about": details(card, states) if card else "",
         "toy": card.toy if card else "",
     }
 
 
-def takes(card: ModelCard) -> list[str]:
-    """The kinds of media that a model takes."""
-    kinds = (("image", card.vision), ("video", card.video), ("audio", card.audio))
+def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
+    """The kinds of media that may be sent to a model: those that it takes itself, or that another one of the engine's
+    describes to it. Of one that was never loaded it is only known that it sees."""
+    eyes = next((one for one in states if card.described_by in (one.name, *one.aliases, one.source)), None)
+    sees_clips = eyes is not None and eyes.card is not None and eyes.card.video
+    kinds = (("image", card.vision or eyes is not None), ("video", card.video or sees_clips), ("audio", card.audio))
     return [kind for kind, has in kinds if has]
 
 
-def details(card: ModelCard) -> str:
+def details(card: ModelCard, states: Iterable[ModelState] = ()) -> str:
     """A model in a line."""
+    by = f" (described by {card.described_by})" if card.described_by else ""
     return (
         f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
-        f"{card.context_tokens:,} tokens of context · takes {_kinds(takes(card))}"
+        f"{card.context_tokens:,} tokens of context · takes {_kinds(takes(card, states))}{by}"
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.types import FeatureUse, MediaReceipt
+from engine.types import Description, FeatureUse, MediaReceipt
 from workbench.chat import receipts
+from workbench.chat.convert import ChatEntry
 
 PICTURE = MediaReceipt(
     "image", 12_288, (640, 480), (128, 96), 12, "ab" * 32, (), 0, 0.25, 3.5, 2.0, 6.5, FeatureUse(misses=1)
@@ -70,3 +71,35 @@ def test_a_place_for_each_picture_and_frame_and_the_name_of_each():
     assert first["line"] == receipts.line(named[0])
     (alone,) = receipts.receipt(named[:1], 1)["items"]
     assert (alone["name"], alone["line"]) == ("", ""), "the summary says it"
+
+
+def test_what_another_model_said_is_told_with_its_cost():
+    first = Description("image", "a.png", "ab", "<b>red</b>", "eyes", 1_204, 6, seconds=1.5)
+    kept = replace(first, kind="video", param="b.mp4", text="blue", cached_tokens=1_000, kept=True)
+    asked = (ChatEntry("user", "video", path="/b.mp4"), ChatEntry("user", "text", "Where?"))
+    told = receipts.described([first, kept], asked)
+    assert told["summary"] == "What the vision model said · 1 picture, 1 clip · eyes"
+    assert told["items"] == [
+        {"name": "a.png", "text": "<b>red</b>", "line": "1,204 + 6 tokens · 1.5 s", "edits": None},
+        {
+            "name": "b.mp4",
+            "text": "blue",
+            "line": "kept: nothing was asked this time · 1,204 + 6 tokens · 1,000 from cache · 1.5 s",
+            "edits": -2,
+        },
+    ]
+
+
+def test_which_descriptions_can_be_changed():
+    """Those of the message's own pictures and clips, not of pages, nor of a medium that was left out."""
+    page = Description("image", "two.pdf", "ab", "a page", "eyes", 9, 1)
+    drawn = replace(page, param="a.png", edited=True)
+    asked = (
+        ChatEntry("user", "document", path="/two.pdf"),
+        ChatEntry("user", "image", path="/gone.png", broken="it is empty"),
+        ChatEntry("user", "image", path="/a.png"),
+        ChatEntry("user", "text", "Sum up"),
+    )
+    items = receipts.described([drawn, page, page, drawn], asked)["items"]
+    assert [item["edits"] for item in items] == [None, None, None, -2]
+    assert items[-1]["line"] == "edited: nothing was asked"

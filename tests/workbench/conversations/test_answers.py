@@ -10,7 +10,18 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import BadMedia, EngineError
-from engine.types import Delta, DeviceInfo, Done, GeneratedToken, Request, Running, Snapshot, Timing, Usage
+from engine.types import (
+    Delta,
+    DescriptionProgress,
+    DeviceInfo,
+    Done,
+    GeneratedToken,
+    Request,
+    Running,
+    Snapshot,
+    Timing,
+    Usage,
+)
 from tests.waiting import until
 from workbench.conversations import answers as module
 from workbench.conversations.answers import AnswerRun, Answers
@@ -29,9 +40,13 @@ class Script:
         self._events, self._pause_s, self._error = events, pause_s, error
         self.closed = False
         self.running = ()
+        self.progress = None
 
     async def ready(self, model=None):
         return None
+
+    def describing(self, request_id):
+        return self.progress
 
     def snapshot(self):
         return Snapshot("ready", DEVICE, running=self.running)
@@ -135,6 +150,9 @@ async def test_waiting_says_how_far_the_prompt_is(clock):
     run = run_of(script)
     script.running = (Running("r", "prefill", 2000, 512, 0, 0.0, "chat"),)
     assert run.waiting() == "Reading the prompt · 512 of 2,000 tokens"
+    script.progress = DescriptionProgress("eyes", 3, 1)
+    assert run.waiting() == "eyes looks at the media · 1 of 3"
+    script.progress = None
     script.running = (Running("r", "restoring", 2000, 0, 0, 0.0, "chat"),)
     assert run.waiting() == "Reading the prompt from disk"
     clock.now_s += 2

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ModelNotFound
-from engine.types import Done, FeatureUse, MediaReceipt, Timing, Usage
+from engine.types import Description, Done, FeatureUse, MediaReceipt, Timing, Usage
 from tests.test_layout import ROOT
 from workbench.conversations import schema
 from workbench.conversations import store as module
@@ -26,7 +26,10 @@ from workbench.conversations.store import FILE_NAME, UNDO_S, UNUSED_S, Conversat
 from workbench.conversations.types import Attachment, Draft, Turn
 
 RECEIPT = MediaReceipt("image", 10, (4, 5), (28, 28), 9, "a" * 64, frames=((0, 0.5),), features=FeatureUse(1, 2))
-DONE = Done("stop", Usage(5, 3, 2), Timing(ttft_ms=10.5, completion_tokens=3), media=(RECEIPT,))
+DESCRIBED = Description("image", "a.png", "ab", "It is red.", "eyes", 20, 4, 2, 0.5, kept=True)
+DONE = Done(
+    "stop", Usage(5, 3, 2), Timing(ttft_ms=10.5, completion_tokens=3), media=(RECEIPT,), descriptions=(DESCRIBED,)
+)
 
 
 class Kept:

@@ -56,10 +56,28 @@ class CacheTraceSchema(BaseModel):
     disk_tokens: int
 
 
+class DescriptionSchema(BaseModel):
+    """What another model said about one medium, where the answering one cannot see. Its tokens and seconds are not in
+    the rest of the usage."""
+
+    kind: Literal["image", "video"]
+    param: str
+    sha256: str
+    text: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    seconds: float
+    kept: bool
+    edited: bool
+
+
 class OwnUsageSchema(BaseModel):
     """What every protocol's usage has beside its own fields."""
 
     media: list[ReceiptSchema]
+    descriptions: list[DescriptionSchema]
     cache: CacheTraceSchema | None
 
 
