@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ class EngineThread:
 
     def _roster(self) -> Roster:
         """Import what serves models, and begin to load those that are to be there at the start."""
+        # Else it says that PyTorch was not found, which nobody needs here.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         with device.file_limit_kept():
             from transformers.utils import logging as transformers_logging
 

@@ -57,6 +57,7 @@ def test_page_and_api_on_one_port(start):
     assert "text/html" in httpx.get(url).headers["content-type"]
     assert ask(url).json()["choices"][0]["message"]["content"]
     assert not any(line.startswith("Login") for line in command.lines)
+    assert not any("PyTorch" in line for line in command.lines), "a stranger's warning"
     assert command.stop() == 0
     assert not any("Traceback" in line for line in command.lines)
 
