@@ -132,9 +132,12 @@ class Describer:
         if proxy is None:
             raise _unavailable(spec, "none is configured (vision_proxy)")
         try:
-            return self._slots.find(proxy.model), proxy
+            eyes = self._slots.find(proxy.model)
         except ModelNotFound as error:
             raise _unavailable(spec, error.message) from error
+        if eyes.config.model.vision != "native":
+            raise _unavailable(spec, f"{eyes.name} is not shown media itself (vision_mode: {eyes.config.model.vision})")
+        return eyes, proxy
 
     async def _wanted(self, work: _Work) -> tuple[Request, list[_Wanted]]:
         """The request as it is once its documents are pages, and what is to be asked about each of its media."""
@@ -196,6 +199,8 @@ class Describer:
             events = self._asking.events(one.request, model, work.ticket, work.deadline, media=(one.medium,))
             async with aclosing(events):
                 completion = await Completion.read(events)
+            if completion.done.finish_reason == "cancelled":
+                raise Unavailable("it was cancelled by the server.", code="vision_proxy_failed")
             if not completion.text.strip():
                 raise Unavailable("it said nothing.", code="vision_proxy_failed")
         usage = completion.done.usage
@@ -226,8 +231,9 @@ class Describer:
             await use.__aexit__(None, None, None)
 
     def _count(self, work: _Work, num_done: int = 1) -> None:
-        progress = self._progress[work.request.id]
-        self._progress[work.request.id] = replace(progress, num_done=progress.num_done + num_done)
+        progress = self._progress.get(work.request.id)
+        if progress is not None:  # ids may repeat, and another request of this one has ended
+            self._progress[work.request.id] = replace(progress, num_done=progress.num_done + num_done)
 
 
 def _asked(work: _Work, opened: Request, media: Sequence[Media], card: ModelCard) -> Iterator[_Wanted]:

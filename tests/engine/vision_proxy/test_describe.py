@@ -116,6 +116,13 @@ async def test_a_description_that_comes_with_the_request_is_used_instead_of_aski
     assert "red" in (await ask(engine, request)).done.descriptions[0].text, "only where it is sent"
 
 
+async def test_requests_may_have_the_same_id(engine: Engine) -> None:
+    requests = [about(picture(colour), SHOW, id="same") for colour in ("red", "blue", "green")]
+    said = [texts(answer)[0] for answer in await asyncio.gather(*(ask(engine, request) for request in requests))]
+    assert [any(word in text for word in ("red", "blue", "green")) for text in said] == [True] * 3
+    assert len(set(said)) == 3 and engine.describing("same") is None
+
+
 async def test_two_tenants_do_not_share_descriptions(engine: Engine) -> None:
     request = about(picture("red"), SHOW)
     kept = []
@@ -205,12 +212,13 @@ async def test_a_medium_that_cannot_be_read_is_named(engine: Engine) -> None:
         await ask(engine, about(picture("red"), SHOW, sampling=replace(GREEDY, temperature=-1.0)))
 
 
-@pytest.mark.parametrize("problem", ["not configured", "unknown", "blind", "does not load"])
+@pytest.mark.parametrize("problem", ["not configured", "unknown", "itself", "blind", "does not load"])
 async def test_a_vision_model_that_is_not_there_says_why(tiny_model: TinyModel, tmp_path: Path, problem: str) -> None:
     reader, gone = tiny_model("llama"), str(tmp_path / "gone")
     proxy, others, why = {
         "not configured": (None, (), "none is configured"),
         "unknown": (VisionProxy("nobody"), (), "'nobody' is not loaded"),
+        "itself": (VisionProxy("reader"), (), "vision_mode: proxy"),
         "blind": (VisionProxy("writer"), (ModelSpec(str(tiny_model("qwen3")), name="writer"),), "writer does not see"),
         "does not load": (
             VisionProxy("gone"),
