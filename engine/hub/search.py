@@ -9,8 +9,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session
 
 from engine.inventory.checkpoint import modalities
-from engine.inventory.safetensors_files import ITEM_BYTES
 from engine.models.families import FAMILIES, family
+from engine.models.safetensors_files import ITEM_BYTES
 from engine.types import Kind
 
 MAX_HITS = 24

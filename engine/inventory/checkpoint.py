@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.inventory.json_files import part, read_object, whole
 from engine.inventory.kv_size import text_part, token_numbers
-from engine.inventory.safetensors_files import ITEM_BYTES, read_header
 from engine.models.families import FAMILIES, family
+from engine.models.json_files import part, read_object, whole
 from engine.models.locate import is_multimodal
+from engine.models.safetensors_files import ITEM_BYTES, MAX_FILES, read_header, weight_files
 from engine.types import Kind
 
-INDEX = "model.safetensors.index.json"
-MAX_FILES = 4096
 MAX_PROBLEMS = 6
 DEFAULT_CONTEXT = 4096
 """Where config.json names none."""
@@ -119,36 +117,24 @@ def read_weights(folder: Path, files: dict[str, int]) -> Weights:
     num_bytes: Counter[str] = Counter()
     num_tensors: Counter[str] = Counter()
     problems: list[str] = []
-    if INDEX in files:
-        try:
-            names = _indexed(read_object(folder / INDEX))
-        except ValueError as error:
-            return Weights(num_bytes, num_tensors, (str(error),))
-    else:
-        names = [name for name in files if name.endswith(".safetensors") and name != "consolidated.safetensors"]
+    try:
+        names = weight_files(folder, files)
+    except ValueError as error:
+        return Weights(num_bytes, num_tensors, (str(error),))
     if not names:
         others = sorted({Path(name).suffix for name in files} & {".gguf", ".bin", ".pt", ".pth", ".npz", ".onnx"})
         has = f"; {' and '.join(others)} files are not read here" if others else ""
         problems.append(f"It has no weights in safetensors files{has}.")
-    for name in sorted(names):
+    for name in names:
         try:
-            header = read_header(folder / name)
+            tensors = read_header(folder / name)
         except ValueError as error:
             problems.append(str(error))
             continue
-        num_bytes += header.num_bytes
-        num_tensors += header.num_tensors
+        for tensor in tensors:
+            num_bytes[tensor.dtype] += tensor.num_bytes
+            num_tensors[tensor.dtype] += 1
     return Weights(num_bytes, num_tensors, tuple(problems))
-
-
-def _indexed(index: dict[str, Any]) -> list[str]:
-    """The files that an index names. Raises ValueError for a name that is a path: it may lead anywhere."""
-    names = {str(name) for name in part(index, "weight_map").values()}
-    if strange := [name for name in names if "/" in name or "\\" in name or not name.endswith(".safetensors")]:
-        raise ValueError(f"{INDEX} names {min(strange)[:80]!r}, which is no file of weights.")
-    if len(names) > MAX_FILES:
-        raise ValueError(f"{INDEX} names more than {MAX_FILES:,} files.")
-    return sorted(names)
 
 
 def modalities(config: dict[str, Any], *, sees: bool) -> tuple[Kind, ...]:

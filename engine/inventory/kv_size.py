@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.inventory.json_files import part, whole
+from engine.models.json_files import part, whole
 
 _MOST = 2**24
 _LATENT = frozenset({"deepseek_v3", "deepseek_v32", "glm4_moe_lite", "longcat_flash", "kimi_k3", "mistral4"})

@@ -12,7 +12,7 @@ import pytest
 
 from engine.assets import asset
 from engine.inventory.checkpoint import read_checkpoint
-from engine.inventory.json_files import MAX_JSON_BYTES
+from engine.models.json_files import MAX_JSON_BYTES
 from tests.engine.inventory.folders import QWEN3, write_model, write_weights
 
 
@@ -108,6 +108,10 @@ HOSTILE = {
         "is not whole",
     ),
     "a header without places": (lambda f: _header(f, {"w": {"dtype": "BF16"}}), "does not say where"),
+    "a shape that is a word": (
+        lambda f: _header(f, {"w": {"dtype": "BF16", "shape": "2x2", "data_offsets": [0, 8]}}),
+        "does not say what shape",
+    ),
     "places that are words": (lambda f: _header(f, {"w": {"data_offsets": ["a", "b"]}}), "does not say where"),
     "places that are true": (lambda f: _header(f, {"w": {"data_offsets": [True, True]}}), "does not say where"),
     "an index that leads out": (lambda f: _index(f, {"weight_map": {"w": "../../etc/passwd"}}), "no file of weights"),
