@@ -16,7 +16,7 @@ from workbench.words import NAMES, milliseconds, plural, seconds, size
 if TYPE_CHECKING:
     from workbench.chat.convert import ChatEntry
 
-OfMedium = TypeVar("OfMedium", MediaReceipt, Description)
+ReceiptKind = TypeVar("ReceiptKind", MediaReceipt, Description)
 
 MAX_NOTES = 2
 """On the one line of several media; all are in what opens below it."""
@@ -72,7 +72,7 @@ def _item(one: MediaReceipt, alone: bool) -> Json:
     }
 
 
-def by_file(entries: Sequence[ChatEntry], media: Sequence[OfMedium]) -> list[list[OfMedium]]:
+def by_file(entries: Sequence[ChatEntry], media: Sequence[ReceiptKind]) -> list[list[ReceiptKind]]:
     """For each medium of these entries, which are the last message, its receipts, or what was said about it. A document
     has one for each page."""
     rest, groups = list(media), []
