@@ -84,7 +84,7 @@ def test_the_tab_is_in_the_address_and_back_leads_back(person, workbench_url):
         assert page.url.endswith(f"tab={name.lower()}")
         assert page.title() == f"{name} · MLX Workbench"
     page.go_back()
-    page.locator('[role=tab][aria-selected=true]:has-text("Cache")').first.wait_for()
+    page.locator(f'[role=tab][aria-selected=true]:has-text("{TABS[-2]}")').first.wait_for()
     page.goto(f"{workbench_url}/?tab=video")
     page.locator("#video .drop").wait_for()
     open_tab(me, "Chat")
@@ -176,6 +176,9 @@ def test_no_serious_finding_of_axe_on_any_tab(person, workbench_url, context, ru
     page.locator("#cache button.cell").first.click()
     page.locator("#cache .details .text").wait_for()
     look("cache")
+    open_tab(me, "Models")
+    page.locator("#models .list .model").first.wait_for()
+    look("models")
     open_tab(me, "Benchmark")
     page.locator("#bench .suite").first.wait_for()
     look("benchmark")
