@@ -92,7 +92,7 @@ class SettingsPanel:
                 label="Keep how likely each token of an answer was", container=False, elem_id="probabilities"
             )
             component("notify", "workbenchNotify.view(element)", "notify")
-            self.model = gr.Textbox(visible="hidden", elem_id="chat-model")
+            self.model = gr.Textbox(label="Model", visible="hidden", elem_id="chat-model")
             gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
 
     @property

@@ -140,8 +140,9 @@ class AnswerRun:
             if self.num_tokens != num_saved:
                 num_saved = self.num_tokens
                 await self._try_to_save(self.turn)
-        self._turn = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else self._turn.tokens)
-        await self._try_to_save(self._turn)
+        whole = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else self._turn.tokens)
+        await self._try_to_save(whole)
+        self._turn = whole  # not before: until it is saved, every page shows it as one that is being written
         self.ended.set()
 
     def _whole(self) -> Turn:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.errors import BadMedia, EngineError
+from engine.errors import BadMedia, EngineError, Internal
 from engine.types import (
     Delta,
     DescriptionProgress,
@@ -102,6 +102,20 @@ async def test_the_whole_answer_is_saved_at_its_end():
     assert (turn.reasoning, turn.text, turn.state, turn.done) == ("hm", "A cat.", "done", DONE)
     assert turn.reasoning_s is not None
     assert saved[-1] == turn
+
+
+@pytest.mark.parametrize("error", [None, Internal("No."), ValueError("no")])
+async def test_until_its_end_is_saved_it_is_being_written(error):
+    """A page that drew the end beside turns from the file would lay a receipt under no question."""
+    seen: list[tuple[str, str, object]] = []
+
+    async def save(turn):
+        await asyncio.sleep(0)
+        seen.append((turn.state, run.turn.state, run.turn.done))
+
+    run = run_of(Script(Delta("A cat."), *([] if error else [DONE]), error=error), save)
+    turn = await run.stopped()
+    assert seen[-1] == ("failed" if error else "done", "writing", None) and turn.state == seen[-1][0]
 
 
 async def test_what_is_written_is_saved_meanwhile(monkeypatch):
