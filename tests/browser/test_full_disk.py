@@ -18,12 +18,14 @@ def no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_picture_that_no_disk_takes_goes_back_into_the_composer(person, serve_page, demo_engine, drawn, monkeypatch):
-    with serve_page(demo_engine) as url:
+def test_a_picture_that_no_disk_takes_goes_back_into_the_composer(
+    person, serve_page, demo_engine, drawn, tmp_path, monkeypatch
+):
+    with serve_page(demo_engine, data_folder=tmp_path / "data") as url:
         me = person(url).arrive()
         me.ask("Hello!")
+        monkeypatch.setattr(media, "_place", no_room)  # before the draft has it kept
         me.drop(drawn())
-        monkeypatch.setattr(media, "_place", no_room)
         me.send(QUESTION)
         me.page.get_by_text("cannot be stored on the server (No space left").first.wait_for()
         me.page.locator("#composer .thumbnail-item").wait_for()
