@@ -115,6 +115,9 @@ def _stream(file: Any, recipe: Recipe) -> Any:
         stream.set_display_matrix(recipe.display_matrix)
     context = stream.codec_context
     context.gop_size = recipe.gop
+    if recipe.encoder.startswith("libvpx"):
+        # Its threads wait for each other without sleeping: two encoders on two cores stood still for minutes.
+        context.thread_count = 1
     if recipe.rate is None:
         context.time_base = Fraction(1, 1000)
     if recipe.aspect:

@@ -38,6 +38,7 @@ def encoded(codec: str, container: str, times_s: list[float] = EVEN) -> bytes:
         stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = 12
+        stream.codec_context.thread_count = 1  # see clip_writer
         for number, time_s in enumerate(times_s):
             frame = av.VideoFrame.from_ndarray(coded_frame(number), format="rgb24")
             frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
