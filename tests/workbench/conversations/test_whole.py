@@ -30,9 +30,17 @@ TIMING = {
     **{"media_ms": 1.0, "queue_ms": 2.0, "prefill_ms": 3.0, "ttft_ms": 4.0, "decode_ms": 5.0, "total_ms": 6.0},
     **{"completion_tokens": 3, "prompt_tokens": 41},
 }
-DONE = {"finish_reason": "length", "usage": USAGE, "timing": TIMING, "media": [RECEIPT]}
+DESCRIBED = {
+    **{"kind": "image", "param": "cat.png", "sha256": "ab" * 32, "text": "A\n<b>cat</b>.", "model": "demo"},
+    **{"prompt_tokens": 30, "completion_tokens": 4, "cached_tokens": 16, "seconds": 0.5, "kept": True, "edited": False},
+}
+DONE = {
+    **{"finish_reason": "length", "usage": USAGE, "timing": TIMING, "media": [RECEIPT]},
+    "descriptions": [DESCRIBED],
+}
 PART = {
     **{"detail": "low", "max_pixels": 4000, "exact_px": [28, 56], "animated": False, "label": "page 2"},
+    "description": "A cat, as its owner says.",
     "frames": {"fps": 2.0, "max_frames": 8, "indices": [0, 3]},
 }
 CAT = {"kind": "image", "name": "cat.png", "file": "cat.png", "part": PART}
