@@ -97,5 +97,5 @@ def test_what_follows_on_an_answer_stays_as_it_is(person, workbench_url):
     me.finished()
     assert me.asked.count() == 1 and len(me.answer) > len(begun)
     me.page.get_by_label("Version before").click()
-    me.page.get_by_text("What is a circle?").wait_for()
+    me.page.locator("#chat").get_by_text("What is a circle?").wait_for()
     assert me.answers.first.inner_text() == begun

@@ -8,6 +8,7 @@ import sqlite3
 from typing import Any
 
 from engine.config import ServerConfig
+from tests.pictures import picture
 from workbench.conversations import media
 from workbench.conversations.database import Database
 
@@ -19,13 +20,15 @@ def no_room(*_: object) -> None:
 
 
 def test_a_picture_that_no_disk_takes_goes_back_into_the_composer(
-    person, serve_page, demo_engine, drawn, tmp_path, monkeypatch
+    person, serve_page, demo_engine, tmp_path, monkeypatch
 ):
+    drawing = tmp_path / "drawing.png"
+    picture("red", "circle", (250, 240)).save(drawing)  # no other test has had this one kept
     with serve_page(demo_engine, data_folder=tmp_path / "data") as url:
         me = person(url).arrive()
         me.ask("Hello!")
         monkeypatch.setattr(media, "_place", no_room)  # before the draft has it kept
-        me.drop(drawn())
+        me.drop(drawing)
         me.send(QUESTION)
         me.page.get_by_text("cannot be stored on the server (No space left").first.wait_for()
         me.page.locator("#composer .thumbnail-item").wait_for()
