@@ -44,7 +44,11 @@ class Here:
 
 
 def models_json(here: Here, *, manages: bool) -> Json:
-    """The list, the memory bar, and what the header chooses from. manages: else only what is loaded, and no places."""
+    """The list, the memory bar, and what the header chooses from.
+
+    manages: else the list is only of what is loaded, and names no places. The names and stages to choose from are for
+    everybody, as in /v1/models.
+    """
     left = list(here.states)
     rows = []
     for model in (here.found or ()) if manages else ():
@@ -58,7 +62,7 @@ def models_json(here: Here, *, manages: bool) -> Json:
         "manages": manages,
         "searched": here.found is not None,
         "models": rows,
-        "choices": [choice(state, here.states) for state in here.states if manages or state.stage == "ready"],
+        "choices": [choice(state, here.states) for state in here.states],
         "memory": memory(here),
     }
 

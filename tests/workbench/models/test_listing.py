@@ -57,13 +57,14 @@ def test_a_model_that_is_loaded_cannot_be_deleted(tmp_path: Path) -> None:
     assert (row["can_delete"], row["can_load"], row["stage"]) == (False, False, "ready")
 
 
-def test_a_visitor_hears_of_loaded_models_alone_and_of_no_place(tmp_path: Path) -> None:
+def test_a_visitor_sees_loaded_models_alone_chooses_from_all_and_hears_of_no_place(tmp_path: Path) -> None:
     write_model(tmp_path / "models" / "one")
     found = list(Inventory([tmp_path / "models"], tmp_path / "cache").models())
     value = models_json(here(found, ready(), ModelState("private", "org/private")), manages=False)
     assert set(rows(value)) == {"demo"}
-    assert [one["name"] for one in value["choices"]] == ["demo"]
-    assert "private" not in str(value) and str(tmp_path) not in str(value) and "/secret" not in str(value)
+    assert [(one["name"], one["stage"]) for one in value["choices"]] == [("demo", "ready"), ("private", "known")]
+    assert "private" not in str({**value, "choices": []}) and "org/private" not in str(value)
+    assert str(tmp_path) not in str(value) and "/secret" not in str(value)
 
 
 def test_a_visitor_is_not_told_the_path_of_a_loaded_model() -> None:
