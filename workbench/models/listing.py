@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.hub.download import DownloadState
@@ -56,7 +56,7 @@ def models_json(here: Here, *, manages: bool) -> Json:
         if state is not None:
             left.remove(state)
         rows.append(_row(model, state, here.machine))
-    rows += [_state_row(state, here.machine) for state in left if manages or state.stage == "ready"]
+    rows += [_state_row(state, here) for state in left if manages or state.stage == "ready"]
     rows.sort(key=lambda row: (row["stage"] != "ready", row["stage"] == "", str(row["name"]).lower()))
     return {
         "manages": manages,
@@ -142,26 +142,34 @@ def _row(model: ModelHere, state: ModelState | None, machine: MachineMemory) -> 
     }
 
 
-def _state_row(state: ModelState, machine: MachineMemory) -> Json:
+def _state_row(state: ModelState, here: Here) -> Json:
     """A model that the engine knows and that was not found on the disks, or whose place is not shown."""
     card = state.card
-    fits = room_for(state.num_bytes, machine) if state.num_bytes else None
     return {
         "key": state.name,
         "name": state.name,
         "where": "",
         "family": card.model_type if card else "",
-        "takes": _kinds(takes(card)) if card else "",
+        "takes": _kinds(takes(card, here.states)) if card else "",
         "quantization": card.dtype if card else "",
         "size": size(card.num_bytes) if card else "",
         "problems": [],
         "can_load": state.stage in ("known", "failed"),
         "can_delete": False,
         "can_resume": False,
-        "fit": ("yes" if fits.fits else "no") if fits else "unknown",
-        "fit_words": f"{card.context_tokens:,} tokens of context" if card else "",
+        **_state_fit(state, here.machine),
         **_engine_fields(state),
     }
+
+
+def _state_fit(state: ModelState, machine: MachineMemory) -> Json:
+    """By the size of its weights; of one that was loaded once, the engine has said how much context it has."""
+    card = state.card
+    num_bytes = card.num_bytes if card else state.num_bytes
+    if not num_bytes:
+        return {"fit": "unknown", "fit_words": ""}
+    fits = room_for(num_bytes, machine)
+    return fit_json(replace(fits, context_tokens=card.context_tokens) if card else fits)
 
 
 def _engine_fields(state: ModelState | None) -> Json:

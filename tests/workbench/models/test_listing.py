@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine import device
@@ -85,6 +86,17 @@ def test_a_model_that_is_too_large() -> None:
     model = ModelHere(ModelPlace("org/x", "org/x", Path("/x"), "hub"), large, Path("/x"))
     row = rows(models_json(here([model]), manages=True))["org/x"]
     assert row["fit"] == "no" and "60 GiB" in row["fit_words"]
+
+
+def test_a_model_that_only_the_engine_knows_is_judged_as_one_on_the_disk() -> None:
+    blind = replace(CARD, id="words", vision=False, described_by="demo")
+    words = ModelState("words", "org/words", stage="ready", num_bytes=GB, card=blind)
+    states = (ready(), words, ModelState("large", "org/large", num_bytes=60 * GB), ModelState("new", "org/new"))
+    listed = rows(models_json(here([], *states), manages=True))
+    assert (listed["demo"]["fit"], listed["demo"]["fit_words"]) == ("yes", "fits, with 4,096 tokens of context")
+    assert listed["large"]["fit"] == "no" and "60 GiB" in listed["large"]["fit_words"]
+    assert (listed["new"]["fit"], listed["new"]["fit_words"]) == ("unknown", "")
+    assert listed["words"]["takes"] == "text, pictures", "what another model describes to it"
 
 
 def test_loading_shows_how_far() -> None:
