@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,14 +33,21 @@ DOWNLOADS = {
 }
 
 
+def folder_of(source: str) -> Path:
+    """What a source names as a folder, behind all links. Asks the disk."""
+    return real_folder(Path(source))
+
+
 @dataclass(frozen=True)
 class Here:
-    """All that is known of this machine's models. found: on its disks; None before they were looked for."""
+    """All that is known of this machine's models. found: on its disks; None before they were looked for. folder_of: as
+    the function of this name, for the engine's sources."""
 
     found: Sequence[ModelHere] | None
     states: Sequence[ModelState]
     snapshot: Snapshot
     machine: MachineMemory
+    folder_of: Callable[[str], Path] = folder_of
 
 
 def models_json(here: Here, *, manages: bool) -> Json:
@@ -52,7 +59,7 @@ def models_json(here: Here, *, manages: bool) -> Json:
     left = list(here.states)
     rows = []
     for model in (here.found or ()) if manages else ():
-        state = next((state for state in left if is_same(state, model)), None)
+        state = next((state for state in left if is_same(state, model, here.folder_of)), None)
         if state is not None:
             left.remove(state)
         rows.append(_row(model, state, here.machine))
@@ -67,9 +74,9 @@ def models_json(here: Here, *, manages: bool) -> Json:
     }
 
 
-def is_same(state: ModelState, model: ModelHere) -> bool:
+def is_same(state: ModelState, model: ModelHere, folder_of: Callable[[str], Path] = folder_of) -> bool:
     """Whether the engine's model is this one on the disk."""
-    return state.source == model.place.source or real_folder(Path(state.source)) == model.real
+    return state.source == model.place.source or folder_of(state.source) == model.real
 
 
 def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
