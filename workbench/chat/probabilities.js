@@ -45,12 +45,12 @@
     tip.style.top = `${below ? box.bottom + 6 : Math.max(8, box.top - 6 - tip.offsetHeight)}px`;
   };
 
-  const piece = (token, place) => {
+  const piece = (token, isFirst) => {
     const [text, logprob] = token;
     if (logprob === null) return make("span", "unknown", text);
     const share = Math.exp(logprob), node = make("span", "token", text);
     node.token = token;
-    node.tabIndex = place === 0 ? 0 : -1;
+    node.tabIndex = isFirst ? 0 : -1;
     node.style.setProperty("--doubt", `${Math.round(100 * (1 - share))}%`);
     set(node, "role", "button");
     set(node, "aria-label", `${visible(text)}, ${percent(share)}`);
@@ -72,7 +72,7 @@
     const box = make("div", "tokens-view", make("p", "scale", "Unlikely", make("i"), "likely"), make("div", "token-text"));
     set(box.lastChild, "role", "group");
     set(box.lastChild, "aria-label", `${known.length} tokens with their probabilities`);
-    box.lastChild.append(...tokens.map((token) => piece(token, known.indexOf(token))));
+    box.lastChild.append(...tokens.map((token) => piece(token, token === known[0])));
     box.addEventListener("pointerover", (event) => { const node = event.target.closest(".token"); if (node) tell(node); });
     box.addEventListener("pointerleave", () => { if (!box.contains(document.activeElement)) hide(); });
     box.addEventListener("focusin", (event) => {
@@ -94,12 +94,27 @@
     hide();
   };
 
-  // Shows an answer of this turn as tokens. Returns whether that could be done.
-  const open = async (answer, turn) => {
+  // The reply of the server, with `problem` where there is none.
+  const fetchTokens = async (turn) => {
     const { conversation } = window.workbenchLive.here();
-    const response = await window.workbenchLive.ask(`conversations/${conversation}/turns/${turn}/tokens`);
-    if (!response.ok) return false;
-    const { tokens } = await response.json();
+    try {
+      const response = await window.workbenchLive.ask(`conversations/${conversation}/turns/${turn}/tokens`);
+      const reply = await response.json();
+      return response.ok ? reply : { problem: reply.error?.message ?? "The server refused." };
+    } catch {
+      return { problem: "The server cannot be reached just now." };
+    }
+  };
+
+  // Shows an answer of this turn as tokens. Returns whether that could be done; if not, why is said, unless the answer is
+  // another one by now.
+  const open = async (answer, turn) => {
+    const { source } = answer, { tokens, problem } = await fetchTokens(turn);
+    if (!answer.isConnected || answer.source !== source) return false;
+    if (problem) {
+      window.workbenchList?.say(problem);
+      return false;
+    }
     close(answer);
     answer.append(draw(tokens));
     show(answer.firstChild, false);
