@@ -10,7 +10,7 @@ from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.inventory import ModelHere, real_folder
 from engine.inventory.room import MachineMemory, ModelFit, room, room_for
-from engine.types import CacheStats, Json, Kind, ModelCard, ModelState, Snapshot
+from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
 from workbench.words import NAMES, count, plural, seconds, size
 
 STAGES = {
@@ -214,7 +214,8 @@ def memory(here: Here) -> Json:
     """The bar: what each loaded model holds, by kind, of what models may take together. Bytes, and words for them."""
     total = here.machine.model_bytes
     caches = here.snapshot.caches or tuple(CacheStats() for _ in here.snapshot.models)
-    models = []
+    models: list[Json] = []
+    used_bytes = 0
     for card, stats in zip(here.snapshot.models, caches, strict=False):
         kinds = {
             "weights": card.num_bytes,
@@ -226,10 +227,10 @@ def memory(here: Here) -> Json:
             for kind, num_bytes in kinds.items()
             if num_bytes
         ]
-        models.append({"key": card.id, "name": card.id, "size": size(sum(kinds.values())), "parts": parts})
-    used = sum(card.num_bytes for card in here.snapshot.models)
-    used += sum(stats.kv_bytes + stats.snapshot_bytes + stats.feature_bytes for stats in caches)
-    return {"models": models, "words": f"{size(used)} of {size(total)} that models may take here"}
+        held_bytes = sum(kinds.values())
+        used_bytes += held_bytes
+        models.append({"key": card.id, "name": card.id, "size": size(held_bytes), "parts": parts})
+    return {"models": models, "words": f"{size(used_bytes)} of {size(total)} that models may take here"}
 
 
 PARTS = {"weights": "weights", "kv": "kept prompts (KV)", "features": "kept pictures (features)"}
@@ -261,7 +262,7 @@ def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json
     known = fit_json(fits) if hit.weight_bytes else {"fit": "unknown", "fit_words": "size not known"}
     facts = [
         hit.family_name or hit.model_type,
-        _kinds(kind for kind in hit.modalities if _is_medium(kind)),
+        _kinds(kind for kind in hit.modalities if kind in NAMES),
         size(hit.weight_bytes) if hit.weight_bytes else "",
         f"{count(hit.downloads)} downloads a month" if hit.downloads else "",
         "for MLX" if hit.is_mlx else "",
@@ -270,7 +271,3 @@ def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json
     refused = {"fit": "no", "fit_words": f"It cannot run here: {hit.refused}."} if hit.refused else {}
     facts_words = " · ".join(fact for fact in facts if fact)
     return {"key": hit.repo, "facts": facts_words, "is_here": hit.repo in here, **known, **refused}
-
-
-def _is_medium(kind: Kind) -> bool:
-    return kind in NAMES
