@@ -1,7 +1,7 @@
 // An answer as its tokens, each tinted by how likely it was; the others that were likely at its place come beside it when
 // the mouse is on it or it has the focus.
 (() => {
-  const { make, say, set, show } = window.workbenchDraw;
+  const { make, say, set, show, stepAmong } = window.workbenchDraw;
   const { percent } = window.workbenchWords;
   const SIGNS = { "\n": "↵", "\t": "⇥", "\r": "␍" };
 
@@ -58,14 +58,6 @@
     return node;
   };
 
-  const step = (box, event) => {
-    const all = [...box.querySelectorAll(".token")], at = all.indexOf(document.activeElement);
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: all.length - 1 }[event.key];
-    if (to === undefined || at < 0) return;
-    event.preventDefault();
-    all[to]?.focus();
-  };
-
   // tokens: [text, log-probability or null, [[text, log-probability] of the likeliest ones]].
   const draw = (tokens) => {
     const known = tokens.filter(([, logprob]) => logprob !== null);
@@ -83,7 +75,7 @@
       tell(node);
     });
     box.addEventListener("focusout", hide);
-    box.addEventListener("keydown", (event) => step(box, event));
+    box.addEventListener("keydown", (event) => stepAmong([...box.querySelectorAll(".token")], event));
     return box;
   };
 
