@@ -1,7 +1,7 @@
 """A whole conversation as JSON of our own: all its branches, with what each answer cost. What is read back is the same.
 
-What comes in is judged field by field, for the page and the engine take it for what they wrote themselves. The hashes of
-its media are not believed: they get the hash of the bytes that came with them.
+What comes in is judged field by field, for the page and the engine take it for what they wrote themselves. The hashes
+of its media are not believed: they get the hash of the bytes that came with them.
 """
 
 from __future__ import annotations
