@@ -6,19 +6,17 @@ Any thread; imports no MLX.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.assets import asset
-from engine.config import DEMO, ModelSpec
+from engine.config import DEMO, ModelSpec, given_folder, is_hub_id
 from engine.errors import ModelNotFound, Unavailable
 
 Report = Callable[[int, int], None]
 """Told of each step: bytes so far, and of how many (0: not known)."""
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py")
 """What is read of a checkpoint."""
 _VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
@@ -39,12 +37,12 @@ def locate_here(spec: ModelSpec) -> Path | None:
     """The folder of a model that is on this machine under its own path; None for a hub id. Raises ModelNotFound."""
     if spec.source == DEMO:
         return asset("demo-model")
-    folder = Path(spec.source).expanduser()
+    folder = given_folder(spec.source)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelNotFound(f"{spec.source} has no config.json: it is not a model folder.", param="model")
         return folder.resolve()
-    if folder.is_absolute() or spec.source.startswith((".", "~")) or not _HUB_ID.fullmatch(spec.source):
+    if not is_hub_id(spec.source):
         raise ModelNotFound(
             f"No model {spec.source!r}: give 'demo', an existing folder or a hub id such as org/name.", param="model"
         )
