@@ -5,7 +5,6 @@ Any thread; imports no MLX.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,11 +91,6 @@ def _counting_bar(report: Report) -> type[Any]:
             return shown
 
     return CountingBar
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; {} where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def is_multimodal(path: Path, config: dict[str, Any]) -> bool:
