@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import shutil
 from collections.abc import Callable
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.argument_types import folder, key_file, named_model
 from engine.config import EngineConfig, ModelSpec
 from engine.core import Engine
-from engine.errors import ModelNotFound
+from engine.errors import BadRequest, ModelNotFound
+from engine.inventory.inventory import Inventory
+from engine.models.locate import locate_here
+from engine.models_file import Machine, read_models
 from engine.runtime.commands import CountReplay, PreflightCommand
 from engine.types import Delta, Preflight
 from tests.engine.drive import ask, chat
@@ -42,15 +47,32 @@ def test_a_folder_is_called_by_its_own_name(tmp_path: Path) -> None:
     assert ModelSpec(str(tmp_path / "link")).served_name == "real"
 
 
+@pytest.mark.parametrize("source", ["~nosuchuser/x", "/a\0b", "~nosuchuser", "name=~nosuchuser/x"])
+def test_what_is_no_path_is_no_model(source: str, tmp_path: Path) -> None:
+    _, path = named_model(source)
+    with pytest.raises(ModelNotFound, match="No model"):
+        locate_here(ModelSpec(path))
+    for kind in (folder, key_file):
+        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+            kind(source)
+    assert Inventory([Path(source)], tmp_path).look_at(Path(source)).problems
+
+
+def test_what_is_no_path_in_a_models_file(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("models:\n- {name: a, path: ~nosuchuser/x}")
+    with pytest.raises(BadRequest, match=r"models\[0\]\.path.*No model"):
+        read_models(tmp_path / "models.yaml", ModelSpec(), Machine(2**40))
+
+
 async def test_a_loaded_model_whose_folder_was_moved_goes_on(tiny_model: TinyModel, tmp_path: Path) -> None:
-    folder = tmp_path / "moving"
-    shutil.copytree(tiny_model("llama"), folder)
-    (tmp_path / "link").symlink_to(folder)
+    moving = tmp_path / "moving"
+    shutil.copytree(tiny_model("llama"), moving)
+    (tmp_path / "link").symlink_to(moving)
     engine = Engine(EngineConfig(model=ModelSpec(str(tmp_path / "link"))))
     engine.start()
     try:
         await engine.ready()
-        folder.rename(tmp_path / "moved")
+        moving.rename(tmp_path / "moved")
         for name in ("moving", str(tmp_path / "link"), None):
             assert (await ask(engine, chat("Hello", model=name, max_tokens=2))).done.usage.completion_tokens == 2
         assert engine.models()[0].name == "moving"
