@@ -15,9 +15,9 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm
 
 from engine.errors import Unavailable, say_bytes
-from engine.hub.failures import DISK_FULL, in_words
 from engine.hub.fetch import RemoteFolder, Watch, arrived_bytes, fetch
 from engine.hub.remote import RemoteModel, remote_model
+from engine.models.hub_failures import DISK_FULL, in_words
 from engine.models.locate import FILES
 
 DownloadStage = Literal["waiting", "asking", "downloading", "checking", "paused", "done", "failed", "cancelled"]

@@ -20,8 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
 
 from engine.errors import Unavailable
-from engine.hub.failures import WRONG_BYTES
 from engine.hub.remote import RemoteFile
+from engine.models.hub_failures import WRONG_BYTES
 
 CHUNK_BYTES = 1024**2
 TIMEOUT_S = 20.0

@@ -14,10 +14,10 @@ from typing import Literal, TypeVar
 from engine.config import given_folder
 from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.hub.download import Download, DownloadState, Hub
-from engine.hub.failures import in_words
 from engine.hub.remote import check_repo
 from engine.hub.search import HubModel, search
 from engine.inventory.inventory import Inventory, ModelHere
+from engine.models.hub_failures import in_words
 
 DownloadAction = Literal["pause", "resume", "cancel"]
 MAX_DOWNLOADS = 64

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.assets import asset
 from engine.config import DEMO, ModelSpec, given_folder, is_hub_id
-from engine.errors import ModelNotFound, Unavailable
+from engine.errors import ModelNotFound
 
 Report = Callable[[int, int], None]
 """Told of each step: bytes so far, and of how many (0: not known)."""
@@ -24,8 +24,8 @@ _VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor"
 def locate(spec: ModelSpec, report: Report | None = None) -> Path:
     """The checkpoint's folder: the embedded one, a local one, or a hub snapshot (downloaded now if need be).
 
-    report: called by the threads that download. Raises ModelNotFound when there is no such model, Unavailable when the
-    hub cannot be reached.
+    report: called by the threads that download. Raises ModelNotFound when there is no such model, and the error of
+    engine.models.hub_failures where it cannot be downloaded.
     """
     if (folder := locate_here(spec)) is not None:
         return folder
@@ -50,27 +50,15 @@ def locate_here(spec: ModelSpec) -> Path | None:
 
 def _download(spec: ModelSpec, report: Report) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+
+    from engine.models.hub_failures import in_words
 
     bar = _counting_bar(report)
     try:
         folder = snapshot_download(spec.source, revision=spec.revision, allow_patterns=list(FILES), tqdm_class=bar)
-        return Path(folder)
-    except RepositoryNotFoundError as e:
-        raise ModelNotFound(
-            f"The hub has no model {spec.source!r}, or it is private and you are not logged in.", param="model"
-        ) from e
-    except RevisionNotFoundError as e:
-        raise ModelNotFound(f"{spec.source!r} has no revision {spec.revision!r}.", param="model") from e
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as e:
-        raise Unavailable(
-            f"Could not download {spec.source!r}: {first_line(e)}", param="model", code="model_load_failed"
-        ) from e
+    except Exception as e:  # of the hub's client, the network, the disk
+        raise in_words(e, spec.source) from e
+    return Path(folder)
 
 
 def _counting_bar(report: Report) -> type[Any]:
