@@ -109,7 +109,7 @@ class Download:
                     self._remove_partials()
                 self._show_stopped()
         except Exception as error:  # of the hub's client, the network, the disk: it is words for the page
-            said = in_words(error, self.repo)
+            said = in_words(error, self.repo, self.revision)
             self._show(stage="failed", error=said.message, error_code=said.code, speed_bytes_s=0.0, left_s=None)
         finally:
             self._runs.release()

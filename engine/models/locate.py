@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.assets import asset
 from engine.config import DEMO, ModelSpec, given_folder, is_hub_id
-from engine.errors import ModelNotFound
+from engine.errors import ModelNotFound, Unavailable
 
 Report = Callable[[int, int], None]
 """Told of each step: bytes so far, and of how many (0: not known)."""
@@ -24,8 +24,8 @@ _VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor"
 def locate(spec: ModelSpec, report: Report | None = None) -> Path:
     """The checkpoint's folder: the embedded one, a local one, or a hub snapshot (downloaded now if need be).
 
-    report: called by the threads that download. Raises ModelNotFound when there is no such model, and the error of
-    engine.models.hub_failures where it cannot be downloaded.
+    report: called by the threads that download. Raises ModelNotFound when there is no such model, Forbidden for a
+    gated one, and Unavailable with the reason where it cannot be downloaded.
     """
     if (folder := locate_here(spec)) is not None:
         return folder
@@ -57,7 +57,11 @@ def _download(spec: ModelSpec, report: Report) -> Path:
     try:
         folder = snapshot_download(spec.source, revision=spec.revision, allow_patterns=list(FILES), tqdm_class=bar)
     except Exception as e:  # of the hub's client, the network, the disk
-        raise in_words(e, spec.source) from e
+        error = in_words(e, spec.source, spec.revision)
+        if isinstance(error, Unavailable):
+            why = f"Could not download {spec.source!r}: {error.message}"
+            error = Unavailable(why, param="model", code="model_load_failed")
+        raise error from e
     return Path(folder)
 
 

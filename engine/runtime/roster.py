@@ -285,6 +285,7 @@ class Roster:
         self._wanted.remove(wanted)
         slot.show("loading", 0, slot.expected_bytes)
         self._load = ModelLoad(slot, path, self._new_worker)
+        self._must_free = not self._stats.is_starting  # who used a model that failed may have held it until now
         self._reopen()
         return True
 

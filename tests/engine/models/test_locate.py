@@ -111,13 +111,13 @@ def _answer(status: int) -> httpx2.Response:
 @pytest.mark.parametrize(
     ("raised", "code", "words"),
     [
-        (httpx2.ConnectError("refused"), "hub_unreachable", "cannot be reached"),
-        (LocalEntryNotFoundError("not here"), "hub_unreachable", "cannot be reached"),
-        (OfflineModeIsEnabled("offline"), "hub_unreachable", "HF_HUB_OFFLINE"),
+        (httpx2.ConnectError("refused"), "model_load_failed", "cannot be reached"),
+        (LocalEntryNotFoundError("not here"), "model_load_failed", "cannot be reached"),
+        (OfflineModeIsEnabled("offline"), "model_load_failed", "HF_HUB_OFFLINE"),
         (GatedRepoError("no", response=_answer(403)), "gated_model", "accept its terms"),
         (RepositoryNotFoundError("no", response=_answer(404)), "model_not_found", "'org/far'"),
-        (RevisionNotFoundError("no", response=_answer(404)), "model_not_found", "no such revision"),
-        (OSError(errno.ENOSPC, "No space"), "disk_full", "The disk is full"),
+        (RevisionNotFoundError("no", response=_answer(404)), "model_not_found", "no revision 'v9'"),
+        (OSError(errno.ENOSPC, "No space"), "model_load_failed", "org/far.*The disk is full"),
     ],
 )
 def test_what_fails_is_said_as_for_any_other_download(
@@ -128,5 +128,5 @@ def test_what_fails_is_said_as_for_any_other_download(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
     with pytest.raises(EngineError, match=words) as caught:
-        locate(ModelSpec("org/far"))
+        locate(ModelSpec("org/far", revision="v9"))
     assert caught.value.code == code
