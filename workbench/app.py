@@ -19,7 +19,6 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,8 +210,12 @@ def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login:
     from workbench.models.routes import model_routes
 
     live = LiveModels(engine)
-    words = partial(header.words, engine, shared.history)
-    voices = Voices(words, LiveAnswer, theme.version(), lambda manages: live.news(manages=manages))
+    voices = Voices(
+        lambda manages: header.words(engine, shared.history, manages=manages),
+        LiveAnswer,
+        theme.version(),
+        lambda manages: live.news(manages=manages),
+    )
     router = conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
     router.include_router(model_routes(engine, shared.server, login, live))
     return router

@@ -74,10 +74,15 @@ async def reply_to(answers: Mapping[str, Answer], page: gr.Request, event: gr.Ev
     return {"turn": event.turn, **found}
 
 
+def serial() -> int:
+    """A number that no reply of before had, so that the page sees each reply, equal or not. Microseconds."""
+    return time.time_ns() // 1000
+
+
 def refusal(error: EngineError) -> Json:
     """For the field `refusal` of a part's value: the page says it once (static/draw.js). gr.Warning would not be shown,
     as it needs Gradio's queue."""
-    return {"words": error.message, "serial": time.time_ns() // 1000}
+    return {"words": error.message, "serial": serial()}
 
 
 def while_shown(tabs: gr.Tabs, tick: Callback, on_select: Callback, view: gr.State, parts: Sequence[gr.HTML]) -> None:

@@ -18,14 +18,18 @@ TAIL_CHARS = 12
 """The end of a model's name, which is always shown: there stands how it is quantized."""
 
 
-def status(snapshot: Snapshot) -> Json:
-    """Snapshot -> what the header says (static/header.js). takes: the kinds of media; None until the model is known."""
+def status(snapshot: Snapshot, *, manages: bool) -> Json:
+    """Snapshot -> what the header says (static/header.js). takes: the kinds of media; None until the model is known.
+
+    manages: see engine.access.visibility.manages_models; others are not told why a model could not be loaded, for that
+    may name a folder.
+    """
     device, card = snapshot.device, snapshot.model
     used_bytes = max(snapshot.active_bytes + snapshot.cache_bytes, snapshot.process_bytes)
     return {
         "state": snapshot.state,
         "model": _model(snapshot),
-        "about": snapshot.error or (details(card, snapshot.states) if card else _why_not(snapshot)),
+        "about": _about(snapshot, manages=manages),
         "toy": card.toy if card else "",
         "takes": takes(card, snapshot.states) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
@@ -54,20 +58,29 @@ def _default(snapshot: Snapshot) -> ModelState:
     return next((state for state in snapshot.states if state.is_default), ModelState("", ""))
 
 
-def _why_not(snapshot: Snapshot) -> str:
-    """Why nothing is known of a model though the engine serves: it could not be loaded, or nobody has asked it yet."""
-    if snapshot.state != "ready":
-        return ""
-    return _default(snapshot).error or "It is loaded by the first message."
+def _about(snapshot: Snapshot, *, manages: bool) -> str:
+    """What the model is, or why nothing is known of it: it could not be loaded, or nobody has asked it yet."""
+    if snapshot.model and not snapshot.error:
+        return details(snapshot.model, snapshot.states)
+    error = snapshot.error or (_default(snapshot).error if snapshot.state == "ready" else "")
+    if error:
+        return error if manages else "It could not be loaded."
+    return "It is loaded by the first message." if snapshot.state == "ready" else ""
 
 
-def words(engine: Engine, history: History) -> Json:
-    """What the header says now. Also writes the history, as long as some page is open."""
+def words(engine: Engine, history: History, *, manages: bool) -> Json:
+    """What the header says now, to somebody who manages models or not.
+
+    Also writes the history, as long as some page is open.
+    """
     snapshot = engine.snapshot()
     history.add(snapshot, time.monotonic())
-    return status(snapshot)
+    return status(snapshot, manages=manages)
 
 
 def build(engine: Engine, history: History) -> None:
-    """The header row. Its figures come with the page's events (conversations/live.js), not through Gradio's queue."""
-    component("bar", "workbenchHeader.view(element, props)", "header", value=words(engine, history))
+    """The header row. Its figures come with the page's events (conversations/live.js), not through Gradio's queue.
+
+    Those that it begins with are in the page itself, which is the same for everybody.
+    """
+    component("bar", "workbenchHeader.view(element, props)", "header", value=words(engine, history, manages=False))

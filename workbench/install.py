@@ -6,9 +6,9 @@ All addresses in the manifest are relative to it, so they hold behind any --root
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Literal
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
@@ -20,8 +20,8 @@ from workbench import theme
 IconName = Literal["icon", "maskable"]
 NAME = "MLX Workbench"
 WORKER = "static/worker.js"
-SIZES_PX = (180, 192, 512)
-"""180: what iOS puts on its home screen."""
+SIZES_PX: Mapping[IconName, tuple[int, ...]] = {"icon": (192, 512), "maskable": (180, 192, 512)}
+"""Of each icon; 180 is what iOS puts on its home screen (theme.ICON), and not in the manifest."""
 
 _CORNERS = ((60, 60), (452, 60), (60, 452), (452, 452))
 """Points of the icon's own ground, beside what is drawn on it."""
@@ -46,7 +46,7 @@ def manifest() -> Json:
     }
 
 
-@lru_cache(maxsize=2 * len(SIZES_PX))
+@cache
 def icon(name: IconName, size_px: int) -> bytes:
     """The icon as a PNG. "maskable": its ground fills the square, for systems that cut their own shape out of it."""
     from PIL import Image
@@ -77,8 +77,8 @@ def install_routes() -> APIRouter:
         headers = {"Service-Worker-Allowed": "/", "Cache-Control": "no-cache"}
         return Response(theme.script(WORKER), media_type="text/javascript", headers=headers)
 
-    for size_px in SIZES_PX:
-        for name in get_args(IconName):
+    for name, sizes_px in SIZES_PX.items():
+        for size_px in sizes_px:
             router.add_api_route(f"/workbench/{name}-{size_px}.png", _icon_route(name, size_px))
     return router
 

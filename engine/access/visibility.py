@@ -61,6 +61,12 @@ def manages_models(config: ServerConfig, who: Caller) -> bool:
     return who.operator and not (config.open_access or (config.public_link and len(config.api_keys) < 2))
 
 
+def check_manages_models(config: ServerConfig, who: Caller) -> None:
+    """Raise Forbidden for whoever may not manage the models."""
+    if not manages_models(config, who):
+        raise Forbidden("Only the operator of this server may manage its models.")
+
+
 def keeps_conversations(config: ServerConfig) -> bool:
     """Whether conversations are written to disk. Those of visitors never are."""
     return config.data_folder is not None and not _has_visitors(config)

@@ -58,9 +58,9 @@ class Exchange:
         model while the server starts, but what is streamed can say meanwhile that it waits. Raises ModelNotFound,
         Unavailable and BadRequest."""
         name = engine.config.find(model).served_name
+        refuse(body)
         if engine.snapshot().state in LOADING and not getattr(body, "stream", False):
             await ready(engine, name)
-        refuse(body)
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
         envelope = Envelope(http.state.request_id, created, name, backend, caller.operator)
@@ -76,10 +76,8 @@ class Exchange:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Those of its answer, which name what of the body was not read. Of a model that was never loaded it is not
-        known what of the rest it reads."""
-        card = self.engine.snapshot().card_of(self.model)
-        return ignored_header(self.body, card) if card else {}
+        """Those of its answer, which name what of the body was not read."""
+        return ignored_header(self.body, self.engine.snapshot().card_of(self.model))
 
     @property
     def id(self) -> str:

@@ -21,9 +21,10 @@ MESSAGE_FIELDS = frozenset(
 """What is read of a message. Other fields that change what the model reads are refused where messages are read."""
 
 
-def ignored_header(asked: BaseModel, card: ModelCard) -> dict[str, str]:
+def ignored_header(asked: BaseModel, card: ModelCard | None) -> dict[str, str]:
     """The header that names what was sent and has no effect on this model; {} where all of it has. Names are
-    percent-encoded, since they may hold anything."""
+    percent-encoded, since they may hold anything. card: None of a model that was never loaded; whether it reasons is
+    not known then."""
     names = list(dict.fromkeys(_ignored(asked, card)))
     if not names:
         return {}
@@ -32,14 +33,14 @@ def ignored_header(asked: BaseModel, card: ModelCard) -> dict[str, str]:
     return {IGNORED_HEADER: ", ".join(shown + more)}
 
 
-def _ignored(asked: BaseModel, card: ModelCard) -> Iterator[str]:
+def _ignored(asked: BaseModel, card: ModelCard | None) -> Iterator[str]:
     yield from _unread(asked, "")
     if isinstance(asked, ToolFields):  # other protocols refuse what they do not read of a message
         for i, message in enumerate(getattr(asked, "messages", None) or ()):
             given = (name for name, value in message.items() if value not in (None, [], {}, ""))
             yield from (f"messages[{i}].{name}" for name in given if name not in MESSAGE_FIELDS)
         yield from ignored_in_tools(asked)
-    if isinstance(asked, ReasoningFields):
+    if isinstance(asked, ReasoningFields) and card is not None:
         yield from ignored_in_reasoning(asked, card)
 
 

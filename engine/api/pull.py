@@ -8,13 +8,14 @@ https://github.com/ollama/ollama/blob/main/docs/api.md#pull-a-model
     {"status": "verifying sha256 digest", …}
     {"status": "success"}                        or {"error": "…", "code": "…"}
 
-A client that goes away pauses the download; what has arrived is kept, and the next request goes on with it. A download
-that somebody else began (on the page, or in another request) goes on.
+The last client that goes away pauses a download that a request began; what has arrived is kept, and the next request
+goes on with it. One that was begun on the page goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -22,17 +23,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from engine.access.visibility import manages_models
+from engine.access.visibility import check_manages_models
 from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.http.lines import one_line
-from engine.api.sse import EventStream, unless_gone
+from engine.api.sse import JSON_LINES, EventStream, unless_gone
 from engine.config import ServerConfig
 from engine.core import Engine
-from engine.errors import Forbidden, Unavailable
+from engine.errors import ModelNotFound, Unavailable
 from engine.hub.download import DownloadState
 from engine.types import Json
 
-NDJSON = "application/x-ndjson"
 PERIOD_S = 0.25
 """How often progress is looked at."""
 
@@ -48,49 +47,78 @@ class PullRequest(BaseModel):
 def pull_router(engine: Engine, config: ServerConfig) -> APIRouter:
     """The route. For whoever manages the models of this server (engine.access)."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
+    readers = _Readers(engine)
 
     @router.post("/models/pull", summary="Download a model of the hub; lines of JSON tell how far it is")
     async def pull(body: PullRequest, http: Request) -> Response:
-        if not manages_models(config, http.state.caller):
-            raise Forbidden("Only the operator of this server may download models.")
-        is_mine = not any(one.repo == body.model and one.is_running for one in engine.shelf.downloads)
-        engine.shelf.pull(body.model, body.revision)
+        check_manages_models(config, http.state.caller)
+        readers.begin(body.model, body.revision)
         if body.stream:
-            return EventStream(_lines(engine, body.model, is_mine), media_type=NDJSON)
-        state = await unless_gone(_ended(engine, body.model, is_mine), http.receive)
+            return EventStream(_lines(readers, body.model), media_type=JSON_LINES.media_type)
+        state = await unless_gone(_ended(readers, body.model), http.receive)
         return Response(status_code=CLIENT_CLOSED) if state is None else JSONResponse(_end(state))
 
     return router
 
 
-async def _states(engine: Engine, repo: str, is_mine: bool) -> AsyncGenerator[DownloadState, None]:
-    """The state whenever it has changed, until it has ended. Paused, where it is mine, if nobody reads on."""
-    told: DownloadState | None = None
-    try:
-        while (state := engine.shelf.download(repo)).is_running:
-            if state != told:
-                told = state
-                yield state
-            await asyncio.sleep(PERIOD_S)
-    finally:
-        if is_mine and engine.shelf.download(repo).is_running:
-            engine.shelf.change("pause", repo)
+class _Readers:
+    """The requests that follow downloads. Event loop only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._num_readers: Counter[str] = Counter()
+        self._begun: set[str] = set()
+        """Downloads that a request began."""
+
+    def begin(self, repo: str, revision: str | None) -> None:
+        """Download a model, or follow the download that is on its way."""
+        if not any(one.repo == repo and one.is_running for one in self._engine.shelf.downloads):
+            self._begun.add(repo)
+        self._engine.shelf.pull(repo, revision)
+
+    def state(self, repo: str) -> DownloadState:
+        return self._engine.shelf.download(repo)
+
+    async def states(self, repo: str) -> AsyncGenerator[DownloadState, None]:
+        """The state whenever it has changed, until it has ended."""
+        told: DownloadState | None = None
+        self._num_readers[repo] += 1
+        try:
+            while (state := self.state(repo)).is_running:
+                if state != told:
+                    told = state
+                    yield state
+                await asyncio.sleep(PERIOD_S)
+        finally:
+            self._leave(repo)
+
+    def _leave(self, repo: str) -> None:
+        self._num_readers[repo] -= 1
+        if self._num_readers[repo]:
+            return
+        del self._num_readers[repo]
+        if repo in self._begun:
+            self._begun.discard(repo)
+            if any(one.repo == repo and one.is_running for one in self._engine.shelf.downloads):
+                self._engine.shelf.change("pause", repo)
 
 
-async def _ended(engine: Engine, repo: str, is_mine: bool) -> DownloadState:
-    async with aclosing(_states(engine, repo, is_mine)) as states:
+async def _ended(readers: _Readers, repo: str) -> DownloadState:
+    async with aclosing(readers.states(repo)) as states:
         async for _ in states:
             pass
-    return engine.shelf.download(repo)
+    return readers.state(repo)
 
 
-async def _lines(engine: Engine, repo: str, is_mine: bool) -> AsyncIterator[str]:
-    async with aclosing(_states(engine, repo, is_mine)) as states:
-        async for state in states:
-            yield f"{one_line(progress_json(state))}\n"
-    state = engine.shelf.download(repo)
-    last = {"status": "success"} if state.stage == "done" else {"error": _why(state).message, "code": _why(state).code}
-    yield f"{one_line(last)}\n"
+async def _lines(readers: _Readers, repo: str) -> AsyncIterator[str]:
+    try:
+        async with aclosing(readers.states(repo)) as states:
+            async for state in states:
+                yield JSON_LINES.write("", progress_json(state))
+        last = _end(readers.state(repo))
+    except (ModelNotFound, Unavailable) as error:  # ModelNotFound: its download was forgotten on the page meanwhile
+        last = {"error": error.message, "code": error.code}
+    yield JSON_LINES.write("", last)
 
 
 def progress_json(state: DownloadState) -> Json:

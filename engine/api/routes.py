@@ -7,11 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from engine.access.visibility import check_manages_models
 from engine.api.answers import ChatAnswer
 from engine.api.cards import models_json, state_json
 from engine.api.convert import chat_request
 from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route, operator_only
+from engine.api.guard import guarded_route
 from engine.api.logprobs import LogprobsWriter
 from engine.api.schemas import ChatRequest, ModelName
 from engine.api.sse import OpenAIStream
@@ -41,12 +42,12 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     @router.post("/models/load", summary="Load a model, and wait until it is there")
     async def load(body: ModelName, http: Request) -> dict[str, Any]:
-        operator_only(http)
+        check_manages_models(config, http.state.caller)
         return state_json(await engine.load_model(body.model), started)
 
     @router.post("/models/unload", summary="Take a model out of memory")
     async def unload(body: ModelName, http: Request) -> dict[str, Any]:
-        operator_only(http)
+        check_manages_models(config, http.state.caller)
         return state_json(await engine.unload_model(body.model), started)
 
     @router.get("/models/{name:path}", summary="A model by its name")

@@ -138,6 +138,31 @@ def test_what_does_not_fit_is_said_before_sending_and_made_to_fit_by_one_click(p
     assert f"{fewer} tokens" in me.page.locator("#chat .receipt summary").inner_text()
 
 
+def test_what_others_do_meanwhile_does_not_drop_what_makes_it_fit(person, narrow_url, clip):
+    me = person(narrow_url).arrive()
+    me.set("Max tokens", "12")
+    me.drop(clip)
+    me.page.fill("#composer textarea", "What happens in this video?")
+    cost(me, "does not fit")
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    me.page.route("**/run/predict*", hold)
+    with me.page.expect_request("**/run/predict*"):
+        me.page.get_by_role("button", name="Make it fit").click()
+    # A later timer of the page ends after the one that asks anew once others run.
+    me.page.evaluate(
+        """() => { dispatchEvent(new Event("workbench-running"));
+                   return new Promise(done => setTimeout(done, 1100)); }"""
+    )
+    for route in held:
+        route.continue_()
+    me.page.unroute("**/run/predict*")
+    cost(me, "made smaller")
+
+
 def test_without_the_click_it_is_refused(person, narrow_url, clip):
     """The twin: what the line says does not fit indeed does not."""
     me = person(narrow_url).arrive()

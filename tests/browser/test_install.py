@@ -40,11 +40,11 @@ def test_a_server_that_is_gone_is_said_and_nothing_was_kept(person, serve_page, 
         before = me.page.title()
     assert me.page.evaluate(reply) == "TypeError", "the worker answered in the server's place"
     me.page.goto(url)
-    me.page.get_by_role("heading", name="The server is not running").wait_for()
+    me.page.get_by_role("heading", name="The server cannot be reached").wait_for()
     assert me.page.locator("script").count() == 0
     with serve_page(demo_engine, port=int(url.rpartition(":")[2])):
         me.arrive()  # it looks again by itself
-        assert me.page.title() != "MLX Workbench is not running" != before
+        assert me.page.title() != "MLX Workbench cannot be reached" != before
         forgive(me)
         me.leave()
 

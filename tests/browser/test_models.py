@@ -123,6 +123,26 @@ def test_a_conversation_keeps_its_model_and_goes_on_with_another(url, person):
     assert {one["id"] for one in answered if one["state"] == "ready"} == {"demo", "qwen2-float32"}
 
 
+def test_a_model_of_the_switch_that_cannot_be_loaded_is_said_so(url, person, folder):
+    here = Models(person(url))
+    here.press("Load", "qwen2-float32")
+    here.stage("qwen2-float32", "loaded")
+    here.press("Unload", "qwen2-float32")
+    here.page.locator("#models .held li", has_text="qwen2-float32").wait_for(state="detached")
+    (folder / "qwen2-float32" / "config.json").unlink()
+    here.page.get_by_role("tab", name="Chat").click()
+    here.page.locator("#header .model").click()
+    # Within a window as low as this, the card scrolls.
+    here.page.set_viewport_size({"width": 900, "height": 260})
+    here.page.wait_for_function(
+        """() => { const card = document.querySelector("#model-card"), box = card.getBoundingClientRect();
+                   return box.bottom <= innerHeight && card.scrollHeight > card.clientHeight; }"""
+    )
+    here.page.locator("#model-card .choices button", has_text="qwen2-float32").click()
+    here.page.locator(".list-toast", has_text="config.json").wait_for()
+    here.me.complaints.clear()  # the browser logs every refused request
+
+
 def test_a_model_that_is_gone_is_said_so_and_nobody_answers_for_it(url, person):
     me = person(url).arrive()
     me.page.evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.browser.test_conversations import wait_until
+from tests.browser.test_conversations import forgive, wait_until
 from tests.pages import Person
 
 SWITCH = "Keep how likely each token of an answer was"
@@ -56,6 +56,40 @@ def test_an_answer_is_shown_as_its_tokens(person, workbench_url, artifacts):
     page.locator("#chat .likely").click()
     wait_until(lambda: page.locator("#chat .token").count() == 0)
     assert me.answer == answer
+
+
+def test_what_was_asked_of_another_answer_is_not_shown_and_a_server_that_is_away_is_said(person, workbench_url):
+    me = person(workbench_url).arrive()
+    page = me.page
+    me.set("Temperature", "0")
+    page.get_by_label(SWITCH).check()
+    answer = me.ask("What is a circle?")
+    likely = page.locator("#chat .likely:visible")
+    page.route("**/tokens", lambda route: route.abort())
+    likely.click()
+    page.locator(".list-toast", has_text="The server cannot be reached").wait_for()
+    assert me.answer == answer and likely.get_attribute("aria-pressed") == "false"
+    page.unroute("**/tokens")
+
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/tokens", hold)
+    with page.expect_request("**/tokens"):
+        likely.click()
+    me.set("Max tokens", "2")
+    me.button("Retry")
+    page.get_by_text("2/2", exact=True).wait_for()
+    me.finished()
+    with page.expect_response("**/tokens") as reply:
+        held[0].continue_()
+    reply.value.finished()
+    page.evaluate("new Promise(done => setTimeout(done))")
+    assert tokens(me) == [] and page.locator("#chat .prose-like:visible").count() == 1
+    assert me.answer != answer and likely.get_attribute("aria-pressed") == "false"
+    forgive(me)
 
 
 def test_of_an_answer_in_parts_those_are_told_that_are_known(person, workbench_url):

@@ -54,7 +54,7 @@ def crowded(
 
 async def forget_kv(engine: Any) -> None:
     """And the vision features; the facts of the media stay."""
-    await engine._ask(ClearCache)
+    await engine._asking.reply(ClearCache)
 
 
 def asked_on(request: Request, answer: Answer, question: str) -> Request:

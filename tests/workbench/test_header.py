@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -13,10 +14,11 @@ from workbench.models import listing
 DEVICE = DeviceInfo("macOS 26.1", "Apple M4 Max", "Metal GPU", 64 * 2**30, 16, "Accelerate", "0.32.4")
 CARD = ModelCard("demo", "/models/demo", "qwen3_vl", "float32", 2_280_000, 9_120_000, 4096, vision=True, video=True)
 READY = Snapshot("ready", DEVICE, (CARD,), active_bytes=3 * 2**30, cache_bytes=2**30, process_bytes=2**29)
+status = partial(header.status, manages=True)
 
 
 def test_a_ready_engine():
-    words = header.status(READY)
+    words = status(READY)
     assert words["model"] == ["demo", ""]
     assert words["takes"] == ["image", "video"]
     assert words["toy"] == ""
@@ -29,22 +31,32 @@ def test_a_ready_engine():
 
 def test_the_end_of_a_long_name_is_never_cut():
     card = replace(CARD, id="mlx-community/Qwen3-VL-4B-Instruct-4bit")
-    assert header.status(replace(READY, models=(card,)))["model"] == ["mlx-community/Qwen3-VL-4B-I", "nstruct-4bit"]
+    assert status(replace(READY, models=(card,)))["model"] == ["mlx-community/Qwen3-VL-4B-I", "nstruct-4bit"]
 
 
 def test_a_model_that_nobody_has_asked_yet_has_its_name():
     state = ModelState("small", "org/small", is_default=True)
-    words = header.status(replace(READY, models=(), states=(state, ModelState("other", "org/other"))))
+    words = status(replace(READY, models=(), states=(state, ModelState("other", "org/other"))))
     assert words["model"] == ["small", ""] and words["takes"] is None
     assert words["about"] == "It is loaded by the first message."
     failed = replace(state, stage="failed", error="There is no such model.")
-    assert header.status(replace(READY, models=(), states=(failed,)))["about"] == "There is no such model."
+    assert status(replace(READY, models=(), states=(failed,)))["about"] == "There is no such model."
+
+
+def test_a_visitor_is_not_told_why_a_model_could_not_be_loaded():
+    """The reason may name a folder of this machine, be it of the default model or of the engine that did not start."""
+    why = "/home/somebody/models/mine has no config.json."
+    state = ModelState("mine", "/home/somebody/models/mine", is_default=True, stage="failed", error=why)
+    for snapshot in (replace(READY, models=(), states=(state,)), Snapshot("failed", DEVICE, error=why)):
+        told = header.status(snapshot, manages=False)
+        assert told["about"] == "It could not be loaded." and "/home/somebody" not in str(told)
+        assert header.status(snapshot, manages=True)["about"] == why
 
 
 def test_a_model_that_has_left_memory_is_still_the_one():
     state = ModelState(CARD.id, "demo", is_default=True, card=CARD)
     other = replace(CARD, id="other")
-    words = header.status(replace(READY, models=(other,), states=(state, ModelState("other", "org/other", card=other))))
+    words = status(replace(READY, models=(other,), states=(state, ModelState("other", "org/other", card=other))))
     assert words["model"] == [CARD.id, ""]
 
 
@@ -54,18 +66,18 @@ def test_what_another_model_describes_may_be_sent():
     known = replace(READY, models=(blind,), states=(ModelState("words", "org/words", is_default=True), eyes))
     assert listing.takes(blind, known.states) == ["image"], "whether it takes clips is known once it was loaded"
     loaded = replace(known, states=(known.states[0], replace(eyes, card=CARD)))
-    words = header.status(loaded)
+    words = status(loaded)
     assert words["takes"] == ["image", "video"] and "takes text, pictures, clips (described by d)" in words["about"]
     assert listing.takes(replace(blind, described_by=""), loaded.states) == []
 
 
 def test_a_toy_is_said_to_be_one():
-    assert header.status(replace(READY, models=(replace(CARD, toy="It knows shapes."),)))["toy"] == "It knows shapes."
+    assert status(replace(READY, models=(replace(CARD, toy="It knows shapes."),)))["toy"] == "It knows shapes."
 
 
 def test_running_requests_are_counted():
     row = Running("a", "decode", 10, 10, 3, 50.0, "api")
-    assert header.status(replace(READY, running=(row, replace(row, id="b"))))["running"] == "2 running"
+    assert status(replace(READY, running=(row, replace(row, id="b"))))["running"] == "2 running"
 
 
 @pytest.mark.parametrize(
@@ -74,9 +86,9 @@ def test_running_requests_are_counted():
 )
 def test_states_without_a_model(state, words):
     snapshot = Snapshot(state, DEVICE, error="no such folder")
-    assert header.status(snapshot)["model"] == [words, ""]
-    assert header.status(snapshot)["about"] == "no such folder"
-    assert header.status(snapshot)["takes"] is None
+    assert status(snapshot)["model"] == [words, ""]
+    assert status(snapshot)["about"] == "no such folder"
+    assert status(snapshot)["takes"] is None
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def test_every_address_of_the_manifest_is_below_the_page_behind_any_prefix(page_
             assert icon["sizes"] == f"{image.width}x{image.height}"
             purposes.add((icon["purpose"], image.getpixel((0, 0))[3]))
         assert purposes == {("any", 0), ("maskable", 255)}, "the corners of a maskable icon are filled"
-        assert client.get("/workbench/icon-64.png").status_code == 404
+        for nobody_asks in ("icon-64", "icon-180"):
+            assert client.get(f"/workbench/{nobody_asks}.png").status_code == 404
 
 
 def test_the_worker_is_asked_for_anew_and_keeps_nothing(page_app):

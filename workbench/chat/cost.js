@@ -9,9 +9,9 @@
     more.className = "more";
     fit.type = "button";
     fit.textContent = "Make it fit";
-    fit.addEventListener("click", () => { fit.disabled = true; trigger("submit", { turn: ++turn }); });
+    fit.addEventListener("click", () => { fit.disabled = true; fitting = ++turn; trigger("submit", { turn }); });
     root.append(words, more, fit);
-    let turn = 0, timer = 0, othersTimer = 0;
+    let turn = 0, fitting = 0, timer = 0, othersTimer = 0;  // fitting: the turn of "Make it fit" while it has no reply
 
     const draw = (value) => {
       if (words.textContent !== (value.words ?? "")) words.textContent = value.words ?? "";
@@ -30,11 +30,15 @@
       if (isEmpty()) draw({});
       timer = setTimeout(() => (isEmpty() ? draw({}) : trigger("input", { turn })), PAUSE_MS);
     };
-    // What runs beside it is a part of what it costs.
+    // What runs beside it is a part of what it costs. A reply that makes it fit is waited for: it counts them as well.
     window.addEventListener("workbench-running", () => {
-      if (!othersTimer) othersTimer = setTimeout(() => { othersTimer = 0; if (!isEmpty()) changed(); }, OTHERS_MS);
+      if (!othersTimer) othersTimer = setTimeout(() => { othersTimer = 0; if (!isEmpty() && turn !== fitting) changed(); }, OTHERS_MS);
     });
-    watch("value", () => { if (props.value?.turn === turn) draw(props.value); });
+    watch("value", () => {
+      if (props.value?.turn !== turn) return;
+      fitting = 0;
+      draw(props.value);
+    });
     draw({});
   };
 

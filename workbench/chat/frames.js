@@ -1,6 +1,6 @@
 // A clip in the chat: it plays, and below it is a line of its time with a mark for each frame that the model took.
 (() => {
-  const { make, set, show, button, keep } = window.workbenchDraw;
+  const { make, set, show, button, keep, stepAmong } = window.workbenchDraw;
   const { seconds } = window.workbenchWords;
   const JUST_AFTER_S = 0.001;  // a time that was rounded down would show the frame before
 
@@ -15,7 +15,10 @@
     video.addEventListener("seeking", () => now(box));
     video.addEventListener("loadedmetadata", () => { if (box.shown) fill(box, box.shown); });
     line.addEventListener("click", (event) => pressed(box, event));
-    line.addEventListener("keydown", (event) => stepped(box, event));
+    line.addEventListener("keydown", (event) => {
+      const mark = stepAmong(marks(box), event);
+      if (mark) seek(box, mark);
+    });
     return box;
   };
 
@@ -49,7 +52,8 @@
     const [video, line] = box.children;
     line.firstChild.style.width = `${(100 * video.currentTime) / (Number(line.dataset.duration) || 1)}%`;
     const all = marks(box);
-    const at = Math.max(0, all.findLastIndex((node) => Number(node.dataset.time) <= video.currentTime + JUST_AFTER_S));
+    const times = all.map((node) => Number(node.dataset.time));
+    const at = Math.max(0, window.workbenchPlayhead.frameAt(times, video.currentTime));
     all.forEach((node, place) => {
       if (place === at) set(node, "aria-current", "true"); else node.removeAttribute("aria-current");
       node.tabIndex = place === at ? 0 : -1;
@@ -65,16 +69,6 @@
     if (event.detail === 0) { seek(box, event.target); return; }  // Enter or the space bar
     const distance = (node) => { const { left, width } = node.getBoundingClientRect(); return Math.abs(event.clientX - left - width / 2); };
     seek(box, all.reduce((best, node) => (distance(node) < distance(best) ? node : best)));
-  };
-
-  const stepped = (box, event) => {
-    const all = marks(box), at = all.indexOf(document.activeElement);
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: all.length - 1 }[event.key];
-    if (to === undefined || at < 0) return;
-    event.preventDefault();
-    if (!all[to]) return;
-    all[to].focus();
-    seek(box, all[to]);
   };
 
   window.workbenchFrames = { film, fill };

@@ -234,12 +234,13 @@
     return turn;
   };
 
-  // isOn: the answer is shown as its tokens.
+  // isOn: the answer is shown as its tokens. What was asked last counts, whichever reply comes first.
   const showTokens = async (turn, isOn) => {
+    const asked = turn.asked = (turn.asked ?? 0) + 1;
     const box = turn.querySelector(".answer"), { outline } = window.workbenchLive.here();
     if (!isOn && box) window.workbenchProbabilities.close(box);
-    const isShown = isOn && await window.workbenchProbabilities.open(box, outline[turn.first]?.turn);
-    set(turn.querySelector(".likely"), "aria-pressed", isShown);
+    const isShown = isOn && box !== null && await window.workbenchProbabilities.open(box, outline[turn.first]?.turn);
+    if (turn.asked === asked) set(turn.querySelector(".likely"), "aria-pressed", isShown);
   };
 
   const fillBot = (turn, item, acts) => {

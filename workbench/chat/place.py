@@ -6,13 +6,13 @@ knows at once what the page shows.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.errors import ModelNotFound
 from engine.types import Json
+from workbench.components import serial
 from workbench.conversations.types import Conversation
 
 SHOWN_TURNS = 40
@@ -76,7 +76,7 @@ def told(place: PagePlace, shown: Conversation | None, outline: Sequence[Json], 
         "revision": shown.revision if shown else 0,
         "outline": list(outline),
         "num_turns": place.num_turns,
-        "serial": time.time_ns() // 1000,  # so that the page sees each reply, equal or not
+        "serial": serial(),
         **more,
     }
 

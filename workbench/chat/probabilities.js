@@ -1,7 +1,7 @@
 // An answer as its tokens, each tinted by how likely it was; the others that were likely at its place come beside it when
 // the mouse is on it or it has the focus.
 (() => {
-  const { make, say, set, show } = window.workbenchDraw;
+  const { make, say, set, show, stepAmong } = window.workbenchDraw;
   const { percent } = window.workbenchWords;
   const SIGNS = { "\n": "↵", "\t": "⇥", "\r": "␍" };
 
@@ -45,25 +45,17 @@
     tip.style.top = `${below ? box.bottom + 6 : Math.max(8, box.top - 6 - tip.offsetHeight)}px`;
   };
 
-  const piece = (token, place) => {
+  const piece = (token, isFirst) => {
     const [text, logprob] = token;
     if (logprob === null) return make("span", "unknown", text);
     const share = Math.exp(logprob), node = make("span", "token", text);
     node.token = token;
-    node.tabIndex = place === 0 ? 0 : -1;
+    node.tabIndex = isFirst ? 0 : -1;
     node.style.setProperty("--doubt", `${Math.round(100 * (1 - share))}%`);
     set(node, "role", "button");
     set(node, "aria-label", `${visible(text)}, ${percent(share)}`);
     set(node, "aria-describedby", "token-tip");
     return node;
-  };
-
-  const step = (box, event) => {
-    const all = [...box.querySelectorAll(".token")], at = all.indexOf(document.activeElement);
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: all.length - 1 }[event.key];
-    if (to === undefined || at < 0) return;
-    event.preventDefault();
-    all[to]?.focus();
   };
 
   // tokens: [text, log-probability or null, [[text, log-probability] of the likeliest ones]].
@@ -72,7 +64,7 @@
     const box = make("div", "tokens-view", make("p", "scale", "Unlikely", make("i"), "likely"), make("div", "token-text"));
     set(box.lastChild, "role", "group");
     set(box.lastChild, "aria-label", `${known.length} tokens with their probabilities`);
-    box.lastChild.append(...tokens.map((token) => piece(token, known.indexOf(token))));
+    box.lastChild.append(...tokens.map((token) => piece(token, token === known[0])));
     box.addEventListener("pointerover", (event) => { const node = event.target.closest(".token"); if (node) tell(node); });
     box.addEventListener("pointerleave", () => { if (!box.contains(document.activeElement)) hide(); });
     box.addEventListener("focusin", (event) => {
@@ -83,7 +75,7 @@
       tell(node);
     });
     box.addEventListener("focusout", hide);
-    box.addEventListener("keydown", (event) => step(box, event));
+    box.addEventListener("keydown", (event) => stepAmong([...box.querySelectorAll(".token")], event));
     return box;
   };
 
@@ -94,12 +86,27 @@
     hide();
   };
 
-  // Shows an answer of this turn as tokens. Returns whether that could be done.
-  const open = async (answer, turn) => {
+  // The reply of the server, with `problem` where there is none.
+  const fetchTokens = async (turn) => {
     const { conversation } = window.workbenchLive.here();
-    const response = await window.workbenchLive.ask(`conversations/${conversation}/turns/${turn}/tokens`);
-    if (!response.ok) return false;
-    const { tokens } = await response.json();
+    try {
+      const response = await window.workbenchLive.ask(`conversations/${conversation}/turns/${turn}/tokens`);
+      const reply = await response.json();
+      return response.ok ? reply : { problem: reply.error?.message ?? "The server refused." };
+    } catch {
+      return { problem: "The server cannot be reached just now." };
+    }
+  };
+
+  // Shows an answer of this turn as tokens. Returns whether that could be done; if not, why is said, unless the answer is
+  // another one by now.
+  const open = async (answer, turn) => {
+    const { source } = answer, { tokens, problem } = await fetchTokens(turn);
+    if (!answer.isConnected || answer.source !== source) return false;
+    if (problem) {
+      window.workbenchList?.say(problem);
+      return false;
+    }
     close(answer);
     answer.append(draw(tokens));
     show(answer.firstChild, false);

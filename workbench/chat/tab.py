@@ -8,7 +8,6 @@ however busy the machine is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ from workbench.chat.markdown import Rendering
 from workbench.chat.place import PagePlace
 from workbench.chat.session import Session
 from workbench.chat.settings import SettingsPanel
-from workbench.components import QUIET, component
+from workbench.components import QUIET, component, serial
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.types import Turn
 from workbench.miniatures import data_urls
@@ -288,7 +287,7 @@ class ChatTab:
 
     def notice(self, values: Mapping[Any, Any], words: str) -> list[Any]:
         """Nothing changes, and the page says why. Gradio's own toasts are for events of its queue only."""
-        place = {**(values[self.place] or {}), "notice": words, "serial": time.time_ns() // 1000}
+        place = {**(values[self.place] or {}), "notice": words, "serial": serial()}
         return [place, *[gr.skip()] * (len(self.shown) - 1)]
 
     def _show(self, view: View) -> list[Any]:

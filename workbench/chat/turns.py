@@ -27,8 +27,7 @@ PathOf = Callable[[Attachment], str]
 
 
 def request_id(turn: str, part: int = 1) -> str:
-    """The id under which the engine lists the request of an answer."""
-    """part: which of the answer's requests, from 1."""
+    """The id under which the engine lists the request of an answer. part: which of its requests, from 1."""
     return REQUEST_PREFIX + turn + (f".{part}" if part > 1 else "")
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from engine.types import Json
+from workbench.conversations.json_forms import to_text
 from workbench.conversations.types import Attachment, Conversation, Turn
 from workbench.conversations.whole import FILE_NAME as WHOLE_FILE
 from workbench.conversations.whole import whole_json
@@ -117,8 +118,7 @@ def zipped(conversation: Conversation, turns: Sequence[Turn], every: Sequence[Tu
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversation.md", markdown(conversation, turns, "media"))
         archive.writestr("messages.json", json.dumps(messages(conversation, turns, None), ensure_ascii=False, indent=1))
-        whole = whole_json(conversation, every, in_folder)
-        archive.writestr(WHOLE_FILE, json.dumps(whole, ensure_ascii=False, separators=(",", ":")))
+        archive.writestr(WHOLE_FILE, to_text(whole_json(conversation, every, in_folder)))
         media = {in_folder(attachment): attachment.sha256 for turn in every for attachment in turn.attachments}
         for name, sha256 in media.items():
             if (data := read(sha256)) is not None:

@@ -29,15 +29,15 @@ DrawAnswer = Callable[[Turn, str], list[Json]]
 
 @dataclass(frozen=True)
 class Voices:
-    """Where the words come from. status: of the header; its "state" is STOPPED once the engine has ended. models: what
-    there is to tell of models, by kind of event, to somebody who manages them or not; manages_models: whether this page
-    does.
+    """Where the words come from, for somebody who manages models or not. status: of the header; its "state" is STOPPED
+    once the engine has ended. models: what there is to tell of models, by kind of event. manages_models: whether this
+    page does.
 
     answer: makes what draws one answer: a turn that is being written and what it waits for -> its parts, as the page's
     chat takes them.
     """
 
-    status: Callable[[], Json]
+    status: Callable[[bool], Json]
     answer: Callable[[], DrawAnswer]
     version: str
     models: Callable[[bool], dict[str, Json]] = lambda manages: {}
@@ -109,7 +109,7 @@ def _news(library: ConversationLibrary, here: OpenPage, told: Told, voices: Voic
     now_s = time.monotonic()
     news: list[Json] = []
     if now_s - told.status_s >= 0.95 * BEAT_S:
-        status = voices.status()
+        status = voices.status(voices.manages_models)
         news.append({"kind": "status", "status": status} if status != told.status else {"kind": "beat"})
         told.status, told.status_s = status, now_s
     if (kept := library.how_kept()) != told.kept:

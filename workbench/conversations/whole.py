@@ -1,12 +1,11 @@
 """A whole conversation as JSON of our own: all its branches, with what each answer cost. What is read back is the same.
 
-What comes in is judged field by field, for the page and the engine take it for what they wrote themselves. Hashes in it
-are not believed: media get the hash of the bytes that came with them.
+What comes in is judged field by field, for the page and the engine take it for what they wrote themselves. The hashes of
+its media are not believed: they get the hash of the bytes that came with them.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import BadRequest
 from engine.types import (
-    CacheTrace,
     Description,
     Detail,
     Done,
@@ -29,7 +27,7 @@ from engine.types import (
     Timing,
     Usage,
 )
-from workbench.conversations.json_forms import attachments_json, done_json, ended_part_json, part_from_json, sound_text
+from workbench.conversations.json_forms import attachments_json, done_json, ended_part_json, part_from_json, to_text
 from workbench.conversations.types import (
     Attachment,
     Conversation,
@@ -95,7 +93,6 @@ class KeptDone(_Kept):
     timing: Timing
     media: tuple[MediaReceipt, ...] = ()
     descriptions: tuple[Description, ...] = ()
-    trace: CacheTrace | None = None
 
 
 class KeptEndedPart(_Kept):
@@ -181,7 +178,7 @@ def read_whole(value: Json, attach: Attach) -> WholeConversation:
     if not isinstance(version, int) or version > VERSION:
         raise BadRequest(f"version: {version!r} is not one that is read here, up to {VERSION}.", param="version")
     try:
-        kept = KeptConversation.model_validate_json(sound_text(json.dumps(value, ensure_ascii=False)))
+        kept = KeptConversation.model_validate_json(to_text(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

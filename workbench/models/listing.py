@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.inventory import ModelHere, real_folder
 from engine.inventory.room import MachineMemory, ModelFit, room, room_for
-from engine.types import CacheStats, Json, Kind, ModelCard, ModelState, Snapshot
+from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
 from workbench.words import NAMES, count, plural, seconds, size
 
 STAGES = {
@@ -33,39 +33,50 @@ DOWNLOADS = {
 }
 
 
+def folder_of(source: str) -> Path:
+    """What a source names as a folder, behind all links. Asks the disk."""
+    return real_folder(Path(source))
+
+
 @dataclass(frozen=True)
 class Here:
-    """All that is known of this machine's models. found: on its disks; None before they were looked for."""
+    """All that is known of this machine's models. found: on its disks; None before they were looked for. folder_of: as
+    the function of this name, for the engine's sources."""
 
     found: Sequence[ModelHere] | None
     states: Sequence[ModelState]
     snapshot: Snapshot
     machine: MachineMemory
+    folder_of: Callable[[str], Path] = folder_of
 
 
 def models_json(here: Here, *, manages: bool) -> Json:
-    """The list, the memory bar, and what the header chooses from. manages: else only what is loaded, and no places."""
+    """The list, the memory bar, and what the header chooses from.
+
+    manages: else the list is only of what is loaded, and names no places. The names and stages to choose from are for
+    everybody, as in /v1/models.
+    """
     left = list(here.states)
     rows = []
     for model in (here.found or ()) if manages else ():
-        state = next((state for state in left if is_same(state, model)), None)
+        state = next((state for state in left if is_same(state, model, here.folder_of)), None)
         if state is not None:
             left.remove(state)
         rows.append(_row(model, state, here.machine))
-    rows += [_state_row(state, here.machine) for state in left if manages or state.stage == "ready"]
+    rows += [_state_row(state, here) for state in left if manages or state.stage == "ready"]
     rows.sort(key=lambda row: (row["stage"] != "ready", row["stage"] == "", str(row["name"]).lower()))
     return {
         "manages": manages,
         "searched": here.found is not None,
         "models": rows,
-        "choices": [choice(state, here.states) for state in here.states if manages or state.stage == "ready"],
+        "choices": [choice(state, here.states) for state in here.states],
         "memory": memory(here),
     }
 
 
-def is_same(state: ModelState, model: ModelHere) -> bool:
+def is_same(state: ModelState, model: ModelHere, folder_of: Callable[[str], Path] = folder_of) -> bool:
     """Whether the engine's model is this one on the disk."""
-    return state.source == model.place.source or real_folder(Path(state.source)) == model.real
+    return state.source == model.place.source or folder_of(state.source) == model.real
 
 
 def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
@@ -138,26 +149,34 @@ def _row(model: ModelHere, state: ModelState | None, machine: MachineMemory) -> 
     }
 
 
-def _state_row(state: ModelState, machine: MachineMemory) -> Json:
+def _state_row(state: ModelState, here: Here) -> Json:
     """A model that the engine knows and that was not found on the disks, or whose place is not shown."""
     card = state.card
-    fits = room_for(state.num_bytes, machine) if state.num_bytes else None
     return {
         "key": state.name,
         "name": state.name,
         "where": "",
         "family": card.model_type if card else "",
-        "takes": _kinds(takes(card)) if card else "",
+        "takes": _kinds(takes(card, here.states)) if card else "",
         "quantization": card.dtype if card else "",
         "size": size(card.num_bytes) if card else "",
         "problems": [],
         "can_load": state.stage in ("known", "failed"),
         "can_delete": False,
         "can_resume": False,
-        "fit": ("yes" if fits.fits else "no") if fits else "unknown",
-        "fit_words": f"{card.context_tokens:,} tokens of context" if card else "",
+        **_state_fit(state, here.machine),
         **_engine_fields(state),
     }
+
+
+def _state_fit(state: ModelState, machine: MachineMemory) -> Json:
+    """By the size of its weights; of one that was loaded once, the engine has said how much context it has."""
+    card = state.card
+    num_bytes = card.num_bytes if card else state.num_bytes
+    if not num_bytes:
+        return {"fit": "unknown", "fit_words": ""}
+    fits = room_for(num_bytes, machine)
+    return fit_json(replace(fits, context_tokens=card.context_tokens) if card else fits)
 
 
 def _engine_fields(state: ModelState | None) -> Json:
@@ -195,7 +214,8 @@ def memory(here: Here) -> Json:
     """The bar: what each loaded model holds, by kind, of what models may take together. Bytes, and words for them."""
     total = here.machine.model_bytes
     caches = here.snapshot.caches or tuple(CacheStats() for _ in here.snapshot.models)
-    models = []
+    models: list[Json] = []
+    used_bytes = 0
     for card, stats in zip(here.snapshot.models, caches, strict=False):
         kinds = {
             "weights": card.num_bytes,
@@ -207,10 +227,10 @@ def memory(here: Here) -> Json:
             for kind, num_bytes in kinds.items()
             if num_bytes
         ]
-        models.append({"key": card.id, "name": card.id, "size": size(sum(kinds.values())), "parts": parts})
-    used = sum(card.num_bytes for card in here.snapshot.models)
-    used += sum(stats.kv_bytes + stats.snapshot_bytes + stats.feature_bytes for stats in caches)
-    return {"models": models, "words": f"{size(used)} of {size(total)} that models may take here"}
+        held_bytes = sum(kinds.values())
+        used_bytes += held_bytes
+        models.append({"key": card.id, "name": card.id, "size": size(held_bytes), "parts": parts})
+    return {"models": models, "words": f"{size(used_bytes)} of {size(total)} that models may take here"}
 
 
 PARTS = {"weights": "weights", "kv": "kept prompts (KV)", "features": "kept pictures (features)"}
@@ -242,7 +262,7 @@ def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json
     known = fit_json(fits) if hit.weight_bytes else {"fit": "unknown", "fit_words": "size not known"}
     facts = [
         hit.family_name or hit.model_type,
-        _kinds(kind for kind in hit.modalities if _is_medium(kind)),
+        _kinds(kind for kind in hit.modalities if kind in NAMES),
         size(hit.weight_bytes) if hit.weight_bytes else "",
         f"{count(hit.downloads)} downloads a month" if hit.downloads else "",
         "for MLX" if hit.is_mlx else "",
@@ -251,7 +271,3 @@ def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json
     refused = {"fit": "no", "fit_words": f"It cannot run here: {hit.refused}."} if hit.refused else {}
     facts_words = " · ".join(fact for fact in facts if fact)
     return {"key": hit.repo, "facts": facts_words, "is_here": hit.repo in here, **known, **refused}
-
-
-def _is_medium(kind: Kind) -> bool:
-    return kind in NAMES

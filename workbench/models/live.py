@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
+from engine.inventory.inventory import ModelHere
 from engine.inventory.room import MachineMemory, usable_bytes
 from engine.types import Json
-from workbench.models.listing import Here, download_json, models_json
+from workbench.models.listing import Here, download_json, folder_of, models_json
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -26,6 +29,8 @@ class LiveModels:
         self._engine = engine
         self._ended: frozenset[tuple[str, str]] = frozenset()
         self._must_look = True
+        self._found: Sequence[ModelHere] | None = None
+        self._folder_of = cache(folder_of)
         self._search: asyncio.Task[object] | None = None
 
     def news(self, *, manages: bool) -> dict[str, Json]:
@@ -41,9 +46,11 @@ class LiveModels:
         return told
 
     def here(self) -> Here:
-        """What is known now."""
-        shelf = self._engine.shelf
-        return Here(shelf.known, self._engine.models(), self._engine.snapshot(), self.machine())
+        """What is known now. Where links lead is looked up once for each source, and anew after each look."""
+        found = self._engine.shelf.known
+        if found is not self._found:
+            self._found, self._folder_of = found, cache(folder_of)
+        return Here(found, self._engine.models(), self._engine.snapshot(), self.machine(), self._folder_of)
 
     def machine(self) -> MachineMemory:
         """This machine's memory, as the engine shares it out."""

@@ -213,7 +213,11 @@
   const view = (element) => {
     const root = element.firstElementChild, note = make("p", "note"), list = make("ul", "list"), arriving = make("ul", "arriving");
     set(note, "role", "status");
-    const look = button("quiet", "Look again", async () => { look.disabled = true; await act("look"); look.disabled = false; });
+    const look = button("quiet", "Look again", async () => {
+      look.disabled = true;
+      say(note, (await act("look")).problem ?? "");
+      look.disabled = false;
+    });
     look.title = "Look through the folders and the hub's cache again";
     const head = heading("Models", "", look), words = head.querySelector("p");
     const here = make("section", "here", head, note, list), bars = memory(), search = hub(), path = folder();

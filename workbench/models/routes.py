@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from engine.access.visibility import caller, manages_models
+from engine.access.visibility import caller, check_manages_models
 from engine.config import ModelSpec, ServerConfig
 from engine.errors import Forbidden, ModelNotFound
 from engine.inventory.inventory import ModelHere
@@ -53,8 +53,7 @@ def model_routes(engine: Engine, config: ServerConfig, login: PageLogin, live: L
         visitor = request.headers.get(VISITOR_HEADER)
         if visitor is None:
             raise Forbidden("Only this server's own page may do this.", code="not_this_page")
-        if not manages_models(config, caller(config, login.name(request), visitor)):
-            raise Forbidden("Only the operator of this server may do this.")
+        check_manages_models(config, caller(config, login.name(request), visitor))
 
     async def found(source: str) -> ModelHere:
         """The model of the list. Only what is on the list is loaded: a path is none of it."""

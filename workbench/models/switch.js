@@ -30,7 +30,9 @@
 
   const choose = async (one) => {
     hold(one.name);
-    if (one.stage !== "ready" && window.workbenchModels.latest().manages) await window.workbenchModels.act("load", { source: one.name });
+    if (one.stage === "ready" || !window.workbenchModels.latest().manages) return;
+    const { problem } = await window.workbenchModels.act("load", { source: one.name });
+    if (problem) window.workbenchList?.say(problem);
   };
 
   // The field has another value: somebody chose, or another conversation was opened.

@@ -95,6 +95,17 @@
     };
   };
 
+  // The arrow keys, Home and End lead from the one of these elements that has the focus to another, which gets it.
+  // Returns that one; null where the key leads nowhere.
+  const stepAmong = (all, event) => {
+    const at = all.indexOf(document.activeElement);
+    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined || at < 0) return null;
+    event.preventDefault();
+    all[to]?.focus();
+    return all[to] ?? null;
+  };
+
   // Saves a file through the browser's downloads.
   const save = (name, blob) => {
     const link = make("a"), url = URL.createObjectURL(blob);
@@ -144,5 +155,5 @@
     return node;
   };
 
-  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, save, address, copyButton };
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, save, address, copyButton };
 })();

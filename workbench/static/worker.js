@@ -7,7 +7,7 @@ const GONE = `<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="5">
-<title>MLX Workbench is not running</title>
+<title>MLX Workbench cannot be reached</title>
 <style>
 :root { color-scheme: light dark; --ground: #fbfbfd; --ink: #1f2937; --quiet: #566379; --line: #e2e8f0; --card: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ground: #0e1116; --ink: #e5e7eb; --quiet: #94a3b8; --line: #2a303a; --card: #171b22; } }
@@ -22,8 +22,8 @@ a:focus-visible { outline: 3px solid #a5b4fc; outline-offset: 2px; }
 </head>
 <body>
 <main>
-<h1>The server is not running</h1>
-<p>Nothing answers at this address. Start the workbench again:</p>
+<h1>The server cannot be reached</h1>
+<p>Nothing answers at this address. Where the workbench was stopped, start it again:</p>
 <code>vllm-mlx-chat</code>
 <p>Your conversations are where they were. This page looks again every five seconds.</p>
 <a href="">Look again</a>

@@ -12,12 +12,12 @@
     const play = button("play", "Play", () => (timer ? pause() : start())), strip = make("div", "strip", play, seek);
     const words = make("p", "quiet where"), why = make("p", "quiet why");
     const node = make("div", "player", make("div", "screen", film, still, strip), make("div", "beside", words, why));
-    let frames = [], length = 0, timer = 0, isFlip = false, time = 0;
+    let frames = [], times = [], length = 0, timer = 0, isFlip = false, time = 0;
     film.setAttribute("aria-label", "The clip");
     seek.setAttribute("aria-label", "Playhead");
 
     const tell = () => {
-      const place = frameAt(frames.map((frame) => frame.time), time);
+      const place = frameAt(times, time);
       say(words, place < 0 ? `At ${seconds(time)}: before the first frame that the model gets.`
         : `At ${seconds(time)}: the model has frame ${place + 1} of ${frames.length}, taken at ${seconds(frames[place].time)}.`);
       if (isFlip && frames.length) {
@@ -70,7 +70,7 @@
       node,
       load: (clip) => {
         pause();
-        [frames, length, time, isFlip] = [[], 0, 0, false];
+        [frames, times, length, time, isFlip] = [[], [], 0, 0, false];
         node.classList.remove("flip");
         still.removeAttribute("src");
         for (const one of [words, why]) say(one, "");
@@ -79,6 +79,7 @@
       },
       show: (all, duration) => {
         frames = all;
+        times = all.map((frame) => frame.time);
         length = Math.max(duration, all.at(-1).time);
         seek.max = length;
         tell();

@@ -35,6 +35,7 @@
     const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track, head, ends.node), rate, gaps, sheet);
     node.classList.add("bare");
     let data = null, turn = 0, timer = 0;
+    let taken = [], shown = null;  // the times of the frames, and the place of the one that stands out
 
     const values = () => ({
       path: clip.path, question: shared.question(), fold: fold.checked,
@@ -67,6 +68,7 @@
       rate.textContent = data.rate;
       gaps.textContent = data.gaps;
       fields.fps.input.placeholder = rateTaken();
+      [taken, shown] = [data.frames.map((frame) => frame.time), null];
       drawTrack();
       sheet.replaceChildren(...pairs(data.frames).map(pair));
     };
@@ -101,7 +103,10 @@
     const at = (time) => {
       if (!data) return;
       head.style.left = `${(100 * Math.min(time, wholeOf())) / wholeOf()}%`;
-      const now = data.frames[frameAt(data.frames.map((frame) => frame.time), time)];
+      const place = frameAt(taken, time);
+      if (place === shown) return;  // most calls: the browser shows several pictures for each frame that is taken
+      shown = place;
+      const now = data.frames[place];
       for (const one of [...sheet.querySelectorAll("figure"), ...track.querySelectorAll("i")]) {
         one.classList.toggle("now", Boolean(now) && one.dataset.index === String(now.index));
       }

@@ -25,7 +25,7 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
 
     async def answered(exchange: Exchange, body: OllamaBody, request: Generation, answer: OllamaStream) -> Response:
         events = engine.stream(exchange.asked(request))
-        return await exchange.answer(events, answer, is_streamed=body.stream is not False)
+        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
     @router.post("/chat", summary="A chat answer, in lines of JSON or whole")
     async def chat(body: OllamaChatRequest, http: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, field_validator, model_validator
 
 from engine.api.refused import Refusals, other_than
 from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, between, readable
@@ -57,11 +57,16 @@ class OllamaBody(BaseModel):
         return readable(body)
 
     model: str
-    stream: StrictBool | None = Field(None, description="true if left out")
+    stream: StrictBool | None = Field(None, description="true if left out", validate_default=True)
     format: str | dict[str, Any] | None = Field(None, description='"json" or a JSON Schema')
     options: Options | None = None
     think: StrictBool | str | None = None
     keep_alive: str | float | None = None
+
+    @field_validator("stream")
+    @classmethod
+    def _streamed_if_left_out(cls, value: bool | None) -> bool:
+        return value is not False
 
 
 class OllamaChatRequest(OllamaBody):

@@ -156,3 +156,9 @@ def test_what_is_wrong_is_named(demo_server: Any, body: dict[str, Any], param: s
 def test_what_is_wrong_in_a_text_is_named(demo_server: Any, body: dict[str, Any]) -> None:
     answer = httpx.post(f"{demo_server.url}/api/generate", json={"model": "demo", "prompt": "x", **body}, timeout=60)
     assert answer.status_code == 400 and answer.json()["param"] == [*body][-1]
+
+
+@pytest.mark.parametrize(("given", "is_streamed"), [({}, True), ({"stream": None}, True), ({"stream": False}, False)])
+def test_a_stream_is_what_nobody_said_no_to(given: dict[str, Any], is_streamed: bool) -> None:
+    """While the server starts, what is streamed is told that it waits."""
+    assert OllamaChatRequest.model_validate({"model": "demo", **given}).stream is is_streamed

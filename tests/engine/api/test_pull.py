@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from engine.hub.shelf import Shelf
 from engine.inventory.inventory import Inventory
 from tests.engine.inventory.folders import write_model
 from tests.hub import Faults, StandInHub
+from tests.waiting import wait_until
 
 NAME = "org/small"
 BYTES = 8 * 1024**2
@@ -49,20 +50,20 @@ def http(engine: Engine, serve: Any) -> Iterator[httpx.Client]:
         yield made
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s, f"never: {what}"
-        time.sleep(0.01)
-
-
-def test_progress_in_the_lines_of_ollama(http: httpx.Client) -> None:
+def test_progress_in_the_lines_of_ollama(http: httpx.Client, hub: StandInHub) -> None:
+    held = threading.Event()
+    hub.faults = Faults(held={"model.safetensors": held})
+    lines: list[dict[str, Any]] = []
     with http.stream("POST", "/v1/models/pull", json={"model": NAME}) as response:
         assert response.headers["content-type"] == "application/x-ndjson"
-        lines = [json.loads(line) for line in response.iter_lines()]
+        for line in response.iter_lines():
+            lines.append(json.loads(line))
+            if lines[-1].get("file") == "model.safetensors":
+                held.set()
     assert lines[-1] == {"status": "success"}
-    assert {"status": "pulling manifest"} in lines or lines[0]["status"].startswith("pulling")
+    assert all(line["status"].startswith(("pulling ", "verifying ")) for line in lines[:-1])
     moving = [line for line in lines if "completed" in line]
+    assert "pulling model.safetensors" in [line["status"] for line in moving]
     assert all(0 <= line["completed"] <= line["total"] for line in moving)
     assert all({"status", "digest", "total", "completed", "bytes_per_s", "left_s"} <= line.keys() for line in moving)
 
@@ -95,10 +96,26 @@ def test_who_goes_away_pauses_it_and_the_next_goes_on(http: httpx.Client, hub: S
             if json.loads(line).get("completed", 0) > BYTES // 4:
                 break
     held.set()
-    wait_for(lambda: engine.shelf.download(NAME).stage == "paused", "it is paused")
+    wait_until(lambda: engine.shelf.download(NAME).stage == "paused", "it is not paused")
     before = hub.sent_bytes["model.safetensors"]
     assert http.post("/v1/models/pull", json={"model": NAME, "stream": False}).json() == {"status": "success"}
     assert hub.sent_bytes["model.safetensors"] - before < BYTES, "it began anew"
+
+
+def test_whoever_follows_a_download_keeps_it_going(http: httpx.Client, hub: StandInHub, engine: Engine) -> None:
+    """Also when the one who began it goes away: as a client does that asks again after its time ran out."""
+    held = threading.Event()
+    hub.faults = Faults(held={"model.safetensors": held})
+    with ExitStack() as second:
+        with http.stream("POST", "/v1/models/pull", json={"model": NAME}) as first:
+            beginning = first.iter_lines()  # closing it would close the connection
+            next(beginning)
+            following = second.enter_context(http.stream("POST", "/v1/models/pull", json={"model": NAME}))
+            lines = following.iter_lines()
+            next(lines)
+        held.set()
+        assert [json.loads(line) for line in lines][-1] == {"status": "success"}
+    assert engine.shelf.download(NAME).stage == "done"
 
 
 @pytest.mark.parametrize(
@@ -113,8 +130,11 @@ def test_who_goes_away_pauses_it_and_the_next_goes_on(http: httpx.Client, hub: S
     ],
 )
 def test_who_may(engine: Engine, hub: StandInHub, serve: Any, config: ServerConfig, key: str, status: int) -> None:
+    """Whoever may download may load and unload, and nobody else."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with serve(create_app(engine, config)) as url:
-        response = httpx.post(f"{url}/v1/models/pull", json={"model": NAME}, headers=headers, timeout=60)
+    with serve(create_app(engine, config)) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+        response = http.post("/v1/models/pull", json={"model": NAME})
+        others = [http.post(f"/v1/models/{verb}", json={"model": "unknown"}) for verb in ("load", "unload")]
     assert response.status_code == status
+    assert [other.status_code for other in others] == [404 if status == 200 else status] * 2
     assert bool(hub.requests) == (status == 200)

@@ -21,7 +21,7 @@ from workbench.conversations.types import Draft, Turn
 
 ANNA, BOB = ("anna", ""), ("bob", "")
 KEYS = (("anna", "sk-anna-0123456789"), ("bob", "sk-bob-0123456789"))
-VOICES = Voices(lambda: {"state": "ready"}, lambda: lambda turn, waits_for: [{"text": turn.text}], "1")
+VOICES = Voices(lambda manages: {"state": "ready"}, lambda: lambda turn, waits_for: [{"text": turn.text}], "1")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine import device
@@ -57,13 +58,14 @@ def test_a_model_that_is_loaded_cannot_be_deleted(tmp_path: Path) -> None:
     assert (row["can_delete"], row["can_load"], row["stage"]) == (False, False, "ready")
 
 
-def test_a_visitor_hears_of_loaded_models_alone_and_of_no_place(tmp_path: Path) -> None:
+def test_a_visitor_sees_loaded_models_alone_chooses_from_all_and_hears_of_no_place(tmp_path: Path) -> None:
     write_model(tmp_path / "models" / "one")
     found = list(Inventory([tmp_path / "models"], tmp_path / "cache").models())
     value = models_json(here(found, ready(), ModelState("private", "org/private")), manages=False)
     assert set(rows(value)) == {"demo"}
-    assert [one["name"] for one in value["choices"]] == ["demo"]
-    assert "private" not in str(value) and str(tmp_path) not in str(value) and "/secret" not in str(value)
+    assert [(one["name"], one["stage"]) for one in value["choices"]] == [("demo", "ready"), ("private", "known")]
+    assert "private" not in str({**value, "choices": []}) and "org/private" not in str(value)
+    assert str(tmp_path) not in str(value) and "/secret" not in str(value)
 
 
 def test_a_visitor_is_not_told_the_path_of_a_loaded_model() -> None:
@@ -84,6 +86,17 @@ def test_a_model_that_is_too_large() -> None:
     model = ModelHere(ModelPlace("org/x", "org/x", Path("/x"), "hub"), large, Path("/x"))
     row = rows(models_json(here([model]), manages=True))["org/x"]
     assert row["fit"] == "no" and "60 GiB" in row["fit_words"]
+
+
+def test_a_model_that_only_the_engine_knows_is_judged_as_one_on_the_disk() -> None:
+    blind = replace(CARD, id="words", vision=False, described_by="demo")
+    words = ModelState("words", "org/words", stage="ready", num_bytes=GB, card=blind)
+    states = (ready(), words, ModelState("large", "org/large", num_bytes=60 * GB), ModelState("new", "org/new"))
+    listed = rows(models_json(here([], *states), manages=True))
+    assert (listed["demo"]["fit"], listed["demo"]["fit_words"]) == ("yes", "fits, with 4,096 tokens of context")
+    assert listed["large"]["fit"] == "no" and "60 GiB" in listed["large"]["fit_words"]
+    assert (listed["new"]["fit"], listed["new"]["fit_words"]) == ("unknown", "")
+    assert listed["words"]["takes"] == "text, pictures", "what another model describes to it"
 
 
 def test_loading_shows_how_far() -> None:

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from engine.api.http.described import ANSWERS, ERRORS, NEVER_ANSWERED
 from engine.api.http.paths import is_guarded
+from engine.api.sse import JSON_LINES, SERVER_SENT
 
 BODY_STATUSES = (400, 408, 413, 415, 429)
 """Of whatever takes a body: it is wrong, too slow, too large, packed, or there are too many of them."""
@@ -23,7 +24,7 @@ BODY_STATUSES = (400, 408, 413, 415, 429)
 MODEL_STATUSES = (404, 503, 504)
 """Of whatever asks the model: it is not here, not ready, or not done in time."""
 
-EVENTS, LINES = "text/event-stream", "application/x-ndjson"
+EVENTS, LINES = SERVER_SENT.media_type, JSON_LINES.media_type
 STREAMS = {
     **dict.fromkeys(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"), EVENTS),
     "/v1/audio/transcriptions": EVENTS,
@@ -35,6 +36,8 @@ OWN_STATUSES = {
     "/health/live": {503},
     "/health/ready": {503},
     "/v1/models/{name}": {503},
+    "/v1/models/load": {409},
+    "/v1/models/unload": {409},
     "/v1/cache/blocks": {503},
     "/v1/cache/features": {503},
     "/v1/cache/replay/{request_id}": {504},
