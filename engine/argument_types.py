@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from engine.config import given_folder
+
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
@@ -50,7 +52,7 @@ def share_or_zero(text: str) -> float:
 def named_model(text: str) -> tuple[str | None, str]:
     """(name, source) of a model: "NAME=SOURCE", or a source alone, also one whose path holds a "="."""
     named = re.fullmatch(r"([A-Za-z0-9][\w.:/@-]*)=(.+)", text)
-    return (named[1], named[2]) if named and not Path(text).expanduser().exists() else (None, text)
+    return (named[1], named[2]) if named and not given_folder(text).exists() else (None, text)
 
 
 def media_limits(text: str) -> dict[str, int]:
@@ -102,9 +104,10 @@ def clean_origin(text: str) -> str:
 def key_file(text: str) -> list[str]:
     """The lines of a file that hold something, comments apart."""
     try:
-        lines = [line.strip() for line in Path(text).expanduser().read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        lines = [line.strip() for line in given_folder(text).read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        no_text = "it is no text" if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = getattr(error, "strerror", None) or no_text
         raise argparse.ArgumentTypeError(f"cannot read {text!r}: {reason}") from None
     if not (keys := [line for line in lines if line and not line.startswith("#")]):
         raise argparse.ArgumentTypeError(f"there is no key in {text!r}")
@@ -113,7 +116,7 @@ def key_file(text: str) -> list[str]:
 
 def file_to_write(text: str) -> Path:
     """A file in a folder that exists, so that a long run does not fail at its end."""
-    path = Path(text).expanduser()
+    path = given_folder(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
     return path
@@ -121,7 +124,7 @@ def file_to_write(text: str) -> Path:
 
 def folder(text: str) -> Path:
     """A folder that exists."""
-    path = Path(text).expanduser()
+    path = given_folder(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
     return path.resolve()
@@ -129,7 +132,7 @@ def folder(text: str) -> Path:
 
 def new_folder(text: str) -> Path:
     """A folder that exists, or can be made."""
-    path = Path(text).expanduser()
+    path = given_folder(text)
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a file, not a folder")
     return path.resolve()

@@ -26,6 +26,8 @@ LEAST_ROWS = 32
 TEMPLATE_VARIABLES = re.compile(r"\{(\w+)\}")
 """What of a prompt_template is filled in, or is a mistake."""
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
 
 @dataclass(frozen=True, slots=True)
 class VisionProxy:
@@ -47,10 +49,33 @@ class VisionProxy:
                 raise BadRequest(f"there is no {{{name}}} to fill in, only {known}", param="prompt_template")
 
 
+def given_folder(source: str) -> Path:
+    """The path that was written, with the home folder in place of "~"; as it is where there is no such user."""
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        return Path(source)
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether it is written like a hub id, "org/name", and not like a path."""
+    return not source.startswith((".", "~", "/")) and _HUB_ID.fullmatch(source) is not None
+
+
+def _own_name(source: str) -> str:
+    folder = given_folder(source)
+    if source != DEMO and folder.is_dir():
+        return folder.resolve().name
+    return source if is_hub_id(source) else folder.name or source
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what /v1/models says,
-    see served_name; aliases are other names for it.
+    """Which model: `source` is "demo", a local folder or a hub id ("org/name"); `name` is what it is to be called;
+    aliases are other names for it.
+
+    served_name: what /v1/models says: the given name, else "demo" or the hub id as asked for, else the folder's own
+    name. Worked out once, so that a folder may be moved or unmounted while its model serves.
 
     max_bytes: most memory for its weights and KV. bits: its weights are quantized to so many as they are loaded; dtype:
     else they become this type. max_seqs, max_model_len, prefill_chunk_tokens, idle_unload_s: for this model, what
@@ -74,13 +99,10 @@ class ModelSpec:
     preload: bool | None = None
     vision: VisionMode = "native"
     vision_proxy: VisionProxy | None = None
+    served_name: str = field(init=False, compare=False)
 
-    @property
-    def served_name(self) -> str:
-        """What /v1/models says: the given name, else "demo" or the hub id as asked for, else the folder's name."""
-        folder = Path(self.source).expanduser()
-        is_folder = self.source != DEMO and folder.is_dir()
-        return self.name or (folder.resolve().name if is_folder else self.source)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "served_name", self.name or _own_name(self.source))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -224,14 +224,12 @@ class Engine:
         deadline = Deadline(self.config.request_timeout_s)
         slot = self._slots.find(request.model)
         check_vision_mode(request, spec := slot.config.model, describes=True)
-        with ExitStack() as place:
-            ticket, described = None, Described(request)
+        with self._tickets.take() as ticket:  # first: who waits for a model to be loaded waits in the queue
+            described = Described(request)
             if request.media_parts and spec.vision == "proxy":
-                ticket = place.enter_context(self._tickets.take())
                 described = await self._describer.describe(request, spec, ticket, deadline)
             async with self._slots.using(slot, deadline) as model:
                 request = self._checked(described.request, model)
-                ticket = ticket or place.enter_context(self._tickets.take())
                 async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
                     async for event in events:
                         if isinstance(event, Done):
@@ -248,9 +246,10 @@ class Engine:
         """
         deadline = Deadline(self.config.request_timeout_s)
         check_questions(questions)
-        async with self._slots.using(self._slot(request), deadline) as model:
-            request = self._checked(request, model)
-            with self._tickets.take() as ticket:
+        slot = self._slot(request)
+        with self._tickets.take() as ticket:
+            async with self._slots.using(slot, deadline) as model:
+                request = self._checked(request, model)
 
                 async def ask(group: Request) -> Done:
                     check(group, model.card, self.config.media)
@@ -300,10 +299,11 @@ class Engine:
         Only the prompt is built for it, and it counts nowhere. A prompt that does not fit is told by `left` < 0, not by
         an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
         """
-        async with self._slots.using(self._slot(request)) as model:
-            check(request, model.card, self.config.media)
-            request = replace(request, model=model.card.id)
-            with self._tickets.take(is_preflight=True) as ticket:
+        slot = self._slot(request)
+        with self._tickets.take(is_preflight=True) as ticket:
+            async with self._slots.using(slot) as model:
+                check(request, model.card, self.config.media)
+                request = replace(request, model=model.card.id)
                 found, media = await self._asking.preflight(request, model, ticket, need_pixels=pictures)
                 if not pictures:
                     return found

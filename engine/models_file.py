@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from engine.config import DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy
+from engine.config import DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy, given_folder
 from engine.errors import BadRequest, EngineError, Unavailable, say_bytes
 
 Key = tuple[str | int, ...]
@@ -221,7 +221,7 @@ def _vision_proxy(proxy: ProxyEntry, key: Key, places: _Places) -> VisionProxy:
 
 def _folder(path: str, file: Path) -> str:
     """A path as it is meant: beside the file, unless it begins at the root or at the home folder."""
-    folder = Path(path).expanduser()
+    folder = given_folder(path)
     return path if path == DEMO else str(folder if folder.is_absolute() else file.resolve().parent / folder)
 
 
@@ -239,7 +239,7 @@ def _check_names(specs: Sequence[ModelSpec], places: _Places) -> None:
 def _check_folder(spec: ModelSpec, key: Key, places: _Places, machine: Machine) -> None:
     """What can be said of a model that is on this machine: whether it is one, and whether it fits."""
     from engine.models.checkpoint import expected_bytes
-    from engine.models.locate import locate_here, read_json
+    from engine.models.locate import locate_here
 
     try:
         folder = locate_here(spec)
@@ -247,7 +247,7 @@ def _check_folder(spec: ModelSpec, key: Key, places: _Places, machine: Machine) 
         raise places.error((*key, "path"), e.message.rstrip(".")) from e
     if folder is None:
         return
-    if (spec.bits or spec.dtype) and read_json(folder / "config.json").get("quantization"):
+    if (spec.bits or spec.dtype) and _model_config(folder, key, places).get("quantization"):
         raise places.error((*key, "params", "dtype"), "this model is quantized already; leave dtype out")
     try:
         size = expected_bytes(folder, spec)
@@ -260,9 +260,18 @@ def _check_folder(spec: ModelSpec, key: Key, places: _Places, machine: Machine) 
         raise places.error(where, why)
 
 
+def _model_config(folder: Path, key: Key, places: _Places) -> dict[str, Any]:
+    from engine.models.json_files import read_object
+
+    try:
+        return read_object(folder / "config.json")
+    except ValueError as e:
+        raise places.error((*key, "path"), f"in {folder}: {str(e).rstrip('.')}") from e
+
+
 def _proxied(specs: Sequence[ModelSpec], i: int, base: ModelSpec, places: _Places) -> ModelSpec:
     """Who looks at pictures for a model; one that is not in the file comes by its hub id. Raises BadRequest."""
-    from engine.models.locate import is_multimodal, locate_here, read_json
+    from engine.models.locate import is_multimodal, locate_here
 
     spec, key = specs[i], ("models", i, "vision_proxy")
     name = spec.vision_proxy.model if spec.vision_proxy else ""
@@ -274,7 +283,7 @@ def _proxied(specs: Sequence[ModelSpec], i: int, base: ModelSpec, places: _Place
     if other is spec:
         raise places.error(key, "a model cannot be its own proxy")
     folder = locate_here(other)
-    sees = folder is None or is_multimodal(folder, read_json(folder / "config.json"))
+    sees = folder is None or is_multimodal(folder, _model_config(folder, ("models", specs.index(other)), places))
     if other.vision != "native" or other.text_only or not sees:
         raise places.error(key, f"{other.served_name} sees nothing, so it cannot look for others")
     return other

@@ -34,12 +34,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 class Faults:
     """cut: by file, after which share of what was asked for the connection ends, each time it is asked for, while there
     is one left. held: by file, what is waited for after half of it was sent. wrong: files whose bytes are others, as
-    many. gated: repositories whose files nobody gets. ignores_range: sends all of a file, whatever was asked for.
+    many. refused: by file, the status that a request for its bytes is answered with, while there is one left. gated:
+    repositories whose files nobody gets. ignores_range: sends all of a file, whatever was asked for.
     """
 
     cut: dict[str, list[float]] = field(default_factory=dict)
     held: dict[str, threading.Event] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
+    refused: dict[str, list[int]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     ignores_range: bool = False
 
@@ -91,6 +93,9 @@ class StandInHub:
         path = unquote(address.path).strip("/")
         self.requests.append(f"{http.command} {path}")
         status, headers, body = self._route(path, parse_qs(address.query))
+        refused = self.faults.refused.get(path.rsplit("/", 1)[-1])
+        if with_body and refused:
+            status, headers, body = refused.pop(0), {}, b"not now"
         span = re.fullmatch(r"bytes=(\d+)-", http.headers.get("Range", ""))
         if span and status == 200 and "ETag" in headers and not self.faults.ignores_range:
             headers["Content-Range"] = f"bytes {span[1]}-{len(body) - 1}/{len(body)}"

@@ -15,9 +15,9 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import tqdm
 
 from engine.errors import Unavailable, say_bytes
-from engine.hub.failures import DISK_FULL, in_words
 from engine.hub.fetch import RemoteFolder, Watch, arrived_bytes, fetch
 from engine.hub.remote import RemoteModel, remote_model
+from engine.models.hub_failures import DISK_FULL, in_words
 from engine.models.locate import FILES
 
 DownloadStage = Literal["waiting", "asking", "downloading", "checking", "paused", "done", "failed", "cancelled"]
@@ -72,6 +72,7 @@ class Download:
     hub: Hub
     state: DownloadState = field(init=False)
     _runs: threading.Lock = field(default_factory=threading.Lock)
+    _removing: threading.Lock = field(default_factory=threading.Lock)
     _halt: threading.Event = field(default_factory=threading.Event)
     _after_halt: DownloadStage = "paused"
     _moments: deque[tuple[float, int]] = field(default_factory=deque)
@@ -79,29 +80,36 @@ class Download:
     def __post_init__(self) -> None:
         self.state = DownloadState(self.repo)
 
-    def begin(self) -> None:
-        """It is about to run, at first or again."""
+    def begin(self, revision: str | None) -> None:
+        """It is about to run, at first or again; perhaps for another revision."""
+        if revision != self.revision:
+            self.revision, self.state = revision, DownloadState(self.repo)
         self._halt.clear()
         self._after_halt = "paused"
         self._moments.clear()
         self._show(stage="waiting", error="", error_code="")
 
     def halt(self, stage: Literal["paused", "cancelled"]) -> None:
-        """Stop before the next chunk. A cancelled one leaves nothing behind of what it brought."""
+        """Stop before the next chunk. Never waits for a disk. A cancelled one leaves nothing behind of what it brought:
+        its thread removes that, or where it has none, `remove_partials`."""
         self._after_halt = stage
         self._halt.set()
         if self.state.stage not in RUNNING[1:]:  # no thread has it: it waits for one, or has ended
-            self._stopped()
+            self._show_stopped()
 
     def run(self) -> None:
         """Do it, until it is done, halted or has failed. Raises nothing: the state says what became of it."""
         if not self._runs.acquire(blocking=False):
             return  # it was paused and resumed while it waited, so that two threads were asked to
         try:
+            with self._removing:  # what is being removed of an earlier run
+                pass
             if self._halt.is_set() or not self._download():
-                self._stopped()
+                if self._after_halt == "cancelled":
+                    self._remove_partials()
+                self._show_stopped()
         except Exception as error:  # of the hub's client, the network, the disk: it is words for the page
-            said = in_words(error, self.repo)
+            said = in_words(error, self.repo, self.revision)
             self._show(stage="failed", error=said.message, error_code=said.code, speed_bytes_s=0.0, left_s=None)
         finally:
             self._runs.release()
@@ -144,9 +152,13 @@ class Download:
                 code=DISK_FULL,
             )
 
-    def _stopped(self) -> None:
-        if self._after_halt == "cancelled":
-            self._remove_partials()
+    def remove_partials(self) -> None:
+        """Remove what a cancelled download brought; nothing where it has been resumed. Blocks on the disk."""
+        with self._removing:
+            if self.state.stage == "cancelled":
+                self._remove_partials()
+
+    def _show_stopped(self) -> None:
         self._show(stage=self._after_halt, speed_bytes_s=0.0, left_s=None)
 
     def _remove_partials(self) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, get_session, hf_raise_for_status
 
 from engine.errors import Unavailable
-from engine.hub.failures import WRONG_BYTES
 from engine.hub.remote import RemoteFile
+from engine.models.hub_failures import WRONG_BYTES
 
 CHUNK_BYTES = 1024**2
 TIMEOUT_S = 20.0
@@ -28,6 +29,8 @@ TIMEOUT_S = 20.0
 
 _TRIES = 5
 """In a row without a single byte; then it has failed."""
+
+_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,17 +106,24 @@ def _read_all(file: RemoteFile, url: str, part: Path, watch: Watch) -> bool:
         try:
             with part.open("ab") as out:
                 have = _read(file, url, out, have, watch)
-        except (httpx2.TransportError, httpx2.StreamError):
+        except (httpx2.TransportError, httpx2.StreamError, HfHubHTTPError) as error:
+            if isinstance(error, HfHubHTTPError) and not _may_pass(error.response.status_code):
+                raise
             have = part.stat().st_size
             tries = _TRIES if have > before else tries - 1
             if tries == 0:
                 raise
-            if watch.wait(1.0):
+            if watch.wait(_PAUSE_S):
                 return False
         if watch.halted():
             return False
     part.touch()  # an empty file has no bytes to wait for
     return not watch.halted()
+
+
+def _may_pass(status: int) -> bool:
+    """Whether an answer says that the hub is busy or broken now, and not that it has no such file for us."""
+    return status == 429 or status >= 500
 
 
 def _read(file: RemoteFile, url: str, out: Any, have: int, watch: Watch) -> int:

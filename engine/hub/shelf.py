@@ -9,15 +9,15 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Literal, TypeVar
 
+from engine.config import given_folder
 from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.hub.download import Download, DownloadState, Hub
-from engine.hub.failures import in_words
 from engine.hub.remote import check_repo
 from engine.hub.search import HubModel, search
 from engine.inventory.inventory import Inventory, ModelHere
+from engine.models.hub_failures import in_words
 
 DownloadAction = Literal["pause", "resume", "cancel"]
 MAX_DOWNLOADS = 64
@@ -54,7 +54,7 @@ class Shelf:
 
         Who calls this has checked that the asker may name paths (engine.access).
         """
-        path = Path(folder.strip()).expanduser()
+        path = given_folder(folder.strip())
         if not folder.strip() or not path.is_absolute():
             raise BadRequest("Give the whole path of a folder, like /home/me/models/name.", param="folder")
         found = await self._ask(partial(self._inventory.look_at, path))
@@ -69,7 +69,8 @@ class Shelf:
             raise Conflict(f"{source!r} is being downloaded. Cancel that first.", code="model_in_use")
         freed = await self._ask(partial(self._inventory.delete, source, tuple(in_use)))
         self._downloads.pop(source, None)
-        await self.models()
+        if self._models is not None:
+            self._models = tuple(model for model in self._models if model.place.source != source)
         return freed
 
     async def search(self, words: str, *, only_mlx: bool = False) -> tuple[HubModel, ...]:
@@ -95,14 +96,14 @@ class Shelf:
         except ValueError as error:
             raise in_words(error, repo) from None
         download = self._downloads.get(repo)
-        if download is None or (download.revision != revision and not download.state.is_running):
+        if download is None:
             download = Download(repo, revision, self._hub)
         elif download.state.is_running:
             return download.state
         self._downloads.pop(repo, None)
         self._downloads[repo] = download
         self._forget_ended()
-        download.begin()
+        download.begin(revision)
         self._fetching.submit(download.run)
         return download.state
 
@@ -112,6 +113,8 @@ class Shelf:
         if action == "resume":
             return self.pull(repo, download.revision)
         download.halt("paused" if action == "pause" else "cancelled")
+        if download.state.stage == "cancelled":
+            self._asking.submit(download.remove_partials)
         return download.state
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.inventory.kv_size import text_part, token_numbers
+from engine.models.checkpoint import memory_bytes
 from engine.models.families import FAMILIES, family
 from engine.models.json_files import part, read_object, whole
 from engine.models.locate import is_multimodal
@@ -69,6 +70,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         files = _files(folder)
     except OSError as error:
         return Checkpoint(problems=(f"The folder cannot be read: {error.strerror or error}.",))
+    except ValueError as error:  # a path with a zero in it
+        return Checkpoint(problems=(f"The folder cannot be read: {error}.",))
     num_bytes = sum(files.values())
     try:
         config = read_object(folder / "config.json")
@@ -91,7 +94,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         modalities=modalities(config, sees=is_multimodal(folder, config)),
         quantization=quantization(config, weights),
         num_bytes=num_bytes,
-        weight_bytes=_weight_bytes(config, weights),
+        weight_bytes=sum(memory_bytes(dtype, num, config) for dtype, num in weights.num_bytes.items()),
         token_bytes=token_numbers(config) * ITEM_BYTES[weights.float_type],
         context_tokens=whole(text_part(config), "max_position_embeddings") or DEFAULT_CONTEXT,
         problems=tuple(problems[:MAX_PROBLEMS]),
@@ -163,11 +166,3 @@ def quantization(config: dict[str, Any], weights: Weights) -> str:
         if method := settings.get("quant_method"):
             return str(method)[:24]
     return _NAMES[weights.float_type] if weights.num_bytes else ""
-
-
-def _weight_bytes(config: dict[str, Any], weights: Weights) -> int:
-    """As the weights lie in memory: as in their files, for MLX maps types one to one, also on a CPU. Float8 alone is
-    made bfloat16 as it is loaded, but for scales that are powers of two over squares of 32 (mlx-lm's load_model)."""
-    total = sum(weights.num_bytes.values())
-    packed = part(config, "quantization_config").get("scale_fmt") == "ue8m0"
-    return total if packed else total + sum(weights.num_bytes[name] for name in ("F8_E4M3", "F8_E5M2"))

@@ -57,10 +57,11 @@ class Inventory:
         found: dict[Path, ModelPlace] = {}
         for place in places:
             found.setdefault(real_folder(place.folder), place)
-        known = {folder: self._checkpoint(folder, place) for folder, place in found.items()}
-        self._read = {folder: self._read[folder] for folder in known if folder in self._read}
+        before = self._read  # another thread may do the same meanwhile
+        read = {folder: _read_anew(folder, before.get(folder)) for folder in found}
+        self._read = read
         return tuple(
-            ModelHere(place, known[folder], folder, can_delete=self._may_delete(place))
+            ModelHere(place, _said(read[folder][1], place), folder, can_delete=self._may_delete(place))
             for folder, place in found.items()
         )
 
@@ -94,19 +95,10 @@ class Inventory:
         return model.checkpoint.num_bytes
 
     def _delete_from_hub_cache(self, repo_id: str) -> int:
-        from huggingface_hub import scan_cache_dir
-
-        repos = [
-            repo for repo in scan_cache_dir(self.cache).repos if (repo.repo_type, repo.repo_id) == ("model", repo_id)
-        ]
-        freed = sum(repo.size_on_disk for repo in repos)
-        commits = [revision.commit_hash for repo in repos for revision in repo.revisions]
-        if commits:
-            scan_cache_dir(self.cache).delete_revisions(*commits).execute()
-        left = self.cache / f"models--{repo_id.replace('/', '--')}"
-        if left.is_dir() and not left.is_symlink():  # what was half downloaded
-            freed += sum(path.lstat().st_size for path in left.rglob("*.incomplete"))
-            shutil.rmtree(left)
+        """All revisions, and what was half downloaded."""
+        folder = self.cache / f"models--{repo_id.replace('/', '--')}"
+        freed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        shutil.rmtree(folder)
         return freed
 
     def _may_delete(self, place: ModelPlace) -> bool:
@@ -117,21 +109,25 @@ class Inventory:
             return True
         return any(place.folder != folder and _is_below(place.folder, folder) for folder in self.folders)
 
-    def _checkpoint(self, folder: Path, place: ModelPlace) -> Checkpoint:
-        """What a folder holds, read again only when a file in it has changed."""
-        stamp = _stamp(folder)
-        before = self._read.get(folder)
-        if before is None or before[0] != stamp or not stamp:
-            self._read[folder] = stamp, read_checkpoint(folder)
-        found = self._read[folder][1]
-        return replace(found, problems=()) if place.problem and not found.model_type else found
+
+def _read_anew(folder: Path, before: tuple[Stamp, Checkpoint] | None) -> tuple[Stamp, Checkpoint]:
+    """What a folder holds, read again only when a file in it has changed."""
+    stamp = _stamp(folder)
+    if before is not None and stamp and before[0] == stamp:
+        return before
+    return stamp, read_checkpoint(folder)
+
+
+def _said(found: Checkpoint, place: ModelPlace) -> Checkpoint:
+    """What is wrong with the place itself is said instead of what that leaves broken."""
+    return replace(found, problems=()) if place.problem and not found.model_type else found
 
 
 def real_folder(folder: Path) -> Path:
-    """The folder itself, behind all links; as it is given where they lead in circles."""
+    """The folder itself, behind all links; as it is given where they lead in circles, or it is no path."""
     try:
         return folder.resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return folder
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from engine.models.json_files import part, whole
 
 _MOST = 2**24
+MAX_LAYERS = 4096
 _LATENT = frozenset({"deepseek_v3", "deepseek_v32", "glm4_moe_lite", "longcat_flash", "kimi_k3", "mistral4"})
 """Families of mlx-lm that keep latent vectors; others with a kv_lora_rank keep the keys and values made of them."""
 _NO_KV = ("linear_attention", "mamba", "conv", "recurrent", "short_conv")
@@ -36,7 +37,7 @@ def text_part(config: dict[str, Any]) -> dict[str, Any]:
 def token_numbers(config: dict[str, Any]) -> int:
     """Numbers of KV that one token of one row takes, over all layers; 0 where config.json does not say."""
     text = text_part(part(config, "thinker_config") | config)
-    layers = whole(text, "num_hidden_layers", "n_layers", "num_layers", "n_layer", most=_MOST)
+    layers = whole(text, "num_hidden_layers", "n_layers", "num_layers", "n_layer", most=MAX_LAYERS)
     heads = whole(text, "num_attention_heads", "n_heads", "n_head", "num_heads", most=_MOST)
     hidden = whole(text, "hidden_size", "d_model", "n_embd", "dim", most=_MOST)
     kv_heads = whole(text, "num_key_value_heads", "n_kv_heads", "num_kv_heads", most=_MOST) or heads

@@ -27,6 +27,11 @@ def read_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     return parse_object(data, path.name)
 
 
+def read_optional(path: Path) -> dict[str, Any]:
+    """The object that a file holds; {} where there is no such file. Raises ValueError as read_object."""
+    return read_object(path) if path.exists() else {}
+
+
 def parse_object(data: bytes, name: str) -> dict[str, Any]:
     """Bytes as a JSON object; `name` is said in the reason. Raises ValueError."""
     try:

@@ -5,20 +5,17 @@ Any thread; imports no MLX.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.assets import asset
-from engine.config import DEMO, ModelSpec
+from engine.config import DEMO, ModelSpec, given_folder, is_hub_id
 from engine.errors import ModelNotFound, Unavailable
 
 Report = Callable[[int, int], None]
 """Told of each step: bytes so far, and of how many (0: not known)."""
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py")
 """What is read of a checkpoint."""
 _VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
@@ -27,8 +24,8 @@ _VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor"
 def locate(spec: ModelSpec, report: Report | None = None) -> Path:
     """The checkpoint's folder: the embedded one, a local one, or a hub snapshot (downloaded now if need be).
 
-    report: called by the threads that download. Raises ModelNotFound when there is no such model, Unavailable when the
-    hub cannot be reached.
+    report: called by the threads that download. Raises ModelNotFound when there is no such model, Forbidden for a
+    gated one, and Unavailable with the reason where it cannot be downloaded.
     """
     if (folder := locate_here(spec)) is not None:
         return folder
@@ -39,12 +36,12 @@ def locate_here(spec: ModelSpec) -> Path | None:
     """The folder of a model that is on this machine under its own path; None for a hub id. Raises ModelNotFound."""
     if spec.source == DEMO:
         return asset("demo-model")
-    folder = Path(spec.source).expanduser()
+    folder = given_folder(spec.source)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelNotFound(f"{spec.source} has no config.json: it is not a model folder.", param="model")
         return folder.resolve()
-    if folder.is_absolute() or spec.source.startswith((".", "~")) or not _HUB_ID.fullmatch(spec.source):
+    if not is_hub_id(spec.source):
         raise ModelNotFound(
             f"No model {spec.source!r}: give 'demo', an existing folder or a hub id such as org/name.", param="model"
         )
@@ -53,27 +50,19 @@ def locate_here(spec: ModelSpec) -> Path | None:
 
 def _download(spec: ModelSpec, report: Report) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+
+    from engine.models.hub_failures import in_words
 
     bar = _counting_bar(report)
     try:
         folder = snapshot_download(spec.source, revision=spec.revision, allow_patterns=list(FILES), tqdm_class=bar)
-        return Path(folder)
-    except RepositoryNotFoundError as e:
-        raise ModelNotFound(
-            f"The hub has no model {spec.source!r}, or it is private and you are not logged in.", param="model"
-        ) from e
-    except RevisionNotFoundError as e:
-        raise ModelNotFound(f"{spec.source!r} has no revision {spec.revision!r}.", param="model") from e
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as e:
-        raise Unavailable(
-            f"Could not download {spec.source!r}: {first_line(e)}", param="model", code="model_load_failed"
-        ) from e
+    except Exception as e:  # of the hub's client, the network, the disk
+        error = in_words(e, spec.source, spec.revision)
+        if isinstance(error, Unavailable):
+            why = f"Could not download {spec.source!r}: {error.message}"
+            error = Unavailable(why, param="model", code="model_load_failed")
+        raise error from e
+    return Path(folder)
 
 
 def _counting_bar(report: Report) -> type[Any]:
@@ -94,11 +83,6 @@ def _counting_bar(report: Report) -> type[Any]:
             return shown
 
     return CountingBar
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; {} where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def is_multimodal(path: Path, config: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 import mlx.core as mx
 
@@ -31,8 +32,9 @@ def token_bytes(adapter: Adapter) -> int:
     return tensors.bytes_per_token(cache)
 
 
+@cache
 def device_bytes() -> int:
-    """Memory that MLX may fill: on a Mac what Metal recommends, on CUDA the card's, else the machine's."""
+    """Memory that MLX may fill: on a Mac what Metal recommends, on CUDA the card's, else the machine's. Asked once."""
     info = mx.device_info()
     for name in ("max_recommended_working_set_size", "total_memory", "memory_size"):
         if name in info:

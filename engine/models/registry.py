@@ -26,8 +26,9 @@ from engine.models.chat_format import ToolFormat, template_text, template_variab
 from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
+from engine.models.json_files import read_optional
 from engine.models.loading import convert, in_portions, load_tokenizer, text_model, vision_model, vision_processor
-from engine.models.locate import first_line, is_multimodal, locate, read_json
+from engine.models.locate import first_line, is_multimodal, locate
 from engine.models.readme import toy_note
 from engine.types import ModelCard, Sampling
 
@@ -150,7 +151,7 @@ def _load(path: Path, config: EngineConfig) -> Parts:
         stop_ids=frozenset(stop_ids),
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
         sampling=_generation_defaults(path),
-        video_settings=read_json(path / "video_preprocessor_config.json"),
+        video_settings=read_optional(path / "video_preprocessor_config.json"),
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),
     )
@@ -188,7 +189,7 @@ def _as_ids(value: Any) -> set[int]:
 
 def _stop_ids(path: Path, config: dict[str, Any]) -> set[int]:
     """End-of-sequence ids of generation_config.json, config.json and its text part, all of them together."""
-    generation = read_json(path / "generation_config.json")
+    generation = read_optional(path / "generation_config.json")
     text = config.get("text_config") or {}
     return (
         _as_ids(generation.get("eos_token_id"))
@@ -237,7 +238,7 @@ def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor:
 
 def _generation_defaults(path: Path) -> Sampling:
     """The checkpoint's own sampling, from generation_config.json; greedy when it says do_sample false."""
-    raw = read_json(path / "generation_config.json")
+    raw = read_optional(path / "generation_config.json")
     if raw.get("do_sample") is False:
         return Sampling(temperature=0.0)
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError, Unavailable
@@ -26,6 +28,15 @@ log = logging.getLogger(__name__)
 
 NewWorker = Callable[[ModelSlot, Loaded, ModelMemory], Worker]
 LoadSteps = Generator[None, None, LoadedModel]
+
+
+@dataclass(eq=False, slots=True)
+class WantedModel:
+    """A model that is to be loaded. found: its folder, or why there is none. at_start: though nobody waits for it."""
+
+    slot: ModelSlot
+    found: Future[Path]
+    at_start: bool = False
 
 
 class ModelLoad:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +37,7 @@ from engine.runtime.commands import (
     refuse,
 )
 from engine.runtime.memory import ModelMemory
-from engine.runtime.model_load import ModelLoad
+from engine.runtime.model_load import ModelLoad, WantedModel
 from engine.runtime.room import ModelRoom
 from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
 from engine.runtime.stats import EngineStats
@@ -54,15 +53,6 @@ RETRY_S = 5.0
 
 _TIDY_S = 1.0
 _UNLOADED = "The model was unloaded."
-
-
-@dataclass(eq=False, slots=True)
-class WantedModel:
-    """A model that is to be loaded. found: its folder, or why there is none. at_start: though nobody waits for it."""
-
-    slot: ModelSlot
-    found: Future[Path]
-    at_start: bool = False
 
 
 class Roster:
@@ -84,7 +74,7 @@ class Roster:
         self._room = ModelRoom(slots, config)
         self._wanted: list[WantedModel] = []
         self._load: ModelLoad | None = None
-        self._must_wait = False
+        self._must_wait = self._must_free = False
         self._tidied_s = 0.0
         self.fatal: EngineError | None = None
         self.spent_s = 0.0
@@ -92,8 +82,7 @@ class Roster:
         for slot in slots:
             if slot.at_start:
                 self._want(slot, at_start=True)
-        stats.is_starting = bool(self._wanted)
-        stats.show(force=True)
+        self._note_start()
 
     @property
     def loaded(self) -> list[LoadedModel]:
@@ -154,6 +143,7 @@ class Roster:
             return
         self._give_up(slot)
         self._unload(slot)
+        self._free()
         command.reply.set_result(None)
 
     # Turns.
@@ -195,6 +185,11 @@ class Roster:
         self._stats.show(force=True)
 
     def tidy(self) -> None:
+        """Between two turns: give back the memory of what has left, before anything more is loaded."""
+        self._unload_unused()
+        self._free()
+
+    def _unload_unused(self) -> None:
         """About once a second: unload what nobody has used for as long as it may stay so."""
         now_s = time.monotonic()
         if now_s < self._tidied_s + _TIDY_S:
@@ -216,10 +211,10 @@ class Roster:
         slot = next(slot for slot in self._slots if slot.model is model)
         slot.drop()
         model.worker.close(error)
-        slot.failure = error
+        slot.failure = copy(error)  # whoever is told keeps what it used in the traceback
         slot.show("failed", error=error.message)
         self._stats.remove(model.card)
-        self._free()
+        self._must_free = True
         self._divide()
 
     def close(self, error: EngineError) -> None:
@@ -290,6 +285,7 @@ class Roster:
         self._wanted.remove(wanted)
         slot.show("loading", 0, slot.expected_bytes)
         self._load = ModelLoad(slot, path, self._new_worker)
+        self._must_free = not self._stats.is_starting  # who used a model that failed may have held it until now
         self._reopen()
         return True
 
@@ -304,6 +300,7 @@ class Roster:
         self._wanted.remove(wanted)
         if wanted.slot.model is None:
             wanted.slot.show("known")
+        self._note_start()
         self._reopen()
 
     def _give_up(self, slot: ModelSlot) -> None:
@@ -314,7 +311,15 @@ class Roster:
             self._load.close()
             self._load = None
             slot.show("known")
-            self._free()
+            self._must_free = True
+            self._note_start()
+
+    def _note_start(self) -> None:
+        """The start is over once the default model is there, or nothing that is loaded at the start is on its way."""
+        coming = [wanted.slot for wanted in self._wanted] + ([self._load.slot] if self._load else [])
+        is_awaited = self._slots.default.model is None and any(slot.at_start for slot in coming)
+        self._stats.is_starting = self._stats.is_starting and is_awaited
+        self._stats.show(force=True)
 
     def _reopen(self) -> None:
         """Those that were to make room stay after all, or until the next that needs it."""
@@ -327,7 +332,7 @@ class Roster:
     def _arrived(self, slot: ModelSlot, model: LoadedModel) -> None:
         model.spent_s = self.spent_s
         slot.put(model)
-        self._stats.is_starting = self._stats.is_starting and slot is not self._slots.default and bool(self._wanted)
+        self._note_start()
         self._divide()
         slot.card = model.card
         log.info("%s is loaded: %s", slot.name, say_bytes(model.card.num_bytes))
@@ -339,14 +344,13 @@ class Roster:
         error.__traceback__ = error.__cause__ = error.__context__ = None
         is_refused = isinstance(error, Conflict)
         slot.show("known" if is_refused else "failed", error=None if is_refused else error.message)
-        slot.failure, slot.expected_bytes = error, 0  # its files may be mended
-        self._free()
+        slot.failure, slot.expected_bytes = copy(error), 0  # its files may be mended
+        self._must_free = True
         if len(self._slots) == 1 and slot.card is None:
             self.fatal = error
             return
         log.warning("%s could not be loaded: %s", slot.name, error.message)
-        self._stats.is_starting = self._stats.is_starting and bool(self._wanted)
-        self._stats.show(force=True)
+        self._note_start()
         slot.refuse_waiting(error)
         self._reopen()
 
@@ -372,9 +376,8 @@ class Roster:
             return
         model.worker.close(Unavailable(_UNLOADED))
         self._stats.remove(model.card)
-        del model  # else it would not be free yet
         log.info("%s is unloaded", slot.name)
-        self._free()
+        self._must_free = True
         slot.show("known")
         self._divide()
 
@@ -385,11 +388,12 @@ class Roster:
             model.worker.grant(budget)
         self._stats.show(force=True)
 
-    @staticmethod
-    def _free() -> None:
-        """Give back what was let go."""
-        gc.collect()
-        mlx_memory.return_memory()
+    def _free(self) -> None:
+        """Give back what was let go. Not within a turn: who takes turns is listed there, a model that has left too."""
+        if self._must_free:
+            self._must_free = False
+            gc.collect()
+            mlx_memory.return_memory()
 
     def _new_worker(self, slot: ModelSlot, loaded: Loaded, memory: ModelMemory) -> Worker:
         *_, budget = self._room.budgets([*(model.memory for model in self.loaded), memory])

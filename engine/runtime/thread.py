@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from engine import device
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal, Unavailable
+from engine.errors import EngineError, Internal, ModelNotFound, Unavailable
 from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     Cancel,
@@ -216,6 +216,8 @@ class EngineThread:
                 return False
             try:
                 self._carry_out(command, roster)
+            except ModelNotFound as error:  # of whoever asked, and of nobody else
+                refuse(command, error)
             except Exception:
                 refuse(command, Internal("The engine could not do that; the server's log has the cause."))
                 raise

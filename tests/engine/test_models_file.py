@@ -192,6 +192,20 @@ def test_what_is_quantized_already_is_not_quantized_again(tiny_model: TinyModel,
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+@pytest.mark.parametrize("asked", ["params: {dtype: bfloat16}", "of another, which shows it pictures"])
+def test_a_model_whose_config_cannot_be_read(tmp_path: Path, content: str, asked: str) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text(content, encoding="latin-1")
+    text = "models:\n- {name: a, path: demo}\n- name: b\n  path: broken\n"
+    if asked.startswith("params"):
+        text += f"  {asked}\n"
+    else:
+        text += "- name: c\n  path: demo\n  capabilities: {vision_mode: proxy}\n  vision_proxy: {model: b}\n"
+    with pytest.raises(BadRequest, match=r":4: models\[1\]\.path: in .*broken: config\.json is not"):
+        read(tmp_path, text)
+
+
 def config_of(*arguments: str) -> EngineConfig:
     parser = argparse.ArgumentParser()
     add_engine_arguments(parser)

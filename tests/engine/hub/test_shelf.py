@@ -21,6 +21,7 @@ from engine.hub.shelf import Shelf
 from engine.inventory.inventory import Inventory
 from tests.engine.inventory.folders import write_model
 from tests.hub import Faults, StandInHub
+from tests.waiting import until as eventually
 
 NAME = "org/small"
 WEIGHTS = "model.safetensors"
@@ -148,6 +149,35 @@ async def test_cancelled(model: Path, tmp_path: Path) -> None:
             assert not (tmp_path / "cache" / "models--org--small").exists()
 
 
+async def test_cancelling_what_is_paused_does_not_wait_for_the_disk(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is resumed meanwhile is not removed: it waits for the disk in a thread of its own."""
+    held, disk, removers = threading.Event(), threading.Event(), []
+    unlink = Path.unlink
+
+    def slow(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".incomplete":
+            removers.append(threading.current_thread())
+            disk.wait(timeout=60)
+        unlink(path, missing_ok)
+
+    with StandInHub({NAME: model}, faults=Faults(held={WEIGHTS: held})) as hub:
+        async with shelf(hub, tmp_path) as here:
+            here.pull(NAME)
+            await until(here, lambda state: state.done_bytes > BYTES // 4)
+            here.change("pause", NAME)
+            held.set()
+            await until(here, ended)
+            monkeypatch.setattr(Path, "unlink", slow)
+            assert here.change("cancel", NAME).stage == "cancelled"
+            await eventually(lambda: removers, "nobody removes what is half there")
+            assert removers[0] is not threading.current_thread()
+            here.pull(NAME)
+            disk.set()
+            assert (await until(here, ended)).stage == "done"
+
+
 @pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
 async def test_other_bytes_than_the_hub_names_are_thrown_away(model: Path, tmp_path: Path, file: str) -> None:
     with StandInHub({NAME: model}, faults=Faults(wrong={file})) as hub:
@@ -269,11 +299,40 @@ async def test_searching_where_the_hub_is_down(tmp_path: Path, monkeypatch: pyte
                 await here.search("small")
 
 
+async def test_deleting_looks_through_the_cache_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    with StandInHub({NAME: model}) as hub:
+        async with shelf(hub, tmp_path) as here:
+            here.pull(NAME)
+            await until(here, ended)
+            assert {one.place.source for one in await here.models()} == {"demo", NAME}
+            scan, scanned = huggingface_hub.scan_cache_dir, []
+            monkeypatch.setattr(huggingface_hub, "scan_cache_dir", lambda cache: scanned.append(cache) or scan(cache))
+            assert await here.delete(NAME) > BYTES
+            assert len(scanned) == 1
+            assert [one.place.source for one in here.known or ()] == ["demo"]
+            assert await here.models() == here.known
+
+
+@pytest.mark.parametrize(("status", "ends"), [(429, "done"), (503, "done"), (403, "failed")])
+async def test_an_answer_that_may_pass_is_asked_for_again(
+    model: Path, tmp_path: Path, status: int, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "_PAUSE_S", 0.01)
+    with StandInHub({NAME: model}, faults=Faults(refused={WEIGHTS: [status, status]})) as hub:
+        async with shelf(hub, tmp_path) as here:
+            here.pull(NAME)
+            assert (await until(here, ended)).stage == ends
+
+
 async def test_a_folder_by_its_path(model: Path, tmp_path: Path) -> None:
     with StandInHub({}) as hub:
         async with shelf(hub, tmp_path) as here:
             assert (await here.look_at(str(model))).place.folder == model
-            for path in ("", "relative/path", str(tmp_path / "none"), str(tmp_path)):
+            for path in ("", "relative/path", str(tmp_path / "none"), str(tmp_path), "~nosuchuser/x", "/a\0b"):
                 with pytest.raises(EngineError):
                     await here.look_at(path)
 

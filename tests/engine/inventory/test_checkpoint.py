@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from engine.assets import asset
+from engine.config import ModelSpec
 from engine.inventory.checkpoint import read_checkpoint
+from engine.models.checkpoint import expected_bytes
 from engine.models.json_files import MAX_JSON_BYTES
 from tests.engine.inventory.folders import QWEN3, write_model, write_weights
 
@@ -55,6 +57,13 @@ def test_float8_becomes_twice_as_large_in_memory(tmp_path: Path) -> None:
     write_weights(folder / "model.safetensors", 4096, "F8_E4M3")
     found = read_checkpoint(folder)
     assert (found.weight_bytes, found.quantization) == (8192, "fp8")
+    assert expected_bytes(folder, ModelSpec(str(folder))) == 8192, "the engine makes room for as much"
+
+
+def test_float8_that_stays_as_it_is(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", {"quantization_config": {"quant_method": "fp8", "scale_fmt": "ue8m0"}})
+    write_weights(folder / "model.safetensors", 4096, "F8_E4M3")
+    assert read_checkpoint(folder).weight_bytes == expected_bytes(folder, ModelSpec(str(folder))) == 4096
 
 
 def test_a_sound_of_a_family_that_hears(tmp_path: Path) -> None:

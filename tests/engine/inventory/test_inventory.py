@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,19 @@ def test_what_changed_is_read_again(tmp_path: Path) -> None:
     assert by_name(here)["one"].checkpoint.context_tokens == 64_000
 
 
+def test_two_threads_may_look_at_once(tmp_path: Path) -> None:
+    """What one of them has read may be replaced by what the other one has at any moment."""
+
+    class Forgetful(dict[Path, Any]):
+        def __setitem__(self, folder: Path, found: Any) -> None:
+            """The other one has replaced it."""
+
+    here = inventory(tmp_path)
+    write_model(tmp_path / "models" / "one")
+    here._read = Forgetful()
+    assert set(by_name(here)) == {"demo", "one"}
+
+
 def test_deleting_a_folder(tmp_path: Path) -> None:
     here = inventory(tmp_path)
     folder = write_model(tmp_path / "models" / "one")
@@ -115,8 +129,10 @@ def test_deleting_a_folder(tmp_path: Path) -> None:
 
 def test_deleting_from_the_cache(tmp_path: Path) -> None:
     here = inventory(tmp_path)
-    cached(tmp_path / "cache", "org/cached", write_model(tmp_path / "elsewhere"))
-    assert here.delete("org/cached") > 4096
+    model = write_model(tmp_path / "elsewhere")
+    cached(tmp_path / "cache", "org/cached", model)
+    files_bytes = sum(path.stat().st_size for path in model.iterdir()) + len("a" * 40)
+    assert here.delete("org/cached") == files_bytes
     assert set(by_name(here)) == {"demo"}
     assert not (tmp_path / "cache" / "models--org--cached").exists()
 

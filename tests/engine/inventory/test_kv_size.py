@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import EngineConfig, ModelSpec
 from engine.inventory.checkpoint import read_checkpoint
-from engine.inventory.kv_size import token_numbers
+from engine.inventory.kv_size import MAX_LAYERS, token_numbers
 from engine.models.mlx_memory import token_bytes
 from engine.models.registry import load
 from tests.families import FAMILIES
@@ -39,6 +39,13 @@ def test_the_type_of_its_floats_counts(dtype: str, tmp_path_factory: pytest.Temp
 def test_latent_attention_keeps_the_latent_vector() -> None:
     config = {"model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128, "hidden_size": 7168}
     assert token_numbers(config | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}) == 61 * (512 + 64)
+
+
+def test_more_layers_than_any_model_has_are_no_number() -> None:
+    """A list of the kinds of all layers is made, whatever a file from outside says."""
+    config = {"num_hidden_layers": MAX_LAYERS, "num_attention_heads": 2, "hidden_size": 64}
+    assert token_numbers(config) == MAX_LAYERS * 128
+    assert token_numbers(config | {"num_hidden_layers": MAX_LAYERS + 1}) == 0
 
 
 def test_a_config_without_sizes(tmp_path: Path) -> None:

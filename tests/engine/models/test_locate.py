@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx2
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from engine.config import ModelSpec
-from engine.errors import ModelNotFound
-from engine.models.locate import locate_here
+from engine.errors import EngineError, ModelNotFound
+from engine.models.locate import locate, locate_here
 from tests.conftest import ROOT
 from tests.hub import StandInHub
 
@@ -91,3 +102,31 @@ def test_a_hub_id_is_not_looked_for_here(tmp_path: Path) -> None:
     assert locate_here(ModelSpec("org/name")) is None
     with pytest.raises(ModelNotFound):
         locate_here(ModelSpec(str(tmp_path / "nothing")))
+
+
+def _answer(status: int) -> httpx2.Response:
+    return httpx2.Response(status, request=httpx2.Request("GET", "http://hub"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (httpx2.ConnectError("refused"), "model_load_failed", "cannot be reached"),
+        (LocalEntryNotFoundError("not here"), "model_load_failed", "cannot be reached"),
+        (OfflineModeIsEnabled("offline"), "model_load_failed", "HF_HUB_OFFLINE"),
+        (GatedRepoError("no", response=_answer(403)), "gated_model", "accept its terms"),
+        (RepositoryNotFoundError("no", response=_answer(404)), "model_not_found", "'org/far'"),
+        (RevisionNotFoundError("no", response=_answer(404)), "model_not_found", "no revision 'v9'"),
+        (OSError(errno.ENOSPC, "No space"), "model_load_failed", "org/far.*The disk is full"),
+    ],
+)
+def test_what_fails_is_said_as_for_any_other_download(
+    raised: Exception, code: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> str:
+        raise raised
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    with pytest.raises(EngineError, match=words) as caught:
+        locate(ModelSpec("org/far", revision="v9"))
+    assert caught.value.code == code

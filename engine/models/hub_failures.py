@@ -22,14 +22,14 @@ DISK_FULL = "disk_full"
 WRONG_BYTES = "wrong_bytes"
 
 
-def in_words(error: Exception, repo: str) -> EngineError:
-    """The error to show for one that was raised while `repo` was asked for or downloaded."""
+def in_words(error: Exception, repo: str, revision: str | None = None) -> EngineError:
+    """The error to show for one that was raised while `repo` was asked for or downloaded, in this revision."""
     if isinstance(error, EngineError):
         return error
     if isinstance(error, HFValidationError):
         return BadRequest(f"{repo[:200]!r} is not the name of a model: it is like org/name.", param="model")
     if isinstance(error, HfHubHTTPError):
-        return _of_the_hub(error, repo)
+        return _of_the_hub(error, repo, revision)
     if isinstance(error, OfflineModeIsEnabled):
         return Unavailable("The hub is not asked: HF_HUB_OFFLINE is set.", code=UNREACHABLE)
     if isinstance(error, httpx2.HTTPError | LocalEntryNotFoundError | ConnectionError):
@@ -38,7 +38,7 @@ def in_words(error: Exception, repo: str) -> EngineError:
     return _of_the_disk(error) if isinstance(error, OSError) else failed
 
 
-def _of_the_hub(error: HfHubHTTPError, repo: str) -> EngineError:
+def _of_the_hub(error: HfHubHTTPError, repo: str, revision: str | None) -> EngineError:
     """What the hub answered."""
     if isinstance(error, GatedRepoError):  # a RepositoryNotFoundError too, so this comes first
         return Forbidden(
@@ -50,7 +50,9 @@ def _of_the_hub(error: HfHubHTTPError, repo: str) -> EngineError:
         why = f"The hub has no model {repo!r}, or it is private and you are not logged in."
         return ModelNotFound(why, param="model")
     if isinstance(error, RevisionNotFoundError):
-        return ModelNotFound(f"{repo!r} has no such revision.", param="revision")
+        return ModelNotFound(
+            f"{repo!r} has no {f'revision {revision!r}' if revision else 'such revision'}.", param="revision"
+        )
     return Unavailable(f"The hub answered with {error.response.status_code}.", code=UNREACHABLE)
 
 
