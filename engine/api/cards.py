@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.config import given_folder
 from engine.errors import say_bytes
 from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot
 
@@ -38,8 +40,26 @@ def state_json(state: ModelState, started: int) -> Json:
     if state.stage in ("downloading", "loading") and state.total_bytes:
         json["progress"] = {"done_bytes": state.done_bytes, "total_bytes": state.total_bytes}
     if state.error:
-        json["error"] = state.error
+        json["error"] = without_folder(state.error, state)
     return json
+
+
+def without_folder(words: str, state: ModelState) -> str:
+    """Words about a model with its name in place of its folder: whoever asks need not know where files lie."""
+    folder = given_folder(state.source)
+    if not folder.is_absolute():
+        return words
+    for path in (state.source, str(folder), os.path.realpath(folder)):
+        words = words.replace(path, state.name)
+    return words
+
+
+def _without_folders(snapshot: Snapshot) -> str | None:
+    """What ended the engine, which may be about any of its models."""
+    words = snapshot.error or ""
+    for state in snapshot.states if words else ():
+        words = without_folder(words, state)
+    return words or None
 
 
 def loading_words(state: ModelState) -> str:
@@ -93,7 +113,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
-        "error": snapshot.error,
+        "error": _without_folders(snapshot),
         "model": model_json(snapshot.model) if snapshot.model else None,
         "models": [health_of(state) for state in snapshot.states],
         "running": len(snapshot.running) - num_waiting,
@@ -132,7 +152,7 @@ def health_of(state: ModelState) -> Json:
         "waiting": state.num_waiting,
         "idle_seconds": None if state.idle_s is None else round(state.idle_s, 3),
         "weights_bytes": state.num_bytes,
-        "error": state.error,
+        "error": without_folder(state.error, state) if state.error else None,
     }
 
 

@@ -57,7 +57,7 @@ class ModelLoad:
             raise
         except Exception as e:
             log.exception("%s could not be loaded", self.slot.name)
-            why = f"Could not load {self.slot.config.model.source!r}: {first_line(e)}"
+            why = f"Could not load {self.slot.name!r}: {first_line(e)}"
             raise Unavailable(why, code="model_load_failed") from e
         return None
 

@@ -16,7 +16,7 @@ import pytest
 
 from engine.api import sse
 from engine.api.app import create_app
-from engine.api.cards import loading_words
+from engine.api.cards import health_of, loading_words, state_json
 from engine.api.server import announce_models
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
@@ -187,6 +187,18 @@ def test_a_failed_load_is_the_last_event_of_a_stream_and_a_503_of_others(
     assert post(two, "/v1/chat/completions", hello("demo"), GUEST).status_code == 200
     monkeypatch.undo()
     wait_until(lambda: post(two, "/v1/models/load", {"model": "reader"}).status_code == 200, "it is not tried again")
+
+
+@pytest.mark.parametrize("source", ["~/secret/big", "/srv/secret/big"])
+def test_words_of_a_failure_do_not_say_where_files_lie(source: str) -> None:
+    """Neither as the folder was given nor as it is."""
+    real = Path(source).expanduser()
+    words = f"No model {source!r}: {real}/model.safetensors is cut off."
+    state = ModelState("big", source, "failed", error=words)
+    public = "No model 'big': big/model.safetensors is cut off."
+    assert state_json(state, 0)["error"] == health_of(state)["error"] == public
+    hub = ModelState("org/big", "org/big", "failed", error="The hub has no model 'org/big'.")
+    assert health_of(hub)["error"] == hub.error
 
 
 def test_words_for_who_waits() -> None:
