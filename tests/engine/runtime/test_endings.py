@@ -51,11 +51,11 @@ async def test_an_end_that_fails_is_told(tiny_model: TinyModel, monkeypatch: pyt
 async def test_a_cancel_that_fails_costs_nobody_else(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tiny_model("llama")) as engine:
         expected = (await ask(engine, chat("Beside.", max_tokens=300))).text
-        gone = engine.stream(chat("Gone.", max_tokens=2000))
+        gone = engine.stream(chat("Gone.", max_tokens=2000, id="gone"))
         await anext(gone)
         beside = asyncio.create_task(ask(engine, chat("Beside.", max_tokens=300)))
         await asyncio.sleep(0.05)
-        failing = fault(monkeypatch, worker, "make_trace")
+        failing = fault(monkeypatch, worker, "make_trace", when=lambda sequence, *_: sequence.id == "gone")
         failing.left = 1
         await gone.aclose()
         assert (await beside).text == expected and failing.raised == 1

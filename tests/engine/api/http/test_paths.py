@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,7 @@ async def page(path: str) -> str:
 @pytest.fixture(scope="module", params=["alone", "page", "prefix"])
 def url(request: pytest.FixtureRequest, demo_engine: Any, serve: Callable[[Any], Any]) -> Iterator[str]:
     """A server without a page, with one, and one that a proxy shows under /box."""
+    asyncio.run(demo_engine.ready())  # until then a model's object says less
     prefix = "/box" if request.param == "prefix" else ""
     app = create_app(demo_engine, ServerConfig(root_path=prefix))
     if request.param == "page":
