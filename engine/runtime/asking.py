@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, PixelsMissing
+from engine.grounding.forms import FORMS
+from engine.grounding.place import RegionReader
 from engine.runtime.commands import Answered, Cancel, Command, PreflightCommand, Submit
 from engine.runtime.deadline import Deadline
 from engine.runtime.poster import poster
@@ -68,6 +70,7 @@ class Asking:
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = poster(events)
         prepare = self.preparation
+        regions = RegionReader(FORMS.get(model.card.model_type) if request.media_parts else None)
 
         async def submit(before: Sequence | None = None) -> Sequence:
             """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
@@ -103,7 +106,7 @@ class Asking:
                 finished = isinstance(event, Done | EngineError)
                 if isinstance(event, EngineError):
                     raise event
-                yield event
+                yield regions.read(event)
         finally:
             if not finished:
                 self.tell(Cancel(sequence))

@@ -24,6 +24,7 @@ from engine.types.events import (
     ToolCallDelta,
     Usage,
 )
+from engine.types.grounding import Region
 from engine.types.request import (
     NO_LIMIT,
     SAMPLING_RANGES,
@@ -108,6 +109,7 @@ __all__ = [
     "QuestionKind",
     "Reasoning",
     "Record",
+    "Region",
     "Replay",
     "Request",
     "Role",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
+from engine.types.grounding import Region
 from engine.types.request import Kind, ToolCall
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class MediaReceipt:
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
     notes: what a person should know about how it was read, e.g. "first of 12 frames".
+    regions: the boxes and points that the answer gives on it, once it is there (engine.grounding).
     """
 
     kind: Kind
@@ -143,6 +145,7 @@ class MediaReceipt:
     features: FeatureUse | None = None
     notes: tuple[str, ...] = ()
     param: str = ""
+    regions: tuple[Region, ...] = ()
 
     @property
     def frame_tokens(self) -> float:

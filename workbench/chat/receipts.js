@@ -19,6 +19,7 @@
         [...row.querySelectorAll(".frames > li > span")].forEach((frame, slot) => {
           const url = media[place]?.[slot];
           frame.replaceChildren(url ? Object.assign(make("img"), { src: url, alt: "As the model saw it" }) : make("i"));
+          if (url) window.workbenchRegions.draw(frame, row.regions, slot);
         });
       });
     } catch (error) {
@@ -30,6 +31,8 @@
 
   const fillItem = (node, value) => {
     const [name, frames, line, facts] = node.children;
+    node.regions = value.regions;
+    if (value.regions.length && !node.querySelector(".regions")) frames.after(window.workbenchRegions.list(value.regions));
     say(name, value.name);
     say(line, value.line);
     name.hidden = !value.name;
@@ -44,11 +47,14 @@
   const draw = (request, value) => {
     const node = make("details", "receipt", make("summary", "", value.summary), make("ol"));
     node.id = request;
+    node.open = value.items.some((one) => one.regions.length);
+    let isAsked = !node.open;  // who opened it wants to see it; what opens by itself moves nothing
     keep(node.lastChild, value.items.map((one, place) => ({ ...one, key: place })), item, fillItem);
     node.addEventListener("toggle", () => {
       if (!node.open) return;
       if (!node.querySelector("img")) fill(node);
-      requestAnimationFrame(() => node.scrollIntoView({ block: "nearest" }));
+      if (isAsked) requestAnimationFrame(() => node.scrollIntoView({ block: "nearest" }));
+      isAsked = true;
     });
     return node;
   };

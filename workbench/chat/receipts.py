@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.types import Description, Json, MediaReceipt
+from workbench.chat.regions import regions_of
 from workbench.words import NAMES, milliseconds, plural, seconds, size
 
 if TYPE_CHECKING:
@@ -62,13 +63,15 @@ def cost_of(one: Description) -> str:
 
 
 def _item(one: MediaReceipt, alone: bool) -> Json:
-    """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts."""
+    """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts; the
+    boxes and points of the answer."""
     places = [seconds(time_s) for _, time_s in one.frames] or ([] if one.kind == "audio" else [""])
     return {
         "name": "" if alone else PurePath(one.param).name,
         "places": places,
         "line": "" if alone else line(one),
         "facts": facts_of(one),
+        "regions": regions_of(one),
     }
 
 

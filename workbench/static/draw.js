@@ -155,5 +155,5 @@
     return node;
   };
 
-  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, save, address, copyButton };
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, save, address, copy, copyButton };
 })();

@@ -22,6 +22,18 @@ class FeatureUseSchema(BaseModel):
     misses: int
 
 
+class RegionSchema(BaseModel):
+    """A box or a point that the answer gives on a medium."""
+
+    kind: Literal["box", "point"]
+    label: str
+    pixels: list[float] = Field(description="[left, top, right, bottom] or [x, y] in pixels of the decoded medium")
+    written: list[float] = Field(description="the numbers as the model wrote them")
+    time: float | None = Field(description="of the clip's frame, in seconds, where the model named one")
+    choice: int
+    cut: bool = Field(description="part of it lay outside of the medium")
+
+
 class ReceiptSchema(BaseModel):
     """What happened to one medium. Sizes are [width, height] in pixels, times in seconds unless _ms."""
 
@@ -40,6 +52,7 @@ class ReceiptSchema(BaseModel):
     encode_ms: float
     features: FeatureUseSchema | None
     notes: list[str]
+    boxes: list[RegionSchema]
 
 
 class CacheTraceSchema(BaseModel):
