@@ -201,7 +201,7 @@ def receipt_json(receipt: MediaReceipt) -> Json:
 
 
 def region_json(region: Region) -> Json:
-    """A box or a point that the answer gives, in pixels of the medium as it was decoded, beside what the model wrote."""
+    """A box or a point that the answer gives, in pixels of the medium as it was decoded; and what the model wrote."""
     return {
         "kind": region.kind,
         "label": region.label,

@@ -117,8 +117,8 @@ def _xml(text: str) -> Iterator[tuple[int, Mark]]:
     for match in _XML.finditer(text):
         found = {(name, number): value for name, number, value in _ATTRIBUTE.findall(match[1])}
         label = found.get(("alt", ""), match[2]).strip()
-        for name, number in found:
-            row = [found[name, number], found.get(("y", number), "")] if name == "x" else []
+        for (name, number), value in found.items():
+            row = [value, found.get(("y", number), "")] if name == "x" else []
             if row and all(re.fullmatch(_NUMBER, part.strip()) for part in row):
                 yield match.start(), Mark("point", tuple(float(part) for part in row), label)
 

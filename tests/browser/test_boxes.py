@@ -1,4 +1,4 @@
-"""Boxes and points of an answer, drawn over the picture: the API's own for the same request, where the person sees them."""
+"""Boxes and points of an answer, drawn over the picture where the person sees them: the API's own for the request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ READ = """node => {
   const frame = node.parentElement.getBoundingClientRect(), at = node.getBoundingClientRect();
   const image = node.parentElement.querySelector("img").getBoundingClientRect();
   return {fits: Math.abs(frame.width - image.width) < 3 && Math.abs(frame.height - image.height) < 3,
-          x: (at.left + at.width / 2 - image.left) / image.width, y: (at.top + at.height / 2 - image.top) / image.height,
+          x: (at.left + at.width / 2 - image.left) / image.width,
+          y: (at.top + at.height / 2 - image.top) / image.height,
           title: node.title};
 }"""
 

@@ -90,7 +90,8 @@ def test_streamed_and_several_choices(client: openai.OpenAI) -> None:
 
 
 def test_on_the_frames_of_a_clip(client: openai.OpenAI) -> None:
-    clip = {"type": "video_url", "video_url": {"url": pictures.data_url(asset("samples/moving-circle.mp4").read_bytes(), "video/mp4")}}  # fmt: skip
+    url = pictures.data_url(asset("samples/moving-circle.mp4").read_bytes(), "video/mp4")
+    clip = {"type": "video_url", "video_url": {"url": url}}
     text = json.dumps({"time": 1.1, "bbox_2d": [0, 0, 500, 500]})
     (receipt,) = asked(client, text, clip).usage.media
     (box,) = receipt["boxes"]

@@ -32,8 +32,10 @@ FENCED = """Here it is:
         ("qwen3_vl", '{"bbox_2d": [1, 2, 3, 4]}', [("box", (1, 2, 3, 4), "")]),
         ("qwen3_vl", '{"bbox_2d": [[1, 2, 3, 4], [5, 6, 7, 8]], "label": "two"}',
          [("box", (1, 2, 3, 4), "two"), ("box", (5, 6, 7, 8), "two")]),
-        ("qwen3_vl", 'cut off: [{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"bbox_2d": [5, 6', [("box", (1, 2, 3, 4), "a")]),
-        ("qwen3_vl", '[{"point_2d": [400, 200], "label": "red circle"red circle"}]', [("point", (400, 200), "red circle")]),
+        ("qwen3_vl", 'cut off: [{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"bbox_2d": [5, 6',
+         [("box", (1, 2, 3, 4), "a")]),
+        ("qwen3_vl", '[{"point_2d": [400, 200], "label": "red circle"red circle"}]',
+         [("point", (400, 200), "red circle")]),
         ("qwen3_vl", '{"label": "a", "bbox_2d": [1, 2, 3, 4]}, {"bbox_2d": [5, 6, 7, 8], "label": "b"',
          [("box", (1, 2, 3, 4), "a"), ("box", (5, 6, 7, 8), "b")]),
         ("qwen2_vl", "the dog(12,30),(400,500) and a cat (1, 2), (3, 4)",
@@ -105,7 +107,8 @@ def test_an_endless_answer_is_bounded() -> None:
 def test_nothing_that_is_written_breaks_the_reader() -> None:
     """Pieces of every notation in any order, as a model writes that is no longer itself."""
     rng = random.Random(7)
-    pieces = ['{"bbox_2d":', "[1, 2, 3, 4]", "}", "[[", "]]", "(1,2),", "(3,4)", "<loc0001>", "<point ", 'x="1" ', 'y="2"', ">", '"', "-", "𝄞", "\n", "\\"]  # fmt: skip
+    pieces = ['{"bbox_2d":', "[1, 2, 3, 4]", "}", "[[", "]]", "(1,2),", "(3,4)", "<loc0001>", "<point ", 'x="1" ']
+    pieces += ['y="2"', ">", '"', "-", "𝄞", "\n", "\\"]
     for _ in range(300):
         text = "".join(rng.choices(pieces, k=60))
         for form in FORMS.values():
