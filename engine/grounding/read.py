@@ -116,7 +116,7 @@ def _xml(text: str) -> Iterator[tuple[int, Mark]]:
     """<point x="1" y="2" alt="a">label</point>, and <points x1="1" y1="2" x2="3" y2="4" …>."""
     for match in _XML.finditer(text):
         found = {(name, number): value for name, number, value in _ATTRIBUTE.findall(match[1])}
-        label = found.get(("alt", ""), match[2]).strip()
+        label = (found.get(("alt", "")) or match[2]).strip()
         for (name, number), value in found.items():
             row = [value, found.get(("y", number), "")] if name == "x" else []
             if row and all(re.fullmatch(_NUMBER, part.strip()) for part in row):
