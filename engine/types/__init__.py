@@ -52,17 +52,20 @@ from engine.types.state import (
     DescriptionProgress,
     DeviceInfo,
     DiskStats,
+    ExpectedWeights,
     FeatureInfo,
     MediaPortion,
     ModelCard,
     ModelStage,
     ModelState,
+    ModelWeights,
     Record,
     Running,
     Snapshot,
     Stage,
     State,
     Totals,
+    added_bytes,
 )
 
 __all__ = [
@@ -86,6 +89,7 @@ __all__ = [
     "DiskStats",
     "Done",
     "Event",
+    "ExpectedWeights",
     "FeatureInfo",
     "FeatureUse",
     "FinishReason",
@@ -101,6 +105,7 @@ __all__ = [
     "ModelCard",
     "ModelStage",
     "ModelState",
+    "ModelWeights",
     "Option",
     "PageChoice",
     "Part",
@@ -126,4 +131,5 @@ __all__ = [
     "Totals",
     "TypedQuestion",
     "Usage",
+    "added_bytes",
 ]
