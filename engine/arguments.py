@@ -16,6 +16,7 @@ from engine.argument_types import (
     host,
     media_limits,
     more_than_zero,
+    named_adapter,
     named_model,
     new_folder,
     no_kv_connector,
@@ -73,6 +74,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         prefill_chunk_tokens=args.prefill_step_size,
         max_num_seqs=args.max_num_seqs if args.continuous_batching else 1,
         memory_utilization=args.gpu_memory_utilization,
+        wired_limit_bytes=args.wired_limit * 1024**2 if args.wired_limit else None,
         prefill_batch_size=args.prefill_batch_size,
         completion_batch_size=args.completion_batch_size,
         request_timeout_s=args.timeout,
@@ -121,6 +123,16 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model that nobody has used for so long leaves memory until the next request for it (default: it stays)",
     )
     group.add_argument(
+        "--lora-modules",
+        metavar="NAME=FOLDER",
+        nargs="+",
+        action="extend",
+        type=named_adapter,
+        default=[],
+        help="LoRA adapters of the default model, each asked for by its name, or as MODEL:NAME; they share the model's "
+        "weights",
+    )
+    group.add_argument(
         "--models-dir",
         metavar="FOLDER",
         type=folder,
@@ -141,7 +153,26 @@ def _models(args: argparse.Namespace) -> list[ModelSpec]:
     if len(given) > 1 and args.served_model_name:
         why = "with several models, give each its name as --model NAME=SOURCE"
         raise BadRequest(f"--served-model-name: {why}.", param="served_model_name")
-    return [_model(args, *named_model(text)) for text in given]
+    if len(given) > 1 and args.adapter_path:
+        why = "with several models, give each its adapters by --lora-modules or in --models-config"
+        raise BadRequest(f"--adapter-path: {why}.", param="adapter_path")
+    models = [_model(args, *named_model(text)) for text in given]
+    return [*models, *_adapters(args, models)]
+
+
+def _adapters(args: argparse.Namespace, models: list[ModelSpec]) -> list[ModelSpec]:
+    """Those of --lora-modules, each as one more model. Raises BadRequest."""
+    given = getattr(args, "lora_modules", ())
+    if given and args.adapter_path:
+        why = "a model is loaded with one adapter, or shares its weights with several: leave --adapter-path out"
+        raise BadRequest(f"--lora-modules: {why}.", param="lora_modules")
+    found = []
+    for adapter in given:
+        model = next((one for one in models if adapter.model is None or adapter.model in one.names), None)
+        if model is None:
+            raise BadRequest(f"--lora-modules: there is no model {adapter.model!r}.", param="lora_modules")
+        found.append(model.with_adapter(adapter.name, adapter.path, short=True))
+    return found
 
 
 def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
@@ -150,7 +181,7 @@ def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
     from engine.models_file import Machine, read_models
 
     said = {"model": args.models or args.model != DEMO, "served-model-name": args.served_model_name}
-    said["revision"] = args.revision
+    said |= {"revision": args.revision, "adapter-path": args.adapter_path, "lora-modules": args.lora_modules}
     for name in (name for name, value in said.items() if value):
         raise BadRequest(f"--{name}: --models-config says which models there are.", param=name)
     memory_bytes = device.describe().memory_bytes
@@ -167,6 +198,7 @@ def _model(args: argparse.Namespace, name: str | None, source: str) -> ModelSpec
         revision=args.revision,
         text_only=args.text_only,
         trust_remote_code=args.trust_remote_code,
+        adapter_path=str(args.adapter_path) if args.adapter_path else None,
     )
 
 
@@ -208,6 +240,12 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--text-only", action="store_true", help="load only the language part of a model that sees")
     group.add_argument(
         "--trust-remote-code", action="store_true", help="run Python that the model's folder brings (off by default)"
+    )
+    group.add_argument(
+        "--adapter-path",
+        metavar="FOLDER",
+        type=folder,
+        help="load the model with this LoRA adapter: adapter_config.json and adapters.safetensors of mlx-lm or mlx-vlm",
     )
     group.add_argument("--max-model-len", metavar="N", type=positive, help="context in tokens, at most the model's own")
 
@@ -273,6 +311,12 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULTS.memory_utilization,
         help="share of the device's memory for weights, stored and running KV; prompts wait for room (default: "
         "%(default)s)",
+    )
+    group.add_argument(
+        "--wired-limit",
+        metavar="N",
+        type=positive,
+        help="on macOS: MiB of memory that the system may not page out (default: it may page out all)",
     )
 
 

@@ -26,6 +26,9 @@ LEAST_ROWS = 32
 TEMPLATE_VARIABLES = re.compile(r"\{(\w+)\}")
 """What of a prompt_template is filled in, or is a mistake."""
 
+ADAPTER_NAME = r"[A-Za-z0-9][\w.-]{0,99}"
+"""What an adapter may be called: without the ":" that stands before it."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -81,6 +84,8 @@ class ModelSpec:
     else they become this type. max_seqs, max_model_len, prefill_chunk_tokens, idle_unload_s: for this model, what
     EngineConfig says for all. preload: loaded at the start; None: the default model is, and no other.
     vision: "disabled" refuses media, "proxy" lets another model look at them (vision_proxy).
+    adapter_path: folder of a LoRA adapter that it is loaded with. parent: the name of the model that this one is an
+    adapter of, whose weights it shares; None for a model of its own.
     """
 
     source: str = DEMO
@@ -99,6 +104,8 @@ class ModelSpec:
     preload: bool | None = None
     vision: VisionMode = "native"
     vision_proxy: VisionProxy | None = None
+    adapter_path: str | None = None
+    parent: str | None = None
     served_name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +114,21 @@ class ModelSpec:
     @property
     def names(self) -> tuple[str, ...]:
         """All names that requests may ask for it by."""
-        own = (self.served_name, self.name, *self.aliases, self.source)
+        own = (self.served_name, self.name, *self.aliases, None if self.parent else self.source)
         return tuple(dict.fromkeys(name for name in own if name is not None))
+
+    def with_adapter(self, name: str, folder: str, *, short: bool = False) -> ModelSpec:
+        """This model with a LoRA adapter, as one more model of the name "model:adapter"; short: the adapter's name
+        alone is one of its names, too."""
+        aliases = [f"{alias}:{name}" for alias in self.aliases] + [name] * short
+        return replace(
+            self,
+            name=f"{self.served_name}:{name}",
+            aliases=tuple(aliases),
+            adapter_path=folder,
+            parent=self.served_name,
+            preload=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +212,7 @@ class EngineConfig:
     included. max_waiting_media_bytes: decoded media of all requests that have not begun to answer, before 429.
     request_timeout_s: from the arrival of a request to its last token; None is no limit.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
+    wired_limit_bytes: how much of MLX's memory macOS may not page out (None: none of it is kept from that).
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
     """
@@ -211,6 +232,7 @@ class EngineConfig:
     prefill_chunk_tokens: int = 512
     max_num_seqs: int = 32
     memory_utilization: float = 0.9
+    wired_limit_bytes: int | None = None
     prefill_batch_size: int = 8
     completion_batch_size: int | None = None
     stream_interval: int = 1

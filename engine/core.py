@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import device
@@ -67,6 +66,7 @@ from engine.vision_proxy.describe import Described, Describer
 
 if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
+    from engine.runtime.model_load import FoundModel
 
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
@@ -87,6 +87,7 @@ class Engine:
         self._runtime = EngineThread(config, Outside(self._publish, self._fail, _aside), observer)
         self._slots = self._runtime.slots
         self._failure: EngineError | None = None
+        self._adding = threading.Lock()
         self._snapshot = Snapshot(state="starting", device=device.describe(), states=self._slots.states())
         self._thread: threading.Thread | None = None
         self._tickets = TicketOffice(Places.of(config))
@@ -179,8 +180,9 @@ class Engine:
 
         Nothing changes where its source is among them. Raises Conflict where its name is another's.
         """
-        self.config = self.config.with_model(spec)
-        self._slots.add(self.config)
+        with self._adding:  # two that come at once would each leave out the other's
+            self.config = self.config.with_model(spec)
+            self._slots.add(self.config)
         return self._slots.state(self._slots.find(spec.source))
 
     @cached_property
@@ -403,9 +405,9 @@ class Engine:
         self._snapshot = replace(self._snapshot, state="failed", error=error.message, states=self._slots.states())
 
 
-def _aside(work: Callable[[], Path]) -> Future[Path]:
+def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
     """Do a work in a thread of its own, which ends with the process: nothing can interrupt a download."""
-    done: Future[Path] = Future()
+    done: Future[FoundModel] = Future()
 
     def run() -> None:
         try:
@@ -413,7 +415,7 @@ def _aside(work: Callable[[], Path]) -> Future[Path]:
         except BaseException as e:
             done.set_exception(e)
 
-    threading.Thread(target=run, name="download", daemon=True).start()
+    threading.Thread(target=run, name="find", daemon=True).start()
     return done
 
 

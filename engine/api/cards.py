@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.config import given_folder
 from engine.errors import say_bytes
-from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot
+from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot, added_bytes
 
 LOADING = ("starting", "loading")
 _STATES = {"known": "not_loaded"}
@@ -32,9 +32,10 @@ def models_json(snapshot: Snapshot, states: tuple[ModelState, ...], started: int
 
 def state_json(state: ModelState, started: int) -> Json:
     """The model object of one that may be loaded. As long as it never was, nothing is known of its limits and
-    capabilities."""
+    capabilities. root and parent are vLLM's: of an adapter, the model that it belongs to."""
     known = model_json(state.card) if state.card else _named(state.name, started)
     json: Json = {**known, "state": _STATES.get(state.stage, state.stage)}
+    json |= {"root": state.parent or state.name, "parent": state.parent}
     if state.aliases:
         json["aliases"] = list(state.aliases)
     if state.stage in ("downloading", "loading") and state.total_bytes:
@@ -46,11 +47,11 @@ def state_json(state: ModelState, started: int) -> Json:
 
 def without_folder(words: str, state: ModelState) -> str:
     """Words about a model with its name in place of its folder: whoever asks need not know where files lie."""
-    folder = given_folder(state.source)
-    if not folder.is_absolute():
-        return words
-    for path in (state.source, str(folder), os.path.realpath(folder)):
-        words = words.replace(path, state.name)
+    for source in (state.source, state.adapter_path or ""):
+        folder = given_folder(source)
+        if folder.is_absolute():
+            for path in (source, str(folder), os.path.realpath(folder)):
+                words = words.replace(path, state.name)
     return words
 
 
@@ -133,6 +134,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
             "mlx_active_bytes": snapshot.active_bytes,
             "mlx_cache_bytes": snapshot.cache_bytes,
             "mlx_peak_bytes": snapshot.peak_bytes,
+            "wired_limit_bytes": snapshot.wired_limit_bytes,
             "used_bytes": sum(parts.values()),
             "parts": parts,
         },
@@ -184,7 +186,7 @@ def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
     on_cuda = snapshot.device.mlx_device.startswith("CUDA")
     process_bytes = snapshot.process_bytes if on_cuda else max(0, snapshot.process_bytes - mlx_bytes)
     in_use = {
-        "weights_bytes": sum(model.num_bytes for model in snapshot.models),
+        "weights_bytes": sum(added_bytes(snapshot.models)),
         "stored_kv_bytes": stats.kv_bytes,
         "snapshots_bytes": stats.snapshot_bytes,
         "features_bytes": stats.feature_bytes,

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.models.json_files import part, whole
+from engine.models.config_facts import answering_part, text_part
+from engine.models.json_files import whole
 
 _MOST = 2**24
 MAX_LAYERS = 4096
@@ -26,17 +27,9 @@ _LATENT = frozenset({"deepseek_v3", "deepseek_v32", "glm4_moe_lite", "longcat_fl
 _NO_KV = ("linear_attention", "mamba", "conv", "recurrent", "short_conv")
 
 
-def text_part(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of config.json that describes the language model, with what stands beside it as a default."""
-    for name in ("text_config", "llm_config", "language_config"):
-        if inner := part(config, name):
-            return config | inner
-    return config
-
-
 def token_numbers(config: dict[str, Any]) -> int:
     """Numbers of KV that one token of one row takes, over all layers; 0 where config.json does not say."""
-    text = text_part(part(config, "thinker_config") | config)
+    text = text_part(answering_part(config))
     layers = whole(text, "num_hidden_layers", "n_layers", "num_layers", "n_layer", most=MAX_LAYERS)
     heads = whole(text, "num_attention_heads", "n_heads", "n_head", "num_heads", most=_MOST)
     hidden = whole(text, "hidden_size", "d_model", "n_embd", "dim", most=_MOST)

@@ -74,7 +74,7 @@ class Worker:
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
         self._rows = Rows(
-            lambda: Batch(loaded.adapter, max_rows),
+            lambda: Batch(loaded.adapter, max_rows, config.wired_limit_bytes),
             lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
         )
         self._admission = Admission(config, loaded, self._prefix)

@@ -53,17 +53,20 @@ from engine.types.state import (
     DescriptionProgress,
     DeviceInfo,
     DiskStats,
+    ExpectedWeights,
     FeatureInfo,
     MediaPortion,
     ModelCard,
     ModelStage,
     ModelState,
+    ModelWeights,
     Record,
     Running,
     Snapshot,
     Stage,
     State,
     Totals,
+    added_bytes,
 )
 
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "DiskStats",
     "Done",
     "Event",
+    "ExpectedWeights",
     "FeatureInfo",
     "FeatureUse",
     "FinishReason",
@@ -102,6 +106,7 @@ __all__ = [
     "ModelCard",
     "ModelStage",
     "ModelState",
+    "ModelWeights",
     "Option",
     "PageChoice",
     "Part",
@@ -128,4 +133,5 @@ __all__ = [
     "Totals",
     "TypedQuestion",
     "Usage",
+    "added_bytes",
 ]

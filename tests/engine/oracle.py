@@ -54,11 +54,12 @@ class Oracle:
     tokenizer: Any
 
     @classmethod
-    def load(cls, folder: Path, *, vision: bool) -> Oracle:
+    def load(cls, folder: Path, *, vision: bool, adapter: Path | None = None) -> Oracle:
+        adapter_path = str(adapter) if adapter else None
         if vision:
             import mlx_vlm
 
-            model, processor = mlx_vlm.load(str(folder))
+            model, processor = mlx_vlm.load(str(folder), adapter_path=adapter_path)
             if family(model.config.model_type).no_padding:
                 # As installed, the stock library cannot show this family a picture at all.
                 processor.image_processor = WithoutPadding(processor.image_processor)
@@ -70,7 +71,7 @@ class Oracle:
             return cls(model, processor, processor.tokenizer)
         import mlx_lm
 
-        model, tokenizer = mlx_lm.load(str(folder))[:2]
+        model, tokenizer = mlx_lm.load(str(folder), adapter_path=adapter_path)[:2]
         return cls(model, None, tokenizer)
 
     def template(self, messages: Sequence[Message], *, native_video: bool = False) -> tuple[str, list[Media]]:

@@ -10,7 +10,7 @@ from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.inventory import ModelHere, real_folder
 from engine.inventory.room import MachineMemory, ModelFit, room, room_for
-from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
+from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot, added_bytes
 from workbench.words import NAMES, count, plural, seconds, size
 
 STAGES = {
@@ -75,8 +75,8 @@ def models_json(here: Here, *, manages: bool) -> Json:
 
 
 def is_same(state: ModelState, model: ModelHere, folder_of: Callable[[str], Path] = folder_of) -> bool:
-    """Whether the engine's model is this one on the disk."""
-    return state.source == model.place.source or folder_of(state.source) == model.real
+    """Whether the engine's model is this one on the disk, and not an adapter of it."""
+    return not state.parent and (state.source == model.place.source or folder_of(state.source) == model.real)
 
 
 def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
@@ -88,9 +88,16 @@ def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
         "words": stage_words(state),
         "is_default": state.is_default,
         "takes": takes(card, states) if card else None,
-        "about": details(card, states) if card else "",
+        "about": " · ".join(words for words in (adapter_words(state), details(card, states) if card else "") if words),
         "toy": card.toy if card else "",
     }
+
+
+def adapter_words(state: ModelState) -> str:
+    """What is said of a model that has an adapter; "" of one without."""
+    if state.parent:
+        return f"LoRA adapter of {state.parent}"
+    return "with a LoRA adapter" if state.adapter_path else ""
 
 
 def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
@@ -132,6 +139,7 @@ def _row(model: ModelHere, state: ModelState | None, machine: MachineMemory) -> 
     found, place = model.checkpoint, model.place
     fits = room(found, machine)
     where = f"{ORIGINS[place.origin]}{f': {place.folder}' if place.origin == 'folder' else ''}"
+    where += f" · {adapter_words(state)}" if state and state.adapter_path else ""
     return {
         "key": place.source,
         "name": place.name,
@@ -155,11 +163,11 @@ def _state_row(state: ModelState, here: Here) -> Json:
     return {
         "key": state.name,
         "name": state.name,
-        "where": "",
+        "where": adapter_words(state),
         "family": card.model_type if card else "",
         "takes": _kinds(takes(card, here.states)) if card else "",
         "quantization": card.dtype if card else "",
-        "size": size(card.num_bytes) if card else "",
+        "size": size(card.adapter_bytes if state.parent else card.num_bytes) if card else "",
         "problems": [],
         "can_load": state.stage in ("known", "failed"),
         "can_delete": False,
@@ -211,14 +219,16 @@ def fit_json(fits: ModelFit) -> Json:
 
 
 def memory(here: Here) -> Json:
-    """The bar: what each loaded model holds, by kind, of what models may take together. Bytes, and words for them."""
+    """The bar: what each loaded model holds, by kind, of what models may take together. Weights that several share
+    count for the first of them. Bytes, and words for them."""
     total = here.machine.model_bytes
     caches = here.snapshot.caches or tuple(CacheStats() for _ in here.snapshot.models)
     models: list[Json] = []
     used_bytes = 0
-    for card, stats in zip(here.snapshot.models, caches, strict=False):
+    weights = added_bytes(here.snapshot.models)
+    for card, weight_bytes, stats in zip(here.snapshot.models, weights, caches, strict=False):
         kinds = {
-            "weights": card.num_bytes,
+            "weights": weight_bytes,
             "kv": stats.kv_bytes + stats.snapshot_bytes,
             "features": stats.feature_bytes,
         }

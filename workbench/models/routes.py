@@ -64,7 +64,9 @@ def model_routes(engine: Engine, config: ServerConfig, login: PageLogin, live: L
         return model
 
     def known(source: str) -> ModelState | None:
-        return next((state for state in engine.models() if source in (state.name, state.source)), None)
+        states = engine.models()
+        named = next((state for state in states if source == state.name), None)
+        return named or next((state for state in states if source == state.source and not state.parent), None)
 
     async def loaded(model: ModelHere) -> Json:
         state = next((state for state in engine.models() if is_same(state, model)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_memory_by_model_and_kind() -> None:
     assert [part["kind"] for part in model["parts"]] == ["weights", "kv", "features"]
     assert model["size"] == "2.5 GB" and memory["words"] == "2.5 GB of 14 GB that models may take here"
     assert abs(sum(part["share"] for part in model["parts"]) - 2.5 / 14.4) < 1e-3
+
+
+def test_an_adapter_is_shown_as_one_and_its_base_is_counted_once() -> None:
+    base = replace(CARD, base="weights")
+    card = replace(base, id="demo:art", num_bytes=GB + 1024**2, adapter_bytes=1024**2)
+    art = ModelState("demo:art", "demo", stage="ready", card=card, parent="demo", adapter_path="/secret/adapter")
+    found = list(Inventory().models())[:1]  # the one that ships
+    seen = here(found, art, replace(ready(), card=base))
+    snapshot = replace(seen.snapshot, models=(base, card), caches=(CacheStats(), CacheStats()))
+    value = models_json(replace(seen, snapshot=snapshot), manages=True)
+    listed = rows(value)
+    assert set(listed) == {"demo", "demo:art"}, "the adapter is taken for its base"
+    assert (listed["demo:art"]["where"], listed["demo:art"]["size"]) == ("LoRA adapter of demo", "1 MB")
+    assert "ships with" in listed["demo"]["where"] and listed["demo"]["choice"] == "demo"
+    assert value["choices"][0]["about"].startswith("LoRA adapter of demo · qwen3_vl")
+    assert [model["parts"][0]["words"] for model in value["memory"]["models"]] == ["weights 1.0 GB", "weights 1 MB"]
+    one = models_json(here(found, replace(ready(), adapter_path="/secret/adapter")), manages=True)
+    assert rows(one)["demo"]["where"].endswith(" · with a LoRA adapter") and "/secret" not in json.dumps([value, one])
 
 
 def test_a_download_in_words() -> None:
