@@ -30,6 +30,7 @@ from engine.models.json_files import read_optional
 from engine.models.loading import convert, in_portions, load_tokenizer, text_model, vision_model, vision_processor
 from engine.models.locate import first_line, is_multimodal, locate
 from engine.models.readme import toy_note
+from engine.models.text_modules import TextModules
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ _DEFAULT_CONTEXT = 4096
 class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
     video_settings: the checkpoint's video_preprocessor_config.json, {} without one. control: what must not be read in
-    texts from outside. tools: how it writes tool calls. grids: of media it has read."""
+    texts from outside. tools: how it writes tool calls. modules: what is made of texts that it only reads. grids: of
+    media it has read."""
 
     card: ModelCard
     fingerprint: str
@@ -56,6 +58,7 @@ class Loaded:
     video_settings: dict[str, Any]
     control: ControlTokens
     tools: ToolFormat
+    modules: TextModules = field(default_factory=TextModules)
     grids: Grids = field(default_factory=Grids)
 
     @property
@@ -140,12 +143,15 @@ def _load(path: Path, config: EngineConfig) -> Parts:
     card = replace(card, fingerprint=_fingerprint(path, spec))
     if _has_audio(raw, row, processor):
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
+    adapter = Adapter(model, vision, row)
+    modules = _text_modules(path, raw, adapter, len(tokenizer))
+    card = replace(card, embeds=modules.pooling is not None, ranks=modules.tokens is not None)
     return Loaded(
         card=card,
         fingerprint=card.fingerprint,
         family=row,
         config=raw,
-        adapter=Adapter(model, vision, row),
+        adapter=adapter,
         processor=processor,
         tokenizer=tokenizer,
         stop_ids=frozenset(stop_ids),
@@ -154,7 +160,18 @@ def _load(path: Path, config: EngineConfig) -> Parts:
         video_settings=read_optional(path / "video_preprocessor_config.json"),
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),
+        modules=modules,
     )
+
+
+def _text_modules(path: Path, raw: dict[str, Any], adapter: Adapter, num_ids: int) -> TextModules:
+    """What is made of the texts that it only reads, as far as this engine can."""
+    if not adapter.gives_states:
+        return TextModules(why_not="only models of text are asked for them here")
+    modules = TextModules.read(path, raw)
+    if max(modules.tokens or (0,)) >= num_ids:
+        return TextModules(why_not="the tokens that its LogitScore compares are outside the vocabulary")
+    return modules
 
 
 def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.grammar.compile import Grammars
     from engine.models.vocabulary import Vocabulary
     from engine.prompt.question_tokens import QuestionPrompts
+    from engine.prompt.read_texts import ReadTexts
     from engine.prompt.text import TextPrompts
     from engine.runtime.memory import ModelMemory
     from engine.runtime.worker import Worker
@@ -43,6 +44,7 @@ class LoadedModel:
     card: ModelCard
     memory: ModelMemory
     texts: TextPrompts
+    reads: ReadTexts
     questions: QuestionPrompts
     grammars: Grammars
     vocabulary: Vocabulary

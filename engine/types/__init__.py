@@ -64,6 +64,7 @@ from engine.types.state import (
     State,
     Totals,
 )
+from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 
 __all__ = [
     "NO_LIMIT",
@@ -84,7 +85,9 @@ __all__ = [
     "Detail",
     "DeviceInfo",
     "DiskStats",
+    "DocumentsToRank",
     "Done",
+    "Embedded",
     "Event",
     "FeatureInfo",
     "FeatureUse",
@@ -106,6 +109,7 @@ __all__ = [
     "Part",
     "Preflight",
     "QuestionKind",
+    "Ranked",
     "Reasoning",
     "Record",
     "Replay",
@@ -116,6 +120,7 @@ __all__ = [
     "Snapshot",
     "Stage",
     "State",
+    "TextsToEmbed",
     "Timing",
     "TokenText",
     "Tool",

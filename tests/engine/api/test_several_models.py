@@ -4,7 +4,6 @@ is told."""
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +116,46 @@ def test_ollama_lists_and_shows_them(two: Server) -> None:
     assert listed(two)["reader"]["state"] == "ready", "a chat without messages loads the model"
 
 
+def test_ollamas_way_to_unload(two: Server) -> None:
+    """keep_alive 0 without a question; it loads nothing, and is the operator's as any unloading."""
+    post(two, "/v1/models/load", {"model": "demo"})
+    for path, empty in (("/api/chat", {"messages": []}), ("/api/generate", {"prompt": ""})):
+        for keep_alive in (0, "0s"):
+            body = {"model": "reader", "keep_alive": keep_alive, **empty}
+            answer = post(two, path, body)
+            assert (answer.status_code, answer.json()["done_reason"]) == (200, "unload"), answer.text
+            assert listed(two)["demo"]["state"] == "ready", "the other one was loaded in its place"
+            assert post(two, path, body, GUEST).status_code == 403
+    assert post(two, "/api/generate", {"model": "reader", "keep_alive": "5m"}).json()["done_reason"] == "load"
+    assert post(two, "/api/generate", {"model": "reader", "keep_alive": 0}).json()["done_reason"] == "unload"
+    assert listed(two)["reader"]["state"] == "not_loaded"
+
+
+GOING_AWAY = {
+    "/v1/detokenize": {"model": "reader", "tokens": [5]},
+    "/v1/tokenize": {"model": "reader", "prompt": "a", "return_token_strs": True},
+    "/v1/embeddings": {"model": "reader", "input": "a"},
+}
+
+
+@pytest.mark.parametrize("path", GOING_AWAY)
+def test_who_goes_away_waits_for_no_model(two: Server, path: str) -> None:
+    """A model that cannot come while another is in use is not waited for by nobody."""
+    post(two, "/v1/models/load", {"model": "demo"})
+    endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
+    url = f"{two.url}/v1/chat/completions"
+
+    def waiting() -> int:
+        return sum(state.num_waiting for state in two.engine.models())
+
+    with httpx.Client(headers=OPERATOR, timeout=60) as http, http.stream("POST", url, json=endless) as first:
+        talking = first.iter_lines()  # closing it would close the connection
+        next(talking)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{two.url}{path}", json=GOING_AWAY[path], headers=OPERATOR, timeout=httpx.Timeout(60, read=2))
+        wait_until(lambda: waiting() == 0, "somebody who is gone still waits")
+
+
 def test_loading_and_unloading_are_the_operators(two: Server) -> None:
     for action in ("load", "unload"):
         path = f"/v1/models/{action}"
@@ -151,8 +190,17 @@ def test_media_that_settings_keep_from_a_model_are_a_400(two: Server) -> None:
     assert error["param"].startswith("messages[0].content[0]")
 
 
-def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comments come before the first event as long as another request keeps the model out of memory."""
+STREAMS = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "logprobs": True},
+    "/v1/completions": {"prompt": [5, 6], "max_tokens": 2, "logprobs": 1, "echo": True},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 2, "include": ["message.output_text.logprobs"]},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Comments come before the first event as long as another request keeps the model out of memory, also where the
+    answer needs the model's vocabulary."""
     monkeypatch.setattr(sse, "LOADING_S", 0.05)
     post(two, "/v1/models/load", {"model": "demo"})
     endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
@@ -160,29 +208,33 @@ def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.Mon
     with httpx.Client(headers=OPERATOR, timeout=60) as http, http.stream("POST", url, json=endless) as first:
         talking = first.iter_lines()  # closing it would close the connection
         next(talking)
-        with http.stream("POST", url, json=hello("reader", stream=True)) as second:
+        asked = {**STREAMS[path], "model": "reader", "stream": True}
+        with http.stream("POST", f"{two.url}{path}", json=asked) as second:
             assert second.status_code == 200
             lines = second.iter_lines()
             comments = [next(line for line in lines if line.startswith(":")) for _ in range(3)]
             assert all(comment.startswith(": reader: waiting") for comment in comments)
             first.close()
             rest = [line for line in lines if line.startswith("data: ")]
-    assert rest[-1] == "data: [DONE]" and json.loads(rest[0][6:])["model"] == "reader"
+    assert "logprob" in "".join(rest) and '"model":"reader"' in "".join(rest)
 
 
 def test_a_failed_load_is_the_last_event_of_a_stream_and_a_503_of_others(
     two: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = next(state.source for state in two.engine.models() if state.name == "reader")
+
     def fails(*_: Any) -> Any:
-        raise ValueError("no weights today")
+        raise ValueError(f"no weights today in {folder}")
 
     post(two, "/v1/models/load", {"model": "demo"})
     monkeypatch.setattr(loading, "text_model", fails)
     monkeypatch.setattr("engine.models.registry.text_model", fails)
     error = post(two, "/v1/chat/completions", hello("reader"), GUEST).json()["error"]
     assert error["code"] == "model_load_failed" and "no weights today" in error["message"]
+    assert folder not in error["message"] and "reader" in error["message"], "where files lie is nobody's business"
     streamed = post(two, "/v1/chat/completions", hello("reader", stream=True), GUEST)
-    assert "no weights today" in streamed.text
+    assert "no weights today" in streamed.text and folder not in streamed.text
     assert listed(two)["reader"]["state"] == "failed" and "no weights today" in listed(two)["reader"]["error"]
     assert post(two, "/v1/chat/completions", hello("demo"), GUEST).status_code == 200
     monkeypatch.undo()
