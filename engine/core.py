@@ -349,17 +349,13 @@ class Engine:
             return await deadline.wait(self.aside(partial(loaded.texts.decode, token_ids)))
 
     async def token_texts(self, model: str | None = None) -> Callable[[int], TokenText]:
-        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be."""
+        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be; of one
+        that is in memory, which a stream of the caller's may be using, it is told at once."""
+        if (here := self._slots.find(model).model) is not None:
+            return here.vocabulary.text
         deadline = Deadline(self.config.request_timeout_s)
         async with self._slots.using(self._slots.find(model), deadline) as loaded:
             return loaded.vocabulary.text
-
-    def token_text(self, model: str | None = None) -> Callable[[int], TokenText]:
-        """The same of a model that is in memory: whoever reads a stream of it has it there. Raises Unavailable else."""
-        loaded = self._slots.find(model).model
-        if loaded is None:
-            raise Unavailable("The model is not loaded.")
-        return loaded.vocabulary.text
 
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.

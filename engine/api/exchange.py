@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -52,18 +52,17 @@ async def ready(engine: Engine, model: str | None = None) -> ModelCard:
 
 
 class TokenTexts:
-    """What a token id stands for, of a model that may not be loaded yet. look: finds it out, while the model is
-    there."""
+    """What a token id stands for, of a model that may not be loaded yet. look: finds it out."""
 
-    def __init__(self, look: Callable[[], Callable[[int], TokenText]]) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Callable[[int], TokenText]]]) -> None:
         self._look = look
         self._text: Callable[[int], TokenText] | None = None
 
     async def over(self, events: Events) -> Events:
-        """The same events; with the first of them, while their model cannot leave memory, it is found out."""
+        """The same events; with the first of them, whose model is there, it is found out."""
         async with aclosing(events):
             async for event in events:
-                self._text = self._text or self._look()
+                self._text = self._text or await self._look()
                 yield event
 
     def __call__(self, token_id: int) -> TokenText:
@@ -107,7 +106,7 @@ class Exchange:
 
     def token_text(self) -> TokenTexts:
         """What a token id of the model stands for, once the first event of an answer is there."""
-        return TokenTexts(lambda: self.engine.token_text(self.model))
+        return TokenTexts(lambda: self.engine.token_texts(self.model))
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -49,7 +49,7 @@ def post(server: Server, path: str, body: dict[str, Any], headers: dict[str, str
 
 
 def listed(server: Server) -> dict[str, Any]:
-    data = httpx.get(f"{server.url}/v1/models", headers=GUEST).json()["data"]
+    data = httpx.get(f"{server.url}/v1/models", headers=GUEST, timeout=60).json()["data"]
     return {model["id"]: model for model in data}
 
 
@@ -62,8 +62,8 @@ def test_all_models_are_listed_with_their_state(two: Server) -> None:
     models = listed(two)
     assert list(models) == ["demo", "reader"] and models["demo"]["state"] == "ready"
     assert models["reader"]["state"] == "not_loaded" and models["reader"]["aliases"] == ["r"]
-    assert httpx.get(f"{two.url}/v1/models/r", headers=GUEST).json() == models["reader"]
-    health = httpx.get(f"{two.url}/health").json()
+    assert httpx.get(f"{two.url}/v1/models/r", headers=GUEST, timeout=60).json() == models["reader"]
+    health = httpx.get(f"{two.url}/health", timeout=60).json()
     assert [(model["id"], model["state"], model["default"]) for model in health["models"]] == [
         ("demo", "ready", True),
         ("reader", "not_loaded", False),
@@ -107,9 +107,9 @@ def test_each_protocol_reaches_the_model_it_names(two: Server, path: str) -> Non
 def test_ollama_lists_and_shows_them(two: Server) -> None:
     for name in ("reader", "demo"):
         post(two, "/v1/models/load", {"model": name})
-    tags = httpx.get(f"{two.url}/api/tags", headers=GUEST).json()["models"]
+    tags = httpx.get(f"{two.url}/api/tags", headers=GUEST, timeout=60).json()["models"]
     assert [tag["name"] for tag in tags] == ["demo", "reader"]
-    running = httpx.get(f"{two.url}/api/ps", headers=GUEST).json()["models"]
+    running = httpx.get(f"{two.url}/api/ps", headers=GUEST, timeout=60).json()["models"]
     assert [one["name"] for one in running] == ["demo"]
     assert post(two, "/api/show", {"model": "reader:latest"}, GUEST).json()["details"]["family"] == "llama"
     assert post(two, "/api/chat", {"model": "reader", "messages": []}, GUEST).json()["done"] is True
@@ -166,8 +166,10 @@ def test_loading_and_unloading_are_the_operators(two: Server) -> None:
     assert post(two, "/v1/models/load", {"model": "r"}).json()["state"] == "ready"
     assert listed(two)["demo"]["state"] == "not_loaded", "there is room for one"
     assert post(two, "/v1/models/unload", {"model": "reader"}).json()["state"] == "not_loaded"
-    assert httpx.get(f"{two.url}/health").status_code == 200
-    assert httpx.get(f"{two.url}/health/ready").status_code == 200, "a request would be taken, and load its model"
+    assert httpx.get(f"{two.url}/health", timeout=60).status_code == 200
+    assert httpx.get(f"{two.url}/health/ready", timeout=60).status_code == 200, (
+        "a request would be taken, and load its model"
+    )
 
 
 def test_what_is_in_use_is_a_409(two: Server) -> None:

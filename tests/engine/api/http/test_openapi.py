@@ -18,6 +18,7 @@ from engine.api.http.described import ANSWERS
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
 from tests import pictures
+from tests.waiting import TIMEOUT_S
 
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -26,7 +27,7 @@ HELLO = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture(scope="module")
 def document(demo_server: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{demo_server.url}/openapi.json").json()
+    answer: dict[str, Any] = httpx.get(f"{demo_server.url}/openapi.json", timeout=TIMEOUT_S).json()
     return answer
 
 
@@ -152,4 +153,4 @@ def test_schemathesis_finds_nothing(demo_server: Any, tmp_path: Path) -> None:
     assert selected and tested and passed, done.stdout[-6000:]
     assert int(tested[1]) == int(selected[1]) > 30, "not everything was tried"
     assert int(passed[1]) >= int(tested[1])
-    assert httpx.get(f"{demo_server.url}/health").json()["status"] == "ok"
+    assert httpx.get(f"{demo_server.url}/health", timeout=TIMEOUT_S).json()["status"] == "ok"
