@@ -167,9 +167,7 @@ def test_loading_and_unloading_are_the_operators(two: Server) -> None:
     assert listed(two)["demo"]["state"] == "not_loaded", "there is room for one"
     assert post(two, "/v1/models/unload", {"model": "reader"}).json()["state"] == "not_loaded"
     assert httpx.get(f"{two.url}/health", timeout=60).status_code == 200
-    assert httpx.get(f"{two.url}/health/ready", timeout=60).status_code == 200, (
-        "a request would be taken, and load its model"
-    )
+    assert httpx.get(f"{two.url}/health/ready", timeout=60).status_code == 200, "a request would load its model"
 
 
 def test_what_is_in_use_is_a_409(two: Server) -> None:
