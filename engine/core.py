@@ -9,12 +9,12 @@ from __future__ import annotations
 import atexit
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
 from engine.config import EngineConfig, ModelSpec
@@ -40,6 +40,7 @@ from engine.runtime.commands import (
 )
 from engine.runtime.deadline import Deadline
 from engine.runtime.deciding import check_questions, decide
+from engine.runtime.embedding import check_documents, check_texts, embed, rank
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.slots import LoadedModel, ModelSlot
@@ -50,15 +51,19 @@ from engine.types import (
     Completion,
     Decisions,
     DescriptionProgress,
+    DocumentsToRank,
     Done,
+    Embedded,
     Event,
     FeatureInfo,
     ModelCard,
     ModelState,
     Preflight,
+    Ranked,
     Replay,
     Request,
     Snapshot,
+    TextsToEmbed,
     TokenText,
     TypedQuestion,
 )
@@ -68,6 +73,7 @@ if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
     from engine.runtime.model_load import FoundModel
 
+T = TypeVar("T")
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
@@ -197,10 +203,12 @@ class Engine:
         """Load a model into memory, unless it is there. Others leave where it needs their room and nobody uses them.
 
         Raises ModelNotFound for a name that no model has, Conflict with the numbers where there is no room beside those
-        in use, and Unavailable with the reason where it cannot be loaded.
+        in use, Unavailable with the reason where it cannot be loaded, and TimedOut where that takes longer than a
+        request may; the load goes on where others wait for it.
         """
         slot = self._slots.find(name)
-        await self._asking.reply(lambda reply: LoadModel(slot, reply))
+        deadline = Deadline(self.config.request_timeout_s)
+        await deadline.wait(self._asking.reply(lambda reply: LoadModel(slot, reply)))
         return self._slots.state(slot)
 
     async def unload_model(self, name: str) -> ModelState:
@@ -264,6 +272,30 @@ class Engine:
                 group = partial(self._preparation.group, model, request)
                 return await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
 
+    async def embed(self, asked: TextsToEmbed) -> Embedded:
+        """A vector for each text, of a model that makes them (ModelCard.embeds).
+
+        Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
+        """
+        check_texts(asked)
+        return await self._read(asked.model, lambda model: embed(model, asked, self._asking))
+
+    async def rank(self, asked: DocumentsToRank) -> Ranked:
+        """How well each document answers a query, by a model that says so (ModelCard.ranks); else as `embed`."""
+        check_documents(asked)
+        return await self._read(asked.model, lambda model: rank(model, asked, self._asking))
+
+    async def _read(self, name: str | None, read: Callable[[LoadedModel], Coroutine[Any, Any, T]]) -> T:
+        deadline = Deadline(self.config.request_timeout_s)
+        slot = self._slots.find(name)
+        with self._tickets.take():
+            async with self._slots.using(slot, deadline) as model:
+                return await deadline.wait(read(model))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What would hold up an event loop, done in the pool that decodes media."""
+        return await self._preparation.aside(work)
+
     def _slot(self, request: Request) -> ModelSlot:
         """The model of a request. Raises EngineError for one that is not here, or not for this request."""
         slot = self._slots.find(request.model)
@@ -302,8 +334,9 @@ class Engine:
         an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
         """
         slot = self._slot(request)
+        deadline = Deadline(self.config.request_timeout_s)
         with self._tickets.take(is_preflight=True) as ticket:
-            async with self._slots.using(slot) as model:
+            async with self._slots.using(slot, deadline) as model:
                 check(request, model.card, self.config.media)
                 request = replace(request, model=model.card.id)
                 found, media = await self._asking.preflight(request, model, ticket, need_pixels=pictures)
@@ -313,12 +346,17 @@ class Engine:
 
     async def detokenize(self, token_ids: list[int], model: str | None = None) -> str:
         """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
-        async with self._slots.using(self._slots.find(model)) as loaded:
-            return await self._media.compute(Request(), partial(loaded.texts.decode, token_ids))
+        deadline = Deadline(self.config.request_timeout_s)
+        async with self._slots.using(self._slots.find(model), deadline) as loaded:
+            return await deadline.wait(self.aside(partial(loaded.texts.decode, token_ids)))
 
     async def token_texts(self, model: str | None = None) -> Callable[[int], TokenText]:
-        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be."""
-        async with self._slots.using(self._slots.find(model)) as loaded:
+        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be; of one
+        that is in memory, which a stream of the caller's may be using, it is told at once."""
+        if (here := self._slots.find(model).model) is not None:
+            return here.vocabulary.text
+        deadline = Deadline(self.config.request_timeout_s)
+        async with self._slots.using(self._slots.find(model), deadline) as loaded:
             return loaded.vocabulary.text
 
     async def fit(self, request: Request) -> Request | None:

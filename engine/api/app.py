@@ -32,7 +32,7 @@ from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
 from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
-from engine.api.vectors import vectors_router
+from engine.api.vectors.routes import vectors_router
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.version import version
@@ -65,6 +65,7 @@ def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()
     app = DescribedApi(title=TITLE, version=version(), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     app.asks_for_key = bool(config.api_keys)
     app.state.rate_limits = RateLimits(config.requests_per_minute)
+    app.state.models = engine.models
     add_error_handlers(app)
     app.include_router(health_router(engine))
     add_documentation(app)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.config import given_folder
-from engine.errors import say_bytes
+from engine.errors import EngineError, say_bytes
 from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot, added_bytes
 
 LOADING = ("starting", "loading")
@@ -55,12 +57,20 @@ def without_folder(words: str, state: ModelState) -> str:
     return words
 
 
-def _without_folders(snapshot: Snapshot) -> str | None:
-    """What ended the engine, which may be about any of its models."""
-    words = snapshot.error or ""
-    for state in snapshot.states if words else ():
+def without_folders(error: EngineError, states: Sequence[ModelState]) -> EngineError:
+    """What a client is told of an error, which may be about any of the models."""
+    words = _without_any(error.message, states)
+    if words == error.message:
+        return error
+    told = copy(error)  # others may wait for the same
+    told.message = words
+    return told
+
+
+def _without_any(words: str, states: Sequence[ModelState]) -> str:
+    for state in states if words else ():
         words = without_folder(words, state)
-    return words or None
+    return words
 
 
 def loading_words(state: ModelState) -> str:
@@ -97,7 +107,8 @@ def model_json(card: ModelCard) -> Json:
             "vision": card.vision,
             "video": card.video,
             "audio": card.audio,
-            "embeddings": False,
+            "embeddings": card.embeds,
+            "rerank": card.ranks,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
         },
@@ -114,7 +125,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
-        "error": _without_folders(snapshot),
+        "error": _without_any(snapshot.error or "", snapshot.states) or None,
         "model": model_json(snapshot.model) if snapshot.model else None,
         "models": [health_of(state) for state in snapshot.states],
         "running": len(snapshot.running) - num_waiting,

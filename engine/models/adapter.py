@@ -341,18 +341,29 @@ class Adapter:
             logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places), mx.int32)]
         return logits[0].astype(mx.float32)
 
+    @property
+    def gives_states(self) -> bool:
+        """Whether `states` can be asked: it reads texts alone, and its head is apart from what it reads them with."""
+        return not self.vision and callable(getattr(self._lm, "model", None))
+
+    def states(self, rows: mx.array, cache: list[Any]) -> mx.array:
+        """Token ids (rows, tokens) behind what is in `cache` -> what the head would read, (rows, tokens, width);
+        nothing evaluated."""
+        return self._forward(rows, cache, {}, self._lm.model)
+
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""
         return self._forward(ids, cache, {})
 
-    def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any]) -> mx.array:
+    def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any = None) -> mx.array:
+        """module: of the language model what is asked, None for all of it."""
         layers = cache[:-1]
         if self._mrope:
             arguments["rope_deltas"] = mx.array(cache[-1].deltas)[:, None]
         if self._grouped_scores:
             # The first layer's cache makes the mask for all of them.
             layers[0] = GroupedMask(layers[0])
-        out = self._lm(ids, cache=layers, **arguments)
+        out = (module or self._lm)(ids, cache=layers, **arguments)
         if not self._grouped_scores:
             cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
         logits: mx.array = out.logits if hasattr(out, "logits") else out

@@ -33,6 +33,7 @@ from engine.models.locate import first_line, is_multimodal, locate
 from engine.models.lora import BaseWeights, add_lora
 from engine.models.lora_files import read_lora
 from engine.models.readme import toy_note
+from engine.models.text_modules import TextModules
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
     video_settings: the checkpoint's video_preprocessor_config.json, {} without one. control: what must not be read in
-    texts from outside. tools: how it writes tool calls. base: what further models of this base may share. grids: of
+    texts from outside. tools: how it writes tool calls. base: what further models of this base may share. modules: what
+    is made of texts that it only reads. grids: of
     media it has read."""
 
     card: ModelCard
@@ -59,6 +61,7 @@ class Loaded:
     control: ControlTokens
     tools: ToolFormat
     base: BaseWeights
+    modules: TextModules = field(default_factory=TextModules)
     grids: Grids = field(default_factory=Grids)
 
     @property
@@ -149,12 +152,15 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
     card = replace(card, fingerprint=fingerprint(path, spec), base=key, adapter_bytes=base.added_bytes(model))
     if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
+    adapter = Adapter(model, vision, row)
+    modules = _text_modules(path, raw, adapter, len(tokenizer))
+    card = replace(card, embeds=modules.pooling is not None, ranks=modules.tokens is not None)
     return Loaded(
         card=card,
         fingerprint=card.fingerprint,
         family=row,
         config=raw,
-        adapter=Adapter(model, vision, row),
+        adapter=adapter,
         processor=processor,
         tokenizer=tokenizer,
         stop_ids=frozenset(stop_ids),
@@ -164,7 +170,18 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),
         base=base,
+        modules=modules,
     )
+
+
+def _text_modules(path: Path, raw: dict[str, Any], adapter: Adapter, num_ids: int) -> TextModules:
+    """What is made of the texts that it only reads, as far as this engine can."""
+    if not adapter.gives_states:
+        return TextModules(why_not="only models of text are asked for them here")
+    modules = TextModules.read(path, raw)
+    if max(modules.tokens or (0,)) >= num_ids:
+        return TextModules(why_not="the tokens that its LogitScore compares are outside the vocabulary")
+    return modules
 
 
 def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:

@@ -113,7 +113,8 @@ class Admission:
         before = None
         if request.prompt is not None or request.continue_final_message:
             before = built.ids[-1]  # it goes on from its prompt, so it keeps a space that it begins with
-        elif sequence.grammar is not None:  # and an answer to a grammar is written as the grammar has it
+        elif sequence.grammar is not None and not sequence.grammar.is_of_calls:
+            # An answer to a grammar is written as the grammar has it.
             before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
         return Detokenizer(
             loaded,

@@ -21,6 +21,7 @@ from engine.models.lora import BaseWeights
 from engine.models.registry import Loaded
 from engine.models.vocabulary import Vocabulary
 from engine.prompt.question_tokens import QuestionPrompts
+from engine.prompt.read_texts import ReadTexts
 from engine.prompt.text import TextPrompts
 from engine.runtime.memory import ModelMemory
 from engine.runtime.slots import LoadedModel, ModelSlot
@@ -122,7 +123,9 @@ class ModelLoad:
         texts = TextPrompts(loaded)
         yield
         questions = QuestionPrompts(loaded, texts.control, 2 * config.prefill_chunk_tokens)
-        grammars, vocabulary = Grammars(loaded.tokenizer, loaded.stop_ids), Vocabulary(loaded)
+        call_end = loaded.tools.end if loaded.tools.is_json else ""
+        grammars, vocabulary = Grammars(loaded.tokenizer, loaded.stop_ids, call_end), Vocabulary(loaded)
         yield
+        reads = ReadTexts(loaded, texts.control)
         worker = new_worker(slot, loaded, memory)
-        return LoadedModel(card, memory, texts, questions, grammars, vocabulary, worker, loaded.base)
+        return LoadedModel(card, memory, texts, reads, questions, grammars, vocabulary, worker, loaded.base)

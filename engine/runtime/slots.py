@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.models.lora import BaseWeights
     from engine.models.vocabulary import Vocabulary
     from engine.prompt.question_tokens import QuestionPrompts
+    from engine.prompt.read_texts import ReadTexts
     from engine.prompt.text import TextPrompts
     from engine.runtime.memory import ModelMemory
     from engine.runtime.worker import Worker
@@ -44,6 +45,7 @@ class LoadedModel:
     card: ModelCard
     memory: ModelMemory
     texts: TextPrompts
+    reads: ReadTexts
     questions: QuestionPrompts
     grammars: Grammars
     vocabulary: Vocabulary

@@ -29,6 +29,7 @@ from engine.runtime.commands import (
     CountReplay,
     LoadModel,
     PreflightCommand,
+    ReadCommand,
     Stop,
     Submit,
     TokenObserver,
@@ -237,6 +238,8 @@ class EngineThread:
                 self._pass_on(command, sequence.request.model)
             case PreflightCommand(request=request):
                 self._pass_on(command, request.model)
+            case ReadCommand(model=model):
+                self._pass_on(command, model)
             case UseModel() | LoadModel() | UnloadModel():
                 roster.handle(command)
             case Wake():
@@ -249,7 +252,7 @@ class EngineThread:
                     models = [model for model in models if model is self.slots.find(command.model).model]
                 roster.ask_caches(command, models)
 
-    def _pass_on(self, command: Submit | Cancel | PreflightCommand, name: str | None) -> None:
+    def _pass_on(self, command: Submit | Cancel | PreflightCommand | ReadCommand, name: str | None) -> None:
         """Give a command to the model of this name; refuse it where that is not in memory."""
         model = self.slots.find(name).model
         if model is None:

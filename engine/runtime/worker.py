@@ -17,10 +17,11 @@ from engine.errors import EngineError, Internal, NotShared, PixelsMissing
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
+from engine.models.text_reader import TextReader
 from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
-from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, Submit, TokenObserver
+from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, ReadCommand, Submit, TokenObserver
 from engine.runtime.expectation import Expectations
 from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
@@ -31,6 +32,7 @@ from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, Resto
 from engine.runtime.scorer import Scorer
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
+from engine.runtime.text_readings import TextReadings
 from engine.runtime.warm_up import warm_up
 from engine.types import CacheTrace, Done, FinishReason
 
@@ -81,6 +83,9 @@ class Worker:
         self._scorer = Scorer(loaded.adapter, self._scheduler)
         self._expectations = Expectations(self._scheduler)
         self._preflights = Preflights(config, loaded, self._prefix, self._expectations)
+        self._readings = TextReadings(
+            TextReader(loaded.adapter, loaded.modules, loaded.num_ids), self._scheduler, stats
+        )
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
@@ -88,11 +93,11 @@ class Worker:
 
     @property
     def is_idle(self) -> bool:
-        return not len(self._scheduler) and not len(self._preflights)
+        return not (len(self._scheduler) or len(self._preflights) or len(self._readings))
 
     def turn(self) -> bool:
-        """One step of the plan, and one preflight. A failure fails the requests it was about and no others. False when
-        there was nothing to do: nobody is here, or all wait for the disk."""
+        """One step of the plan, one preflight, and a share of the texts that are read. A failure fails the requests it
+        was about and no others. False when there was nothing to do: nobody is here, or all wait for the disk."""
         if sequence := self._scheduler.admit():
             log.debug("%s admitted", sequence.id)
         step = self._scheduler.plan()
@@ -101,8 +106,9 @@ class Worker:
         elif step is not None:
             self._prompt_step(step)
         has_preflight = self._preflights.turn()
+        has_read = self._readings.turn()
         self.show()
-        return step is not None or has_preflight
+        return step is not None or has_preflight or has_read
 
     def idle(self) -> None:
         """Nothing to do: use the moment. Returns within some 20 ms."""
@@ -132,12 +138,13 @@ class Worker:
         for sequence in list(self._scheduler):
             self._fail(sequence, error)
         self._preflights.close(error)
+        self._readings.close(error)
         self._rows.close()
         self._prefix.close()
 
     # -- commands
 
-    def handle(self, command: Submit | Cancel | PreflightCommand) -> None:
+    def handle(self, command: Submit | Cancel | PreflightCommand | ReadCommand) -> None:
         """Carry out a command."""
         match command:
             case Submit(sequence=sequence):
@@ -148,6 +155,8 @@ class Worker:
                 self._cancel(sequence)
             case PreflightCommand():
                 self._preflights.add(command)
+            case ReadCommand():
+                self._readings.add(command)
 
     def _cancel(self, sequence: Sequence) -> None:
         if sequence.stage == "finished":

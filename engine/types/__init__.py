@@ -68,6 +68,7 @@ from engine.types.state import (
     Totals,
     added_bytes,
 )
+from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 
 __all__ = [
     "NO_LIMIT",
@@ -88,7 +89,9 @@ __all__ = [
     "Detail",
     "DeviceInfo",
     "DiskStats",
+    "DocumentsToRank",
     "Done",
+    "Embedded",
     "Event",
     "ExpectedWeights",
     "FeatureInfo",
@@ -112,6 +115,7 @@ __all__ = [
     "Part",
     "Preflight",
     "QuestionKind",
+    "Ranked",
     "Reasoning",
     "Record",
     "Region",
@@ -123,6 +127,7 @@ __all__ = [
     "Snapshot",
     "Stage",
     "State",
+    "TextsToEmbed",
     "Timing",
     "TokenText",
     "Tool",

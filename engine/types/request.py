@@ -68,11 +68,13 @@ class PageChoice:
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may ask its caller to run. parameters: a JSON Schema of its arguments, None for
-    anything. param names that schema in the client's own terms, for error messages; "" where nobody has said it."""
+    anything. param names that schema in the client's own terms, for error messages; "" where nobody has said it.
+    strict: the arguments of every call follow the schema; those of calls that are forced do so in any case."""
 
     name: str
     description: str = ""
     parameters: Json | None = None
+    strict: bool = False
     param: str = field(default="", compare=False)
 
 
@@ -183,7 +185,7 @@ class FrameSampling:
 NO_LIMIT = -1
 """As Request.max_tokens."""
 
-GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools"]
+GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools", "calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +194,8 @@ class Grammar:
 
     source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
     array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does;
-    "tools" is made from a request's tools (engine.grammar.tools). param names it in the client's own terms, for error
-    messages.
+    "tools" and "calls" are made from a request's tools (engine.grammar.tools, engine.grammar.calls). param names it in
+    the client's own terms, for error messages.
     """
 
     kind: GrammarKind

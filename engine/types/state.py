@@ -68,7 +68,8 @@ class ModelCard:
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
     chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
     weights and processor settings. described_by: one of the names of the model that describes pictures and clips
-    to it; "" where none does. base, adapter_bytes: see ModelWeights."""
+    to it; "" where none does. base, adapter_bytes: see ModelWeights. embeds: it makes vectors of texts; ranks: it says
+    how well documents answer a query."""
 
     id: str
     path: str
@@ -92,6 +93,8 @@ class ModelCard:
     described_by: str = ""
     base: str = ""
     adapter_bytes: int = 0
+    embeds: bool = False
+    ranks: bool = False
 
     @property
     def can_turn_reasoning_off(self) -> bool:

@@ -168,7 +168,8 @@ async def test_a_model_that_is_in_use_stays_and_its_newcomers_stand_in_line(thre
         stream = engine.stream(talk())
         assert isinstance(await anext(stream), Delta)
         second = asyncio.create_task(ask(engine, chat("Hello", max_tokens=4, model="writer")))
-        await until(lambda: engine._slots.default.is_closed, "nobody makes room")
+        reader = engine._slots.find("reader")
+        await until(lambda: reader.is_closed, "nobody makes room for it")  # else a newcomer need not stand in line
         newcomer = asyncio.create_task(ask(engine, chat("Me, too", max_tokens=4)))
         await until(lambda: state(engine, "reader").num_waiting == 1, "it does not stand in line")
         for _ in range(20):
@@ -184,7 +185,8 @@ async def test_who_stops_waiting_for_room_lets_the_others_go_on(three: tuple[Mod
         stream = engine.stream(talk())
         await anext(stream)
         leaving = asyncio.create_task(ask(engine, chat("I leave", model="writer")))
-        await until(lambda: engine._slots.default.is_closed, "nobody makes room")
+        reader = engine._slots.find("reader")
+        await until(lambda: reader.is_closed, "nobody makes room for it")  # else a newcomer need not stand in line
         newcomer = asyncio.create_task(ask(engine, chat("Me, too", max_tokens=4)))
         await until(lambda: state(engine, "reader").num_waiting == 1, "it does not stand in line")
         leaving.cancel()

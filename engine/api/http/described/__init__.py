@@ -30,6 +30,8 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/detokenize"): server.DetokenizeSchema,
     ("post", "/v1/chat/completions"): openai.ChatCompletionSchema,
     ("post", "/v1/completions"): openai.TextCompletionSchema,
+    ("post", "/v1/embeddings"): openai.EmbeddingsSchema,
+    ("post", "/v1/rerank"): openai.RerankSchema,
     ("post", "/v1/decisions"): decisions.DecisionsSchema,
     ("post", "/v1/systemone"): decisions.SystemOneSchema,
     ("post", "/v1/responses"): protocols.ResponseSchema,
@@ -48,9 +50,6 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/api/show"): protocols.OllamaShowSchema,
 }
 """By method and path."""
-
-NEVER_ANSWERED = ("/v1/embeddings", "/v1/rerank")
-"""No model that is loaded gives vectors: these say so, and nothing else."""
 
 ERRORS: tuple[tuple[str, Any], ...] = (
     ("/v1/messages", protocols.AnthropicErrorSchema),

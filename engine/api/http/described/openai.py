@@ -178,3 +178,38 @@ class TextCompletionSchema(EnvelopeSchema):
 class TranscriptionSchema(BaseModel):
     text: str
     usage: dict[str, Any] | None
+
+
+class TextsUsageSchema(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingSchema(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="numbers, or base64 of float32 in little-endian bytes")
+
+
+class EmbeddingsSchema(BaseModel):
+    object: Literal["list"]
+    data: list[EmbeddingSchema]
+    model: str
+    usage: TextsUsageSchema
+
+
+class RankedTextSchema(BaseModel):
+    text: str
+
+
+class RankedSchema(BaseModel):
+    index: int
+    relevance_score: float = Field(description="the probability that the document answers the query")
+    document: RankedTextSchema | None = None
+
+
+class RerankSchema(BaseModel):
+    id: str
+    model: str
+    usage: TextsUsageSchema
+    results: list[RankedSchema] = Field(description="the best first")

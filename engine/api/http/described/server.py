@@ -25,6 +25,7 @@ class CapabilitiesSchema(BaseModel):
     video: bool
     audio: bool
     embeddings: bool
+    rerank: bool
     images_per_prompt: int | None
     audios_per_prompt: int | None
 
