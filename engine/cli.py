@@ -6,6 +6,7 @@ vllm-mlx families              what runs, and what each family takes, as a table
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
 vllm-mlx launch codex          set another program up for this server (engine.launch)
+vllm-mlx doctor                is everything here as it should be (engine.doctor)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.measure.bench)
 """
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "eval": "engine.measure.eval.command",
     "families": "engine.models.families_table",
     "launch": "engine.launch.command",
+    "doctor": "engine.doctor.command",
 }
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
         "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
-        "       %(prog)s launch [NAME] [options]",
+        "       %(prog)s launch [NAME] [options]\n       %(prog)s doctor [options]",
         description="Serve one model on OpenAI's /v1 routes; the other commands have a --help of their own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
