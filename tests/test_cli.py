@@ -76,7 +76,7 @@ def test_help_is_complete() -> None:
 
 
 def parsed(*options: str) -> tuple[EngineConfig, ServerConfig]:
-    args = cli._parser().parse_intermixed_args(options)
+    args = cli.serve_parser().parse_intermixed_args(options)
     return arguments.engine_config(args), server_arguments.server_config(args)
 
 
@@ -115,7 +115,7 @@ def test_every_option_arrives(tmp_path: Path) -> None:
     "line", ["serve demo --port 8001", "serve --port 8001 demo", "--model demo --port 8001", "--port 8001"]
 )
 def test_ways_to_say_serve(line: str) -> None:
-    args = cli._parser().parse_intermixed_args(line.split())
+    args = cli.serve_parser().parse_intermixed_args(line.split())
     assert (args.served or args.model) == "demo" and args.port == 8001 and args.command == "serve"
 
 

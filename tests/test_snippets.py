@@ -107,7 +107,7 @@ def check(words: list[str]) -> None:
 
         importlib.import_module(cli.COMMANDS[words[0]]).parser().parse_intermixed_args(words[1:])
     else:
-        cli._parser().parse_intermixed_args(words)
+        cli.serve_parser().parse_intermixed_args(words)
 
 
 def test_a_wrong_option_would_be_seen() -> None:
