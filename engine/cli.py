@@ -6,6 +6,9 @@ vllm-mlx families              what runs, and what each family takes, as a table
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
 vllm-mlx launch codex          set another program up for this server (engine.launch)
+vllm-mlx doctor                is everything here as it should be (engine.doctor)
+vllm-mlx service install       keep it running: systemd, launchd, an app (engine.service)
+vllm-mlx completion bash       for a shell (engine.completion)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.measure.bench)
 """
 
@@ -33,6 +36,9 @@ COMMANDS = {
     "eval": "engine.measure.eval.command",
     "families": "engine.models.families_table",
     "launch": "engine.launch.command",
+    "doctor": "engine.doctor.command",
+    "service": "engine.service.command",
+    "completion": "engine.completion",
 }
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
@@ -44,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(COMMANDS[argv[0]])
         asked = command.parser().parse_intermixed_args(argv[1:])
         return _ending(lambda: command.run(asked))
-    args = _parser().parse_intermixed_args(argv)
+    args = serve_parser().parse_intermixed_args(argv)
     if args.served is not None:
         args.model = args.served
     return _ending(lambda: _serve(args))
@@ -58,12 +64,14 @@ def bench(argv: Sequence[str] | None = None) -> int:
     return _ending(lambda: command.run(args))
 
 
-def _parser() -> argparse.ArgumentParser:
+def serve_parser() -> argparse.ArgumentParser:
+    """vllm-mlx without a command's name, or with serve."""
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
         "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
-        "       %(prog)s launch [NAME] [options]",
+        "       %(prog)s launch [NAME] [options]\n       %(prog)s doctor [options]\n       %(prog)s service ACTION"
+        " [options]\n       %(prog)s completion SHELL",
         description="Serve one model on OpenAI's /v1 routes; the other commands have a --help of their own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
@@ -84,6 +92,9 @@ def _serve(args: argparse.Namespace) -> None:
     from engine.core import Engine
 
     config = secured(server_config(args))
+    if args.check:
+        engine_config(args)
+        return
     logs.configure(args.log_level)
     with listen(config) as listener:
         engine = Engine(engine_config(args))

@@ -31,6 +31,7 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
         "--port", type=port_number, default=port, help="port to listen on, 0 for any free one (default: %(default)s)"
     )
     group.add_argument("--root-path", metavar="PATH", default="", help="path prefix when a reverse proxy adds one")
+    group.add_argument("--check", action="store_true", help="only look whether the options are right; start nothing")
     group.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s")
     _add_access_arguments(parser)
     _add_limit_arguments(parser)

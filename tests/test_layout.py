@@ -35,6 +35,7 @@ THREAD_MAKERS |= {"threading.Timer", "multiprocessing.Process", "run_in_threadpo
 THREAD_FILES = {
     "engine/core.py",
     "workbench/app.py",
+    "engine/offline/shared.py",  # the loop of calls that wait: the caller's thread may run a loop of its own
     "engine/hub/shelf.py",  # looking through folders and the hub, and downloads, which take minutes
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes

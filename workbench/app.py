@@ -107,6 +107,9 @@ def _serve(args: argparse.Namespace) -> None:
     in_a_space = os.environ.get("SYSTEM") == "spaces"
     launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
     config = open_to(kept(server_config(args), args), shared=launch.share, in_a_space=in_a_space)
+    if args.check:
+        engine_config(args)
+        return
     with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
         config = replace(config, port=listener.getsockname()[1])
         prepare_gradio(Path(uploads))

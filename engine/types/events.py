@@ -240,7 +240,8 @@ class Description:
 class Done:
     """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
     each of Request.questions. descriptions: one for each medium that another model described; `media` is then empty,
-    and `usage` is the text model's alone."""
+    and `usage` is the text model's alone. prompt_ids: of a request that asked for them, with every placeholder as often
+    as the model reads it."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -249,6 +250,7 @@ class Done:
     trace: CacheTrace | None = None
     decisions: tuple[Decision, ...] = ()
     descriptions: tuple[Description, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
 
 
 Event = Delta | Done
@@ -258,7 +260,7 @@ Event = Delta | Done
 class CompletedChoice:
     """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
     in which they were written. text_tokens: those of `tokens` that came with the text. tool_calls: in the order
-    in which they were written."""
+    in which they were written. stop: the text of Request.stop that ended it, "" for another end."""
 
     text: str
     reasoning: str
@@ -267,6 +269,7 @@ class CompletedChoice:
     finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
     text_tokens: tuple[GeneratedToken, ...] = ()
+    stop: str = ""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -276,10 +279,12 @@ class CompletedChoice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole stream, collected (Engine.complete): every choice by its index, and the last event."""
+    """A whole stream, collected (Engine.complete): every choice by its index, and the last event. prompt: its tokens,
+    of a request that asked for Request.prompt_logprobs."""
 
     choices: tuple[CompletedChoice, ...]
     done: Done
+    prompt: tuple[GeneratedToken, ...] = ()
 
     @property
     def text(self) -> str:
@@ -301,9 +306,11 @@ class Completion:
     def of(cls, deltas: Iterable[Delta], done: Done) -> Completion:
         """Put a stream's events together. A choice that was cut off without a last Delta has the request's end."""
         by_index: dict[int, list[Delta]] = {0: []}
+        prompt: tuple[GeneratedToken, ...] = ()
         for delta in deltas:
             by_index.setdefault(delta.index, []).append(delta)
-        return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done)
+            prompt = prompt or delta.prompt
+        return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done, prompt)
 
     @classmethod
     async def read(cls, events: AsyncIterable[Event]) -> Completion:
@@ -330,6 +337,7 @@ def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
         finish_reason=reasons[-1] if reasons else done.finish_reason,
         tool_calls=_tool_calls(delta.tool_call for delta in deltas if delta.tool_call),
         text_tokens=tuple(token for delta in deltas if delta.channel == "text" for token in delta.tokens),
+        stop="".join(delta.stop for delta in deltas),
     )
 
 

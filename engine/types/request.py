@@ -207,6 +207,9 @@ class Grammar:
 class Request:
     """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
 
+    With both, the prompt is the text, with the model's own placeholders in it, and the messages hold nothing but the
+    media that these stand for, in their order.
+
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
     not fit is an error, never clamped in silence; NO_LIMIT means all that is left of the context.
     min_tokens: the answer may not end before so many. ignore_eos: the model may not end it at all. stop: texts that end
@@ -224,6 +227,7 @@ class Request:
     model: which one answers, by its name or an alias; None for the default one.
     questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
     take its place in turn.
+    prompt_ids: Done then has the token ids of the prompt.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
     counted as a query, and stores nothing.
@@ -252,6 +256,7 @@ class Request:
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    prompt_ids: bool = False
     n: int = 1
     forced: tuple[int, ...] = ()
     questions: tuple[TypedQuestion, ...] = ()
