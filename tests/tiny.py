@@ -1,6 +1,6 @@
 """Tiny random models in checkpoint layout, written in about a second each, with no download.
 
-    build("qwen3_vl", "4bit", folder)      -> folder/qwen3_vl-4bit   (families: tests/families.py)
+    build("qwen3_vl", "4bit", folder)      -> folder/qwen3_vl-4bit   (families: tests/families/)
     sized("text" | "vision", 768, 12, ...) -> a wider one, for speed
 
 Every model has a real tokenizer (byte-level BPE, trained on the standard library's sources), a chat template, processor
