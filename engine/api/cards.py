@@ -99,6 +99,7 @@ def model_json(card: ModelCard) -> Json:
             "embeddings": False,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
+            "tested": card.tested,
         },
     }
 

@@ -70,9 +70,7 @@ class Worker:
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
         self._warm_up = WarmUp()
-        num_layers = loaded.adapter.interleave(
-            lambda: self._warm_up.is_on or len(self._rows) > 0, self._between_layers
-        )
+        num_layers = loaded.adapter.interleave(lambda: self._warm_up.is_on or len(self._rows) > 0, self._between_layers)
         self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)

@@ -8,14 +8,17 @@ so that every family can be quantized to 4 bits in groups of 32; pixel budgets g
 from __future__ import annotations
 
 from tests.families.gemma import GEMMA
+from tests.families.glm import GLM
 from tests.families.own_ways import INTERLEAVE, OWN_WAYS, PHI3_V
 from tests.families.pictures import PICTURES
 from tests.families.qwen import QWEN, qwen
+from tests.families.readers import READERS
 from tests.families.shape import CHAT_TOKENS, QWEN_TOKENS, Family, text
+from tests.families.tiles import MOLMO2, TILES
 
 __all__ = ["CHAT_TOKENS", "FAMILIES", "INTERLEAVE", "QWEN_TOKENS", "SLOW", "TEXT", "VISION", "Family", "qwen", "text"]
 
-FAMILIES: dict[str, Family] = QWEN | PICTURES | OWN_WAYS | GEMMA
+FAMILIES: dict[str, Family] = QWEN | PICTURES | OWN_WAYS | GEMMA | TILES | GLM | READERS
 FAMILIES |= {
     "llama": Family(config=text()),
     "mistral": Family(config=text()),
@@ -27,5 +30,5 @@ FAMILIES |= {
 
 VISION = tuple(name for name, family in FAMILIES.items() if family.vision)
 TEXT = tuple(name for name, family in FAMILIES.items() if not family.vision)
-SLOW = {"phi3_v": PHI3_V}
-"""Tiny models that are not tiny: tests of them are marked slow."""
+SLOW = {"phi3_v": PHI3_V, "molmo2": MOLMO2}
+"""Tiny models that are not tiny, each with a test of its own; where they take a gigabyte it is marked slow."""

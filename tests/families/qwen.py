@@ -202,3 +202,15 @@ QWEN |= {
         video_proc=SEES.video_proc,
     ),
 }
+
+# -- Qwen3-VL MoE: the same with experts -------------------------------------------------------------------------------
+
+QWEN["qwen3_vl_moe"] = qwen(
+    {
+        "text_config": OMNI_TEXT | {"model_type": "qwen3_vl_moe_text"},
+        "vision_config": SEES.config["vision_config"] | {"model_type": "qwen3_vl_moe"},
+        "tie_word_embeddings": False,
+    },
+    patch_px=16,
+    kind="Qwen2VLImageProcessorFast",
+)

@@ -17,7 +17,7 @@ from tests.engine.drive import GREEDY, TIMEOUT_S, Answer, Piece, ask, chat, sett
 from tests.families import FAMILIES
 from tests.pictures import picture
 
-SNAPSHOTS = ["gemma3", "gemma4", "qwen3_5"]
+SNAPSHOTS = ["gemma3", "gemma4", "qwen3_5", "lfm2_vl"]
 WHOLE = ["paligemma"]  # reads its prompt in both directions, so no beginning of it stands alone
 BLOCKS = [name for name in FAMILIES if name not in SNAPSHOTS + WHOLE]
 RED, BLUE = picture("red"), picture("blue", "square", (120, 72))

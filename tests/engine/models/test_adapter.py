@@ -90,6 +90,20 @@ def test_llava_interleave_gives_the_stock_answer(tmp_path: Path) -> None:
         assert greedy(loaded, pieces, chunk_tokens)[: len(expected)] == expected
 
 
+def test_molmo2_gives_the_stock_answer(tmp_path: Path) -> None:
+    """Some 400 tokens for each picture, so that the tests over all families would take minutes."""
+    folder = tiny.write(SLOW["molmo2"], "molmo2", "float32", tmp_path / "molmo2")
+    loaded, oracle = load(folder), Oracle.load(folder, vision=True)
+    cases: list[list[Piece]] = [["Words."], [picture("red"), WORDS], [picture("blue"), "and", picture("red"), WORDS]]
+    answers = []
+    for pieces in cases:
+        expected = oracle.greedy(chat(*pieces).messages, 6)
+        for chunk_tokens in (2048, 100):
+            assert greedy(loaded, pieces, chunk_tokens)[: len(expected)] == expected
+        answers.append(expected)
+    assert len({tuple(answer) for answer in answers}) == len(cases), "the pictures do not matter"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_phi3_v_gives_the_stock_answer(tmp_path: Path) -> None:
@@ -139,7 +153,7 @@ def test_sabotage_a_bidirectional_prompt_without_its_last_token_is_seen(tiny_mod
     assert greedy(loaded, ["Text only"], 7)[: len(expected)] != expected
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma4"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "gemma4"])
 def test_a_clip_beside_a_picture_is_seen(tiny_model: TinyModel, family: str, clip_path: Path, tmp_path: Path) -> None:
     """Stock mlx-vlm loses the clip for some of these; so the clip must matter, and so must the picture."""
     from tests.pictures import numbered_frames, write_clip

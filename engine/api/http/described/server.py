@@ -27,6 +27,7 @@ class CapabilitiesSchema(BaseModel):
     embeddings: bool
     images_per_prompt: int | None
     audios_per_prompt: int | None
+    tested: bool
 
 
 class ProgressSchema(BaseModel):
