@@ -77,7 +77,14 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5_moe": replace(_QWEN_ONE_KIND, name="Qwen3.5 MoE", snapshots=True, tested=False),
     "gemma3": Family("Gemma 3", snapshots=True),
     "gemma4": Family(
-        "Gemma 4", native_video=True, audios_per_prompt=None, max_sound_s=30.0, sounds_apart=True, snapshots=True
+        "Gemma 4",
+        native_video=True,
+        audios_per_prompt=None,
+        max_sound_s=30.0,
+        sounds_apart=True,
+        snapshots=True,
+        note="where use_bidirectional_attention is vision, pictures are read from left to right all the same, and "
+        "answers about them are not mlx-vlm's",
     ),
     "idefics2": Family("Idefics 2"),
     "idefics3": Family("Idefics 3"),
@@ -131,6 +138,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi4mm": Family(
         "Phi-4-Multimodal", refused="it changes its weights by what a prompt holds, which cannot join a shared batch"
+    ),
+    "gemma4_unified": Family(
+        "Gemma 4 unified",
+        refused="the patches of a picture must see each other in both directions, and this engine reads them from left "
+        "to right",
     ),
     "florence2": Family("Florence-2", refused="it is an encoder-decoder model"),
     "ultravox": Family("Ultravox", refused="mlx-vlm has no implementation of it"),

@@ -47,7 +47,7 @@ class ApartVisionTower(nn.Module):
     per call. Other attributes are the tower's own."""
 
     def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tower = tower
 
     def __getattr__(self, name: str) -> Any:

@@ -16,7 +16,19 @@ from tests.families.readers import READERS
 from tests.families.shape import CHAT_TOKENS, QWEN_TOKENS, Family, text
 from tests.families.tiles import MOLMO2, TILES
 
-__all__ = ["CHAT_TOKENS", "FAMILIES", "INTERLEAVE", "QWEN_TOKENS", "SLOW", "TEXT", "VISION", "Family", "qwen", "text"]
+__all__ = [
+    "BRIEF",
+    "CHAT_TOKENS",
+    "FAMILIES",
+    "INTERLEAVE",
+    "QWEN_TOKENS",
+    "SLOW",
+    "TEXT",
+    "VISION",
+    "Family",
+    "qwen",
+    "text",
+]
 
 FAMILIES: dict[str, Family] = QWEN | PICTURES | OWN_WAYS | GEMMA | TILES | GLM | READERS
 FAMILIES |= {
@@ -27,6 +39,9 @@ FAMILIES |= {
     "gemma2": Family(config=text(query_pre_attn_scalar=32), embedding_scale=0.2),
     "phi3": Family(config=text()),
 }
+
+BRIEF = frozenset({"qwen3_vl_moe", *TILES, *GLM, *READERS})
+"""The longest tests ask less of these: they differ from others in how pictures come in, which a few requests show."""
 
 VISION = tuple(name for name, family in FAMILIES.items() if family.vision)
 TEXT = tuple(name for name, family in FAMILIES.items() if not family.vision)

@@ -18,7 +18,7 @@ from engine.errors import EngineError
 from engine.media.read_medium import load_media
 from engine.models import registry
 from engine.models.adapter import Embeddings
-from engine.models.families import FAMILIES as ROWS
+from engine.models.families import UNKNOWN
 from engine.models.vision_tower import ApartVisionTower
 from engine.prompt.build import build_prompt
 from engine.types import FrameSampling
@@ -110,7 +110,7 @@ def test_qwen3_vl_moe_keeps_the_deepstack_features_of_both_kinds(tiny_model: Tin
 async def test_a_family_without_a_row_is_shown_one_picture_at_a_time(
     tiny_model: TinyModel, engine_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(ROWS, "pixtral")
+    monkeypatch.setattr(registry, "family", lambda model_type: UNKNOWN)
     folder = shutil.copytree(tiny_model("pixtral"), tmp_path / "stranger")
     engine = await engine_for(folder)
     card = engine.snapshot().model
@@ -121,7 +121,7 @@ async def test_a_family_without_a_row_is_shown_one_picture_at_a_time(
     oracle = Oracle.load(folder, vision=True)
     answer = await ask(engine, request)
     assert answer.text.strip() == oracle.tokenizer.decode(oracle.greedy(request.messages, 6)).strip()
-    with pytest.raises(EngineError, match="picture"):
+    with pytest.raises(EngineError, match="the limit is 1"):
         await ask(engine, chat(picture("red"), picture("blue"), "Compare.", max_tokens=6))
 
 
