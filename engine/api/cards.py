@@ -111,6 +111,7 @@ def model_json(card: ModelCard) -> Json:
             "rerank": card.ranks,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
+            "tested": card.tested,
         },
     }
 

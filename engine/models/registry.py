@@ -82,7 +82,7 @@ class Loaded:
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
         found = _placeholders(self.config)
-        token = self.family.image_token
+        token = self.family.image_token or getattr(self.processor, "image_token", "")
         if token and "image" not in found:
             found["image"] = token if isinstance(token, int) else int(self.tokenizer.convert_tokens_to_ids(token))
         return found
@@ -290,6 +290,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
         toy=toy_note(path),
+        tested=row is None or row.tested,
         described_by=config.model.vision_proxy.model if config.model.vision_proxy else "",
     )
 

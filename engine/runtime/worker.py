@@ -33,7 +33,7 @@ from engine.runtime.scorer import Scorer
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.runtime.text_readings import TextReadings
-from engine.runtime.warm_up import warm_up
+from engine.runtime.warm_up import WarmUp
 from engine.types import CacheTrace, Done, FinishReason
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class Worker:
             whole_prompt=loaded.family.whole_prompt,
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
-        loaded.adapter.interleave(lambda: len(self._rows) > 0, self._step_in_between)
+        self._warm_up = WarmUp()
+        num_layers = loaded.adapter.interleave(lambda: self._warm_up.is_on or len(self._rows) > 0, self._between_layers)
         self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
@@ -89,7 +90,7 @@ class Worker:
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
-        warm_up(loaded, self._prefix.features)
+        self._warm_up.run(loaded, self._prefix.features, num_layers)
 
     @property
     def is_idle(self) -> bool:
@@ -282,6 +283,12 @@ class Worker:
         )
 
     # -- decoding
+
+    def _between_layers(self) -> None:
+        if self._warm_up.is_on:
+            self._warm_up.between_layers()
+        else:
+            self._step_in_between()
 
     def _step_in_between(self) -> None:
         """Take a decode step if the last one is too long ago. Called between two layers of a vision or audio tower and

@@ -67,9 +67,10 @@ class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
     chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
-    weights and processor settings. described_by: one of the names of the model that describes pictures and clips
-    to it; "" where none does. base, adapter_bytes: see ModelWeights. embeds: it makes vectors of texts; ranks: it says
-    how well documents answer a query."""
+    weights and processor settings. tested: a tiny model of its family is among this project's tests, or it is a text
+    model. described_by: one of the names of the model that describes pictures and clips to it; "" where none does.
+    base, adapter_bytes: see ModelWeights. embeds: it makes vectors of texts; ranks: it says how well documents answer a
+    query."""
 
     id: str
     path: str
@@ -90,6 +91,7 @@ class ModelCard:
     created: int = 0
     toy: str = ""
     fingerprint: str = ""
+    tested: bool = True
     described_by: str = ""
     base: str = ""
     adapter_bytes: int = 0

@@ -112,9 +112,10 @@ def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
 def details(card: ModelCard, states: Iterable[ModelState] = ()) -> str:
     """A model in a line."""
     by = f" (described by {card.described_by})" if card.described_by else ""
+    untested = "" if card.tested else " · its family is not among the tests"
     return (
         f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
-        f"{card.context_tokens:,} tokens of context · takes {_kinds(takes(card, states))}{by}"
+        f"{card.context_tokens:,} tokens of context · takes {_kinds(takes(card, states))}{by}{untested}"
     )
 
 

@@ -28,6 +28,7 @@ class CapabilitiesSchema(BaseModel):
     rerank: bool
     images_per_prompt: int | None
     audios_per_prompt: int | None
+    tested: bool
 
 
 class ProgressSchema(BaseModel):
