@@ -7,12 +7,14 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +32,7 @@ ID_PREFIXES = {"/chat/completions": "chatcmpl-", "/completions": "cmpl-", "/resp
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it."""
 
+ANY_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -121,6 +124,10 @@ class JsonRequest(Request):
     """A request whose body, when it is no JSON, is so in one way: FastAPI knows only JSONDecodeError."""
 
     async def json(self) -> Any:
+        with suppress(ValueError):
+            # Some four times as fast as the json module: a chat of screenshots is dozens of megabytes. That module gets
+            # what is refused here: it reads a little more (half of a surrogate pair) and says better what is wrong.
+            return ANY_JSON.validate_json(await self.body())
         try:
             return await super().json()
         except json.JSONDecodeError:
