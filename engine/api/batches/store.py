@@ -163,6 +163,5 @@ class BatchStore:
 
     def _all(self) -> dict[str, StoredBatch]:
         if self._batches is None:
-            values = read_all(self.folder, "batch_*.json")
-            self._batches = {value["id"]: StoredBatch(**value) for value in values}
+            self._batches = {batch.id: batch for batch in read_all(self.folder, "batch_*.json", StoredBatch)}
         return self._batches

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from engine.api.batches.asking import Endpoint
 from engine.api.batches.lines import BatchLine, check_lines, read_body
 from engine.api.batches.results import BatchResults
 from engine.api.batches.store import BatchStatus, BatchStore, StoredBatch
+from engine.api.failures import failure
 from engine.api.files.kept import KeptFolder
 from engine.api.files.store import OUTPUT, FileStore, KeptFile
 from engine.batch_run.journal import Journal
@@ -30,8 +30,6 @@ from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import EngineError, ModelNotFound, Unavailable
 from engine.types import Json
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,7 @@ class BatchWorker:
                     return  # the next start goes on with it
                 self._fail(batch, error)
             except Exception as error:
-                log.exception("batch %s failed", batch.id)
-                self._fail(batch, Unavailable(f"The server failed ({type(error).__name__}); its log says where."))
+                self._fail(batch, failure(error, batch.id))
 
     def _fail(self, batch: StoredBatch, error: EngineError) -> None:
         batch.errors = [{"code": error.code, "message": error.message, "param": error.param, "line": None}]

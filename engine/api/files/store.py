@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from engine.api.files.kept import KeptFolder
 from engine.config import ServerConfig
 from engine.errors import ModelNotFound, TooLarge, Unavailable, say_bytes
 from engine.types import Json
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 INPUT, OUTPUT = "batch", "batch_output"
 
 
@@ -128,8 +133,7 @@ class FileStore:
 
     def _all(self) -> dict[str, KeptFile]:
         if self._files is None:
-            values = read_all(self.folder, "file-*.json")
-            self._files = {value["id"]: KeptFile(**value) for value in values}
+            self._files = {file.id: file for file in read_all(self.folder, "file-*.json", KeptFile)}
         return self._files
 
 
@@ -144,12 +148,12 @@ def write_json(path: Path, value: Json) -> None:
         raise Unavailable(f"{path.name} cannot be kept: {error.strerror or error}.", code="storage_failed") from error
 
 
-def read_all(folder: Path, pattern: str) -> list[Json]:
-    """The JSON of all files of a folder that can be read."""
+def read_all(folder: Path, pattern: str, make: Callable[..., T]) -> list[T]:
+    """What was kept in the files of a folder. make: the class of it."""
     found = []
     for path in sorted(folder.glob(pattern)):
         try:
-            found.append(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError):
-            continue  # one file that a disk has lost must not take the others with it
+            found.append(make(**json.loads(path.read_text("utf-8"))))
+        except (OSError, ValueError, TypeError) as error:  # one that a disk has lost must not take the others with it
+            log.warning("%s cannot be read and is left out: %s", path, type(error).__name__)
     return found

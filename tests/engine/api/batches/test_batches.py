@@ -11,10 +11,12 @@ import httpx
 import openai
 import pytest
 
+from engine.access.visibility import Caller
 from engine.api.app import create_app
 from engine.api.batches import worker
 from engine.api.batches.store import BatchStore
 from engine.api.files.kept import KeptFolder
+from engine.api.files.store import FileStore
 from engine.config import ServerConfig
 from tests import pictures
 from tests.engine.api.http.test_openapi import check
@@ -258,6 +260,19 @@ def test_two_servers_do_not_share_a_folder(demo_engine: Any, serve: Callable[...
             other.files.list()
     with serve(create_app(demo_engine, config)) as third, client_of(third) as after:
         assert len(list(after.files.list())) == 1
+
+
+def test_what_a_disk_has_lost_does_not_take_the_rest_with_it(tmp_path: Path) -> None:
+    config = ServerConfig(data_folder=tmp_path)
+    kept = KeptFolder(config)
+    assert kept.owner(Caller()) == "" and kept.is_ours
+    (kept.path / "files").mkdir()
+    for name in ("files/file-a", "files/file-b", "batch_a", "batch_b"):
+        (kept.path / f"{name}.json").write_text("{" if name.endswith("a") else '{"id": "x"}')
+    batches = BatchStore(kept)
+    added = batches.add("", Caller(), CHAT, "file-c", None)
+    assert BatchStore(kept).of("") == [added] and FileStore(config, kept).of("") == []
+    kept.release()
 
 
 def test_every_field_is_in_the_document(client: openai.OpenAI) -> None:
