@@ -26,7 +26,7 @@ HELLO = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture(scope="module")
 def document(demo_server: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{demo_server.url}/openapi.json").json()
+    answer: dict[str, Any] = httpx.get(f"{demo_server.url}/openapi.json", timeout=120).json()
     return answer
 
 
