@@ -2,6 +2,7 @@
 
 vllm-mlx serve demo            the /v1 routes of one model, without the page
 vllm-mlx --model org/name      the same
+vllm-mlx run FOLDER            one prompt over many pictures, clips, sounds, pages or lines (engine.batch_run)
 vllm-mlx families              what runs, and what each family takes, as a table (engine.models.families_table)
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "selftest": "engine.measure.selftest.command",
+    "run": "engine.batch_run.command",
     "eval": "engine.measure.eval.command",
     "families": "engine.models.families_table",
     "launch": "engine.launch.command",
@@ -69,6 +71,7 @@ def serve_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
+        "       %(prog)s run FOLDER --prompt TEXT --output FILE [options]\n"
         "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
         "       %(prog)s launch [NAME] [options]\n       %(prog)s doctor [options]\n       %(prog)s service ACTION"
         " [options]\n       %(prog)s completion SHELL",

@@ -314,8 +314,10 @@ class ServerConfig:
     connection may wait for its next request.
     shutdown_s: how long running answers may go on once the server is asked to stop.
     exit_on_failure: end the process when the engine has ended for good.
-    public_link: a link leads others to the page, though the port is on loopback. data_folder: where the page keeps
-    conversations; None: in memory only. unwatched_s: how long an answer goes on that no page looks at.
+    public_link: a link leads others to the page, though the port is on loopback. data_folder: where conversations,
+    files and batches are kept; None: conversations in memory only, files and batches not at all.
+    max_stored_files, max_stored_bytes: of the files that each key keeps on /v1/files. max_batch_requests: of one batch.
+    unwatched_s: how long an answer goes on that no page looks at.
     """
 
     host: str = "127.0.0.1"
@@ -335,6 +337,9 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()
     public_link: bool = False
     data_folder: Path | None = None
+    max_stored_files: int = 1000
+    max_stored_bytes: int = 8 * 1024**3
+    max_batch_requests: int = 50_000
     unwatched_s: float = 900.0
 
     @property

@@ -56,6 +56,7 @@ from engine.types import (
     Embedded,
     Event,
     FeatureInfo,
+    Grammar,
     ModelCard,
     ModelState,
     Preflight,
@@ -309,6 +310,11 @@ class Engine:
         check(request, model.card, self.config.media)
         reuse = request.reuse and request.prompt_logprobs is None  # stored KV has no logits
         return replace(request, id=request.id or secrets.token_hex(8), model=model.card.id, reuse=reuse)
+
+    async def check_grammar(self, grammar: Grammar, model: str | None = None) -> None:
+        """Raise BadRequest, with the place and the reason, for what answers of a model cannot be held to. Loads it."""
+        async with self._slots.using(self._slots.find(model)) as loaded:
+            await self._preparation.grammar(loaded, Request(grammar=grammar))
 
     async def complete(self, request: Request) -> Completion:
         """Run a request to its end and collect what stream() gives. Cancelled with the task that waits for it.

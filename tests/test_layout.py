@@ -40,6 +40,8 @@ THREAD_FILES = {
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes
     "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
+    "engine/api/files/store.py",  # uploads of hundreds of MB are written while answers go on
+    "engine/api/batches/worker.py",  # the same, read and checked line by line
     "workbench/conversations/library.py",  # SQLite, and copying and hashing media, take as long as a disk takes
     "workbench/bench/runs.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
@@ -255,7 +257,7 @@ def test_5_importing_starts_nothing() -> None:
     code = (
         "import os, sys, threading; before = dict(os.environ); "
         "import engine, engine.cli, engine.arguments, engine.measure.bench.command, engine.measure.selftest.command; "
-        "import engine.measure.eval.command, workbench.app; "
+        "import engine.measure.eval.command, engine.batch_run.command, workbench.app; "
         "assert dict(os.environ) == before, 'environment'; "
         "assert threading.active_count() == 1, 'threads'; "
         "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "

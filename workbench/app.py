@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from engine import logs
 from engine.argument_types import more_than_zero
 from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
-from engine.assets import asset, data_folder
+from engine.assets import asset
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
@@ -78,13 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     page.add_argument("--share-server", metavar="HOST:PORT", help="your own FRP server for --share")
     page.add_argument(
-        "--data-dir",
-        metavar="FOLDER",
-        type=Path,
-        help=f"where conversations are kept (default: {data_folder()})",
-    )
-    page.add_argument(
-        "--no-history", action="store_true", help="keep conversations in memory only: they are lost when this ends"
+        "--no-history",
+        action="store_true",
+        help="keep conversations in memory only: they are lost when this ends; /v1/files keeps nothing either",
     )
     page.add_argument(
         "--unwatched-minutes",
@@ -124,8 +120,8 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def kept(config: ServerConfig, args: argparse.Namespace) -> ServerConfig:
-    """The config with where conversations are kept."""
-    folder = None if args.no_history else args.data_dir or data_folder()
+    """The config with what is kept of conversations."""
+    folder = None if args.no_history else config.data_folder
     return replace(config, data_folder=folder, unwatched_s=60 * args.unwatched_minutes)
 
 

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.anthropic.routes import anthropic_router
+from engine.api.batches.routes import batch_routers
 from engine.api.cache import cache_router
 from engine.api.completions.routes import completions_router
 from engine.api.decisions.routes import decisions_router
@@ -70,8 +71,9 @@ def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()
     app.include_router(health_router(engine))
     add_documentation(app)
     app.include_router(metrics_router(engine, config))
-    for router in ROUTERS:
-        app.include_router(router(engine, config))
+    routers = [router(engine, config) for router in ROUTERS]
+    for router in (*batch_routers(engine, config, routers), *routers):
+        app.include_router(router)
     _add_middleware(app, config, scripts)
     return app
 

@@ -19,7 +19,7 @@ from engine.bounded import BoundedCache
 from engine.errors import BadRequest
 from engine.grammar.calls import PARAM, calls_grammar, strict_tools
 from engine.grammar.follow import CompiledGrammar, refusal
-from engine.grammar.schemas import check_depth, closed
+from engine.grammar.schemas import check_depth, closed, wrong_place
 from engine.types import Grammar, GrammarKind, Json, Request
 
 if TYPE_CHECKING:
@@ -98,10 +98,25 @@ class Grammars:
             raise refusal(grammar, str(e)) from e
         matcher = LLMatcher(vocabulary, source, log_level=0, limits=self._limits)
         if matcher.is_error():
-            raise refusal(grammar, matcher.get_error())
+            raise refusal(grammar, self._place(grammar, vocabulary) + matcher.get_error())
         if warnings := matcher.get_grammar_warnings():
             raise refusal(grammar, warnings[0])
         return CompiledGrammar(grammar, matcher, vocabulary)
+
+    def _place(self, grammar: Grammar, vocabulary: LLTokenizer) -> str:
+        """Where in a schema that llguidance refuses the fault lies: it says what is wrong, not where."""
+        schema = json.loads(grammar.source) if grammar.kind == "json_schema" else None
+        if not isinstance(schema, dict):
+            return ""
+
+        def is_wrong(part: Json) -> bool:
+            try:
+                return LLMatcher(vocabulary, _json(part), log_level=0, limits=self._limits).is_error()
+            except (ValueError, RecursionError):
+                return True
+
+        place = wrong_place(schema, is_wrong)
+        return f"at {place}: " if place else ""
 
     def _vocabulary_of(self, grammar: Grammar) -> LLTokenizer:
         """The model's tokens as bytes; made at the first use, which takes up to a second."""

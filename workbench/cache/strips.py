@@ -20,7 +20,7 @@ from workbench.words import NAMES, milliseconds
 REPLAY = "replay"
 """Request.source of a cache verification: nobody sent it."""
 
-SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video", "decide": "Decide"}
+SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video", "decide": "Decide", "batch": "Batch"}
 HOW_WORDS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}
 MAX_STRIPS = 20

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from engine.batch_run import question_table
 from engine.errors import BadRequest
 from engine.types import Decisions, Json, Message, Part, Request
 from workbench.chat.convert import AUDIO_SUFFIXES, DOCUMENT_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
@@ -52,7 +53,7 @@ class DecideTab:
         setup = {
             "samples": _samples(shared),
             "examples": EXAMPLES,
-            "kinds": list(sheet.KINDS),
+            "kinds": list(question_table.KINDS),
             "suffixes": list(SUFFIXES),
         }
         answers = {"decide": self._decide, "import": self._import, "export": self._export}
@@ -67,7 +68,7 @@ class DecideTab:
             task.cancel()
 
     async def _decide(self, fields: Json, page: gr.Request) -> Json:
-        questions = sheet.typed_questions(fields.get("rows") or ())
+        questions = question_table.typed_questions(fields.get("rows") or ())
         task = asyncio.ensure_future(self._engine.decide(self._request(fields, page), questions))
         session = page.session_hash or ""
         self._running[session] = task
@@ -83,7 +84,7 @@ class DecideTab:
                 del self._running[session]
 
     async def _import(self, fields: Json, page: gr.Request) -> Json:
-        return {"rows": sheet.read_csv(str(fields.get("csv") or ""))}
+        return {"rows": question_table.read_csv(str(fields.get("csv") or ""))}
 
     async def _export(self, fields: Json, page: gr.Request) -> Json:
         return {"csv": sheet.write_csv(fields.get("rows") or (), fields.get("answers") or ())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.api.http.described import decisions, openai, protocols, server
+from engine.api.http.described import batches, decisions, openai, protocols, server
 
 ANSWERS: dict[tuple[str, str], Any] = {
     ("get", "/health"): server.HealthSchema,
@@ -42,6 +42,14 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/v1/messages"): protocols.AnthropicMessageSchema,
     ("post", "/v1/messages/count_tokens"): protocols.MessageTokensSchema,
     ("post", "/v1/audio/transcriptions"): openai.TranscriptionSchema,
+    ("post", "/v1/files"): batches.FileSchema,
+    ("get", "/v1/files"): batches.FilesSchema,
+    ("get", "/v1/files/{file_id}"): batches.FileSchema,
+    ("delete", "/v1/files/{file_id}"): batches.DeletedFileSchema,
+    ("post", "/v1/batches"): batches.BatchObjectSchema,
+    ("get", "/v1/batches"): batches.BatchesSchema,
+    ("get", "/v1/batches/{batch_id}"): batches.BatchObjectSchema,
+    ("post", "/v1/batches/{batch_id}/cancel"): batches.BatchObjectSchema,
     ("post", "/api/chat"): protocols.OllamaChatSchema,
     ("post", "/api/generate"): protocols.OllamaTextSchema,
     ("get", "/api/tags"): protocols.OllamaModelsSchema,

@@ -31,7 +31,16 @@ STREAMS = {
     **dict.fromkeys(("/api/chat", "/api/generate", "/v1/models/pull"), LINES),
 }
 """What comes with stream: true."""
+KEPT = {403, 409, 503}
+"""Of what is kept on disk: nothing is, another server does, the disk is full."""
+
 OWN_STATUSES = {
+    "/v1/files": KEPT,
+    "/v1/files/{file_id}": KEPT,
+    "/v1/files/{file_id}/content": KEPT,
+    "/v1/batches": KEPT,
+    "/v1/batches/{batch_id}": KEPT,
+    "/v1/batches/{batch_id}/cancel": KEPT,
     "/health": {503},
     "/health/live": {503},
     "/health/ready": {503},
