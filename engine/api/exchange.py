@@ -17,7 +17,7 @@ from engine.access.visibility import Caller
 from engine.api.answers import Envelope
 from engine.api.cards import LOADING, describing_words, fingerprint, loading_words
 from engine.api.fields import ignored_header
-from engine.api.guard import CLIENT_CLOSED
+from engine.api.guard import CLIENT_CLOSED, dialect
 from engine.api.refused import refuse
 from engine.api.sse import EventStream, GrowingFormat, StreamFormat, check_finished, chunks, open_stream, unless_gone
 from engine.core import Engine
@@ -68,7 +68,7 @@ class Exchange:
 
     def asked(self, request: Generation) -> Generation:
         """The request, of the model that was asked for."""
-        return replace(request, model=self.model)
+        return replace(request, model=self.model, dialect=dialect(self.http.url.path))
 
     async def token_text(self) -> Callable[[int], TokenText]:
         """What a token id of the model stands for."""

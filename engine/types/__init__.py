@@ -45,6 +45,7 @@ from engine.types.request import (
     ToolChoice,
     ToolMode,
 )
+from engine.types.stages import WAITS, WORK, StageClock, StageName, StageSpan
 from engine.types.state import (
     BatchState,
     BlockInfo,
@@ -68,6 +69,8 @@ from engine.types.state import (
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "WAITS",
+    "WORK",
     "YES_NO",
     "BatchState",
     "BlockInfo",
@@ -115,6 +118,9 @@ __all__ = [
     "Sampling",
     "Snapshot",
     "Stage",
+    "StageClock",
+    "StageName",
+    "StageSpan",
     "State",
     "Timing",
     "TokenText",

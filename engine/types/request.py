@@ -223,8 +223,8 @@ class Request:
     questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
     take its place in turn.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
-    "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
-    counted as a query, and stores nothing.
+    "bench"), for the tabs; dialect, by which route of the API, "" for the page; session is an opaque owner id. A
+    "replay" (engine.runtime.replay) is neither listed nor counted as a query, and stores nothing.
     tenant: prompts of two tenants never share cached work, nor can one tell from the time taken what the other sent;
     see engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, row snapshots,
     features).
@@ -256,6 +256,7 @@ class Request:
     model: str | None = None
     id: str = ""
     source: str = "api"
+    dialect: str = ""
     session: str | None = None
     tenant: str = ""
     reuse: bool = True
