@@ -38,7 +38,15 @@ test("the axis shows the last minutes up to now, or up to the last request", () 
   assert.ok(range([row("a", { created: 5000, status: "running" })], 5010, false)[1] >= 5_010_000);
 });
 
-test("the zoom of a person is kept as long as the revision is the same, and the newest stands at the top", () => {
+test("times are those of the clock on the wall, and what a person zoomed into stays", () => {
+  const given = { now: 1001, aligned: false, look: LOOK, labels: {}, revision: 1, shift: 3_600_000 };
+  const { data, layout } = figure([row("a")], given);
+  assert.equal(data.find((trace) => trace.y.length).base[0], 4_600_000);
+  assert.ok(layout.xaxis.range[0] <= 4_600_000 && layout.xaxis.range[1] >= 4_600_500);
+  assert.deepEqual(figure([row("a")], { ...given, zoom: [1, 2] }).layout.xaxis.range, [1, 2]);
+});
+
+test("the newest stands at the top", () => {
   const many = Array.from({ length: ROWS + 5 }, (_, place) => row(`r${place}`));
   const { layout } = figure(many, { now: 1001, aligned: false, look: LOOK, labels: { r0: "first" }, revision: 3 });
   assert.equal(layout.uirevision, 3);

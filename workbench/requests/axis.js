@@ -29,15 +29,16 @@
 
   const ms = (value) => (value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(2)} s`);
 
-  // A bar for each stage of each request. aligned: all begin at 0, in seconds; else at their time of day.
-  const traces = (rows, { aligned, dark }) => STAGES.map(([stage, words, light, night]) => {
+  // A bar for each stage of each request. aligned: all begin at 0, in seconds; else at their time of day. shift: from UTC
+  // to the clock on the wall, in ms: Plotly knows no other time than UTC.
+  const traces = (rows, { aligned, dark, shift = 0 }) => STAGES.map(([stage, words, light, night]) => {
     const trace = { type: "bar", orientation: "h", name: words, y: [], x: [], base: [], customdata: [], text: [], marker: { color: dark ? night : light, line: { width: 0 } }, hovertemplate: "%{text}<extra></extra>", textposition: "none", showlegend: false, width: 0.72 };
     for (const row of rows) {
       row.stages.forEach((span, place) => {
         if (span.stage !== stage) return;
         trace.y.push(row.id);
         trace.x.push(aligned ? span.ms / 1000 : span.ms);
-        trace.base.push(aligned ? span.start_ms / 1000 : row.created * 1000 + span.start_ms);
+        trace.base.push(aligned ? span.start_ms / 1000 : row.created * 1000 + span.start_ms + shift);
         trace.customdata.push([row.id, place]);
         trace.text.push(`${words}: ${ms(span.ms)}`);
       });
@@ -56,9 +57,9 @@
     return [from - 0.01 * (last - from), last + 0.03 * (last - from)];
   };
 
-  // labels: of the rows by id. look: colours of the page and whether it is dark. revision: the person's zoom is kept as
-  // long as it is the same.
-  const figure = (rows, { now, aligned, look, labels, revision }) => {
+  // labels: of the rows by id. look: colours of the page and whether it is dark. zoom: what a person chose to see, null
+  // for what is seen at first. revision: what else they changed is kept as long as it is the same.
+  const figure = (rows, { now, aligned, look, labels, revision, zoom = null, shift = 0 }) => {
     const shown = rows.slice(0, ROWS);
     const ids = shown.map((row) => row.id).reverse();
     const layout = {
@@ -66,10 +67,10 @@
       margin: { l: look.narrow ? 92 : 170, r: 12, t: 8, b: 40 }, dragmode: look.narrow ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: look.text, family: look.font, size: 12 },
       hoverlabel: { bgcolor: look.card, bordercolor: look.line, font: { color: look.text } },
-      xaxis: { type: aligned ? "linear" : "date", range: range(shown, now, aligned), gridcolor: look.line, zeroline: false, ...(aligned ? { title: { text: "seconds since it was accepted" } } : {}) },
+      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, ...(aligned ? { title: { text: "seconds since it was accepted" } } : {}) },
       yaxis: { type: "category", categoryorder: "array", categoryarray: ids, range: [-0.6, Math.max(ids.length, 1) - 0.4], tickvals: ids, ticktext: ids.map((id) => labels[id] ?? id), fixedrange: true, gridcolor: "rgba(0,0,0,0)" },
     };
-    return { data: traces(shown, { aligned, dark: look.dark }), layout };
+    return { data: traces(shown, { aligned, dark: look.dark, shift }), layout };
   };
 
   // "Meanwhile ran": the words for one wait, as the server tells it.

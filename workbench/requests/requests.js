@@ -32,13 +32,13 @@
 
   const view = (element, props, watch, trigger) => {
     const home = element.firstElementChild, queue = questions(props, watch, trigger), rows = new Map();
-    let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 0;
+    let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 1, zoom = null;
     const filters = Object.fromEntries(FIELDS.map((name) => [name, ""]));
 
     const selects = FIELDS.map((name) => {
       const input = make("select"), node = make("label", "filter", make("span", "", NAMES[name]), input);
       set(input, "aria-label", NAMES[name]);
-      input.addEventListener("change", () => { filters[name] = input.value; revision += 1; draw(); });
+      input.addEventListener("change", () => { filters[name] = input.value; begin(); });
       node.update = () => {
         const wanted = choices([...rows.values()], name, filters[name]);
         show(node, wanted.length > 1 || Boolean(filters[name]));
@@ -53,7 +53,7 @@
     const aligned = make("select");
     set(aligned, "aria-label", "Axis");
     aligned.append(new Option("time of day", ""), new Option("from the start of each", "1"));
-    aligned.addEventListener("change", () => { revision += 1; draw(); });
+    aligned.addEventListener("change", () => begin());
     const csv = button("quiet", "Save as CSV", async () => {
       const reply = await queue.ask("csv", () => ({ ids: chosen().map((row) => row.id) }));
       if (reply.error) say(said, reply.error);
@@ -73,7 +73,7 @@
     set(scroll, "tabindex", 0);
     set(scroll, "role", "region");
     set(scroll, "aria-label", "Requests as a table");
-    set(axis, "role", "img");
+    set(axis, "role", "figure");
     for (const [name, words, light, night] of STAGES) {
       const swatch = make("i", "swatch");
       swatch.style.setProperty("--light", light);
@@ -105,9 +105,9 @@
 
     const drawAxis = (shown) => {
       const labels = Object.fromEntries(shown.slice(0, ROWS).map((row) => [row.id, plain(home.clientWidth < 620 ? `${from(row)} …${short(row)}` : label(row))]));
-      const { data, layout } = figure(shown, { now, aligned: Boolean(aligned.value), look: look(), labels, revision });
+      const { data, layout } = figure(shown, { now, aligned: Boolean(aligned.value), look: look(), labels, revision, zoom, shift: -60_000 * new Date().getTimezoneOffset() });
       const began = performance.now();
-      plot.react(axis, data, layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+      plot.react(axis, data, layout, { displaylogo: false, responsive: true, doubleClick: "autosize", modeBarButtonsToRemove: ["select2d", "lasso2d", "resetScale2d"] });
       cost = performance.now() - began;
       if (!axis.dataset.listens) {
         axis.dataset.listens = "yes";
@@ -117,6 +117,10 @@
         };
         axis.on("plotly_hover", at);
         axis.on("plotly_click", at);
+        axis.on("plotly_relayout", (change) => {
+          if (change["xaxis.range[0]"] !== undefined) zoom = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+          else if (change["xaxis.autorange"]) begin();
+        });
       }
       set(axis, "aria-label", `${Math.min(ROWS, shown.length)} requests on a time axis. The table below has the same numbers.`);
     };
@@ -154,6 +158,13 @@
     };
     // As often as the machine can: a drawing that takes long is made less often.
     const draw = () => { timer ||= setTimeout(drawNow, Math.min(MAX_DRAW_MS, Math.max(DRAW_MS, 3 * cost))); };
+
+    // What a person had zoomed into is no more what they asked for.
+    const begin = () => {
+      zoom = null;
+      revision += 1;
+      draw();
+    };
 
     const hear = (event) => {
       ({ now } = event);
