@@ -6,12 +6,14 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.argument_types import (
     at_least_zero,
     count,
+    file_to_write,
     folder,
     host,
     media_limits,
@@ -47,6 +49,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         model=model,
         more_models=tuple(more_models),
         **_several(args),
+        **_request_log(args),
         media=MediaLimits(
             max_images=args.limit_mm_per_prompt.get("image"),
             max_videos=args.limit_mm_per_prompt.get("video"),
@@ -83,6 +86,46 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         max_queue=args.max_queue,
         max_waiting_media_bytes=args.max_waiting_media_mb * 1024**2,
     )
+
+
+def add_request_log_arguments(parser: argparse.ArgumentParser) -> None:
+    """For a command that serves. Read back by `engine_config`, too."""
+    group = parser.add_argument_group("request log", "what GET /v1/requests and the Requests tab show")
+    group.add_argument(
+        "--request-log",
+        metavar="N",
+        type=count,
+        default=DEFAULTS.request_log.num_requests,
+        help="keep the last N requests in memory, with messages, answers and times; 0: none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--request-log-mb",
+        metavar="N",
+        type=positive,
+        default=DEFAULTS.request_log.max_bytes // 1024**2,
+        help="MiB of memory that they may take with their media; the oldest leave first (default: %(default)s)",
+    )
+    group.add_argument(
+        "--request-log-file",
+        metavar="FILE",
+        type=file_to_write,
+        help="also write each to this file as a line of JSON, and its media to FILE.media; at 64 MiB it becomes FILE.1",
+    )
+
+
+def _request_log(args: argparse.Namespace) -> dict[str, Any]:
+    """{} for a command that does not serve."""
+    if "request_log" not in args:
+        return {}
+    if args.request_log_file is not None and not args.request_log:
+        raise BadRequest("--request-log-file writes what --request-log keeps, and that is 0.", param="request_log_file")
+    limits = replace(
+        DEFAULTS.request_log,
+        num_requests=args.request_log,
+        max_bytes=args.request_log_mb * 1024**2,
+        file=args.request_log_file,
+    )
+    return {"request_log": limits}
 
 
 class OneOfModels(argparse.Action):

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
+from engine.arguments import add_engine_arguments, add_models_arguments, add_request_log_arguments, engine_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
@@ -85,6 +85,7 @@ def serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version())
     add_engine_arguments(parser, max_tokens=32_768)
     add_models_arguments(parser)
+    add_request_log_arguments(parser)
     add_server_arguments(parser)
     return parser
 

@@ -166,6 +166,19 @@ class MediaLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLimits:
+    """What is kept of requests (engine.request_log): the last num_requests, in at most max_bytes of memory; 0 requests:
+    nothing. file: where each that has ended is written, too; at max_file_bytes it becomes FILE.1, and so on up to
+    num_files."""
+
+    num_requests: int = 200
+    max_bytes: int = 128 * 1024**2
+    file: Path | None = None
+    max_file_bytes: int = 64 * 1024**2
+    num_files: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class CacheConfig:
     """What prefix reuse may hold, bounded by count and by bytes: KV in blocks of block_tokens tokens, and whole-row
     row snapshots for the families whose KV cannot be cut; vision features of pictures and of pairs of frames. With a
@@ -225,6 +238,7 @@ class EngineConfig:
     models_folders: tuple[Path, ...] = ()
     media: MediaLimits = field(default_factory=MediaLimits)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    request_log: LogLimits = field(default_factory=LogLimits)
     sampling: Sampling = field(default_factory=Sampling)
     frames: FrameSampling = field(default_factory=FrameSampling)
     max_tokens: int = 2048

@@ -17,10 +17,14 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
+from engine.access.visibility import Caller
 from engine.config import EngineConfig, ModelSpec
 from engine.errors import EngineError, Internal, Unavailable
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
+from engine.request_log.form import whole_json
+from engine.request_log.log import RequestLog
+from engine.request_log.record import LoggedRequest
 from engine.runtime import fit
 from engine.runtime.asking import Asking
 from engine.runtime.checks import check, check_vision_mode
@@ -57,6 +61,7 @@ from engine.types import (
     Event,
     FeatureInfo,
     Grammar,
+    Json,
     ModelCard,
     ModelState,
     Preflight,
@@ -64,6 +69,7 @@ from engine.types import (
     Replay,
     Request,
     Snapshot,
+    StageClock,
     TextsToEmbed,
     TokenText,
     TypedQuestion,
@@ -98,6 +104,7 @@ class Engine:
         self._snapshot = Snapshot(state="starting", device=device.describe(), states=self._slots.states())
         self._thread: threading.Thread | None = None
         self._tickets = TicketOffice(Places.of(config))
+        self.requests = RequestLog(config.request_log, config.media)
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
         # Clips decode in processes of their own, pictures and long texts here.
         self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
@@ -105,6 +112,7 @@ class Engine:
             config,
             decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+            fetched=self.requests.fetched,
         )
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell)
@@ -129,6 +137,7 @@ class Engine:
             self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
             self._thread = None
         self._media.close()
+        self.requests.close()
         if "shelf" in vars(self):
             self.shelf.close()
         self._snapshot = replace(self._snapshot, state="stopped", running=())
@@ -233,22 +242,28 @@ class Engine:
         allows. Raises EngineError, before the first event or between events.
         """
         deadline = Deadline(self.config.request_timeout_s)
-        slot = self._slots.find(request.model)
-        check_vision_mode(request, spec := slot.config.model, describes=True)
-        with self._tickets.take() as ticket:  # first: who waits for a model to be loaded waits in the queue
-            described = Described(request)
-            if request.media_parts and spec.vision == "proxy":
-                described = await self._describer.describe(request, spec, ticket, deadline)
-            async with self._slots.using(slot, deadline) as model:
-                request = self._checked(described.request, model)
-                async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
-                    async for event in events:
-                        if isinstance(event, Done):
+        request, clock = _labelled(request), StageClock(accepted_s=deadline.accepted_s)
+        with self.requests.open(request, clock) as logged:
+            slot = self._slots.find(request.model)
+            logged.named(slot.name)
+            check_vision_mode(request, spec := slot.config.model, describes=True)
+            with self._tickets.take(clock) as ticket:  # first: who waits for a model to be loaded waits in the queue
+                described = Described(request)
+                if request.media_parts and spec.vision == "proxy":
+                    described = await self._describer.describe(request, spec, ticket, deadline)
+                async with self._slots.using(slot, deadline) as model:
+                    request = self._checked(described.request, model)
+                    async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
+                        async for event in events:
+                            if not isinstance(event, Done):
+                                logged.add(event)
+                                yield event
+                                continue
                             ticket.release()  # before the reader learns of it: who comes next finds the place free
                             self._replayer.remember(request, event)
-                            yield replace(event, descriptions=described.descriptions)
-                        else:
-                            yield event
+                            done = replace(event, descriptions=described.descriptions)
+                            logged.add(done)
+                            yield done
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
         """Answer typed questions about the messages of a request; what they share is computed once.
@@ -256,22 +271,28 @@ class Engine:
         Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
         """
         deadline = Deadline(self.config.request_timeout_s)
-        check_questions(questions)
-        slot = self._slot(request)
-        with self._tickets.take() as ticket:
-            async with self._slots.using(slot, deadline) as model:
-                request = self._checked(request, model)
+        request, clock = _labelled(request), StageClock(accepted_s=deadline.accepted_s)
+        asked = replace(request, questions=questions)
+        with self.requests.open(asked, clock) as logged:
+            check_questions(questions)
+            slot = self._slot(request)
+            logged.named(slot.name)
+            with self._tickets.take(clock) as ticket:
+                async with self._slots.using(slot, deadline) as model:
+                    request = self._checked(request, model)
 
-                async def ask(group: Request) -> Done:
-                    check(group, model.card, self.config.media)
-                    async with aclosing(self._asking.events(group, model, ticket, deadline)) as events:
-                        async for event in events:
-                            if isinstance(event, Done):
-                                return event
-                    raise Internal("Questions ended without an answer.")
+                    async def ask(group: Request) -> Done:
+                        check(group, model.card, self.config.media)
+                        async with aclosing(self._asking.events(group, model, ticket, deadline)) as events:
+                            async for event in events:
+                                if isinstance(event, Done):
+                                    return event
+                        raise Internal("Questions ended without an answer.")
 
-                group = partial(self._preparation.group, model, request)
-                return await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
+                    group = partial(self._preparation.group, model, request)
+                    decisions = await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
+                    logged.decided(decisions)
+                    return decisions
 
     async def embed(self, asked: TextsToEmbed) -> Embedded:
         """A vector for each text, of a model that makes them (ModelCard.embeds).
@@ -309,7 +330,7 @@ class Engine:
             raise Unavailable("The engine was stopped.")
         check(request, model.card, self.config.media)
         reuse = request.reuse and request.prompt_logprobs is None  # stored KV has no logits
-        return replace(request, id=request.id or secrets.token_hex(8), model=model.card.id, reuse=reuse)
+        return replace(request, model=model.card.id, reuse=reuse)
 
     async def check_grammar(self, grammar: Grammar, model: str | None = None) -> None:
         """Raise BadRequest, with the place and the reason, for what answers of a model cannot be held to. Loads it."""
@@ -332,6 +353,13 @@ class Engine:
         """A small PNG of a picture or a clip's first frame, by its content hash; or a smaller JPEG of one frame of a
         clip, by its place among those the model was shown, from 0. None when forgotten, and for any other frame."""
         return self._media.thumbnails.get(sha256, frame)
+
+    async def logged(self, record: LoggedRequest, who: Caller) -> Json:
+        """All that is known of a request of the log, as far as `who` may see it (engine.request_log.form)."""
+        texts = None
+        if record.request.logprobs is not None and self._slots.state(self._slots.find(record.request.model)).card:
+            texts = await self.token_texts(record.request.model)
+        return await self.aside(lambda: whole_json(self.requests, record, who, texts))
 
     async def preflight(self, request: Request, *, pictures: bool = False) -> Preflight:
         """What a request would cost: its tokens, what each medium becomes, what is left of the context, what is cached.
@@ -461,6 +489,11 @@ def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
 
     threading.Thread(target=run, name="find", daemon=True).start()
     return done
+
+
+def _labelled(request: Request) -> Request:
+    """With an id, where it came without one."""
+    return request if request.id else replace(request, id=secrets.token_hex(8))
 
 
 def _raw_key(key: str) -> bytes | None:

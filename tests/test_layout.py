@@ -38,6 +38,7 @@ THREAD_FILES = {
     "engine/offline/shared.py",  # the loop of calls that wait: the caller's thread may run a loop of its own
     "engine/hub/shelf.py",  # looking through folders and the hub, and downloads, which take minutes
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+    "engine/request_log/file.py",  # the same disk, and no request may wait for it
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes
     "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
     "engine/api/files/store.py",  # uploads of hundreds of MB are written while answers go on

@@ -24,7 +24,12 @@ from typing import TYPE_CHECKING
 
 from engine import logs
 from engine.argument_types import more_than_zero
-from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
+from engine.arguments import (
+    add_engine_arguments,
+    add_models_arguments,
+    add_request_log_arguments,
+    engine_config,
+)
 from engine.assets import asset
 from engine.config import ServerConfig
 from engine.errors import EngineError
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
+    from workbench.requests.live import Passes
     from workbench.shared import Shared
 
 TITLE = "MLX Workbench"
@@ -91,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_engine_arguments(parser)
     add_models_arguments(parser)
+    add_request_log_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser
 
@@ -168,13 +175,17 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.install import install_routes
+    from workbench.requests.live import Passes
+    from workbench.requests.routes import request_routes
 
     shared = _shared(config)
     library = ConversationLibrary(engine, config, shared.uploads)
-    page = create_ui(engine, shared, library)
+    passes = Passes()
+    page = create_ui(engine, shared, library, passes)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.include_router(_routes(engine, shared, library, login))
     app.include_router(install_routes())
+    app.include_router(request_routes(engine, passes))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -220,7 +231,7 @@ def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login:
     return router
 
 
-def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> gr.Blocks:
+def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, passes: Passes) -> gr.Blocks:
     """The page: header and tabs. A tab is listed here once it works."""
     import gradio as gr
 
@@ -231,6 +242,7 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> g
     from workbench.components import QUIET
     from workbench.decide import tab as decide
     from workbench.models import tab as models
+    from workbench.requests import tab as requests
     from workbench.video import tab as video
 
     page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
@@ -245,6 +257,8 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> g
                 decide.build(engine, shared)
             with gr.Tab(cache.NAME):
                 cache_tab = cache.build(engine, shared)
+            with gr.Tab(requests.NAME):
+                requests.build(engine, shared, passes)
             with gr.Tab(models.NAME):
                 models.build()
             with gr.Tab(bench.NAME):

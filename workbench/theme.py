@@ -28,6 +28,7 @@ STYLES = (
     "decide/decide.css",
     "bench/bench.css",
     "models/models.css",
+    "requests/requests.css",
 )
 SCRIPTS = (
     "static/network.js",  # before Gradio asks for anything
@@ -63,6 +64,8 @@ SCRIPTS = (
     "bench/scales.js",
     "bench/plot.js",
     "bench/bench.js",
+    "requests/axis.js",
+    "requests/requests.js",
 )
 ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

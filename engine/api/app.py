@@ -28,6 +28,7 @@ from engine.api.http.paths import Methods, OwnPaths, Paths
 from engine.api.metrics import metrics_router
 from engine.api.ollama.routes import ollama_router
 from engine.api.pull import pull_router
+from engine.api.requests import requests_router
 from engine.api.responses.routes import responses_router
 from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
@@ -49,6 +50,7 @@ ROUTERS = (
     transcriptions_router,
     ollama_router,
     vectors_router,
+    requests_router,
     pull_router,
     v1_router,
 )
@@ -67,6 +69,8 @@ def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()
     app.asks_for_key = bool(config.api_keys)
     app.state.rate_limits = RateLimits(config.requests_per_minute)
     app.state.models = engine.models
+    app.state.request_log = engine.requests
+    engine.requests.hide(tuple(key for _, key in config.api_keys))
     add_error_handlers(app)
     app.include_router(health_router(engine))
     add_documentation(app)

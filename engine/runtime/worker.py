@@ -13,7 +13,7 @@ from typing import Any
 from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal, NotShared, PixelsMissing
+from engine.errors import EngineError, Internal, NotShared, PixelsMissing, caused
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
@@ -45,6 +45,7 @@ _MAX_GAP_STEPS steps' time if that is longer. Looked at after each layer."""
 
 _FAILED_PROMPT = "The model failed on this prompt; the server's log has the cause."
 _FAILED_STEP = "The model failed while answering; the server's log has the cause."
+_FAILED_ANSWER = "The server failed on this answer; its log has the cause."
 
 
 class Worker:
@@ -193,9 +194,12 @@ class Worker:
             sequence.post(error)
         except EngineError as error:
             self._fail(sequence, error)
-        except Exception:
+        except Exception as error:
             log.exception("%s failed in prefill", sequence.id)
-            self._fail(sequence, Internal(_FAILED_PROMPT))
+            self._fail(sequence, caused(Internal(_FAILED_PROMPT), error))
+        finally:
+            if sequence.stage == "prefill":
+                sequence.clock.enter("turns")
 
     def _open(self, step: OpenPrompt | RestorePrompt) -> PrefillChunk | None:
         """Its first chunk; None where it has to wait for memory, or more of it comes from disk."""
@@ -203,6 +207,7 @@ class Worker:
         if isinstance(step, OpenPrompt):
             self._admission.prepare(sequence)
             if sequence.restore is not None:
+                sequence.clock.enter("restore")
                 self._scheduler.restoring(sequence)
                 return None
         elif sequence.restore is not None:
@@ -219,6 +224,7 @@ class Worker:
     def _prefill(self, chunk: PrefillChunk) -> None:
         """A chunk of the prompt; the last one gives the first token, too, so it waits for room in the batch."""
         sequence = chunk.sequence
+        sequence.clock.enter("prefill")
         if chunk.start < chunk.end < sequence.num_prompt:
             span = (chunk.start, chunk.end)
             if sequence.request.prompt_logprobs is None:
@@ -235,6 +241,7 @@ class Worker:
     def _score(self, step: ScoreRows) -> None:
         """Some rows of its questions. The last ones end it; not before are its blocks stored, as for an answer."""
         sequence = step.sequence
+        sequence.clock.enter("score")
         if self._scorer.turn(sequence, step.num_tokens):
             self._finish(sequence)
             if sequence.lease and sequence.lease.is_in_blocks:
@@ -251,6 +258,7 @@ class Worker:
         self._scheduler.prefilled(sequence, sequence.num_prompt)
         if not sequence.max_tokens:
             sequence.first_token_s = time.perf_counter()
+            sequence.clock.enter("decode", sequence.first_token_s)
             for choice in sequence.choices:
                 answer.end_unwritten(choice)
             self._finish(sequence)
@@ -312,9 +320,9 @@ class Worker:
         for choice, token in tokens:
             try:
                 self._emit(choice, token)
-            except Exception:
+            except Exception as error:
                 log.exception("%s failed while answering", choice.sequence.id)
-                self._fail(choice.sequence, Internal("The server failed on this answer; its log has the cause."))
+                self._fail(choice.sequence, caused(Internal(_FAILED_ANSWER), error))
         self._stats.stepped(len(tokens))
 
     def _emit(self, choice: Choice, token: Token) -> None:
@@ -329,6 +337,7 @@ class Worker:
         is_first = not choice.token_ids
         if not sequence.first_token_s:
             sequence.first_token_s = time.perf_counter()
+            sequence.clock.enter("decode", sequence.first_token_s)
             self._expectations.first_token(sequence)
         answer.write(choice, token, self._config.stream_interval)
         ids = sequence.prompt.cache_ids
@@ -355,11 +364,11 @@ class Worker:
         """Every choice has ended by itself."""
         try:
             done = self._ended(sequence)
-        except Exception:
+        except Exception as error:
             log.exception("%s could not be ended in order", sequence.id)
             self._stats.count(failed=1)
             sequence.stage = "finished"
-            sequence.post(Internal("The server failed on this answer; its log has the cause."))
+            sequence.post(caused(Internal(_FAILED_ANSWER), error))
         else:
             sequence.post(done)
 

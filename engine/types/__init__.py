@@ -46,6 +46,7 @@ from engine.types.request import (
     ToolChoice,
     ToolMode,
 )
+from engine.types.stages import WAITS, WORK, StageClock, StageName, StageSpan
 from engine.types.state import (
     BatchState,
     BlockInfo,
@@ -73,6 +74,8 @@ from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "WAITS",
+    "WORK",
     "YES_NO",
     "BatchState",
     "BlockInfo",
@@ -126,6 +129,9 @@ __all__ = [
     "Sampling",
     "Snapshot",
     "Stage",
+    "StageClock",
+    "StageName",
+    "StageSpan",
     "State",
     "TextsToEmbed",
     "Timing",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.api.http.described import batches, decisions, openai, protocols, server
+from engine.api.http.described import batches, decisions, openai, protocols, requests, server
 
 ANSWERS: dict[tuple[str, str], Any] = {
     ("get", "/health"): server.HealthSchema,
@@ -24,6 +24,8 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/v1/cache/blocks/{key}/{action}"): server.CacheChangeSchema,
     ("post", "/v1/cache/features/{key}/{action}"): server.CacheChangeSchema,
     ("post", "/v1/cache/replay/{request_id}"): server.ReplaySchema,
+    ("get", "/v1/requests"): requests.LoggedListSchema,
+    ("get", "/v1/requests/{request_id}"): requests.LoggedRequestSchema,
     ("post", "/v1/tokenize"): server.TokenizeSchema,
     ("post", "/tokenize"): server.TokenizeSchema,
     ("post", "/v1/detokenize"): server.DetokenizeSchema,

@@ -119,9 +119,13 @@ def test_real_answers(document: dict[str, Any], http: httpx.Client) -> None:
         key = http.get(f"/v1/cache/{kind}").json()["data"][0]["key"]
         for action in ("pin", "drop", "unpin"):
             post(f"/v1/cache/{kind}/{key}/{action}", {}, at=f"/v1/cache/{kind}/{{key}}/{{action}}")
+    logged = http.get("/v1/requests").json()["data"][:30]
+    assert {"chat.completions", "completions", "decisions", "messages"} <= {one["dialect"] for one in logged}
     for path, at in (
         (f"/v1/responses/{response}", "/v1/responses/{response_id}"),
         (f"/v1/responses/{response}/input_items", "/v1/responses/{response_id}/input_items"),
+        *((f"/v1/requests/{one['id']}", "/v1/requests/{request_id}") for one in logged),
+        ("/v1/requests/nobody", "/v1/requests/{request_id}"),
         ("/v1/models/demo", "/v1/models/{name}"),
         ("/v1/models/nobody", "/v1/models/{name}"),
         ("/v1/responses/nobody", "/v1/responses/{response_id}"),
