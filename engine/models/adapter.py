@@ -95,7 +95,7 @@ class Embeddings:
         pairs = zip(self._arrays["deepstack_visual_embeds"], other._arrays["deepstack_visual_embeds"], strict=True)
         return {
             "visual_pos_masks": mx.array(self._is_visual | other._is_visual)[None],
-            "deepstack_visual_embeds": [mx.concatenate(pair)[order] for pair in pairs],
+            "deepstack_visual_embeds": [mx.concatenate(list(pair))[order] for pair in pairs],
         }
 
     @property

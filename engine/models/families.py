@@ -159,5 +159,5 @@ UNKNOWN = Family(images_per_prompt=1, tested=False)
 
 
 def family(model_type: str) -> Family:
-    """The row of a model_type, or UNKNOWN."""
-    return FAMILIES.get(model_type, UNKNOWN)
+    """The row of a model_type, or UNKNOWN. Old checkpoints of LFM2-VL spell theirs with a hyphen."""
+    return FAMILIES.get(model_type.replace("-", "_"), UNKNOWN)

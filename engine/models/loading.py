@@ -61,7 +61,8 @@ def vision_processor(path: Path, spec: ModelSpec, model: nn.Module, row: Family)
 def own_placeholder(processor: Any) -> None:
     """Let a processor count the placeholder that its own tokenizer writes: mlx-vlm's for dots.ocr looks for id 151665
     whatever the checkpoint's vocabulary says, and refuses every picture of another one."""
-    token, tokenizer = getattr(processor, "image_token", None), getattr(processor, "tokenizer", None)
+    token: Any = getattr(processor, "image_token", None)
+    tokenizer: Any = getattr(processor, "tokenizer", None)
     if isinstance(token, str) and hasattr(processor, "image_token_id") and token in tokenizer.get_vocab():
         processor.image_token_id = tokenizer.convert_tokens_to_ids(token)
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 from tests.families.shape import HIDDEN, Family, image_processor, text, vision
 
 INTERN_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
-MOLMO2_TOKENS = ("<im_patch>", "<im_start>", "<low_res_im_start>", "<im_end>", "<im_low>", "<im_col>", "<|image|>")
-MOLMO2_TOKENS += ("<frame_start>", "<frame_end>")
+MOLMO2_TOKENS = (
+    *("<im_patch>", "<im_start>", "<low_res_im_start>", "<im_end>", "<im_low>", "<im_col>", "<|image|>"),
+    *("<frame_start>", "<frame_end>"),
+)
 INTERN_TILES = {"max_dynamic_patch": 2, "min_dynamic_patch": 1, "use_thumbnail": True, "downsample_ratio": 0.5}
 LFM_TILES = tuple(f"<|img_row_{row}_col_{col}|>" for row in range(1, 3) for col in range(1, 3))
 LFM_MARKS = {

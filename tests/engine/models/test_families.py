@@ -13,7 +13,7 @@ from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.models.families import FAMILIES as ROWS
-from engine.models.families import family
+from engine.models.families import UNKNOWN, family
 from engine.models.families_table import markdown, table
 from tests.conftest import ROOT
 from tests.families import FAMILIES, SLOW, VISION
@@ -45,6 +45,11 @@ def test_the_row_is_what_the_model_is(tiny_model: TinyModel, name: str) -> None:
     assert row.images_per_prompt == tiny.max_images
     assert row.native_video == (tiny.video is not None)
     assert loaded.card.audio == (row.audios_per_prompt != 0) == (tiny.audio is not None)
+
+
+def test_a_hyphen_in_a_model_type_is_the_same_family() -> None:
+    assert family("lfm2-vl") is family("lfm2_vl") is not UNKNOWN
+    assert family("no-such") is UNKNOWN
 
 
 def test_a_sheet_of_the_table() -> None:
