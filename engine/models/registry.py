@@ -30,6 +30,7 @@ from engine.models.json_files import read_optional
 from engine.models.loading import convert, in_portions, load_tokenizer, text_model, vision_model, vision_processor
 from engine.models.locate import first_line, is_multimodal, locate
 from engine.models.readme import toy_note
+from engine.models.sampling import DEFAULT_TEMPERATURE, resolve
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,6 @@ class Loaded:
     tokenizer: Any
     stop_ids: frozenset[int]
     special_ids: frozenset[int]
-    sampling: Sampling
     video_settings: dict[str, Any]
     control: ControlTokens
     tools: ToolFormat
@@ -138,6 +138,8 @@ def _load(path: Path, config: EngineConfig) -> Parts:
     card = _card(path, raw, model, config, row if vision else None)
     card = replace(card, reasons=bool(tokenizer.has_thinking), template_variables=tuple(sorted(variables)))
     card = replace(card, fingerprint=_fingerprint(path, spec))
+    own = _generation_defaults(path)
+    card = replace(card, sampling=resolve(config.sampling, own, Sampling(temperature=DEFAULT_TEMPERATURE)))
     if _has_audio(raw, row, processor):
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     return Loaded(
@@ -150,7 +152,6 @@ def _load(path: Path, config: EngineConfig) -> Parts:
         tokenizer=tokenizer,
         stop_ids=frozenset(stop_ids),
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
-        sampling=_generation_defaults(path),
         video_settings=read_optional(path / "video_preprocessor_config.json"),
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.types.events import Done
+from engine.types.request import Sampling
 
 Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
@@ -34,7 +35,8 @@ class ModelCard:
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
     chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
     weights and processor settings. described_by: one of the names of the model that describes pictures and clips
-    to it; "" where none does."""
+    to it; "" where none does. sampling: what applies to a request that leaves it open, of the server's settings and the
+    model's own."""
 
     id: str
     path: str
@@ -56,6 +58,7 @@ class ModelCard:
     toy: str = ""
     fingerprint: str = ""
     described_by: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def can_turn_reasoning_off(self) -> bool:
