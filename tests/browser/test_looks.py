@@ -202,7 +202,7 @@ def test_readme_screenshot_of_the_conversations(person, serve_page, demo_engine,
             me.drop(asset("samples") / sample)
             me.ask(question)
             if sample != "three-shapes.png":
-                page.locator('#chat button[aria-label="Clear"]').click()
+                page.locator('#chat button[aria-label="New chat"]').click()
         me.ask("What color is the star?")
         page.locator("#conversations .item").nth(3).wait_for()
         page.mouse.move(0, 0)

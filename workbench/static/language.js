@@ -24,7 +24,7 @@
   const tn = (one, many, count, values = {}) => filled(count === 1 ? one : many, { count, ...values });
 
   // "pictures, clips or documents".
-  const list = (items, type = "disjunction") => new Intl.ListFormat(language, { type }).format(items);
+  const list = (items, type = "disjunction") => new Intl.ListFormat(language === "en" ? "en-GB" : language, { type }).format(items);
 
   if (globalThis.document) document.documentElement.lang = language;
 
