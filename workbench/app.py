@@ -20,7 +20,7 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine import logs
 from engine.argument_types import more_than_zero
@@ -175,6 +175,8 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.install import install_routes
+    from workbench.language import InLanguage
+    from workbench.login import LoginPage
     from workbench.requests.live import Passes
     from workbench.requests.routes import request_routes
 
@@ -194,7 +196,6 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         page,
         path="/",
         auth=list(config.api_keys) or None,
-        auth_message=theme.login_message(),
         root_path=config.root_path or None,
         max_file_size=config.max_upload_bytes,
         favicon_path=str(asset("icon.png")),
@@ -205,7 +206,10 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         run_history=False,
         show_error=True,
     )
-    login.page = mounted.routes[-1].app  # type: ignore[attr-defined]
+    mounted.add_middleware(InLanguage)
+    gradio: Any = mounted.routes[-1]
+    login.page = gradio.app
+    gradio.app = LoginPage(gradio.app, login.is_known)
     return mounted
 
 
@@ -239,33 +243,33 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, pass
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
-    from workbench.components import QUIET
+    from workbench.components import QUIET, Page, static
     from workbench.decide import tab as decide
     from workbench.models import tab as models
     from workbench.requests import tab as requests
     from workbench.video import tab as video
 
-    page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
+    page = Page(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
     with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+            with gr.Tab(static("Chat"), id="chat", elem_id="tab-chat"):
                 chat_tab = chat.build(engine, shared, library)
-            with gr.Tab(video.NAME, elem_id="tab-video"):
+            with gr.Tab(static(video.NAME), elem_id="tab-video"):
                 video.build(engine, shared, chat_tab, tabs)
-            with gr.Tab(decide.NAME):
+            with gr.Tab(static(decide.NAME), elem_id="tab-decide"):
                 decide.build(engine, shared)
-            with gr.Tab(cache.NAME):
+            with gr.Tab(static(cache.NAME), elem_id="tab-cache"):
                 cache_tab = cache.build(engine, shared)
-            with gr.Tab(requests.NAME):
+            with gr.Tab(static(requests.NAME), elem_id="tab-requests"):
                 requests.build(engine, shared, passes)
-            with gr.Tab(models.NAME):
+            with gr.Tab(static(models.NAME), elem_id="tab-models"):
                 models.build()
-            with gr.Tab(bench.NAME):
+            with gr.Tab(static(bench.NAME), elem_id="tab-benchmark"):
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_media, chat_tab.settings.model, chat_tab.composer, **QUIET)
+        page.load(chat_tab.offer_media, chat_tab.settings.model, chat_tab.offered, **QUIET)
     return page
 
 

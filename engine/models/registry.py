@@ -33,6 +33,7 @@ from engine.models.locate import first_line, is_multimodal, locate
 from engine.models.lora import BaseWeights, add_lora
 from engine.models.lora_files import read_lora
 from engine.models.readme import toy_note
+from engine.models.sampling import DEFAULT_TEMPERATURE, resolve
 from engine.models.text_modules import TextModules
 from engine.types import ModelCard, Sampling
 
@@ -56,7 +57,6 @@ class Loaded:
     tokenizer: Any
     stop_ids: frozenset[int]
     special_ids: frozenset[int]
-    sampling: Sampling
     video_settings: dict[str, Any]
     control: ControlTokens
     tools: ToolFormat
@@ -150,6 +150,8 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
     card = _card(path, raw, model, config, row if vision else None)
     card = replace(card, reasons=bool(tokenizer.has_thinking), template_variables=tuple(sorted(variables)))
     card = replace(card, fingerprint=fingerprint(path, spec), base=key, adapter_bytes=base.added_bytes(model))
+    own = _generation_defaults(path)
+    card = replace(card, sampling=resolve(config.sampling, own, Sampling(temperature=DEFAULT_TEMPERATURE)))
     if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
     adapter = Adapter(model, vision, row)
@@ -165,7 +167,6 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
         tokenizer=tokenizer,
         stop_ids=frozenset(stop_ids),
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
-        sampling=_generation_defaults(path),
         video_settings=read_optional(path / "video_preprocessor_config.json"),
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),

@@ -109,8 +109,7 @@ class Admission:
         sequence.embeddings, sequence.encoding = embeddings, encoding
 
     def _sampling(self, request: Request) -> Sampling:
-        default = Sampling(temperature=sampling.DEFAULT_TEMPERATURE)
-        return sampling.resolve(request.sampling, self._config.sampling, self._loaded.sampling, default)
+        return sampling.resolve(request.sampling, self._loaded.card.sampling)
 
     def _detokenizer(self, built: Prompt, sequence: Sequence) -> Detokenizer:
         loaded, request = self._loaded, sequence.request

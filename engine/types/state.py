@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from engine.types.events import Done
+from engine.types.request import Sampling
 
 Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
@@ -70,7 +71,7 @@ class ModelCard:
     weights and processor settings. tested: a tiny model of its family is among this project's tests, or it is a text
     model. described_by: one of the names of the model that describes pictures and clips to it; "" where none does.
     base, adapter_bytes: see ModelWeights. embeds: it makes vectors of texts; ranks: it says how well documents answer a
-    query."""
+    query. sampling: what applies to a request that leaves it open, of the server's settings and the model's own."""
 
     id: str
     path: str
@@ -97,6 +98,7 @@ class ModelCard:
     adapter_bytes: int = 0
     embeds: bool = False
     ranks: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def can_turn_reasoning_off(self) -> bool:

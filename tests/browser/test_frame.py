@@ -239,7 +239,7 @@ def test_what_the_model_cannot_take_is_not_offered(person, text_url, drawn, arti
     transfer = me._transfer((drawn(),))
     for event in ("dragenter", "dragover", "drop"):
         page.dispatch_event("body", event, {"dataTransfer": transfer})
-    page.get_by_text("Not added: red-circle.png. This model takes text, documents.").wait_for()
+    page.get_by_text("Not added: red-circle.png. This model takes text and documents.").wait_for()
     page.locator("#chat .starter:visible").first.click()
     assert page.input_value("#composer textarea").startswith("Explain")
     page.press("#composer textarea", "Enter")

@@ -1,5 +1,6 @@
 // The receipt under an answer: what became of each picture, clip and sound. Its pictures are fetched when it is opened.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, keep } = window.workbenchDraw;
   const waiting = new Map();  // request -> those who wait for its pictures
   let send = () => {};
@@ -18,7 +19,7 @@
       [...node.querySelectorAll(":scope > ol > li")].forEach((row, place) => {
         [...row.querySelectorAll(".frames > li > span")].forEach((frame, slot) => {
           const url = media[place]?.[slot];
-          frame.replaceChildren(url ? Object.assign(make("img"), { src: url, alt: "As the model saw it" }) : make("i"));
+          frame.replaceChildren(url ? Object.assign(make("img"), { src: url, alt: t("As the model saw it") }) : make("i"));
           if (url) window.workbenchRegions.draw(frame, row.regions, slot);
         });
       });

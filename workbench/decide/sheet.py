@@ -13,30 +13,44 @@ from typing import Any
 
 import pandas as pd
 
-from engine.batch_run.question_table import COLUMNS, answer_confidence, answer_words
+from engine.batch_run.question_table import COLUMNS, answer_confidence
 from engine.types import Decision, Decisions, Json, TypedQuestion
+from workbench.language import catalogued, number, t
 from workbench.words import milliseconds, plural
+
+YES_NO = (catalogued("Yes"), catalogued("No"))
+"""The options of the engine's yes-or-no questions, as the page says them."""
 
 
 def answers_json(questions: Sequence[TypedQuestion], decisions: Decisions) -> Json:
     """What is drawn: for each question its answer in a word and a bar for each option; then what all of it took."""
     usage = decisions.done.usage
-    cached = f"{usage.cached_tokens:,}" if usage.cached_tokens else "none"
-    tokens = f"{plural(usage.prompt_tokens, 'token')}, {cached} of them from the cache"
+    cached = t("{count} of them from the cache", count=usage.cached_tokens)
+    tokens = f"{plural(usage.prompt_tokens, 'token')}, {cached}"
     took = milliseconds(decisions.done.timing.total_ms)
     return {
         "answers": [_answer(question, answer) for question, answer in zip(questions, decisions.answers, strict=True)],
-        "summary": f"{plural(len(questions), 'question')} in {took} · {tokens}",
+        "summary": f"{t('{questions} in {time}', questions=plural(len(questions), 'question'), time=took)} · {tokens}",
     }
 
 
 def _answer(question: TypedQuestion, decision: Decision) -> Json:
     bars = [
-        {"label": option.text, "probability": probability, "best": place == decision.best}
+        {"label": _shown(question, option.text), "probability": probability, "best": place == decision.best}
         for place, (option, probability) in enumerate(zip(question.options, decision.probabilities, strict=True))
     ]
-    confidence = answer_confidence(question, decision)
-    return {"answer": answer_words(question, decision), "confidence": confidence, "bars": bars}
+    return {"answer": _words(question, decision), "confidence": answer_confidence(question, decision), "bars": bars}
+
+
+def _words(question: TypedQuestion, decision: Decision) -> str:
+    """See engine.batch_run.question_table.answer_words, in the reader's language."""
+    best = _shown(question, question.options[decision.best].text)
+    return f"{best} ({number(decision.score, '.2f')})" if question.kind == "score" else best
+
+
+def _shown(question: TypedQuestion, option: str) -> str:
+    """An option as the page says it; the model is asked about the words of the question's own."""
+    return t(option) if question.kind == "predicate" else option
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]] = ()) -> str:

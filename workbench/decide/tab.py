@@ -19,13 +19,14 @@ from engine.types import Decisions, Json, Message, Part, Request
 from workbench.chat.convert import AUDIO_SUFFIXES, DOCUMENT_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
 from workbench.components import QUIET, asking
 from workbench.decide import sheet
+from workbench.language import catalogued, t
 from workbench.shared import Shared
 
 if TYPE_CHECKING:
     from engine.core import Engine
 
 
-NAME = "Decide"
+NAME = catalogued("Decide")
 SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
 EXAMPLES: list[Json] = [
     {"question": "Is there a circle?", "type": "yes or no", "options": []},
@@ -78,7 +79,7 @@ class DecideTab:
             if not task.cancelled():  # the page is gone, not only its wish
                 task.cancel()
                 raise
-            return {"error": "Stopped."}
+            return {"error": t("Stopped.")}
         finally:
             if self._running.get(session) is task:
                 del self._running[session]
@@ -98,7 +99,7 @@ class DecideTab:
         if text := str(fields.get("text") or "").strip():
             parts.append(Part("text", text, param="text"))
         if not parts:
-            raise BadRequest("There is nothing to ask about yet: add a picture, a clip or a text.")
+            raise BadRequest(t("There is nothing to ask about yet: add a picture, a clip or a text."))
         return Request(
             messages=(Message("user", tuple(parts)),),
             source="decide",

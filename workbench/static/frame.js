@@ -9,7 +9,7 @@
   // --- tabs: chat is the address itself, the others are ?tab=name
 
   const tabs = () => [...document.querySelectorAll('#tabs .tab-container:not(.visually-hidden) [role="tab"]')];
-  const nameOf = (tab) => tab.textContent.trim().toLowerCase();
+  const nameOf = (tab) => tab.id.replace(/^tab-|-button$/g, "");  // its elem_id: its words are in the reader's language
   const wanted = () => new URL(location.href).searchParams.get("tab") ?? "chat";
   const selected = () => tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
   const select = (name) => {

@@ -15,7 +15,7 @@ from engine.inventory.places import ModelPlace
 from engine.inventory.room import MachineMemory
 from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
 from tests.engine.inventory.folders import write_model
-from workbench.models.listing import Here, download_json, hit_json, models_json
+from workbench.models.listing import Here, download_json, hit_json, memory, models_json
 
 GB = 1024**3
 MACHINE = MachineMemory(16 * GB, 0.9, 4 * GB)
@@ -86,7 +86,7 @@ def test_a_model_that_is_too_large() -> None:
     large = Checkpoint(model_type="qwen3", weight_bytes=60 * GB)
     model = ModelHere(ModelPlace("org/x", "org/x", Path("/x"), "hub"), large, Path("/x"))
     row = rows(models_json(here([model]), manages=True))["org/x"]
-    assert row["fit"] == "no" and "60 GiB" in row["fit_words"]
+    assert row["fit"] == "no" and "60 GB" in row["fit_words"]
 
 
 def test_a_model_that_only_the_engine_knows_is_judged_as_one_on_the_disk() -> None:
@@ -95,7 +95,7 @@ def test_a_model_that_only_the_engine_knows_is_judged_as_one_on_the_disk() -> No
     states = (ready(), words, ModelState("large", "org/large", num_bytes=60 * GB), ModelState("new", "org/new"))
     listed = rows(models_json(here([], *states), manages=True))
     assert (listed["demo"]["fit"], listed["demo"]["fit_words"]) == ("yes", "fits, with 4,096 tokens of context")
-    assert listed["large"]["fit"] == "no" and "60 GiB" in listed["large"]["fit_words"]
+    assert listed["large"]["fit"] == "no" and "60 GB" in listed["large"]["fit_words"]
     assert (listed["new"]["fit"], listed["new"]["fit_words"]) == ("unknown", "")
     assert listed["words"]["takes"] == "text, pictures", "what another model describes to it"
 
@@ -107,10 +107,10 @@ def test_loading_shows_how_far() -> None:
 
 
 def test_memory_by_model_and_kind() -> None:
-    memory = models_json(here([], ready()), manages=True)["memory"]
-    (model,) = memory["models"]
+    told = memory(here([], ready()))
+    (model,) = told["models"]
     assert [part["kind"] for part in model["parts"]] == ["weights", "kv", "features"]
-    assert model["size"] == "2.5 GB" and memory["words"] == "2.5 GB of 14 GB that models may take here"
+    assert model["size"] == "2.5 GB" and told["words"] == "2.5 GB of 14 GB that models may take here"
     assert abs(sum(part["share"] for part in model["parts"]) - 2.5 / 14.4) < 1e-3
 
 
