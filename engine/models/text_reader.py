@@ -17,13 +17,11 @@ from engine.models.adapter import Adapter
 from engine.models.head import max_places
 from engine.models.text_modules import TextModules
 
-Tokens = tuple[int, ...]
-
 
 class LongText:
     """A text that is read chunk by chunk. num_read: of its tokens; found: what they came to so far, (1, width)."""
 
-    def __init__(self, ids: Tokens, cache: list[Any]) -> None:
+    def __init__(self, ids: tuple[int, ...], cache: list[Any]) -> None:
         self.ids = ids
         self.cache = cache
         self.num_read = 0
@@ -44,14 +42,14 @@ class TextReader:
         fits = (n for n in range(len(lengths), 0, -1) if n <= self._max_rows and n * lengths[n - 1] <= num_tokens)
         return next(fits, 0)
 
-    def read(self, texts: Sequence[Tokens]) -> NDArray[np.float32]:
+    def read(self, texts: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
         """Short texts, in one pass -> (texts, width), or (texts, 1) for scores."""
         cache, lengths = self._adapter.make_cache(), [len(ids) for ids in texts]
         rows = mx.array([[*ids, *[0] * (max(lengths) - len(ids))] for ids in texts])
         found = self._scores(rows, lengths, cache) if self._modules.tokens else self._sums(rows, lengths, cache)
         return self._finished(found, lengths)
 
-    def begin(self, ids: Tokens) -> LongText:
+    def begin(self, ids: tuple[int, ...]) -> LongText:
         """A text that is too long for one pass."""
         return LongText(ids, self._adapter.make_cache())
 

@@ -11,9 +11,9 @@ from typing import Any
 from engine.errors import BadRequest, ContextOverflow
 from engine.models.control_tokens import ControlTokens
 from engine.models.registry import Loaded
+from engine.prompt.option_tree import Tokens
 from engine.types import DocumentsToRank, Json, TextsToEmbed
 
-Tokens = tuple[int, ...]
 _MARKS = ("7c1f0e", "b83d52", "5e90aa")
 """Stand for a query, a document and an instruction where it is found out what a template writes."""
 

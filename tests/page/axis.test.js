@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import "../../workbench/static/language.js";
 import "../../workbench/requests/axis.js";
 
 const { STAGES, ROWS, matches, choices, traces, range, figure, meanwhile } = globalThis.workbenchAxis;
@@ -64,6 +65,6 @@ test("filters: what they let through and what they offer", () => {
 
 test("a wait is told with the rows that ran meanwhile", () => {
   const wait = { stage: "queue", ms: 1500, meanwhile: [{ id: "a", source: "api", stage: "prefill", ms: 40 }] };
-  assert.equal(meanwhile(wait, (one) => `request ${one.id}`), "Waits for its turn, 1.50 s. Meanwhile ran: request a (prefill, 40 ms).");
+  assert.equal(meanwhile(wait, (one) => `request ${one.id}`), "Waits for its turn, 1.5 s. Meanwhile ran: request a (prefill, 40 ms).");
   assert.match(meanwhile({ ...wait, meanwhile: [] }, String), /No other request of this model ran meanwhile\.$/);
 });

@@ -1,5 +1,6 @@
 // The boxes and points of an answer, drawn over the pictures of its receipt.
 (() => {
+  const { t, tn } = window.workbenchLanguage;
   const { make, button, copy } = window.workbenchDraw;
   const COLOURS = 6;
 
@@ -10,8 +11,8 @@
     const node = button(`region ${region.kind} colour-${place % COLOURS}`, "", () => copied(node, JSON.stringify(region.pixels)));
     const [left, top, width, height] = region.share;
     Object.assign(node.style, { left: `${left}%`, top: `${top}%`, width: `${width}%`, height: `${height}%` });
-    node.title = `${words(region)} (pixels of the picture that was sent; click to copy)`;
-    node.setAttribute("aria-label", `Copy ${region.kind} ${words(region)}`);
+    node.title = t("{words} (pixels of the picture that was sent; click to copy)", { words: words(region) });
+    node.setAttribute("aria-label", t("Copy {words}", { words: words(region) }));
     if (region.label) node.append(make("span", "", region.label));
     return node;
   };
@@ -30,9 +31,8 @@
   // All of them, to take away.
   const list = (regions) => {
     const all = regions.map(({ kind, label, pixels }) => ({ kind, label, pixels }));
-    const count = `${regions.length} ${regions.length === 1 ? regions[0].kind : "places"} in the answer`;
-    const node = make("div", "regions", `${count} · `);
-    node.append(button("link", "Copy as JSON", (event) => copied(event.currentTarget, JSON.stringify(all, null, 2))));
+    const node = make("div", "regions", `${tn("{count} place in the answer", "{count} places in the answer", regions.length)} · `);
+    node.append(button("link", t("Copy as JSON"), (event) => copied(event.currentTarget, JSON.stringify(all, null, 2))));
     return node;
   };
 

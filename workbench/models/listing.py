@@ -101,8 +101,8 @@ def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
 def adapter_words(state: ModelState) -> str:
     """What is said of a model that has an adapter; "" of one without."""
     if state.parent:
-        return f"LoRA adapter of {state.parent}"
-    return "with a LoRA adapter" if state.adapter_path else ""
+        return t("LoRA adapter of {model}", model=state.parent)
+    return t("with a LoRA adapter") if state.adapter_path else ""
 
 
 def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:

@@ -1,20 +1,21 @@
 // Requests -> what Plotly draws on the time axis. Does not use `document`: tests/page runs this file in Node.
 (() => {
+  const { t, number } = globalThis.workbenchLanguage;
   // Stage, words, colour in the light and in the dark. Waits are pale, work is strong.
   const STAGES = [
-    ["model", "waits for the model", "#c9cfda", "#4a5262"],
-    ["describe", "another model describes its media", "#b457a8", "#cf83c5"],
-    ["fetch", "addresses are read", "#8fd0c7", "#2d7f76"],
-    ["media", "media are decoded", "#41b5a6", "#41b5a6"],
-    ["prepare", "grammar and long texts", "#a8ad4e", "#8d923f"],
-    ["queue", "waits for its turn", "#f0c36a", "#8a6a22"],
-    ["prompt", "template, processor, cache", "#7fa6d9", "#4d79b3"],
-    ["restore", "KV is read from disk", "#8a8f2c", "#b0b552"],
-    ["encode", "vision or audio tower", "#b9698f", "#d089ab"],
-    ["prefill", "prefill", "#5b74e6", "#8198f5"],
-    ["score", "questions", "#5b74e6", "#8198f5"],
-    ["turns", "others take their turns", "#f6dda6", "#665022"],
-    ["decode", "decode", "#1f9d6f", "#35b67f"],
+    ["model", t("waits for the model"), "#c9cfda", "#4a5262"],
+    ["describe", t("another model describes its media"), "#b457a8", "#cf83c5"],
+    ["fetch", t("addresses are read"), "#8fd0c7", "#2d7f76"],
+    ["media", t("media are decoded"), "#41b5a6", "#41b5a6"],
+    ["prepare", t("grammar and long texts"), "#a8ad4e", "#8d923f"],
+    ["queue", t("waits for its turn"), "#f0c36a", "#8a6a22"],
+    ["prompt", t("template, processor, cache"), "#7fa6d9", "#4d79b3"],
+    ["restore", t("KV is read from disk"), "#8a8f2c", "#b0b552"],
+    ["encode", t("vision or audio tower"), "#b9698f", "#d089ab"],
+    ["prefill", t("prefill"), "#5b74e6", "#8198f5"],
+    ["score", t("questions"), "#5b74e6", "#8198f5"],
+    ["turns", t("others take their turns"), "#f6dda6", "#665022"],
+    ["decode", t("decode"), "#1f9d6f", "#35b67f"],
   ];
   const WORDS = Object.fromEntries(STAGES.map(([name, words]) => [name, words]));
   const WAITS = ["queue", "turns"];
@@ -27,7 +28,7 @@
   // The values that a filter offers: those of the requests that are there, and the chosen one.
   const choices = (rows, name, chosen) => [...new Set([...rows.map((row) => row[name]), chosen].filter(Boolean))].sort();
 
-  const ms = (value) => (value < 10 ? `${value.toFixed(1)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(2)} s`);
+  const ms = (value) => (value < 1000 ? `${number(value, value < 10 ? 1 : 0)} ms` : `${number(value / 1000, 2)} s`);
 
   // A bar for each stage of each request. aligned: all begin at 0, in seconds; else at their time of day. shift: from UTC
   // to the clock on the wall, in ms: Plotly knows no other time than UTC.
@@ -67,7 +68,7 @@
       margin: { l: look.narrow ? 92 : 170, r: 12, t: 8, b: 40 }, dragmode: look.narrow ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: look.text, family: look.font, size: 12 },
       hoverlabel: { bgcolor: look.card, bordercolor: look.line, font: { color: look.text } },
-      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, ...(aligned ? { title: { text: "seconds since it was accepted" } } : {}) },
+      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, ...(aligned ? { title: { text: t("seconds since it was accepted") } } : {}) },
       yaxis: { type: "category", categoryorder: "array", categoryarray: ids, range: [-0.6, Math.max(ids.length, 1) - 0.4], tickvals: ids, ticktext: ids.map((id) => labels[id] ?? id), fixedrange: true, gridcolor: "rgba(0,0,0,0)" },
     };
     return { data: traces(shown, { aligned, dark: look.dark, shift }), layout };
@@ -77,7 +78,8 @@
   const meanwhile = (wait, label) => {
     const rows = wait.meanwhile.map((row) => `${label(row)} (${WORDS[row.stage]}, ${ms(row.ms)})`);
     const head = `${WORDS[wait.stage][0].toUpperCase()}${WORDS[wait.stage].slice(1)}, ${ms(wait.ms)}.`;
-    return rows.length ? `${head} Meanwhile ran: ${rows.join(", ")}.` : `${head} No other request of this model ran meanwhile.`;
+    const words = rows.length ? t("Meanwhile ran: {rows}.", { rows: rows.join(", ") }) : t("No other request of this model ran meanwhile.");
+    return `${head} ${words}`;
   };
 
   globalThis.workbenchAxis = { STAGES, WAITS, FIELDS, ROWS, matches, choices, traces, range, figure, meanwhile, ms };

@@ -1,11 +1,13 @@
 // Draws the Requests tab from its own events (workbench/requests/live.py). Words go in as textContent, never as HTML.
 (() => {
+  const { t, tn, number, language } = window.workbenchLanguage;
   const { make, say, set, show, button, keep, heading, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
-  const SOURCES = { chat: "Chat", api: "API", bench: "Benchmark", video: "Video", decide: "Decide" };
-  const NAMES = { source: "Source", model: "Model", status: "Status", key: "Key" };
-  const COLUMNS = ["Began", "From", "Model", "Status", "Prompt", "Reused", "Answer", "First token", "Waited", "Whole"];
+  const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), batch: t("Batch") };
+  const NAMES = { source: t("Source"), model: t("Model"), status: t("Status"), key: t("Key") };
+  const COLUMNS = [t("Began"), t("From"), t("Model"), t("Status"), t("Prompt"), t("Reused"), t("Answer"), t("First token"), t("Waited"), t("Whole")];
+  const STATUSES = { waiting: t("waiting"), running: t("running"), finished: t("finished"), failed: t("failed"), cancelled: t("cancelled") };
   const DRAW_MS = 200, MAX_DRAW_MS = 1000, AGAIN_MS = 2000;
   const root = () => (window.gradio_config?.root ?? "").replace(/\/$/, "");
 
@@ -16,14 +18,14 @@
       const script = make("script");
       script.src = `${root()}/workbench/plotly.js`;
       script.onload = () => settle(window.Plotly);
-      script.onerror = () => { loading = null; script.remove(); fail(new Error("the axis's script could not be loaded")); };
+      script.onerror = () => { loading = null; script.remove(); fail(new Error("plotly.js")); };
       document.head.append(script);
     });
     return loading;
   };
 
   const from = (row) => [SOURCES[row.source] ?? row.source, row.key].filter(Boolean).join(" · ");
-  const time = (row) => new Date(row.created * 1000).toLocaleTimeString("en-GB");
+  const time = (row) => new Date(row.created * 1000).toLocaleTimeString(language === "en" ? "en-GB" : language);
   const short = (row) => row.id.slice(-4);  // tells those of one second apart
   const label = (row) => `${time(row)} ${from(row)} …${short(row)}`;
   const waited = (row) => row.stages.filter((span) => WAITS.includes(span.stage)).reduce((sum, span) => sum + span.ms, 0);
@@ -44,25 +46,25 @@
         show(node, wanted.length > 1 || Boolean(filters[name]));
         const items = ["", ...wanted];
         if (items.join("\n") !== [...input.options].map((one) => one.value).join("\n")) {
-          input.replaceChildren(...items.map((value) => new Option(value ? SOURCES[value] ?? value : "all", value)));
+          input.replaceChildren(...items.map((value) => new Option(value ? SOURCES[value] ?? STATUSES[value] ?? value : t("all"), value)));
         }
         input.value = filters[name];
       };
       return node;
     });
     const aligned = make("select");
-    set(aligned, "aria-label", "Axis");
-    aligned.append(new Option("time of day", ""), new Option("from the start of each", "1"));
+    set(aligned, "aria-label", t("Axis"));
+    aligned.append(new Option(t("time of day"), ""), new Option(t("from the start of each"), "1"));
     aligned.addEventListener("change", () => begin());
-    const csv = button("quiet", "Save as CSV", async () => {
+    const csv = button("quiet", t("Save as CSV"), async () => {
       const reply = await queue.ask("csv", () => ({ ids: chosen().map((row) => row.id) }));
       if (reply.error) say(said, reply.error);
       else save("requests.csv", new Blob([reply.csv], { type: "text/csv" }));
     });
     const count = make("p", "count"), axis = make("div", "axis"), said = make("p", "meanwhile"), key = make("div", "legend");
     const empty = make("p", "empty", props.setup.isOn
-      ? "No request yet. Whatever the chat and programs on /v1 ask appears here while it runs."
-      : "This server keeps no requests (--request-log 0).");
+      ? t("No request yet. Whatever the chat and programs on /v1 ask appears here while it runs.")
+      : t("This server keeps no requests (--request-log 0)."));
     const body = make("tbody"), table = make("table", "", make("thead", "", make("tr", "", ...COLUMNS.map((name) => {
       const head = make("th", "", name);
       head.scope = "col";
@@ -72,7 +74,7 @@
     set(said, "aria-live", "polite");
     set(scroll, "tabindex", 0);
     set(scroll, "role", "region");
-    set(scroll, "aria-label", "Requests as a table");
+    set(scroll, "aria-label", t("Requests as a table"));
     set(axis, "role", "figure");
     for (const [name, words, light, night] of STAGES) {
       const swatch = make("i", "swatch");
@@ -80,9 +82,9 @@
       swatch.style.setProperty("--night", night);
       key.append(make("span", `entry ${name}`, swatch, make("span", "", words)));
     }
-    const bar = make("div", "filters", ...selects, make("label", "filter", make("span", "", "Axis"), aligned), csv, count);
+    const bar = make("div", "filters", ...selects, make("label", "filter", make("span", "", t("Axis")), aligned), csv, count);
     home.append(
-      heading("Requests", "What the page and programs ask, as it runs. Point at a wait to see who ran meanwhile."),
+      heading(t("Requests"), t("What the page and programs ask, as it runs. Point at a wait to see who ran meanwhile.")),
       bar, make("div", "card", axis, key, said), scroll, empty,
     );
 
@@ -93,9 +95,9 @@
       const reply = await queue.ask("waits", () => ({ id }), "waits");
       if (reply.stale || shownWait !== `${id} ${place}`) return;
       const waits = (reply.waits ?? []).filter((wait) => place === null || wait.place === place);
-      const named = (row) => (row.id === null ? "somebody else's" : rows.has(row.id) ? label(rows.get(row.id)) : row.id);
+      const named = (row) => (row.id === null ? t("somebody else's") : rows.has(row.id) ? label(rows.get(row.id)) : row.id);
       const words = waits.map((wait) => meanwhile(wait, named)).join(" ");
-      say(said, reply.error ?? `${rows.has(id) ? `${label(rows.get(id))}: ` : ""}${words || "It waited for nobody."}`);
+      say(said, reply.error ?? `${rows.has(id) ? `${label(rows.get(id))}: ` : ""}${words || t("It waited for nobody.")}`);
     };
 
     const look = () => {
@@ -122,7 +124,7 @@
           else if (change["xaxis.autorange"]) begin();
         });
       }
-      set(axis, "aria-label", `${Math.min(ROWS, shown.length)} requests on a time axis. The table below has the same numbers.`);
+      set(axis, "aria-label", t("{count} requests on a time axis. The table below has the same numbers.", { count: Math.min(ROWS, shown.length) }));
     };
 
     const line = () => {
@@ -131,12 +133,12 @@
       const open = button("waits", "", () => tellWaits(node.dataset.key));
       cells[8].append(open);
       node.update = (row) => {
-        const known = (value) => (value === null ? "–" : value.toLocaleString("en"));
-        const status = row.error ? `${row.status}: ${row.error}` : row.status;
+        const known = (value) => (value === null ? "–" : number(value));
+        const status = [STATUSES[row.status] ?? row.status, row.error].filter(Boolean).join(": ");
         const texts = [`${time(row)} …${short(row)}`, from(row), row.model, status, known(row.prompt_tokens), known(row.cached_tokens), known(row.completion_tokens), row.ttft_ms === null ? "–" : ms(row.ttft_ms), "", ms(row.total_ms)];
         texts.forEach((text, place) => { if (place !== 8) say(cells[place], text); });
         say(open, ms(waited(row)));
-        set(open, "aria-label", `Waited ${ms(waited(row))}: who ran meanwhile`);
+        set(open, "aria-label", t("Waited {time}: who ran meanwhile", { time: ms(waited(row)) }));
         node.className = row.status;
         for (const name of ["ttft_ms", "total_ms", "prompt_tokens", "cached_tokens", "completion_tokens"]) set(node, `data-${name.replaceAll("_", "-")}`, row[name] ?? "");
       };
@@ -149,7 +151,7 @@
       for (const node of selects) node.update();
       const used = new Set(shown.flatMap((row) => row.stages.map((span) => span.stage)));
       for (const node of key.children) show(node, used.has(node.classList[1]));
-      say(count, order.length === shown.length ? `${shown.length} requests` : `${shown.length} of ${order.length} requests`);
+      say(count, order.length === shown.length ? tn("{count} request", "{count} requests", shown.length) : t("{count} of {all} requests", { count: shown.length, all: order.length }));
       show(empty, !order.length);
       for (const node of [bar, axis.parentElement, scroll]) show(node, order.length > 0);
       keep(body, shown.map((row) => ({ key: row.id, row })), line, (node, item) => node.update(item.row));
@@ -199,7 +201,7 @@
       isShown = entry.isIntersecting;
       if (!isShown) return leave();
       listen();
-      plotly().then((library) => { plot = library; draw(); }, () => say(said, "The time axis could not be loaded; the table is complete."));
+      plotly().then((library) => { plot = library; draw(); }, () => say(said, t("The time axis could not be loaded; the table is complete.")));
     }).observe(element);
     new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     drawNow();

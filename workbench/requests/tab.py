@@ -15,6 +15,7 @@ from engine.request_log.form import summary_json, whole_json
 from engine.request_log.log import unknown_request
 from engine.types import Json
 from workbench.components import asking
+from workbench.language import catalogued
 from workbench.requests import table
 from workbench.requests.live import Passes
 from workbench.shared import Shared
@@ -22,7 +23,7 @@ from workbench.shared import Shared
 if TYPE_CHECKING:
     from engine.core import Engine
 
-NAME = "Requests"
+NAME = catalogued("Requests")
 MAX_IDS = 10_000
 
 
