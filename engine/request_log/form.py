@@ -27,7 +27,7 @@ from engine.types import (
     TokenText,
 )
 
-TokenTexts = Callable[[int], TokenText]
+TextOfToken = Callable[[int], TokenText]
 _PARAMETERS = (
     "max_tokens", "min_tokens", "ignore_eos", "stop", "stop_token_ids", "bad_words", "grammar", "tools", "tool_choice",
     "reasoning", "frames", "template_kwargs", "logprobs", "prompt_logprobs", "n", "reuse", "add_special_tokens",
@@ -65,7 +65,7 @@ def summary_json(log: RequestLog, record: LoggedRequest) -> Json:
     return dict(log.redactor.json(summary))
 
 
-def whole_json(log: RequestLog, record: LoggedRequest, who: Caller, texts: TokenTexts | None = None) -> Json:
+def whole_json(log: RequestLog, record: LoggedRequest, who: Caller, texts: TextOfToken | None = None) -> Json:
     """All that is known of a request that `who` may see. texts: what its model's token ids stand for. Reads and hashes
     its media: not for an event loop."""
     media = log.media(record)
@@ -179,7 +179,7 @@ def _part_json(log: RequestLog, part: Part, media: Mapping[Part, MediumRef]) -> 
     return told | ({"pages": _plain(part.document)} if part.document else {})
 
 
-def _choice_json(choice: CompletedChoice, texts: TokenTexts | None) -> Json:
+def _choice_json(choice: CompletedChoice, texts: TextOfToken | None) -> Json:
     return {
         "text": choice.text,
         "reasoning": choice.reasoning,
@@ -189,7 +189,7 @@ def _choice_json(choice: CompletedChoice, texts: TokenTexts | None) -> Json:
     }
 
 
-def _token_json(token: GeneratedToken, texts: TokenTexts | None) -> Json:
+def _token_json(token: GeneratedToken, texts: TextOfToken | None) -> Json:
     return {
         **_named(token.id, texts),
         "logprob": _finite(token.logprob),
@@ -197,7 +197,7 @@ def _token_json(token: GeneratedToken, texts: TokenTexts | None) -> Json:
     }
 
 
-def _named(id: int, texts: TokenTexts | None) -> Json:
+def _named(id: int, texts: TextOfToken | None) -> Json:
     return {"id": id, "text": texts(id).text} if texts else {"id": id}
 
 
