@@ -39,20 +39,12 @@ have_browser || .venv/bin/playwright install chromium
 npm --prefix tests/page run --silent lint
 npm --prefix tests/page run --silent test
 
-# What fails beside a second engine on two cores is asked once more, alone, so that one slow moment of a machine does not
-# cost a run of half an hour. Both outcomes stay in the output, and a test that fails twice fails the run.
-run_tests() {
-  .venv/bin/python -m pytest "$@" && return
-  [ $? = 1 ] || return 1
-  echo "tests/run.sh: the tests that failed above run once more, alone. One that passes now is unsteady: mend it."
-  .venv/bin/python -m pytest "$@" --numprocesses 0 --dist no --last-failed --last-failed-no-failures none --maxfail 5
-}
-
 if [ "$#" -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
 # Two at a time, but for the browser's: a browser beside two engines on two cores keeps nobody's patience.
+# The browser's run in any case: who mends a failure wants to know all of them.
 status=0
-run_tests --ignore tests/browser --numprocesses 2 --dist loadfile || status=1
-run_tests tests/browser || status=1
+.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser || status=1
+.venv/bin/python -m pytest tests/browser || status=1
 exit "$status"

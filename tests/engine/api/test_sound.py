@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def hearing(
 ) -> Iterator[openai.OpenAI]:
     limits = MediaLimits(media_root=root, allow_private_urls=True, max_audios=2)
     engine = engine_pool.start(EngineConfig(model=ModelSpec(str(tiny_model("gemma4"))), media=limits))
+    asyncio.run(engine.ready())  # until then the model's object says less
     with (
         serve(create_app(engine, ServerConfig())) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60) as client,

@@ -23,6 +23,7 @@ from engine.models.batch import Batch
 from engine.runtime import worker
 from engine.runtime.stats import EngineStats
 from engine.types import Delta, Request, Running, Sampling
+from tests import waiting
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, Tape, ask, chat, settled
 from tests.pictures import picture
@@ -122,11 +123,7 @@ async def check_cancelled(engine: Any, stage: str) -> None:
     assert after.kv_bytes == before.kv_bytes
     # One prompt of the long kind holds some 2 MB of KV; the allocator's lag is far below. The step that was submitted
     # ahead of the last ending may hold its rows for a moment.
-    for _ in range(50):
-        if after.active_bytes - before.active_bytes >= 300_000:
-            await asyncio.sleep(0.1)
-            after = Rows.of(engine)
-    assert after.active_bytes - before.active_bytes < 300_000, "memory stays behind"
+    await waiting.until(lambda: Rows.of(engine).active_bytes - before.active_bytes < 300_000, "memory stays behind", 5)
 
 
 @pytest.mark.parametrize("stage", ["waiting", "prefill", "decode"])
