@@ -62,7 +62,8 @@ class Scoring:
         self.num_tokens = sum(len(q.suffix) + _num_path_tokens(q) for q in questions.questions)
         """Of all questions, beside the shared prompt; a token that several options begin with counts once."""
         self._rules = rules
-        numbered = list(enumerate(questions.questions))
+        self._alike = _alike(questions.questions)
+        numbered = [(i, questions.questions[i]) for i in self._alike]
         self.prompt_reads = tuple(
             BranchRead(i, branch) for i, question in numbered if not question.suffix for branch in _root(question)
         )
@@ -121,15 +122,26 @@ class Scoring:
 
     def decisions(self) -> tuple[Decision, ...]:
         """Once all is done: one for each question."""
-        for number in range(len(self._logprobs)):
+        for number in self._alike:
             if number not in self._decisions:  # one option only: there is nothing to read
                 self._decide(number)
         return tuple(self._decisions[number] for number in range(len(self._logprobs)))
 
     def _decide(self, number: int) -> None:
-        question = self.questions.questions[number]
-        self._decisions[number] = Decision(question.tree.probabilities(self._logprobs[number], question.temperature))
+        for alike in self._alike[number]:
+            question = self.questions.questions[alike]
+            self._decisions[alike] = Decision(question.tree.probabilities(self._logprobs[number], question.temperature))
         self._logprobs[number] = {}
+
+
+def _alike(questions: Sequence[QuestionTokens]) -> dict[int, list[int]]:
+    """Questions of the same tokens, by the first of them, which alone is computed. Two rows of a pass with the same
+    tokens may differ in their last digits (BLAS sums them in another order), and what options came in another order
+    must not."""
+    alike: dict[tuple[Tokens, tuple[Branch, ...]], list[int]] = {}
+    for number, question in enumerate(questions):
+        alike.setdefault((question.suffix, question.tree.branches), []).append(number)
+    return {numbers[0]: numbers for numbers in alike.values()}
 
 
 def _root(question: QuestionTokens) -> tuple[Branch, ...]:

@@ -53,6 +53,17 @@ def test_options_of_one_token_are_one_row() -> None:
     assert of.num_tokens == 5
 
 
+def test_questions_of_the_same_tokens_are_computed_once() -> None:
+    """Two rows with the same tokens may differ in their last digits, and the order of options must not count."""
+    of = scoring(asked((1, 2), (4,), (5,)), asked((1, 3), (4,), (5,)), asked((1, 2), (5,), (4,)))
+    rows = of.next_rows(64, 10**6, 10)
+    assert [row.stem.ids for row in rows] == [(1, 2), (1, 3)]
+    of.add([read for row in rows for read in row.reads], [[-0.1, -2.3], [-0.7, -0.6]], len(rows))
+    first, other, turned = (decision.probabilities for decision in of.decisions())
+    assert of.is_done and turned == first[::-1] and first[0] > first[1] and other[0] < other[1]
+    assert of.num_tokens == 6, "each question is counted"
+
+
 def test_longer_options_go_on_from_their_question() -> None:
     of = scoring(asked((1, 2), (7, 8, 1), (7, 8, 2), (7, 9), (5, 1), (5, 2), (6,)))
     assert run(of) == [["2+1+2"]], "one tail for each of the two ways that go furthest"
