@@ -9,9 +9,18 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from engine.config import given_folder
+from engine.config import ADAPTER_NAME, given_folder
+
+
+class NamedAdapter(NamedTuple):
+    """A LoRA adapter, the folder of its files, and which model it belongs to (None: the default one)."""
+
+    name: str
+    path: str
+    model: str | None
 
 
 def positive(text: str) -> int:
@@ -53,6 +62,21 @@ def named_model(text: str) -> tuple[str | None, str]:
     """(name, source) of a model: "NAME=SOURCE", or a source alone, also one whose path holds a "="."""
     named = re.fullmatch(r"([A-Za-z0-9][\w.:/@-]*)=(.+)", text)
     return (named[1], named[2]) if named and not given_folder(text).exists() else (None, text)
+
+
+def named_adapter(text: str) -> NamedAdapter:
+    """A LoRA adapter as vLLM has it: "NAME=FOLDER", or {"name": …, "path": …, "base_model_name": …} as JSON."""
+    try:
+        is_json = text.lstrip().startswith("{")
+        given = json.loads(text) if is_json else dict(zip(("name", "path"), text.split("=", 1), strict=True))
+        found = NamedAdapter(given.pop("name"), given.pop("path"), given.pop("base_model_name", None))
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like NAME=FOLDER") from None
+    if given or not all(isinstance(value, str) for value in found if value is not None):
+        raise argparse.ArgumentTypeError(f"{text!r}: name, path and base_model_name are what it may say, each a text")
+    if not re.fullmatch(ADAPTER_NAME, found.name):
+        raise argparse.ArgumentTypeError(f"{found.name[:80]!r} is no name of an adapter: letters, digits and . _ - are")
+    return found._replace(path=str(folder(found.path)))
 
 
 def media_limits(text: str) -> dict[str, int]:

@@ -6,16 +6,19 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.argument_types import (
     at_least_zero,
     count,
+    file_to_write,
     folder,
     host,
     media_limits,
     more_than_zero,
+    named_adapter,
     named_model,
     new_folder,
     no_kv_connector,
@@ -46,6 +49,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         model=model,
         more_models=tuple(more_models),
         **_several(args),
+        **_request_log(args),
         media=MediaLimits(
             max_images=args.limit_mm_per_prompt.get("image"),
             max_videos=args.limit_mm_per_prompt.get("video"),
@@ -73,6 +77,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         prefill_chunk_tokens=args.prefill_step_size,
         max_num_seqs=args.max_num_seqs if args.continuous_batching else 1,
         memory_utilization=args.gpu_memory_utilization,
+        wired_limit_bytes=args.wired_limit * 1024**2 if args.wired_limit else None,
         prefill_batch_size=args.prefill_batch_size,
         completion_batch_size=args.completion_batch_size,
         request_timeout_s=args.timeout,
@@ -81,6 +86,46 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         max_queue=args.max_queue,
         max_waiting_media_bytes=args.max_waiting_media_mb * 1024**2,
     )
+
+
+def add_request_log_arguments(parser: argparse.ArgumentParser) -> None:
+    """For a command that serves. Read back by `engine_config`, too."""
+    group = parser.add_argument_group("request log", "what GET /v1/requests and the Requests tab show")
+    group.add_argument(
+        "--request-log",
+        metavar="N",
+        type=count,
+        default=DEFAULTS.request_log.num_requests,
+        help="keep the last N requests in memory, with messages, answers and times; 0: none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--request-log-mb",
+        metavar="N",
+        type=positive,
+        default=DEFAULTS.request_log.max_bytes // 1024**2,
+        help="MiB of memory that they may take with their media; the oldest leave first (default: %(default)s)",
+    )
+    group.add_argument(
+        "--request-log-file",
+        metavar="FILE",
+        type=file_to_write,
+        help="also write each to this file as a line of JSON, and its media to FILE.media; at 64 MiB it becomes FILE.1",
+    )
+
+
+def _request_log(args: argparse.Namespace) -> dict[str, Any]:
+    """{} for a command that does not serve."""
+    if "request_log" not in args:
+        return {}
+    if args.request_log_file is not None and not args.request_log:
+        raise BadRequest("--request-log-file writes what --request-log keeps, and that is 0.", param="request_log_file")
+    limits = replace(
+        DEFAULTS.request_log,
+        num_requests=args.request_log,
+        max_bytes=args.request_log_mb * 1024**2,
+        file=args.request_log_file,
+    )
+    return {"request_log": limits}
 
 
 class OneOfModels(argparse.Action):
@@ -121,6 +166,16 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model that nobody has used for so long leaves memory until the next request for it (default: it stays)",
     )
     group.add_argument(
+        "--lora-modules",
+        metavar="NAME=FOLDER",
+        nargs="+",
+        action="extend",
+        type=named_adapter,
+        default=[],
+        help="LoRA adapters of the default model, each asked for by its name, or as MODEL:NAME; they share the model's "
+        "weights",
+    )
+    group.add_argument(
         "--models-dir",
         metavar="FOLDER",
         type=folder,
@@ -141,7 +196,26 @@ def _models(args: argparse.Namespace) -> list[ModelSpec]:
     if len(given) > 1 and args.served_model_name:
         why = "with several models, give each its name as --model NAME=SOURCE"
         raise BadRequest(f"--served-model-name: {why}.", param="served_model_name")
-    return [_model(args, *named_model(text)) for text in given]
+    if len(given) > 1 and args.adapter_path:
+        why = "with several models, give each its adapters by --lora-modules or in --models-config"
+        raise BadRequest(f"--adapter-path: {why}.", param="adapter_path")
+    models = [_model(args, *named_model(text)) for text in given]
+    return [*models, *_adapters(args, models)]
+
+
+def _adapters(args: argparse.Namespace, models: list[ModelSpec]) -> list[ModelSpec]:
+    """Those of --lora-modules, each as one more model. Raises BadRequest."""
+    given = getattr(args, "lora_modules", ())
+    if given and args.adapter_path:
+        why = "a model is loaded with one adapter, or shares its weights with several: leave --adapter-path out"
+        raise BadRequest(f"--lora-modules: {why}.", param="lora_modules")
+    found = []
+    for adapter in given:
+        model = next((one for one in models if adapter.model is None or adapter.model in one.names), None)
+        if model is None:
+            raise BadRequest(f"--lora-modules: there is no model {adapter.model!r}.", param="lora_modules")
+        found.append(model.with_adapter(adapter.name, adapter.path, short=True))
+    return found
 
 
 def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
@@ -150,7 +224,7 @@ def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
     from engine.models_file import Machine, read_models
 
     said = {"model": args.models or args.model != DEMO, "served-model-name": args.served_model_name}
-    said["revision"] = args.revision
+    said |= {"revision": args.revision, "adapter-path": args.adapter_path, "lora-modules": args.lora_modules}
     for name in (name for name, value in said.items() if value):
         raise BadRequest(f"--{name}: --models-config says which models there are.", param=name)
     memory_bytes = device.describe().memory_bytes
@@ -167,6 +241,7 @@ def _model(args: argparse.Namespace, name: str | None, source: str) -> ModelSpec
         revision=args.revision,
         text_only=args.text_only,
         trust_remote_code=args.trust_remote_code,
+        adapter_path=str(args.adapter_path) if args.adapter_path else None,
     )
 
 
@@ -208,6 +283,12 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--text-only", action="store_true", help="load only the language part of a model that sees")
     group.add_argument(
         "--trust-remote-code", action="store_true", help="run Python that the model's folder brings (off by default)"
+    )
+    group.add_argument(
+        "--adapter-path",
+        metavar="FOLDER",
+        type=folder,
+        help="load the model with this LoRA adapter: adapter_config.json and adapters.safetensors of mlx-lm or mlx-vlm",
     )
     group.add_argument("--max-model-len", metavar="N", type=positive, help="context in tokens, at most the model's own")
 
@@ -273,6 +354,12 @@ def _add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULTS.memory_utilization,
         help="share of the device's memory for weights, stored and running KV; prompts wait for room (default: "
         "%(default)s)",
+    )
+    group.add_argument(
+        "--wired-limit",
+        metavar="N",
+        type=positive,
+        help="on macOS: MiB of memory that the system may not page out (default: it may page out all)",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -39,6 +39,11 @@ class BoundedCache(Generic[K, V]):
         """The value, which counts as a use. Returns None when it is not there."""
         with self._lock:
             return self._values.get(key)
+
+    def values(self) -> list[V]:
+        """All that are kept, in no order. Counts as no use."""
+        with self._lock:
+            return [Cache.__getitem__(self._values, key) for key in self._values]
 
     def put(self, key: K, value: V) -> None:
         """Keep a value, in place of the one that this key has. Evicts what was used longest ago."""

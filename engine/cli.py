@@ -2,10 +2,14 @@
 
 vllm-mlx serve demo            the /v1 routes of one model, without the page
 vllm-mlx --model org/name      the same
+vllm-mlx run FOLDER            one prompt over many pictures, clips, sounds, pages or lines (engine.batch_run)
 vllm-mlx families              what runs, and what each family takes, as a table (engine.models.families_table)
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
 vllm-mlx launch codex          set another program up for this server (engine.launch)
+vllm-mlx doctor                is everything here as it should be (engine.doctor)
+vllm-mlx service install       keep it running: systemd, launchd, an app (engine.service)
+vllm-mlx completion bash       for a shell (engine.completion)
 vllm-mlx-bench --model ...     how fast is it, and against the libraries beneath (engine.measure.bench)
 """
 
@@ -19,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
+from engine.arguments import add_engine_arguments, add_models_arguments, add_request_log_arguments, engine_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
@@ -30,9 +34,13 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "selftest": "engine.measure.selftest.command",
+    "run": "engine.batch_run.command",
     "eval": "engine.measure.eval.command",
     "families": "engine.models.families_table",
     "launch": "engine.launch.command",
+    "doctor": "engine.doctor.command",
+    "service": "engine.service.command",
+    "completion": "engine.completion",
 }
 """Commands of vllm-mlx besides serve, which have a parser() and a run(args) of their own."""
 
@@ -44,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(COMMANDS[argv[0]])
         asked = command.parser().parse_intermixed_args(argv[1:])
         return _ending(lambda: command.run(asked))
-    args = _parser().parse_intermixed_args(argv)
+    args = serve_parser().parse_intermixed_args(argv)
     if args.served is not None:
         args.model = args.served
     return _ending(lambda: _serve(args))
@@ -58,12 +66,15 @@ def bench(argv: Sequence[str] | None = None) -> int:
     return _ending(lambda: command.run(args))
 
 
-def _parser() -> argparse.ArgumentParser:
+def serve_parser() -> argparse.ArgumentParser:
+    """vllm-mlx without a command's name, or with serve."""
     parser = argparse.ArgumentParser(
         prog="vllm-mlx",
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
+        "       %(prog)s run FOLDER --prompt TEXT --output FILE [options]\n"
         "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
-        "       %(prog)s launch [NAME] [options]",
+        "       %(prog)s launch [NAME] [options]\n       %(prog)s doctor [options]\n       %(prog)s service ACTION"
+        " [options]\n       %(prog)s completion SHELL",
         description="Serve one model on OpenAI's /v1 routes; the other commands have a --help of their own.",
         epilog="The page with the chat is another command: vllm-mlx-chat.",
     )
@@ -74,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version())
     add_engine_arguments(parser, max_tokens=32_768)
     add_models_arguments(parser)
+    add_request_log_arguments(parser)
     add_server_arguments(parser)
     return parser
 
@@ -84,6 +96,9 @@ def _serve(args: argparse.Namespace) -> None:
     from engine.core import Engine
 
     config = secured(server_config(args))
+    if args.check:
+        engine_config(args)
+        return
     logs.configure(args.log_level)
     with listen(config) as listener:
         engine = Engine(engine_config(args))

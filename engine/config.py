@@ -26,6 +26,9 @@ LEAST_ROWS = 32
 TEMPLATE_VARIABLES = re.compile(r"\{(\w+)\}")
 """What of a prompt_template is filled in, or is a mistake."""
 
+ADAPTER_NAME = r"[A-Za-z0-9][\w.-]{0,99}"
+"""What an adapter may be called: without the ":" that stands before it."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -81,6 +84,8 @@ class ModelSpec:
     else they become this type. max_seqs, max_model_len, prefill_chunk_tokens, idle_unload_s: for this model, what
     EngineConfig says for all. preload: loaded at the start; None: the default model is, and no other.
     vision: "disabled" refuses media, "proxy" lets another model look at them (vision_proxy).
+    adapter_path: folder of a LoRA adapter that it is loaded with. parent: the name of the model that this one is an
+    adapter of, whose weights it shares; None for a model of its own.
     """
 
     source: str = DEMO
@@ -99,6 +104,8 @@ class ModelSpec:
     preload: bool | None = None
     vision: VisionMode = "native"
     vision_proxy: VisionProxy | None = None
+    adapter_path: str | None = None
+    parent: str | None = None
     served_name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +114,21 @@ class ModelSpec:
     @property
     def names(self) -> tuple[str, ...]:
         """All names that requests may ask for it by."""
-        own = (self.served_name, self.name, *self.aliases, self.source)
+        own = (self.served_name, self.name, *self.aliases, None if self.parent else self.source)
         return tuple(dict.fromkeys(name for name in own if name is not None))
+
+    def with_adapter(self, name: str, folder: str, *, short: bool = False) -> ModelSpec:
+        """This model with a LoRA adapter, as one more model of the name "model:adapter"; short: the adapter's name
+        alone is one of its names, too."""
+        aliases = [f"{alias}:{name}" for alias in self.aliases] + [name] * short
+        return replace(
+            self,
+            name=f"{self.served_name}:{name}",
+            aliases=tuple(aliases),
+            adapter_path=folder,
+            parent=self.served_name,
+            preload=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +163,19 @@ class MediaLimits:
     media_root: Path | None = None
     allow_private_urls: bool = False
     allowed_media_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """What is kept of requests (engine.request_log): the last num_requests, in at most max_bytes of memory; 0 requests:
+    nothing. file: where each that has ended is written, too; at max_file_bytes it becomes FILE.1, and so on up to
+    num_files."""
+
+    num_requests: int = 200
+    max_bytes: int = 128 * 1024**2
+    file: Path | None = None
+    max_file_bytes: int = 64 * 1024**2
+    num_files: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +225,7 @@ class EngineConfig:
     included. max_waiting_media_bytes: decoded media of all requests that have not begun to answer, before 429.
     request_timeout_s: from the arrival of a request to its last token; None is no limit.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
+    wired_limit_bytes: how much of MLX's memory macOS may not page out (None: none of it is kept from that).
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
     """
@@ -204,6 +238,7 @@ class EngineConfig:
     models_folders: tuple[Path, ...] = ()
     media: MediaLimits = field(default_factory=MediaLimits)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    request_log: LogLimits = field(default_factory=LogLimits)
     sampling: Sampling = field(default_factory=Sampling)
     frames: FrameSampling = field(default_factory=FrameSampling)
     max_tokens: int = 2048
@@ -211,6 +246,7 @@ class EngineConfig:
     prefill_chunk_tokens: int = 512
     max_num_seqs: int = 32
     memory_utilization: float = 0.9
+    wired_limit_bytes: int | None = None
     prefill_batch_size: int = 8
     completion_batch_size: int | None = None
     stream_interval: int = 1
@@ -292,8 +328,10 @@ class ServerConfig:
     connection may wait for its next request.
     shutdown_s: how long running answers may go on once the server is asked to stop.
     exit_on_failure: end the process when the engine has ended for good.
-    public_link: a link leads others to the page, though the port is on loopback. data_folder: where the page keeps
-    conversations; None: in memory only. unwatched_s: how long an answer goes on that no page looks at.
+    public_link: a link leads others to the page, though the port is on loopback. data_folder: where conversations,
+    files and batches are kept; None: conversations in memory only, files and batches not at all.
+    max_stored_files, max_stored_bytes: of the files that each key keeps on /v1/files. max_batch_requests: of one batch.
+    unwatched_s: how long an answer goes on that no page looks at.
     """
 
     host: str = "127.0.0.1"
@@ -313,6 +351,9 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()
     public_link: bool = False
     data_folder: Path | None = None
+    max_stored_files: int = 1000
+    max_stored_bytes: int = 8 * 1024**3
+    max_batch_requests: int = 50_000
     unwatched_s: float = 900.0
 
     @property

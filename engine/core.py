@@ -9,19 +9,22 @@ from __future__ import annotations
 import atexit
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import device
+from engine.access.visibility import Caller
 from engine.config import EngineConfig, ModelSpec
 from engine.errors import EngineError, Internal, Unavailable
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
+from engine.request_log.form import whole_json
+from engine.request_log.log import RequestLog
+from engine.request_log.record import LoggedRequest
 from engine.runtime import fit
 from engine.runtime.asking import Asking
 from engine.runtime.checks import check, check_vision_mode
@@ -41,6 +44,7 @@ from engine.runtime.commands import (
 )
 from engine.runtime.deadline import Deadline
 from engine.runtime.deciding import check_questions, decide
+from engine.runtime.embedding import check_documents, check_texts, embed, rank
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.slots import LoadedModel, ModelSlot
@@ -51,15 +55,22 @@ from engine.types import (
     Completion,
     Decisions,
     DescriptionProgress,
+    DocumentsToRank,
     Done,
+    Embedded,
     Event,
     FeatureInfo,
+    Grammar,
+    Json,
     ModelCard,
     ModelState,
     Preflight,
+    Ranked,
     Replay,
     Request,
     Snapshot,
+    StageClock,
+    TextsToEmbed,
     TokenText,
     TypedQuestion,
 )
@@ -67,7 +78,9 @@ from engine.vision_proxy.describe import Described, Describer
 
 if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
+    from engine.runtime.model_load import FoundModel
 
+T = TypeVar("T")
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
@@ -87,9 +100,11 @@ class Engine:
         self._runtime = EngineThread(config, Outside(self._publish, self._fail, _aside), observer)
         self._slots = self._runtime.slots
         self._failure: EngineError | None = None
+        self._adding = threading.Lock()
         self._snapshot = Snapshot(state="starting", device=device.describe(), states=self._slots.states())
         self._thread: threading.Thread | None = None
         self._tickets = TicketOffice(Places.of(config))
+        self.requests = RequestLog(config.request_log, config.media)
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
         # Clips decode in processes of their own, pictures and long texts here.
         self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
@@ -97,6 +112,7 @@ class Engine:
             config,
             decoding=self._pool,
             fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+            fetched=self.requests.fetched,
         )
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell)
@@ -121,6 +137,7 @@ class Engine:
             self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
             self._thread = None
         self._media.close()
+        self.requests.close()
         if "shelf" in vars(self):
             self.shelf.close()
         self._snapshot = replace(self._snapshot, state="stopped", running=())
@@ -179,8 +196,9 @@ class Engine:
 
         Nothing changes where its source is among them. Raises Conflict where its name is another's.
         """
-        self.config = self.config.with_model(spec)
-        self._slots.add(self.config)
+        with self._adding:  # two that come at once would each leave out the other's
+            self.config = self.config.with_model(spec)
+            self._slots.add(self.config)
         return self._slots.state(self._slots.find(spec.source))
 
     @cached_property
@@ -195,10 +213,12 @@ class Engine:
         """Load a model into memory, unless it is there. Others leave where it needs their room and nobody uses them.
 
         Raises ModelNotFound for a name that no model has, Conflict with the numbers where there is no room beside those
-        in use, and Unavailable with the reason where it cannot be loaded.
+        in use, Unavailable with the reason where it cannot be loaded, and TimedOut where that takes longer than a
+        request may; the load goes on where others wait for it.
         """
         slot = self._slots.find(name)
-        await self._asking.reply(lambda reply: LoadModel(slot, reply))
+        deadline = Deadline(self.config.request_timeout_s)
+        await deadline.wait(self._asking.reply(lambda reply: LoadModel(slot, reply)))
         return self._slots.state(slot)
 
     async def unload_model(self, name: str) -> ModelState:
@@ -222,22 +242,28 @@ class Engine:
         allows. Raises EngineError, before the first event or between events.
         """
         deadline = Deadline(self.config.request_timeout_s)
-        slot = self._slots.find(request.model)
-        check_vision_mode(request, spec := slot.config.model, describes=True)
-        with self._tickets.take() as ticket:  # first: who waits for a model to be loaded waits in the queue
-            described = Described(request)
-            if request.media_parts and spec.vision == "proxy":
-                described = await self._describer.describe(request, spec, ticket, deadline)
-            async with self._slots.using(slot, deadline) as model:
-                request = self._checked(described.request, model)
-                async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
-                    async for event in events:
-                        if isinstance(event, Done):
+        request, clock = _labelled(request), StageClock(accepted_s=deadline.accepted_s)
+        with self.requests.open(request, clock) as logged:
+            slot = self._slots.find(request.model)
+            logged.named(slot.name)
+            check_vision_mode(request, spec := slot.config.model, describes=True)
+            with self._tickets.take(clock) as ticket:  # first: who waits for a model to be loaded waits in the queue
+                described = Described(request)
+                if request.media_parts and spec.vision == "proxy":
+                    described = await self._describer.describe(request, spec, ticket, deadline)
+                async with self._slots.using(slot, deadline) as model:
+                    request = self._checked(described.request, model)
+                    async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
+                        async for event in events:
+                            if not isinstance(event, Done):
+                                logged.add(event)
+                                yield event
+                                continue
                             ticket.release()  # before the reader learns of it: who comes next finds the place free
                             self._replayer.remember(request, event)
-                            yield replace(event, descriptions=described.descriptions)
-                        else:
-                            yield event
+                            done = replace(event, descriptions=described.descriptions)
+                            logged.add(done)
+                            yield done
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
         """Answer typed questions about the messages of a request; what they share is computed once.
@@ -245,22 +271,52 @@ class Engine:
         Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
         """
         deadline = Deadline(self.config.request_timeout_s)
-        check_questions(questions)
-        slot = self._slot(request)
-        with self._tickets.take() as ticket:
+        request, clock = _labelled(request), StageClock(accepted_s=deadline.accepted_s)
+        asked = replace(request, questions=questions)
+        with self.requests.open(asked, clock) as logged:
+            check_questions(questions)
+            slot = self._slot(request)
+            logged.named(slot.name)
+            with self._tickets.take(clock) as ticket:
+                async with self._slots.using(slot, deadline) as model:
+                    request = self._checked(request, model)
+
+                    async def ask(group: Request) -> Done:
+                        check(group, model.card, self.config.media)
+                        async with aclosing(self._asking.events(group, model, ticket, deadline)) as events:
+                            async for event in events:
+                                if isinstance(event, Done):
+                                    return event
+                        raise Internal("Questions ended without an answer.")
+
+                    group = partial(self._preparation.group, model, request)
+                    decisions = await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
+                    logged.decided(decisions)
+                    return decisions
+
+    async def embed(self, asked: TextsToEmbed) -> Embedded:
+        """A vector for each text, of a model that makes them (ModelCard.embeds).
+
+        Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
+        """
+        check_texts(asked)
+        return await self._read(asked.model, lambda model: embed(model, asked, self._asking))
+
+    async def rank(self, asked: DocumentsToRank) -> Ranked:
+        """How well each document answers a query, by a model that says so (ModelCard.ranks); else as `embed`."""
+        check_documents(asked)
+        return await self._read(asked.model, lambda model: rank(model, asked, self._asking))
+
+    async def _read(self, name: str | None, read: Callable[[LoadedModel], Coroutine[Any, Any, T]]) -> T:
+        deadline = Deadline(self.config.request_timeout_s)
+        slot = self._slots.find(name)
+        with self._tickets.take():
             async with self._slots.using(slot, deadline) as model:
-                request = self._checked(request, model)
+                return await deadline.wait(read(model))
 
-                async def ask(group: Request) -> Done:
-                    check(group, model.card, self.config.media)
-                    async with aclosing(self._asking.events(group, model, ticket, deadline)) as events:
-                        async for event in events:
-                            if isinstance(event, Done):
-                                return event
-                    raise Internal("Questions ended without an answer.")
-
-                group = partial(self._preparation.group, model, request)
-                return await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What would hold up an event loop, done in the pool that decodes media."""
+        return await self._preparation.aside(work)
 
     def _slot(self, request: Request) -> ModelSlot:
         """The model of a request. Raises EngineError for one that is not here, or not for this request."""
@@ -274,7 +330,12 @@ class Engine:
             raise Unavailable("The engine was stopped.")
         check(request, model.card, self.config.media)
         reuse = request.reuse and request.prompt_logprobs is None  # stored KV has no logits
-        return replace(request, id=request.id or secrets.token_hex(8), model=model.card.id, reuse=reuse)
+        return replace(request, model=model.card.id, reuse=reuse)
+
+    async def check_grammar(self, grammar: Grammar, model: str | None = None) -> None:
+        """Raise BadRequest, with the place and the reason, for what answers of a model cannot be held to. Loads it."""
+        async with self._slots.using(self._slots.find(model)) as loaded:
+            await self._preparation.grammar(loaded, Request(grammar=grammar))
 
     async def complete(self, request: Request) -> Completion:
         """Run a request to its end and collect what stream() gives. Cancelled with the task that waits for it.
@@ -293,6 +354,13 @@ class Engine:
         clip, by its place among those the model was shown, from 0. None when forgotten, and for any other frame."""
         return self._media.thumbnails.get(sha256, frame)
 
+    async def logged(self, record: LoggedRequest, who: Caller) -> Json:
+        """All that is known of a request of the log, as far as `who` may see it (engine.request_log.form)."""
+        texts = None
+        if record.request.logprobs is not None and self._slots.state(self._slots.find(record.request.model)).card:
+            texts = await self.token_texts(record.request.model)
+        return await self.aside(lambda: whole_json(self.requests, record, who, texts))
+
     async def preflight(self, request: Request, *, pictures: bool = False) -> Preflight:
         """What a request would cost: its tokens, what each medium becomes, what is left of the context, what is cached.
 
@@ -300,8 +368,9 @@ class Engine:
         an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
         """
         slot = self._slot(request)
+        deadline = Deadline(self.config.request_timeout_s)
         with self._tickets.take(is_preflight=True) as ticket:
-            async with self._slots.using(slot) as model:
+            async with self._slots.using(slot, deadline) as model:
                 check(request, model.card, self.config.media)
                 request = replace(request, model=model.card.id)
                 found, media = await self._asking.preflight(request, model, ticket, need_pixels=pictures)
@@ -311,12 +380,17 @@ class Engine:
 
     async def detokenize(self, token_ids: list[int], model: str | None = None) -> str:
         """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
-        async with self._slots.using(self._slots.find(model)) as loaded:
-            return await self._media.compute(Request(), partial(loaded.texts.decode, token_ids))
+        deadline = Deadline(self.config.request_timeout_s)
+        async with self._slots.using(self._slots.find(model), deadline) as loaded:
+            return await deadline.wait(self.aside(partial(loaded.texts.decode, token_ids)))
 
     async def token_texts(self, model: str | None = None) -> Callable[[int], TokenText]:
-        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be."""
-        async with self._slots.using(self._slots.find(model)) as loaded:
+        """What a token id of a model stands for, as a function for any thread. The model is loaded if need be; of one
+        that is in memory, which a stream of the caller's may be using, it is told at once."""
+        if (here := self._slots.find(model).model) is not None:
+            return here.vocabulary.text
+        deadline = Deadline(self.config.request_timeout_s)
+        async with self._slots.using(self._slots.find(model), deadline) as loaded:
             return loaded.vocabulary.text
 
     async def fit(self, request: Request) -> Request | None:
@@ -403,9 +477,9 @@ class Engine:
         self._snapshot = replace(self._snapshot, state="failed", error=error.message, states=self._slots.states())
 
 
-def _aside(work: Callable[[], Path]) -> Future[Path]:
+def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
     """Do a work in a thread of its own, which ends with the process: nothing can interrupt a download."""
-    done: Future[Path] = Future()
+    done: Future[FoundModel] = Future()
 
     def run() -> None:
         try:
@@ -413,8 +487,13 @@ def _aside(work: Callable[[], Path]) -> Future[Path]:
         except BaseException as e:
             done.set_exception(e)
 
-    threading.Thread(target=run, name="download", daemon=True).start()
+    threading.Thread(target=run, name="find", daemon=True).start()
     return done
+
+
+def _labelled(request: Request) -> Request:
+    """With an id, where it came without one."""
+    return request if request.id else replace(request, id=secrets.token_hex(8))
 
 
 def _raw_key(key: str) -> bytes | None:

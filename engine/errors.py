@@ -29,6 +29,12 @@ import copy
 from typing import Any
 
 
+def caused(error: EngineError, cause: BaseException) -> EngineError:
+    """The error with what led to it, for where it is not raised but handed on."""
+    error.__cause__ = cause
+    return error
+
+
 class EngineError(Exception):
     """Base of the tree. `status` is the HTTP status, `code` the machine-readable reason."""
 

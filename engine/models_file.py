@@ -8,15 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from engine.config import DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy, given_folder
+from engine.config import ADAPTER_NAME, DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy, given_folder
 from engine.errors import BadRequest, EngineError, Unavailable, say_bytes
 
 Key = tuple[str | int, ...]
 """Where something stands in the document, as pydantic says it: ("models", 0, "params", "mem")."""
+
+
+_REFUSED = {
+    "draft_model": "there is no speculative decoding here yet, so that it would be loaded for nothing; leave it out",
+}
+"""Keys that others have, and why they are not taken."""
+
+AdapterName = Annotated[StrictStr, Field(pattern=f"^{ADAPTER_NAME}$")]
 
 
 class _Keys(BaseModel):
@@ -57,6 +65,8 @@ class ModelEntry(_Keys):
     capabilities: ModelCapabilities = ModelCapabilities()
     vision_proxy: ProxyEntry | None = None
     aliases: list[StrictStr] = Field(default_factory=list)
+    adapter_path: StrictStr | None = Field(default=None, min_length=1)
+    adapters: dict[AdapterName, StrictStr] = Field(default_factory=dict)
     idle_unload_secs: float | None = Field(default=None, gt=0, strict=True, allow_inf_nan=False)
     default: StrictBool = False
     preload: StrictBool | None = None
@@ -81,15 +91,19 @@ def read_models(file: Path, base: ModelSpec, machine: Machine) -> tuple[ModelSpe
     entries = _validated(file, document)
     places = _Places(file, document)
     specs = [_spec(entry, i, base, places) for i, entry in enumerate(entries)]
-    _check_names(specs, places)
+    adapters = [
+        _adapters(entry, spec, ("models", i), places)
+        for i, (entry, spec) in enumerate(zip(entries, specs, strict=True))
+    ]
+    _check_names(specs, adapters, places)
     defaults = [i for i, entry in enumerate(entries) if entry.default]
     if len(defaults) > 1:
         raise places.error(("models", defaults[1], "default"), "only one model can be the default one")
     for i, spec in enumerate(specs):
         _check_folder(spec, ("models", i), places, machine)
-    proxies = [_proxied(specs, i, base, places) for i, spec in enumerate(specs) if spec.vision_proxy]
+    proxies = [_proxied(specs, adapters, i, base, places) for i, spec in enumerate(specs) if spec.vision_proxy]
     first = defaults[0] if defaults else 0
-    ordered = [specs[first], *specs[:first], *specs[first + 1 :]]
+    ordered = [specs[first], *specs[:first], *specs[first + 1 :], *(one for of_model in adapters for one in of_model)]
     known = {spec.source for spec in specs}
     return (*ordered, *dict.fromkeys(proxy for proxy in proxies if proxy.source not in known))
 
@@ -134,6 +148,8 @@ def _expected(error: Any, key: Key) -> str:
     """What was expected there, in words."""
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
+        if key[-1] in _REFUSED:
+            return _REFUSED[str(key[-1])]
         return f"this key is not known here; known are {', '.join(_known(key))}"
     if kind == "missing":
         return "this key is missing"
@@ -209,7 +225,26 @@ def _spec(entry: ModelEntry, i: int, base: ModelSpec, places: _Places) -> ModelS
         preload=entry.preload,
         vision=mode,
         vision_proxy=_vision_proxy(proxy, key, places) if proxy else None,
+        adapter_path=_adapter(entry.adapter_path, (*key, "adapter_path"), places) if entry.adapter_path else None,
     )
+
+
+def _adapters(entry: ModelEntry, spec: ModelSpec, key: Key, places: _Places) -> list[ModelSpec]:
+    """The adapters of a model, each as one more model."""
+    if entry.adapters and entry.adapter_path:
+        why = "a model is loaded with one adapter (adapter_path), or shares its weights with several (adapters)"
+        raise places.error((*key, "adapters"), why)
+    return [
+        spec.with_adapter(name, _adapter(path, (*key, "adapters", name), places))
+        for name, path in entry.adapters.items()
+    ]
+
+
+def _adapter(path: str, key: Key, places: _Places) -> str:
+    folder = _folder(path, places.file)
+    if not Path(folder).is_dir():
+        raise places.error(key, f"there is no folder {path!r}")
+    return folder
 
 
 def _vision_proxy(proxy: ProxyEntry, key: Key, places: _Places) -> VisionProxy:
@@ -225,14 +260,15 @@ def _folder(path: str, file: Path) -> str:
     return path if path == DEMO else str(folder if folder.is_absolute() else file.resolve().parent / folder)
 
 
-def _check_names(specs: Sequence[ModelSpec], places: _Places) -> None:
+def _check_names(specs: Sequence[ModelSpec], adapters: Sequence[Sequence[ModelSpec]], places: _Places) -> None:
     owners: dict[str, int] = {DEFAULT_MODEL: -1}
     for i, spec in enumerate(specs):
-        for place, name in enumerate((spec.served_name, *spec.aliases)):
+        names = [(spec.served_name, "name"), *((alias, "aliases") for alias in spec.aliases)]
+        names += [(name, "adapters") for one in adapters[i] for name in (one.served_name, *one.aliases)]
+        for name, key in names:
             if name in owners:
-                key: Key = ("models", i, "name") if place == 0 else ("models", i, "aliases")
                 other = f"models[{owners[name]}] has" if owners[name] >= 0 else "the default model has"
-                raise places.error(key, f"{other} the name {name!r} already")
+                raise places.error(("models", i, key), f"{other} the name {name!r} already")
             owners[name] = i
 
 
@@ -269,13 +305,21 @@ def _model_config(folder: Path, key: Key, places: _Places) -> dict[str, Any]:
         raise places.error((*key, "path"), f"in {folder}: {str(e).rstrip('.')}") from e
 
 
-def _proxied(specs: Sequence[ModelSpec], i: int, base: ModelSpec, places: _Places) -> ModelSpec:
+def _proxied(
+    specs: Sequence[ModelSpec], adapters: Sequence[Sequence[ModelSpec]], i: int, base: ModelSpec, places: _Places
+) -> ModelSpec:
     """Who looks at pictures for a model; one that is not in the file comes by its hub id. Raises BadRequest."""
     from engine.models.locate import is_multimodal, locate_here
 
     spec, key = specs[i], ("models", i, "vision_proxy")
     name = spec.vision_proxy.model if spec.vision_proxy else ""
-    other = next((one for one in specs if name in one.names), None)
+    found = (
+        (place, one)
+        for place, of_model in enumerate(zip(specs, adapters, strict=True))
+        for one in (of_model[0], *of_model[1])
+        if name in one.names
+    )
+    at, other = next(found, (0, None))
     if other is None:
         if "hf_id" not in places.document["models"][i]["vision_proxy"]:
             raise places.error((*key, "model"), f"there is no model {name!r} in this file")
@@ -283,7 +327,7 @@ def _proxied(specs: Sequence[ModelSpec], i: int, base: ModelSpec, places: _Place
     if other is spec:
         raise places.error(key, "a model cannot be its own proxy")
     folder = locate_here(other)
-    sees = folder is None or is_multimodal(folder, _model_config(folder, ("models", specs.index(other)), places))
+    sees = folder is None or is_multimodal(folder, _model_config(folder, ("models", at), places))
     if other.vision != "native" or other.text_only or not sees:
         raise places.error(key, f"{other.served_name} sees nothing, so it cannot look for others")
     return other

@@ -11,7 +11,8 @@ import re
 import secrets
 from dataclasses import replace
 
-from engine.argument_types import at_least_zero, key_file, more_than_zero, origins, port_number, positive
+from engine.argument_types import at_least_zero, key_file, more_than_zero, new_folder, origins, port_number, positive
+from engine.assets import data_folder
 from engine.config import ServerConfig
 from engine.errors import BadRequest
 
@@ -31,6 +32,13 @@ def add_server_arguments(parser: argparse.ArgumentParser, port: int = 8000) -> N
         "--port", type=port_number, default=port, help="port to listen on, 0 for any free one (default: %(default)s)"
     )
     group.add_argument("--root-path", metavar="PATH", default="", help="path prefix when a reverse proxy adds one")
+    group.add_argument("--check", action="store_true", help="only look whether the options are right; start nothing")
+    group.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        type=new_folder,
+        help=f"where conversations of the page, files and batches are kept (default: {data_folder()})",
+    )
     group.add_argument("--log-level", choices=LOG_LEVELS, default="warning", help="default: %(default)s")
     _add_access_arguments(parser)
     _add_limit_arguments(parser)
@@ -97,6 +105,27 @@ def _add_limit_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-upload-mb)",
     )
     group.add_argument(
+        "--max-files",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_SERVER.max_stored_files,
+        help="most files that each key may keep on /v1/files (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-files-mb",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_SERVER.max_stored_bytes // 1024**2,
+        help="MiB of all files that each key may keep (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-batch-requests",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_SERVER.max_batch_requests,
+        help="most requests of one batch (default: %(default)s)",
+    )
+    group.add_argument(
         "--upload-timeout",
         metavar="S",
         type=more_than_zero,
@@ -154,6 +183,10 @@ def server_config(args: argparse.Namespace) -> ServerConfig:
         keep_alive_s=args.keep_alive,
         shutdown_s=args.shutdown_timeout,
         requests_per_minute=args.rate_limit,
+        data_folder=args.data_dir or data_folder(),
+        max_stored_files=args.max_files,
+        max_stored_bytes=args.max_files_mb * 1024**2,
+        max_batch_requests=args.max_batch_requests,
     )
 
 

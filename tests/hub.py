@@ -53,6 +53,8 @@ class StandInHub:
         self.repositories = repositories
         self.requests: list[str] = []
         self.sent_bytes: Counter[str] = Counter()
+        self._num_answers = 0
+        self._counting = threading.Lock()
         self.down = down
         self.faults = faults or Faults()
         self.may_send_weights = threading.Event()
@@ -88,7 +90,23 @@ class StandInHub:
         self._http.server_close()
         self._thread.join(timeout=10)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being answered: sent_bytes will not grow before somebody asks."""
+        return not self._num_answers
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._num_answers += change
+
     def answer(self, http: BaseHTTPRequestHandler, *, with_body: bool) -> None:
+        self._count(1)
+        try:
+            self._answer(http, with_body=with_body)
+        finally:
+            self._count(-1)
+
+    def _answer(self, http: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         address = urlsplit(http.path)
         path = unquote(address.path).strip("/")
         self.requests.append(f"{http.command} {path}")

@@ -35,10 +35,14 @@ THREAD_MAKERS |= {"threading.Timer", "multiprocessing.Process", "run_in_threadpo
 THREAD_FILES = {
     "engine/core.py",
     "workbench/app.py",
+    "engine/offline/shared.py",  # the loop of calls that wait: the caller's thread may run a loop of its own
     "engine/hub/shelf.py",  # looking through folders and the hub, and downloads, which take minutes
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+    "engine/request_log/file.py",  # the same disk, and no request may wait for it
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes
     "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
+    "engine/api/files/store.py",  # uploads of hundreds of MB are written while answers go on
+    "engine/api/batches/worker.py",  # the same, read and checked line by line
     "workbench/conversations/library.py",  # SQLite, and copying and hashing media, take as long as a disk takes
     "workbench/bench/runs.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
@@ -254,7 +258,7 @@ def test_5_importing_starts_nothing() -> None:
     code = (
         "import os, sys, threading; before = dict(os.environ); "
         "import engine, engine.cli, engine.arguments, engine.measure.bench.command, engine.measure.selftest.command; "
-        "import engine.measure.eval.command, workbench.app; "
+        "import engine.measure.eval.command, engine.batch_run.command, workbench.app; "
         "assert dict(os.environ) == before, 'environment'; "
         "assert threading.active_count() == 1, 'threads'; "
         "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "

@@ -1,6 +1,6 @@
 """Tiny random models in checkpoint layout, written in about a second each, with no download.
 
-    build("qwen3_vl", "4bit", folder)      -> folder/qwen3_vl-4bit   (families: tests/families.py)
+    build("qwen3_vl", "4bit", folder)      -> folder/qwen3_vl-4bit   (families: tests/families/)
     sized("text" | "vision", 768, 12, ...) -> a wider one, for speed
 
 Every model has a real tokenizer (byte-level BPE, trained on the standard library's sources), a chat template, processor
@@ -65,7 +65,9 @@ def write(family: Family, model_type: str, dtype: Dtype, folder: Path, *, seed: 
     end_of_turn, end_of_text = (tokenizer.convert_tokens_to_ids(t) for t in (END_OF_TURN, END_OF_TEXT))
     config |= {"model_type": model_type, "vocab_size": len(tokenizer), "eos_token_id": end_of_text}
     if "text_config" in config:
-        config["text_config"] |= {"vocab_size": len(tokenizer), "vocab_size_per_layer_input": len(tokenizer)}
+        config["text_config"] |= {"vocab_size": len(tokenizer)}
+        if "hidden_size_per_layer_input" in config["text_config"]:
+            config["text_config"]["vocab_size_per_layer_input"] = len(tokenizer)
         config["text_config"] |= {"embedding_size": len(tokenizer)} if model_type == "molmo" else {}
     if "language_config" in config:
         config["language_config"] |= {"vocab_size": len(tokenizer)}

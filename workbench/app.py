@@ -20,12 +20,17 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine import logs
 from engine.argument_types import more_than_zero
-from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
-from engine.assets import asset, data_folder
+from engine.arguments import (
+    add_engine_arguments,
+    add_models_arguments,
+    add_request_log_arguments,
+    engine_config,
+)
+from engine.assets import asset
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
+    from workbench.requests.live import Passes
     from workbench.shared import Shared
 
 TITLE = "MLX Workbench"
@@ -78,13 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     page.add_argument("--share-server", metavar="HOST:PORT", help="your own FRP server for --share")
     page.add_argument(
-        "--data-dir",
-        metavar="FOLDER",
-        type=Path,
-        help=f"where conversations are kept (default: {data_folder()})",
-    )
-    page.add_argument(
-        "--no-history", action="store_true", help="keep conversations in memory only: they are lost when this ends"
+        "--no-history",
+        action="store_true",
+        help="keep conversations in memory only: they are lost when this ends; /v1/files keeps nothing either",
     )
     page.add_argument(
         "--unwatched-minutes",
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_engine_arguments(parser)
     add_models_arguments(parser)
+    add_request_log_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser
 
@@ -107,6 +110,9 @@ def _serve(args: argparse.Namespace) -> None:
     in_a_space = os.environ.get("SYSTEM") == "spaces"
     launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
     config = open_to(kept(server_config(args), args), shared=launch.share, in_a_space=in_a_space)
+    if args.check:
+        engine_config(args)
+        return
     with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
         config = replace(config, port=listener.getsockname()[1])
         prepare_gradio(Path(uploads))
@@ -121,8 +127,8 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def kept(config: ServerConfig, args: argparse.Namespace) -> ServerConfig:
-    """The config with where conversations are kept."""
-    folder = None if args.no_history else args.data_dir or data_folder()
+    """The config with what is kept of conversations."""
+    folder = None if args.no_history else config.data_folder
     return replace(config, data_folder=folder, unwatched_s=60 * args.unwatched_minutes)
 
 
@@ -169,13 +175,19 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.install import install_routes
+    from workbench.language import InLanguage
+    from workbench.login import LoginPage
+    from workbench.requests.live import Passes
+    from workbench.requests.routes import request_routes
 
     shared = _shared(config)
     library = ConversationLibrary(engine, config, shared.uploads)
-    page = create_ui(engine, shared, library)
+    passes = Passes()
+    page = create_ui(engine, shared, library, passes)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.include_router(_routes(engine, shared, library, login))
     app.include_router(install_routes())
+    app.include_router(request_routes(engine, passes))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -184,7 +196,6 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         page,
         path="/",
         auth=list(config.api_keys) or None,
-        auth_message=theme.login_message(),
         root_path=config.root_path or None,
         max_file_size=config.max_upload_bytes,
         favicon_path=str(asset("icon.png")),
@@ -195,7 +206,10 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         run_history=False,
         show_error=True,
     )
-    login.page = mounted.routes[-1].app  # type: ignore[attr-defined]
+    mounted.add_middleware(InLanguage)
+    gradio: Any = mounted.routes[-1]
+    login.page = gradio.app
+    gradio.app = LoginPage(gradio.app, login.is_known)
     return mounted
 
 
@@ -221,7 +235,7 @@ def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login:
     return router
 
 
-def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> gr.Blocks:
+def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, passes: Passes) -> gr.Blocks:
     """The page: header and tabs. A tab is listed here once it works."""
     import gradio as gr
 
@@ -229,30 +243,33 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary) -> g
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
-    from workbench.components import QUIET
+    from workbench.components import QUIET, Page, static
     from workbench.decide import tab as decide
     from workbench.models import tab as models
+    from workbench.requests import tab as requests
     from workbench.video import tab as video
 
-    page = gr.Blocks(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
+    page = Page(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
     with page:
         header.build(engine, shared.history)
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+            with gr.Tab(static("Chat"), id="chat", elem_id="tab-chat"):
                 chat_tab = chat.build(engine, shared, library)
-            with gr.Tab(video.NAME, elem_id="tab-video"):
+            with gr.Tab(static(video.NAME), elem_id="tab-video"):
                 video.build(engine, shared, chat_tab, tabs)
-            with gr.Tab(decide.NAME):
+            with gr.Tab(static(decide.NAME), elem_id="tab-decide"):
                 decide.build(engine, shared)
-            with gr.Tab(cache.NAME):
+            with gr.Tab(static(cache.NAME), elem_id="tab-cache"):
                 cache_tab = cache.build(engine, shared)
-            with gr.Tab(models.NAME):
+            with gr.Tab(static(requests.NAME), elem_id="tab-requests"):
+                requests.build(engine, shared, passes)
+            with gr.Tab(static(models.NAME), elem_id="tab-models"):
                 models.build()
-            with gr.Tab(bench.NAME):
+            with gr.Tab(static(bench.NAME), elem_id="tab-benchmark"):
                 bench_tab = bench.build(engine, shared)
         cache_tab.follow(tabs)
         bench_tab.follow(tabs)
-        page.load(chat_tab.offer_media, chat_tab.settings.model, chat_tab.composer, **QUIET)
+        page.load(chat_tab.offer_media, chat_tab.settings.model, chat_tab.offered, **QUIET)
     return page
 
 

@@ -13,6 +13,7 @@ import gradio as gr
 
 from engine.errors import EngineError, Internal
 from engine.types import Json
+from workbench.language import NAMES, catalogue, current, t
 
 log = logging.getLogger(__name__)
 Callback = Callable[..., Any]
@@ -36,6 +37,34 @@ def component(part: str, call: str, elem_id: str, value: Json | None = None, **m
         elem_id=elem_id,
         **more,
     )
+
+
+def static(text: str) -> Any:
+    """A text of a component that Gradio draws, whoever reads it: the page puts it into their language.
+
+    text: a literal, for the catalogue. It is read as an ICU message, so it has no { and no '.
+    """
+    return gr.I18n()(text)
+
+
+class Page(gr.Blocks):
+    """Gradio's page with its texts from `static` in the reader's language. Gradio itself would go by the browser's
+    language alone.
+    """
+
+    @property
+    def config(self) -> Any:
+        """What a browser is told of the page; it reads a text from the language that it takes for its own."""
+        texts = catalogue(current())
+        told = {text: texts.get(text, text) for text in self._static}
+        return {**self._config, "i18n_translations": dict.fromkeys(NAMES, told)}
+
+    @config.setter
+    def config(self, value: Any) -> None:
+        self._config = value
+        shown = json.dumps(value, default=str, ensure_ascii=False)
+        texts = set().union(*map(catalogue, NAMES))
+        self._static = [text for text in texts if json.dumps(text, ensure_ascii=False)[1:-1] in shown]
 
 
 def components(script: str, names: Sequence[str]) -> list[gr.HTML]:
@@ -70,7 +99,7 @@ async def reply_to(answers: Mapping[str, Answer], page: gr.Request, event: gr.Ev
         found = {"error": error.message}
     except Exception:
         log.exception("a question of the page failed")
-        found = {"error": Internal("Something went wrong inside the workbench; its log has the details.").message}
+        found = {"error": Internal(t("Something went wrong inside the workbench; its log has the details.")).message}
     return {"turn": event.turn, **found}
 
 

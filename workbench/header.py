@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.types import Json, ModelState, Snapshot
 from workbench.components import component
+from workbench.language import catalogued, t
 from workbench.models.listing import details, takes
 from workbench.words import size
 
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.history import History
 
-TAIL_CHARS = 12
-"""The end of a model's name, which is always shown: there stands how it is quantized."""
+DEMO = catalogued("It knows plain shapes and their colors, in short chats, and nothing else.")
+"""What the card of the model that ships says of it (ModelCard.toy), here for the catalogue."""
 
 
 def status(snapshot: Snapshot, *, manages: bool) -> Json:
     """Snapshot -> what the header says (static/header.js). takes: the kinds of media; None until the model is known.
+    is_described: another model describes them to it, so that it gets words only.
 
     manages: see engine.access.visibility.manages_models; others are not told why a model could not be loaded, for that
     may name a folder.
@@ -30,27 +32,39 @@ def status(snapshot: Snapshot, *, manages: bool) -> Json:
         "state": snapshot.state,
         "model": _model(snapshot),
         "about": _about(snapshot, manages=manages),
-        "toy": card.toy if card else "",
+        "toy": t(card.toy) if card else "",
+        "is_described": bool(card and card.described_by),
         "takes": takes(card, snapshot.states) if card else None,
         "device": f"{device.chip} · {device.mlx_device}",
-        "device_title": f"{device.num_cores} cores · MLX {device.mlx_version} · BLAS {device.blas} · {device.os}",
-        "memory": f"{size(used_bytes)} of {size(device.memory_bytes)}" if used_bytes else size(device.memory_bytes),
-        "memory_title": f"In use by this process. MLX: {size(snapshot.active_bytes)} in use, "
-        f"{size(snapshot.cache_bytes)} kept for reuse, {size(snapshot.peak_bytes)} at most so far",
-        "running": f"{len(snapshot.running)} running",
+        "device_title": " · ".join(
+            [
+                t("{count} cores", count=device.num_cores),
+                f"MLX {device.mlx_version}",
+                f"BLAS {device.blas}",
+                device.os,
+            ]
+        ),
+        "memory": t("{used} of {all}", used=size(used_bytes), all=size(device.memory_bytes))
+        if used_bytes
+        else size(device.memory_bytes),
+        "memory_title": t(
+            "In use by this process. MLX: {active} in use, {kept} kept for reuse, {peak} at most so far",
+            active=size(snapshot.active_bytes),
+            kept=size(snapshot.cache_bytes),
+            peak=size(snapshot.peak_bytes),
+        ),
+        "running": t("{count} running", count=len(snapshot.running)),
     }
 
 
-def _model(snapshot: Snapshot) -> list[str]:
-    """What is said of the model in two runs; where room is short, the first is cut."""
+def _model(snapshot: Snapshot) -> str:
     if snapshot.state == "failed":
-        return ["Model failed to load", ""]
+        return t("Model failed to load")
     if snapshot.state == "stopped":
-        return ["Engine stopped", ""]
+        return t("Engine stopped")
     if snapshot.model is None and snapshot.state != "ready":
-        return ["Loading the model…", ""]
-    name = snapshot.model.id if snapshot.model else _default(snapshot).name
-    return [name[:-TAIL_CHARS], name[-TAIL_CHARS:]] if len(name) > 2 * TAIL_CHARS else [name, ""]
+        return t("Loading the model…")
+    return snapshot.model.id if snapshot.model else _default(snapshot).name
 
 
 def _default(snapshot: Snapshot) -> ModelState:
@@ -64,8 +78,8 @@ def _about(snapshot: Snapshot, *, manages: bool) -> str:
         return details(snapshot.model, snapshot.states)
     error = snapshot.error or (_default(snapshot).error if snapshot.state == "ready" else "")
     if error:
-        return error if manages else "It could not be loaded."
-    return "It is loaded by the first message." if snapshot.state == "ready" else ""
+        return error if manages else t("It could not be loaded.")
+    return t("It is loaded by the first message.") if snapshot.state == "ready" else ""
 
 
 def words(engine: Engine, history: History, *, manages: bool) -> Json:

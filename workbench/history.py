@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from engine.types import Json, Snapshot
-from workbench.words import count, size
+from workbench.language import catalogued, number, t
+from workbench.words import count, percent, size
 
 WINDOW_S = 300.0
 PERIOD_S = 0.9
@@ -21,11 +22,11 @@ _ROUND = (1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400,
 MEMORY = ("weights", "kv", "features", "rest", "pool")
 """The kinds of MLX's memory, from the bottom of the chart to its top."""
 MEMORY_NAMES = {
-    "weights": "weights",
-    "kv": "kept prompts (KV)",
-    "features": "kept pictures (features)",
-    "rest": "running requests",
-    "pool": "free, kept by MLX",
+    "weights": catalogued("weights"),
+    "kv": catalogued("kept prompts (KV)"),
+    "features": catalogued("kept pictures (features)"),
+    "rest": catalogued("running requests"),
+    "pool": catalogued("free, kept by MLX"),
 }
 
 
@@ -86,22 +87,22 @@ class History:
         return [
             {
                 "key": "memory",
-                "name": "Memory of the model",
+                "name": t("Memory of the model"),
                 "now": size(stacks[-1][-1]),
                 "top": size(top),
                 "areas": [
                     {
                         "key": kind,
-                        "name": MEMORY_NAMES[kind],
+                        "name": t(MEMORY_NAMES[kind]),
                         "now": size(getattr(now, kind)),
                         "points": area(places, [stack[layer] / top for stack in stacks]),
                     }
                     for layer, kind in enumerate(MEMORY)
                 ][::-1],  # the tallest is drawn first, the others over it
             },
-            _single("hits", "Tokens reused", f"{100 * now.token_hit_rate:.0f} %", "100 %")
+            _single("hits", t("Tokens reused"), percent(now.token_hit_rate), "100 %")
             | {"areas": [{"key": "hits", "points": area(places, [item.token_hit_rate for item in samples])}]},
-            _single("saved", "Tokens saved", f"{now.tokens_saved:,}", count(saved_top))
+            _single("saved", t("Tokens saved"), number(now.tokens_saved), count(saved_top))
             | {
                 "areas": [{"key": "saved", "points": area(places, [item.tokens_saved / saved_top for item in samples])}]
             },

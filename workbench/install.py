@@ -75,7 +75,7 @@ def install_routes() -> APIRouter:
     async def worker() -> Response:
         """It may answer for the whole page, and a browser asks for it anew each time."""
         headers = {"Service-Worker-Allowed": "/", "Cache-Control": "no-cache"}
-        return Response(theme.script(WORKER), media_type="text/javascript", headers=headers)
+        return Response(theme.text(WORKER), media_type="text/javascript", headers=headers)
 
     for name, sizes_px in SIZES_PX.items():
         for size_px in sizes_px:

@@ -10,6 +10,7 @@ from engine.access.visibility import Caller, caller
 from engine.config import ServerConfig
 from engine.errors import BadMedia
 from workbench.history import History
+from workbench.language import t
 from workbench.samples import NUM_CARDS, ExampleCard
 
 if TYPE_CHECKING:
@@ -43,5 +44,5 @@ class Shared:
         """
         real = Path(path).resolve()
         if not real.is_relative_to(self.uploads.resolve()) or not real.is_file():
-            raise BadMedia("That file was not uploaded through this page.", param="files")
+            raise BadMedia(t("That file was not uploaded through this page."), param="files")
         return str(real)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from workbench.language import catalogues
+
 FOLDER = Path(__file__).parent
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 STYLES = (
@@ -19,6 +21,7 @@ STYLES = (
     "chat/answer.css",
     "chat/lightbox.css",
     "chat/receipts.css",
+    "chat/regions.css",
     "chat/composer.css",
     "chat/frames.css",
     "chat/probabilities.css",
@@ -27,12 +30,16 @@ STYLES = (
     "decide/decide.css",
     "bench/bench.css",
     "models/models.css",
+    "requests/requests.css",
 )
 SCRIPTS = (
+    "static/language.js",
     "static/network.js",  # before Gradio asks for anything
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
+    "static/queue.js",
+    "static/preferences.js",
     "models/switch.js",
     "static/header.js",
     "static/frame.js",
@@ -43,6 +50,7 @@ SCRIPTS = (
     "conversations/list.js",
     "cache/cache.js",
     "chat/rich.js",
+    "chat/regions.js",
     "chat/receipts.js",
     "chat/lightbox.js",
     "chat/frames.js",
@@ -52,7 +60,6 @@ SCRIPTS = (
     "chat/order.js",
     "chat/composer.js",
     "chat/cost.js",
-    "video/queue.js",
     "video/playhead.js",
     "video/range.js",
     "video/player.js",
@@ -61,8 +68,11 @@ SCRIPTS = (
     "bench/scales.js",
     "bench/plot.js",
     "bench/bench.js",
+    "requests/axis.js",
+    "requests/requests.js",
 )
 ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'
+
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
@@ -125,22 +135,19 @@ def head() -> str:
 @lru_cache(maxsize=1)
 def page_script() -> str:
     """The inline script of the page, which its Content-Security-Policy has to allow."""
-    return "\n".join(script(name) for name in SCRIPTS)
+    scripts = "\n".join(text(name) for name in SCRIPTS)
+    return f"{catalogues(scripts)}\n{scripts}"
 
 
 def version() -> str:
     """Changes when the page's own scripts do: a page that was opened before then asks to be loaded anew."""
-    return hashlib.sha256("".join(map(script, SCRIPTS)).encode()).hexdigest()[:16]
-
-
-def login_message() -> str:
-    """The text of the login page, with the style: before the login Gradio sends no head."""
-    return f"{style()}Sign in with the username and the password that the terminal shows."
+    return hashlib.sha256(page_script().encode()).hexdigest()[:16]
 
 
 def style() -> str:
-    return "".join(f"<style>{(FOLDER / name).read_text(encoding='utf-8')}</style>" for name in STYLES)
+    return "".join(f"<style>{text(name)}</style>" for name in STYLES)
 
 
-def script(name: str) -> str:
+def text(name: str) -> str:
+    """A style or a script of the page."""
     return (FOLDER / name).read_text(encoding="utf-8")

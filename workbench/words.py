@@ -1,10 +1,33 @@
-"""Numbers as text, in the same format in every tab. Pure."""
+"""Numbers, sizes, times and counted things as text, in the same format in every tab and in the reader's language."""
 
 from __future__ import annotations
 
-from engine.types import Kind
+from collections.abc import Sequence
 
-NAMES: dict[Kind, str] = {"image": "picture", "video": "clip", "audio": "sound"}
+from engine.types import Kind
+from workbench.language import catalogued, number, t, tn
+
+NAMES: dict[Kind, str] = {"image": catalogued("picture"), "video": catalogued("clip"), "audio": catalogued("sound")}
+MANY: dict[Kind, str] = {"image": catalogued("pictures"), "video": catalogued("clips"), "audio": catalogued("sounds")}
+FROM_CACHE = catalogued("{count} from cache")
+"""Of a note; leads to the strip of its request in the Cache tab (chat/display.py)."""
+
+_COUNTED = {
+    "block": (catalogued("{count} block"), catalogued("{count} blocks")),
+    "clip": (catalogued("{count} clip"), catalogued("{count} clips")),
+    "encoder run": (catalogued("{count} encoder run"), catalogued("{count} encoder runs")),
+    "file": (catalogued("{count} file"), catalogued("{count} files")),
+    "frame": (catalogued("{count} frame"), catalogued("{count} frames")),
+    "note": (catalogued("{count} note"), catalogued("{count} notes")),
+    "picture": (catalogued("{count} picture"), catalogued("{count} pictures")),
+    "prompt": (catalogued("{count} prompt"), catalogued("{count} prompts")),
+    "question": (catalogued("{count} question"), catalogued("{count} questions")),
+    "request": (catalogued("{count} request"), catalogued("{count} requests")),
+    "running request": (catalogued("{count} running request"), catalogued("{count} running requests")),
+    "snapshot": (catalogued("{count} snapshot"), catalogued("{count} snapshots")),
+    "sound": (catalogued("{count} sound"), catalogued("{count} sounds")),
+    "token": (catalogued("{count} token"), catalogued("{count} tokens")),
+}
 
 
 def size(num_bytes: float) -> str:
@@ -13,22 +36,23 @@ def size(num_bytes: float) -> str:
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}"
         num_bytes /= 1024
-    return f"{num_bytes:.1f} GB" if num_bytes < 10 else f"{num_bytes:.0f} GB"
+    return f"{number(num_bytes, '.1f' if num_bytes < 10 else ',.0f')} GB"
 
 
-def count(number: float) -> str:
-    """1_234_567 -> "1.2 M"."""
+def count(value: float) -> str:
+    """1_234_567 -> "1.23 M"."""
     for unit in ("", " K", " M"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} B"
+        if value < 1000:
+            return f"{number(value, '.3g')}{unit}"
+        value /= 1000
+    return f"{number(value, '.3g')} B"
 
 
 def seconds(time_s: float) -> str:
     """Seconds -> "0.58 s", "42 s"; from a minute on "2:32", "1:02:05"."""
     if round(time_s) < 60:
-        return f"{time_s:.2f}".rstrip("0").rstrip(".") + " s"
+        text = f"{time_s:.2f}".rstrip("0").rstrip(".")
+        return f"{number(float(text), '.12g')} s"
     minutes, rest = divmod(round(time_s), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -36,19 +60,35 @@ def seconds(time_s: float) -> str:
 def milliseconds(ms: float) -> str:
     """One decimal below 10 ms, where most steps of a small picture are."""
     if ms < 1000:
-        return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
-    return f"{ms / 1000:.2f} s" if ms < 60_000 else seconds(ms / 1000)
+        return f"{number(ms, '.1f' if ms < 10 else '.0f')} ms"
+    return f"{number(ms / 1000, '.2f')} s" if ms < 60_000 else seconds(ms / 1000)
+
+
+def percent(share: float) -> str:
+    """0.27 -> "27 %"."""
+    return f"{number(100 * share, '.0f')} %"
 
 
 def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """A counted thing, e.g. "1 frame", "12 frames". noun: in English, of those that the catalogue has."""
+    return tn(*_COUNTED[noun], count)
+
+
+def listed(items: Sequence[str]) -> str:
+    """ "pictures, clips and documents"."""
+    if len(items) < 2:
+        return "".join(items)
+    return t("{first} and {last}", first=", ".join(items[:-1]), last=items[-1])
 
 
 def ago(seconds: float) -> str:
     """Seconds -> "just now", "12 s ago", "5 min ago", "3 h ago"."""
     if seconds < 1:
-        return "just now"
-    for unit, length in (("s", 1.0), ("min", 60.0)):
-        if seconds < 120 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds / 3600:.0f} h ago"
+        return t("just now")
+    if seconds < 120:
+        return t("{count} s ago", count=round(seconds))
+    return (
+        t("{count} min ago", count=round(seconds / 60))
+        if seconds < 7200
+        else t("{count} h ago", count=round(seconds / 3600))
+    )

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from engine.config import ServerConfig
 from engine.errors import Forbidden
@@ -104,6 +106,21 @@ def visible_record(record: Record, who: Caller) -> Record:
 
 def _sizes(receipt: MediaReceipt) -> MediaReceipt:
     return replace(receipt, sha256="", frames=())
+
+
+class SentRequest(Protocol):
+    """A request that somebody sent. tenant: as Request.tenant."""
+
+    @property
+    def tenant(self) -> str: ...
+
+
+Sent = TypeVar("Sent", bound=SentRequest)
+
+
+def visible_requests(requests: Iterable[Sent], who: Caller) -> list[Sent]:
+    """Those that `who` may open: of others they see none, not even that there were some."""
+    return [request for request in requests if who.sees(request.tenant)]
 
 
 def visible_block(block: BlockInfo, who: Caller) -> BlockInfo:

@@ -18,6 +18,7 @@ from engine.types import (
     Json,
     MediaReceipt,
     Preflight,
+    Region,
     TokenText,
     ToolCall,
     ToolCallDelta,
@@ -195,4 +196,18 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "encode_ms": round(receipt.encode_ms, 3),
         "features": asdict(receipt.features) if receipt.features else None,
         "notes": list(receipt.notes),
+        "boxes": [region_json(region) for region in receipt.regions],
+    }
+
+
+def region_json(region: Region) -> Json:
+    """A box or a point that the answer gives, in pixels of the medium as it was decoded; and what the model wrote."""
+    return {
+        "kind": region.kind,
+        "label": region.label,
+        "pixels": list(region.px),
+        "written": list(region.written),
+        "time": region.time_s,
+        "choice": region.choice,
+        "cut": region.is_cut,
     }

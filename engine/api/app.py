@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.api.anthropic.routes import anthropic_router
+from engine.api.batches.routes import batch_routers
 from engine.api.cache import cache_router
 from engine.api.completions.routes import completions_router
 from engine.api.decisions.routes import decisions_router
@@ -27,12 +28,13 @@ from engine.api.http.paths import Methods, OwnPaths, Paths
 from engine.api.metrics import metrics_router
 from engine.api.ollama.routes import ollama_router
 from engine.api.pull import pull_router
+from engine.api.requests import requests_router
 from engine.api.responses.routes import responses_router
 from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
 from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
-from engine.api.vectors import vectors_router
+from engine.api.vectors.routes import vectors_router
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.version import version
@@ -48,6 +50,7 @@ ROUTERS = (
     transcriptions_router,
     ollama_router,
     vectors_router,
+    requests_router,
     pull_router,
     v1_router,
 )
@@ -65,12 +68,16 @@ def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()
     app = DescribedApi(title=TITLE, version=version(), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
     app.asks_for_key = bool(config.api_keys)
     app.state.rate_limits = RateLimits(config.requests_per_minute)
+    app.state.models = engine.models
+    app.state.request_log = engine.requests
+    engine.requests.hide(tuple(key for _, key in config.api_keys))
     add_error_handlers(app)
     app.include_router(health_router(engine))
     add_documentation(app)
     app.include_router(metrics_router(engine, config))
-    for router in ROUTERS:
-        app.include_router(router(engine, config))
+    routers = [router(engine, config) for router in ROUTERS]
+    for router in (*batch_routers(engine, config, routers), *routers):
+        app.include_router(router)
     _add_middleware(app, config, scripts)
     return app
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.config import given_folder
-from engine.errors import say_bytes
-from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot
+from engine.errors import EngineError, say_bytes
+from engine.types import BatchState, DescriptionProgress, Json, ModelCard, ModelState, Snapshot, added_bytes
 
 LOADING = ("starting", "loading")
 _STATES = {"known": "not_loaded"}
@@ -32,9 +34,10 @@ def models_json(snapshot: Snapshot, states: tuple[ModelState, ...], started: int
 
 def state_json(state: ModelState, started: int) -> Json:
     """The model object of one that may be loaded. As long as it never was, nothing is known of its limits and
-    capabilities."""
+    capabilities. root and parent are vLLM's: of an adapter, the model that it belongs to."""
     known = model_json(state.card) if state.card else _named(state.name, started)
     json: Json = {**known, "state": _STATES.get(state.stage, state.stage)}
+    json |= {"root": state.parent or state.name, "parent": state.parent}
     if state.aliases:
         json["aliases"] = list(state.aliases)
     if state.stage in ("downloading", "loading") and state.total_bytes:
@@ -46,20 +49,28 @@ def state_json(state: ModelState, started: int) -> Json:
 
 def without_folder(words: str, state: ModelState) -> str:
     """Words about a model with its name in place of its folder: whoever asks need not know where files lie."""
-    folder = given_folder(state.source)
-    if not folder.is_absolute():
-        return words
-    for path in (state.source, str(folder), os.path.realpath(folder)):
-        words = words.replace(path, state.name)
+    for source in (state.source, state.adapter_path or ""):
+        folder = given_folder(source)
+        if folder.is_absolute():
+            for path in (source, str(folder), os.path.realpath(folder)):
+                words = words.replace(path, state.name)
     return words
 
 
-def _without_folders(snapshot: Snapshot) -> str | None:
-    """What ended the engine, which may be about any of its models."""
-    words = snapshot.error or ""
-    for state in snapshot.states if words else ():
+def without_folders(error: EngineError, states: Sequence[ModelState]) -> EngineError:
+    """What a client is told of an error, which may be about any of the models."""
+    words = _without_any(error.message, states)
+    if words == error.message:
+        return error
+    told = copy(error)  # others may wait for the same
+    told.message = words
+    return told
+
+
+def _without_any(words: str, states: Sequence[ModelState]) -> str:
+    for state in states if words else ():
         words = without_folder(words, state)
-    return words or None
+    return words
 
 
 def loading_words(state: ModelState) -> str:
@@ -96,9 +107,11 @@ def model_json(card: ModelCard) -> Json:
             "vision": card.vision,
             "video": card.video,
             "audio": card.audio,
-            "embeddings": False,
+            "embeddings": card.embeds,
+            "rerank": card.ranks,
             "images_per_prompt": card.images_per_prompt,
             "audios_per_prompt": card.audios_per_prompt,
+            "tested": card.tested,
         },
     }
 
@@ -113,7 +126,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
     device = snapshot.device
     return {
         "status": STATUS[snapshot.state],
-        "error": _without_folders(snapshot),
+        "error": _without_any(snapshot.error or "", snapshot.states) or None,
         "model": model_json(snapshot.model) if snapshot.model else None,
         "models": [health_of(state) for state in snapshot.states],
         "running": len(snapshot.running) - num_waiting,
@@ -133,6 +146,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
             "mlx_active_bytes": snapshot.active_bytes,
             "mlx_cache_bytes": snapshot.cache_bytes,
             "mlx_peak_bytes": snapshot.peak_bytes,
+            "wired_limit_bytes": snapshot.wired_limit_bytes,
             "used_bytes": sum(parts.values()),
             "parts": parts,
         },
@@ -184,7 +198,7 @@ def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
     on_cuda = snapshot.device.mlx_device.startswith("CUDA")
     process_bytes = snapshot.process_bytes if on_cuda else max(0, snapshot.process_bytes - mlx_bytes)
     in_use = {
-        "weights_bytes": sum(model.num_bytes for model in snapshot.models),
+        "weights_bytes": sum(added_bytes(snapshot.models)),
         "stored_kv_bytes": stats.kv_bytes,
         "snapshots_bytes": stats.snapshot_bytes,
         "features_bytes": stats.feature_bytes,

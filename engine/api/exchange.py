@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -15,13 +15,22 @@ from pydantic import BaseModel
 
 from engine.access.visibility import Caller
 from engine.api.answers import Envelope
-from engine.api.cards import LOADING, describing_words, fingerprint, loading_words
+from engine.api.cards import LOADING, describing_words, fingerprint, loading_words, without_folders
 from engine.api.fields import ignored_header
-from engine.api.guard import CLIENT_CLOSED
+from engine.api.guard import CLIENT_CLOSED, dialect
 from engine.api.refused import refuse
-from engine.api.sse import EventStream, GrowingFormat, StreamFormat, check_finished, chunks, open_stream, unless_gone
+from engine.api.sse import (
+    NO_HEADERS,
+    EventStream,
+    GrowingFormat,
+    StreamFormat,
+    check_finished,
+    chunks,
+    open_stream,
+    unless_gone,
+)
 from engine.core import Engine
-from engine.errors import Internal, Unavailable
+from engine.errors import EngineError, Internal, Unavailable
 from engine.types import Completion, Delta, Done, Event, Json, ModelCard, Preflight, TokenText
 from engine.types import Request as Generation
 
@@ -42,6 +51,25 @@ async def ready(engine: Engine, model: str | None = None) -> ModelCard:
         raise Unavailable("The model is still loading; ask again in a moment.") from None
 
 
+class TokenTexts:
+    """What a token id stands for, of a model that may not be loaded yet. look: finds it out."""
+
+    def __init__(self, look: Callable[[], Awaitable[Callable[[int], TokenText]]]) -> None:
+        self._look = look
+        self._text: Callable[[int], TokenText] | None = None
+
+    async def over(self, events: Events) -> Events:
+        """The same events; with the first of them, whose model is there, it is found out."""
+        async with aclosing(events):
+            async for event in events:
+                self._text = self._text or await self._look()
+                yield event
+
+    def __call__(self, token_id: int) -> TokenText:
+        assert self._text is not None, "no event has come"
+        return self._text(token_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """envelope: the fields of its answer; body: what was asked; model: the name of the one that answers."""
@@ -57,10 +85,16 @@ class Exchange:
         """Find the model that was asked for, and check that the body asks for nothing that is not served; wait for the
         model while the server starts, but what is streamed can say meanwhile that it waits. Raises ModelNotFound,
         Unavailable and BadRequest."""
+        exchange = cls.of(engine, http, body, model)
+        if engine.snapshot().state in LOADING and not getattr(body, "stream", False):
+            await ready(engine, exchange.model)
+        return exchange
+
+    @classmethod
+    def of(cls, engine: Engine, http: Request, body: BaseModel, model: str | None) -> Exchange:
+        """The same without waiting, for what needs no model that is there."""
         name = engine.config.find(model).served_name
         refuse(body)
-        if engine.snapshot().state in LOADING and not getattr(body, "stream", False):
-            await ready(engine, name)
         caller: Caller = http.state.caller
         created, backend = int(time.time()), fingerprint(engine.snapshot())
         envelope = Envelope(http.state.request_id, created, name, backend, caller.operator)
@@ -68,11 +102,11 @@ class Exchange:
 
     def asked(self, request: Generation) -> Generation:
         """The request, of the model that was asked for."""
-        return replace(request, model=self.model)
+        return replace(request, model=self.model, dialect=dialect(self.http.url.path))
 
-    async def token_text(self) -> Callable[[int], TokenText]:
-        """What a token id of the model stands for."""
-        return await self.engine.token_texts(self.model)
+    def token_text(self) -> TokenTexts:
+        """What a token id of the model stands for, once the first event of an answer is there."""
+        return TokenTexts(lambda: self.engine.token_texts(self.model))
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -91,10 +125,19 @@ class Exchange:
 
     async def stream(self, events: Events, form: StreamFormat) -> Response:
         """The answer as it comes. Raises an EngineError that comes before the first event."""
-        opening = await open_stream(events, self.http.receive, self._waits_for)
+        opening = await open_stream(self._told(events), self.http.receive, self._waits_for)
         if opening is None:
             return Response(status_code=CLIENT_CLOSED)
         return EventStream(chunks(opening, form, self.id, self._waits_for), self.headers, form.wire.media_type)
+
+    async def _told(self, events: Events) -> Events:
+        """The same events, and errors as a client is told of them."""
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+        except EngineError as error:
+            raise without_folders(error, self.engine.models()) from error
 
     def _waits_for(self) -> str:
         """What its vision model is doing as long as that describes media; then what its model is doing as long as that
@@ -121,12 +164,31 @@ class Exchange:
 
     async def awaited(self, work: Coroutine[Any, Any, T], write: Callable[[T], Json]) -> Response:
         """What comes of work, as one object. It is cancelled if the client goes away. Raises what work raises."""
+        return await whole_unless_gone(work, self.http, write, self.headers)
+
+    async def written(self, work: Coroutine[Any, Any, bytes]) -> Response:
+        """JSON that work has written. It is cancelled if the client goes away. Raises what work raises."""
         found = await unless_gone(work, self.http.receive)
-        return Response(status_code=CLIENT_CLOSED) if found is None else self.json(write(found))
+        if found is None:
+            return Response(status_code=CLIENT_CLOSED)
+        return Response(found, headers=dict(self.headers), media_type=JSONResponse.media_type)
 
     def json(self, value: Json) -> Response:
         """A value with the headers of this answer."""
         return JSONResponse(value, headers=dict(self.headers))
+
+
+async def whole_unless_gone(
+    work: Coroutine[Any, Any, T],
+    http: Request,
+    write: Callable[[T], Json],
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> Response:
+    """What comes of work, as one object. It is cancelled if the client goes away. Raises what work raises."""
+    found = await unless_gone(work, http.receive)
+    if found is None:
+        return Response(status_code=CLIENT_CLOSED)
+    return JSONResponse(write(found), headers=dict(headers))
 
 
 async def _read(events: Events) -> Completion:

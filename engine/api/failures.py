@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from engine.api.cards import without_folders
 from engine.api.schemas import explain
 from engine.errors import BadRequest, Busy, EngineError, Internal, TimedOut, Unauthorized, Unavailable
 
@@ -21,7 +22,8 @@ RETRY_S = {"model_not_ready": 2, "shutting_down": 5}
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every error of our own routes leaves in OpenAI's shape; a mounted app keeps its own."""
+    """Every error of our own routes leaves in OpenAI's shape; a mounted app keeps its own. app.state.models: how the
+    models are that it may be about."""
     app.add_exception_handler(EngineError, _engine_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -52,7 +54,7 @@ def failure(error: BaseException, request_id: str) -> Internal:
 
 
 async def _engine_error(request: Request, error: Any) -> JSONResponse:
-    return error_response(error)
+    return error_response(without_folders(error, request.app.state.models()))
 
 
 async def _validation_error(request: Request, error: Any) -> JSONResponse:

@@ -7,12 +7,14 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,16 +22,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from engine.access.visibility import caller
 from engine.api.failures import error_response, failure
 from engine.api.http.limits import RateLimits
+from engine.api.schemas import explain
 from engine.config import ServerConfig
-from engine.errors import BadRequest, EngineError, Forbidden, TooLarge, Unauthorized
+from engine.errors import BadRequest, EngineError, Forbidden, TooLarge, Unauthorized, caused
+from engine.request_log.log import RequestLog
+from engine.types import Request as Generation
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 ID_PREFIXES = {"/chat/completions": "chatcmpl-", "/completions": "cmpl-", "/responses": "resp_", "/messages": "msg_"}
 """How the id of an answer begins, by the end of its route."""
 
+DIALECTS = {
+    "/v1/chat/completions": "chat.completions",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+    "/v1/decisions": "decisions",
+    "/v1/systemone": "systemone",
+    "/v1/audio/transcriptions": "transcriptions",
+    "/api/chat": "ollama.chat",
+    "/api/generate": "ollama.generate",
+}
+"""What the request log calls the routes that answer, by their path, in front of which a reverse proxy's may stand."""
+
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it."""
 
+ANY_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,10 +75,15 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
                     response = await handle(JsonRequest(request.scope, _replay(body, request.receive)))
                 except ClientDisconnect:
                     response = Response(status_code=CLIENT_CLOSED)
-                except (EngineError, RequestValidationError, HTTPException):
+                except (EngineError, RequestValidationError) as error:
+                    _log_refusal(request, error)
+                    raise
+                except HTTPException:
                     raise
                 except Exception as error:
-                    raise failure(error, request.state.request_id) from error
+                    failed = failure(error, request.state.request_id)
+                    _log_refusal(request, caused(failed, error))
+                    raise failed from error
                 response.headers["X-Request-Id"] = request.state.request_id
                 response.headers.update(limits.headers(name))
                 return response
@@ -67,6 +91,20 @@ def guarded_route(config: ServerConfig) -> type[APIRoute]:
             return guarded
 
     return GuardedRoute
+
+
+def dialect(path: str) -> str:
+    """The name of a route that answers; "" for any other."""
+    return next((name for end, name in DIALECTS.items() if path.endswith(end)), "")
+
+
+def _log_refusal(request: Request, error: EngineError | RequestValidationError) -> None:
+    """A request that ended before the engine heard of it is in the log, too."""
+    log: RequestLog = request.app.state.request_log
+    name, id = dialect(request.url.path), request.state.request_id
+    if name and request.method == "POST" and not (log.has(id) or log.has(f"{id}-0")):
+        told = error if isinstance(error, EngineError) else explain(error.errors(), error.body)
+        log.refused(Generation(id=id, dialect=name, tenant=request.state.caller.tenant()), told)
 
 
 def operator_only(request: Request) -> None:
@@ -121,6 +159,10 @@ class JsonRequest(Request):
     """A request whose body, when it is no JSON, is so in one way: FastAPI knows only JSONDecodeError."""
 
     async def json(self) -> Any:
+        with suppress(ValueError):
+            # Some four times as fast as the json module: a chat of screenshots is dozens of megabytes. That module gets
+            # what is refused here: it reads a little more (half of a surrogate pair) and says better what is wrong.
+            return ANY_JSON.validate_json(await self.body())
         try:
             return await super().json()
         except json.JSONDecodeError:

@@ -11,7 +11,7 @@ from engine.access.visibility import check_manages_models
 from engine.api.answers import ChatAnswer
 from engine.api.cards import models_json, state_json
 from engine.api.convert import chat_request
-from engine.api.exchange import Exchange
+from engine.api.exchange import Exchange, whole_unless_gone
 from engine.api.guard import guarded_route
 from engine.api.logprobs import LogprobsWriter
 from engine.api.schemas import ChatRequest, ModelName
@@ -29,8 +29,9 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = chat_request(body, engine.config.media, exchange.id, exchange.who)
-        logprobs = LogprobsWriter(await exchange.token_text()) if request.logprobs is not None else None
-        answer, events = ChatAnswer(exchange.envelope, request.n, logprobs), engine.stream(exchange.asked(request))
+        texts, events = exchange.token_text(), engine.stream(exchange.asked(request))
+        logprobs = LogprobsWriter(texts) if request.logprobs is not None else None
+        answer, events = ChatAnswer(exchange.envelope, request.n, logprobs), texts.over(events)
         if not body.stream:
             return await exchange.whole(events, answer.whole)
         usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -41,14 +42,14 @@ def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
         return models_json(engine.snapshot(), engine.models(), started)
 
     @router.post("/models/load", summary="Load a model, and wait until it is there")
-    async def load(body: ModelName, http: Request) -> dict[str, Any]:
+    async def load(body: ModelName, http: Request) -> Response:
         check_manages_models(config, http.state.caller)
-        return state_json(await engine.load_model(body.model), started)
+        return await whole_unless_gone(engine.load_model(body.model), http, lambda state: state_json(state, started))
 
     @router.post("/models/unload", summary="Take a model out of memory")
-    async def unload(body: ModelName, http: Request) -> dict[str, Any]:
+    async def unload(body: ModelName, http: Request) -> Response:
         check_manages_models(config, http.state.caller)
-        return state_json(await engine.unload_model(body.model), started)
+        return await whole_unless_gone(engine.unload_model(body.model), http, lambda state: state_json(state, started))
 
     @router.get("/models/{name:path}", summary="A model by its name")
     async def model(name: str) -> dict[str, Any]:

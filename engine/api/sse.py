@@ -213,12 +213,12 @@ async def _successful(opening: Opening, form: StreamFormat, waits_for: Says) -> 
     wire = form.wire
     for piece in form.opening():
         yield wire.write(*piece)
-    while wire.has_comments and not opening.first.done() and (words := waits_for()):
-        yield f": {one_line(words)[1:-1]}\n\n"
-        await asyncio.wait({opening.first}, timeout=LOADING_S)
     while not opening.first.done():
-        await asyncio.wait({opening.first}, timeout=KEEPALIVE_S)
-        if not opening.first.done():
+        words = waits_for() if wire.has_comments else ""
+        if words:
+            yield f": {one_line(words)[1:-1]}\n\n"
+        await asyncio.wait({opening.first}, timeout=LOADING_S if words else KEEPALIVE_S)
+        if not words and not opening.first.done():
             yield "".join(wire.write(*piece) for piece in form.waiting()) or wire.keepalive
     latest = opening.first.result()
     while isinstance(latest, Delta):

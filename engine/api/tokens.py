@@ -14,6 +14,7 @@ from engine.api.schemas import DetokenizeRequest, TokenizeRequest
 from engine.config import MediaLimits, ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest
+from engine.types import Json
 from engine.types import Request as Generation
 
 
@@ -26,14 +27,19 @@ def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def tokenize(body: TokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = tokenize_request(body, engine.config.media, exchange.id, exchange.who)
-        token_text = await exchange.token_text() if body.return_token_strs else None
-        return await exchange.count(request, lambda preflight: preflight_json(preflight, token_text))
+        asked = exchange.asked(request)
+
+        async def counted() -> Json:
+            token_text = await engine.token_texts(asked.model) if body.return_token_strs else None
+            return preflight_json(await engine.preflight(asked), token_text)
+
+        return await exchange.awaited(counted(), lambda found: found)
 
     @router.post("/v1/detokenize", summary="The text of token ids")
     @router.post("/detokenize", summary="The text of token ids")
     async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
-        return exchange.json({"prompt": await engine.detokenize(body.tokens, exchange.model)})
+        return await exchange.awaited(engine.detokenize(body.tokens, exchange.model), lambda text: {"prompt": text})
 
     return router
 

@@ -76,12 +76,10 @@ def possible(choice: ToolChoice, tools: Sequence[Tool], param: str) -> ToolChoic
 
 def ignored_in_tools(body: ToolFields) -> Iterator[str]:
     """Paths of what was said about tools and has no effect."""
-    is_forced = body.tool_choice == "required" or isinstance(body.tool_choice, dict)
     for i, raw in enumerate(body.tools or ()):
         function, where = _function(raw, f"tools[{i}]", "function" not in raw)
         for name, value in function.items() if isinstance(function, dict) else ():
-            is_strict = name == "strict" and value and not is_forced
-            if (name not in READ and value is not None) or is_strict:
+            if name not in READ and value is not None:
                 yield f"{where}.{name}"
 
 
@@ -108,7 +106,10 @@ def read_function(function: Json, param: str, schema: str = "parameters") -> Too
     if not isinstance(parameters, dict | None) or (parameters or {}).get("type", "object") != "object":
         why = "it must be a JSON Schema of type object"
         raise BadRequest(f"{param}.{schema}: {why}.", param=f"{param}.{schema}")
-    return Tool(name, description, parameters, f"{param}.{schema}")
+    strict = function.get("strict")
+    if not isinstance(strict, bool | None):
+        raise BadRequest(f"{param}.strict: it must be true or false.", param=f"{param}.strict")
+    return Tool(name, description, parameters, bool(strict), f"{param}.{schema}")
 
 
 def _asked(choice: str | Json, param: str, *, is_flat: bool) -> tuple[ToolMode, tuple[str, ...]]:

@@ -1,14 +1,14 @@
 """The prefix cache for a program that runs its own generation loop, under the names that the field knows it by.
 
     from mlx_vlm.models.cache import make_prompt_cache
-    cache = MLLMPrefixCacheManager(max_memory_mb=512)
+    cache = MLLMPrefixCacheManager()
 
     entry, match_len = cache.fetch(["cat.jpg"], prompt)
     kv = entry.kv_cache if match_len else make_prompt_cache(model.language_model)
     ...                             # compute prompt[match_len:] into kv, with entry.vision_embeddings if there are any
     cache.store(["cat.jpg"], prompt, vision_embeddings, kv, num_tokens=len(prompt))
 
-    cache.hit_rate, cache.tokens_saved, cache.memory_used_mb, cache.get_stats()
+    stats = cache.get_stats()       # stats.hit_rate, stats.tokens_saved, stats.memory_used_mb; or stats["hits"]
 
 It is the engine's own store (engine.cache.prefix): blocks for plain KV, row snapshots for sliding windows and
 state-space layers, features beside them. One for each model; used by one thread, the one that runs the model.
@@ -42,6 +42,7 @@ from engine.types.prompt import PlacedMedia, Prompt, Span, media_id
 Picture = str | Path | Image.Image | np.ndarray[Any, Any]
 """A path, a URL (http, https, data), a PIL image, or uint8 RGB (height, width, 3)."""
 
+DEFAULT_MB = 512.0
 _KV_SHARE = 0.75
 _STATS = (
     "total_queries",
@@ -70,15 +71,39 @@ class MLLMPrefixCacheEntry:
     vision_embeddings: Any
 
 
+class MLLMPrefixCacheStats(dict[str, Any]):
+    """Counters by name, as a mapping and as attributes.
+
+    >>> stats = MLLMPrefixCacheStats(hits=3)
+    >>> stats.hits, stats["hits"], hasattr(stats, "other")
+    (3, 3, False)
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no counter {name!r}") from None
+
+
 class MLLMPrefixCacheManager:
     """KV and vision embeddings by pictures and prompt, least recently used first to go. See the module's docstring.
+
+    >>> cache = MLLMPrefixCacheManager()
+    >>> cache.fetch([], [1, 2, 3])
+    (None, 0)
+    >>> cache.get_stats().misses
+    1
 
     max_memory_mb: MiB for all of it; a quarter is the vision embeddings'. limits: what reading a picture may cost.
     """
 
-    def __init__(self, max_memory_mb: float, block_tokens: int = 64, limits: MediaLimits | None = None) -> None:
+    def __init__(
+        self, max_memory_mb: float = DEFAULT_MB, block_tokens: int = 64, limits: MediaLimits | None = None
+    ) -> None:
         if not max_memory_mb > 0:
             raise BadRequest(f"max_memory_mb must be more than 0, not {max_memory_mb}.", param="max_memory_mb")
+        self.max_memory_mb = max_memory_mb
         max_kv_bytes = int(max_memory_mb * _KV_SHARE * 1024**2)
         bounds = CacheConfig(
             block_tokens=block_tokens,
@@ -140,10 +165,10 @@ class MLLMPrefixCacheManager:
             return None, 0
         return MLLMPrefixCacheEntry(kv_cache if num_tokens else None, num_tokens, embeddings), num_tokens
 
-    def get_stats(self) -> dict[str, Any]:
+    def get_stats(self) -> MLLMPrefixCacheStats:
         """Counters since the start and what is held. A query is one fetch, a hit one that found KV."""
         stats = self._cache.get_stats()
-        return {name: stats[name] for name in _STATS} | {"hit_rate": self.hit_rate}
+        return MLLMPrefixCacheStats({name: stats[name] for name in _STATS} | {"hit_rate": self.hit_rate})
 
     @property
     def hit_rate(self) -> float:

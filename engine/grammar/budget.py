@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from engine.grammar.follow import ThinkTokens
 
 
-class ThinkBudget:
-    """Of one answer. max_tokens: of all its reasoning together, the marks around it not counted; in_reasoning: the
-    prompt ends inside it."""
+class ReasoningMarks:
+    """Where one answer reasons. in_reasoning: its prompt ends inside its reasoning."""
 
-    def __init__(self, think: ThinkTokens, max_tokens: int, *, in_reasoning: bool) -> None:
-        self._think = think
+    def __init__(self, think: ThinkTokens, *, in_reasoning: bool) -> None:
+        self.think = think
+        self.is_inside = in_reasoning
+        self.tail: tuple[int, ...] = ()
+        """The last tokens, as many as the next mark has."""
+
+    def accept(self, token: int) -> Literal["mark", "reasoning", "answer"]:
+        """Take the token that came. Returns what it is: the last one of a mark, or a part of what lies between."""
+        mark = self.think.end if self.is_inside else self.think.start
+        self.tail = (*self.tail, token)[-len(mark) :]
+        if self.tail == mark:
+            self.is_inside = not self.is_inside
+            self.tail = ()
+            return "mark"
+        return "reasoning" if self.is_inside else "answer"
+
+
+class ThinkBudget:
+    """Of one answer. max_tokens: of all its reasoning together, the marks around it not counted."""
+
+    def __init__(self, marks: ReasoningMarks, max_tokens: int) -> None:
+        self._marks = marks
         self._left = max_tokens
-        self._in_reasoning = in_reasoning
-        self._tail: tuple[int, ...] = ()
 
     def accept(self, token: int) -> None:
         """Take the token that came."""
-        mark = self._think.end if self._in_reasoning else self._think.start
-        self._tail = (*self._tail, token)[-len(mark) :]
-        if self._tail == mark:
-            self._in_reasoning = not self._in_reasoning
-            self._tail = ()
-        elif self._in_reasoning:
+        if self._marks.accept(token) == "reasoning":
             self._left -= 1
 
     def forced(self) -> int | None:
         """The token that must come next; None where the model may choose."""
-        if not self._in_reasoning or self._left > 0:
+        if not self._marks.is_inside or self._left > 0:
             return None
-        end = self._think.end
-        begun = next(n for n in range(len(end) - 1, -1, -1) if n == 0 or self._tail[-n:] == end[:n])
+        end, tail = self._marks.think.end, self._marks.tail
+        begun = next(n for n in range(len(end) - 1, -1, -1) if n == 0 or tail[-n:] == end[:n])
         return end[begun]

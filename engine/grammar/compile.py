@@ -16,9 +16,11 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
 
 from engine.bounded import BoundedCache
+from engine.errors import BadRequest
+from engine.grammar.calls import PARAM, calls_grammar, strict_tools
 from engine.grammar.follow import CompiledGrammar, refusal
-from engine.grammar.schemas import check_depth, closed
-from engine.types import Grammar, GrammarKind, Json
+from engine.grammar.schemas import check_depth, closed, wrong_place
+from engine.types import Grammar, GrammarKind, Json, Request
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -30,6 +32,7 @@ MAX_CHARS: dict[GrammarKind, int] = {
     "regex": 16_000,  # compiling takes a second there, and a minute at ten times as many
     "grammar": 16_000,
     "tools": 400_000,
+    "calls": 400_000,
 }
 """Of a grammar's source."""
 
@@ -49,11 +52,12 @@ class Grammars:
     """Compiles the grammars of requests for one model, and keeps those used last.
 
     tokenizer: mlx-lm's TokenizerWrapper. stop_ids: the tokens that end an answer; each may end it where the grammar
-    does.
+    does. call_end: the mark that closes a call, where the model writes calls as JSON between marks; else "".
     """
 
-    def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
+    def __init__(self, tokenizer: Any, stop_ids: Collection[int], call_end: str = "") -> None:
         self._tokenizer = tokenizer
+        self._call_end = call_end
         self._stop_ids = sorted(stop_ids)
         self._vocabulary: LLTokenizer | None = None
         self._lock = threading.Lock()
@@ -70,6 +74,22 @@ class Grammars:
             raise refusal(grammar, f"it has {num_chars:,} characters; at most {most:,} are allowed")
         return self._kept.get_or_make(grammar, lambda: self._compile(grammar))
 
+    def compile_calls(self, request: Request) -> CompiledGrammar:
+        """What holds the calls of a request whose answer is free else (engine.grammar.calls).
+
+        Raises BadRequest, which names the field that asks for it, where this model's calls cannot be held.
+        """
+        if not self._call_end:
+            tool = strict_tools(request)[0]
+            param = tool.param.removesuffix(".parameters").removesuffix(".input_schema") or PARAM
+            why = (
+                "this model writes the calls that it makes by itself in a way of its own, which is not held to a "
+                "schema; say tool_choice required, or leave it out"
+            )
+            raise BadRequest(f"{param}.strict: {why}.", param=f"{param}.strict", code="unsupported_parameter")
+        ids = self._tokenizer.encode(self._call_end, add_special_tokens=False)
+        return self.compile(calls_grammar(request, self._call_end, ids[0] if len(ids) == 1 else None))
+
     def _compile(self, grammar: Grammar) -> CompiledGrammar:
         vocabulary = self._vocabulary_of(grammar)
         try:
@@ -78,10 +98,25 @@ class Grammars:
             raise refusal(grammar, str(e)) from e
         matcher = LLMatcher(vocabulary, source, log_level=0, limits=self._limits)
         if matcher.is_error():
-            raise refusal(grammar, matcher.get_error())
+            raise refusal(grammar, self._place(grammar, vocabulary) + matcher.get_error())
         if warnings := matcher.get_grammar_warnings():
             raise refusal(grammar, warnings[0])
-        return CompiledGrammar(grammar, matcher, vocabulary.vocab_size)
+        return CompiledGrammar(grammar, matcher, vocabulary)
+
+    def _place(self, grammar: Grammar, vocabulary: LLTokenizer) -> str:
+        """Where in a schema that llguidance refuses the fault lies: it says what is wrong, not where."""
+        schema = json.loads(grammar.source) if grammar.kind == "json_schema" else None
+        if not isinstance(schema, dict):
+            return ""
+
+        def is_wrong(part: Json) -> bool:
+            try:
+                return LLMatcher(vocabulary, _json(part), log_level=0, limits=self._limits).is_error()
+            except (ValueError, RecursionError):
+                return True
+
+        place = wrong_place(schema, is_wrong)
+        return f"at {place}: " if place else ""
 
     def _vocabulary_of(self, grammar: Grammar) -> LLTokenizer:
         """The model's tokens as bytes; made at the first use, which takes up to a second."""
@@ -105,7 +140,7 @@ def _llguidance(grammar: Grammar) -> str:
         return _json({"type": "object"})
     if grammar.kind == "grammar":
         return _lark(grammar.source)
-    if grammar.kind == "tools":
+    if grammar.kind in ("tools", "calls"):
         return LLMatcher.grammar_from_lark(grammar.source)
     if grammar.kind == "choice":
         texts = json.loads(grammar.source)

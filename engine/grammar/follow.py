@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
@@ -55,11 +55,29 @@ class ThinkTokens:
 
 @dataclass(frozen=True, slots=True)
 class CompiledGrammar:
-    """What it was compiled from, a matcher at the beginning of an answer, and how many tokens the tokenizer has."""
+    """What it was compiled from, a matcher at the beginning of an answer, and the tokenizer's tokens as bytes."""
 
     grammar: Grammar
     matcher: LLMatcher
-    num_tokens: int
+    vocabulary: LLTokenizer
+
+    @property
+    def is_of_calls(self) -> bool:
+        """Whether it holds the calls of an answer and leaves the rest free (engine.grammar.calls)."""
+        return self.grammar.kind == "calls"
+
+    @property
+    def num_tokens(self) -> int:
+        return self.vocabulary.vocab_size
+
+
+def next_tokens(matcher: LLMatcher, num_tokens: int) -> NDArray[np.bool_] | None:
+    """Which token ids may come next, (num_tokens,); None where the matcher has failed."""
+    bits = allocate_token_bitmask(1, num_tokens)
+    fill_next_token_bitmask(matcher, bits)
+    if matcher.is_error():
+        return None
+    return np.unpackbits(bits.view(np.uint8), bitorder="little").astype(np.bool_)
 
 
 class Follower:
@@ -107,15 +125,13 @@ class Follower:
             return None
         mark = self._think.start if self._stage == "start" and self._think else ()
         if self._tail:  # the mark has several tokens, and some are there
-            allowed = np.zeros(self._num_tokens, np.bool_)
-            allowed[mark[len(self._tail)]] = True
-            return allowed
-        bits = allocate_token_bitmask(1, self._num_tokens)
-        fill_next_token_bitmask(self._matcher, bits)
-        if self._matcher.is_error():
+            only = np.zeros(self._num_tokens, np.bool_)
+            only[mark[len(self._tail)]] = True
+            return only
+        allowed = next_tokens(self._matcher, self._num_tokens)
+        if allowed is None:
             self._note_error()
             return None
-        allowed = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(np.bool_)
         if mark:
             allowed[mark[0]] = True
         return allowed

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError, Internal
 from engine.grammar.budget import ThinkBudget
+from engine.grammar.calls import CallFollower
 from engine.grammar.follow import Follower
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class AnswerMask:
     def __init__(
         self,
         bans: Sequence[Ban] = (),
-        follower: Follower | None = None,
+        follower: Follower | CallFollower | None = None,
         stop_ids: Collection[int] = (),
         budget: ThinkBudget | None = None,
     ) -> None:

@@ -23,6 +23,10 @@ MAX_NAMED_REFS = 16
 """References that are no path ("#/$defs/a"): where they lead is not looked up here."""
 
 
+MAX_LOOKS = 64
+"""Schemas that are compiled to find the one that is wrong: each may take as long as the whole."""
+
+
 def check_depth(schema: Json) -> None:
     """Raise ValueError for a schema that is too deep."""
     heights: dict[int, int] = {}
@@ -97,6 +101,36 @@ def _nodes(schema: Json) -> list[Json]:
 
     note(schema)
     return found
+
+
+def wrong_place(schema: Json, is_wrong: Callable[[Json], bool]) -> str:
+    """Where in a wrong schema the fault lies, as a JSON Pointer (RFC 6901); "" for the schema itself.
+
+    is_wrong: whether a schema is refused. It is asked about schemas inside, each with the definitions of the whole, and
+    at most MAX_LOOKS times: the place is then that of a schema around it.
+    """
+    shared: Json = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
+    place, inner = "", iter(_inner(schema))
+    for _ in range(MAX_LOOKS):
+        path, one = next(inner, ("", None))
+        if one is None:
+            break
+        if is_wrong({**shared, **one}):
+            place, inner = place + path, iter(_inner(one))
+    return place
+
+
+def _inner(node: Json) -> list[tuple[str, Json]]:
+    """The schemas directly inside a schema, each with the way to it as a JSON Pointer."""
+    found: list[tuple[str, Any]] = []
+    for name, value in node.items():
+        if name in _MANY and isinstance(value, list):
+            found += ((f"/{name}/{i}", one) for i, one in enumerate(value))
+        elif name in _NAMED and isinstance(value, dict):
+            found += ((f"/{name}/{key.replace('~', '~0').replace('/', '~1')}", one) for key, one in value.items())
+        elif name in _ONE:
+            found.append((f"/{name}", value))
+    return [(path, one) for path, one in found if isinstance(one, dict)]
 
 
 def _with_inner(node: Json, change: Callable[[Json], Json]) -> Json:

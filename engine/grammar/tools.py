@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Iterator
 
+from engine.grammar.calls import PARAM, holds_calls, strict_tools
 from engine.grammar.follow import refusal
 from engine.grammar.schemas import closed
 from engine.types import Grammar, Json, Request, Tool
 
-PARAM = "tools"
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"
 """The marks around a call that is forced; engine.models.chat_format reads it."""
 
@@ -48,8 +48,9 @@ def parts(request: Request) -> Iterator[Grammar]:
     """What its grammar is made of, each with its own place in the request, to be looked at one by one."""
     if request.grammar is not None:
         yield request.grammar
+    asked = strict_tools(request) if holds_calls(request) else request.offered_tools
     for i, tool in enumerate(request.tools):
-        if tool in request.offered_tools and tool.parameters is not None:
+        if tool in asked and tool.parameters is not None:
             param = tool.param or f"{PARAM}[{i}].function.parameters"
             yield Grammar("json_schema", json.dumps(tool.parameters), param)
 

@@ -20,6 +20,9 @@ from engine.inventory.inventory import Inventory, ModelHere
 from engine.models.hub_failures import in_words
 
 DownloadAction = Literal["pause", "resume", "cancel"]
+_MAIN = "main"
+"""The revision where none is named."""
+
 MAX_DOWNLOADS = 64
 """Remembered, those that have ended included."""
 
@@ -89,7 +92,7 @@ class Shelf:
     def pull(self, repo: str, revision: str | None = None) -> DownloadState:
         """Download a model, or go on with it; one that runs is left alone. Returns at once.
 
-        Raises BadRequest for what is no name of a model.
+        Raises BadRequest for what is no name of a model, and Conflict while another revision of it is on its way.
         """
         try:
             check_repo(repo)
@@ -99,6 +102,9 @@ class Shelf:
         if download is None:
             download = Download(repo, revision, self._hub)
         elif download.state.is_running:
+            if (revision or _MAIN) != (download.revision or _MAIN):
+                why = f"revision {download.revision or _MAIN} of {repo} is being downloaded; ask again when it is there"
+                raise Conflict(f"revision: {why}.", param="revision", code="download_running")
             return download.state
         self._downloads.pop(repo, None)
         self._downloads[repo] = download

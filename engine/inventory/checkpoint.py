@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.inventory.kv_size import text_part, token_numbers
+from engine.inventory.kv_size import token_numbers
 from engine.models.checkpoint import memory_bytes
+from engine.models.config_facts import answering_part, context_tokens, has_ears
 from engine.models.families import FAMILIES, family
 from engine.models.json_files import part, read_object, whole
 from engine.models.locate import is_multimodal
@@ -19,9 +20,6 @@ from engine.models.safetensors_files import ITEM_BYTES, MAX_FILES, read_header, 
 from engine.types import Kind
 
 MAX_PROBLEMS = 6
-DEFAULT_CONTEXT = 4096
-"""Where config.json names none."""
-
 _FLOATS = ("F32", "BF16", "F16")
 _NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -77,7 +75,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         config = read_object(folder / "config.json")
     except ValueError as error:
         return Checkpoint(num_bytes=num_bytes, problems=(str(error),))
-    config = part(config, "thinker_config") | config
+    config = answering_part(config)
     weights = read_weights(folder, files)
     model_type = str(config.get("model_type") or "")[:64]
     row = family(model_type)
@@ -96,7 +94,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         num_bytes=num_bytes,
         weight_bytes=sum(memory_bytes(dtype, num, config) for dtype, num in weights.num_bytes.items()),
         token_bytes=token_numbers(config) * ITEM_BYTES[weights.float_type],
-        context_tokens=whole(text_part(config), "max_position_embeddings") or DEFAULT_CONTEXT,
+        context_tokens=context_tokens(config),
         problems=tuple(problems[:MAX_PROBLEMS]),
     )
 
@@ -144,13 +142,12 @@ def modalities(config: dict[str, Any], *, sees: bool) -> tuple[Kind, ...]:
     """What a model takes besides text, as the engine will offer it: by config.json and the families table."""
     model_type = str(config.get("model_type") or "")
     row = family(model_type)
-    has_ears = bool(config.get("audio_config") or config.get("audio_processor"))
     found: list[Kind] = []
     if sees:
         found.append("image")
         if row.native_video or row.images_per_prompt is None:
             found.append("video")
-    if found and has_ears and row.audios_per_prompt != 0:
+    if found and has_ears(config, row):
         found.append("audio")
     return tuple(found)
 

@@ -17,26 +17,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.models.json_files import part, whole
+from engine.models.config_facts import answering_part, text_part
+from engine.models.json_files import whole
 
 _MOST = 2**24
 MAX_LAYERS = 4096
 _LATENT = frozenset({"deepseek_v3", "deepseek_v32", "glm4_moe_lite", "longcat_flash", "kimi_k3", "mistral4"})
 """Families of mlx-lm that keep latent vectors; others with a kv_lora_rank keep the keys and values made of them."""
+_EXPANDED = frozenset({"kimi_vl"})
+"""Families of mlx-vlm whose decoder has the name of such a family, and keeps keys and values all the same."""
 _NO_KV = ("linear_attention", "mamba", "conv", "recurrent", "short_conv")
-
-
-def text_part(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of config.json that describes the language model, with what stands beside it as a default."""
-    for name in ("text_config", "llm_config", "language_config"):
-        if inner := part(config, name):
-            return config | inner
-    return config
 
 
 def token_numbers(config: dict[str, Any]) -> int:
     """Numbers of KV that one token of one row takes, over all layers; 0 where config.json does not say."""
-    text = text_part(part(config, "thinker_config") | config)
+    text = text_part(answering_part(config))
     layers = whole(text, "num_hidden_layers", "n_layers", "num_layers", "n_layer", most=MAX_LAYERS)
     heads = whole(text, "num_attention_heads", "n_heads", "n_head", "num_heads", most=_MOST)
     hidden = whole(text, "hidden_size", "d_model", "n_embd", "dim", most=_MOST)
@@ -44,7 +39,8 @@ def token_numbers(config: dict[str, Any]) -> int:
     width = whole(text, "head_dim", most=_MOST) or (hidden // heads if heads else 0)
     if not (layers and kv_heads and width):
         return 0
-    if text.get("model_type") in _LATENT and (rank := whole(text, "kv_lora_rank", most=_MOST)):
+    is_latent = text.get("model_type") in _LATENT and config.get("model_type") not in _EXPANDED
+    if is_latent and (rank := whole(text, "kv_lora_rank", most=_MOST)):
         return layers * (rank + whole(text, "qk_rope_head_dim", most=_MOST))
     kinds = _kinds(text, layers)
     kinds = kinds[: len(kinds) - whole(text, "num_kv_shared_layers", most=len(kinds) - 1)] if kinds else kinds

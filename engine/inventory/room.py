@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.errors import say_bytes
 from engine.inventory.checkpoint import Checkpoint
 from engine.runtime.memory import GROWTH_TOKENS, ModelMemory, share
 from engine.types import DeviceInfo
@@ -42,11 +41,14 @@ class MachineMemory:
 @dataclass(frozen=True, slots=True)
 class ModelFit:
     """fits: whether it can be used here. context_tokens: of the largest request; None where the KV of a token is not
-    known. reason: why it does not fit, or what bounds the context, in a sentence; "" for neither."""
+    known, or where the weights alone are too large. weight_bytes of room_bytes are needed for them.
+    own_context_tokens: of the model itself, where memory allows it less; else None."""
 
     fits: bool
     context_tokens: int | None = None
-    reason: str = ""
+    weight_bytes: int = 0
+    room_bytes: int = 0
+    own_context_tokens: int | None = None
 
 
 def usable_bytes(device: DeviceInfo) -> int:
@@ -60,26 +62,19 @@ def usable_bytes(device: DeviceInfo) -> int:
 
 def room(model: Checkpoint, machine: MachineMemory) -> ModelFit:
     """Whether this model fits, alone."""
-    needed = say_bytes(model.weight_bytes)
+    sizes = model.weight_bytes, machine.model_bytes
     if model.weight_bytes >= machine.model_bytes:
-        return ModelFit(
-            False, reason=f"Its weights take {needed}; models may take {say_bytes(machine.model_bytes)} here."
-        )
+        return ModelFit(False, None, *sizes)
     if not model.token_bytes:
-        return ModelFit(True)
+        return ModelFit(True, None, *sizes)
     memory = ModelMemory(model.weight_bytes, model.token_bytes)
     budget = share(machine.memory_bytes, machine.utilization, [memory], machine.stored_bytes)[0]
     tokens = max(0, (budget.row_tokens or 0) - GROWTH_TOKENS)
     if tokens < min(LEAST_CONTEXT, model.context_tokens):
-        left = say_bytes(machine.model_bytes - model.weight_bytes)
-        return ModelFit(
-            False, tokens, f"Its weights take {needed}, which leaves {left} and {tokens:,} tokens of context."
-        )
+        return ModelFit(False, tokens, *sizes, model.context_tokens)
     if tokens < model.context_tokens:
-        return ModelFit(
-            True, tokens, f"Memory bounds the context; the model itself takes {model.context_tokens:,} tokens."
-        )
-    return ModelFit(True, model.context_tokens)
+        return ModelFit(True, tokens, *sizes, model.context_tokens)
+    return ModelFit(True, model.context_tokens, *sizes)
 
 
 def room_for(weight_bytes: int, machine: MachineMemory) -> ModelFit:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from engine.errors import Busy
 from engine.media.expected import MediaSize
 from engine.media.fair_pool import FairPool
-from engine.types import Request
+from engine.types import Request, StageClock
 
 
 class Room(Protocol):
     """Where a request's decoded media are accounted for (engine.runtime.tickets.Ticket)."""
 
+    @property
+    def clock(self) -> StageClock: ...
     def expect(self, sizes: Sequence[MediaSize]) -> None: ...
     def reserve(self, index: int, num_bytes: int) -> None: ...
     def busy(self, message: str) -> Busy: ...
@@ -35,7 +38,7 @@ class MediaLoad:
 
     fetched_bytes: over the network, of all its media so far. num_begun: of its jobs, so far. num_waiting: media that
     are not there yet. keys: of its media by place, what their facts are kept under; None where that is not known before
-    they are fetched.
+    they are fetched. num_fetching: media whose addresses are being read.
     """
 
     request: Request
@@ -47,6 +50,19 @@ class MediaLoad:
     num_begun: int = 0
     num_waiting: int = 0
     keys: list[Hashable | None] = field(default_factory=list)
+    num_fetching: int = 0
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Around the reading of one medium's addresses: its clock is at "fetch" as long as any of them is read."""
+        self.num_fetching += 1
+        self.room.clock.enter("fetch")
+        try:
+            yield
+        finally:
+            self.num_fetching -= 1
+            if not self.num_fetching:
+                self.room.clock.enter("media")
 
 
 def caller_of(request: Request) -> Hashable:

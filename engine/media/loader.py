@@ -50,9 +50,19 @@ long after it is given up."""
 
 
 class Loader:
-    """Holds what waits in the pools, and the processes that decode clips: one per thread of the pool at most."""
+    """Holds what waits in the pools, and the processes that decode clips: one per thread of the pool at most.
 
-    def __init__(self, config: EngineConfig, decoding: Executor, fetching: Executor) -> None:
+    fetched: is told of what came over the network for a request, on its event loop.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        decoding: Executor,
+        fetching: Executor,
+        fetched: Callable[[Request, Part, bytes], None] = lambda request, part, data: None,
+    ) -> None:
+        self._fetched = fetched
         self._limits = config.media
         self._frames = config.frames
         limits = config.media
@@ -76,6 +86,7 @@ class Loader:
         if not parts:
             return request
         load = MediaLoad(request, room, is_preflight=True, num_waiting=len(parts))
+        room.clock.enter("media")
         async with self._waiting(load):
             room.expect([expected_size(part, self._limits) for part in request.media_parts])
             async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
@@ -121,6 +132,7 @@ class Loader:
         load = MediaLoad(
             request, room, is_preflight, takes_clips, need_pixels or not request.reuse, num_waiting=len(parts)
         )
+        room.clock.enter("media")
         async with self._waiting(load):
             return await self._load_parts(load, parts)
 
@@ -260,19 +272,24 @@ class Loader:
         from engine.media.read_medium import remote_parts
 
         contents: dict[Part, Content] = {}
+        remotes = remote_parts(part, self._limits, frames)
+        if not remotes:
+            return contents
 
         async def fetch(remote: Part) -> None:
             work = partial(read_content, remote, self._limits)
             contents[remote] = content = await self._run(self._fetching, load, remote, work)
+            self._fetched(load.request, remote, content.data)
             load.fetched_bytes += len(content.data)
             self._check_bytes(remote, load.fetched_bytes)
             num_bytes = sum(len(content.data) for content in contents.values())
             if num_bytes > USUAL_BYTES[part.kind]:  # as long as it waits to be decoded, it takes at least this
                 load.room.reserve(index, num_bytes)
 
-        async with _at_once(fetch(remote) for remote in remote_parts(part, self._limits, frames)) as tasks:
-            for task in tasks:
-                await task
+        with load.fetching():
+            async with _at_once(fetch(remote) for remote in remotes) as tasks:
+                for task in tasks:
+                    await task
         return contents
 
     async def _run(self, stage: PoolStage, load: MediaLoad, part: Part, work: Callable[[], T]) -> T:

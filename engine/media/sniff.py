@@ -98,6 +98,32 @@ class Format:
     name: str
 
 
+MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+    "WebP": "image/webp",
+    "AVIF": "image/avif",
+    "HEIC": "image/heic",
+    "MP4": "video/mp4",
+    "WebM/MKV": "video/webm",
+    "AVI": "video/x-msvideo",
+    "MP3": "audio/mpeg",
+    "WAV": "audio/wav",
+    "FLAC": "audio/flac",
+    PDF: "application/pdf",
+    "plain text": "text/plain",
+}
+"""https://www.iana.org/assignments/media-types, by Format.name."""
+
+
+def media_type(data: bytes) -> str:
+    """The media type of a file, as its first bytes say; "application/octet-stream" for one that is not listed."""
+    return MEDIA_TYPES.get(sniff(data).name, "application/octet-stream")
+
+
 def sniff(data: bytes) -> Format:
     """Tell the format from the first bytes; data may be the head of a file (HEAD_BYTES is enough) or all of it."""
     head = data[:HEAD_BYTES]

@@ -27,7 +27,7 @@ from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
 from engine.models.remaining_media import media_from
 from engine.models.rope_shifts import RopeShifts
-from engine.models.vision_tower import CachedVisionTower, Use
+from engine.models.vision_tower import ApartVisionTower, CachedVisionTower, Use
 from engine.types.prompt import Prompt, runs
 
 # Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
@@ -84,7 +84,19 @@ class Embeddings:
     def patched(self, other: Embeddings, where: mx.array) -> Embeddings:
         """These embeddings with the other's at the tokens of `where`, (1, tokens) bool."""
         embeds = mx.where(where[..., None], other._arrays["inputs_embeds"], self._arrays["inputs_embeds"])
-        return Embeddings(self._arrays | {"inputs_embeds": embeds}, self._first)
+        return Embeddings(self._arrays | {"inputs_embeds": embeds} | self._all_deepstack(other), self._first)
+
+    def _all_deepstack(self, other: Embeddings) -> dict[str, Any]:
+        """Deepstack features of both, in the order of their tokens; they have no visual token in common."""
+        if self._is_visual is None or other._is_visual is None:
+            return {}
+        places = np.concatenate([np.flatnonzero(self._is_visual), np.flatnonzero(other._is_visual)])
+        order = mx.array(np.argsort(places))
+        pairs = zip(self._arrays["deepstack_visual_embeds"], other._arrays["deepstack_visual_embeds"], strict=True)
+        return {
+            "visual_pos_masks": mx.array(self._is_visual | other._is_visual)[None],
+            "deepstack_visual_embeds": [mx.concatenate(list(pair))[order] for pair in pairs],
+        }
 
     @property
     def num_tokens(self) -> int:
@@ -133,6 +145,8 @@ class Adapter:
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
+        if vision and family.encodes_apart:
+            model.vision_tower = ApartVisionTower(model.vision_tower)
         self._rope_shifts = RopeShifts()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
@@ -152,9 +166,10 @@ class Adapter:
 
         Call once, and before `remember`, which hides the tower.
         """
-        if not self.vision or self._lm is self.model:
+        if not self.vision:
             return 0
-        return interleave(self.model, self._lm, rows_wait, step)
+        # Of some (Phi-3-Vision) the language model is the whole.
+        return interleave(self.model, self.layers if self._lm is self.model else self._lm, rows_wait, step)
 
     def make_cache(self) -> list[Any]:
         """Empty KV layers for one row, plus its RowState as the last entry."""
@@ -341,18 +356,32 @@ class Adapter:
             logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places), mx.int32)]
         return logits[0].astype(mx.float32)
 
+    @property
+    def gives_states(self) -> bool:
+        """Whether `states` can be asked: it reads texts alone, and its head is apart from what it reads them with."""
+        return not self.vision and callable(getattr(self._lm, "model", None))
+
+    def states(self, rows: mx.array, cache: list[Any]) -> mx.array:
+        """Token ids (rows, tokens) behind what is in `cache` -> what the head would read, (rows, tokens, width);
+        nothing evaluated."""
+        return self._forward(rows, cache, {}, self._lm.model)
+
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""
         return self._forward(ids, cache, {})
 
-    def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any]) -> mx.array:
+    def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any = None) -> mx.array:
+        """module: of the language model what is asked, None for all of it."""
         layers = cache[:-1]
         if self._mrope:
+            # What mlx-vlm remembers of a prompt before must not count: GLM-OCR would take that one's positions, and
+            # GLM-4V and Qwen3-VL MoE look at the argument only where they remember deltas.
             arguments["rope_deltas"] = mx.array(cache[-1].deltas)[:, None]
+            self._lm._rope_deltas, self._lm._position_ids = arguments["rope_deltas"], None
         if self._grouped_scores:
             # The first layer's cache makes the mask for all of them.
             layers[0] = GroupedMask(layers[0])
-        out = self._lm(ids, cache=layers, **arguments)
+        out = (module or self._lm)(ids, cache=layers, **arguments)
         if not self._grouped_scores:
             cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
         logits: mx.array = out.logits if hasattr(out, "logits") else out

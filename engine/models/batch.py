@@ -15,6 +15,7 @@ import numpy as np
 from mlx_lm.generate import BatchGenerator, StopSequences
 
 from engine.models.adapter import Adapter
+from engine.models.mlx_memory import set_wired_limit
 from engine.models.sampling import LogitsProcessor, Sampler
 
 
@@ -49,14 +50,15 @@ class NewRow:
 
 
 class Batch:
-    """Continuous batch: rows join and leave between steps."""
+    """Continuous batch: rows join and leave between steps. wired_limit_bytes: see EngineConfig."""
 
-    def __init__(self, adapter: Adapter, completion_batch_size: int) -> None:
+    def __init__(self, adapter: Adapter, completion_batch_size: int, wired_limit_bytes: int | None = None) -> None:
         model: Any = adapter
         # Rows bring one token that the model has not read: all that came since the last step read theirs together.
         self._generator = BatchGenerator(
             model, completion_batch_size=completion_batch_size, prefill_batch_size=completion_batch_size
         )
+        set_wired_limit(wired_limit_bytes)  # the batcher has just raised it
         self._rows: set[int] = set()
 
     def __len__(self) -> int:
@@ -109,5 +111,5 @@ class Batch:
         return int(self._generator.prompt_cache_nbytes)
 
     def close(self) -> None:
-        """Give MLX's wired-memory limit back."""
+        """Let the batcher set the wired limit back to what it found, which is what was set here."""
         self._generator.close()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_lm.tool_parsers import json_tools
+
 from engine.grammar.tools import CALL_END, CALL_START
 
 _GENERATION_TAG = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
@@ -20,20 +22,22 @@ class ToolFormat:
 
     end: "" where a call ends with the answer. parse: (the text, tools as JSON) -> {"name", "arguments"} or a list
     of those; it may raise anything. is_native: the template shows tools, calls and results itself; else they are
-    written as plain messages (engine.prompt.tool_prompt).
+    written as plain messages (engine.prompt.tool_prompt). is_json: what stands between start and end is an object of
+    JSON with name and arguments.
     """
 
     start: str
     end: str
     parse: Callable[[str, Any], Any]
     is_native: bool
+    is_json: bool = False
 
 
 def _json_call(text: str, _tools: Any) -> Any:
     return json.loads(text)
 
 
-PLAIN_TOOLS = ToolFormat(CALL_START, CALL_END, _json_call, is_native=False)
+PLAIN_TOOLS = ToolFormat(CALL_START, CALL_END, _json_call, is_native=False, is_json=True)
 """JSON between two marks, as Hermes and Qwen write it: the way of models whose template has none, and of every call
 that is forced."""
 
@@ -63,4 +67,6 @@ def tool_format(tokenizer: Any, variables: frozenset[str]) -> ToolFormat:
     """
     if not (tokenizer.has_tool_calling and "tools" in variables):
         return PLAIN_TOOLS
-    return ToolFormat(tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser, is_native=True)
+    parse = tokenizer.tool_parser
+    is_json = parse is json_tools.parse_tool_call
+    return ToolFormat(tokenizer.tool_call_start, tokenizer.tool_call_end, parse, is_native=True, is_json=is_json)

@@ -1,6 +1,7 @@
 """The families table: what each model_type can take and how it runs. One row each; pure data.
 
-A model_type without a row is tried as a plain causal model that batches; text families need a row only if they differ.
+A model_type without a row is tried as a plain causal model that batches, and shown one picture at a time if it sees;
+text families need a row only if they differ.
 For people: engine.models.families_table.
 """
 
@@ -23,6 +24,8 @@ class Family:
     encoded in a pass of their own then.
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
     pair of frames.
+    encodes_apart: mlx-vlm lets the pictures of a prompt from the third on see each other; each is encoded in a call of
+    its own then.
     open_tiles: mlx-vlm reads on past the end of the tiles by picture; zeros must lie there.
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
@@ -46,6 +49,7 @@ class Family:
     sounds_apart: bool = False
     one_kind: bool = False
     packed: bool = False
+    encodes_apart: bool = False
     open_tiles: bool = False
     no_padding: bool = False
     image_token: str | int = ""
@@ -61,25 +65,54 @@ class Family:
 
 _QWEN = Family(native_video=True, packed=True)
 _QWEN_ONE_KIND = Family(native_video=True, packed=True, one_kind=True)
+_FIXED = "mlx-vlm reads its pictures at its own settings, not the checkpoint's"
 _EARS = "its sound is not offered: nothing tests it here"
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": replace(_QWEN_ONE_KIND, name="Qwen2-VL"),
     "qwen2_5_vl": replace(_QWEN_ONE_KIND, name="Qwen2.5-VL"),
     "qwen3_vl": replace(_QWEN, name="Qwen3-VL"),
-    "qwen3_vl_moe": replace(_QWEN, name="Qwen3-VL MoE", tested=False),
+    "qwen3_vl_moe": replace(_QWEN_ONE_KIND, name="Qwen3-VL MoE"),
     "qwen3_5": replace(_QWEN_ONE_KIND, name="Qwen3.5", snapshots=True),
     "qwen3_5_moe": replace(_QWEN_ONE_KIND, name="Qwen3.5 MoE", snapshots=True, tested=False),
     "gemma3": Family("Gemma 3", snapshots=True),
     "gemma4": Family(
-        "Gemma 4", native_video=True, audios_per_prompt=None, max_sound_s=30.0, sounds_apart=True, snapshots=True
+        "Gemma 4",
+        native_video=True,
+        audios_per_prompt=None,
+        max_sound_s=30.0,
+        sounds_apart=True,
+        snapshots=True,
+        note="where use_bidirectional_attention is vision, pictures are read from left to right all the same, and "
+        "answers about them are not mlx-vlm's",
     ),
     "idefics2": Family("Idefics 2"),
     "idefics3": Family("Idefics 3"),
     "smolvlm": Family("SmolVLM"),
     "pixtral": Family("Pixtral"),
-    "mistral3": Family("Mistral Small 3", tested=False),
+    "mistral3": Family("Mistral Small 3, Ministral 3"),
+    "internvl": Family("InternVL", marker="<image>"),
+    "internvl_chat": Family("InternVL, as first published", image_token="<IMG_CONTEXT>", marker="<image>"),
+    "lfm2_vl": Family("LFM2-VL", snapshots=True),
+    "glm4v": Family(
+        "GLM-4V, GLM-4.1V, GLM-4.6V Flash",
+        encodes_apart=True,
+        note="mlx-vlm alone mixes the pictures of a prompt from the third on",
+    ),
+    "glm4v_moe": Family("GLM-4.5V, GLM-4.6V"),
+    "paddleocr_vl": Family("PaddleOCR-VL", images_per_prompt=1, note="reads documents"),
+    "glm_ocr": Family("GLM-OCR", note="reads documents"),
+    "dots_ocr": Family("dots.ocr", note="reads documents"),
+    # mlx-vlm would put a second picture of a prompt into a second row, which is not there.
+    "deepseekocr": Family(
+        "DeepSeek-OCR",
+        images_per_prompt=1,
+        tested=False,
+        note="reads documents; its first tower has 87 M parameters however it is configured",
+    ),
+    "kimi_vl": Family("Kimi-VL", image_token="<|media_pad|>"),
     "molmo": Family("Molmo", images_per_prompt=1, image_token="<im_patch>"),
+    "molmo2": Family("Molmo 2", image_token="<im_patch>", marker="<|image|>", note=_FIXED),
     "llava": Family("LLaVA 1.5, LLaVA-Interleave", no_padding=True),
     "llava_next": Family("LLaVA-NeXT", images_per_prompt=1, expands="tiles", note="tiles laid out as mlx-vlm does"),
     "llava_onevision": Family("LLaVA-OneVision"),
@@ -106,6 +139,11 @@ FAMILIES: dict[str, Family] = {
     "phi4mm": Family(
         "Phi-4-Multimodal", refused="it changes its weights by what a prompt holds, which cannot join a shared batch"
     ),
+    "gemma4_unified": Family(
+        "Gemma 4 unified",
+        refused="the patches of a picture must see each other in both directions, and this engine reads them from left "
+        "to right",
+    ),
     "florence2": Family("Florence-2", refused="it is an encoder-decoder model"),
     "ultravox": Family("Ultravox", refused="mlx-vlm has no implementation of it"),
 }
@@ -116,6 +154,10 @@ GROUPED_SCORES = frozenset({"gemma2"})
 a batch's mask has: without that axis they fail in a batch, or take another row's mask where the sizes happen to fit."""
 
 
+UNKNOWN = Family(images_per_prompt=1, tested=False)
+"""A model_type without a row: one picture at a time, for mlx-vlm's own way of several is often wrong."""
+
+
 def family(model_type: str) -> Family:
-    """The row of a model_type, or the default row."""
-    return FAMILIES.get(model_type, Family())
+    """The row of a model_type, or UNKNOWN. Old checkpoints of LFM2-VL spell theirs with a hyphen."""
+    return FAMILIES.get(model_type.replace("-", "_"), UNKNOWN)

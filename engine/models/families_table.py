@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog="vllm-mlx families",
         description="Print the families of models that have something to be said: what each takes and how it runs. "
-        "Others are tried as plain causal models.",
+        "Others are tried as plain causal models, those that see with one picture at a time.",
     )
 
 

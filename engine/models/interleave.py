@@ -33,26 +33,33 @@ class InterleavedLayer:
         return out
 
 
-def interleave(model: Any, language_model: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
-    """Let every stack of layers outside the language model call `step` between two layers while rows_wait().
+def interleave(model: Any, skipped: Any, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
+    """Let every stack of layers of a model call `step` between two layers while rows_wait(), but for one: the language
+    model, or the list of its layers.
 
     Returns how many layers do.
     """
     count = 0
-    for stack in _stacks(model, language_model):
+    for stack in _stacks(model, skipped):
         stack[:] = [InterleavedLayer(layer, rows_wait, step) for layer in stack]
         count += len(stack)
     return count
 
 
 def _stacks(module: Any, skipped: Any) -> Iterator[list[Any]]:
-    """Lists of two or more layers of one class, outermost first."""
+    """Lists of two or more layers of one class, and the lists in a list (Gemma 3n: stages of several kinds of blocks);
+    outermost first."""
     for child in module.values():  # not children(): that copies the lists
-        if isinstance(child, nn.Module) and child is not skipped:
+        if child is skipped:
+            continue
+        if isinstance(child, nn.Module):
             yield from _stacks(child, skipped)
-        elif isinstance(child, list) and len(child) > 1 and _are_alike(child):
-            yield child
+        elif isinstance(child, list) and len(child) > 1:
+            if all(isinstance(stage, list) and _are_modules(stage) for stage in child):
+                yield from child
+            elif _are_modules(child) and len({type(layer) for layer in child}) == 1:
+                yield child
 
 
-def _are_alike(layers: list[Any]) -> bool:
-    return isinstance(layers[0], nn.Module) and all(type(layer) is type(layers[0]) for layer in layers)
+def _are_modules(layers: list[Any]) -> bool:
+    return all(isinstance(layer, nn.Module) for layer in layers)

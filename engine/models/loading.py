@@ -52,9 +52,19 @@ def vision_processor(path: Path, spec: ModelSpec, model: nn.Module, row: Family)
     if not hasattr(processor, "tokenizer") and image_processor is None:
         # mlx-vlm swallows a processor's own failure and hands out a bare tokenizer: pictures would be lost in silence.
         raise BadRequest(f"The processor of {path.name} could not be loaded; pictures would not reach the model.")
+    own_placeholder(processor)
     if row.no_padding:
         processor.image_processor = WithoutPadding(processor.image_processor)
     return processor
+
+
+def own_placeholder(processor: Any) -> None:
+    """Let a processor count the placeholder that its own tokenizer writes: mlx-vlm's for dots.ocr looks for id 151665
+    whatever the checkpoint's vocabulary says, and refuses every picture of another one."""
+    token: Any = getattr(processor, "image_token", None)
+    tokenizer: Any = getattr(processor, "tokenizer", None)
+    if isinstance(token, str) and hasattr(processor, "image_token_id") and token in tokenizer.get_vocab():
+        processor.image_token_id = tokenizer.convert_tokens_to_ids(token)
 
 
 class WithoutPadding:

@@ -18,7 +18,7 @@ Report = Callable[[int, int], None]
 
 FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py")
 """What is read of a checkpoint."""
-_VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "img_processor", "embd_layer")
+_VISION_KEYS = ("vision_config", "audio_config", "vision_tower", "vit_config", "img_processor", "embd_layer")
 
 
 def locate(spec: ModelSpec, report: Report | None = None) -> Path:

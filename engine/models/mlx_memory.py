@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from engine import device
 from engine.cache import tensors
+from engine.errors import BadRequest
 from engine.models.adapter import Adapter
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,30 @@ def limit_mlx_cache() -> None:
     each step asks the system for them anew, which costs more than computing them.
     """
     mx.set_cache_limit(min(device_bytes() // CACHE_SHARE, MAX_CACHE_BYTES))
+
+
+def has_wired_limit() -> bool:
+    """Whether this device has a limit of memory that the system may not page out: Metal on macOS has."""
+    return "max_recommended_working_set_size" in mx.device_info()
+
+
+def set_wired_limit(num_bytes: int | None) -> None:
+    """How much of MLX's memory the system may not page out; None is none of it, as MLX begins.
+
+    mlx-lm's batcher sets all that Metal recommends, wherever it is made, and there are public reports of kernels that
+    panic with it under concurrent streams (https://github.com/ml-explore/mlx/issues/3186). So who makes one calls
+    this after it. Nothing happens without such a limit, unless one was asked for. Raises BadRequest for one that cannot
+    be set.
+    """
+    if not has_wired_limit():
+        if num_bytes:
+            why = "there is none on this machine, only Metal on macOS has one"
+            raise BadRequest(f"--wired-limit: {why}.", param="wired_limit")
+        return
+    try:
+        mx.set_wired_limit(num_bytes or 0)
+    except (ValueError, RuntimeError) as error:
+        raise BadRequest(f"--wired-limit: the system refuses it: {error}", param="wired_limit") from None
 
 
 def return_memory() -> None:

@@ -6,7 +6,6 @@ read from config.json and its processor files, never from its name.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -23,25 +22,31 @@ from engine.config import EngineConfig, ModelSpec
 from engine.errors import ModelNotFound, Unavailable
 from engine.models.adapter import Adapter
 from engine.models.chat_format import ToolFormat, template_text, template_variables, tool_format
+from engine.models.checkpoint import base_fingerprint, fingerprint
+from engine.models.config_facts import answering_part, context_tokens, has_ears, text_part
 from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
-from engine.models.json_files import read_optional
+from engine.models.json_files import read_optional, whole
 from engine.models.loading import convert, in_portions, load_tokenizer, text_model, vision_model, vision_processor
 from engine.models.locate import first_line, is_multimodal, locate
+from engine.models.lora import BaseWeights, add_lora
+from engine.models.lora_files import read_lora
 from engine.models.readme import toy_note
+from engine.models.sampling import DEFAULT_TEMPERATURE, resolve
+from engine.models.text_modules import TextModules
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
-
-_DEFAULT_CONTEXT = 4096
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
     video_settings: the checkpoint's video_preprocessor_config.json, {} without one. control: what must not be read in
-    texts from outside. tools: how it writes tool calls. grids: of media it has read."""
+    texts from outside. tools: how it writes tool calls. base: what further models of this base may share. modules: what
+    is made of texts that it only reads. grids: of
+    media it has read."""
 
     card: ModelCard
     fingerprint: str
@@ -52,18 +57,18 @@ class Loaded:
     tokenizer: Any
     stop_ids: frozenset[int]
     special_ids: frozenset[int]
-    sampling: Sampling
     video_settings: dict[str, Any]
     control: ControlTokens
     tools: ToolFormat
+    base: BaseWeights
+    modules: TextModules = field(default_factory=TextModules)
     grids: Grids = field(default_factory=Grids)
 
     @property
     def num_ids(self) -> int:
         """Token ids run from 0 to one less: what the tokenizer knows and the model has a row for. MLX checks no index:
         beyond it lies other memory."""
-        text = self.config.get("text_config") or self.config
-        return min(len(self.tokenizer), int(text.get("vocab_size") or len(self.tokenizer)))
+        return min(len(self.tokenizer), whole(text_part(self.config), "vocab_size") or len(self.tokenizer))
 
     @property
     def chat_tokenizer(self) -> Any:
@@ -77,7 +82,7 @@ class Loaded:
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
         found = _placeholders(self.config)
-        token = self.family.image_token
+        token = self.family.image_token or getattr(self.processor, "image_token", "")
         if token and "image" not in found:
             found["image"] = token if isinstance(token, int) else int(self.tokenizer.convert_tokens_to_ids(token))
         return found
@@ -98,14 +103,15 @@ def load(config: EngineConfig) -> Loaded:
             return loaded
 
 
-def load_in_parts(config: EngineConfig, path: Path) -> Parts:
-    """Load the configured model from its folder. Between two parts the thread may do something else.
+def load_in_parts(config: EngineConfig, path: Path, shared: BaseWeights | None = None) -> Parts:
+    """Load the configured model from its folder. Between two parts the thread may do something else. shared: weights
+    of its base that are in memory already.
 
     Yields bytes of weights that are in memory, and how many there are (0: not known); returns the model. What is not
     divided: making the module and listing its weights, the processor, the tokenizer. Raises as `load` does.
     """
     try:
-        return (yield from _load(path, config))
+        return (yield from _load(path, config, shared))
     except (ModelNotFound, Unavailable):
         raise
     except Exception as e:
@@ -114,19 +120,25 @@ def load_in_parts(config: EngineConfig, path: Path) -> Parts:
         raise Unavailable(why, code="model_load_failed") from e
 
 
-def _load(path: Path, config: EngineConfig) -> Parts:
+def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts:
     spec = config.model
     raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    # Qwen3-Omni: what sees, hears and answers is its thinker.
-    raw = raw.get("thinker_config", {}) | raw
+    raw = answering_part(raw)
     vision = is_multimodal(path, raw) and not spec.text_only
     row = _family(raw, spec)
     model = vision_model(path) if vision else text_model(path, spec)
     convert(model, spec, raw)
+    key = base_fingerprint(path, spec)
+    if shared is not None and shared.key == key:  # else its files have changed since
+        shared.give_to(model)
     yield 0, 0
     num_bytes = 0
     for num_bytes, total_bytes in in_portions(model):
         yield num_bytes, total_bytes
+    base = BaseWeights.of(model, key)
+    if spec.adapter_path:
+        add_lora(model, read_lora(spec), spec, vision=vision)
+        yield num_bytes, num_bytes
     processor = vision_processor(path, spec, model, row) if vision else None
     yield num_bytes, num_bytes
     stop_ids = _stop_ids(path, raw) | _processor_stop_ids(processor)
@@ -137,24 +149,40 @@ def _load(path: Path, config: EngineConfig) -> Parts:
     variables = template_variables(template)
     card = _card(path, raw, model, config, row if vision else None)
     card = replace(card, reasons=bool(tokenizer.has_thinking), template_variables=tuple(sorted(variables)))
-    card = replace(card, fingerprint=_fingerprint(path, spec))
-    if _has_audio(raw, row, processor):
+    card = replace(card, fingerprint=fingerprint(path, spec), base=key, adapter_bytes=base.added_bytes(model))
+    own = _generation_defaults(path)
+    card = replace(card, sampling=resolve(config.sampling, own, Sampling(temperature=DEFAULT_TEMPERATURE)))
+    if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
         card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
+    adapter = Adapter(model, vision, row)
+    modules = _text_modules(path, raw, adapter, len(tokenizer))
+    card = replace(card, embeds=modules.pooling is not None, ranks=modules.tokens is not None)
     return Loaded(
         card=card,
         fingerprint=card.fingerprint,
         family=row,
         config=raw,
-        adapter=Adapter(model, vision, row),
+        adapter=adapter,
         processor=processor,
         tokenizer=tokenizer,
         stop_ids=frozenset(stop_ids),
         special_ids=_special_ids(tokenizer) | frozenset(stop_ids),
-        sampling=_generation_defaults(path),
         video_settings=read_optional(path / "video_preprocessor_config.json"),
         control=_control_tokens(raw, row, tokenizer, processor, template),
         tools=tool_format(tokenizer, variables),
+        base=base,
+        modules=modules,
     )
+
+
+def _text_modules(path: Path, raw: dict[str, Any], adapter: Adapter, num_ids: int) -> TextModules:
+    """What is made of the texts that it only reads, as far as this engine can."""
+    if not adapter.gives_states:
+        return TextModules(why_not="only models of text are asked for them here")
+    modules = TextModules.read(path, raw)
+    if max(modules.tokens or (0,)) >= num_ids:
+        return TextModules(why_not="the tokens that its LogitScore compares are outside the vocabulary")
+    return modules
 
 
 def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:
@@ -172,15 +200,6 @@ def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:
     return row
 
 
-def _fingerprint(path: Path, spec: ModelSpec) -> str:
-    """Which weights and processor settings these are: names, sizes and times of the checkpoint's files, and how the
-    weights were changed as they were loaded."""
-    files = sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
-    facts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    changed = (spec.bits, spec.dtype) if spec.bits or spec.dtype else ()
-    return hashlib.sha256(repr((str(path), facts, *changed)).encode()).hexdigest()
-
-
 def _as_ids(value: Any) -> set[int]:
     if value is None:
         return set()
@@ -190,12 +209,8 @@ def _as_ids(value: Any) -> set[int]:
 def _stop_ids(path: Path, config: dict[str, Any]) -> set[int]:
     """End-of-sequence ids of generation_config.json, config.json and its text part, all of them together."""
     generation = read_optional(path / "generation_config.json")
-    text = config.get("text_config") or {}
-    return (
-        _as_ids(generation.get("eos_token_id"))
-        | _as_ids(config.get("eos_token_id"))
-        | _as_ids(text.get("eos_token_id"))
-    )
+    texts = (generation, config, text_part(config))
+    return set().union(*(_as_ids(text.get("eos_token_id")) for text in texts))
 
 
 def _processor_stop_ids(processor: Any) -> set[int]:
@@ -254,19 +269,6 @@ def _placeholders(config: dict[str, Any]) -> dict[str, int]:
     return found
 
 
-def _context_tokens(config: dict[str, Any], max_model_len: int | None) -> int:
-    """The model's context, lowered by max_model_len if given."""
-    text = config.get("text_config") or config.get("llm_config") or config.get("language_config") or {}
-    own = config.get("max_position_embeddings") or text.get("max_position_embeddings") or _DEFAULT_CONTEXT
-    return min(int(own), max_model_len) if max_model_len else int(own)
-
-
-def _has_audio(raw: dict[str, Any], row: Family, processor: Any) -> bool:
-    """Whether this checkpoint takes sounds: some of such a family come without the encoder (gemma4's larger sizes)."""
-    has_tower = bool(raw.get("audio_config") or raw.get("audio_processor"))
-    return row.audios_per_prompt != 0 and has_tower and getattr(processor, "feature_extractor", None) is not None
-
-
 def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfig, row: Family | None) -> ModelCard:
     """row: the family of a model that sees; None for a text model."""
     flat: Any = tree_flatten(model.parameters())
@@ -281,7 +283,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         dtype=f"{bits}-bit" if bits else dtype,
         num_params=_num_params(model),
         num_bytes=sum(a.nbytes for a in arrays),
-        context_tokens=_context_tokens(raw, config.max_model_len),
+        context_tokens=min(own := context_tokens(raw), config.max_model_len or own),
         vision=row is not None,
         video=row is not None and (row.native_video or row.images_per_prompt is None),
         native_video=row is not None and row.native_video,
@@ -289,6 +291,7 @@ def _card(path: Path, raw: dict[str, Any], model: nn.Module, config: EngineConfi
         keeps_grids=row is not None and row.packed,
         created=int(time.time()),
         toy=toy_note(path),
+        tested=row is None or row.tested,
         described_by=config.model.vision_proxy.model if config.model.vision_proxy else "",
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.grids import ARRAY_NAMES
+from engine.models.grids import ARRAY_NAMES, grids_of
 from engine.types.prompt import Prompt
 
 
@@ -17,7 +17,7 @@ def media_from(prompt: Prompt, first: int) -> dict[str, Any] | None:
     """
     known = {name for names in ARRAY_NAMES.values() for name in names} | {"attention_mask"}
     is_packed = any(grids in prompt.inputs for _, grids in ARRAY_NAMES.values())
-    if not is_packed or not prompt.spans or set(prompt.inputs) - known:
+    if not is_packed or not prompt.spans or set(prompt.inputs) - known or not grids_of(prompt):
         return None
     out: dict[str, Any] = {}
     for kind, (patches, grids) in ARRAY_NAMES.items():

@@ -14,6 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx import nn
 
 from engine.cache.features import FeatureStore
 from engine.types import FeatureUse
@@ -39,6 +40,30 @@ class Use:
     features: FeatureUse | None = None
     ms: float = 0.0
     keys: tuple[bytes, ...] = ()
+
+
+class ApartVisionTower(nn.Module):
+    """Stands in for a model.vision_tower that lets pictures see each other: encodes one picture, or one pair of frames,
+    per call. Other attributes are the tower's own."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tower = tower
+
+    def __getattr__(self, name: str) -> Any:
+        found = self.get(name)  # where an nn.Module keeps its parts
+        if found is not None:
+            return found
+        if "tower" not in self:  # not even begun
+            raise AttributeError(name)
+        return getattr(self["tower"], name)
+
+    def __call__(self, patches: mx.array, grid_thw: mx.array, **options: Any) -> mx.array:
+        """patches: (sum of t*h*w, dim); grid_thw: (media, 3). Returns (tokens, hidden)."""
+        grid = [(1, h, w) for t, h, w in np.array(grid_thw).tolist() for _ in range(t)]
+        ends = [0, *accumulate(h * w for _, h, w in grid)]
+        units = zip(pairwise(ends), grid, strict=True)
+        return mx.concatenate([self.tower(patches[a:b], mx.array([shape]), **options) for (a, b), shape in units])
 
 
 class CachedVisionTower:

@@ -127,5 +127,5 @@ def _placed(
 
 def _is_padded(inputs: dict[str, Any]) -> bool:
     """Whether pictures were padded to one size (idefics2): what the model sees of each depends on the others then."""
-    mask = inputs.get("pixel_attention_mask")
-    return mask is not None and not bool(np.array(mask).all())
+    mask = inputs.get("pixel_attention_mask")  # by pixel; LFM2-VL's is by patch, padded to the same number always
+    return mask is not None and mask.ndim == 4 and not bool(np.array(mask).all())

@@ -10,6 +10,7 @@ The prefix cache keys every placeholder by its own medium, so a token counted to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -59,9 +60,12 @@ def _by_grid(loaded: Loaded, media: Sequence[Media], inputs: dict[str, Any]) -> 
     }
     out: dict[int, MediaTokens] = {}
     for i, medium in enumerate(media):
-        if medium.kind in rows:
-            t, h, w = next(rows[medium.kind], (0, 0, 0))
-            out[i] = (t * h * w // merge**2, (w * patch_px, h * patch_px))
+        kind = placeholder_kind(loaded, medium)
+        if kind in rows:
+            count = len(medium.frames) if kind != medium.kind else 1  # a clip without native video: a grid per frame
+            grids = [next(rows[kind], (0, 0, 0)) for _ in range(count)]
+            _, h, w = grids[0]
+            out[i] = (sum(math.prod(grid) for grid in grids) // merge**2, (w * patch_px, h * patch_px))
     return out
 
 
@@ -95,17 +99,24 @@ def _of_one_placeholder(
 def _seen_px(loaded: Loaded, inputs: dict[str, Any], kind: Kind, index: int) -> SizePx:
     if kind == "audio":
         return (0, 0)
-    return _clip_px(loaded, inputs) if kind == "video" else _picture_px(inputs, index)
+    return _clip_px(loaded, inputs) if kind == "video" else _picture_px(loaded, inputs, index)
 
 
-def _picture_px(inputs: dict[str, Any], index: int) -> SizePx:
+def _picture_px(loaded: Loaded, inputs: dict[str, Any], index: int) -> SizePx:
     """What the vision tower reads of a picture: the last two axes of its pixels (a tile's, where tiled). A list has one
     array per picture; one array for all means that all have one size."""
     mask = inputs.get("pixel_attention_mask")
-    if mask is not None and index < mask.shape[1]:
+    if mask is not None and mask.ndim == 4 and index < mask.shape[1]:
         # Padded to the largest picture: (1, pictures, height, width), true where there are pixels.
         is_pixel = np.array(mask[0][index])
         return (int(is_pixel.any(axis=0).sum()), int(is_pixel.any(axis=1).sum()))
+    for name in ("spatial_shapes", "image_grid_hws"):  # patches (height, width) of each tile, or picture
+        if name in inputs:
+            height, width = np.array(inputs[name])[index].tolist()
+            patch_px = int((loaded.config.get("vision_config") or {}).get("patch_size", 14))
+            return (width * patch_px, height * patch_px)
+    if "image_num_crops" in inputs:  # Molmo 2: patches of all crops, of a picture that was put together anew
+        return (0, 0)
     pixels = inputs.get("pixel_values")
     if isinstance(pixels, list):
         pixels = pixels[index] if index < len(pixels) else None

@@ -28,17 +28,41 @@ class RenderedChat:
 
 
 def render(loaded: Loaded, request: Request, media: Sequence[Media] = ()) -> RenderedChat:
-    """The text of a chat, with a placeholder for every medium. media: one entry per media part, in order.
+    """The text of a chat, with a placeholder for every medium. media: one entry per media part, in order. A raw prompt
+    with media is its own text.
 
-    Raises BadRequest with the template's own complaint (roles must alternate, no system role), and for media that it
-    leaves out of a message of some role.
+    Raises BadRequest with the template's own complaint (roles must alternate, no system role), for media that it
+    leaves out of a message of some role, and for a raw prompt without the placeholders of its media.
     """
+    if request.prompt is not None:
+        return RenderedChat(_with_placeholders(loaded, request, request.prompt, media))
     safe, aside = set_aside(loaded, request)
     if loaded.tools.is_native or not has_tools(request):
         text = _text_of(loaded, safe, media)
     else:
         text = _text_with_plain_tools(loaded, safe, media)
     return RenderedChat(text, aside, _ends_in_reasoning(loaded, request, text))
+
+
+def _with_placeholders(loaded: Loaded, request: Request, prompt: str | tuple[int, ...], media: Sequence[Media]) -> str:
+    """A raw prompt. Raises BadRequest unless it holds what this model's template writes for its media, in their
+    order."""
+    if not isinstance(prompt, str):
+        raise BadRequest("prompt: media go with a text, not with token ids.", param="prompt")
+    parts = tuple(part for message in request.messages for part in message.parts)
+    words = render(loaded, Request((Message("user", (Part("text", text="x"),)),)))
+    shown = render(loaded, Request((Message("user", parts),)), media)
+    others = set(_control_tokens(loaded, words.text))
+    wanted = [token for token in _control_tokens(loaded, shown.text) if token not in others]
+    found = [token for token in _control_tokens(loaded, prompt) if token in wanted]
+    if found != wanted:
+        why = f"for its media this model wants {' '.join(wanted)} in the text, in this order, and it holds "
+        raise BadRequest(f"prompt: {why}{' '.join(found) or 'none of them'}.", param="prompt")
+    return prompt
+
+
+def _control_tokens(loaded: Loaded, text: str) -> list[str]:
+    return [text[start:end] for start, end in loaded.control.spans(text)]
 
 
 def adds_special_tokens(loaded: Loaded) -> bool:

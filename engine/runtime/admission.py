@@ -40,6 +40,7 @@ class Admission:
         """Build the prompt, check the limits and begin to read from disk what the prompt can use. Raises EngineError
         when the request cannot be served."""
         sequence.started_s = time.perf_counter()
+        sequence.clock.enter("prompt", sequence.started_s)
         request = self._ordered(sequence.request)
         self._check_ids(request)
         self._check_choices(request)
@@ -59,6 +60,7 @@ class Admission:
         """Fill in the rest of what a sequence has from admission on, when its restore is over. Raises EngineError when
         the request cannot be served; whoever ends the sequence ends its lease."""
         request, loaded = self._ordered(sequence.request), self._loaded
+        sequence.clock.enter("prompt")
         built, cache = sequence.prompt, sequence.cache
         media, sequence.media = sequence.media, ()
         restore, sequence.restore = sequence.restore, None
@@ -72,7 +74,9 @@ class Admission:
         if sequence.observed is not None:
             to_encode = missing(self._prefix.features, request)
             sequence.observed.work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
+        sequence.clock.enter("encode")
         self._embed(built, cache, sequence)
+        sequence.clock.enter("prompt")
         sequence.prompt = built.head(sequence.num_prompt)
         sequence.sampling = self._sampling(request)
         sequence.stop_ids = frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else loaded.stop_ids)
@@ -105,15 +109,15 @@ class Admission:
         sequence.embeddings, sequence.encoding = embeddings, encoding
 
     def _sampling(self, request: Request) -> Sampling:
-        default = Sampling(temperature=sampling.DEFAULT_TEMPERATURE)
-        return sampling.resolve(request.sampling, self._config.sampling, self._loaded.sampling, default)
+        return sampling.resolve(request.sampling, self._loaded.card.sampling)
 
     def _detokenizer(self, built: Prompt, sequence: Sequence) -> Detokenizer:
         loaded, request = self._loaded, sequence.request
         before = None
         if request.prompt is not None or request.continue_final_message:
             before = built.ids[-1]  # it goes on from its prompt, so it keeps a space that it begins with
-        elif sequence.grammar is not None:  # and an answer to a grammar is written as the grammar has it
+        elif sequence.grammar is not None and not sequence.grammar.is_of_calls:
+            # An answer to a grammar is written as the grammar has it.
             before = loaded.tokenizer.encode(".", add_special_tokens=False)[-1]
         return Detokenizer(
             loaded,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, PixelsMissing
+from engine.grounding.forms import FORMS
+from engine.grounding.place import RegionReader
 from engine.runtime.commands import Answered, Cancel, Command, PreflightCommand, Submit
 from engine.runtime.deadline import Deadline
 from engine.runtime.poster import poster
@@ -17,7 +19,7 @@ from engine.runtime.preparation import Preparation
 from engine.runtime.sequence import Sequence
 from engine.runtime.slots import LoadedModel
 from engine.runtime.tickets import Ticket
-from engine.types import Done, Event, Preflight, Request
+from engine.types import Done, Event, Preflight, Request, StageClock
 
 if TYPE_CHECKING:
     from engine.types.media import Media
@@ -65,17 +67,21 @@ class Asking:
         media: those of the request with their pixels, where they are loaded already; whoever did that releases them.
         """
         given = media
+        clock = ticket.clock if given is None else StageClock()  # those that have theirs share a ticket
         events: asyncio.Queue[Event | EngineError] = asyncio.Queue()
         post = poster(events)
         prepare = self.preparation
+        regions = RegionReader(FORMS.get(model.card.model_type) if request.media_parts else None)
 
         async def submit(before: Sequence | None = None) -> Sequence:
             """before: the same without pixels that it turned out to need; what else was prepared is taken from it."""
+            clock.enter("prepare")
             grammar = before.grammar if before else await prepare.grammar(model, request)
             loaded, media = request, given
             if media is None:
                 loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
             loaded_s = time.perf_counter()
+            clock.enter("prepare", loaded_s)
             sequence = Sequence(
                 request=loaded,
                 post=post,
@@ -86,7 +92,9 @@ class Asking:
                 grammar=grammar,
                 scoring=before.scoring if before else await prepare.scoring(model, loaded, media),
                 submitted_s=time.perf_counter(),
+                clock=clock,
             )
+            clock.enter("queue", sequence.submitted_s)
             self.tell(Submit(sequence))
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
@@ -103,7 +111,7 @@ class Asking:
                 finished = isinstance(event, Done | EngineError)
                 if isinstance(event, EngineError):
                     raise event
-                yield event
+                yield regions.read(event)
         finally:
             if not finished:
                 self.tell(Cancel(sequence))

@@ -50,11 +50,12 @@ def check_vision_mode(request: Request, spec: ModelSpec, *, describes: bool = Fa
     """Raise BadRequest for media that the settings of this model keep from it. describes: where another model that sees
     may describe them to it."""
     parts = request.media_parts
+    describes = describes and request.prompt is None
     if spec.vision == "native" or not parts or (describes and spec.vision == "proxy"):
         return
     why = "this server keeps media from this model (vision_mode: disabled)"
     if spec.vision == "proxy":
-        why = "another model describes media to it (vision_mode: proxy), which is done only for answers in words"
+        why = "another model describes media to it (vision_mode: proxy), which is done only for answers to chats"
     param = parts[0].param
     raise BadRequest(f"{param}: {spec.served_name}: {why}.", param=param, code="unsupported_media")
 

@@ -17,6 +17,9 @@ from engine.types.media import Media
 from engine.types.prompt import Prompt
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from engine.runtime.slots import LoadedModel, ModelSlot
 
 
@@ -78,6 +81,15 @@ class PreflightCommand:
     media: tuple[Media, ...]
     reply: Future[Preflight]
     prompt: Prompt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCommand:
+    """Read texts (token ids, none of them empty) for a model's vectors or scores -> (texts, width) in float32."""
+
+    texts: tuple[tuple[int, ...], ...]
+    model: str | None
+    reply: Future[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,7 @@ class ChangeFeatures:
 
 CacheCommand = ListBlocks | GetBlock | ListFeatures | ClearCache | CountReplay | ChangeBlock | ChangeFeatures
 ModelCommand = UseModel | LoadModel | UnloadModel
-Answered = CacheCommand | PreflightCommand | ModelCommand
+Answered = CacheCommand | PreflightCommand | ReadCommand | ModelCommand
 Command = Submit | Cancel | Stop | Wake | Answered
 
 TokenObserver = Callable[[Any, Choice, Any], None]

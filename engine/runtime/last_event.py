@@ -34,7 +34,9 @@ def make_done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None
     usage = Usage(sequence.num_read, sequence.num_generated, sequence.num_cached, num_reasoning)
     media = receipts(sequence.prompt, sequence.num_cached, sequence.encoding)
     scoring = sequence.scoring
-    return Done(reason, usage, timing, media, trace, scoring.decisions() if scoring and scoring.is_done else ())
+    decisions = scoring.decisions() if scoring and scoring.is_done else ()
+    prompt_ids = tuple(sequence.prompt.ids) if sequence.request.prompt_ids else ()
+    return Done(reason, usage, timing, media, trace, decisions, prompt_ids=prompt_ids)
 
 
 def make_trace(sequence: Sequence, cache_enabled: bool, decode: Callable[[Tokens[int]], str]) -> CacheTrace | None:

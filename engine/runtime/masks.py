@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.grammar.budget import ThinkBudget
+from engine.grammar.budget import ReasoningMarks, ThinkBudget
+from engine.grammar.calls import CallFollower
 from engine.grammar.follow import CompiledGrammar, Follower, ThinkTokens
 from engine.grammar.mask import AnswerMask, BadWords, Ban, NoEndBefore
 from engine.models.registry import Loaded
@@ -31,10 +32,12 @@ class Masks:
         max_tokens = self._max_reasoning(request)
         masks: list[AnswerMask | None] = []
         for _ in range(request.n):
-            follower = Follower(grammar, think, stage) if grammar else None
-            budget = None
-            if think and max_tokens is not None:
-                budget = ThinkBudget(think, max_tokens, in_reasoning=prompt.starts_in_reasoning)
+            follower: Follower | CallFollower | None = Follower(grammar, think, stage) if grammar else None
+            if grammar and grammar.is_of_calls:
+                follower = CallFollower(grammar, self._loaded.tools.start, _marks(think, prompt))
+            budget, marks = None, _marks(think, prompt)
+            if marks and max_tokens is not None:
+                budget = ThinkBudget(marks, max_tokens)
             masks.append(AnswerMask(bans, follower, stop_ids, budget) if bans or follower or budget else None)
         return masks
 
@@ -42,6 +45,10 @@ class Masks:
         """In tokens. A model whose template cannot turn reasoning off has none left for it where it is turned off."""
         is_off = request.reasoning.enabled is False and not self._loaded.card.can_turn_reasoning_off
         return 0 if is_off else request.reasoning.max_tokens
+
+
+def _marks(think: ThinkTokens | None, prompt: Prompt) -> ReasoningMarks | None:
+    return ReasoningMarks(think, in_reasoning=prompt.starts_in_reasoning) if think else None
 
 
 def _spellings(loaded: Loaded, words: tuple[str, ...]) -> list[list[int]]:

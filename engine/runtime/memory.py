@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.types import ModelWeights, added_bytes
+
 KV_SHARE = 8
 GROWTH_TOKENS = 256
 """Room kept for the answer of the longest row: MLX's KV grows in steps of as many tokens."""
@@ -19,11 +21,13 @@ GROWTH_TOKENS = 256
 @dataclass(frozen=True, slots=True)
 class ModelMemory:
     """What one model takes: num_bytes of weights, and token_bytes for the KV of one token of one row (0: not known).
-    max_bytes: the most that weights and KV together may take."""
+    max_bytes: the most that weights and KV together may take. base, adapter_bytes: see engine.types.ModelWeights."""
 
     num_bytes: int
     token_bytes: int
     max_bytes: int | None = None
+    base: str = ""
+    adapter_bytes: int = 0
 
     def part(self, even_bytes: int) -> int:
         """What is left for its KV, where an even part of the rest is so much."""
@@ -46,7 +50,7 @@ def share(
 
     utilization: share of the device's memory that may be used, 0 to 1. stored_bytes: what was asked for, all together.
     """
-    rest = max(0, int(device_bytes * utilization) - sum(model.num_bytes for model in models))
+    rest = max(0, int(device_bytes * utilization) - sum(added_bytes(models)))
     return tuple(_budget(m, m.part(rest // len(models)), stored_bytes // len(models)) for m in models)
 
 
@@ -55,9 +59,9 @@ def _budget(model: ModelMemory, part_bytes: int, stored_bytes: int) -> MemoryBud
     return MemoryBudget(stored, (part_bytes - stored) // model.token_bytes if model.token_bytes else None)
 
 
-def room(weights_bytes: int) -> int:
-    """What a model needs to be useful: its weights, and KV of an eighth of that."""
-    return weights_bytes + weights_bytes // KV_SHARE
+def room(models: Sequence[ModelWeights]) -> int:
+    """What models need to be useful: their weights, and for each KV of an eighth of what it weighs."""
+    return sum(added_bytes(models)) + sum(model.num_bytes // KV_SHARE for model in models)
 
 
 def padded_tokens(lengths: Sequence[int]) -> int:

@@ -15,14 +15,18 @@ from pathlib import Path
 from engine.errors import EngineError, Unavailable
 from engine.grammar.compile import Grammars
 from engine.models import mlx_memory, registry
-from engine.models.locate import first_line
+from engine.models.checkpoint import expected_weights
+from engine.models.locate import first_line, locate, locate_here
+from engine.models.lora import BaseWeights
 from engine.models.registry import Loaded
 from engine.models.vocabulary import Vocabulary
 from engine.prompt.question_tokens import QuestionPrompts
+from engine.prompt.read_texts import ReadTexts
 from engine.prompt.text import TextPrompts
 from engine.runtime.memory import ModelMemory
 from engine.runtime.slots import LoadedModel, ModelSlot
 from engine.runtime.worker import Worker
+from engine.types import ExpectedWeights
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +34,57 @@ NewWorker = Callable[[ModelSlot, Loaded, ModelMemory], Worker]
 LoadSteps = Generator[None, None, LoadedModel]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that is on this machine: its folder, and what it will take."""
+
+    path: Path
+    weights: ExpectedWeights
+
+
 @dataclass(eq=False, slots=True)
 class WantedModel:
-    """A model that is to be loaded. found: its folder, or why there is none. at_start: though nobody waits for it."""
+    """A model that is to be loaded. found: where it is, or why it is not there. at_start: though nobody waits for it.
+    is_far: it is downloaded first, and others need not wait for that."""
 
     slot: ModelSlot
-    found: Future[Path]
+    found: Future[FoundModel]
     at_start: bool = False
+    is_far: bool = False
+
+
+Aside = Callable[[Callable[[], FoundModel]], Future[FoundModel]]
+"""Does a work in a thread of its own, which dies with the process: neither a download nor a disk can be interrupted."""
+
+
+def find(slot: ModelSlot, aside: Aside, *, at_start: bool = False) -> WantedModel:
+    """Begin to look for a model, and to read the headers of its files."""
+    spec, found = slot.config.model, Future[FoundModel]()
+    before = Path(slot.card.path) if slot.card else None
+    try:
+        folder = before if before and before.is_dir() else locate_here(spec)
+    except EngineError as error:
+        found.set_exception(error)
+        return WantedModel(slot, found, at_start)
+    if folder is None:
+        slot.show("downloading")
+
+    def look() -> FoundModel:
+        path = folder or locate(spec, slot.report)
+        return FoundModel(path, expected_weights(path, spec))
+
+    found = aside(look)
+    found.add_done_callback(lambda _: slot.wake())
+    return WantedModel(slot, found, at_start, is_far=folder is None)
 
 
 class ModelLoad:
-    """new_worker: makes what serves the model, once it is known what it takes."""
+    """new_worker: makes what serves the model, once it is known what it takes. shared: weights that it may have from
+    models that are loaded."""
 
-    def __init__(self, slot: ModelSlot, path: Path, new_worker: NewWorker) -> None:
+    def __init__(self, slot: ModelSlot, path: Path, new_worker: NewWorker, shared: BaseWeights | None = None) -> None:
         self.slot = slot
-        self._steps = self._load(path, new_worker)
+        self._steps = self._load(path, new_worker, shared)
 
     def turn(self) -> LoadedModel | None:
         """The next part; the model, after the last one. Raises EngineError, and then holds nothing."""
@@ -65,24 +105,27 @@ class ModelLoad:
         """Give up: what was loaded so far is let go."""
         self._steps.close()
 
-    def _load(self, path: Path, new_worker: NewWorker) -> LoadSteps:
+    def _load(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
         slot, config = self.slot, self.slot.config
-        parts = registry.load_in_parts(config, path)
+        parts = registry.load_in_parts(config, path, shared)
         while True:
             try:
                 done_bytes, total_bytes = next(parts)
             except StopIteration as end:
                 loaded: Loaded = end.value
                 break
-            slot.show("loading", done_bytes, total_bytes or slot.expected_bytes)
+            slot.show("loading", done_bytes, total_bytes or slot.expected.num_bytes)
             yield
-        num_bytes = loaded.card.num_bytes
-        memory = ModelMemory(num_bytes, mlx_memory.token_bytes(loaded.adapter), config.model.max_bytes)
+        card = loaded.card
+        token_bytes = mlx_memory.token_bytes(loaded.adapter)
+        memory = ModelMemory(card.num_bytes, token_bytes, config.model.max_bytes, card.base, card.adapter_bytes)
         yield
         texts = TextPrompts(loaded)
         yield
         questions = QuestionPrompts(loaded, texts.control, 2 * config.prefill_chunk_tokens)
-        grammars, vocabulary = Grammars(loaded.tokenizer, loaded.stop_ids), Vocabulary(loaded)
+        call_end = loaded.tools.end if loaded.tools.is_json else ""
+        grammars, vocabulary = Grammars(loaded.tokenizer, loaded.stop_ids, call_end), Vocabulary(loaded)
         yield
+        reads = ReadTexts(loaded, texts.control)
         worker = new_worker(slot, loaded, memory)
-        return LoadedModel(loaded.card, memory, texts, questions, grammars, vocabulary, worker)
+        return LoadedModel(card, memory, texts, reads, questions, grammars, vocabulary, worker, loaded.base)

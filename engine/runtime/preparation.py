@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from engine.config import EngineConfig
 from engine.errors import EngineError, Internal
+from engine.grammar.calls import holds_calls
 from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
 from engine.runtime.checks import check, is_long_text
@@ -71,12 +72,15 @@ class Preparation:
 
     async def grammar(self, model: LoadedModel, request: Request) -> CompiledGrammar | None:
         """What its answer must look like, compiled; None where it may look like anything. Raises EngineError."""
-        if request.grammar is None and request.tool_choice.mode != "required":
+        are_calls_held = holds_calls(request)
+        if request.grammar is None and request.tool_choice.mode != "required" and not are_calls_held:
             return None
         grammars = model.grammars
 
         def compile() -> CompiledGrammar | None:
             compiled = {part: grammars.compile(part) for part in parts(request)}
+            if are_calls_held:
+                return grammars.compile_calls(request)
             whole = answer_grammar(request)
             return compiled.get(whole) or grammars.compile(whole) if whole else None
 
@@ -101,6 +105,10 @@ class Preparation:
         prompts = model.questions
         rules = RowRules(prompts.max_places, prompts.can_branch)
         return await self._compute(request, lambda: Scoring(prompts.build(request, media), rules))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """A work of texts alone, done where it holds up nobody. Raises EngineError."""
+        return await self._compute(Request(), work)
 
     async def _compute(self, request: Request, work: Callable[[], T]) -> T:
         try:

@@ -13,6 +13,7 @@ from engine.errors import Conflict, Unavailable, say_bytes
 from engine.models import mlx_memory
 from engine.runtime.memory import MemoryBudget, ModelMemory, room, share
 from engine.runtime.slots import ModelSlot, ModelSlots
+from engine.types import ModelWeights
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,15 @@ class ModelRoom:
     @property
     def free_bytes(self) -> int:
         """What is left of it beside the loaded models, each with some KV."""
-        held = [slot.model.card.num_bytes for slot in self._slots if slot.model is not None]
-        return max(0, self.budget_bytes - sum(room(num_bytes) for num_bytes in held))
+        return max(0, self.budget_bytes - room(self._loaded))
+
+    @property
+    def _loaded(self) -> list[ModelWeights]:
+        return [slot.model.card for slot in self._slots if slot.model is not None]
 
     @property
     def most(self) -> int:
-        """How many may be loaded."""
+        """How many may be loaded. Adapters of one base, and the base, are one."""
         return self._config.max_loaded_models or len(self._slots)
 
     def check_size(self, slot: ModelSlot) -> None:
@@ -46,29 +50,35 @@ class ModelRoom:
         memory_utilization it is served, one row at a time."""
         limits = (mlx_memory.device_bytes(), self._config.max_models_bytes, slot.config.model.max_bytes)
         most = min(limit for limit in limits if limit is not None)
-        if slot.expected_bytes > most:
+        if slot.expected.num_bytes > most:
             raise Unavailable(
-                f"{slot.name} does not fit: its weights take {say_bytes(slot.expected_bytes)}, and it may have "
+                f"{slot.name} does not fit: its weights take {say_bytes(slot.expected.num_bytes)}, and it may have "
                 f"{say_bytes(most)} of memory.",
                 param="model",
                 code="model_too_large",
             )
 
     def to_leave(self, slot: ModelSlot) -> list[ModelSlot]:
-        """Whom there is no room for beside this one: of those that are not in use, the ones used longest ago."""
-        others = [one for one in self._slots if one.model is not None]
-        others.sort(key=lambda one: (one.is_used, one.last_use_s))
-        free_bytes, leaving = self.free_bytes, []
-        while others and (len(others) >= self.most or free_bytes < room(slot.expected_bytes)):
-            one = others.pop(0)
-            leaving.append(one)
-            free_bytes += room(one.model.card.num_bytes if one.model else 0)
+        """Whom there is no room for beside this one: of those that are not in use, the ones used longest ago, and last
+        those whose weights it shares."""
+        others = [(one, one.model.card) for one in self._slots if one.model is not None]
+        base = slot.expected.base
+        others.sort(key=lambda other: (other[0].is_used, other[1].base == base, other[0].last_use_s))
+        leaving = []
+        while others and not self._fit([*(card for _, card in others), slot.expected]):
+            leaving.append(others.pop(0)[0])
         return leaving
+
+    def _fit(self, models: Sequence[ModelWeights]) -> bool:
+        """Whether these may be in memory together."""
+        num_bases = len({model.base or id(model) for model in models})
+        return num_bases <= self.most and room(models) <= self.budget_bytes
 
     def none_for(self, slot: ModelSlot, in_use: Sequence[ModelSlot]) -> Conflict:
         """The error for who does not wait until these have ended."""
+        needed = room([*self._loaded, slot.expected]) - room(self._loaded)
         return Conflict(
-            f"There is no room for {slot.name} now: it needs {say_bytes(room(slot.expected_bytes))} with its KV, "
+            f"There is no room for {slot.name} now: it needs {say_bytes(needed)} with its KV, "
             f"{say_bytes(self.free_bytes)} of {say_bytes(self.budget_bytes)} are free, and at most {self.most} models "
             f"may be loaded; in use: {', '.join(one.name for one in in_use)}.",
             param="model",

@@ -13,17 +13,13 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from copy import copy
-from functools import partial
-from pathlib import Path
 
 from engine.config import EngineConfig
 from engine.errors import Conflict, EngineError, Unavailable, say_bytes
 from engine.models import mlx_memory
-from engine.models.checkpoint import expected_bytes
-from engine.models.locate import first_line, locate, locate_here
+from engine.models.locate import first_line
 from engine.models.registry import Loaded
 from engine.runtime.cache_commands import answer
 from engine.runtime.collecting import rarely_collecting
@@ -37,16 +33,14 @@ from engine.runtime.commands import (
     refuse,
 )
 from engine.runtime.memory import ModelMemory
-from engine.runtime.model_load import ModelLoad, WantedModel
+from engine.runtime.model_load import Aside, ModelLoad, WantedModel, find
 from engine.runtime.room import ModelRoom
 from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
 from engine.runtime.stats import EngineStats
 from engine.runtime.worker import Worker
+from engine.types import ExpectedWeights
 
 log = logging.getLogger(__name__)
-
-Aside = Callable[[Callable[[], Path]], Future[Path]]
-"""Does a work in a thread of its own, which dies with the process: a download cannot be interrupted."""
 
 RETRY_S = 5.0
 """A model that failed to load is not tried again before: requests for it get the reason at once."""
@@ -154,7 +148,7 @@ class Roster:
             return False
         if self._must_wait and any(slot.is_closed and self._is_unused(slot) for slot in self._slots):
             self._must_wait = False
-        return self._must_wait or not any(wanted.found.done() for wanted in self._wanted)
+        return self._must_wait or self._next() is None
 
     @staticmethod
     def _is_unused(slot: ModelSlot) -> bool:
@@ -230,30 +224,22 @@ class Roster:
         """Load it after those that are wanted already. Its folder is looked for at once."""
         if (self._load and self._load.slot is slot) or any(wanted.slot is slot for wanted in self._wanted):
             return
-        self._wanted.append(WantedModel(slot, self._find(slot), at_start))
+        self._wanted.append(find(slot, self._aside, at_start=at_start))
         self._stats.show(force=True)
 
-    def _find(self, slot: ModelSlot) -> Future[Path]:
-        """Its folder, as soon as that is on this machine."""
-        spec, found = slot.config.model, Future[Path]()
-        before = Path(slot.card.path) if slot.card else None
-        try:
-            folder = before if before and before.is_dir() else locate_here(spec)
-        except EngineError as error:
-            found.set_exception(error)
-            return found
-        if folder is not None:
-            found.set_result(folder)
-            return found
-        slot.show("downloading")
-        downloading = self._aside(partial(locate, spec, slot.report))
-        downloading.add_done_callback(lambda _: slot.wake())
-        return downloading
+    def _next(self) -> WantedModel | None:
+        """The first that is to be loaded and was found. Nobody overtakes one that is on this machine."""
+        for wanted in self._wanted:
+            if wanted.found.done():
+                return wanted
+            if not wanted.is_far:
+                return None
+        return None
 
     def _begin_next(self) -> bool:
         """Begin with the first that was found, in the order in which they were asked for. False while it has to wait
         for room."""
-        wanted = next((wanted for wanted in self._wanted if wanted.found.done()), None)
+        wanted = self._next()
         if wanted is None:
             return False
         slot = wanted.slot
@@ -267,8 +253,8 @@ class Roster:
     def _begin(self, wanted: WantedModel) -> bool:
         slot, spec = wanted.slot, wanted.slot.config.model
         try:
-            path = wanted.found.result()
-            slot.expected_bytes = slot.expected_bytes or expected_bytes(path, spec)
+            found = wanted.found.result()
+            slot.expected = found.weights
             if wanted.at_start and not slot.waiting and self._room.to_leave(slot):
                 log.warning("%s is not loaded at the start: there is no room for it beside the others", slot.name)
                 self._drop(wanted)
@@ -283,8 +269,10 @@ class Roster:
             self._failed(slot, e if isinstance(e, EngineError) else Unavailable(why, code="model_load_failed"))
             return True
         self._wanted.remove(wanted)
-        slot.show("loading", 0, slot.expected_bytes)
-        self._load = ModelLoad(slot, path, self._new_worker)
+        slot.show("loading", 0, slot.expected.num_bytes)
+        base = next((model.base for model in self.loaded if model.base.key == slot.expected.base), None)
+        self._load = ModelLoad(slot, found.path, self._new_worker, base)
+        self._divide()  # before its weights come: then there is room for them
         self._must_free = not self._stats.is_starting  # who used a model that failed may have held it until now
         self._reopen()
         return True
@@ -312,6 +300,7 @@ class Roster:
             self._load = None
             slot.show("known")
             self._must_free = True
+            self._divide()
             self._note_start()
 
     def _note_start(self) -> None:
@@ -344,8 +333,9 @@ class Roster:
         error.__traceback__ = error.__cause__ = error.__context__ = None
         is_refused = isinstance(error, Conflict)
         slot.show("known" if is_refused else "failed", error=None if is_refused else error.message)
-        slot.failure, slot.expected_bytes = copy(error), 0  # its files may be mended
+        slot.failure, slot.expected = copy(error), ExpectedWeights()  # its files may be mended
         self._must_free = True
+        self._divide()
         if len(self._slots) == 1 and slot.card is None:
             self.fatal = error
             return
@@ -382,9 +372,12 @@ class Roster:
         self._divide()
 
     def _divide(self) -> None:
-        """Divide memory anew among those that are loaded, and say who they are."""
-        models = self.loaded
-        for model, budget in zip(models, self._room.budgets([model.memory for model in models]), strict=True):
+        """Divide memory anew among those that are loaded or come, and say who they are."""
+        models, coming = self.loaded, self._load.slot.expected if self._load else None
+        needs = [model.memory for model in models]
+        if coming is not None and models:
+            needs.append(ModelMemory(coming.num_bytes, 0, base=coming.base, adapter_bytes=coming.adapter_bytes))
+        for model, budget in zip(models, self._room.budgets(needs), strict=False):
             model.worker.grant(budget)
         self._stats.show(force=True)
 

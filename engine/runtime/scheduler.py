@@ -94,6 +94,8 @@ class Scheduler:
     prefilling: deque[Sequence] = field(default_factory=deque)
     decoding: list[Sequence] = field(default_factory=list)
     tokens_since_step: int = 0
+    reading_tokens: int = 0
+    """Of a long text that is read beside the requests (engine.runtime.text_readings): its KV takes room as a row's."""
     next_to_join: Sequence | None = None
     """A prompt that is read and waits for room in the batch: nobody else takes it, or n > 1 would never have enough."""
 
@@ -199,15 +201,23 @@ class Scheduler:
         """Give an opened prompt its memory if there is room, and say whether it has it. Once granted, it keeps it to
         its end."""
         if not sequence.granted:
-            others = self._granted_tokens()
-            needed = padded_tokens([*others, *sequence.row_tokens])
-            sequence.granted = not others or self.max_row_tokens is None or needed <= self.max_row_tokens
+            sequence.granted = self._has_room(sequence.row_tokens)
         return sequence.granted
+
+    def try_read(self, num_tokens: int) -> bool:
+        """The same for a long text; whoever reads it takes the room, and gives it back."""
+        return not self.reading_tokens and self._has_room([num_tokens])
+
+    def _has_room(self, row_tokens: list[int]) -> bool:
+        others = self._granted_tokens()
+        needed = padded_tokens([*others, *row_tokens])
+        return not others or self.max_row_tokens is None or needed <= self.max_row_tokens
 
     def _granted_tokens(self) -> list[int]:
         """KV tokens of each row that has its memory."""
         granted = [s for s in (*self.decoding, *self.prefilling) if s.granted]
-        return [num_tokens for s in granted for num_tokens in s.row_tokens]
+        tokens = [num_tokens for s in granted for num_tokens in s.row_tokens]
+        return [*tokens, self.reading_tokens] if self.reading_tokens else tokens
 
     def state(self) -> BatchState:
         """What is worked on now, and its limits."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
-from engine.types import Delta, Event, FinishReason, GeneratedToken, Request, Sampling, Stage
+from engine.types import Delta, Event, FinishReason, GeneratedToken, Request, Sampling, Stage, StageClock
 from engine.types.media import Media
 from engine.types.prompt import Prompt
 
@@ -56,7 +56,7 @@ class Sequence:
     Times in seconds of time.perf_counter. prepared_prompt: of a long text, built off the engine thread
     (engine.prompt.text). grammar: that its answers follow, compiled there too. granted: there is memory for its KV.
     scoring: it asks questions in place of writing an answer; num_prompt is then what these share. loaded_s: when its
-    media were there. observed: what the next one's expectation is made of.
+    media were there. observed: what the next one's expectation is made of. clock: is told of each stage as it begins.
 
     From admission on (engine.runtime.admission): prompt; restore, what is being read from disk for it; lease, what it
     holds of the prefix cache; embeddings of a prompt with media, and encoding, what the vision tower did for them;
@@ -70,6 +70,7 @@ class Sequence:
     accepted_s: float
     submitted_s: float
     loaded_s: float = 0.0
+    clock: StageClock = field(default_factory=StageClock)
     media: tuple[Media, ...] = ()
     prepared_prompt: Prompt | None = None
     grammar: CompiledGrammar | None = None

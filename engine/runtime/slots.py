@@ -21,12 +21,14 @@ from engine.config import EngineConfig
 from engine.errors import EngineError
 from engine.runtime.commands import Command, LoadModel, UseModel, Wake, refuse
 from engine.runtime.deadline import Deadline
-from engine.types import ModelCard, ModelStage, ModelState
+from engine.types import ExpectedWeights, ModelCard, ModelStage, ModelState
 
 if TYPE_CHECKING:
     from engine.grammar.compile import Grammars
+    from engine.models.lora import BaseWeights
     from engine.models.vocabulary import Vocabulary
     from engine.prompt.question_tokens import QuestionPrompts
+    from engine.prompt.read_texts import ReadTexts
     from engine.prompt.text import TextPrompts
     from engine.runtime.memory import ModelMemory
     from engine.runtime.worker import Worker
@@ -37,16 +39,18 @@ class LoadedModel:
     """All that belongs to one model in memory. worker is for the engine thread; the others prepare requests in any.
 
     spent_s: what its turns on the engine thread have taken (engine.runtime.turns). num_failures: of its turns, how many
-    have failed since one that did something.
+    have failed since one that did something. base: what further models of its base may share.
     """
 
     card: ModelCard
     memory: ModelMemory
     texts: TextPrompts
+    reads: ReadTexts
     questions: QuestionPrompts
     grammars: Grammars
     vocabulary: Vocabulary
     worker: Worker
+    base: BaseWeights
     spent_s: float = 0.0
     was_idle: bool = True
     num_failures: int = 0
@@ -81,7 +85,7 @@ class LoadProgress:
 
 class ModelSlot:
     """One configured model. config: the engine's, as this model alone has it. waiting: commands that are answered once
-    it is loaded; expected_bytes: what its weights will take; failure: why it could not be loaded last; these are the
+    it is loaded; expected: what its weights will take; failure: why it could not be loaded last; these are the
     engine thread's.
 
     at_start: it is loaded at the start, though nobody waits for it. card: what it is, once it was loaded and the
@@ -92,7 +96,7 @@ class ModelSlot:
         self.config = config
         self.name = config.model.served_name
         self.waiting: deque[UseModel | LoadModel] = deque()
-        self.expected_bytes = 0
+        self.expected = ExpectedWeights()
         self.at_start = False
         self.failure: EngineError | None = None
         self.card: ModelCard | None = None
@@ -162,12 +166,14 @@ class ModelSlot:
             done_bytes=progress.done_bytes,
             total_bytes=progress.total_bytes,
             seconds=self._load_s if is_ready else now - progress.since_s,
-            num_bytes=model.card.num_bytes if model else self.expected_bytes,
+            num_bytes=model.card.num_bytes if model else self.expected.num_bytes,
             num_requests=self._num_uses,
             num_waiting=len(self.waiting),
             idle_s=now - self._last_use_s if is_ready and not self._num_uses else None,
             error=progress.error,
             card=model.card if model else self.card,
+            parent=spec.parent,
+            adapter_path=spec.adapter_path,
         )
 
     # What the engine thread says of it.
@@ -222,7 +228,8 @@ class ModelSlot:
             if self._num_uses or self._model is None:
                 return None
             model, self._model, self._is_closed = self._model, None, False
-            self.expected_bytes = model.card.num_bytes
+            card = model.card
+            self.expected = ExpectedWeights(card.num_bytes, card.base, card.adapter_bytes)
             return model
 
 

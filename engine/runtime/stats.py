@@ -38,13 +38,18 @@ class _Model:
 class EngineStats:
     """Written by the engine thread; what it publishes is frozen and read anywhere.
 
-    states: of all models that may be loaded. is_starting: those that are loaded at the start are not there yet.
+    states: of all models that may be loaded. wired_bytes: the wired limit that is set; None where there is none.
+    is_starting: those that are loaded at the start are not there yet.
     """
 
     def __init__(
-        self, publish: Callable[[Snapshot], None], states: Callable[[], tuple[ModelState, ...]] = lambda: ()
+        self,
+        publish: Callable[[Snapshot], None],
+        states: Callable[[], tuple[ModelState, ...]] = lambda: (),
+        wired_bytes: int | None = None,
     ) -> None:
         self.is_starting = True
+        self._wired_bytes = wired_bytes
         self._publish = publish
         self._states = states
         self._models: list[_Model] = []
@@ -122,6 +127,7 @@ class EngineStats:
             cache_bytes=mx.get_cache_memory(),
             peak_bytes=mx.get_peak_memory(),
             device_bytes=mlx_memory.device_bytes(),
+            wired_limit_bytes=self._wired_bytes,
             process_bytes=self._process_bytes,
             decode_tps=self._decode_tps(now),
         )

@@ -29,6 +29,7 @@ from engine.runtime.commands import (
     CountReplay,
     LoadModel,
     PreflightCommand,
+    ReadCommand,
     Stop,
     Submit,
     TokenObserver,
@@ -42,7 +43,8 @@ from engine.runtime.turns import Turner, Turns
 from engine.types import Snapshot
 
 if TYPE_CHECKING:
-    from engine.runtime.roster import Aside, Roster
+    from engine.runtime.model_load import Aside
+    from engine.runtime.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ and again, since other threads go on decoding media."""
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What the thread calls of its owner. publish takes each new Snapshot; failed is called once with the reason when
-    the thread ends before Stop; both are called on the engine thread. aside: see engine.runtime.roster."""
+    the thread ends before Stop; both are called on the engine thread. aside: see engine.runtime.model_load."""
 
     publish: Callable[[Snapshot], None]
     failed: Callable[[EngineError], None]
@@ -151,10 +153,12 @@ class EngineThread:
             from engine.runtime.stats import EngineStats
         self.imported.set()
         mlx_memory.limit_mlx_cache()
+        mlx_memory.set_wired_limit(self._config.wired_limit_bytes)
         cpu.use()
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
-        stats = EngineStats(self._outside.publish, self.slots.states)
+        wired_bytes = self._config.wired_limit_bytes or 0 if mlx_memory.has_wired_limit() else None
+        stats = EngineStats(self._outside.publish, self.slots.states, wired_bytes)
         return Roster(self.slots, self._config, stats, self._outside.aside, self._observer)
 
     def _serve(self, roster: Roster) -> None:
@@ -234,6 +238,8 @@ class EngineThread:
                 self._pass_on(command, sequence.request.model)
             case PreflightCommand(request=request):
                 self._pass_on(command, request.model)
+            case ReadCommand(model=model):
+                self._pass_on(command, model)
             case UseModel() | LoadModel() | UnloadModel():
                 roster.handle(command)
             case Wake():
@@ -246,7 +252,7 @@ class EngineThread:
                     models = [model for model in models if model is self.slots.find(command.model).model]
                 roster.ask_caches(command, models)
 
-    def _pass_on(self, command: Submit | Cancel | PreflightCommand, name: str | None) -> None:
+    def _pass_on(self, command: Submit | Cancel | PreflightCommand | ReadCommand, name: str | None) -> None:
         """Give a command to the model of this name; refuse it where that is not in memory."""
         model = self.slots.find(name).model
         if model is None:

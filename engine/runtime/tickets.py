@@ -20,6 +20,7 @@ from types import TracebackType
 from engine.config import EngineConfig
 from engine.errors import Busy, TooLarge, Unavailable, say_bytes
 from engine.media.expected import MediaSize
+from engine.types import StageClock
 
 MAX_PREFLIGHTS = 32
 """Preflights at once: each is a call of the processor on the engine thread."""
@@ -47,7 +48,8 @@ class Places:
 
 @dataclass(eq=False)
 class Ticket:
-    """A place and the bytes that go with it, until `release`; a context manager that does so. Any thread."""
+    """A place and the bytes that go with it, until `release`; a context manager that does so. Any thread. clock: of the
+    request, which whoever has it tells of each stage as it begins."""
 
     office: TicketOffice
     is_preflight: bool
@@ -55,6 +57,7 @@ class Ticket:
     held_bytes: int = 0
     is_open: bool = True
     is_refused: bool = False
+    clock: StageClock = field(default_factory=StageClock)
 
     def expect(self, sizes: Sequence[MediaSize]) -> None:
         """What the request's media will take, as far as is known before they are fetched. Raises as `reserve`."""
@@ -107,8 +110,8 @@ class TicketOffice:
         """Give out no more places, for good."""
         self.is_closed = True
 
-    def take(self, *, is_preflight: bool = False) -> Ticket:
-        """A place. Raises Busy when none is free, and Unavailable when the office is closed."""
+    def take(self, clock: StageClock | None = None, *, is_preflight: bool = False) -> Ticket:
+        """A place. clock: of the request. Raises Busy when none is free, and Unavailable when the office is closed."""
         if self.is_closed:
             why = "The server is shutting down and takes no more requests."
             raise Unavailable(why, code="shutting_down")
@@ -121,7 +124,7 @@ class TicketOffice:
                     self._busy_since_s = self._clock()
                     self._endings_s.clear()
                 self._num_requests += 1
-            return Ticket(self, is_preflight)
+            return Ticket(self, is_preflight, clock=clock or StageClock())
 
     def reserve(self, ticket: Ticket, sizes: dict[int, MediaSize]) -> None:
         """See Ticket.expect and Ticket.reserve. sizes: of media, by their place in the request."""

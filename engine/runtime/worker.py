@@ -13,14 +13,15 @@ from typing import Any
 from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal, NotShared, PixelsMissing
+from engine.errors import EngineError, Internal, NotShared, PixelsMissing, caused
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
+from engine.models.text_reader import TextReader
 from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
-from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, Submit, TokenObserver
+from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, ReadCommand, Submit, TokenObserver
 from engine.runtime.expectation import Expectations
 from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
@@ -31,7 +32,8 @@ from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, Resto
 from engine.runtime.scorer import Scorer
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
-from engine.runtime.warm_up import warm_up
+from engine.runtime.text_readings import TextReadings
+from engine.runtime.warm_up import WarmUp
 from engine.types import CacheTrace, Done, FinishReason
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ _MAX_GAP_STEPS steps' time if that is longer. Looked at after each layer."""
 
 _FAILED_PROMPT = "The model failed on this prompt; the server's log has the cause."
 _FAILED_STEP = "The model failed while answering; the server's log has the cause."
+_FAILED_ANSWER = "The server failed on this answer; its log has the cause."
 
 
 class Worker:
@@ -69,30 +72,34 @@ class Worker:
             whole_prompt=loaded.family.whole_prompt,
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
-        loaded.adapter.interleave(lambda: len(self._rows) > 0, self._step_in_between)
+        self._warm_up = WarmUp()
+        num_layers = loaded.adapter.interleave(lambda: self._warm_up.is_on or len(self._rows) > 0, self._between_layers)
         self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
         self._rows = Rows(
-            lambda: Batch(loaded.adapter, max_rows),
+            lambda: Batch(loaded.adapter, max_rows, config.wired_limit_bytes),
             lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
         )
         self._admission = Admission(config, loaded, self._prefix)
         self._scorer = Scorer(loaded.adapter, self._scheduler)
         self._expectations = Expectations(self._scheduler)
         self._preflights = Preflights(config, loaded, self._prefix, self._expectations)
+        self._readings = TextReadings(
+            TextReader(loaded.adapter, loaded.modules, loaded.num_ids), self._scheduler, stats
+        )
         self._stats = stats
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
-        warm_up(loaded, self._prefix.features)
+        self._warm_up.run(loaded, self._prefix.features, num_layers)
 
     @property
     def is_idle(self) -> bool:
-        return not len(self._scheduler) and not len(self._preflights)
+        return not (len(self._scheduler) or len(self._preflights) or len(self._readings))
 
     def turn(self) -> bool:
-        """One step of the plan, and one preflight. A failure fails the requests it was about and no others. False when
-        there was nothing to do: nobody is here, or all wait for the disk."""
+        """One step of the plan, one preflight, and a share of the texts that are read. A failure fails the requests it
+        was about and no others. False when there was nothing to do: nobody is here, or all wait for the disk."""
         if sequence := self._scheduler.admit():
             log.debug("%s admitted", sequence.id)
         step = self._scheduler.plan()
@@ -101,8 +108,9 @@ class Worker:
         elif step is not None:
             self._prompt_step(step)
         has_preflight = self._preflights.turn()
+        has_read = self._readings.turn()
         self.show()
-        return step is not None or has_preflight
+        return step is not None or has_preflight or has_read
 
     def idle(self) -> None:
         """Nothing to do: use the moment. Returns within some 20 ms."""
@@ -132,12 +140,13 @@ class Worker:
         for sequence in list(self._scheduler):
             self._fail(sequence, error)
         self._preflights.close(error)
+        self._readings.close(error)
         self._rows.close()
         self._prefix.close()
 
     # -- commands
 
-    def handle(self, command: Submit | Cancel | PreflightCommand) -> None:
+    def handle(self, command: Submit | Cancel | PreflightCommand | ReadCommand) -> None:
         """Carry out a command."""
         match command:
             case Submit(sequence=sequence):
@@ -148,6 +157,8 @@ class Worker:
                 self._cancel(sequence)
             case PreflightCommand():
                 self._preflights.add(command)
+            case ReadCommand():
+                self._readings.add(command)
 
     def _cancel(self, sequence: Sequence) -> None:
         if sequence.stage == "finished":
@@ -183,9 +194,12 @@ class Worker:
             sequence.post(error)
         except EngineError as error:
             self._fail(sequence, error)
-        except Exception:
+        except Exception as error:
             log.exception("%s failed in prefill", sequence.id)
-            self._fail(sequence, Internal(_FAILED_PROMPT))
+            self._fail(sequence, caused(Internal(_FAILED_PROMPT), error))
+        finally:
+            if sequence.stage == "prefill":
+                sequence.clock.enter("turns")
 
     def _open(self, step: OpenPrompt | RestorePrompt) -> PrefillChunk | None:
         """Its first chunk; None where it has to wait for memory, or more of it comes from disk."""
@@ -193,6 +207,7 @@ class Worker:
         if isinstance(step, OpenPrompt):
             self._admission.prepare(sequence)
             if sequence.restore is not None:
+                sequence.clock.enter("restore")
                 self._scheduler.restoring(sequence)
                 return None
         elif sequence.restore is not None:
@@ -209,6 +224,7 @@ class Worker:
     def _prefill(self, chunk: PrefillChunk) -> None:
         """A chunk of the prompt; the last one gives the first token, too, so it waits for room in the batch."""
         sequence = chunk.sequence
+        sequence.clock.enter("prefill")
         if chunk.start < chunk.end < sequence.num_prompt:
             span = (chunk.start, chunk.end)
             if sequence.request.prompt_logprobs is None:
@@ -225,6 +241,7 @@ class Worker:
     def _score(self, step: ScoreRows) -> None:
         """Some rows of its questions. The last ones end it; not before are its blocks stored, as for an answer."""
         sequence = step.sequence
+        sequence.clock.enter("score")
         if self._scorer.turn(sequence, step.num_tokens):
             self._finish(sequence)
             if sequence.lease and sequence.lease.is_in_blocks:
@@ -241,6 +258,7 @@ class Worker:
         self._scheduler.prefilled(sequence, sequence.num_prompt)
         if not sequence.max_tokens:
             sequence.first_token_s = time.perf_counter()
+            sequence.clock.enter("decode", sequence.first_token_s)
             for choice in sequence.choices:
                 answer.end_unwritten(choice)
             self._finish(sequence)
@@ -274,6 +292,12 @@ class Worker:
 
     # -- decoding
 
+    def _between_layers(self) -> None:
+        if self._warm_up.is_on:
+            self._warm_up.between_layers()
+        else:
+            self._step_in_between()
+
     def _step_in_between(self) -> None:
         """Take a decode step if the last one is too long ago. Called between two layers of a vision or audio tower and
         while features are read from disk."""
@@ -296,9 +320,9 @@ class Worker:
         for choice, token in tokens:
             try:
                 self._emit(choice, token)
-            except Exception:
+            except Exception as error:
                 log.exception("%s failed while answering", choice.sequence.id)
-                self._fail(choice.sequence, Internal("The server failed on this answer; its log has the cause."))
+                self._fail(choice.sequence, caused(Internal(_FAILED_ANSWER), error))
         self._stats.stepped(len(tokens))
 
     def _emit(self, choice: Choice, token: Token) -> None:
@@ -313,6 +337,7 @@ class Worker:
         is_first = not choice.token_ids
         if not sequence.first_token_s:
             sequence.first_token_s = time.perf_counter()
+            sequence.clock.enter("decode", sequence.first_token_s)
             self._expectations.first_token(sequence)
         answer.write(choice, token, self._config.stream_interval)
         ids = sequence.prompt.cache_ids
@@ -339,11 +364,11 @@ class Worker:
         """Every choice has ended by itself."""
         try:
             done = self._ended(sequence)
-        except Exception:
+        except Exception as error:
             log.exception("%s could not be ended in order", sequence.id)
             self._stats.count(failed=1)
             sequence.stage = "finished"
-            sequence.post(Internal("The server failed on this answer; its log has the cause."))
+            sequence.post(caused(Internal(_FAILED_ANSWER), error))
         else:
             sequence.post(done)
 

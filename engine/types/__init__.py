@@ -24,6 +24,7 @@ from engine.types.events import (
     ToolCallDelta,
     Usage,
 )
+from engine.types.grounding import Region
 from engine.types.request import (
     NO_LIMIT,
     SAMPLING_RANGES,
@@ -45,6 +46,7 @@ from engine.types.request import (
     ToolChoice,
     ToolMode,
 )
+from engine.types.stages import WAITS, WORK, StageClock, StageName, StageSpan
 from engine.types.state import (
     BatchState,
     BlockInfo,
@@ -52,22 +54,28 @@ from engine.types.state import (
     DescriptionProgress,
     DeviceInfo,
     DiskStats,
+    ExpectedWeights,
     FeatureInfo,
     MediaPortion,
     ModelCard,
     ModelStage,
     ModelState,
+    ModelWeights,
     Record,
     Running,
     Snapshot,
     Stage,
     State,
     Totals,
+    added_bytes,
 )
+from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "WAITS",
+    "WORK",
     "YES_NO",
     "BatchState",
     "BlockInfo",
@@ -84,8 +92,11 @@ __all__ = [
     "Detail",
     "DeviceInfo",
     "DiskStats",
+    "DocumentsToRank",
     "Done",
+    "Embedded",
     "Event",
+    "ExpectedWeights",
     "FeatureInfo",
     "FeatureUse",
     "FinishReason",
@@ -101,13 +112,16 @@ __all__ = [
     "ModelCard",
     "ModelStage",
     "ModelState",
+    "ModelWeights",
     "Option",
     "PageChoice",
     "Part",
     "Preflight",
     "QuestionKind",
+    "Ranked",
     "Reasoning",
     "Record",
+    "Region",
     "Replay",
     "Request",
     "Role",
@@ -115,7 +129,11 @@ __all__ = [
     "Sampling",
     "Snapshot",
     "Stage",
+    "StageClock",
+    "StageName",
+    "StageSpan",
     "State",
+    "TextsToEmbed",
     "Timing",
     "TokenText",
     "Tool",
@@ -126,4 +144,5 @@ __all__ = [
     "Totals",
     "TypedQuestion",
     "Usage",
+    "added_bytes",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
+from engine.types.grounding import Region
 from engine.types.request import Kind, ToolCall
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class MediaReceipt:
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
     notes: what a person should know about how it was read, e.g. "first of 12 frames".
+    regions: the boxes and points that the answer gives on it, once it is there (engine.grounding).
     """
 
     kind: Kind
@@ -143,6 +145,7 @@ class MediaReceipt:
     features: FeatureUse | None = None
     notes: tuple[str, ...] = ()
     param: str = ""
+    regions: tuple[Region, ...] = ()
 
     @property
     def frame_tokens(self) -> float:
@@ -237,7 +240,8 @@ class Description:
 class Done:
     """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
     each of Request.questions. descriptions: one for each medium that another model described; `media` is then empty,
-    and `usage` is the text model's alone."""
+    and `usage` is the text model's alone. prompt_ids: of a request that asked for them, with every placeholder as often
+    as the model reads it."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -246,6 +250,7 @@ class Done:
     trace: CacheTrace | None = None
     decisions: tuple[Decision, ...] = ()
     descriptions: tuple[Description, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
 
 
 Event = Delta | Done
@@ -255,7 +260,7 @@ Event = Delta | Done
 class CompletedChoice:
     """One whole answer. reasoning: what the model thought before it, "" for models that do not. raw: both, in the order
     in which they were written. text_tokens: those of `tokens` that came with the text. tool_calls: in the order
-    in which they were written."""
+    in which they were written. stop: the text of Request.stop that ended it, "" for another end."""
 
     text: str
     reasoning: str
@@ -264,6 +269,7 @@ class CompletedChoice:
     finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
     text_tokens: tuple[GeneratedToken, ...] = ()
+    stop: str = ""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -273,10 +279,12 @@ class CompletedChoice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole stream, collected (Engine.complete): every choice by its index, and the last event."""
+    """A whole stream, collected (Engine.complete): every choice by its index, and the last event. prompt: its tokens,
+    of a request that asked for Request.prompt_logprobs."""
 
     choices: tuple[CompletedChoice, ...]
     done: Done
+    prompt: tuple[GeneratedToken, ...] = ()
 
     @property
     def text(self) -> str:
@@ -298,9 +306,11 @@ class Completion:
     def of(cls, deltas: Iterable[Delta], done: Done) -> Completion:
         """Put a stream's events together. A choice that was cut off without a last Delta has the request's end."""
         by_index: dict[int, list[Delta]] = {0: []}
+        prompt: tuple[GeneratedToken, ...] = ()
         for delta in deltas:
             by_index.setdefault(delta.index, []).append(delta)
-        return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done)
+            prompt = prompt or delta.prompt
+        return cls(tuple(_choice(by_index[index], done) for index in sorted(by_index)), done, prompt)
 
     @classmethod
     async def read(cls, events: AsyncIterable[Event]) -> Completion:
@@ -327,6 +337,7 @@ def _choice(deltas: list[Delta], done: Done) -> CompletedChoice:
         finish_reason=reasons[-1] if reasons else done.finish_reason,
         tool_calls=_tool_calls(delta.tool_call for delta in deltas if delta.tool_call),
         text_tokens=tuple(token for delta in deltas if delta.channel == "text" for token in delta.tokens),
+        stop="".join(delta.stop for delta in deltas),
     )
 
 

@@ -68,11 +68,13 @@ class PageChoice:
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may ask its caller to run. parameters: a JSON Schema of its arguments, None for
-    anything. param names that schema in the client's own terms, for error messages; "" where nobody has said it."""
+    anything. param names that schema in the client's own terms, for error messages; "" where nobody has said it.
+    strict: the arguments of every call follow the schema; those of calls that are forced do so in any case."""
 
     name: str
     description: str = ""
     parameters: Json | None = None
+    strict: bool = False
     param: str = field(default="", compare=False)
 
 
@@ -183,7 +185,7 @@ class FrameSampling:
 NO_LIMIT = -1
 """As Request.max_tokens."""
 
-GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools"]
+GrammarKind = Literal["json_schema", "json_object", "regex", "choice", "grammar", "tools", "calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +194,8 @@ class Grammar:
 
     source: for "json_schema" the schema as JSON; for "json_object" ""; for "regex" the expression; for "choice" a JSON
     array of texts, one of which is the answer; for "grammar" Lark as llguidance reads it, or GBNF as llama.cpp does;
-    "tools" is made from a request's tools (engine.grammar.tools). param names it in the client's own terms, for error
-    messages.
+    "tools" and "calls" are made from a request's tools (engine.grammar.tools, engine.grammar.calls). param names it in
+    the client's own terms, for error messages.
     """
 
     kind: GrammarKind
@@ -204,6 +206,9 @@ class Grammar:
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation. Either `messages` (chat) or `prompt` (raw text or token ids, for /v1/completions).
+
+    With both, the prompt is the text, with the model's own placeholders in it, and the messages hold nothing but the
+    media that these stand for, in their order.
 
     max_tokens None means: the server's default, clamped to what is left of the context. An explicit number that does
     not fit is an error, never clamped in silence; NO_LIMIT means all that is left of the context.
@@ -222,9 +227,10 @@ class Request:
     model: which one answers, by its name or an alias; None for the default one.
     questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
     take its place in turn.
+    prompt_ids: Done then has the token ids of the prompt.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
-    "bench"), for the tabs; session is an opaque owner id. A "replay" (engine.runtime.replay) is neither listed nor
-    counted as a query, and stores nothing.
+    "bench", "batch"), for the tabs; dialect, by which route of the API, "" for the page; session is an opaque owner id.
+    A "replay" (engine.runtime.replay) is neither listed nor counted as a query, and stores nothing.
     tenant: prompts of two tenants never share cached work, nor can one tell from the time taken what the other sent;
     see engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, row snapshots,
     features).
@@ -250,12 +256,14 @@ class Request:
     template_kwargs: tuple[tuple[str, Any], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    prompt_ids: bool = False
     n: int = 1
     forced: tuple[int, ...] = ()
     questions: tuple[TypedQuestion, ...] = ()
     model: str | None = None
     id: str = ""
     source: str = "api"
+    dialect: str = ""
     session: str | None = None
     tenant: str = ""
     reuse: bool = True

@@ -5,10 +5,12 @@ Replaced as a whole by the engine thread; safe in every thread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from engine.types.events import Done
+from engine.types.request import Sampling
 
 Stage = Literal["waiting", "restoring", "prefill", "decode", "finished"]
 State = Literal["starting", "loading", "ready", "failed", "stopped"]
@@ -28,13 +30,48 @@ class DeviceInfo:
     mlx_version: str
 
 
+class ModelWeights(Protocol):
+    """What a model takes: num_bytes in all, adapter_bytes of them for its LoRA adapter. base: which weights the others
+    are; models of one base share them. "" where it is not known: shared with nobody."""
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def adapter_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedWeights:
+    """What a model that is not loaded is expected to take; see ModelWeights. 0 bytes: not known yet."""
+
+    num_bytes: int = 0
+    base: str = ""
+    adapter_bytes: int = 0
+
+
+def added_bytes(models: Sequence[ModelWeights]) -> tuple[int, ...]:
+    """What each of these takes beside those before it: weights that several share are counted for the first of them."""
+    seen: set[str] = set()
+    found = []
+    for model in models:
+        found.append(model.adapter_bytes if model.base in seen else model.num_bytes)
+        seen |= {model.base} - {""}
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
     chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
-    weights and processor settings. described_by: one of the names of the model that describes pictures and clips
-    to it; "" where none does."""
+    weights and processor settings. tested: a tiny model of its family is among this project's tests, or it is a text
+    model. described_by: one of the names of the model that describes pictures and clips to it; "" where none does.
+    base, adapter_bytes: see ModelWeights. embeds: it makes vectors of texts; ranks: it says how well documents answer a
+    query. sampling: what applies to a request that leaves it open, of the server's settings and the model's own."""
 
     id: str
     path: str
@@ -55,7 +92,13 @@ class ModelCard:
     created: int = 0
     toy: str = ""
     fingerprint: str = ""
+    tested: bool = True
     described_by: str = ""
+    base: str = ""
+    adapter_bytes: int = 0
+    embeds: bool = False
+    ranks: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def can_turn_reasoning_off(self) -> bool:
@@ -82,7 +125,8 @@ class ModelState:
     (total_bytes 0: not known). seconds: how long the stage has lasted; of a model that is ready, how long it took to
     load. num_bytes: memory of its weights; while it is not loaded, what they are expected to take (0: not known).
     num_requests: those that use it now, num_waiting: those that wait until it is loaded. idle_s: since the last one
-    ended, None while it is in use or not loaded. card: what it is, as soon as it was loaded once.
+    ended, None while it is in use or not loaded. card: what it is, as soon as it was loaded once. parent: the name of
+    the model that it is an adapter of; adapter_path: the folder of the adapter it is loaded with.
     """
 
     name: str
@@ -99,6 +143,8 @@ class ModelState:
     idle_s: float | None = None
     error: str | None = None
     card: ModelCard | None = None
+    parent: str | None = None
+    adapter_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +365,7 @@ class Snapshot:
     caches: of each of models, in their order.
 
     Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak, device (what
-    MLX may fill; 0: not known yet).
+    MLX may fill; 0: not known yet), wired_limit (what the system may not page out; None: there is no such limit here).
     """
 
     state: State
@@ -337,6 +383,7 @@ class Snapshot:
     cache_bytes: int = 0
     peak_bytes: int = 0
     device_bytes: int = 0
+    wired_limit_bytes: int | None = None
     process_bytes: int = 0
     decode_tps: float = 0.0
 

@@ -151,6 +151,7 @@ class Describer:
         check(work.request, taking, self._limits)
         preparing = self._asking.preparation.load(work.request, taking, work.ticket, need_pixels=True)
         opened, media = await work.deadline.wait(preparing)
+        work.ticket.clock.enter("describe")
         return opened, list(_asked(work, opened, media, card))
 
     async def _described(self, work: _Work, wanted: Sequence[_Wanted]) -> tuple[Description, ...]:

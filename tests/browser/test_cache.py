@@ -158,9 +158,9 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
 
     card = tab.cards.first
     assert card.locator("img").get_attribute("src").startswith("data:image/webp")
-    card.get_by_role("button", name=re.compile("^Unpin the prompt")).click()
-    card.get_by_role("button", name=re.compile("^Pin the prompt")).wait_for()
-    card.get_by_role("button", name=re.compile("^Drop the prompt")).click()
+    card.get_by_role("button", name=re.compile("^Unpin: Prompt")).click()
+    card.get_by_role("button", name=re.compile("^Pin: Prompt")).wait_for()
+    card.get_by_role("button", name=re.compile("^Drop: Prompt")).click()
     card.get_by_text("Drop it?").click()
     tab.cells.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/blocks").json()["data"] == []
@@ -169,16 +169,16 @@ def test_a_block_tells_its_text_and_picture_and_is_pinned_kept_and_dropped(asked
 def test_features_are_pinned_and_dropped_apart_from_the_prompt(asked, workbench_url):
     tab = asked()
     features = tab.cards.first.locator(".share.features")
-    features.get_by_role("button", name=re.compile("^Pin the features")).click()
-    features.get_by_role("button", name=re.compile("^Unpin the features")).wait_for()
+    features.get_by_role("button", name=re.compile("^Pin: Features")).click()
+    features.get_by_role("button", name=re.compile("^Unpin: Features")).wait_for()
     tab.page.get_by_role("button", name="Clear", exact=True).last.click()
     tab.page.get_by_role("button", name="Forget everything?").click()
     tab.cells.first.wait_for(state="detached")
     (unit,) = httpx.get(f"{workbench_url}/v1/cache/features").json()["data"]
     assert unit["pinned"] and tab.cards.count() == 1
-    features.get_by_role("button", name=re.compile("^Unpin the features")).click()
-    features.get_by_role("button", name=re.compile("^Pin the features")).wait_for()
-    features.get_by_role("button", name=re.compile("^Drop the features")).click()
+    features.get_by_role("button", name=re.compile("^Unpin: Features")).click()
+    features.get_by_role("button", name=re.compile("^Pin: Features")).wait_for()
+    features.get_by_role("button", name=re.compile("^Drop: Features")).click()
     features.get_by_text("Drop it?").click()
     tab.cards.first.wait_for(state="detached")
     assert httpx.get(f"{workbench_url}/v1/cache/features").json()["data"] == []
@@ -292,7 +292,7 @@ def test_readme_screenshot(person, workbench_url, empty):
         for question in questions:
             me.ask(question)
         if sample.endswith(".mp4"):
-            me.page.locator('#chat button[aria-label="Clear"]').click()
+            me.page.locator('#chat button[aria-label="New chat"]').click()
             me.page.locator("#chat .welcome").wait_for()
     tab = CacheTab(me).open()
     tab.lane("reused")

@@ -94,7 +94,7 @@ def test_the_example_cards_get_the_answers_they_promise(person, workbench_url):
         cards.nth(number).click()
         me.finished()
         assert me.answer == promised[number]
-        me.page.locator('#chat button[aria-label="Clear"]').click()
+        me.page.locator('#chat button[aria-label="New chat"]').click()
         cards.first.wait_for()
 
 
@@ -140,7 +140,7 @@ def test_a_new_chat_forgets_the_picture(person, workbench_url, drawn):
     me = person(workbench_url).arrive()
     me.drop(drawn())
     me.ask(QUESTION)
-    me.page.locator('#chat button[aria-label="Clear"]').click()
+    me.page.locator('#chat button[aria-label="New chat"]').click()
     me.page.locator("#chat .welcome").wait_for()
     me.ask("Hello!")
     assert me.page.locator("#chat .message img").count() == 0
@@ -173,7 +173,7 @@ def test_a_text_file_named_png_is_an_error_and_the_chat_goes_on(person, workbenc
     me.page.locator("#composer .submit-button").wait_for()
     assert "notes.png" in me.notes.last.inner_text()
     me.shoot(artifacts / "error-not-a-picture.png")
-    me.page.locator('#chat button[aria-label="Clear"]').click()
+    me.page.locator('#chat button[aria-label="New chat"]').click()
     me.page.locator("#chat .welcome").wait_for()
     me.drop(drawn())
     assert "circle" in me.ask(QUESTION).lower()
@@ -205,7 +205,7 @@ def test_an_indented_paste_is_sent_as_it_is(person, workbench_url):
     me = person(workbench_url).arrive()
     me.ask("x")
     plain = int(me.notes.last.inner_text().split()[0])
-    me.page.locator('#chat button[aria-label="Clear"]').click()
+    me.page.locator('#chat button[aria-label="New chat"]').click()
     me.page.locator("#chat .welcome").wait_for()
     me.ask("        x")
     assert int(me.notes.last.inner_text().split()[0]) > plain

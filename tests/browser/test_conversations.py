@@ -190,7 +190,7 @@ def test_the_list(person, serve_page, demo_engine, artifacts):
         page = me.page
         for words in ("Hello there", "What is a zebra?"):
             me.ask(words)
-            page.locator('#chat button[aria-label="Clear"]').click()
+            page.locator('#chat button[aria-label="New chat"]').click()
             page.locator("#chat .welcome").wait_for()
         assert titles(me) == ["What is a zebra?", "Hello there"]
         assert page.locator("#conversations h3").all_inner_texts() == ["Today"]
@@ -313,7 +313,7 @@ def test_the_phone(person, workbench_url, artifacts):
     me = person(workbench_url, **PHONE).arrive()
     page = me.page
     me.ask("What is a circle?")
-    page.locator('#chat button[aria-label="Clear"]').click()
+    page.locator('#chat button[aria-label="New chat"]').click()
     page.locator("#chat .welcome").wait_for()
     me.ask("Hello!")
     me.shoot(artifacts / "phone-chat.png")

@@ -11,7 +11,7 @@ from engine.config import EngineConfig, ModelSpec
 from tests.pages import DESKTOP, PHONE, Person
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
-TABS = ("Chat", "Video", "Decide", "Cache", "Models", "Benchmark")
+TABS = ("Chat", "Video", "Decide", "Cache", "Requests", "Models", "Benchmark")
 WIDTHS = (360, 390, 640, 720, 768, 900, 1024, 1100, 1280, 1440, 1920, 2560)
 
 OVERLAPS = """() => {
@@ -239,7 +239,7 @@ def test_what_the_model_cannot_take_is_not_offered(person, text_url, drawn, arti
     transfer = me._transfer((drawn(),))
     for event in ("dragenter", "dragover", "drop"):
         page.dispatch_event("body", event, {"dataTransfer": transfer})
-    page.get_by_text("Not added: red-circle.png. This model takes text, documents.").wait_for()
+    page.get_by_text("Not added: red-circle.png. This model takes text and documents.").wait_for()
     page.locator("#chat .starter:visible").first.click()
     assert page.input_value("#composer textarea").startswith("Explain")
     page.press("#composer textarea", "Enter")

@@ -125,7 +125,7 @@ def test_the_next_message_can_be_typed_but_not_sent_meanwhile(writer):
 def test_an_answer_goes_on_beside_a_new_chat(writer, slow_engine):
     me = writer()
     address = me.page.url
-    me.page.locator('#chat button[aria-label="Clear"]').click()
+    me.page.locator('#chat button[aria-label="New chat"]').click()
     me.page.locator("#chat .welcome").wait_for()
     time.sleep(0.5)
     assert me.answers.count() == 0

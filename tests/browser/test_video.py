@@ -364,7 +364,7 @@ def test_what_the_browser_cannot_play_is_said_and_the_sheet_works(person, workbe
 def test_handles_set_the_start_and_the_end(person, workbench_url, clip):
     me = Video(person(workbench_url)).drop(clip)
     panel = me.page.locator("#video .panel").first
-    start, end = panel.get_by_role("slider", name="Start of A"), panel.get_by_role("slider", name="End of A")
+    start, end = panel.get_by_role("slider", name="Start, A"), panel.get_by_role("slider", name="End, A")
     whole = float(end.get_attribute("aria-valuenow"))
     box = panel.locator(".ends").bounding_box()
     with me._new_sheet():
@@ -392,7 +392,7 @@ def test_handles_set_the_start_and_the_end(person, workbench_url, clip):
 
 def test_a_finger_moves_a_handle(person, workbench_url, clip):
     me = Video(person(workbench_url, viewport={"width": 390, "height": 844}, has_touch=True)).drop(clip)
-    start = me.page.get_by_role("slider", name="Start of A")
+    start = me.page.get_by_role("slider", name="Start, A")
     start.scroll_into_view_if_needed()
     assert start.evaluate("node => getComputedStyle(node).touchAction") == "none", "the page would scroll instead"
     x, y = middle(start)

@@ -24,7 +24,8 @@ import numpy as np
 from engine.config import MediaLimits
 from engine.media.read_medium import load_media
 from engine.models.families import family
-from engine.models.loading import WithoutPadding
+from engine.models.loading import WithoutPadding, own_placeholder
+from engine.models.vision_tower import ApartVisionTower
 from engine.types import FrameSampling, Message
 from engine.types.media import Media
 
@@ -54,23 +55,28 @@ class Oracle:
     tokenizer: Any
 
     @classmethod
-    def load(cls, folder: Path, *, vision: bool) -> Oracle:
+    def load(cls, folder: Path, *, vision: bool, adapter: Path | None = None) -> Oracle:
+        adapter_path = str(adapter) if adapter else None
         if vision:
             import mlx_vlm
 
-            model, processor = mlx_vlm.load(str(folder))
+            model, processor = mlx_vlm.load(str(folder), adapter_path=adapter_path)
             if family(model.config.model_type).no_padding:
                 # As installed, the stock library cannot show this family a picture at all.
                 processor.image_processor = WithoutPadding(processor.image_processor)
+            own_placeholder(processor)
             if model.config.model_type == "deepseek_vl_v2":
                 _end_tiles(model)
+            if family(model.config.model_type).encodes_apart:
+                # As installed, its tower lets the pictures from the third on see each other.
+                model.vision_tower = ApartVisionTower(model.vision_tower)
             if not hasattr(processor, "tokenizer"):
                 # The same: a bare tokenizer with an image processor, which its generator does not expect.
                 processor.tokenizer = processor
             return cls(model, processor, processor.tokenizer)
         import mlx_lm
 
-        model, tokenizer = mlx_lm.load(str(folder))[:2]
+        model, tokenizer = mlx_lm.load(str(folder), adapter_path=adapter_path)[:2]
         return cls(model, None, tokenizer)
 
     def template(self, messages: Sequence[Message], *, native_video: bool = False) -> tuple[str, list[Media]]:

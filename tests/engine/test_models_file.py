@@ -4,6 +4,7 @@ expected."""
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from textwrap import dedent
 
 import pytest
 
+from engine.argument_types import named_adapter
 from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
 from engine.config import EngineConfig, ModelSpec, VisionProxy
 from engine.errors import BadRequest, Unavailable
@@ -31,7 +33,7 @@ def read(folder: Path, text: str, machine: Machine = LARGE) -> tuple[ModelSpec, 
 
 def test_the_example_can_be_read_and_says_what_its_comments_say() -> None:
     specs = read_models(ROOT / "assets" / "models.example.yaml", ModelSpec(), LARGE)
-    shapes, words, described = specs
+    shapes, words, _, described = specs
     assert (shapes.served_name, shapes.source, shapes.aliases, shapes.preload) == (
         "shapes", "demo", ("gpt-4o-mini",), True,
     )  # fmt: skip
@@ -130,6 +132,25 @@ WRONG = {
         "    prompt_template: 'See {questoin}'",
         7, "models[0].vision_proxy.prompt_template", "{question}",
     ),
+    "a draft model": (
+        "models:\n- name: a\n  path: demo\n  draft_model: org/a", 4, "models[0].draft_model", "no speculative decoding",
+    ),
+    "no folder of an adapter": (
+        "models:\n- name: a\n  path: demo\n  adapter_path: nowhere", 4, "models[0].adapter_path", "no folder 'nowhere'",
+    ),
+    "no folder of one of its adapters": (
+        "models:\n- name: a\n  path: demo\n  adapters:\n    x: nowhere", 5, "models[0].adapters.x", "no folder",
+    ),
+    "an adapter's name": (
+        "models:\n- name: a\n  path: demo\n  adapters:\n    'x:y': .", 5, "models[0].adapters.x:y", "pattern",
+    ),
+    "one adapter and several": (
+        "models:\n- name: a\n  path: demo\n  adapter_path: .\n  adapters: {x: .}", 5, "models[0].adapters", "or shares",
+    ),
+    "an adapter of a name that is taken": (
+        "models:\n- {name: 'a:x', path: demo}\n- name: a\n  path: demo\n  adapters: {x: .}",
+        5, "models[1].adapters", "'a:x'",
+    ),
     "not YAML": ("models:\n- name: a\n  path: [demo", 3, "", "expected"),
     "a key twice": ("models:\n- name: a\n  name: b\n  path: demo", 3, "", "duplicate key"),
 }  # fmt: skip
@@ -189,6 +210,35 @@ def test_what_is_quantized_already_is_not_quantized_again(tiny_model: TinyModel,
         read(tmp_path, text)
 
 
+def test_adapters_are_further_models(tmp_path: Path) -> None:
+    (tmp_path / "art").mkdir()
+    specs = read(
+        tmp_path,
+        """
+        models:
+          - name: shapes
+            path: demo
+            aliases: [gpt]
+            adapters: {art: art}
+            params: {max_num_seqs: 3}
+          - name: plain
+            path: demo
+            default: true
+            adapter_path: ./art
+          - name: seen
+            path: demo
+            capabilities: {vision_mode: proxy}
+            vision_proxy: {model: "shapes:art"}
+        """,
+    )
+    assert [spec.served_name for spec in specs] == ["plain", "shapes", "seen", "shapes:art"]
+    plain, shapes, _, art = specs
+    folder = str(tmp_path / "art")
+    assert (plain.adapter_path, plain.parent, shapes.adapter_path) == (folder, None, None)
+    assert (art.adapter_path, art.parent, art.aliases, art.max_seqs) == (folder, "shapes", ("gpt:art",), 3)
+    assert EngineConfig(model=plain, more_models=specs[1:]).find("gpt:art") is art
+
+
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
@@ -228,12 +278,40 @@ def test_models_on_the_command_line(tmp_path: Path) -> None:
         config_of("--model", "org/a", "--model", "org/b", "--served-model-name", "x")
 
 
+def test_adapters_on_the_command_line(tmp_path: Path) -> None:
+    folder = str(tmp_path.resolve())
+    assert config_of("--adapter-path", folder).model == ModelSpec(adapter_path=folder)
+    as_json = json.dumps({"name": "y", "path": folder, "base_model_name": "two"})
+    config = config_of("--model", "one=org/1", "--model", "two=org/2", "--lora-modules", f"x={folder}", as_json)
+    assert [spec.served_name for spec in config.models] == ["one", "two", "one:x", "two:y"]
+    assert config.find("x").parent == "one" and config.find("y").parent == "two"
+    assert config.find("org/2").served_name == "two", "an adapter is not meant by its base's source"
+    for wrong, why in {
+        "x": "is not like NAME=FOLDER",
+        '{"name": "x"}': "is not like NAME=FOLDER",
+        f"a:b={folder}": "is no name of an adapter",
+        f"x={folder}/none": "there is no folder",
+        json.dumps({"name": "x", "path": folder, "more": 1}): "are what it may say",
+        json.dumps({"name": 1, "path": folder}): "are what it may say",
+    }.items():
+        with pytest.raises(argparse.ArgumentTypeError, match=why):
+            named_adapter(wrong)
+    for arguments, why in {
+        ("--adapter-path", folder, "--model", "org/1", "--model", "org/2"): "--adapter-path: with several models",
+        ("--adapter-path", folder, "--lora-modules", f"x={folder}"): "--lora-modules: a model is loaded with one",
+        ("--lora-modules", as_json): "there is no model 'two'",
+    }.items():
+        with pytest.raises(BadRequest, match=why):
+            config_of(*arguments)
+
+
 def test_the_file_on_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "models.yaml"
     file.write_text("models:\n- {name: a, path: demo}\n- {name: b, hf_id: org/b}\n")
     config = config_of("--models-config", str(file), "--text-only")
     assert [(spec.served_name, spec.text_only) for spec in config.models] == [("a", True), ("b", True)]
-    for more in (["--model", "demo"], ["--served-model-name", "x"], ["--revision", "x"]):
+    adapters = (["--adapter-path", str(tmp_path)], ["--lora-modules", f"x={tmp_path}"])
+    for more in (["--model", "demo"], ["--served-model-name", "x"], ["--revision", "x"], *adapters):
         with pytest.raises(BadRequest, match=f"{more[0]}: --models-config"):
             config_of("--models-config", str(file), *more)
 

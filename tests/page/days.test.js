@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import "../../workbench/static/language.js";
 import "../../workbench/conversations/days.js";
 
 const { day, folders } = globalThis.workbenchDays;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import "../../workbench/static/language.js";
 import "../../workbench/video/playhead.js";
 
 const { frameAt, placed, moved, endsOf, isMovingPng } = globalThis.workbenchPlayhead;

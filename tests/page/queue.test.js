@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import "../../workbench/video/queue.js";
+import "../../workbench/static/queue.js";
 
 const { questions } = globalThis.workbenchQueue;
 

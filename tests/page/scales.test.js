@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import "../../workbench/static/language.js";
 import "../../workbench/static/words.js";
 import "../../workbench/bench/scales.js";
 

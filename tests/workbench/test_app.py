@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from engine.assets import data_folder
 from engine.config import ServerConfig
+from engine.server_arguments import server_config
 from workbench.app import local_url, open_to
 
 KEYS = (("anna", "sk-anna-0123456789"),)
@@ -78,7 +79,8 @@ def test_a_port_that_others_reach_gets_a_key(host, shared):
 def test_where_conversations_are_kept(options, folder):
     from workbench.app import _parser, kept
 
-    config = kept(ServerConfig(), _parser().parse_args([*options, "--unwatched-minutes", "2"]))
+    args = _parser().parse_args([*options, "--unwatched-minutes", "2"])
+    config = kept(server_config(args), args)
     assert (config.data_folder, config.unwatched_s) == (folder, 120.0)
 
 

@@ -19,7 +19,7 @@ status = partial(header.status, manages=True)
 
 def test_a_ready_engine():
     words = status(READY)
-    assert words["model"] == ["demo", ""]
+    assert words["model"] == "demo"
     assert words["takes"] == ["image", "video"]
     assert words["toy"] == ""
     assert words["device"] == "Apple M4 Max · Metal GPU"
@@ -29,15 +29,15 @@ def test_a_ready_engine():
     assert "pictures, clips" in words["about"]
 
 
-def test_the_end_of_a_long_name_is_never_cut():
+def test_a_long_name_is_told_whole():
     card = replace(CARD, id="mlx-community/Qwen3-VL-4B-Instruct-4bit")
-    assert status(replace(READY, models=(card,)))["model"] == ["mlx-community/Qwen3-VL-4B-I", "nstruct-4bit"]
+    assert status(replace(READY, models=(card,)))["model"] == card.id
 
 
 def test_a_model_that_nobody_has_asked_yet_has_its_name():
     state = ModelState("small", "org/small", is_default=True)
     words = status(replace(READY, models=(), states=(state, ModelState("other", "org/other"))))
-    assert words["model"] == ["small", ""] and words["takes"] is None
+    assert words["model"] == "small" and words["takes"] is None
     assert words["about"] == "It is loaded by the first message."
     failed = replace(state, stage="failed", error="There is no such model.")
     assert status(replace(READY, models=(), states=(failed,)))["about"] == "There is no such model."
@@ -57,7 +57,7 @@ def test_a_model_that_has_left_memory_is_still_the_one():
     state = ModelState(CARD.id, "demo", is_default=True, card=CARD)
     other = replace(CARD, id="other")
     words = status(replace(READY, models=(other,), states=(state, ModelState("other", "org/other", card=other))))
-    assert words["model"] == [CARD.id, ""]
+    assert words["model"] == CARD.id
 
 
 def test_what_another_model_describes_may_be_sent():
@@ -86,7 +86,7 @@ def test_running_requests_are_counted():
 )
 def test_states_without_a_model(state, words):
     snapshot = Snapshot(state, DEVICE, error="no such folder")
-    assert status(snapshot)["model"] == [words, ""]
+    assert status(snapshot)["model"] == words
     assert status(snapshot)["about"] == "no such folder"
     assert status(snapshot)["takes"] is None
 

@@ -1,5 +1,6 @@
 // Draws the Benchmark tab from plain values.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, keep, heading, drawing, save } = window.workbenchDraw;
   const { chart, update, png } = window.workbenchPlot;
 
@@ -19,25 +20,25 @@
     const prompts = input("number", 5, { min: 1, max: 100, required: true });
     const tokens = input("number", 256, { min: 1, max: 4096, required: true });
     const quick = input("checkbox", "", { checked: true });
-    const run = make("button", "primary run", "Run");
+    const run = make("button", "primary run", t("Run"));
     suites.setAttribute("role", "radiogroup");
-    suites.setAttribute("aria-label", "What is measured");
+    suites.setAttribute("aria-label", t("What is measured"));
     const quickly = make("label", "field check");
-    quickly.append(quick, make("span", "", "Quick"));
-    quickly.title = "Fewer cases, and answers of at most 64 tokens";
-    options.append(field("Prompts", prompts), field("Tokens per answer", tokens), quickly, run);
+    quickly.append(quick, make("span", "", t("Quick")));
+    quickly.title = t("Fewer cases, and answers of at most 64 tokens");
+    options.append(field(t("Prompts"), prompts), field(t("Tokens per answer"), tokens), quickly, run);
     form.append(suites, about, options);
 
     const going = make("div", "going"), words = make("p"), bar = make("div", "progress"), count = make("p", "count");
-    const stop = button("quiet stop", "Stop", () => { stop.disabled = true; trigger("submit", { action: "stop" }); });
+    const stop = button("quiet stop", t("Stop"), () => { stop.disabled = true; trigger("submit", { action: "stop" }); });
     bar.setAttribute("role", "progressbar");
     bar.append(make("i"));
     going.append(words, stop, bar, count);
 
     const end = make("form", "end"), outcome = make("p"), name = input("text", "", { maxLength: 60, required: true });
-    name.setAttribute("aria-label", "Name to keep the run under");
+    name.setAttribute("aria-label", t("Name to keep the run under"));
     const kept = make("p", "kept"), keeping = make("div", "keeping");
-    keeping.append(name, make("button", "quiet keep", "Keep"));
+    keeping.append(name, make("button", "quiet keep", t("Keep")));
     end.append(outcome, keeping, kept);
     end.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -46,14 +47,13 @@
 
     const noise = make("div", "noise"), facts = make("p", "machine"), roof = make("div", "roofline"), share = make("div", "share");
     share.append(make("i"));
-    roof.append(make("h4", "", "Roofline: share of the limit"), make("strong"), share, make("p"));
+    roof.append(make("h4", "", t("Roofline: share of the limit")), make("strong"), share, make("p"));
     const work = make("div", "work"), side = make("div", "side");
     work.append(form, going, end, noise);
     side.append(roof, facts);
     body.append(work, side);
     element.firstElementChild.replaceChildren(
-      heading("Benchmark", "Measures this model on this machine while the chat goes on. Each number comes with its proof: what the "
-        + "model saw, cold or warm, and that a blanked picture changes the answer."), note, body);
+      heading(t("Benchmark"), t("Measures this model on this machine while the chat goes on. Each number comes with its proof: what the model saw, cold or warm, and that a blanked picture changes the answer.")), note, body);
 
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -92,11 +92,11 @@
         const { done, total } = value.run;
         if (total === 0) stop.disabled = false;
         say(words, value.run.words);
-        say(count, [total ? `${done} of ${total} answers` : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
+        say(count, [total ? t("{done} of {total} answers", { done, total }) : "", value.run.now, value.run.left].filter(Boolean).join(" · "));
         bar.firstChild.style.width = `${total ? (100 * done) / total : 0}%`;
         set(bar, "aria-valuenow", done);
         set(bar, "aria-valuemax", total);
-        set(bar, "aria-label", "Answers");
+        set(bar, "aria-label", t("Answers"));
       } else {
         stop.disabled = false;
       }
@@ -105,7 +105,7 @@
         say(outcome, value.end.words);
         outcome.classList.toggle("bad", value.end.bad);
         show(keeping, value.end.keep && !value.end.kept);
-        say(kept, value.end.kept ? `Kept as “${value.end.kept}”.` : "");
+        say(kept, value.end.kept ? t("Kept as “{kept}”.", { kept: value.end.kept }) : "");
         if (name.dataset.suggested !== value.end.suggested) {
           name.dataset.suggested = value.end.suggested;
           name.value = value.end.suggested;
@@ -129,22 +129,22 @@
     const all = make("div", "all-charts"), empty = make("p", "empty");
     let shown = {};
     const picture = button("quiet png", "PNG", async () => save(`${shown.title}.png`, await png([...all.children], shown.title, shown.machine)));
-    picture.title = "Save the charts as a picture";
-    const head = heading("Charts", "Drag across a chart to look closer. Hollow points: noisy, or still being measured. Red points: a check failed, so the number cannot be trusted.", picture);
+    picture.title = t("Save the charts as a picture");
+    const head = heading(t("Charts"), t("Drag across a chart to look closer. Hollow points: noisy, or still being measured. Red points: a check failed, so the number cannot be trusted."), picture);
     element.firstElementChild.replaceChildren(head, all, empty);
     drawing(element, props, watch, (value) => {
       shown = value;
       const some = Boolean(value.charts?.length);
       show(head, some);
-      say(empty, some || !value.charts ? "" : "Nothing has been measured yet. Choose what to measure and press Run; the charts grow as answers come.");
+      say(empty, some || !value.charts ? "" : t("Nothing has been measured yet. Choose what to measure and press Run; the charts grow as answers come."));
       keep(all, value.charts ?? [], chart, update);
     });
   };
 
   // --- the numbers
 
-  const VERDICTS = { better: "better", worse: "worse" };
-  const LAMPS = { good: "passed", false: "failed", unknown: "not known", "": "not yet" };
+  const VERDICTS = { better: t("better"), worse: t("worse") };
+  const LAMPS = { good: t("passed"), false: t("failed"), unknown: t("not known"), "": t("not yet") };
 
   const table = () => {
     const node = make("div", "numbers"), scroll = make("div", "scroll"), grid = make("table"), head = make("thead"), body = make("tbody");
@@ -156,12 +156,13 @@
     return node;
   };
 
+  const CANARY = t("canary");
   const TERMS = {
-    TTFT: "Time to first token: from sending the question to the first text of the answer",
-    TPOT: "Time per output token: after the first one, on average",
-    ITL: "Inter-token latency: the gaps between two tokens",
-    E2E: "End to end: from sending the question to the end of the answer",
-    canary: "Checks that the model really saw its picture and that cold and warm runs were what they say",
+    TTFT: t("Time to first token: from sending the question to the first text of the answer"),
+    TPOT: t("Time per output token: after the first one, on average"),
+    ITL: t("Inter-token latency: the gaps between two tokens"),
+    E2E: t("End to end: from sending the question to the end of the answer"),
+    [CANARY]: t("Checks that the model really saw its picture and that cold and warm runs were what they say"),
   };
   const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => {
     say(cell, item.text);
@@ -182,7 +183,7 @@
     details.hidden = true;
     row.open = open;
     row.proof = make("td", "proof");
-    row.proof.append(open, make("span", "chip noisy", "noisy"));
+    row.proof.append(open, make("span", "chip noisy", t("noisy")));
     return row;
   };
 
@@ -192,7 +193,7 @@
       (cell) => (cell.key === "proof" ? row.proof : make("td")), (cell, one) => { if (one.key !== "proof") say(cell, one.text); });
     row.open.dataset.lamp = item.marks.canary;
     say(row.open.lastChild, LAMPS[item.marks.canary]);
-    set(row.open, "aria-label", `Canary of ${item.cells[0]}: ${LAMPS[item.marks.canary]}. Show what was checked`);
+    set(row.open, "aria-label", t("Canary of {case}: {verdict}. Show what was checked", { case: item.cells[0], verdict: LAMPS[item.marks.canary] }));
     row.open.disabled = !item.more.length;
     show(row.proof.lastChild, item.marks.noise);
     row.details.firstChild.colSpan = width;
@@ -207,7 +208,7 @@
   };
 
   const tables = (element, props, watch) => {
-    const head = heading("Numbers", "Medians, with the 95th percentile in brackets. Click a canary to read what was checked.");
+    const head = heading(t("Numbers"), t("Medians, with the 95th percentile in brackets. Click a canary to read what was checked."));
     const measured = make("div", "measured"), facts = make("div", "facts"), compared = make("div", "compared");
     element.firstElementChild.replaceChildren(head, compared, measured, facts);
     drawing(element, props, watch, (value) => {
@@ -216,7 +217,7 @@
       keep(measured, some, table, (node, item) => {
         const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
         say(name, some.length > 1 ? item.name : "");
-        cells(top.firstChild, [...item.heads, "canary"], "th");
+        cells(top.firstChild, [...item.heads, CANARY], "th");
         const lines = new Map([...body.children].filter((row) => row.details).map((row) => [row.dataset.key, row]));
         item.rows.forEach((one) => {
           const row = lines.get(one.key) ?? line();
@@ -234,7 +235,7 @@
         node.append(make("h4"), make("ul"));
         return node;
       }, (node, item) => {
-        say(node.firstChild, some.length > 1 ? `Results of ${item.name}` : "Results");
+        say(node.firstChild, some.length > 1 ? t("Results of {name}", { name: item.name }) : t("Results"));
         keep(node.lastChild, item.facts.map((one) => ({ ...one, key: one.title })), () => {
           const one = make("li");
           one.append(make("span"), make("strong"));
@@ -246,7 +247,7 @@
       });
       keep(compared, value.compared ?? [], table, (node, item) => {
         const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
-        say(name, item.rows.length ? item.name : `${item.name}: no case in common`);
+        say(name, item.rows.length ? item.name : t("{name}: they have no case in common", { name: item.name }));
         show(scroll, item.rows.length > 0);
         cells(top.firstChild, item.heads, "th");
         keep(body, item.rows, () => make("tr"), (row, one) => {
@@ -262,7 +263,7 @@
           });
         });
         if (!node.children[2]) node.append(make("p", "caution"));
-        say(node.children[2], ["Under each ratio: the range that it lies in. Differences are judged for the whole table at once (Holm), with a risk of 5 % that any is none. Grey: no difference is shown. Differences below 5 % are not judged.", item.caution ? `Not the same in both: ${item.caution}.` : ""].join(" "));
+        say(node.children[2], [t("Under each ratio: the range that it lies in. The differences of the whole table are judged together (Holm): the risk that any of them is chance is 5 %. Grey: no difference is shown. Differences below 5 % are not judged."), item.caution ? t("Not the same in both: {what}.", { what: item.caution }) : ""].join(" "));
         show(node.children[2], item.rows.length > 0);
       });
     });
@@ -272,7 +273,7 @@
 
   const runs = (element, props, watch, trigger) => {
     const list = make("div", "list"), empty = make("p", "empty");
-    const head = heading("Kept runs", "Tick two or more to compare them. The first one ticked is the basis.");
+    const head = heading(t("Kept runs"), t("Tick two or more to compare them. The first one ticked is the basis."));
     element.firstElementChild.replaceChildren(head, list, empty);
     const act = (action, node, more = {}) => trigger("submit", { action, name: node.dataset.name, ...more });
     const create = () => {
@@ -281,11 +282,11 @@
       texts.append(make("b"), make("small"));
       label.append(box, make("i", "lamp"), texts);
       box.addEventListener("change", () => act("show", node, { on: box.checked }));
-      const remove = button("quiet delete", "Delete", () => {
+      const remove = button("quiet delete", t("Delete"), () => {
         if (remove.dataset.sure) return act("delete", node);
         remove.dataset.sure = "yes";
-        remove.textContent = "Delete for good?";
-        setTimeout(() => { delete remove.dataset.sure; remove.textContent = "Delete"; }, 4000);
+        remove.textContent = t("Delete for good?");
+        setTimeout(() => { delete remove.dataset.sure; remove.textContent = t("Delete"); }, 4000);
       });
       const actions = make("div", "actions");
       for (const suffix of [".csv", ".json"]) {
@@ -296,17 +297,17 @@
       return node;
     };
     drawing(element, props, watch, (value) => {
-      const last = value.last ? [{ key: "", name: "This run", words: "not saved: the next run replaces it", on: value.on, last: true }] : [];
+      const last = value.last ? [{ key: "", name: t("This run"), words: t("not saved: the next run replaces it"), on: value.on, last: true }] : [];
       const all = [...last, ...(value.runs ?? [])];
       show(head, Boolean(value.runs));
-      say(empty, value.runs && !all.length ? "None yet. A run that has ended can be kept under a name; runs that vllm-mlx-bench --save kept are here too." : "");
+      say(empty, value.runs && !all.length ? t("None yet. A run that has ended can be kept under a name; runs that vllm-mlx-bench --save kept are here too.") : "");
       keep(list, all.map((item) => ({ ...item, key: `run ${item.key}` })), create, (node, item) => {
         const [label, actions] = node.children, [box, lamp, texts] = label.children;
         node.dataset.name = item.last ? "" : item.name;
         box.checked = item.on;
         box.disabled = Boolean(item.last);
         lamp.dataset.lamp = item.canary === true ? "good" : item.canary === false ? "false" : "";
-        lamp.title = item.last ? "" : `canary: ${LAMPS[item.canary === null ? "unknown" : item.canary ? "good" : "false"]}`;
+        lamp.title = item.last ? "" : t("canary: {verdict}", { verdict: LAMPS[item.canary === null ? "unknown" : item.canary ? "good" : "false"] });
         say(texts.firstChild, item.name);
         say(texts.lastChild, item.words);
         show(actions.lastChild, !item.last);

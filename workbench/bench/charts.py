@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.types import Json
 from workbench.bench.live import DisplayedRun
+from workbench.language import catalogued, t
 
 MAX_MOMENTS = 240
 """Points in a chart over time. Of several samples for one point the largest is drawn, so that no peak is lost."""
@@ -29,19 +30,23 @@ class Axis:
 
 
 AXES = {
-    "image": Axis("pixels", "megapixels", divide=1e6),
-    "video": Axis("frames", "frames"),
-    "concurrency": Axis("streams", "streams", "log"),
+    "image": Axis("pixels", catalogued("megapixels"), divide=1e6),
+    "video": Axis("frames", catalogued("frames")),
+    "concurrency": Axis("streams", catalogued("streams"), "log"),
 }
 NAMES = {
-    "ttft": ("Time to first token", "ms"),
-    "generation_tps": ("Decode, one stream", "tok/s"),
-    "total_tps": ("Throughput of all streams", "tok/s"),
+    "ttft": (catalogued("Time to first token"), "ms"),
+    "generation_tps": (catalogued("Decode, one stream"), "tok/s"),
+    "total_tps": (catalogued("Throughput of all streams"), "tok/s"),
 }
 METRICS = {"concurrency": ("ttft", "total_tps"), "cache": ("ttft",), "decisions": ("ttft",)}
 DEFAULT_METRICS = ("ttft", "generation_tps")
 
-MEMORY = {"process_bytes": "process", "mlx_active_bytes": "MLX, in use", "mlx_cache_bytes": "MLX, free and kept"}
+MEMORY = {
+    "process_bytes": catalogued("process"),
+    "mlx_active_bytes": catalogued("MLX, in use"),
+    "mlx_cache_bytes": catalogued("MLX, free and kept"),
+}
 
 
 def charts(runs: Sequence[DisplayedRun]) -> list[Json]:
@@ -53,16 +58,16 @@ def charts(runs: Sequence[DisplayedRun]) -> list[Json]:
 
 def _chart(suite: str, metric: str, runs: Sequence[DisplayedRun]) -> Json:
     title, unit = NAMES[metric]
-    head = {"key": f"{suite}-{metric}", "title": title, "unit": unit}
+    head = {"key": f"{suite}-{metric}", "title": t(title), "unit": unit}
     axis = AXES.get(suite)
     if axis:
         series = _series(runs, suite, lambda row: _point(row, axis, metric))
-        return {**head, "kind": "line", "x": {"title": axis.title, "scale": axis.scale}, "series": series}
+        return {**head, "kind": "line", "x": {"title": t(axis.title), "scale": axis.scale}, "series": series}
     if suite == "text":
         series = _series(
             runs, suite, lambda row: [[i + 1, y, row["case"], ""] for i, y in enumerate(row["each"][metric])]
         )
-        return {**head, "kind": "line", "x": {"title": "answer", "scale": "count"}, "series": series}
+        return {**head, "kind": "line", "x": {"title": t("answer"), "scale": "count"}, "series": series}
     return {**head, "kind": "bars", "series": _series(runs, suite, lambda row: _bar(row, metric))}
 
 
@@ -108,16 +113,16 @@ def _over_time(runs: Sequence[DisplayedRun]) -> list[Json]:
         return []
     if len(runs) == 1:
         memory = [
-            {"key": kind, "name": name, "place": f"memory-{kind}", "points": moments(runs[0].loads, kind)}
+            {"key": kind, "name": t(name), "place": f"memory-{kind}", "points": moments(runs[0].loads, kind)}
             for kind, name in MEMORY.items()
         ]
     else:
         memory = [_of_run(place, run, "process_bytes") for place, run in measured]
     cpu = [_of_run(place, run, "cpu_percent") for place, run in measured]
     others = spans(runs[0].loads) if len(runs) == 1 else []
-    head = {"kind": "time", "x": {"title": "seconds", "scale": "linear"}, "bands": others}
+    head = {"kind": "time", "x": {"title": t("seconds"), "scale": "linear"}, "bands": others}
     return [
-        {**head, "key": "memory", "title": "Memory", "unit": "bytes", "series": [s for s in memory if s["points"]]},
+        {**head, "key": "memory", "title": t("Memory"), "unit": "bytes", "series": [s for s in memory if s["points"]]},
         {**head, "key": "cpu", "title": "CPU", "unit": "%", "series": cpu},
     ]
 

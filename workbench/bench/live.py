@@ -18,6 +18,7 @@ from engine.measure.bench.plan import BenchSettings, Case
 from engine.measure.bench.result import UNITS, Point, Result, round_values
 from engine.measure.bench.samples import Sample
 from engine.types import Json
+from workbench.language import t
 
 EACH = ("ttft", "generation_tps")
 """Metrics that are drawn answer by answer for a suite with a single case."""
@@ -113,7 +114,7 @@ class Live:
                 self._rows[key] = row_of(point, SO_FAR) | {"running": True}
             rows.append(self._rows[key] | {"running": key not in self._points})
         return DisplayedRun(
-            self.saved_name, self.saved_name or "this run", tuple(rows), tuple(self._loads), self.result_json
+            self.saved_name, self.saved_name or t("this run"), tuple(rows), tuple(self._loads), self.result_json
         )
 
     @property

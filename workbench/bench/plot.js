@@ -1,13 +1,14 @@
 // Charts as SVG: lines, times and bars, y from zero. A chart is updated in place, so that its zoom is kept.
 // Drag across it to zoom; double click or Esc resets; + - and the arrow keys zoom and move too.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, keep } = window.workbenchDraw;
   const { figures, clock } = window.workbenchWords;
   const { HEIGHT, LEFT, RIGHT, TOP, BOTTOM, unitOf, range, extent, scales, xMarks, describe } = window.workbenchScales;
   const NS = "http://www.w3.org/2000/svg";
   const ROW = 40, BAR = 12;  // of a chart of bars: a case's words, then a bar for each series
-  const NAMES = { noisy: "noisy: its rounds differ by more than 15 %, or others asked meanwhile",
-                  false: "a check failed: this number cannot be trusted", running: "still being measured" };
+  const NAMES = { noisy: t("noisy: its rounds differ by more than 15 %, or others asked meanwhile"),
+                  false: t("a check failed: this number cannot be trusted"), running: t("still being measured") };
 
   const shape = (tag, name = "") => {
     const node = document.createElementNS(NS, tag);
@@ -21,7 +22,7 @@
   const chart = (item) => {
     const node = make("div", `chart ${item.kind}`), head = make("div", "head"), frame = make("div", "frame");
     const svg = shape("svg"), tip = make("div", "tip"), legend = make("div", "legend");
-    const whole = button("quiet whole", "Show all", () => zoom(node, null));
+    const whole = button("quiet whole", t("Show all"), () => zoom(node, null));
     head.append(make("h4"), make("span", "unit"), whole);
     for (const name of ["bands", "grid", "marks", "lines", "dots", "choice"]) svg.append(shape("g", name));
     frame.append(svg, tip);
@@ -64,7 +65,7 @@
     place(svg, { width, height: size.height, viewBox: `0 0 ${width} ${size.height}`, role: "img", "aria-label": describe(item) });
     const named = item.series.length > 1;
     const entries = named ? item.series.map((one) => ({ key: one.key, colour: `s-${one.place}`, text: one.name })) : [];
-    if (item.bands?.length) entries.push({ key: "band", colour: "band", text: "others were served" });
+    if (item.bands?.length) entries.push({ key: "band", colour: "band", text: t("others were served") });
     keep(legend, entries, () => {
       const entry = make("span", "entry");
       entry.append(make("i"), make("span"));
@@ -99,7 +100,7 @@
     const dots = item.kind === "time" ? [] : item.series.flatMap((one) => one.points.filter(inside).map((point) => ({ key: `${one.key}/${point[0]}`, one, point })));
     keep(layers.dots, dots, () => shape("circle"), (dot, { one, point: [x, y, , mark] }) =>
       place(dot, { class: `dot s-${one.place} ${mark}`, cx: scale.x(x).toFixed(1), cy: scale.y(y).toFixed(1), r: 4 }));
-    return { unit: [scale.unit, `by ${item.x.title}`].join(" "), height: HEIGHT };
+    return { unit: t("{unit} by {axis}", { unit: scale.unit, axis: item.x.title }), height: HEIGHT };
   };
 
   const texts = (layer, items) => keep(layer, items, () => shape("text"), (text, one) => {
@@ -124,7 +125,7 @@
     const labels = names.map((name, i) => ({ key: name, x: 4, y: i * each + 14, anchor: "start", text: name, name: "case" }));
     texts(layers.marks, [...labels, ...boxes.map((b) => ({ key: `n/${b.key}`, x: b.width + 10, y: b.top + BAR - 1.5, anchor: "start", text: `${figures(b.y)} ${item.unit}` }))]);
     for (const name of ["bands", "grid", "lines"]) layers[name].replaceChildren();
-    return { unit: `${item.unit}, median of each case`, height: Math.max(40, names.length * each + 8) };
+    return { unit: t("{unit}, median of each case", { unit: item.unit }), height: Math.max(40, names.length * each + 8) };
   };
 
   // --- zoom and tips
@@ -151,7 +152,7 @@
       show(tip, points.length > 0);
       if (!points.length) return;
       const near = points.reduce((a, b) => (Math.abs(scale.x(a.best[0]) - at) <= Math.abs(scale.x(b.best[0]) - at) ? a : b)).best;
-      const head = near[2] || (item.kind === "time" ? `at ${clock(near[0])}` : String(near[0]));
+      const head = near[2] || (item.kind === "time" ? t("at {time}", { time: clock(near[0]) }) : String(near[0]));
       const notes = [...new Set(points.map(({ best }) => NAMES[best[3]]).filter(Boolean))];
       tip.replaceChildren(make("b", "", head), ...points.map(({ one, best }) => {
         const line = make("span");

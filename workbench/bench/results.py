@@ -15,13 +15,28 @@ from engine.measure.bench.store import StoredRun
 from engine.types import Json
 from workbench.bench.charts import mark
 from workbench.bench.live import DisplayedRun, Live
-from workbench.words import size
+from workbench.language import catalogued, number, t
+from workbench.words import percent, plural, size
 
 COLUMNS = ("ttft", "tpot", "itl", "e2e", "generation_tps", "prompt_tps", "total_tps")
 WITH_TAIL = ("ttft", "itl")
 """Metrics that show p95 besides the median."""
 
 HEADS = {**NAMES, "e2e": "E2E"}
+ENGINE_WORDS = (
+    catalogued("Text"),
+    catalogued("Pictures by resolution"),
+    catalogued("Clips by frames"),
+    catalogued("What the prefix cache saves"),
+    catalogued("Many questions about one picture"),
+    catalogued("Many streams"),
+    catalogued("end to end"),
+    catalogued("decode tok/s"),
+    catalogued("prompt tok/s"),
+    catalogued("total tok/s"),
+)
+"""Titles of suites and names of metrics (engine.measure.bench), here for the catalogue."""
+
 WIDEST = 100.0
 """An interval whose ends differ by more than this factor is not shown."""
 
@@ -29,8 +44,8 @@ WIDEST = 100.0
 def digits(value: float) -> str:
     """Three significant digits: 0.0123, 1.23, 12.3, 123, 1,234."""
     if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+        return number(value, ",.0f")
+    return number(value, ".1f" if abs(value) >= 10 else ".2f" if abs(value) >= 1 else ".3g")
 
 
 def tables(runs: Sequence[DisplayedRun]) -> list[Json]:
@@ -41,14 +56,14 @@ def tables(runs: Sequence[DisplayedRun]) -> list[Json]:
 def _table(run: DisplayedRun) -> Json:
     several = len({row["target"] for row in run.rows}) > 1
     names = [name for name in COLUMNS if any(row.get(name) for row in run.rows) and _is_informative(name, run)]
-    heads = ["case", *(["target"] if several else []), "answers"]
-    heads += [f"{HEADS[name]}{_unit(name)}" for name in names] + ["tokens (cached)"]
+    heads = [t("case"), *([t("target")] if several else []), t("answers")]
+    heads += [f"{t(HEADS[name])}{_unit(name)}" for name in names] + [t("tokens (cached)")]
     rows = []
     for row in run.rows:
         each = max(row["answers"], 1)
         cells = [row["case"], *([row["target"]] if several else []), str(row["answers"])]
         cells += [_cell(row.get(name), name) for name in names]
-        cells.append(f"{row['prompt_tokens'] / each:,.0f} ({row['cached_tokens'] / each:,.0f})")
+        cells.append(f"{number(row['prompt_tokens'] / each, ',.0f')} ({number(row['cached_tokens'] / each, ',.0f')})")
         rows.append({"key": f"{row['target']}/{row['case']}", "cells": cells, "marks": marks(row), "more": more(row)})
     return {"key": run.key, "name": run.name, "heads": heads, "rows": rows}
 
@@ -83,7 +98,7 @@ def more(row: Json) -> list[Json]:
         {"lamp": lamps[check["ok"]], "words": f"{check['name']}: {check['said']}"} for check in row["canary"]["checks"]
     ]
     if row["right"] is not None:
-        lines.append({"lamp": "", "words": f"right answers: {row['right']:.0%}"})
+        lines.append({"lamp": "", "words": t("right answers: {share}", share=percent(row["right"]))})
     lines += [{"lamp": "noise", "words": words} for words in row["noise"]]
     return lines + [{"lamp": "false", "words": words} for words in row["errors"]]
 
@@ -101,7 +116,7 @@ def ratio_table(triples: Sequence[tuple[str, str, Ratio]]) -> Json:
         }
         for case in cases
     ]
-    return {"heads": ["case", *(HEADS[name] for name in names)], "rows": rows}
+    return {"heads": [t("case"), *(t(HEADS[name]) for name in names)], "rows": rows}
 
 
 def _ratio(name: str, ratio: Ratio | None) -> Json:
@@ -109,9 +124,13 @@ def _ratio(name: str, ratio: Ratio | None) -> Json:
     if ratio is None:
         return {"value": "–", "interval": "", "verdict": "even"}
     if ratio.low is None or ratio.high is None:
-        return {"value": f"{ratio.value:.3g}", "interval": "", "verdict": "even"}
-    interval = "too few rounds to tell" if ratio.high > WIDEST * ratio.low else f"{ratio.low:.3g} to {ratio.high:.3g}"
-    return {"value": f"{ratio.value:.3g}", "interval": interval, "verdict": compare.verdict(name, ratio)}
+        return {"value": number(ratio.value, ".3g"), "interval": "", "verdict": "even"}
+    interval = (
+        t("too few rounds to tell")
+        if ratio.high > WIDEST * ratio.low
+        else t("{low} to {high}", low=number(ratio.low, ".3g"), high=number(ratio.high, ".3g"))
+    )
+    return {"value": number(ratio.value, ".3g"), "interval": interval, "verdict": compare.verdict(name, ratio)}
 
 
 def facts(result_json: Json) -> list[Json]:
@@ -119,9 +138,15 @@ def facts(result_json: Json) -> list[Json]:
     rows = []
     for item in result_json["compared"]:
         ratio = item["ratio"]
-        interval = "" if ratio["low"] is None else f" ({ratio['low']:.3g} to {ratio['high']:.3g})"
-        title = item["title"] if item["metric"] in item["title"] else f"{item['title']}, {NAMES[item['metric']]}"
-        rows.append({"title": title, "value": f"{ratio['value']:.3g} ×{interval}"})
+        interval = (
+            ""
+            if ratio["low"] is None
+            else " ({})".format(
+                t("{low} to {high}", low=number(ratio["low"], ".3g"), high=number(ratio["high"], ".3g"))
+            )
+        )
+        title = item["title"] if item["metric"] in item["title"] else f"{item['title']}, {t(NAMES[item['metric']])}"
+        rows.append({"title": title, "value": f"{number(ratio['value'], '.3g')} ×{interval}"})
     facts = [
         {"title": item["title"], "value": f"{digits(item['value'])} {item['unit']}"} for item in result_json["facts"]
     ]
@@ -131,7 +156,7 @@ def facts(result_json: Json) -> list[Json]:
 def entry(run: StoredRun) -> str:
     """The line under a saved run's name in the list."""
     when = run.started.replace("T", " ")[:16]
-    stopped = ["stopped early"] if run.stopped else []
+    stopped = [t("stopped early")] if run.stopped else []
     return " · ".join(part for part in (when, ", ".join(run.suites), run.model, run.chip, *stopped) if part)
 
 
@@ -141,10 +166,16 @@ def machine(facts: Json) -> list[str]:
     if not hardware:
         return []
     bandwidth = hardware["memory_bandwidth_gbs"]
-    words = [hardware["chip_name"], f"{hardware['num_cores']} cores", f"{hardware['total_memory_gb']:g} GB"]
-    words += [f"{hardware['gpu_cores']} GPU cores"] if hardware["gpu_cores"] else []
-    words.append(f"{bandwidth:g} GB/s ({hardware['bandwidth_source']})" if bandwidth else "memory bandwidth not known")
-    words += [f"MLX on {hardware['mlx_device']}", hardware["os"]]
+    words = [
+        hardware["chip_name"],
+        t("{count} cores", count=hardware["num_cores"]),
+        f"{hardware['total_memory_gb']:g} GB",
+    ]
+    words += [t("{count} GPU cores", count=hardware["gpu_cores"])] if hardware["gpu_cores"] else []
+    words.append(
+        f"{bandwidth:g} GB/s ({hardware['bandwidth_source']})" if bandwidth else t("memory bandwidth not known")
+    )
+    words += [t("MLX on {device}", device=hardware["mlx_device"]), hardware["os"]]
     return words + ([f"{model['name']} {model['hash'][:8]}"] if model else [])
 
 
@@ -153,20 +184,33 @@ def roofline(facts: Json, measured: Json) -> Json:
     bandwidth = facts.get("machine", {}).get("memory_bandwidth_gbs")
     num_bytes = measured.get("bytes_per_token") or facts.get("model", {}).get("bytes_per_token")
     if measured:
-        words = f"{digits(measured['decode_tps'])} tok/s is {measured['share']:.0%} of {digits(measured['limit_tps'])}"
+        words = t(
+            "{rate} tok/s is {share} of {limit}",
+            rate=digits(measured["decode_tps"]),
+            share=percent(measured["share"]),
+            limit=digits(measured["limit_tps"]),
+        )
         return {
             "share": measured["share"],
-            "number": f"{measured['share']:.0%}",
+            "number": percent(measured["share"]),
             "words": f"{words}: {_limit(measured['bandwidth_gbs'], num_bytes)}",
         }
     if bandwidth and num_bytes:
         limit = bandwidth * 1e9 / num_bytes
-        return {"share": 0.0, "number": "–", "words": f"at most {digits(limit)} tok/s: {_limit(bandwidth, num_bytes)}"}
+        return {
+            "share": 0.0,
+            "number": "–",
+            "words": t("at most {limit} tok/s: {why}", limit=digits(limit), why=_limit(bandwidth, num_bytes)),
+        }
     return {}
 
 
 def _limit(bandwidth: float, num_bytes: int) -> str:
-    return f"each token reads {size(num_bytes)} of weights, memory gives {bandwidth:g} GB/s"
+    return t(
+        "each token reads {size} of weights, memory gives {bandwidth} GB/s",
+        size=size(num_bytes),
+        bandwidth=number(bandwidth, "g"),
+    )
 
 
 def remaining_words(seconds: float | None) -> str:
@@ -174,14 +218,13 @@ def remaining_words(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 5:
-        return "a few seconds left"
+        return t("a few seconds left")
     if seconds < 90:
-        return f"about {5 * round(seconds / 5)} s left"
-    return f"about {round(seconds / 60)} min left"
+        return t("about {count} s left", count=5 * round(seconds / 5))
+    return t("about {count} min left", count=round(seconds / 60))
 
 
 def settings_words(live: Live) -> str:
     """The suite and its settings."""
     settings = live.settings
-    prompts = "1 prompt" if settings.prompts == 1 else f"{settings.prompts} prompts"
-    return " · ".join([live.title, *(["quick"] if settings.quick else []), prompts])
+    return " · ".join([t(live.title), *([t("quick")] if settings.quick else []), plural(settings.prompts, "prompt")])

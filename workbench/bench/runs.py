@@ -23,6 +23,7 @@ from engine.measure.bench.suites import SUITES
 from engine.measure.bench.targets import EngineTarget
 from engine.types import Json
 from workbench.bench.live import DisplayedRun, Live, from_json
+from workbench.language import t
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -59,12 +60,19 @@ class Bench:
     def start(self, suite: str, settings: BenchSettings) -> None:
         """Start a run. Raises BadRequest if one runs or the model cannot run the suite, Unavailable without a model."""
         if self.running:
-            raise BadRequest("A benchmark runs already; stop it first, or wait.")
+            raise BadRequest(t("A benchmark runs already; stop it first, or wait."))
         card = self._engine.snapshot().model
         if card is None:
-            raise Unavailable("The model is not ready yet.")
+            raise Unavailable(t("The model is not ready yet."))
         if suite not in SUITE_NAMES:
-            raise BadRequest(f"There is no suite {suite!r} here. There are: {', '.join(SUITE_NAMES)}.", param="suite")
+            raise BadRequest(
+                t(
+                    "There is no suite {suite} here. There are: {suites}.",
+                    suite=repr(suite),
+                    suites=", ".join(SUITE_NAMES),
+                ),
+                param="suite",
+            )
         if reason := why_unsupported(suite, card):
             raise BadRequest(reason, param="suite")
         self.live = Live(suite, SUITES[suite].title, settings, time.monotonic())
@@ -92,7 +100,7 @@ class Bench:
             live.error = error.message
         except Exception:  # a fault of the harness: the page must show that it ended, and the log why
             logging.getLogger(__name__).exception("the benchmark ended by itself")
-            live.error = "The benchmark failed by a fault of its own; the log says more."
+            live.error = t("The benchmark failed by a fault of its own; the log says more.")
         finally:
             live.ended = True
 
@@ -120,7 +128,7 @@ class Bench:
         """Save the last run under a name. Raises BadRequest without a run, and for a name not allowed or in use."""
         live = self.live
         if live is None or live.result is None or live.saved_name:
-            raise BadRequest("There is no run to keep.")
+            raise BadRequest(t("There is no run to keep."))
         await asyncio.to_thread(self._store.save, name, live.result)
         live.saved_name = name
         await self.refresh()
@@ -148,7 +156,7 @@ class Bench:
         else:
             result_json = live.result_json if live else None
         if result_json is None or suffix not in files.SUFFIXES:
-            raise BadRequest("There is nothing to write yet.")
+            raise BadRequest(t("There is nothing to write yet."))
         return await asyncio.to_thread(files.text, result_json, suffix)
 
     async def ratios(self, base: DisplayedRun, other: DisplayedRun) -> Ratios:
@@ -174,7 +182,8 @@ def why_unsupported(suite: str, card: ModelCard | None) -> str:
     needs = SUITES[suite].needs
     if card is None or needs == "text" or (card.vision if needs == "image" else card.video):
         return ""
-    return f"{card.id} takes no {'pictures' if needs == 'image' else 'clips'}."
+    kinds = t("pictures") if needs == "image" else t("clips")
+    return t("{model} takes no {kinds}.", model=card.id, kinds=kinds)
 
 
 def settings_of(card: ModelCard | None, event: Any) -> BenchSettings:
@@ -190,6 +199,11 @@ def settings_of(card: ModelCard | None, event: Any) -> BenchSettings:
 def _number(event: Any, name: str, low: int, high: int) -> int:
     value = getattr(event, name, None)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        words = {"prompts": "The number of prompts", "max_tokens": "The number of tokens per answer"}[name]
-        raise BadRequest(f"{words} must be a whole number from {low} to {high:,}.", param=name)
+        if name == "prompts":
+            words = t("The number of prompts must be a whole number from {low} to {high}.", low=low, high=high)
+        else:
+            words = t(
+                "The number of tokens per answer must be a whole number from {low} to {high}.", low=low, high=high
+            )
+        raise BadRequest(words, param=name)
     return value

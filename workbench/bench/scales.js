@@ -1,6 +1,7 @@
 // Where a chart's points and marks lie, in pixels, and what a chart says in words. No document: tests/page reads this
 // file as it is. A chart: {title, unit, kind, x: {scale: "linear" | "log" | "count"}, series: [{name, points: [[x, y, …]]}]}.
 (() => {
+  const { t } = globalThis.workbenchLanguage;
   const { figures, clock } = globalThis.workbenchWords;
   const HEIGHT = 210, LEFT = 54, RIGHT = 14, TOP = 10, BOTTOM = 26;
   const BYTES = [[2 ** 30, "GB"], [2 ** 20, "MB"], [2 ** 10, "KB"]];
@@ -67,9 +68,9 @@
   const describe = (item) => {
     const shown = item.series.filter((one) => one.points.length).map((one) => {
       const ys = one.points.map((point) => point[1]);
-      return `${one.name}: ${ys.length} values from ${figures(Math.min(...ys))} to ${figures(Math.max(...ys))}`;
+      return t("{name}: {count} values from {least} to {most}", { name: one.name, count: ys.length, least: figures(Math.min(...ys)), most: figures(Math.max(...ys)) });
     });
-    return `${item.title}, ${item.unit}. ${shown.join("; ") || "nothing yet"}`;
+    return `${item.title}, ${item.unit}. ${shown.join("; ") || t("nothing yet")}`;
   };
 
   globalThis.workbenchScales = { HEIGHT, LEFT, RIGHT, TOP, BOTTOM, unitOf, roundAxis, range, extent, scales, xMarks, describe };

@@ -23,25 +23,32 @@ from workbench.bench.charts import charts
 from workbench.bench.live import DisplayedRun, Live
 from workbench.bench.runs import SUITE_NAMES, Bench, settings_of, why_unsupported
 from workbench.components import QUIET, changed, components, refusal, while_shown
+from workbench.language import catalogued, t
 from workbench.shared import Shared
 
 if TYPE_CHECKING:
     from engine.core import Engine
 
 
-NAME = "Benchmark"
+NAME = catalogued("Benchmark")
 PARTS = ("panel", "charts", "tables", "runs", "file")
 WORDS = {
-    "text": ("Text", "Prompts of words, one after the other"),
-    "image": ("Pictures", "A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
-    "video": ("Clips", "A clip at 2 to 64 frames; quick: 4, 8 and 16"),
-    "cache": ("Cache", "What the prefix cache saves: first ask against the next"),
-    "decisions": ("Decisions", "A hundred questions about one picture against one; quick: twenty"),
-    "concurrency": ("Streams", "1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16"),
+    "text": (catalogued("Text"), catalogued("Prompts of words, one after the other")),
+    "image": (
+        catalogued("Pictures"),
+        catalogued("A picture in ten resolutions, 224 × 224 to 1920 × 1080; quick: four of them"),
+    ),
+    "video": (catalogued("Clips"), catalogued("A clip at 2 to 64 frames; quick: 4, 8 and 16")),
+    "cache": (catalogued("Cache"), catalogued("What the prefix cache saves: first ask against the next")),
+    "decisions": (
+        catalogued("Decisions"),
+        catalogued("A hundred questions about one picture against one; quick: twenty"),
+    ),
+    "concurrency": (catalogued("Streams"), catalogued("1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16")),
 }
-OPERATORS_ONLY = (
-    "A benchmark takes the whole machine, so only whoever runs this server may start one. On a machine of your own: "
-    "vllm-mlx-chat, or vllm-mlx-bench on the command line."
+OPERATORS_ONLY = catalogued(
+    "A benchmark takes the whole machine, so only whoever runs this server may start one. On a machine of your "
+    "own: vllm-mlx-chat, or vllm-mlx-bench on the command line."
 )
 
 
@@ -84,7 +91,7 @@ class BenchTab:
 
     async def on_select(self, view: BenchView, page: gr.Request, tab: gr.SelectData) -> list[Any]:
         """A tab was selected. Inputs: view. Outputs: clock, parts."""
-        if tab.value != NAME:
+        if tab.value != t(NAME):
             return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
         if self._shared.caller(page).operator:
             await self.bench.refresh()
@@ -95,7 +102,7 @@ class BenchTab:
     async def tick(self, view: BenchView, page: gr.Request) -> list[Any]:
         """The parts that changed since they were last sent. Inputs: view. Outputs: parts."""
         if not self._shared.caller(page).operator:
-            values: tuple[Json, ...] = ({"operator": False, "note": OPERATORS_ONLY}, {}, {}, {})
+            values: tuple[Json, ...] = ({"operator": False, "note": t(OPERATORS_ONLY)}, {}, {}, {})
         else:
             runs = await self._displayed_runs(view)
             values = (
@@ -162,9 +169,14 @@ class BenchTab:
         facts = live.facts if live and live.facts else bench.facts
         return {
             "operator": True,
-            "note": "" if snapshot.state == "ready" else "The model is not ready.",
+            "note": "" if snapshot.state == "ready" else t("The model is not ready."),
             "suites": [
-                {"key": name, "name": WORDS[name][0], "words": WORDS[name][1], "cannot": why_unsupported(name, card)}
+                {
+                    "key": name,
+                    "name": t(WORDS[name][0]),
+                    "words": t(WORDS[name][1]),
+                    "cannot": why_unsupported(name, card),
+                }
                 for name in SUITE_NAMES
             ],
             "run": _progress_json(live) if live and bench.running else None,
@@ -185,7 +197,7 @@ class BenchTab:
         compared = [
             {
                 "key": f"{base.name} {run.name}",
-                "name": f"{run.name} over {base.name}",
+                "name": t("{run} over {base}", run=run.name, base=base.name),
                 **results.ratio_table(await self.bench.ratios(base, run)),
                 "caution": ", ".join(compare.differing(base.result_json or {}, run.result_json or {})),
             }
@@ -228,7 +240,7 @@ def _progress_json(live: Live) -> Json:
     """The progress of a run."""
     return {
         "words": results.settings_words(live),
-        "now": live.current_case or "reading its first prompt",
+        "now": live.current_case or t("reading its first prompt"),
         "done": live.done,
         "total": live.total,
         "left": results.remaining_words(live.remaining_s(time.monotonic())),
@@ -240,17 +252,17 @@ def _outcome_json(live: Live) -> Json:
     result = live.result
     if result is None:
         return {
-            "words": live.error or "It was stopped before anything was measured.",
+            "words": live.error or t("It was stopped before anything was measured."),
             "bad": bool(live.error),
             "keep": False,
             "kept": live.saved_name,
             "suggested": "",
         }
-    words = "Stopped. What was measured until then is here." if result.stopped else "Done."
+    words = t("Stopped. What was measured until then is here.") if result.stopped else t("Done.")
     if result.canary is False:
-        words = "A check failed, so these numbers cannot be trusted. The table says which check."
+        words = t("A check failed, so these numbers cannot be trusted. The table says which check.")
     return {
-        "words": f"{results.settings_words(live)}: {words[0].lower()}{words[1:]}",
+        "words": f"{results.settings_words(live)}. {words}",
         "bad": result.canary is False,
         "keep": any(point.samples for point in result.points),
         "kept": live.saved_name,

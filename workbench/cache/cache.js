@@ -1,5 +1,6 @@
 // Draws the Cache tab from plain values. Text of prompts goes in as textContent, never as HTML.
 (() => {
+  const { language, t } = window.workbenchLanguage;
   const { make, say, show, button, sureButton, keep, heading, drawing, steadying } = window.workbenchDraw;
 
   const legend = (entries) => {
@@ -47,14 +48,14 @@
   const lane = (trigger) => {
     const node = make("div", "lane"), head = make("div", "head"), more = make("div", "more"), sides = make("div", "sides");
     const bar = button("bar", "", () => toggle(node));
-    const check = button("check", "Check", () => {
+    const check = button("check", t("Check"), () => {
       node.dataset.checking = "yes";
       check.disabled = true;
-      say(verdict.lastChild, "Computing it again, with the cache and without…");
+      say(verdict.lastChild, t("Computing it again, with the cache and without…"));
       toggle(node, true);
       trigger("submit", { request: node.dataset.key });
     });
-    check.title = "Compute this request again with the cache and without it, and compare the answers";
+    check.title = t("Compute this request again with the cache and without it, and compare the answers");
     const verdict = make("p", "verdict");
     verdict.append(make("i", "lamp"), make("span"));
     head.append(make("span", "who"), make("span", "words"), check);
@@ -71,11 +72,11 @@
 
   const fillLane = (node, item, longest, pictures) => {
     const [head, bar, more] = node.children, [who, words, check] = head.children, [why, verdict, sides] = more.children;
-    const time = new Date(item.at * 1000).toLocaleTimeString();
+    const time = new Date(item.at * 1000).toLocaleTimeString(language);
     say(who, [item.source, time, item.ended].filter(Boolean).join(" · "));
     say(words, item.words);
     say(why, item.why);
-    bar.setAttribute("aria-label", `${who.textContent}: ${item.words}. Why?`);
+    bar.setAttribute("aria-label", t("{request}: {words}. Why?", { request: who.textContent, words: item.words }));
     bar.style.width = `${Math.min(100, (100 * item.tokens) / longest)}%`;
     keep(bar, item.segments, () => make("span"), (segment, part) => {
       segment.className = `segment ${part.how}${part.medium ? " medium" : ""}`;
@@ -89,7 +90,7 @@
       if (url === null) say(segment.firstChild, part.words);
     });
     show(check, item.checkable);
-    check.setAttribute("aria-label", `Check ${who.textContent}`);
+    check.setAttribute("aria-label", t("Check {request}", { request: who.textContent }));
     const json = JSON.stringify(item.verdict);
     if (item.verdict && node.dataset.verdict !== json) {
       node.dataset.verdict = json;
@@ -107,48 +108,45 @@
 
   const strips = (element, props, watch, send) => {
     const steady = steadying(element), trigger = steady.acts(send), lanes = make("div", "lanes"), empty = make("p", "empty");
-    const last = button("quiet check-last", "Check the latest reuse", () => {
+    const last = button("quiet check-last", t("Check the latest reuse"), () => {
       const check = [...lanes.querySelectorAll(".check")].find((item) => !item.hidden && !item.disabled);
       check?.click();
       check?.closest(".lane").scrollIntoView({ block: "nearest" });
     });
-    last.title = "Compute the latest prompt that reused something again, without the cache, and compare the answers";
+    last.title = t("Compute the latest prompt that reused something again, without the cache, and compare the answers");
     const all = button("quiet all", "", () => all.setAttribute("aria-expanded", String(lanes.classList.toggle("all"))));
-    const key = legend([["reused", "reused"], ["disk", "reused from disk"], ["computed", "computed"]]);
+    const key = legend([["reused", t("reused")], ["disk", t("reused from disk")], ["computed", t("computed")]]);
     element.firstElementChild.replaceChildren(
-      heading("Latest prompts", "One bar per request, newest first. Click a bar to see why it was not reused further.", key, last),
+      heading(t("Latest prompts"), t("One bar per request, newest first. Click a bar to see why it was not reused further."), key, last),
       steady.note, empty, lanes, all);
     // A lane that fills in changes no place; one more moves all others.
     drawing(element, props, watch, (value) => steady.draw(value.lanes.map((item) => item.key).join(), () => {
-      say(empty, value.lanes.length ? "" : value.note || "No request has ended yet. Ask about a picture in the chat, ask "
-        + "something else about it, then come back: the picture will not have been computed again.");
+      say(empty, value.lanes.length ? "" : value.note || t("No request has ended yet. Ask about a picture in the chat, ask something else about it, then come back: the picture will not have been computed again."));
       const longest = Math.max(1, ...value.lanes.filter((item) => item.ended !== "failed").map((item) => item.tokens));
       keep(lanes, value.lanes, () => lane(trigger), (node, item) => fillLane(node, item, longest, value.pictures));
       show(last, value.lanes.some((item) => item.checkable));
       show(key.querySelector(".disk"), value.lanes.some((item) => item.segments.some((part) => part.how === "disk")));
       show(all, value.lanes.length > FEW);
-      say(all, lanes.classList.contains("all") ? "Show fewer" : `Show all ${value.lanes.length}`);
+      say(all, lanes.classList.contains("all") ? t("Show fewer") : t("Show all {count}", { count: value.lanes.length }));
     }));
     all.addEventListener("click", () =>
-      say(all, lanes.classList.contains("all") ? "Show fewer" : `Show all ${lanes.children.length}`));
+      say(all, lanes.classList.contains("all") ? t("Show fewer") : t("Show all {count}", { count: lanes.children.length })));
   };
 
   // --- the blocks
 
+  const STATES = { stored: t("stored"), used: t("in use now"), pinned: t("pinned") };
   const MAX_FREE = 30;  // faint squares for free blocks; above that, their number
 
   const blocks = (element, props, watch, send) => {
     const steady = steadying(element), trigger = steady.acts(send);
     const act = (action, key = "") => trigger("submit", { action, key });
     const grid = make("div", "grid"), free = make("p", "free-count"), note = make("p", "note"), details = make("div", "details");
-    const clear = sureButton("quiet clear", "Clear", "Forget everything?", () => act("clear"));
-    clear.title = "Forget everything that is stored, but for what is pinned or in use";
-    const head = heading("Stored blocks", "A block is a run of tokens that the model has read; one prompt's blocks stand side "
-      + "by side. Click one to see what it holds. When room is needed, the longest unused go first.",
-      legend([["stored", "stored"], ["used", "in use now"], ["pinned", "pinned"]]), clear);
-    const names = heading("Pictures and clips held", "A question about one of these does not compute it again. Each can "
-      + "be stored in two ways: with its prompt (KV), and as features, the output of the vision encoder. What is pinned is never "
-      + "removed to make room.");
+    const clear = sureButton("quiet clear", t("Clear"), t("Forget everything?"), () => act("clear"));
+    clear.title = t("Forget everything that is stored, except what is pinned or in use");
+    const head = heading(t("Stored blocks"), t("A block is a run of tokens that the model has read; one prompt's blocks stand side by side. Click one to see what it holds. When room is needed, the longest unused go first."),
+      legend([["stored", t("stored")], ["used", t("in use now")], ["pinned", t("pinned")]]), clear);
+    const names = heading(t("Pictures and clips held"), t("A question about one of these does not compute it again. Each can be stored in two ways: with its prompt (KV), and as features, the output of the vision encoder. What is pinned is never removed to make room."));
     const held = make("div", "held");
     element.firstElementChild.replaceChildren(head, steady.note, note, grid, free, details, names, held);
 
@@ -159,9 +157,9 @@
         text.append(words);
       });
       text.tabIndex = 0;  // a long text is scrolled by keys
-      const actions = make("div", "actions"), pin = block.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
-      if (operator) actions.append(button("quiet", pin[1], () => act(pin[0], block.key)), sureButton("quiet", "Drop", "Drop it?", () => act("drop", block.key)));
-      actions.append(button("quiet close", "Close", () => {
+      const actions = make("div", "actions"), pin = block.pinned ? ["unpin", t("Unpin")] : ["pin", t("Pin")];
+      if (operator) actions.append(button("quiet", pin[1], () => act(pin[0], block.key)), sureButton("quiet", t("Drop"), t("Drop it?"), () => act("drop", block.key)));
+      actions.append(button("quiet close", t("Close"), () => {
         act("close");
         grid.querySelector('[aria-pressed="true"]')?.focus();
       }));
@@ -186,14 +184,14 @@
         const part = make("div", `share ${name}`), facts = make("div"), actions = make("div", "actions");
         facts.append(make("h4", "", title), make("span", "words"), make("span", "hits"));
         const pin = button("quiet", "", () => act(pin.dataset.action + ending, node.dataset.key));
-        const drop = sureButton("quiet", "Drop", "Drop it?", () => act(`drop${ending}`, node.dataset.key));
+        const drop = sureButton("quiet", t("Drop"), t("Drop it?"), () => act(`drop${ending}`, node.dataset.key));
         if (operator) actions.append(pin, drop);
         part.append(facts, actions);
         return part;
       };
       const shares = make("div", "shares"), film = make("div", "film");
       film.setAttribute("role", "img");
-      shares.append(share("kv", "Prompt", ""), share("features", "Features", "_features"));
+      shares.append(share("kv", t("Prompt"), ""), share("features", t("Features"), "_features"));
       node.append(look, shares, film);
       return node;
     };
@@ -201,20 +199,20 @@
     const fillShare = (part, item, name) => {
       const [facts, actions] = part.children, [title, words, hits] = facts.children, pin = actions.firstChild;
       part.classList.toggle("pinned", Boolean(item?.pinned));
-      say(words, item ? item.words : "none held");
+      say(words, item ? item.words : t("none held"));
       say(hits, item ? item.hits : "");
       show(actions, Boolean(item));
       if (!pin || !item) return;
       pin.dataset.action = item.pinned ? "unpin" : "pin";
-      say(pin, item.pinned ? "Unpin" : "Pin");
-      for (const one of [pin, actions.lastChild]) one.setAttribute("aria-label", `${one.textContent} the ${title.textContent.toLowerCase()} of ${name}`);
+      say(pin, item.pinned ? t("Unpin") : t("Pin"));
+      for (const one of [pin, actions.lastChild]) one.setAttribute("aria-label", `${one.textContent}: ${title.textContent}, ${name}`);
     };
 
     // A clip's frames, from one picture of all of them. Frames with stored features are marked.
     const fillFilm = (film, frames, sheet) => {
       const shown = frames.slice(0, 64), count = frames.filter(Boolean).length;
       show(film, frames.length > 0);
-      film.setAttribute("aria-label", `Features of ${count} of ${frames.length} frames are held`);
+      film.setAttribute("aria-label", t("Features of {count} of {all} frames are held", { count, all: frames.length }));
       const url = sheet ? `url("${sheet}")` : "none";
       if (film.dataset.url !== url) {
         film.dataset.url = url;
@@ -223,7 +221,7 @@
       }
       keep(film, shown.map((here, place) => ({ key: place, here })), () => make("i"), (frame, item) => {
         frame.className = item.here ? "here" : "";
-        frame.title = `Frame ${item.key + 1}: ${item.here ? "its features are held" : "not held"}`;
+        frame.title = item.here ? t("Frame {number}: its features are held", { number: item.key + 1 }) : t("Frame {number}: not held", { number: item.key + 1 });
         frame.style.setProperty("--place", shown.length > 1 ? item.key / (shown.length - 1) : 0);
       });
     };
@@ -233,12 +231,12 @@
       say(note, value.note);
       show(clear, value.operator && value.cells.length > 0);
       const room = Array.from({ length: Math.min(value.free, Math.max(6, MAX_FREE - value.cells.length)) },
-        (_, place) => ({ key: `free-${place}`, state: "free", fill: 1, title: "free", readable: false }));
+        (_, place) => ({ key: `free-${place}`, state: "free", fill: 1, title: t("free"), readable: false }));
       keep(grid, [...value.cells, ...room], cell, (node, item) => {
         node.className = `cell ${item.state}${item.opens ? " opens" : ""}`;
         node.title = item.title;
         if (item.readable) {
-          node.setAttribute("aria-label", `Block: ${item.title}, ${item.state}`);
+          node.setAttribute("aria-label", t("Block: {title}, {state}", { title: item.title, state: STATES[item.state] }));
           node.setAttribute("aria-pressed", String(item.key === value.open?.key));
         }
         node.style.setProperty("--fill", item.fill);
@@ -249,7 +247,7 @@
         }
       });
       const more = value.free - room.length;
-      say(free, more > 0 ? `${more.toLocaleString("en")} more blocks are free.` : "");
+      say(free, more > 0 ? t("{count} more blocks are free.", { count: more }) : "");
       const { facts, notice, ...kept } = value.open ?? {};
       const json = JSON.stringify([value.operator, kept]);
       if (details.dataset.json !== json) {
@@ -266,13 +264,13 @@
         node.classList.toggle("clip", item.frames.length > 0);
         const [look, shares, film] = node.children, [frame] = look.children;
         look.disabled = !item.block;
-        look.setAttribute("aria-label", `Picture or clip: ${(item.kv ?? item.features).words}, ${(item.kv ?? item.features).hits}`);
+        look.setAttribute("aria-label", t("Picture or clip: {words}, {hits}", { words: (item.kv ?? item.features).words, hits: (item.kv ?? item.features).hits }));
         const url = value.pictures[item.medium] ?? "";
         if (!frame.firstChild || frame.dataset.url !== url) {
           frame.dataset.url = url;
           frame.replaceChildren(picture(url));
         }
-        const name = `${item.frames.length ? "clip" : "picture"} ${item.place + 1}`;
+        const name = item.frames.length ? t("clip {number}", { number: item.place + 1 }) : t("picture {number}", { number: item.place + 1 });
         fillShare(shares.children[0], item.kv, name);
         fillShare(shares.children[1], item.features, name);
         fillFilm(film, item.frames, value.sheets[item.medium]);
@@ -297,7 +295,7 @@
     axis.append(make("span"), make("span", "", "0"));
     frame.append(axis, svg);
     const times = make("div", "times");
-    times.append(make("span", "", "5 min ago"), make("span", "", "now"));
+    times.append(make("span", "", t("5 min ago")), make("span", "", t("now")));
     node.append(head, frame, times);
     const named = item.areas.filter((area) => area.name).reverse();
     if (named.length) node.append(legend(named.map((area) => [area.key, area.name])));
@@ -306,7 +304,7 @@
 
   const charts = (element, props, watch) => {
     const all = make("div", "all-charts");
-    element.firstElementChild.replaceChildren(heading("Over time", "The last five minutes, as far as a page was open."), all);
+    element.firstElementChild.replaceChildren(heading(t("Over time"), t("The last five minutes, as far as a page was open.")), all);
     drawing(element, props, watch, (value) => keep(all, value.charts, chart, (node, item) => {
       const [head, frame] = node.children, [axis, svg] = frame.children;
       say(head.lastChild, item.now);
@@ -340,7 +338,7 @@
     if (!link?.hash.startsWith("#strip-")) return;
     event.preventDefault();
     event.stopPropagation();
-    [...document.querySelectorAll('#tabs [role="tab"]')].find((tab) => tab.textContent.trim() === "Cache")?.click();
+    window.workbenchFrame.select("cache");
     follow(decodeURIComponent(link.hash.slice("#strip-".length)));
   }, true);
 

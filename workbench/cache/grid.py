@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.access.visibility import Caller, visible_block
 from engine.types import BlockInfo, FeatureInfo, Json, MediaPortion
+from workbench.language import t, tn
 from workbench.words import ago, plural, size
 
 
@@ -86,7 +87,8 @@ def _kv(blocks: Sequence[BlockInfo], num_hits: int) -> Json:
 def _features(pairs: Sequence[tuple[FeatureInfo, MediaPortion]]) -> Json:
     units = {unit.key: unit for unit, _ in pairs}.values()
     num_frames = max(part.num_frames for _, part in pairs)
-    of = f"{sum(_frames([part for _, part in pairs]))} of {plural(num_frames, 'frame')} · " if num_frames else ""
+    held = sum(_frames([part for _, part in pairs]))
+    of = tn("{held} of {count} frame", "{held} of {count} frames", num_frames, held=held) + " · " if num_frames else ""
     return {
         "pinned": all(unit.pinned for unit in units),
         "words": of + size(sum(unit.num_bytes for unit in units)),
@@ -102,21 +104,27 @@ def _frames(parts: Sequence[MediaPortion]) -> list[bool]:
 
 def details(block: BlockInfo) -> Json:
     """What a click on a square opens."""
-    users = f"in use by {plural(block.refs, 'running request')}" if block.refs else "in use by no running request"
+    users = (
+        tn("in use by {count} running request", "in use by {count} running requests", block.refs)
+        if block.refs
+        else t("in use by no running request")
+    )
     return {
         "key": block.key,
         "text": block.text,
         "media": list(block.media),
         "pinned": block.pinned,
         "facts": [
-            f"tokens {block.start + 1:,} to {block.start + block.num_tokens:,} of its prompt",
+            t("tokens {first} to {last} of its prompt", first=block.start + 1, last=block.start + block.num_tokens),
             size(block.num_bytes),
             times(block.hits),
             users,
-            f"stored {ago(block.age_s)}" + (f", last used {ago(block.idle_s)}" if block.hits else ""),
+            t("stored {when}, last used {used}", when=ago(block.age_s), used=ago(block.idle_s))
+            if block.hits
+            else t("stored {when}", when=ago(block.age_s)),
         ],
     }
 
 
 def times(hits: int) -> str:
-    return {0: "not reused yet", 1: "reused once"}.get(hits, f"reused {hits:,} times")
+    return tn("reused once", "reused {count} times", hits) if hits else t("not reused yet")

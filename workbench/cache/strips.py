@@ -15,13 +15,21 @@ from itertools import pairwise
 from engine.access.visibility import Caller
 from engine.types import CacheTrace, Json, MediaReceipt, Record, Replay
 from engine.types.prompt import MEDIUM, OTHER_MEDIA
-from workbench.words import NAMES, milliseconds
+from workbench.language import catalogued, t
+from workbench.words import NAMES, milliseconds, plural
 
 REPLAY = "replay"
 """Request.source of a cache verification: nobody sent it."""
 
-SOURCES = {"chat": "Chat", "api": "API", "bench": "Benchmark", "video": "Video", "decide": "Decide"}
-HOW_WORDS = {"reused": "reused", "disk": "reused from disk", "computed": "computed"}
+SOURCES = {
+    "chat": catalogued("Chat"),
+    "api": "API",
+    "bench": catalogued("Benchmark"),
+    "video": catalogued("Video"),
+    "decide": catalogued("Decide"),
+    "batch": catalogued("Batch"),
+}
+HOW_WORDS = {"reused": catalogued("reused"), "disk": catalogued("reused from disk"), "computed": catalogued("computed")}
 LAMPS = {"equal": "green", "near_tie": "even", "different": "red", "nothing_reused": "unknown"}
 MAX_STRIPS = 20
 
@@ -40,15 +48,15 @@ def strip(record: Record, caller: Caller) -> Json:
     """The lane of one request."""
     full = caller.sees(record.tenant)
     usage, timing = record.done.usage, record.done.timing
-    words = f"{usage.cached_tokens:,} of {usage.prompt_tokens:,} tokens reused"
+    words = t("{reused} of {count} tokens reused", reused=usage.cached_tokens, count=usage.prompt_tokens)
     if timing.completion_tokens:
-        words += f" · first token {milliseconds(timing.ttft_ms)}"
+        words += " · " + t("first token {time}", time=milliseconds(timing.ttft_ms))
     return {
         "key": record.id if full else f"{record.finished_s:.3f}",
-        "source": SOURCES.get(record.source, record.source) if full else "Another visitor",
+        "source": t(SOURCES.get(record.source, record.source)) if full else t("Another visitor"),
         "at": record.finished_s,
         "tokens": usage.prompt_tokens,
-        "words": words if usage.prompt_tokens else "its prompt was not read",
+        "words": words if usage.prompt_tokens else t("its prompt was not read"),
         "ended": _ended(record),
         "segments": _segments(record, full),
         "why": _why(record, full),
@@ -58,8 +66,8 @@ def strip(record: Record, caller: Caller) -> Json:
 
 def _ended(record: Record) -> str:
     if record.error is not None:
-        return "failed"
-    return "stopped" if record.done.finish_reason == "cancelled" else ""
+        return t("failed")
+    return t("stopped") if record.done.finish_reason == "cancelled" else ""
 
 
 def _segments(record: Record, full: bool) -> list[Json]:
@@ -82,13 +90,13 @@ def _segment(run: tuple[int, int], ends: tuple[int, int], media: list[tuple[tupl
     start, end = run
     how = "reused" if end <= ends[0] else "disk" if end <= ends[1] else "computed"
     medium = next((receipt for span, receipt in media if span[0] <= start and end <= span[1]), None)
-    what = NAMES[medium.kind] if medium else "text"
+    what = t(NAMES[medium.kind]) if medium else t("text")
     return {
         "tokens": end - start,
         "how": how,
         "medium": medium.sha256 if medium else None,
         "words": "",
-        "title": f"{what}: {end - start:,} tokens {HOW_WORDS[how]}",
+        "title": f"{what}: {plural(end - start, 'token')} {t(HOW_WORDS[how])}",
     }
 
 
@@ -100,57 +108,74 @@ def _opening(here: str) -> str:
 
 def _why(record: Record, full: bool) -> str:
     if not full:
-        return "Somebody else's prompt: only its size is shown."
+        return t("Somebody else's prompt: only its size is shown.")
     if record.done.trace is None:
-        return "It ended before its prompt was read."
+        return t("It ended before its prompt was read.")
     return explain(record.done.trace)
 
 
 def explain(trace: CacheTrace) -> str:
     """Why the first computed token was not reused, for a person to read."""
     if trace.reason in _WHOLE:
-        return _WHOLE[trace.reason]
+        return t(_WHOLE[trace.reason])
     start = _start(trace)
     if trace.reason == "first_use" and not trace.reused_tokens:
-        return "First time this was seen: nothing that is stored begins like this prompt."
+        return t("First time this was seen: nothing that is stored begins like this prompt.")
     if trace.reason == "first_use":
-        return f"{start} What comes next, {_quoted(trace.here)}, was not stored yet."
+        return t("{start} What comes next, {here}, was not stored yet.", start=start, here=_quoted(trace.here))
     if trace.reason == "evicted":
-        return f"{start} What comes next was stored, but evicted {_ago(trace.evicted_s)} earlier to make room."
+        return t(
+            "{start} What comes next was stored, but evicted {time} earlier to make room.",
+            start=start,
+            time=_ago(trace.evicted_s),
+        )
     if trace.reason == "diverged":
-        stored = _quoted(trace.other) if trace.other else "something else"
-        return f"{start} Then this prompt goes on with {_quoted(trace.here)}, where the stored ones have {stored}."
-    return f"{start} {_AFTER.get(trace.reason, '')}".strip()
+        stored = _quoted(trace.other) if trace.other else t("something else")
+        return t(
+            "{start} Then this prompt goes on with {here}, where the stored ones have {stored}.",
+            start=start,
+            here=_quoted(trace.here),
+            stored=stored,
+        )
+    return f"{start} {t(_AFTER[trace.reason]) if trace.reason in _AFTER else ''}".strip()
 
 
 _WHOLE = {
-    "complete": "Everything that can be reused was; the last token is always computed, for the answer starts from it.",
-    "not_cacheable": "Nothing was reused: what this prompt holds could not be recognised again, so it is not stored.",
-    "off": "Nothing was reused: the cache is switched off on this server.",
-    "cold": "Nothing was reused: the request asked to be computed in full.",
+    "complete": catalogued(
+        "Everything that can be reused was; the last token is always computed, for the answer starts from it."
+    ),
+    "not_cacheable": catalogued(
+        "Nothing was reused: what this prompt holds could not be recognised again, so it is not stored."
+    ),
+    "off": catalogued("Nothing was reused: the cache is switched off on this server."),
+    "cold": catalogued("Nothing was reused: the request asked to be computed in full."),
 }
 _AFTER = {
-    "inside_media": "The picture or clip that comes next is stored in part only, and such a thing is read as a whole.",
-    "between_snapshots": "Models of this family are stored at a few points of a prompt only (after its last picture, "
-    "at the end of a turn), and this prompt leaves the stored ones between two such points.",
+    "inside_media": catalogued(
+        "The picture or clip that comes next is stored in part only, and such a thing is read as a whole."
+    ),
+    "between_snapshots": catalogued(
+        "Models of this family are stored at a few points of a prompt only (after its last picture, at the end of "
+        "a turn), and this prompt leaves the stored ones between two such points."
+    ),
 }
 
 
 def _start(trace: CacheTrace) -> str:
     if not trace.reused_tokens:
-        return "Nothing was reused."
+        return t("Nothing was reused.")
     before = plain(trace.before)
     if not before:
-        return f"Reused the first {trace.reused_tokens:,} tokens, with which every chat opens."
-    return f"Reused up to ‘…{before}’."
+        return t("Reused the first {count} tokens, with which every chat opens.", count=trace.reused_tokens)
+    return t("Reused up to ‘…{before}’.", before=before)
 
 
 def _quoted(text: str) -> str:
     """A run of a prompt in quotes, or the name of what it stands for: a medium, the end of a turn."""
     words = plain(text)
     if text == OTHER_MEDIA or (words or text).startswith(MEDIUM) or (not words and _MEDIUM_START.search(text)):
-        return "another picture or clip"
-    return f"‘{words}’" if words else "the end of a turn"
+        return t("another picture or clip")
+    return t("‘{words}’", words=words) if words else t("the end of a turn")
 
 
 def plain(text: str) -> str:
@@ -166,17 +191,27 @@ def verdict(replay: Replay) -> Json:
     """The outcome of a cache verification: green if the answers with and without the cache have the same tokens."""
     outcome = replay.verdict
     at = replay.first_difference or 0
-    sides = [{"name": "With the cache", "text": replay.warm_text}, {"name": "Without it", "text": replay.cold_text}]
+    sides = [
+        {"name": t("With the cache"), "text": replay.warm_text},
+        {"name": t("Without it"), "text": replay.cold_text},
+    ]
     words = {
-        "equal": f"The same answer, token for token: {len(replay.cold_tokens):,} compared, with "
-        f"{replay.reused_tokens:,} of {replay.prompt_tokens:,} prompt tokens reused.",
-        "near_tie": f"The answers part at token {at + 1:,}, where the model finds two equally likely: a matter of "
-        "rounding, not of the cache.",
-        "different": f"The answers differ from token {at + 1:,} on.",
-        "nothing_reused": "What this prompt had reused is no longer stored, so there was nothing to compare.",
+        "equal": t(
+            "The same answer, token for token: {count} compared, with {reused} of {all} prompt tokens reused.",
+            count=len(replay.cold_tokens),
+            reused=replay.reused_tokens,
+            all=replay.prompt_tokens,
+        ),
+        "near_tie": t(
+            "The answers part at token {number}, where the model finds two equally likely: a matter of rounding, "
+            "not of the cache.",
+            number=at + 1,
+        ),
+        "different": t("The answers differ from token {number} on.", number=at + 1),
+        "nothing_reused": t("What this prompt had reused is no longer stored, so there was nothing to compare."),
     }[outcome]
     if replay.reused_tokens:
         warm, cold = milliseconds(replay.warm_ttft_ms), milliseconds(replay.cold_ttft_ms)
-        words += f" First token {warm} with the cache, {cold} without."
+        words += " " + t("First token {warm} with the cache, {cold} without.", warm=warm, cold=cold)
     differs = outcome in ("near_tie", "different")
     return {"lamp": LAMPS[outcome], "words": words, "sides": sides if differs else []}

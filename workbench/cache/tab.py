@@ -21,15 +21,16 @@ from engine.types import BlockInfo, CacheStats, FeatureInfo, Json, Snapshot
 from workbench.cache import grid
 from workbench.cache.strips import strips, verdict
 from workbench.components import QUIET, changed, components, refusal, while_shown
+from workbench.language import catalogued, number, t, tn
 from workbench.miniatures import Miniatures
 from workbench.shared import Shared
-from workbench.words import plural, size
+from workbench.words import percent, plural, size
 
 if TYPE_CHECKING:
     from engine.core import Engine
 
 
-NAME = "Cache"
+NAME = catalogued("Cache")
 PARTS = ("totals", "strips", "blocks", "charts")
 CHANGES = {"pin": "pin", "unpin": "unpin", "drop": "drop"}
 FEATURE_CHANGES: dict[str, Literal["pin", "unpin", "drop"]] = {
@@ -39,7 +40,7 @@ FEATURE_CHANGES: dict[str, Literal["pin", "unpin", "drop"]] = {
 }
 MAX_FRAMES = 64
 """Frames shown of a clip; more would fill the screen."""
-IN_USE = "A running request or a pin holds this, or something that continues it. Unpin it first, or wait."
+IN_USE = catalogued("A running request or a pin holds this, or something that continues it. Unpin it first, or wait.")
 
 
 def build(engine: Engine, shared: Shared) -> CacheTab:
@@ -81,7 +82,7 @@ class CacheTab:
 
     async def on_select(self, view: CacheView, page: gr.Request, tab: gr.SelectData) -> list[Any]:
         """A tab was selected. Inputs: view. Outputs: clock, parts."""
-        if tab.value != NAME:
+        if tab.value != t(NAME):
             return [gr.Timer(active=False), *[gr.skip()] * len(PARTS)]
         return [gr.Timer(active=True), *await self.tick(view, page)]
 
@@ -162,7 +163,7 @@ class CacheTab:
             refused = [block_key for block_key in keys if not await self._change(action, block_key)]
             if opened is None and not refused:
                 return None
-            return await self._details(opened["key"] if opened else refused[0], caller, IN_USE if refused else "")
+            return await self._details(opened["key"] if opened else refused[0], caller, t(IN_USE) if refused else "")
         return None
 
     async def _change(self, action: str, key: str) -> bool:
@@ -195,66 +196,88 @@ def totals(snapshot: Snapshot) -> Json:
     tiles = [
         {
             "key": "reused",
-            "name": "Tokens reused",
-            "number": f"{100 * stats['token_hit_rate']:.0f} %",
-            "words": f"{stats['tokens_saved']:,} of {stats['tokens_seen']:,} prompt tokens were not computed again",
+            "name": t("Tokens reused"),
+            "number": percent(stats["token_hit_rate"]),
+            "words": t(
+                "{saved} of {seen} prompt tokens were not computed again",
+                saved=stats["tokens_saved"],
+                seen=stats["tokens_seen"],
+            ),
         },
         {
             "key": "prompts",
-            "name": "Prompts",
-            "number": f"{stats['total_queries']:,}",
-            "words": f"{stats['hits']:,} reused the beginning of an earlier one · {stats['image_hits']:,} a picture, "
-            f"{stats['video_hits']:,} a clip",
+            "name": t("Prompts"),
+            "number": number(stats["total_queries"]),
+            "words": t(
+                "{hits} reused the beginning of an earlier one · {pictures} a picture, {clips} a clip",
+                hits=stats["hits"],
+                pictures=stats["image_hits"],
+                clips=stats["video_hits"],
+            ),
         },
         {
             "key": "kept",
-            "name": "Prompts kept",
+            "name": t("Prompts kept"),
             "number": size(stats["bytes"]["kv"] + stats["bytes"]["snapshots"]),
-            "words": f"{_kept(stats)} · at most {size(stats['limits']['bytes'])}",
+            "words": f"{_kept(stats)} · {t('at most {size}', size=size(stats['limits']['bytes']))}",
         },
         {
             "key": "features",
-            "name": "Pictures kept",
+            "name": t("Pictures kept"),
             "number": size(stats["bytes"]["features"]),
-            "words": f"vision features of {plural(stats['features'], 'picture')} or pairs of frames · "
-            f"{plural(stats['encoder_runs_avoided'], 'encoder run')} saved · "
-            f"at most {size(stats['limits']['feature_bytes'])}",
+            "words": " · ".join(
+                [
+                    tn(
+                        "vision features of {count} picture or pair of frames",
+                        "vision features of {count} pictures or pairs of frames",
+                        stats["features"],
+                    ),
+                    tn("{count} encoder run saved", "{count} encoder runs saved", stats["encoder_runs_avoided"]),
+                    t("at most {size}", size=size(stats["limits"]["feature_bytes"])),
+                ]
+            ),
         },
     ]
     wrong = stats["cache_mismatches"]
     tiles.append(
         {
             "key": "verified",
-            "name": "Checked",
-            "number": f"{stats['cache_verified']:,}",
-            "words": f"answers computed again without the cache · {wrong:,} differed",
+            "name": t("Checked"),
+            "number": number(stats["cache_verified"]),
+            "words": t("answers computed again without the cache · {wrong} differed", wrong=wrong),
         }
     )
     if disk["enabled"]:
         tiles.append(
             {
                 "key": "disk",
-                "name": "On disk",
+                "name": t("On disk"),
                 "number": size(disk["num_bytes"]),
-                "words": f"{disk['files']:,} files · at most {size(disk['max_bytes'])} · {disk['hits']:,} read back",
+                "words": " · ".join(
+                    [
+                        plural(disk["files"], "file"),
+                        t("at most {size}", size=size(disk["max_bytes"])),
+                        t("{count} read back", count=disk["hits"]),
+                    ]
+                ),
             }
         )
     return {"tiles": tiles, "note": why_nothing(snapshot)}
 
 
 def _kept(stats: Json) -> str:
-    words = f"{stats['blocks']:,} of {stats['limits']['blocks']:,} blocks"
+    words = t("{count} of {all} blocks", count=stats["blocks"], all=stats["limits"]["blocks"])
     return plural(stats["snapshots"], "snapshot") if stats["snapshots"] else words
 
 
 def why_nothing(snapshot: Snapshot) -> str:
     """Why there is nothing to see; "" without a reason."""
     if snapshot.state in ("starting", "loading"):
-        return "The model is still loading."
+        return t("The model is still loading.")
     if snapshot.state != "ready":
-        return "The engine does not run."
+        return t("The engine does not run.")
     if not snapshot.cache.enabled:
-        return "The cache is switched off on this server, so every prompt is computed from its first token."
+        return t("The cache is switched off on this server, so every prompt is computed from its first token.")
     return ""
 
 
@@ -265,20 +288,27 @@ def family_note(snapshot: Snapshot) -> str:
     if not stats.enabled:
         return ""
     if row.whole_prompt:
-        return (
-            "Prompts of this family cannot be kept: every token sees all that follow it, so none of what was computed "
-            "serves another prompt. Each is computed from its first token."
+        return t(
+            "Prompts of this family cannot be kept: every token sees all that follow it, so none of what was "
+            "computed serves another prompt. Each is computed from its first token."
         )
     notes = []
     if row.snapshots or stats.snapshots:
         count = plural(stats.snapshots, "snapshot")
         notes.append(
-            "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were after their "
-            f"last picture and at the end of a turn: {count}, {size(stats.snapshot_bytes)}."
+            t(
+                "Models of this family cannot be kept in blocks. Whole prompts are kept instead, as they were "
+                "after their last picture and at the end of a turn: {count}, {size}.",
+                count=count,
+                size=size(stats.snapshot_bytes),
+            )
         )
     if snapshot.model is not None and snapshot.model.vision and not row.packed:
         notes.append(
-            "Features are not kept apart from prompts: this family's encoder gets all pictures of a prompt as one, and "
-            "the frames of a clip too. Where a prompt is gone, or a clip is sampled otherwise, all are encoded again."
+            t(
+                "Features are not kept apart from prompts: this family's encoder gets all pictures of a prompt as "
+                "one, and the frames of a clip too. Where a prompt is gone, or a clip is sampled otherwise, all "
+                "are encoded again."
+            )
         )
     return " ".join(notes)

@@ -22,6 +22,7 @@ from workbench.conversations.json_forms import part_json, sound_text
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.types import Attachment, Draft, Turn
+from workbench.language import t
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -102,12 +103,12 @@ class Actions:
         place_json = {**view.place, "has_draft": draft != Draft()}
         missing = bool(wanted) and listed is None and conversation != LAST
         if missing:
-            place_json["notice"] = "That conversation is not here any more."
+            place_json["notice"] = t("That conversation is not here any more.")
         return replace(
             view,
             place=place_json,
             composer=composer if with_draft else None,
-            settings=listed.settings if listed else {},
+            settings=listed.settings if listed else _model_only(asker.texts),
         )
 
     async def draft(self, asker: Asker) -> Json:
@@ -345,3 +346,8 @@ class Actions:
     def _composer(self, draft: Draft) -> Json:
         files = [self._library.store.media.path(attachment) for attachment in draft.attachments]
         return {"text": draft.text, "files": files}
+
+
+def _model_only(texts: Json | None) -> Json:
+    """What a new chat takes over from the one before: who answers."""
+    return {name: text for name, text in (texts or {}).items() if name == "model"}

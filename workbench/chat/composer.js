@@ -1,6 +1,7 @@
 // What the composer shows beside Gradio's own parts: each file's name, size and tokens; a choice after a paste that was
 // text and picture at once; and a message that waits until the answer that is being written is done.
 (() => {
+  const { t, tn } = window.workbenchLanguage;
   const { make, say, button } = window.workbenchDraw;
   const { bytes } = window.workbenchWords;
   let files = [], counts = [], offer = null, isHeld = false;
@@ -18,12 +19,12 @@
       let words = wrapper.querySelector(".file-words");
       if (!words) wrapper.append(words = make("span", "file-words", make("b"), make("span")));
       const name = file.orig_name || file.path.split("/").pop();
-      const tokens = counts.length === wrappers.length && counts[place] ? `${counts[place].toLocaleString("en")} tokens` : "";
+      const tokens = counts.length === wrappers.length && counts[place] ? tn("{count} token", "{count} tokens", counts[place]) : "";
       say(words.firstChild, name);
       say(words.lastChild, [file.size ? bytes(file.size) : "", tokens].filter(Boolean).join(" · "));
       wrapper.setAttribute("aria-label", name);
       wrapper.title = name;
-      wrapper.querySelector(".delete-button")?.setAttribute("aria-label", `Remove ${name}`);
+      wrapper.querySelector(".delete-button")?.setAttribute("aria-label", t("Remove {name}", { name }));
       window.workbenchOrder.dress(wrapper, place, wrappers.length, name);
     });
   };
@@ -55,14 +56,14 @@
     composer().querySelector(".input-container").prepend(offer);
   };
   const close = () => { offer?.remove(); offer = null; };
-  const tell = (words) => ask(words, "Close", () => {});
+  const tell = (words) => ask(words, t("Close"), () => {});
 
   // After a paste of something that is text and files: it is in the composer as text, and may become files.
   const offerFiles = (pasted, attach) => {
     const node = area(), before = node.value;
     setTimeout(() => {
       const after = node.value;
-      ask("Pasted as text.", pasted.length > 1 ? "Paste the files instead" : "Paste the picture instead", () => {
+      ask(t("Pasted as text."), pasted.length > 1 ? t("Paste the files instead") : t("Paste the picture instead"), () => {
         if (node.value === after) write(before);
         attach();
       });
@@ -84,7 +85,7 @@
     if (isHeld || (!area()?.value.trim() && !files.length)) return;
     isHeld = true;
     const conversation = window.workbenchLive.here().conversation;
-    ask("Waits for the answer to end, then it is sent.", "Do not send", release);
+    ask(t("Waits for the answer to end, then it is sent."), t("Do not send"), release);
     const observer = new MutationObserver(() => {
       if (composer().querySelector(".stop-button")) return;
       observer.disconnect();

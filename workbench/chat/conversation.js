@@ -1,5 +1,6 @@
 // Draws the chat: its turns, and at their end the answer that is being written (from conversations/live.js).
 (() => {
+  const { list: inWords, t } = window.workbenchLanguage;
   const { make, say, show, set, button, keep, address } = window.workbenchDraw;
   const { create, fill } = window.workbenchMessage;
   let chat = null;  // the one chat of the page
@@ -41,9 +42,9 @@
     return card;
   };
 
-  const NAMES = { image: "pictures", video: "clips", audio: "sounds" };
-  const STARTERS = ["Explain what a prefix cache does, in three sentences.", "What should I ask a small language model?",
-    "Write four lines about the sea."];
+  const NAMES = { image: t("pictures"), video: t("clips"), audio: t("sounds") };
+  const STARTERS = [t("Explain what a prefix cache does, in three sentences."), t("What should I ask a small language model?"),
+    t("Write four lines about the sea.")];
 
   // What the empty chat offers follows what the model takes; until that is known, everything is shown.
   const welcome = (props, trigger) => {
@@ -53,13 +54,12 @@
     const offer = ({ takes, toy: note }) => {
       const kinds = (takes ?? ["image", "video"]).map((kind) => NAMES[kind]);
       const sees = takes === null || kinds.length > 0;
-      say(title, sees ? "Show it something" : "Ask it something");
-      const list = [...kinds, "documents"];
-      const all = list.length > 1 ? `${list.slice(0, -1).join(", ")} or ${list.at(-1)}` : list[0];
-      const home = window.workbenchNetwork.isLocal ? "Everything stays on this machine."
-        : "What you send goes to the server of this page, and from there to nobody.";
-      words.replaceChildren(`Drop ${all} anywhere on this page, paste them, or just ask.`, make("br"), home);
-      say(toy, note ? `This model is a toy. ${note}` : "");
+      say(title, sees ? t("Show it something") : t("Ask it something"));
+      const things = inWords([...kinds, t("documents")]);
+      const home = window.workbenchNetwork.isLocal ? t("Everything stays on this machine.")
+        : t("What you send goes to the server of this page, and from there to nobody.");
+      words.replaceChildren(t("Drop {things} anywhere on this page, paste them, or just ask.", { things }), make("br"), home);
+      say(toy, note ? t("This model is a toy. {note}", { note }) : "");
       show(toy, Boolean(note));
     };
     addEventListener("workbench-model", (event) => offer(event.detail));
@@ -82,18 +82,18 @@
     const root = element.firstElementChild, empty = welcome(props, trigger), list = make("div", "turns");
     const toEnd = button("icon to-end", "", () => end.toEnd());
     const fresh = button("icon clear", "", () => trigger("clear", {}));
-    set(toEnd, "aria-label", "To the end");
-    set(fresh, "aria-label", "Clear");
+    set(toEnd, "aria-label", t("To the end"));
+    set(fresh, "aria-label", t("New chat"));
     set(list, "role", "log");
-    set(list, "aria-label", "Conversation");
-    fresh.append(make("span", "", "New chat"));
-    const earlier = button("quiet earlier", "Show earlier messages", () => { earlier.disabled = true; window.workbenchLive.act("expand", {}); });
+    set(list, "aria-label", t("Conversation"));
+    fresh.append(make("span", "", t("New chat")));
+    const earlier = button("quiet earlier", t("Show earlier messages"), () => { earlier.disabled = true; window.workbenchLive.act("expand", {}); });
     const content = make("div", "content", empty, earlier, list);
     root.append(content);
     element.append(toEnd, fresh);
     root.tabIndex = 0;
     set(root, "role", "region");
-    set(root, "aria-label", "Chat");
+    set(root, "aria-label", t("Chat"));
     const end = follow(root, content, toEnd);
     let turns = [], live = null, conversation = "", first = 0;  // first: the number of the first turn that is shown
 

@@ -27,7 +27,8 @@ from engine.types import (
     Request,
     Sampling,
 )
-from workbench.words import milliseconds
+from workbench.language import number, t, tn
+from workbench.words import FROM_CACHE, milliseconds
 
 EntryKind = Literal["text", "image", "video", "audio", "document", "reasoning", "note", "busy", "error"]
 SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio", "document")
@@ -190,28 +191,34 @@ def note(done: Done, num_parts: int = 1) -> str:
     many requests they are the sum of.
     """
     usage, timing = done.usage, done.timing
-    tokens_in = f"{usage.prompt_tokens:,} tokens in"
+    tokens_in = tn("{count} token in", "{count} tokens in", usage.prompt_tokens)
     if usage.cached_tokens:
-        tokens_in += f" ({usage.cached_tokens:,} from cache)"
-    words = [tokens_in, out(usage.completion_tokens, num_parts), f"first token {milliseconds(timing.ttft_ms)}"]
+        tokens_in += f" ({t(FROM_CACHE, count=usage.cached_tokens)})"
+    words = [
+        tokens_in,
+        out(usage.completion_tokens, num_parts),
+        t("first token {time}", time=milliseconds(timing.ttft_ms)),
+    ]
     if timing.decode_tps:
-        words.append(f"{rate(timing.decode_tps)} tokens/s")
+        words.append(t("{rate} tokens/s", rate=rate(timing.decode_tps)))
     if done.finish_reason == "length":
-        words.append("length limit reached")
+        words.append(t("length limit reached"))
     if done.finish_reason == "cancelled":
-        words.append("stopped")
+        words.append(t("stopped"))
     return " · ".join(words)
 
 
 def stopped_note(num_tokens: int, num_parts: int = 1) -> str:
     """The quiet line of an answer that was stopped: a closed stream sends no Done, so only what was read is known."""
-    return f"{out(num_tokens, num_parts)} · stopped" if num_tokens else "stopped before the first token"
+    return f"{out(num_tokens, num_parts)} · {t('stopped')}" if num_tokens else t("stopped before the first token")
 
 
 def out(num_tokens: int, num_parts: int) -> str:
     """The tokens of an answer, and in how many requests it was written."""
-    return f"{num_tokens:,} out" + (f" in {num_parts} parts" if num_parts > 1 else "")
+    if num_parts > 1:
+        return t("{count} out in {parts} parts", count=num_tokens, parts=num_parts)
+    return t("{count} out", count=num_tokens)
 
 
 def rate(tokens_per_s: float) -> str:
-    return f"{tokens_per_s:.1f}" if tokens_per_s < 100 else f"{tokens_per_s:,.0f}"
+    return number(tokens_per_s, ".1f" if tokens_per_s < 100 else ",.0f")

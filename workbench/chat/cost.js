@@ -1,5 +1,6 @@
 // Shows what the message being written would cost. Asks after a pause in the typing; only the last reply counts.
 (() => {
+  const { t } = window.workbenchLanguage;
   const PAUSE_MS = 300, OTHERS_MS = 1000;
   let changed = () => {};
 
@@ -8,7 +9,7 @@
     const words = document.createElement("span"), more = document.createElement("span"), fit = document.createElement("button");
     more.className = "more";
     fit.type = "button";
-    fit.textContent = "Make it fit";
+    fit.textContent = t("Make it fit");
     fit.addEventListener("click", () => { fit.disabled = true; fitting = ++turn; trigger("submit", { turn }); });
     root.append(words, more, fit);
     let turn = 0, fitting = 0, timer = 0, othersTimer = 0;  // fitting: the turn of "Make it fit" while it has no reply
@@ -39,6 +40,8 @@
       fitting = 0;
       draw(props.value);
     });
+    // A server that was away may have forgotten the question.
+    window.workbenchNetwork.watch((lost) => { if (!lost) { fitting = 0; fit.disabled = false; } });
     draw({});
   };
 

@@ -20,6 +20,7 @@ from workbench.chat.actions import Asker
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
 from workbench.chat.receipts import by_file, counts
 from workbench.components import QUIET
+from workbench.language import catalogued, t
 from workbench.shared import Shared
 from workbench.words import NAMES, milliseconds, plural
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 CHANGED = "() => { window.workbenchCost?.changed(); return []; }"
 COMPOSED = "(value) => { window.workbenchComposer?.changed(value); window.workbenchCost?.changed(); return []; }"
-DESCRIBED = "{} describes the media first; what that costs is known then"
-TOO_LONG = "It does not fit even with smaller media: shorten the text, or start a new chat."
+DESCRIBED = catalogued("{model} describes the media first; what that costs is known then")
+TOO_LONG = catalogued("It does not fit even with smaller media: shorten the text, or start a new chat.")
 
 
 class CostLine:
@@ -71,7 +72,7 @@ class CostLine:
             request = self._request(values, asker, (*self._chat.entries(asker, history), *draft))
             card = self._engine.snapshot().card_of(request.model)
             if request.media_parts and card is not None and card.described_by:
-                return {"turn": turn, "words": DESCRIBED.format(card.described_by), "state": "fits"}
+                return {"turn": turn, "words": t(DESCRIBED, model=card.described_by), "state": "fits"}
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
         except EngineError as error:
@@ -91,7 +92,7 @@ class CostLine:
             asked = self._request(values, asker, entries)
             request = await self._engine.fit(asked)
             if request is None:
-                return {"turn": turn, "words": TOO_LONG, "state": "over"}
+                return {"turn": turn, "words": t(TOO_LONG), "state": "over"}
             entries = fitted_entries(entries, request)
             preflight = await self._engine.preflight(request)
         except EngineError as error:
@@ -100,7 +101,7 @@ class CostLine:
         files = entries[len(entries) - len(draft) :]
         session.fitted = {entry.path: entry.part for entry in files if entry.path and entry.part}
         content = line(request, preflight, by_file(draft, preflight.media))
-        return {"turn": turn, **content, "words": f"made smaller: {content['words']}"}
+        return {"turn": turn, **content, "words": t("made smaller: {words}", words=content["words"])}
 
     def _draft(self, values: Mapping[Any, Any]) -> Entries:
         value = values[self._chat.composer] or {"text": "", "files": []}
@@ -122,9 +123,13 @@ def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaR
     """
     words = []
     if new := [receipt for file in files for receipt in file]:
-        subject = NAMES[new[0].kind] if len(new) == 1 else counts(new)
-        frames = f" in {plural(len(new[0].frames), 'frame')}" if len(new) == 1 and new[0].frames else ""
-        words.append(f"{subject} {sum(receipt.tokens for receipt in new):,} tokens{frames}")
+        subject = t(NAMES[new[0].kind]) if len(new) == 1 else counts(new)
+        frames = (
+            " " + t("in {frames}", frames=plural(len(new[0].frames), "frame"))
+            if len(new) == 1 and new[0].frames
+            else ""
+        )
+        words.append(f"{subject} {plural(sum(receipt.tokens for receipt in new), 'token')}{frames}")
     state = "fits"
     if preflight.left < (request.max_tokens or 1):
         state = "over"
@@ -132,10 +137,12 @@ def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaR
     else:
         state = "fits" if preflight.left >= fit.room(request) else "tight"
         words.append(
-            f"{preflight.left:,} left" if words else f"{len(preflight.tokens):,} tokens · {preflight.left:,} left"
+            t("{left} left", left=preflight.left)
+            if words
+            else f"{plural(len(preflight.tokens), 'token')} · {t('{left} left', left=preflight.left)}"
         )
     expected = None if state == "over" else preflight.ttft_ms  # a refused request has no first token
-    more = f"first token in about {milliseconds(expected)}" if expected is not None else ""
+    more = t("first token in about {time}", time=milliseconds(expected)) if expected is not None else ""
     return {
         "words": " · ".join(words),
         "more": more,
@@ -148,5 +155,9 @@ def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaR
 def _over(request: Request, preflight: Preflight) -> str:
     num_tokens = len(preflight.tokens)
     if preflight.left < 1:
-        return f"does not fit: {num_tokens:,} tokens in a context of {preflight.context_tokens:,}"
-    return f"{preflight.left:,} left, but {request.max_tokens:,} are asked for"
+        return t(
+            "does not fit: {count} tokens in a context of {context}",
+            count=num_tokens,
+            context=preflight.context_tokens,
+        )
+    return t("{left} left, but {count} are asked for", left=preflight.left, count=request.max_tokens)

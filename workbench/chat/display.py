@@ -14,8 +14,8 @@ from pathlib import PurePath
 from engine.types import Json
 from workbench.chat import markdown, receipts
 from workbench.chat.convert import ChatEntry
-
-_FROM_CACHE = re.compile(r"[\d,]+ from cache")
+from workbench.language import t
+from workbench.words import FROM_CACHE
 
 Render = Callable[[str], Sequence[markdown.Tree]]
 
@@ -83,7 +83,8 @@ def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:
 
 def _words(entry: ChatEntry) -> list[str]:
     """The words of a note in up to three runs; the second leads to the strip of the request in the Cache tab."""
-    cached = _FROM_CACHE.search(entry.text) if entry.request else None
+    pattern = re.escape(t(FROM_CACHE, count="#")).replace(re.escape("#"), r"[\d,.]+")
+    cached = re.search(pattern, entry.text) if entry.request else None
     if cached is None:
         return [entry.text]
     return [entry.text[: cached.start()], cached[0], entry.text[cached.end() :]]

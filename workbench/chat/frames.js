@@ -1,5 +1,6 @@
 // A clip in the chat: it plays, and below it is a line of its time with a mark for each frame that the model took.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, set, show, button, keep, stepAmong } = window.workbenchDraw;
   const { seconds } = window.workbenchWords;
   const JUST_AFTER_S = 0.001;  // a time that was rounded down would show the frame before
@@ -37,11 +38,11 @@
     show(line, times.length > 0 && duration_s > 0);
     if (line.hidden) return;
     line.dataset.duration = duration_s;
-    set(line, "aria-label", `${times.length} frames that the model took of ${part.name}`);
+    set(line, "aria-label", t("{count} frames that the model took of {name}", { count: times.length, name: part.name }));
     keep(line.lastChild, times.map((time_s, key) => ({ key, time_s })), mark, (node, { key, time_s }) => {
       node.style.left = `${Math.min(100, (100 * time_s) / duration_s)}%`;
       node.dataset.time = time_s;
-      node.title = `Frame ${key + 1} of ${times.length}, at ${seconds(time_s)}`;
+      node.title = t("Frame {number} of {count}, at {time}", { number: key + 1, count: times.length, time: seconds(time_s) });
       set(node, "aria-label", node.title);
     });
     now(box);

@@ -1,5 +1,6 @@
 // A picture of the chat in full: as it was sent, and beside it as the model saw it, each with its size.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button } = window.workbenchDraw;
   let dialog = null, steps = () => {};
 
@@ -11,9 +12,9 @@
 
   const build = () => {
     const name = make("h2"), close = button("icon close", "", () => dialog.close());
-    const sent = figure("sent", "As sent"), seen = figure("seen", "As the model saw it"), line = make("p");
+    const sent = figure("sent", t("As sent")), seen = figure("seen", t("As the model saw it")), line = make("p");
     const before = button("icon before", "", () => steps(-1)), after = button("icon after", "", () => steps(1));
-    for (const [node, words] of [[close, "Close"], [before, "Previous picture"], [after, "Next picture"]]) set(node, "aria-label", words);
+    for (const [node, words] of [[close, t("Close")], [before, t("Previous picture")], [after, t("Next picture")]]) set(node, "aria-label", words);
     dialog = make("dialog", "lightbox", make("header", "", name, before, after, close), make("div", "both", sent, seen), line);
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     dialog.addEventListener("keydown", (event) => {
@@ -41,7 +42,7 @@
       show(seen, false);
       const url = await one.seen().catch(() => null);
       if (name.textContent !== one.name || !url) return;
-      Object.assign(seen.firstChild, { src: url, alt: `${one.name} as the model saw it` });
+      Object.assign(seen.firstChild, { src: url, alt: t("{name} as the model saw it", { name: one.name }) });
       show(seen, true);
     };
     showOne(place);

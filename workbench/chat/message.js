@@ -1,5 +1,6 @@
 // One turn of the chat as elements. What the user wrote is shown as typed; what the model wrote is made of trees (rich.js).
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, keep, address, copyButton } = window.workbenchDraw;
   const { render } = window.workbenchRich;
   const { durationWords } = window.workbenchWords;
@@ -16,8 +17,8 @@
   const arrows = ({ turn }) => {
     const step = (by) => window.workbenchLive.act("select", { turn, step: by });
     const back = button("", "‹", () => step(-1)), on = button("", "›", () => step(1));
-    set(back, "aria-label", "Version before");
-    set(on, "aria-label", "Version after");
+    set(back, "aria-label", t("Version before"));
+    set(on, "aria-label", t("Version after"));
     return make("div", "branches", back, make("span"), on);
   };
 
@@ -37,14 +38,14 @@
     image: (part, open) => {
       const image = Object.assign(make("img"), { src: address(part.path), alt: part.name, draggable: false });
       const box = button("picture", "", open);
-      set(box, "aria-label", `Look at ${part.name}`);
+      set(box, "aria-label", t("Look at {name}", { name: part.name }));
       image.addEventListener("error", () => box.replaceWith(card(part)));  // a kind that this browser does not show
       box.append(image);
       return box;
     },
     video: (part) => {
       const film = window.workbenchFrames.film(part, address(part.path));
-      film.firstChild.addEventListener("error", () => film.replaceWith(card(part, "This browser cannot play it.")));
+      film.firstChild.addEventListener("error", () => film.replaceWith(card(part, t("This browser cannot play it."))));
       return film;
     },
     audio: (part) => {
@@ -61,7 +62,7 @@
     const box = make("figure", `message user medium ${part.kind}`);
     box.dataset.testid = "user";
     box.dataset.at = part.at;
-    const why = make("span", "why"), out = button("quiet", "Take it out", () => acts.send("delete", { index: Number(box.dataset.at) }));
+    const why = make("span", "why"), out = button("quiet", t("Take it out"), () => acts.send("delete", { index: Number(box.dataset.at) }));
     box.append(names[part.kind](part, () => acts.look(box)), make("figcaption", "", part.name), make("div", "broken", why, out));
     return box;
   };
@@ -72,7 +73,7 @@
     const broken = box.lastChild, film = box.querySelector(".film");
     if (film) window.workbenchFrames.fill(film, part);
     show(broken, Boolean(part.broken));
-    if (part.broken) say(broken.firstChild, `Left out: ${part.broken}`);
+    if (part.broken) say(broken.firstChild, t("Left out: {reason}", { reason: part.broken }));
   };
 
   // Words as typed; long ones are folded.
@@ -87,7 +88,7 @@
 
   const fold = (box, folded) => {
     box.classList.toggle("folded", folded);
-    say(box.lastChild, folded ? "Show all" : "Show less");
+    say(box.lastChild, folded ? t("Show all") : t("Show less"));
     set(box.lastChild, "aria-expanded", !folded);
   };
 
@@ -111,13 +112,13 @@
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); done(); }
       if (event.key === "Escape") { event.preventDefault(); event.stopPropagation(); out(); }
     });
-    box.append(area, make("div", "row", button("quiet", "Cancel", out), button("primary", "Send", done)));
+    box.append(area, make("div", "row", button("quiet", t("Cancel"), out), button("primary", t("Send"), done)));
     return { box, focus: () => { area.focus(); area.setSelectionRange(text.length, text.length); } };
   };
 
   const edit = (turn, acts) => {
     const box = turn.querySelector(".words");
-    const { box: field, focus } = editor(box.firstChild.textContent, "Edit the message",
+    const { box: field, focus } = editor(box.firstChild.textContent, t("Edit the message"),
       (value) => acts.send("edit", { index: Number(box.dataset.at), value }), () => turn.classList.remove("edited"));
     turn.classList.add("edited");
     box.before(field);
@@ -126,10 +127,10 @@
 
   const user = (acts) => {
     const turn = make("div", "turn user"), media = make("div", "media"), texts = make("div", "texts"), actions = make("div", "actions");
-    actions.append(copyButton("icon copy", "Copy message", () => [...texts.querySelectorAll(".text")].map((one) => one.textContent).join("\n")),
-      icon("edit", "Edit", () => edit(turn, acts)),
-      icon("undo", "Undo", () => acts.send("undo", { index: turn.last })));
-    actions.lastChild.title = "Take the message back into the composer";
+    actions.append(copyButton("icon copy", t("Copy message"), () => [...texts.querySelectorAll(".text")].map((one) => one.textContent).join("\n")),
+      icon("edit", t("Edit"), () => edit(turn, acts)),
+      icon("undo", t("Undo"), () => acts.send("undo", { index: turn.last })));
+    actions.lastChild.title = t("Take the message back into the composer");
     actions.append(make("div", "versions"));
     turn.append(media, texts, actions);
     return turn;
@@ -158,8 +159,8 @@
 
   const fillThought = (box, part) => {
     const isOver = part.duration_s !== null || !part.isLive;  // of one that was brought from elsewhere it is not known
-    const words = part.duration_s === null ? "Thought" : `Thought for ${durationWords(part.duration_s)}`;
-    say(box.firstChild, isOver ? words : "Thinking…");
+    const words = part.duration_s === null ? t("Thought") : t("Thought for {time}", { time: durationWords(part.duration_s) });
+    say(box.firstChild, isOver ? words : t("Thinking…"));
     say(box.lastChild, part.text);
     if (isOver && !box.dataset.over) box.open = false;
     box.dataset.over = isOver ? "yes" : "";
@@ -188,9 +189,9 @@
     const list = make("ol"), steps = make("details", "described", make("summary", "", summary), list);
     for (const one of items) {
       const said = make("p", "said", one.text), row = make("li", "", make("h4", "", one.name), said, make("p", "", one.line));
-      const change = button("quiet", "Edit and send again", () => {
+      const change = button("quiet", t("Edit and send again"), () => {
         const send = (value) => acts.send("edit", { index: steps.first + one.edits, value, described: true });
-        const { box, focus } = editor(one.text, `Edit what was said about ${one.name}`, send, () => row.classList.remove("edited"));
+        const { box, focus } = editor(one.text, t("Edit what was said about {name}", { name: one.name }), send, () => row.classList.remove("edited"));
         row.classList.add("edited");
         said.before(box);
         focus();
@@ -223,12 +224,12 @@
 
   const bot = (acts) => {
     const turn = make("div", "turn bot"), parts = make("div", "parts"), actions = make("div", "actions");
-    actions.append(copyButton("icon copy", "Copy answer", () => turn.querySelector(".answer")?.source ?? ""),
-      icon("retry", "Retry", () => acts.send("retry", { index: turn.first })));
-    actions.lastChild.title = "Answer again";
-    const goOn = button("quiet go-on", "Continue", () => { goOn.disabled = true; acts.send("submit", { index: turn.first, num_parts: turn.numParts }); });
-    goOn.title = "Go on with this answer";
-    const likely = icon("likely", "Token probabilities", () => showTokens(turn, likely.getAttribute("aria-pressed") !== "true"));
+    actions.append(copyButton("icon copy", t("Copy answer"), () => turn.querySelector(".answer")?.source ?? ""),
+      icon("retry", t("Retry"), () => acts.send("retry", { index: turn.first })));
+    actions.lastChild.title = t("Answer again");
+    const goOn = button("quiet go-on", t("Continue"), () => { goOn.disabled = true; acts.send("submit", { index: turn.first, num_parts: turn.numParts }); });
+    goOn.title = t("Go on with this answer");
+    const likely = icon("likely", t("Token probabilities"), () => showTokens(turn, likely.getAttribute("aria-pressed") !== "true"));
     actions.append(likely, goOn, make("div", "versions"));
     turn.append(parts, actions);
     return turn;

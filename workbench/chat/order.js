@@ -1,6 +1,7 @@
 // The order of the composer's files, which is the order in which the model gets them. A file is dragged with the mouse, or
 // with a finger that is held on it for a moment; or it is moved by the two buttons beside it.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { say, set, show, button, make } = window.workbenchDraw;
   const FAR_PX = 6, HOLD_MS = 300;
   let wanted = null, focus = null, drag = null, hasDragged = false, told = null;
@@ -57,10 +58,10 @@
     show(box, count > 1);
     back.disabled = place === 0;
     on.disabled = place === count - 1;
-    set(back, "aria-label", `Move ${name} left`);
-    set(on, "aria-label", `Move ${name} right`);
+    set(back, "aria-label", t("Move {name} left", { name }));
+    set(on, "aria-label", t("Move {name} right", { name }));
     if (focus?.place !== place || focus.name !== name) return;
-    announce(`${name} is now ${place + 1} of ${count}.`);
+    announce(t("{name} is now {number} of {count}.", { name, number: place + 1, count }));
     const next = focus.by < 0 ? back : on;
     (next.disabled ? (next === back ? on : back) : next).focus();
     focus = null;

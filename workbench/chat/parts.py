@@ -11,6 +11,7 @@ from dataclasses import replace
 from engine.types import Description, Done, FeatureUse, MediaReceipt, Timing, Usage
 from workbench.chat.convert import note, out, stopped_note
 from workbench.conversations.types import Turn
+from workbench.language import t
 
 
 def cost_note(turn: Turn) -> str:
@@ -24,7 +25,7 @@ def cost_note(turn: Turn) -> str:
         return note(summed(known), len(parts))
     words = [out(num_tokens, len(parts))]
     if turn.done.finish_reason == "length":
-        words.append("length limit reached")
+        words.append(t("length limit reached"))
     return " · ".join(words)
 
 

@@ -14,6 +14,7 @@ from engine.errors import ModelNotFound
 from engine.types import Json
 from workbench.components import serial
 from workbench.conversations.types import Conversation
+from workbench.language import t
 
 SHOWN_TURNS = 40
 """Turns that are drawn when a conversation is opened; earlier ones on request."""
@@ -53,7 +54,7 @@ class PagePlace:
     def turn(self, index: int) -> str:
         """The turn of the message that was clicked. Raises ModelNotFound."""
         if not self.turns:
-            raise ModelNotFound("That message is not shown any more.", code="turn_not_found")
+            raise ModelNotFound(t("That message is not shown any more."), code="turn_not_found")
         return self.turns[max(0, min(index, len(self.turns) - 1))]
 
     def number_in_turn(self, index: int) -> int:

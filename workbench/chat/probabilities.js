@@ -1,6 +1,7 @@
 // An answer as its tokens, each tinted by how likely it was; the others that were likely at its place come beside it when
 // the mouse is on it or it has the focus.
 (() => {
+  const { t, tn } = window.workbenchLanguage;
   const { make, say, set, show, stepAmong } = window.workbenchDraw;
   const { percent } = window.workbenchWords;
   const SIGNS = { "\n": "↵", "\t": "⇥", "\r": "␍" };
@@ -61,9 +62,9 @@
   // tokens: [text, log-probability or null, [[text, log-probability] of the likeliest ones]].
   const draw = (tokens) => {
     const known = tokens.filter(([, logprob]) => logprob !== null);
-    const box = make("div", "tokens-view", make("p", "scale", "Unlikely", make("i"), "likely"), make("div", "token-text"));
+    const box = make("div", "tokens-view", make("p", "scale", t("unlikely"), make("i"), t("likely")), make("div", "token-text"));
     set(box.lastChild, "role", "group");
-    set(box.lastChild, "aria-label", `${known.length} tokens with their probabilities`);
+    set(box.lastChild, "aria-label", tn("{count} token with its probability", "{count} tokens with their probabilities", known.length));
     box.lastChild.append(...tokens.map((token) => piece(token, token === known[0])));
     box.addEventListener("pointerover", (event) => { const node = event.target.closest(".token"); if (node) tell(node); });
     box.addEventListener("pointerleave", () => { if (!box.contains(document.activeElement)) hide(); });
@@ -92,9 +93,9 @@
     try {
       const response = await window.workbenchLive.ask(`conversations/${conversation}/turns/${turn}/tokens`);
       const reply = await response.json();
-      return response.ok ? reply : { problem: reply.error?.message ?? "The server refused." };
+      return response.ok ? reply : { problem: reply.error?.message ?? t("The server refused.") };
     } catch {
-      return { problem: "The server cannot be reached just now." };
+      return { problem: t("The server cannot be reached just now.") };
     }
   };
 

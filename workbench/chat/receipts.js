@@ -1,5 +1,6 @@
 // The receipt under an answer: what became of each picture, clip and sound. Its pictures are fetched when it is opened.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, keep } = window.workbenchDraw;
   const waiting = new Map();  // request -> those who wait for its pictures
   let send = () => {};
@@ -18,7 +19,8 @@
       [...node.querySelectorAll(":scope > ol > li")].forEach((row, place) => {
         [...row.querySelectorAll(".frames > li > span")].forEach((frame, slot) => {
           const url = media[place]?.[slot];
-          frame.replaceChildren(url ? Object.assign(make("img"), { src: url, alt: "As the model saw it" }) : make("i"));
+          frame.replaceChildren(url ? Object.assign(make("img"), { src: url, alt: t("As the model saw it") }) : make("i"));
+          if (url) window.workbenchRegions.draw(frame, row.regions, slot);
         });
       });
     } catch (error) {
@@ -30,6 +32,8 @@
 
   const fillItem = (node, value) => {
     const [name, frames, line, facts] = node.children;
+    node.regions = value.regions;
+    if (value.regions.length && !node.querySelector(".regions")) frames.after(window.workbenchRegions.list(value.regions));
     say(name, value.name);
     say(line, value.line);
     name.hidden = !value.name;
@@ -44,11 +48,14 @@
   const draw = (request, value) => {
     const node = make("details", "receipt", make("summary", "", value.summary), make("ol"));
     node.id = request;
+    node.open = value.items.some((one) => one.regions.length);
+    let isAsked = !node.open;  // who opened it wants to see it; what opens by itself moves nothing
     keep(node.lastChild, value.items.map((one, place) => ({ ...one, key: place })), item, fillItem);
     node.addEventListener("toggle", () => {
       if (!node.open) return;
       if (!node.querySelector("img")) fill(node);
-      requestAnimationFrame(() => node.scrollIntoView({ block: "nearest" }));
+      if (isAsked) requestAnimationFrame(() => node.scrollIntoView({ block: "nearest" }));
+      isAsked = true;
     });
     return node;
   };

@@ -11,7 +11,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.types import Description, Json, MediaReceipt
-from workbench.words import NAMES, milliseconds, plural, seconds, size
+from workbench.chat.regions import regions_of
+from workbench.language import t
+from workbench.words import FROM_CACHE, NAMES, milliseconds, plural, seconds, size
 
 if TYPE_CHECKING:
     from workbench.chat.convert import ChatEntry
@@ -47,28 +49,33 @@ def described(descriptions: Sequence[Description], asked: Sequence[ChatEntry]) -
         for one, place in zip(descriptions, [*earlier, *places], strict=True)
     ]
     models = ", ".join(dict.fromkeys(one.model for one in descriptions))
-    return {"summary": f"What the vision model said · {counts(descriptions)} · {models}", "items": items}
+    return {
+        "summary": f"{t('What the vision model said')} · {counts(descriptions)} · {models}",
+        "items": items,
+    }
 
 
 def cost_of(one: Description) -> str:
     """Tokens and time of one description; those of a kept one were spent before."""
     if one.edited:
-        return "edited: nothing was asked"
-    words = [f"{one.prompt_tokens:,} + {one.completion_tokens:,} tokens"]
+        return t("edited: nothing was asked")
+    words = [t("{prompt} + {answer} tokens", prompt=one.prompt_tokens, answer=one.completion_tokens)]
     if one.cached_tokens:
-        words.append(f"{one.cached_tokens:,} from cache")
+        words.append(t(FROM_CACHE, count=one.cached_tokens))
     words.append(seconds(one.seconds))
-    return " · ".join([*(["kept: nothing was asked this time"] if one.kept else []), *words])
+    return " · ".join([*([t("kept: nothing was asked this time")] if one.kept else []), *words])
 
 
 def _item(one: MediaReceipt, alone: bool) -> Json:
-    """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts."""
+    """One medium: name; a place for each of its frames, with the time; its line, unless it is the summary; facts; the
+    boxes and points of the answer."""
     places = [seconds(time_s) for _, time_s in one.frames] or ([] if one.kind == "audio" else [""])
     return {
         "name": "" if alone else PurePath(one.param).name,
         "places": places,
         "line": "" if alone else line(one),
         "facts": facts_of(one),
+        "regions": regions_of(one),
     }
 
 
@@ -91,31 +98,32 @@ def num_receipts(entries: Sequence[ChatEntry], media: Sequence[MediaReceipt]) ->
 
 def summary(new: Sequence[MediaReceipt], earlier: Sequence[MediaReceipt] = ()) -> str:
     """The media of a message on one line; a single one by its own line. Those of earlier messages are only counted."""
-    before = f"{counts(earlier)} of earlier messages" if earlier else ""
+    before = t("{things} of earlier messages", things=counts(earlier)) if earlier else ""
     if not new:
-        return f"{before} · {sum(one.tokens for one in earlier):,} tokens"
+        return f"{before} · {plural(sum(one.tokens for one in earlier), 'token')}"
     if len(new) == 1:
         words = [line(new[0])]
     else:
         notes = list(dict.fromkeys(note for one in new for note in one.notes))
-        words = [counts(new), f"{sum(one.tokens for one in new):,} tokens"]
+        words = [counts(new), plural(sum(one.tokens for one in new), "token")]
         words += notes if len(notes) <= MAX_NOTES else [plural(len(notes), "note")]
-    return " · ".join([*words, *([f"with {before}"] if before else [])])
+    return " · ".join([*words, *([t("with {things}", things=before)] if before else [])])
 
 
 def counts(media: Sequence[MediaReceipt | Description]) -> str:
     """ "2 pictures, 1 clip"."""
-    names = [NAMES[one.kind] for one in media]
+    names = [NAMES[one.kind] for one in media]  # plural() counts by the English noun
     return ", ".join(plural(names.count(name), name) for name in dict.fromkeys(names))
 
 
 def line(receipt: MediaReceipt) -> str:
     """Size as sent and as seen by the model, tokens, reuse, time."""
-    words = [f"{NAMES[receipt.kind]} {sizes(receipt)}"]
+    words = [f"{t(NAMES[receipt.kind])} {sizes(receipt)}"]
     if receipt.frames:
         first, last = receipt.frames[0][1], receipt.frames[-1][1]
-        words.append(f"{plural(len(receipt.frames), 'frame')}, {seconds(first)} to {seconds(last)}")
-    words.append(f"{receipt.tokens:,} tokens")
+        span = t("{first} to {last}", first=seconds(first), last=seconds(last))
+        words.append(f"{plural(len(receipt.frames), 'frame')}, {span}")
+    words.append(plural(receipt.tokens, "token"))
     if reuse := reuse_of(receipt):
         words.append(reuse)
     words += receipt.notes
@@ -129,7 +137,7 @@ def sizes(receipt: MediaReceipt) -> str:
     decoded = f"{receipt.decoded_px[0]} × {receipt.decoded_px[1]}"
     if 0 in receipt.seen_px:
         return decoded
-    return f"{decoded} → {receipt.seen_px[0]} × {receipt.seen_px[1]} seen"
+    return t("{before} → {after} seen", before=decoded, after=f"{receipt.seen_px[0]} × {receipt.seen_px[1]}")
 
 
 def reuse_of(receipt: MediaReceipt) -> str:
@@ -138,17 +146,19 @@ def reuse_of(receipt: MediaReceipt) -> str:
     if use is None:
         return ""
     if not use.misses:
-        return "reused"
-    return f"{use.hits} of {use.hits + use.misses} parts reused" if use.hits else "encoded"
+        return t("reused")
+    if not use.hits:
+        return t("encoded")
+    return t("{hits} of {count} parts reused", hits=use.hits, count=use.hits + use.misses)
 
 
 def facts_of(receipt: MediaReceipt) -> list[str]:
     """The facts that are not in the line: file size, time of each step, content hash."""
     steps = (
-        ("read", receipt.fetch_ms),
-        ("decode", receipt.decode_ms),
-        ("resize", receipt.resize_ms),
-        ("encode", receipt.encode_ms),
+        (t("read"), receipt.fetch_ms),
+        (t("decode"), receipt.decode_ms),
+        (t("resize"), receipt.resize_ms),
+        (t("encode"), receipt.encode_ms),
     )
     return [
         size(receipt.num_bytes),

@@ -1,6 +1,7 @@
 // Makes elements of the trees of an answer (chat/markdown.py): "text" or [tag, attributes, ...trees].
 // Only what is listed here is made, with textContent and a few attributes, never from HTML.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, copyButton, set } = window.workbenchDraw;
   const MATH = "http://www.w3.org/1998/Math/MathML";
   const PLAIN = new Set(["p", "h3", "h4", "h5", "h6", "ul", "blockquote", "hr", "br", "strong", "em", "s", "code",
@@ -42,9 +43,9 @@
     const pieces = trees.map((tree) => (typeof tree === "string" ? tree : make("span", `code-${tree[1].kind}`, tree[2])));
     const block = make("code", "", ...pieces), pre = make("pre", "", block);
     pre.tabIndex = 0;  // a wide one is scrolled by keys
-    set(pre, "aria-label", language ? `Code, ${language}` : "Code");
-    const head = make("div", "code-head", make("span", "", language || "Code"),
-      copyButton("icon copy", "Copy code", () => block.textContent));
+    set(pre, "aria-label", language ? t("Code, {language}", { language }) : t("Code"));
+    const head = make("div", "code-head", make("span", "", language || t("Code")),
+      copyButton("icon copy", t("Copy code"), () => block.textContent));
     return make("div", "code", head, pre);
   };
 
@@ -52,7 +53,7 @@
     const scroll = make("div", "table", make("table", "", ...inside(trees)));
     scroll.tabIndex = 0;
     set(scroll, "role", "region");
-    set(scroll, "aria-label", "Table");
+    set(scroll, "aria-label", t("Table"));
     return scroll;
   };
 
@@ -83,7 +84,7 @@
   const task = ({ done }) => {
     const box = make("span", "task", done ? "☑" : "☐");
     set(box, "role", "img");
-    set(box, "aria-label", done ? "done" : "not done");
+    set(box, "aria-label", done ? t("done") : t("not done"));
     return box;
   };
 

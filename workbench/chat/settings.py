@@ -11,9 +11,11 @@ import gradio as gr
 
 from engine.config import EngineConfig
 from engine.errors import BadRequest
-from engine.types import FrameSampling, Json, Sampling
+from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES
+from engine.types import FrameSampling, Json, ModelCard, Sampling
 from workbench.chat.convert import ChatSettings
-from workbench.components import QUIET, component
+from workbench.components import QUIET, component, static
+from workbench.language import catalogued, number, t
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +43,38 @@ class Field:
         return value
 
     def _wrong(self, text: str) -> str:
-        kind = "a whole number" if self.kind is int else "a number"
-        limits = f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
-        if self.high is not None:
-            limits += f" and at most {self.high:g}"
-        return f'{self.label} must be {kind}, {limits}; "{text.strip()}" is not.'
+        low, high = number(self.low, "g"), "" if self.high is None else number(self.high, "g")
+        if self.above:
+            limits = (
+                t("more than {low} and at most {high}", low=low, high=high) if high else t("more than {low}", low=low)
+            )
+        else:
+            limits = t("{low} to {high}", low=low, high=high) if high else t("{low} or more", low=low)
+        kind = t("a whole number") if self.kind is int else t("a number")
+        return t(
+            "{field} must be {kind}, {limits}; “{text}” is not.",
+            field=t(self.label),
+            kind=kind,
+            limits=limits,
+            text=text.strip(),
+        )
 
 
 FIELDS = {
-    "temperature": Field("Temperature", help="0: always the likeliest token"),
-    "max_tokens": Field("Max tokens", int, low=1, help="of one answer"),
-    "top_p": Field("Top p", high=1, above=True, help="the likeliest tokens, up to this share"),
-    "top_k": Field("Top k", int, help="this many of the likeliest tokens"),
-    "min_p": Field("Min p", high=1, help="tokens this likely beside the likeliest"),
-    "seed": Field("Seed", int, high=2**63 - 1, help="the same seed, the same answer"),
-    "fps": Field("Frames per second", above=True, help="taken of a clip"),
-    "max_frames": Field("Max frames", int, low=1, help="of one clip"),
+    "temperature": Field(catalogued("Temperature"), help=catalogued("0: always the likeliest token")),
+    "max_tokens": Field(catalogued("Max tokens"), int, low=1, help=catalogued("of one answer")),
+    "top_p": Field(catalogued("Top p"), high=1, above=True, help=catalogued("the likeliest tokens, up to this share")),
+    "top_k": Field(catalogued("Top k"), int, help=catalogued("this many of the likeliest tokens")),
+    "min_p": Field(catalogued("Min p"), high=1, help=catalogued("tokens this likely beside the likeliest")),
+    "seed": Field(catalogued("Seed"), int, high=2**63 - 1, help=catalogued("the same seed, the same answer")),
+    "fps": Field(catalogued("Frames per second"), above=True, help=catalogued("taken of a clip")),
+    "max_frames": Field(catalogued("Max frames"), int, low=1, help=catalogued("of one clip")),
 }
 """In the order of the side bar, two in a row."""
 
+
+CLIPS = FrameSampling(fps=DEFAULT_FPS, max_frames=DEFAULT_MAX_FRAMES)
+"""What applies to clips where nobody says otherwise."""
 
 NUM_ALTERNATIVES = 5
 """The likeliest tokens that are kept at each place of an answer, where its probabilities are."""
@@ -68,32 +83,49 @@ NUM_ALTERNATIVES = 5
 class SettingsPanel:
     """The components of the side bar; their values -> ChatSettings."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self) -> None:
         self.system: gr.Textbox
         self.model: gr.Textbox  # set by the header's switch (models/switch.js)
         self.stills: gr.Checkbox  # for the next message, not for those that were sent
         self.probabilities: gr.Checkbox  # for the next answers
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
-        with gr.Sidebar(label="Settings", open=False, position="right", width=340, elem_id="settings"):
-            gr.Markdown("### Settings")
+        with gr.Sidebar(label=static("Settings"), open=False, position="right", width=340, elem_id="settings"):
+            gr.Markdown(static("### Settings"))
             self.system = gr.Textbox(
-                label="System prompt", lines=3, max_lines=12, placeholder="How the model should behave. Optional."
+                label=static("System prompt"),
+                lines=3,
+                max_lines=12,
+                placeholder=static("How the model should behave. Optional."),
             )
-            for title, num_rows in (("Sampling", 3), ("Video", 1)):
-                gr.Markdown(f"#### {title}", elem_classes="group")
+            for title, num_rows in ((static("#### Sampling"), 3), (static("#### Video"), 1)):
+                gr.Markdown(title, elem_classes="group")
                 for _ in range(num_rows):
                     with gr.Row():
                         for name in (next(names), next(names)):
-                            self.numbers[name] = _number(name, _default(config, name))
+                            self.numbers[name] = _number(name)
                             _say_what_is_wrong(FIELDS[name], self.numbers[name])
-            self.stills = gr.Checkbox(label="Of pictures that move, only the first frame", container=False)
+            self.stills = gr.Checkbox(label=static("Of pictures that move, only the first frame"), container=False)
             self.probabilities = gr.Checkbox(
-                label="Keep how likely each token of an answer was", container=False, elem_id="probabilities"
+                label=static("Keep how likely each token of an answer was"), container=False, elem_id="probabilities"
             )
+            gr.Markdown(static("An empty field has the value that stands in it in grey."), elem_classes="hint")
+            reset = gr.Button(static("Back to the defaults"), size="sm", variant="secondary", elem_id="settings-reset")
+            reset.click(lambda: [*[""] * len(FIELDS), False, False], None, self.sampling, **QUIET)
+            gr.Markdown(static("#### This page"), elem_classes="group")
             component("notify", "workbenchNotify.view(element)", "notify")
-            self.model = gr.Textbox(label="Model", visible="hidden", elem_id="chat-model")
-            gr.Markdown("An empty field leaves the choice to the model.", elem_classes="hint")
+            component("preferences", "workbenchPreferences.view(element)", "preferences")
+            self.model = gr.Textbox(label=static("Model"), visible="hidden", elem_id="chat-model")
+
+    @property
+    def sampling(self) -> list[Any]:
+        """What a click sets back: all but the system prompt and the model."""
+        return [*self.numbers.values(), self.stills, self.probabilities]
+
+    def own_values(self, config: EngineConfig, card: ModelCard) -> list[Any]:
+        """For each number, what applies where it is empty, in grey."""
+        values = {name: _default(config, card, name) for name in FIELDS}
+        return [gr.Textbox(placeholder=_in_grey(name, value)) for name, value in values.items()]
 
     @property
     def components(self) -> set[Any]:
@@ -140,13 +172,19 @@ def from_texts(texts: Mapping[str, str]) -> ChatSettings:
     return replace(settings(texts, texts.get("system", "")), model=texts.get("model") or None)
 
 
-def _default(config: EngineConfig, name: str) -> float | None:
-    """The server's own default of a field, if it has one."""
-    for holder in (config, config.sampling, config.frames):
-        if hasattr(holder, name):
-            default: float | None = getattr(holder, name)
+def _default(config: EngineConfig, card: ModelCard, name: str) -> float | None:
+    """What applies to a field that is empty; None for nothing."""
+    for holder in (config, card.sampling, config.frames, CLIPS):
+        default: float | None = getattr(holder, name, None)
+        if default is not None:
             return default
     return None
+
+
+def _in_grey(name: str, value: float | None) -> str:
+    if value is not None:
+        return number(value, "g")
+    return t("random") if name == "seed" else t("off")
 
 
 def _say_what_is_wrong(field: Field, box: gr.Textbox) -> None:
@@ -157,21 +195,20 @@ def _say_what_is_wrong(field: Field, box: gr.Textbox) -> None:
             field.parse(text)
         except ValueError as error:
             return gr.Textbox(info=str(error), elem_classes=["number", "wrong"])
-        return gr.Textbox(info=field.help, elem_classes="number")
+        return gr.Textbox(info=t(field.help), elem_classes="number")
 
     box.change(check, box, box, trigger_mode="always_last", **QUIET)
 
 
-def _number(name: str, default: float | None) -> gr.Textbox:
-    """A number field that is empty at first; its placeholder is the default.
+def _number(name: str) -> gr.Textbox:
+    """A number field that is empty at first; once the model is known, its placeholder is what applies.
 
     Not gr.Number, which shows and sends 0 when it is empty.
     """
-    unset = "random" if name == "seed" else "model's own"
     return gr.Textbox(
-        label=FIELDS[name].label,
-        info=FIELDS[name].help,
-        placeholder=unset if default is None else f"{default:g}",
+        label=static(FIELDS[name].label),
+        info=static(FIELDS[name].help),
+        placeholder=static("as the model says"),
         max_lines=1,
         min_width=100,
         elem_classes="number",

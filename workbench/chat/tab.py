@@ -33,13 +33,14 @@ from workbench.chat.markdown import Rendering
 from workbench.chat.place import PagePlace
 from workbench.chat.session import Session
 from workbench.chat.settings import SettingsPanel
-from workbench.components import QUIET, component, serial
+from workbench.components import QUIET, component, serial, static
 from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.types import Turn
+from workbench.language import t
 from workbench.miniatures import data_urls
 from workbench.models.listing import takes
 from workbench.shared import Shared
-from workbench.words import NAMES
+from workbench.words import MANY, listed
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -67,7 +68,7 @@ class ChatTab:
         self._library = library
         self.actions = Actions(engine, library)
         self.session = gr.State(Session())  # Gradio copies it for each page that opens
-        self.settings = SettingsPanel(engine.config)
+        self.settings = SettingsPanel()
         with gr.Row(elem_id="chat-row"):
             self.list = component("list", "workbenchList.start(element)", "conversations")
             with gr.Column(elem_id="stage"):
@@ -83,7 +84,7 @@ class ChatTab:
     def _wire(self) -> None:
         self._wire_place()
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
-        submitted = self.composer.submit(None, inputs, outputs, js=theme.script("chat/send.js"), **QUIET)
+        submitted = self.composer.submit(None, inputs, outputs, js=theme.text("chat/send.js"), **QUIET)
         submitted.then(self.send, self.inputs(self.outbox), self.shown, **QUIET)
         self.chat.example_select(self.send_sample, self.inputs(), self.shown, **QUIET)
         self.chat.retry(self.retry, self.inputs(), self.shown, **QUIET)
@@ -92,7 +93,7 @@ class ChatTab:
         self.chat.delete(self.take_out, self.inputs(), self.shown, **QUIET)
         self.chat.undo(self.undo, self.inputs(), self.shown, **QUIET)
         self.chat.clear(self.clear, self.inputs(), self.opened, **QUIET)
-        self.settings.model.change(self.offer_media, self.settings.model, self.composer, **QUIET)
+        self.settings.model.change(self.offer_media, self.settings.model, self.offered, **QUIET)
         self.composer.stop(self.stop, self.inputs(), None, **QUIET)
         self.cost.wire()
         self.receipts.submit(self.fill_receipt, self.inputs(), self.receipts, trigger_mode="multiple", **QUIET)
@@ -146,26 +147,32 @@ class ChatTab:
     def entries(self, asker: Asker, path: tuple[Turn, ...]) -> Entries:
         return turns.all_entries(path, asker.mine.store.media.path)
 
-    async def offer_media(self, model: str = "") -> Any:
-        """When the page opens and when another model is chosen: the kinds of files that it takes, and the microphone.
+    @property
+    def offered(self) -> list[Any]:
+        """What follows the model."""
+        return [self.composer, *self.settings.numbers.values()]
 
-        Waits for the default model, but loads none. Inputs: model. Outputs: composer.
+    async def offer_media(self, model: str = "") -> Any:
+        """When the page opens and when another model is chosen: the kinds of files that it takes, the microphone, and
+        the values that apply where a field is empty.
+
+        Waits for the default model, but loads none. Inputs: model. Outputs: `offered`.
         """
         try:
             card = self._engine.snapshot().card_of(model) if model else await self._engine.ready()
         except EngineError:
             card = None  # the header says why there is no model
         if card is None:
-            return gr.skip()
+            return [gr.skip()] * len(self.offered)
         offered = takes(card, self._engine.models())
         kinds = [kind for kind in SUFFIXES if kind in offered]
-        names = [*(f"{NAMES[kind]}s" for kind in kinds), "documents"]
-        words = f"{', '.join(names[:-1])} and {names[-1]}" if kinds else names[0]
-        return gr.MultimodalTextbox(
+        things = listed([*(t(MANY[kind]) for kind in kinds), t("documents")])
+        composer = gr.MultimodalTextbox(
             file_types=[*kinds, *(suffix for kind in kinds for suffix in SUFFIXES[kind]), *DOCUMENT_SUFFIXES],
             sources=["upload", "microphone"] if card.audio else ["upload"],
-            placeholder=f"Ask, or drop {words}",
+            placeholder=t("Ask, or drop {things}", things=things),
         )
+        return [composer, *self.settings.own_values(self._engine.config, card)]
 
     # -- the callbacks; unless it says otherwise: Inputs: `inputs`. Outputs: place, chat, composer.
 
@@ -336,7 +343,7 @@ def _composer() -> gr.MultimodalTextbox:
         elem_id="composer",
         show_label=False,
         container=False,
-        placeholder="Ask, or drop pictures, clips and documents",
+        placeholder=static("Ask, or drop pictures, clips and documents"),
         file_count="multiple",
         file_types=[*FILE_TYPES],
         sources=["upload"],

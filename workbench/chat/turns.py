@@ -19,9 +19,10 @@ from workbench.chat.parts import cost_note, descriptions_of, receipts_of
 from workbench.conversations.json_forms import part_from_json, part_json
 from workbench.conversations.tokens import without_space_at_end
 from workbench.conversations.types import Attachment, Turn, WrittenToken
+from workbench.language import catalogued, t
 
 REQUEST_PREFIX = "chat-"
-CUT_OFF = "cut off: the server ended while it was written"
+CUT_OFF = catalogued("cut off: the server ended while it was written")
 PathOf = Callable[[Attachment], str]
 """A path of a medium's content that the page may show and the engine may read."""
 
@@ -61,7 +62,7 @@ def _last_line(turn: Turn) -> ChatEntry:
     if turn.state == "failed":
         return ChatEntry("assistant", "error", turn.error, num_parts=num_parts, has_tokens=turn.has_tokens)
     if turn.state == "cut_off":
-        return ChatEntry("assistant", "note", CUT_OFF, num_parts=num_parts, has_tokens=turn.has_tokens)
+        return ChatEntry("assistant", "note", t(CUT_OFF), num_parts=num_parts, has_tokens=turn.has_tokens)
     asked = Request(id=request_id(turn.id, len(turn.ended_parts))) if turn.done else None
     return ChatEntry(
         "assistant",

@@ -20,6 +20,7 @@ from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event, Request
 from workbench.conversations.tokens import TokenList
 from workbench.conversations.types import Turn
+from workbench.language import t
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -88,17 +89,27 @@ class AnswerRun:
         request = next((row for row in snapshot.running if row.id == self.request.id), None)
         progress = self._engine.describing(self.request.id)
         if snapshot.state in ("starting", "loading"):
-            words = "Loading the model"
+            words = t("Loading the model")
         elif progress is not None:
-            words = f"{progress.model} looks at the media · {progress.num_done} of {progress.num_media}"
+            words = " · ".join(
+                [
+                    t("{model} looks at the media", model=progress.model),
+                    t("{done} of {all}", done=progress.num_done, all=progress.num_media),
+                ]
+            )
         elif request is not None and request.stage == "waiting":
-            words = "Waiting for its turn"
+            words = t("Waiting for its turn")
         elif request is not None and request.stage == "restoring":
-            words = "Reading the prompt from disk"
+            words = t("Reading the prompt from disk")
         elif request is not None and 0 < request.prefilled_tokens < request.prompt_tokens:
-            words = f"Reading the prompt · {request.prefilled_tokens:,} of {request.prompt_tokens:,} tokens"
+            words = " · ".join(
+                [
+                    t("Reading the prompt"),
+                    t("{done} of {count} tokens", done=request.prefilled_tokens, count=request.prompt_tokens),
+                ]
+            )
         else:
-            words = "Reading the prompt"
+            words = t("Reading the prompt")
         waited_s = time.monotonic() - self._started_s
         return words if waited_s < 1 else f"{words} · {waited_s:.0f} s"
 
@@ -156,7 +167,7 @@ class AnswerRun:
             return replace(written, state="failed", error=error.message)
         except Exception:
             log.exception("an answer failed")
-            message = Internal("Something went wrong inside the workbench; its log has the details.").message
+            message = Internal(t("Something went wrong inside the workbench; its log has the details.")).message
             return replace(written, state="failed", error=message)
         return replace(written, state="done" if done else "stopped", done=done)
 

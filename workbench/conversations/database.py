@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from engine.errors import Busy
 from workbench.conversations import schema
+from workbench.language import later, t
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class Database:
     """
 
     def __init__(self, file: Path | None) -> None:
-        self.problem = ""
+        self._problem: Callable[[], str] = str
         self.was_damaged = False
         self._file = file
         self._lock = threading.RLock()
@@ -76,7 +77,7 @@ class Database:
                 return work()
             except sqlite3.DatabaseError as error:
                 if _code(error) in _BUSY:
-                    raise Busy("Another program is writing to the kept conversations. Try again.") from error
+                    raise Busy(t("Another program is writing to the kept conversations. Try again.")) from error
                 if not self.on_disk or _code(error) not in _DISK:
                     raise
                 self._leave_disk(error)
@@ -103,7 +104,13 @@ class Database:
         except (sqlite3.DatabaseError, OSError) as error:
             if isinstance(error, sqlite3.DatabaseError) and _code(error) in _DAMAGED:
                 return self._begin_anew(self._file)
-            self._say(f"Conversations cannot be kept in {self._file.parent} ({error}): they are lost at the end.")
+            self._say(
+                later(
+                    "Conversations cannot be kept in {parent} ({error}): they are lost at the end.",
+                    parent=self._file.parent,
+                    error=error,
+                )
+            )
             self._file = None
             return _connect(MEMORY)
 
@@ -130,7 +137,9 @@ class Database:
             with contextlib.suppress(FileNotFoundError):
                 file.with_name(file.name + ending).rename(kept.with_name(kept.name + ending))
         self.was_damaged = True
-        self._say(f"The file of kept conversations was damaged. It is now {kept}, and a new one was begun.")
+        self._say(
+            later("The file of kept conversations was damaged. It is now {kept}, and a new one was begun.", kept=kept)
+        )
         return self._checked(file)
 
     def _leave_disk(self, error: sqlite3.DatabaseError) -> None:
@@ -145,11 +154,20 @@ class Database:
         with contextlib.suppress(sqlite3.DatabaseError):
             self._connection.close()
         self._connection, self._file = memory, None
-        self._say(f"Conversations are not kept any more ({error}): what is written from now on is lost at the end.")
+        self._say(
+            later(
+                "Conversations are not kept any more ({error}): what is written from now on is lost at the end.",
+                error=error,
+            )
+        )
 
-    def _say(self, problem: str) -> None:
-        log.warning(problem)
-        self.problem = problem
+    @property
+    def problem(self) -> str:
+        return self._problem()
+
+    def _say(self, problem: Callable[[], str]) -> None:
+        log.warning(problem())
+        self._problem = problem
 
 
 def _connect(name: str, *, migrated: bool = True) -> sqlite3.Connection:

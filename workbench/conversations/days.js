@@ -1,5 +1,7 @@
 // The folders of the list, by day. Does not use `document`: tests/page runs this file in Node.
 (() => {
+  const { language, t } = globalThis.workbenchLanguage;
+  const DATES = language === "en" ? "en-GB" : language;  // the day before the month
   const DAY_MS = 24 * 3600 * 1000;
 
   const midnight = (time) => new Date(time.getFullYear(), time.getMonth(), time.getDate());
@@ -7,18 +9,18 @@
   // "Today", "Yesterday", a weekday within a week, then "12 November", with the year where it is another.
   const day = (time, now) => {
     const days = Math.round((midnight(now) - midnight(time)) / DAY_MS);
-    if (days <= 0) return "Today";
-    if (days === 1) return "Yesterday";
-    if (days < 7) return time.toLocaleDateString("en-GB", { weekday: "long" });
+    if (days <= 0) return t("Today");
+    if (days === 1) return t("Yesterday");
+    if (days < 7) return time.toLocaleDateString(DATES, { weekday: "long" });
     const year = time.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
-    return time.toLocaleDateString("en-GB", { day: "numeric", month: "long", ...year });
+    return time.toLocaleDateString(DATES, { day: "numeric", month: "long", ...year });
   };
 
   // [{key, title, items}] in the order of the items, which come pinned first and then newest first.
   const folders = (items, now) => {
     const groups = new Map();
     for (const item of items) {
-      const title = item.is_pinned ? "Pinned" : day(new Date(item.changed_s * 1000), now);
+      const title = item.is_pinned ? t("Pinned") : day(new Date(item.changed_s * 1000), now);
       if (!groups.has(title)) groups.set(title, { key: title, title, items: [] });
       groups.get(title).items.push(item);
     }

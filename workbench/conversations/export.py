@@ -23,8 +23,11 @@ from workbench.conversations.json_forms import to_text
 from workbench.conversations.types import Attachment, Conversation, Turn
 from workbench.conversations.whole import FILE_NAME as WHOLE_FILE
 from workbench.conversations.whole import whole_json
+from workbench.language import catalogued, current, t
 
-NAMES = {"user": "You", "assistant": "Assistant"}
+NAMES = {"user": catalogued("You"), "assistant": catalogued("Assistant")}
+"""Headings, in English in a Markdown file."""
+
 PART_TYPES = {"image": "image_url", "video": "video_url", "audio": "audio_url"}
 Read = Callable[[str], bytes | None]
 """The content of a medium by its hash."""
@@ -128,7 +131,7 @@ def zipped(conversation: Conversation, turns: Sequence[Turn], every: Sequence[Tu
 
 def page_to_print(conversation: Conversation, turns: Sequence[Turn], read: Read) -> str:
     """A page of plain text and pictures, without scripts."""
-    title = html.escape(conversation.title or "Conversation")
+    title = html.escape(conversation.title or t("Conversation"))
     items = "".join(_printed(turn, read) for turn in turns)
     style = (
         "body{font:12pt/1.5 system-ui,sans-serif;max-width:44em;margin:2em auto;padding:0 1em}"
@@ -136,14 +139,14 @@ def page_to_print(conversation: Conversation, turns: Sequence[Turn], read: Read)
         "img{max-width:60%;max-height:14em;display:block;margin:.4em 0}time,.file{color:#555}"
     )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+        f'<!doctype html><html lang="{current()}"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
         f"<h1>{title}</h1><time>{date(conversation.created_s)}</time>{items}</html>"
     )
 
 
 def _printed(turn: Turn, read: Read) -> str:
     media = "".join(_printed_medium(attachment, read) for attachment in turn.attachments)
-    return f"<h2>{NAMES[turn.role]}</h2>{media}<p>{html.escape(turn.text)}</p>"
+    return f"<h2>{t(NAMES[turn.role])}</h2>{media}<p>{html.escape(turn.text)}</p>"
 
 
 def _printed_medium(attachment: Attachment, read: Read) -> str:

@@ -26,6 +26,7 @@ from workbench.conversations.owned import MAX_TITLE_CHARS
 from workbench.conversations.types import Attachment, Conversation, Turn, TurnRole
 from workbench.conversations.whole import FILE_NAME as WHOLE_FILE
 from workbench.conversations.whole import Add, is_whole, read_whole
+from workbench.language import t
 
 MAX_TURNS = 20_000
 MAX_ENTRIES = 20_000
@@ -56,7 +57,7 @@ class ReadConversation:
     def add(self, role: TurnRole, text: str, reasoning: str = "", media: Sequence[Attachment] = ()) -> None:
         parent = self.turns[-1].id if self.turns else None
         if len(self.turns) >= MAX_TURNS:
-            raise BadRequest(f"The file holds more than {MAX_TURNS:,} messages.", param="file")
+            raise BadRequest(t("The file holds more than {count} messages.", count=MAX_TURNS), param="file")
         words = sound_text(text), sound_text(reasoning)
         self.turns.append(Turn(secrets.token_hex(8), role, parent, *words, tuple(media)))
 
@@ -69,11 +70,11 @@ def read_conversation(data: bytes, name: str, add: Add, limits: MediaLimits, max
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise BadRequest(f"{name}: this is neither JSON, Markdown nor a zip.", param="file") from error
+            raise BadRequest(t("{name}: this is neither JSON, Markdown nor a zip.", name=name), param="file") from error
         is_json = text.lstrip()[:1] in ("{", "[")
         read = _from_json(text, add, limits, {}) if is_json else from_markdown(text)
     if not read.turns:
-        raise BadRequest(f"{name}: no messages were found in it.", param="file")
+        raise BadRequest(t("{name}: no messages were found in it.", name=name), param="file")
     read.title = read.title or name.rpartition(".")[0] or name
     read.title = " ".join(read.title.split())[:MAX_TITLE_CHARS]
     return read
@@ -81,21 +82,21 @@ def read_conversation(data: bytes, name: str, add: Add, limits: MediaLimits, max
 
 def _from_zip(data: bytes, add: Add, limits: MediaLimits, max_bytes: int) -> ReadConversation:
     if data.count(_ENTRY) > MAX_ENTRIES:
-        raise BadRequest(f"The zip holds more than {MAX_ENTRIES:,} files.", param="file")
+        raise BadRequest(t("The zip holds more than {count} files.", count=MAX_ENTRIES), param="file")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = [entry for entry in archive.infolist() if _is_read(entry.filename)]
             # What is unpacked of an entry ends at the size that it declares, so that the sum is no promise only.
             if sum(entry.file_size for entry in entries) > max_bytes:
-                raise BadRequest(f"The zip unpacks to more than {max_bytes:,} bytes.", param="file")
+                raise BadRequest(t("The zip unpacks to more than {count} bytes.", count=max_bytes), param="file")
             files = {entry.filename: archive.read(entry) for entry in entries}
     except BadRequest:
         raise
     except Exception as error:  # whatever the decoders of its methods raise on damaged data
-        raise BadRequest(f"The zip cannot be read ({str(error)[:100]}).", param="file") from error
+        raise BadRequest(t("The zip cannot be read ({reason}).", reason=str(error)[:100]), param="file") from error
     text = files.get(WHOLE_FILE) or files.get("messages.json")
     if text is None:
-        raise BadRequest(f"The zip holds neither {WHOLE_FILE} nor messages.json.", param="file")
+        raise BadRequest(t("The zip holds neither {file} nor messages.json.", file=WHOLE_FILE), param="file")
     return _from_json(text.decode("utf-8", "replace"), add, limits, files)
 
 
@@ -107,12 +108,12 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"The JSON cannot be read ({str(error)[:100]}).", param="file") from error
+        raise BadRequest(t("The JSON cannot be read ({reason}).", reason=str(error)[:100]), param="file") from error
     if is_whole(value):
         return _from_whole(value, _Media(add, limits, files))
     raw = value.get("messages") if isinstance(value, dict) else value
     if not isinstance(raw, list):
-        raise BadRequest("messages: it must be an array, as in a chat completion's request.", param="messages")
+        raise BadRequest(t("messages: it must be an array, as in a chat completion's request."), param="messages")
     title = value.get("title") if isinstance(value, dict) else None
     read = ReadConversation(title=sound_text(title) if isinstance(title, str) else "")
     media = _Media(add, limits, files)
@@ -124,7 +125,7 @@ def _from_json(text: str, add: Add, limits: MediaLimits, files: dict[str, bytes]
 def _from_whole(value: Json, media: _Media) -> ReadConversation:
     turns = value.get("turns")
     if isinstance(turns, list) and len(turns) > MAX_TURNS:
-        raise BadRequest(f"The file holds more than {MAX_TURNS:,} messages.", param="turns")
+        raise BadRequest(t("The file holds more than {count} messages.", count=MAX_TURNS), param="turns")
     read = read_whole(value, media.of_whole)
     whole = read.conversation
     return ReadConversation(whole.title, list(read.turns), whole.settings, whole)
@@ -145,7 +146,9 @@ class _Media:
     def count(self) -> None:
         self.num_media += 1
         if self.num_media > MAX_MEDIA:
-            raise BadRequest(f"The file holds more than {MAX_MEDIA:,} pictures and other media.", param="file")
+            raise BadRequest(
+                t("The file holds more than {count} pictures and other media.", count=MAX_MEDIA), param="file"
+            )
 
     def from_zip(self, url: str, name: str, kind: Kind) -> Attachment:
         self.count()
@@ -166,12 +169,14 @@ class _Media:
 def _add_message(read: ReadConversation, message: Any, param: str, media: _Media) -> None:
     role = message.get("role") if isinstance(message, dict) else None
     if role not in ("system", "developer", "user", "assistant"):
-        raise BadRequest(f"{param}.role: it must be system, user or assistant.", param=f"{param}.role")
+        raise BadRequest(t("{param}.role: it must be system, user or assistant.", param=param), param=f"{param}.role")
     content = message.get("content")
     if isinstance(content, str) or content is None:
         content = [{"type": "text", "text": content or ""}]
     if not isinstance(content, list):
-        raise BadRequest(f"{param}.content: it must be a string or an array of parts.", param=f"{param}.content")
+        raise BadRequest(
+            t("{param}.content: it must be a string or an array of parts.", param=param), param=f"{param}.content"
+        )
     texts: list[str] = []
     attachments: list[Attachment] = []
     for number, part in enumerate(content):

@@ -16,6 +16,7 @@ from engine.types import (
     MediaReceipt,
     PageChoice,
     Part,
+    Region,
     Timing,
     Usage,
 )
@@ -151,6 +152,7 @@ def _receipt(values: Json) -> MediaReceipt:
     plain = _tuples(values)
     if plain.get("features"):
         plain["features"] = FeatureUse(**plain["features"])
+    plain["regions"] = tuple(_known(Region, _tuples(region)) for region in values.get("regions", ()))
     return _known(MediaReceipt, plain)  # type: ignore[no-any-return]
 
 

@@ -1,12 +1,14 @@
 // The list of conversations at the left of the chat: search, folders by day, and what can be done with each.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, keep } = window.workbenchDraw;
   const live = window.workbenchLive;
+  const RELOAD = t("Reload");
   const SEARCH_MS = 120, UNDO_MS = 10_000;
   const KEPT = {
-    disk: window.workbenchNetwork.isLocal ? "Kept on this machine" : "Kept on the server",
-    memory: "Not kept: gone when the server ends",
-    tab: "Not kept: only in this browser tab",
+    disk: window.workbenchNetwork.isLocal ? t("Kept on this machine") : t("Kept on the server"),
+    memory: t("Not kept: gone when the server ends"),
+    tab: t("Not kept: only in this browser tab"),
   };
   const wide = matchMedia("(min-width: 1100px)");
 
@@ -33,9 +35,9 @@
     try {
       const response = await live.ask(path, { method, ...(body ? { body: JSON.stringify(body) } : {}) });
       if (response.ok) return true;
-      tell((await response.json()).error?.message ?? "That did not work.");
+      tell((await response.json()).error?.message ?? t("That did not work."));
     } catch {
-      tell("The server cannot be reached.");
+      tell(t("The server cannot be reached."));
     }
     return false;
   };
@@ -47,12 +49,12 @@
   const remove = async (item) => {
     if (!await change(`conversations/${item.id}`, "DELETE")) return;
     if (item.id === current) live.open("", "switch");
-    tell(`Deleted “${short(item.title)}”.`, "Undo", async () => {
+    tell(t("Deleted “{title}”.", { title: short(item.title) }), t("Undo"), async () => {
       if (await change(`conversations/${item.id}/restore`, "POST")) live.open(item.id, "switch");
     });
   };
 
-  const short = (title) => (title.length > 40 ? `${title.slice(0, 39)}…` : title || "Untitled");
+  const short = (title) => (title.length > 40 ? `${title.slice(0, 39)}…` : title || t("Untitled"));
 
   const rename = (item) => { renaming = item.id; draw(); parts.folders.querySelector(".item input")?.select(); };
 
@@ -84,9 +86,9 @@
       });
       const reply = await response.json();
       if (response.ok) live.open(reply.id, "switch");
-      else tell(reply.error?.message ?? "The file cannot be read.");
+      else tell(reply.error?.message ?? t("The file cannot be read."));
     } catch {
-      tell("The server cannot be reached.");
+      tell(t("The server cannot be reached."));
     }
   };
 
@@ -95,18 +97,18 @@
   const openMenu = (item, opener) => {
     closeMenu();
     const entries = [
-      ["Rename", () => rename(item)],
-      [item.is_pinned ? "Unpin" : "Pin", () => pin(item)],
-      ["Export as Markdown", () => take(item, "md")],
-      ["Export as JSON", () => take(item, "json")],
-      ["Export with media (zip)", () => take(item, "zip")],
-      ["Print", () => print(item)],
-      ["Delete", () => remove(item)],
+      [t("Rename"), () => rename(item)],
+      [item.is_pinned ? t("Unpin") : t("Pin"), () => pin(item)],
+      [t("Export as Markdown"), () => take(item, "md")],
+      [t("Export as JSON"), () => take(item, "json")],
+      [t("Export with media (zip)"), () => take(item, "zip")],
+      [t("Print"), () => print(item)],
+      [t("Delete"), () => remove(item), "danger"],
     ];
     const menu = make("div", "conversation-menu");
     set(menu, "role", "menu");
-    for (const [name, act] of entries) {
-      const entry = button(name === "Delete" ? "danger" : "", name, () => { closeMenu(); act(); });
+    for (const [name, act, look = ""] of entries) {
+      const entry = button(look, name, () => { closeMenu(); act(); });
       set(entry, "role", "menuitem");
       menu.append(entry);
     }
@@ -148,13 +150,13 @@
     node.conversation = item;
     node.classList.toggle("current", item.id === current);
     node.classList.toggle("writing", Boolean(item.is_writing));
-    const opener = node.querySelector(".open"), title = item.title || "Untitled";
+    const opener = node.querySelector(".open"), title = item.title || t("Untitled");
     say(node.querySelector(".title"), title);
     say(node.querySelector(".excerpt"), item.excerpt ?? "");
     show(node.querySelector(".excerpt"), Boolean(item.excerpt));
     set(opener, "title", title);
     if (item.id === current) set(opener, "aria-current", "page"); else opener.removeAttribute("aria-current");
-    set(node.querySelector(".more"), "aria-label", `More for ${title}`);
+    set(node.querySelector(".more"), "aria-label", t("More for {title}", { title }));
     const field = node.querySelector("input");
     if (renaming === item.id && !field) node.append(renameField(item));
     if (renaming !== item.id) field?.remove();
@@ -164,7 +166,7 @@
     const field = make("input");
     field.value = item.title;
     field.maxLength = 80;
-    set(field, "aria-label", "New title");
+    set(field, "aria-label", t("New title"));
     let isDone = false;
     const end = (title) => { if (!isDone) { isDone = true; renamed(item, title); } };
     field.addEventListener("keydown", (event) => {
@@ -184,7 +186,7 @@
     });
     show(parts.more, hasMore);
     show(parts.none, !items.length);
-    say(parts.none, query() ? "Nothing found." : "No conversations yet.");
+    say(parts.none, query() ? t("Nothing found.") : t("No conversations yet."));
   };
 
   // -- a line at the bottom: what happened, and a way back
@@ -196,10 +198,10 @@
     show(parts.undo, Boolean(action));
     parts.undo.onclick = () => { show(parts.said, false); act(); };
     show(parts.said, true);
-    if (action !== "Reload") timer = setTimeout(() => show(parts.said, false), UNDO_MS);
+    if (action !== RELOAD) timer = setTimeout(() => show(parts.said, false), UNDO_MS);
   };
 
-  const outdated = (words = "The workbench was updated.") => tell(words, "Reload", () => { live.flush(); location.reload(); });
+  const outdated = (words = t("The workbench was updated.")) => tell(words, RELOAD, () => { live.flush(); location.reload(); });
 
   const kept = (event) => {
     say(parts.kept, KEPT[event.kept] ?? "");
@@ -217,7 +219,7 @@
 
   const mark = (value) => {
     current = value.conversation;
-    if (parts.title) say(parts.title, value.title || "New chat");
+    if (parts.title) say(parts.title, value.title || t("New chat"));
     draw();
   };
 
@@ -231,34 +233,34 @@
   const start = (element) => {
     root = element.querySelector(".list");
     set(root, "role", "navigation");
-    set(root, "aria-label", "Conversations");
+    set(root, "aria-label", t("Conversations"));
     const search = make("input", "search");
-    Object.assign(search, { type: "search", placeholder: "Search conversations" });
-    set(search, "aria-label", "Search conversations");
+    Object.assign(search, { type: "search", placeholder: t("Search conversations") });
+    set(search, "aria-label", t("Search conversations"));
     let pause = 0;
     search.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(refresh, SEARCH_MS); });
     const file = make("input");
     Object.assign(file, { type: "file", accept: ".json,.md,.markdown,.zip", hidden: true });
     file.addEventListener("change", () => { if (file.files[0]) bring(file.files[0]); file.value = ""; });
     const close = button("close", "", () => toggle(false));
-    set(close, "aria-label", "Close the list of conversations");
+    set(close, "aria-label", t("Close the list of conversations"));
     const undo = button("undo", "", () => {});
     const said = make("div", "list-toast", make("span"), undo);
     set(said, "role", "status");
     parts = {
-      search, folders: make("div", "folders"), more: button("show-more", "Show more", () => refresh(items.length)),
+      search, folders: make("div", "folders"), more: button("show-more", t("Show more"), () => refresh(items.length)),
       none: make("p", "none"), kept: make("p", "kept"), said, words: said.firstElementChild, undo,
     };
     show(said, false);
     root.append(
-      make("div", "list-head", make("h2", "", "Conversations"), close), search, make("div", "scroll", parts.folders, parts.more, parts.none),
-      make("div", "list-foot", button("import", "Import…", () => file.click()), parts.kept), file,
+      make("div", "list-head", make("h2", "", t("Conversations")), close), search, make("div", "scroll", parts.folders, parts.more, parts.none),
+      make("div", "list-foot", button("import", t("Import…"), () => file.click()), parts.kept), file,
     );
     document.body.append(said);
     const opener = button("list-opener", "", () => toggle(true));
-    set(opener, "aria-label", "Conversations");
+    set(opener, "aria-label", t("Conversations"));
     parts.opener = opener;
-    parts.title = make("span", "now", "New chat");
+    parts.title = make("span", "now", t("New chat"));
     placeBar(make("div", "chat-bar", opener, parts.title));
     let stored = null;
     try { stored = localStorage.getItem("workbench-list"); } catch { /* blocked */ }

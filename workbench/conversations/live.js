@@ -1,6 +1,7 @@
 // Where this page is, and what the server tells it: the header's figures, what changed, the answer being written.
 // Plain server-sent events, beside Gradio: a connection that breaks is opened again, and the page stays as it is.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { token, heard, missed, watch: watchNetwork } = window.workbenchNetwork;
   const SILENCE_MS = 6000;  // the server says something every second
   const AGAIN_MS = 1000;
@@ -144,6 +145,7 @@
     list: () => window.workbenchList?.refresh(),
     conversation: (event) => { latest = event; noteEnd(event); refresh(); },
     models: (event) => window.workbenchModels.tell(event),
+    memory: (event) => window.workbenchModels.tell(event),
     downloads: (event) => window.workbenchModels.tell(event),
     answer: (event) => { answer = event; draw(); },
   };
@@ -170,7 +172,7 @@
   const signedOut = async () => {
     try {
       const response = await ask("conversations");
-      if (response.status === 401) { window.workbenchList?.outdated("Sign in again to go on."); return; }
+      if (response.status === 401) { window.workbenchList?.outdated(t("Sign in again to go on.")); return; }
     } catch { /* not there yet */ }
     listen();
   };
@@ -195,7 +197,7 @@
     if (!figures) return;
     const isLost = window.workbenchNetwork.lost();
     window.workbenchHeader.show(isLost
-      ? { ...figures, state: "offline", model: ["Connection lost, trying again…", ""], running: "" } : figures);
+      ? { ...figures, state: "offline", model: t("Connection lost, trying again…"), running: "" } : figures);
   };
   watchNetwork((lost) => {
     document.documentElement.classList.toggle("offline", lost);

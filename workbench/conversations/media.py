@@ -14,13 +14,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePath
 
 from engine.bounded import BoundedCache
 from engine.errors import BadMedia, Unavailable
 from engine.types import Kind
 from workbench.conversations.types import Attachment
+from workbench.language import later, t
 
 MAX_NAME_CHARS = 120
 MAX_HELD = 1024
@@ -34,7 +35,7 @@ class MediaFiles:
     """
 
     def __init__(self, folders: Sequence[Path], served: Path) -> None:
-        self.problem = ""
+        self._problem: Callable[[], str] = str
         self._folders = tuple(dict.fromkeys(folders))
         self._served = served
         self._lock = threading.Lock()
@@ -50,7 +51,10 @@ class MediaFiles:
             key = (path, about.st_mtime_ns, about.st_size)
             sha256 = self._digests.get_or_make(key, lambda: _digest(source))
         except OSError as error:
-            raise BadMedia(f"{source.name}: it cannot be read ({error.strerror}).", param=source.name) from error
+            raise BadMedia(
+                t("{name}: it cannot be read ({strerror}).", name=source.name, strerror=error.strerror),
+                param=source.name,
+            ) from error
         return self._add(source, sha256, kind, about.st_size)
 
     def add_bytes(self, data: bytes, name: str, kind: Kind) -> Attachment:
@@ -84,10 +88,15 @@ class MediaFiles:
             else:
                 return
             if len(self._folders) > 1:
-                self.problem = (
-                    f"Files cannot be kept any more ({refused.strerror}): those sent from now on are lost at the end."
+                self._problem = later(
+                    "Files cannot be kept any more ({strerror}): those sent from now on are lost at the end.",
+                    strerror=refused.strerror,
                 )
         raise _no_room(source.name, refused) from refused
+
+    @property
+    def problem(self) -> str:
+        return self._problem()
 
     def path(self, attachment: Attachment) -> str:
         """A path of the content that may be shown and read, with the name that it was uploaded with.
@@ -144,7 +153,9 @@ def clean_name(name: str) -> str:
 
 
 def _no_room(name: str, error: OSError) -> Unavailable:
-    return Unavailable(f"{name} cannot be stored on the server ({error.strerror}).", code="disk_full")
+    return Unavailable(
+        t("{name} cannot be stored on the server ({strerror}).", name=name, strerror=error.strerror), code="disk_full"
+    )
 
 
 def _digest(path: Path) -> str:

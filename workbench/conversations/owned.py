@@ -28,6 +28,7 @@ from workbench.conversations.json_forms import (
 )
 from workbench.conversations.store import ConversationStore
 from workbench.conversations.types import Attachment, Conversation, Draft, Turn, WrittenToken
+from workbench.language import t
 
 MAX_TITLE_CHARS = 80
 
@@ -147,7 +148,7 @@ class OwnedConversations:
         self.get(conversation)
         found = self.path(conversation, limit=1, head=turn)
         if not found:
-            raise ModelNotFound("That message is not in this conversation.", code="turn_not_found")
+            raise ModelNotFound(t("That message is not in this conversation."), code="turn_not_found")
         return found[0]
 
     def conversation_of(self, turn: str) -> str:
@@ -382,4 +383,4 @@ def _mapping(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def _not_found() -> ModelNotFound:
-    return ModelNotFound("That conversation is not here any more.", code="conversation_not_found")
+    return ModelNotFound(t("That conversation is not here any more."), code="conversation_not_found")

@@ -27,6 +27,7 @@ from workbench.conversations.library import ConversationLibrary
 from workbench.conversations.owned import OwnedConversations
 from workbench.conversations.search import search
 from workbench.conversations.types import Conversation, Draft, SearchHit
+from workbench.language import t
 
 VISITOR_HEADER = "x-workbench-visitor"
 PAGE_SIZE = 200
@@ -43,6 +44,13 @@ class PageLogin:
     needs_login: bool
     page: Any = None
 
+    def is_known(self, request: Request) -> bool:
+        try:
+            self.name(request)
+        except Unauthorized:
+            return False
+        return True
+
     def name(self, request: Request) -> str:
         """The name of the login, "" where none is asked for. Raises Unauthorized."""
         if not self.needs_login:
@@ -51,7 +59,7 @@ class PageLogin:
         tokens = (request.cookies.get(name) for name in names)
         login = next((self.page.tokens[token] for token in tokens if token in self.page.tokens), None)
         if login is None:
-            raise Unauthorized("Log in to the page first.")
+            raise Unauthorized(t("Log in to the page first."))
         return str(login)
 
 
@@ -85,7 +93,7 @@ def conversation_routes(
         visitor = request.headers.get(VISITOR_HEADER)
         if visitor is None:
             if request.method != "GET":
-                raise Forbidden("Only this server's own page may change conversations.", code="not_this_page")
+                raise Forbidden(t("Only this server's own page may change conversations."), code="not_this_page")
             visitor = request.query_params.get("visitor", "")
         return library.owned(login.name(request), visitor)
 
@@ -100,7 +108,7 @@ def conversation_routes(
     async def conversations(request: Request, q: str = "", offset: int = 0) -> Json:
         mine = owned(request)
         if not 0 <= offset <= MAX_OFFSET:
-            raise BadRequest(f"offset: it must be from 0 to {MAX_OFFSET:,}.", param="offset")
+            raise BadRequest(t("offset: it must be from 0 to {most}.", most=MAX_OFFSET), param="offset")
         return await library.in_thread(_listed, mine, q, offset, library.answers.conversations)
 
     @router.patch("/conversations/{conversation}")
@@ -179,7 +187,13 @@ def _listed(mine: OwnedConversations, query: str, offset: int, writing: set[str]
 
 def _keep_draft(mine: OwnedConversations, conversation: str, sent: SentDraft, files: Files) -> None:
     if len(sent.text) > MAX_DRAFT_CHARS or len(sent.files) > MAX_DRAFT_FILES:
-        raise BadRequest(f"A draft is kept up to {MAX_DRAFT_CHARS:,} characters and {MAX_DRAFT_FILES} files.")
+        raise BadRequest(
+            t(
+                "A draft is kept up to {characters} characters and {files} files.",
+                characters=MAX_DRAFT_CHARS,
+                files=MAX_DRAFT_FILES,
+            )
+        )
     paths = [files.uploaded(path) for path in sent.files]
     kept = tuple(mine.store.media.add(path, files.kind(path)) for path in paths)
     mine.keep_draft(conversation, Draft(sent.text, kept), sent.settings)
@@ -221,5 +235,5 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            raise TooLarge(f"The file is too large; at most {max_bytes:,} bytes are allowed.")
+            raise TooLarge(t("The file is too large; at most {count} bytes are allowed.", count=max_bytes))
     return bytes(body)

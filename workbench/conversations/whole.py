@@ -37,11 +37,12 @@ from workbench.conversations.types import (
     TurnState,
     WrittenToken,
 )
+from workbench.language import catalogued, t
 
 FORMAT = "mlx-workbench conversation"
 VERSION = 1
 FILE_NAME = "conversation.json"
-NO_FILE = "its file did not come with the conversation"
+NO_FILE = catalogued("its file did not come with the conversation")
 
 Add = Callable[[bytes, str, Kind], Attachment]
 """Keeps a medium's content: its bytes, name and kind."""
@@ -176,7 +177,14 @@ def read_whole(value: Json, attach: Attach) -> WholeConversation:
     """Raises BadRequest with the name of the field."""
     version = value.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise BadRequest(f"version: {version!r} is not one that is read here, up to {VERSION}.", param="version")
+        raise BadRequest(
+            t(
+                "version: {version} is not one that is read here, up to {known}.",
+                version=repr(version),
+                known=VERSION,
+            ),
+            param="version",
+        )
     try:
         kept = KeptConversation.model_validate_json(to_text(value))
     except ValidationError as error:
@@ -187,14 +195,16 @@ def read_whole(value: Json, attach: Attach) -> WholeConversation:
     turns = []
     for number, turn in enumerate(kept.turns):
         if turn.id in ids or turn.parent not in ids:
-            which, why = ("id", "is there already") if turn.id in ids else ("parent", "is no turn before this one")
+            which, why = (
+                ("id", t("is there already")) if turn.id in ids else ("parent", t("is no turn before this one"))
+            )
             where = f"turns.{number}.{which}"
             raise BadRequest(f"{where}: {getattr(turn, which)!r} {why}.", param=where)
         ids[turn.id] = secrets.token_hex(8)
         media = tuple(_attachment(medium, attach) for medium in turn.attachments)
         turns.append(_turn(turn, str(ids[turn.id]), ids[turn.parent], media))
     if kept.head not in ids:
-        raise BadRequest(f"head: {kept.head!r} is none of the turns.", param="head")
+        raise BadRequest(t("head: {head} is none of the turns.", head=repr(kept.head)), param="head")
     conversation = Conversation(
         "", kept.title, kept.created_s, kept.created_s, kept.is_pinned, head=ids[kept.head], settings=kept.settings
     )
@@ -233,5 +243,5 @@ def _attachment(kept: KeptAttachment, attach: Attach) -> Attachment:
     part = kept.part.model_dump(exclude_none=True) if kept.part else None
     if part is not None:
         part_from_json(part, kept.kind, "", kept.name)  # as it will be when the message is sent
-    broken = kept.broken or ("" if has_come else NO_FILE)
+    broken = kept.broken or ("" if has_come else t(NO_FILE))
     return Attachment(added.kind, added.name, added.sha256, added.num_bytes, part, broken)

@@ -1,14 +1,17 @@
 // Draws the Decide tab and sends what is asked. Names, questions and answers go in as textContent, never as HTML.
 (() => {
+  const { t, tn } = window.workbenchLanguage;
   const { make, say, show, button, save, address } = window.workbenchDraw;
   const { percent } = window.workbenchWords;
   const { questions } = window.workbenchQueue;
   const FEW = 8;  // bars shown at first; a button shows all
   const MAX_LINES = 8;  // of options, before they scroll
 
+  const KINDS = { "yes or no": t("Yes or no"), choice: t("Choice"), score: t("Score") };
+
   const select = (kinds) => {
     const node = make("select");
-    for (const kind of kinds) node.append(new Option(kind[0].toUpperCase() + kind.slice(1), kind));
+    for (const kind of kinds) node.append(new Option(KINDS[kind], kind));
     return node;
   };
 
@@ -19,19 +22,19 @@
 
   // One question: its words, its type, its options, and the bars of its answer.
   const row = (kinds, value, changed, remove) => {
-    const words = labelled("Question", Object.assign(make("textarea"), { rows: 1, value: value.question, placeholder: "Is there a red circle?" }));
-    const kind = labelled("Type", select(kinds));
-    const options = labelled("Options, one a line", Object.assign(make("textarea", "options"), { rows: 3, value: value.options.join("\n"), placeholder: "One option a line" }));
+    const words = labelled(t("Question"), Object.assign(make("textarea"), { rows: 1, value: value.question, placeholder: t("Is there a red circle?") }));
+    const kind = labelled(t("Type"), select(kinds));
+    const options = labelled(t("Options, one a line"), Object.assign(make("textarea", "options"), { rows: 3, value: value.options.join("\n"), placeholder: t("One option a line") }));
     const hint = make("p", "hint");
     const drop = button("remove", "×", () => remove(node));
-    drop.title = "Remove this question";
-    drop.setAttribute("aria-label", "Remove this question");
+    drop.title = t("Remove this question");
+    drop.setAttribute("aria-label", t("Remove this question"));
     const answer = make("div", "answer");
     const node = make("li", "question", make("span", "place"), make("div", "asked", words, make("div", "form", kind, options), hint), drop, answer);
     kind.value = value.type;
     const shape = () => {
       show(options, kind.value !== kinds[0]);
-      say(hint, kind.value === "score" ? "Levels, the lowest first" : "");
+      say(hint, kind.value === "score" ? t("Levels, the lowest first") : "");
     };
     const grow = () => {
       words.style.height = "auto";
@@ -60,14 +63,14 @@
       return node;
     });
     const list = make("ol", "bars", ...all);
-    const parts = [make("p", "said", make("strong", "", found.answer), make("span", "", `confidence ${percent(found.confidence)}`)), list];
+    const parts = [make("p", "said", make("strong", "", found.answer), make("span", "", t("confidence {share}", { share: percent(found.confidence) }))), list];
     if (all.length <= FEW) return parts;
     // The likeliest are shown in the order in which they stand.
     const likely = new Set([...found.bars.keys()].sort((a, b) => found.bars[b].probability - found.bars[a].probability).slice(0, FEW));
     all.forEach((node, place) => node.classList.toggle("rest", !likely.has(place)));
-    const more = button("more", `Show all ${all.length}`, () => {
+    const more = button("more", t("Show all {count}", { count: all.length }), () => {
       const open = list.classList.toggle("all");
-      more.textContent = open ? "Show the likeliest" : `Show all ${all.length}`;
+      more.textContent = open ? t("Show the likeliest") : t("Show all {count}", { count: all.length });
     });
     return [...parts, more];
   };
@@ -87,7 +90,7 @@
       node.src = item.url ?? address(item.path);
       return node;
     };
-    const shown = make("div", "shown"), text = labelled("Text", Object.assign(make("textarea", "text"), { rows: 3, placeholder: "A text to ask about, alone or beside the picture" }));
+    const shown = make("div", "shown"), text = labelled(t("Text"), Object.assign(make("textarea", "text"), { rows: 3, placeholder: t("A text to ask about, alone or beside the picture") }));
     const choose = button("drop", "", () => file.click());
     const samples = make("div", "samples", ...setup.samples.map((sample) => {
       const card = button("sample", "", () => take(sample));
@@ -96,7 +99,7 @@
       card.append(medium(sample));
       return card;
     }));
-    const about = make("section", "about", make("h2", "", "Ask about"), shown, choose, samples, text, file);
+    const about = make("section", "about", make("h2", "", t("Ask about")), shown, choose, samples, text, file);
     text.addEventListener("input", () => clear());
 
     const take = (item) => {
@@ -106,11 +109,11 @@
       show(shown, Boolean(item));
       show(samples, !item);
       const remove = button("remove", "×", () => take(null));
-      remove.title = "Remove";
-      remove.setAttribute("aria-label", "Remove the file");
+      remove.title = t("Remove");
+      remove.setAttribute("aria-label", t("Remove the file"));
       const isShown = item && (item.isClip || item.isPicture !== false);
       shown.replaceChildren(...(item ? [isShown ? medium(item) : make("div", "paper", item.name), make("p", "", item.name), remove] : []));
-      choose.replaceChildren(make("strong", "", item ? "Choose another" : "Drop a picture or a clip here, or choose one"));
+      choose.replaceChildren(make("strong", "", item ? t("Choose another") : t("Drop a picture or a clip here, or choose one")));
     };
 
     const open = async (picked) => {
@@ -121,7 +124,7 @@
         const url = isClip || isPicture ? URL.createObjectURL(picked) : null;
         take({ path: (await upload(picked)).path, name: picked.name, isClip, isPicture, url });
       } catch (error) {
-        failed(`${picked.name} could not be sent: ${error.message ?? error}`);
+        failed(t("{name} could not be sent: {reason}", { name: picked.name, reason: error.message ?? error }));
       }
       root.classList.remove("uploading");
     };
@@ -159,29 +162,29 @@
       if (reply.csv) save("decisions.csv", new Blob([reply.csv], { type: "text/csv" }));
     };
 
-    const go = button("primary", "Decide", async () => {
+    const go = button("primary", t("Decide"), async () => {
       if (deciding) return trigger("click", {});
       const asked = rows();
       failed("");
       clear();
       deciding = true;
-      say(go, "Stop");
+      say(go, t("Stop"));
       root.classList.add("deciding");
-      say(summary, asked.length > 1 ? `Asking ${asked.length} questions…` : "Asking…");
+      say(summary, tn("Asking…", "Asking {count} questions…", asked.length));
       const reply = await queue.ask("decide", () => ({ path: chosen?.path ?? "", text: text.value, rows: asked.map((node) => node.fields()) }));
       deciding = false;
-      say(go, "Decide");
+      say(go, t("Decide"));
       root.classList.remove("deciding");
       failed(reply.error);
       summary.textContent = reply.summary ?? "";
       reply.answers?.forEach((found, place) => asked[place].draw(found));
     });
     const tools = make("div", "tools",
-      button("", "Add a question", () => add().focus()),
-      button("", "Examples", () => fill(setup.examples)),
-      button("", "Import CSV", () => csv.click()),
-      button("", "Export CSV", export_));
-    const asked = make("section", "questions", make("div", "head", make("h2", "", "Questions"), tools), list, csv, make("div", "go", go, summary), error);
+      button("", t("Add a question"), () => add().focus()),
+      button("", t("Examples"), () => fill(setup.examples)),
+      button("", t("Import CSV"), () => csv.click()),
+      button("", t("Export CSV"), export_));
+    const asked = make("section", "questions", make("div", "head", make("h2", "", t("Questions")), tools), list, csv, make("div", "go", go, summary), error);
 
     root.replaceChildren(about, asked);
     take(null);
@@ -189,7 +192,7 @@
 
     // A file dropped on the window while this tab is shown is for this tab.
     window.workbenchDecide.takes = (files) => {
-      if (!root.offsetParent || files.length !== 1) return false;
+      if (!root.offsetParent || document.body.matches(".no-image, .is-described") || files.length !== 1) return false;
       open(files[0]);
       return true;
     };

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from engine.batch_run import question_table
 from engine.errors import BadRequest
 from engine.types import Decisions, Json, Message, Part, Request
 from workbench.chat.convert import AUDIO_SUFFIXES, DOCUMENT_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
 from workbench.components import QUIET, asking
 from workbench.decide import sheet
+from workbench.language import catalogued, t
 from workbench.shared import Shared
 
 if TYPE_CHECKING:
     from engine.core import Engine
 
 
-NAME = "Decide"
+NAME = catalogued("Decide")
 SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
 EXAMPLES: list[Json] = [
     {"question": "Is there a circle?", "type": "yes or no", "options": []},
@@ -52,7 +54,7 @@ class DecideTab:
         setup = {
             "samples": _samples(shared),
             "examples": EXAMPLES,
-            "kinds": list(sheet.KINDS),
+            "kinds": list(question_table.KINDS),
             "suffixes": list(SUFFIXES),
         }
         answers = {"decide": self._decide, "import": self._import, "export": self._export}
@@ -67,7 +69,7 @@ class DecideTab:
             task.cancel()
 
     async def _decide(self, fields: Json, page: gr.Request) -> Json:
-        questions = sheet.typed_questions(fields.get("rows") or ())
+        questions = question_table.typed_questions(fields.get("rows") or ())
         task = asyncio.ensure_future(self._engine.decide(self._request(fields, page), questions))
         session = page.session_hash or ""
         self._running[session] = task
@@ -77,13 +79,13 @@ class DecideTab:
             if not task.cancelled():  # the page is gone, not only its wish
                 task.cancel()
                 raise
-            return {"error": "Stopped."}
+            return {"error": t("Stopped.")}
         finally:
             if self._running.get(session) is task:
                 del self._running[session]
 
     async def _import(self, fields: Json, page: gr.Request) -> Json:
-        return {"rows": sheet.read_csv(str(fields.get("csv") or ""))}
+        return {"rows": question_table.read_csv(str(fields.get("csv") or ""))}
 
     async def _export(self, fields: Json, page: gr.Request) -> Json:
         return {"csv": sheet.write_csv(fields.get("rows") or (), fields.get("answers") or ())}
@@ -97,7 +99,7 @@ class DecideTab:
         if text := str(fields.get("text") or "").strip():
             parts.append(Part("text", text, param="text"))
         if not parts:
-            raise BadRequest("There is nothing to ask about yet: add a picture, a clip or a text.")
+            raise BadRequest(t("There is nothing to ask about yet: add a picture, a clip or a text."))
         return Request(
             messages=(Message("user", tuple(parts)),),
             source="decide",

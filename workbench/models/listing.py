@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,26 +10,31 @@ from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.inventory import ModelHere, real_folder
 from engine.inventory.room import MachineMemory, ModelFit, room, room_for
-from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
-from workbench.words import NAMES, count, plural, seconds, size
+from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot, added_bytes
+from workbench.language import catalogued, t, tn
+from workbench.words import MANY, NAMES, count, seconds, size
 
 STAGES = {
-    "known": "not loaded",
-    "downloading": "downloading",
-    "loading": "loading",
-    "ready": "loaded",
-    "failed": "failed to load",
+    "known": catalogued("not loaded"),
+    "downloading": catalogued("downloading"),
+    "loading": catalogued("loading"),
+    "ready": catalogued("loaded"),
+    "failed": catalogued("failed to load"),
 }
-ORIGINS = {"shipped": "ships with this program", "hub": "in the hub's cache", "folder": "in a folder"}
+ORIGINS = {
+    "shipped": catalogued("ships with this program"),
+    "hub": catalogued("in the hub's cache"),
+    "folder": catalogued("in a folder"),
+}
 DOWNLOADS = {
-    "waiting": "waiting for its turn",
-    "asking": "asking the hub",
-    "downloading": "downloading",
-    "checking": "checking what arrived",
-    "paused": "paused",
-    "done": "done",
-    "failed": "failed",
-    "cancelled": "cancelled",
+    "waiting": catalogued("waiting for its turn"),
+    "asking": catalogued("asking the hub"),
+    "downloading": catalogued("downloading"),
+    "checking": catalogued("checking what arrived"),
+    "paused": catalogued("paused"),
+    "done": catalogued("done"),
+    "failed": catalogued("failed"),
+    "cancelled": catalogued("cancelled"),
 }
 
 
@@ -51,7 +56,7 @@ class Here:
 
 
 def models_json(here: Here, *, manages: bool) -> Json:
-    """The list, the memory bar, and what the header chooses from.
+    """The list, and what the header chooses from.
 
     manages: else the list is only of what is loaded, and names no places. The names and stages to choose from are for
     everybody, as in /v1/models.
@@ -70,13 +75,12 @@ def models_json(here: Here, *, manages: bool) -> Json:
         "searched": here.found is not None,
         "models": rows,
         "choices": [choice(state, here.states) for state in here.states],
-        "memory": memory(here),
     }
 
 
 def is_same(state: ModelState, model: ModelHere, folder_of: Callable[[str], Path] = folder_of) -> bool:
-    """Whether the engine's model is this one on the disk."""
-    return state.source == model.place.source or folder_of(state.source) == model.real
+    """Whether the engine's model is this one on the disk, and not an adapter of it."""
+    return not state.parent and (state.source == model.place.source or folder_of(state.source) == model.real)
 
 
 def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
@@ -88,9 +92,17 @@ def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
         "words": stage_words(state),
         "is_default": state.is_default,
         "takes": takes(card, states) if card else None,
-        "about": details(card, states) if card else "",
-        "toy": card.toy if card else "",
+        "about": " · ".join(words for words in (adapter_words(state), details(card, states) if card else "") if words),
+        "toy": t(card.toy) if card else "",
+        "is_described": bool(card and card.described_by),
     }
+
+
+def adapter_words(state: ModelState) -> str:
+    """What is said of a model that has an adapter; "" of one without."""
+    if state.parent:
+        return t("LoRA adapter of {model}", model=state.parent)
+    return t("with a LoRA adapter") if state.adapter_path else ""
 
 
 def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
@@ -104,26 +116,37 @@ def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
 
 def details(card: ModelCard, states: Iterable[ModelState] = ()) -> str:
     """A model in a line."""
-    by = f" (described by {card.described_by})" if card.described_by else ""
-    return (
-        f"{card.model_type} · {count(card.num_params)} parameters · {card.dtype} · {size(card.num_bytes)} · "
-        f"{card.context_tokens:,} tokens of context · takes {_kinds(takes(card, states))}{by}"
+    by = f" ({t('described by {model}', model=card.described_by)})" if card.described_by else ""
+    return " · ".join(
+        [
+            card.model_type,
+            t("{count} parameters", count=count(card.num_params)),
+            card.dtype,
+            size(card.num_bytes),
+            t("{count} tokens of context", count=card.context_tokens),
+            t("takes {kinds}", kinds=_kinds(takes(card, states))) + by,
+            *([] if card.tested else [t("its family is not among the tests")]),
+        ]
     )
 
 
 def _kinds(kinds: Iterable[str]) -> str:
-    names: Mapping[str, str] = {"image": "pictures", "video": "clips", "audio": "sound"}
-    return ", ".join(["text", *(names[kind] for kind in kinds)])
+    there = set(kinds)
+    return ", ".join([t("text"), *(t(many) for kind, many in MANY.items() if kind in there)])
 
 
 def stage_words(state: ModelState) -> str:
     """How far the engine is with a model."""
-    words = STAGES[state.stage]
+    words = t(STAGES[state.stage])
     if state.stage in ("loading", "downloading"):
-        done = f", {size(state.done_bytes)} of {size(state.total_bytes)}" if state.total_bytes else ""
+        done = (
+            ", " + t("{done} of {all}", done=size(state.done_bytes), all=size(state.total_bytes))
+            if state.total_bytes
+            else ""
+        )
         return f"{words}{done}"
     if state.stage == "ready" and state.num_requests:
-        return f"{words} · {plural(state.num_requests, 'request')} now"
+        return f"{words} · {tn('{count} request now', '{count} requests now', state.num_requests)}"
     return words
 
 
@@ -131,7 +154,8 @@ def _row(model: ModelHere, state: ModelState | None, machine: MachineMemory) -> 
     """A model on this machine's disks."""
     found, place = model.checkpoint, model.place
     fits = room(found, machine)
-    where = f"{ORIGINS[place.origin]}{f': {place.folder}' if place.origin == 'folder' else ''}"
+    where = f"{t(ORIGINS[place.origin])}{f': {place.folder}' if place.origin == 'folder' else ''}"
+    where += f" · {adapter_words(state)}" if state and state.adapter_path else ""
     return {
         "key": place.source,
         "name": place.name,
@@ -155,11 +179,11 @@ def _state_row(state: ModelState, here: Here) -> Json:
     return {
         "key": state.name,
         "name": state.name,
-        "where": "",
+        "where": adapter_words(state),
         "family": card.model_type if card else "",
         "takes": _kinds(takes(card, here.states)) if card else "",
         "quantization": card.dtype if card else "",
-        "size": size(card.num_bytes) if card else "",
+        "size": size(card.adapter_bytes if state.parent else card.num_bytes) if card else "",
         "problems": [],
         "can_load": state.stage in ("known", "failed"),
         "can_delete": False,
@@ -197,53 +221,75 @@ def _engine_fields(state: ModelState | None) -> Json:
 def _family(name: str, model_type: str, *, is_known: bool) -> str:
     if not model_type:
         return ""
-    return name if is_known and name else f"{model_type} (not in the table: tried as a plain model)"
+    return name if is_known and name else t("{family} (not in the table: tried as a plain model)", family=model_type)
 
 
 def fit_json(fits: ModelFit) -> Json:
     """Whether a model fits, in words."""
+    weights, room_size = size(fits.weight_bytes), size(fits.room_bytes)
+    context_tokens = fits.context_tokens
     if not fits.fits:
-        return {"fit": "no", "fit_words": fits.reason}
-    if fits.context_tokens is None:
-        return {"fit": "yes", "fit_words": "fits"}
-    words = f"fits, with {fits.context_tokens:,} tokens of context"
-    return {"fit": "tight" if fits.reason else "yes", "fit_words": f"{words}. {fits.reason}" if fits.reason else words}
+        words = t("Its weights take {size}; models may take {all} here.", size=weights, all=room_size)
+        if context_tokens is not None:
+            words = t(
+                "Its weights take {size} of {all}, which leaves room for {count} tokens of context.",
+                size=weights,
+                all=room_size,
+                count=context_tokens,
+            )
+        return {"fit": "no", "fit_words": words}
+    if context_tokens is None:
+        return {"fit": "yes", "fit_words": t("fits")}
+    words = t("fits, with {count} tokens of context", count=context_tokens)
+    if fits.own_context_tokens is None:
+        return {"fit": "yes", "fit_words": words}
+    bound = t("Memory bounds the context; the model itself takes {count} tokens.", count=fits.own_context_tokens)
+    return {"fit": "tight", "fit_words": f"{words}. {bound}"}
 
 
 def memory(here: Here) -> Json:
-    """The bar: what each loaded model holds, by kind, of what models may take together. Bytes, and words for them."""
+    """The bar: what each loaded model holds, by kind, of what models may take together. Weights that several share
+    count for the first of them. Bytes, and words for them."""
     total = here.machine.model_bytes
     caches = here.snapshot.caches or tuple(CacheStats() for _ in here.snapshot.models)
     models: list[Json] = []
     used_bytes = 0
-    for card, stats in zip(here.snapshot.models, caches, strict=False):
+    weights = added_bytes(here.snapshot.models)
+    for card, weight_bytes, stats in zip(here.snapshot.models, weights, caches, strict=False):
         kinds = {
-            "weights": card.num_bytes,
+            "weights": weight_bytes,
             "kv": stats.kv_bytes + stats.snapshot_bytes,
             "features": stats.feature_bytes,
         }
         parts = [
-            {"kind": kind, "share": num_bytes / total if total else 0.0, "words": f"{PARTS[kind]} {size(num_bytes)}"}
+            {"kind": kind, "share": num_bytes / total if total else 0.0, "words": f"{t(PARTS[kind])} {size(num_bytes)}"}
             for kind, num_bytes in kinds.items()
             if num_bytes
         ]
         held_bytes = sum(kinds.values())
         used_bytes += held_bytes
         models.append({"key": card.id, "name": card.id, "size": size(held_bytes), "parts": parts})
-    return {"models": models, "words": f"{size(used_bytes)} of {size(total)} that models may take here"}
+    return {
+        "models": models,
+        "words": t("{used} of {all} that models may take here", used=size(used_bytes), all=size(total)),
+    }
 
 
-PARTS = {"weights": "weights", "kv": "kept prompts (KV)", "features": "kept pictures (features)"}
+PARTS = {
+    "weights": catalogued("weights"),
+    "kv": catalogued("kept prompts (KV)"),
+    "features": catalogued("kept pictures (features)"),
+}
 
 
 def download_json(state: DownloadState) -> Json:
     """One download in words."""
-    words = DOWNLOADS[state.stage]
+    words = t(DOWNLOADS[state.stage])
     if state.total_bytes and state.stage in ("downloading", "checking", "paused", "failed"):
-        words += f" · {size(state.done_bytes)} of {size(state.total_bytes)}"
+        words += " · " + t("{done} of {all}", done=size(state.done_bytes), all=size(state.total_bytes))
     if state.stage == "downloading" and state.speed_bytes_s:
         words += f" · {size(state.speed_bytes_s)}/s"
-        words += f" · {seconds(max(1, round(state.left_s)))} left" if state.left_s is not None else ""
+        words += " · " + t("{time} left", time=seconds(max(1, round(state.left_s)))) if state.left_s is not None else ""
     return {
         "key": state.repo,
         "stage": state.stage,
@@ -259,15 +305,15 @@ def download_json(state: DownloadState) -> Json:
 def hit_json(hit: HubModel, machine: MachineMemory, here: Sequence[str]) -> Json:
     """One model of the hub. here: sources that are on this machine."""
     fits = room_for(hit.weight_bytes, machine)
-    known = fit_json(fits) if hit.weight_bytes else {"fit": "unknown", "fit_words": "size not known"}
+    known = fit_json(fits) if hit.weight_bytes else {"fit": "unknown", "fit_words": t("size not known")}
     facts = [
         hit.family_name or hit.model_type,
         _kinds(kind for kind in hit.modalities if kind in NAMES),
         size(hit.weight_bytes) if hit.weight_bytes else "",
-        f"{count(hit.downloads)} downloads a month" if hit.downloads else "",
-        "for MLX" if hit.is_mlx else "",
-        "gated: its terms must be accepted on the hub" if hit.is_gated else "",
+        t("{count} downloads a month", count=count(hit.downloads)) if hit.downloads else "",
+        t("for MLX") if hit.is_mlx else "",
+        t("gated: its terms must be accepted on the hub") if hit.is_gated else "",
     ]
-    refused = {"fit": "no", "fit_words": f"It cannot run here: {hit.refused}."} if hit.refused else {}
+    refused = {"fit": "no", "fit_words": t("It cannot run here: {reason}.", reason=hit.refused)} if hit.refused else {}
     facts_words = " · ".join(fact for fact in facts if fact)
     return {"key": hit.repo, "facts": facts_words, "is_here": hit.repo in here, **known, **refused}

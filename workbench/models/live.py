@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.inventory.inventory import ModelHere
 from engine.inventory.room import MachineMemory, usable_bytes
 from engine.types import Json
-from workbench.models.listing import Here, download_json, folder_of, models_json
+from workbench.models.listing import Here, download_json, folder_of, memory, models_json
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -35,7 +35,8 @@ class LiveModels:
 
     def news(self, *, manages: bool) -> dict[str, Json]:
         """Everything there is to tell, by kind of event. manages: see engine.access.visibility.manages_models."""
-        told = {"models": models_json(self.here(), manages=manages)}
+        here = self.here()
+        told = {"models": models_json(here, manages=manages), "memory": memory(here)}  # which changes more often
         if manages:
             downloads = self._engine.shelf.downloads
             ended = frozenset((one.repo, one.stage) for one in downloads if not one.is_running)

@@ -1,15 +1,17 @@
 // Draws the Models tab from what the page's events tell (workbench/models/live.py). Text goes in as textContent.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, sureButton, keep, heading } = window.workbenchDraw;
-  const KINDS = [["weights", "weights"], ["kv", "kept prompts (KV)"], ["features", "kept pictures (features)"]];
-  let latest = { manages: false, searched: false, models: [], choices: [], memory: { models: [], words: "" } };
-  let downloads = [], draw = () => {};
+  const KINDS = [["weights", t("weights")], ["kv", t("kept prompts (KV)")], ["features", t("kept pictures (features)")]];
+  let latest = { manages: false, searched: false, models: [], choices: [] };
+  let memoryNow = { models: [], words: "" }, downloads = [], draw = () => {};
 
   const tell = (event) => {
     if (event.kind === "models") latest = event;
+    else if (event.kind === "memory") memoryNow = event;
     else ({ downloads } = event);
     draw();
-    window.dispatchEvent(new CustomEvent("workbench-models"));
+    if (event.kind === "models") window.dispatchEvent(new CustomEvent("workbench-models"));
   };
 
   // A button of the tab. Resolves to what the server replied, with `problem` where it refused.
@@ -17,10 +19,17 @@
     try {
       const response = await window.workbenchLive.ask(`models/${action}`, { method: "POST", body: JSON.stringify(body) });
       const reply = await response.json();
-      return response.ok ? reply : { problem: reply.error?.message ?? "The server refused." };
+      return response.ok ? reply : { problem: reply.error?.message ?? t("The server refused.") };
     } catch {
-      return { problem: "The server cannot be reached just now." };
+      return { problem: t("The server cannot be reached just now.") };
     }
+  };
+
+  // A line that says what goes on, and then what came of it.
+  const begun = (said, words) => { said.className = "said"; say(said, words); };
+  const ended = (said, reply, words = "") => {
+    said.classList.toggle("problem", Boolean(reply.problem));
+    say(said, reply.problem ?? words);
   };
 
   const bar = (name) => {
@@ -41,7 +50,7 @@
 
   const memory = () => {
     const words = make("p", "words"), strip = make("div", "strip"), key = make("div", "legend"), rows = make("ul", "held");
-    const head = heading("Memory", "What each loaded model holds, of what models may take together on this machine.", key);
+    const head = heading(t("Memory"), t("What each loaded model holds, of what models may take together on this machine."), key);
     for (const [kind, text] of KINDS) key.append(make("span", "entry", make("i", `swatch ${kind}`), make("span", "", text)));
     const node = make("section", "memory", head, strip, words, rows);
     set(strip, "role", "img");
@@ -69,23 +78,20 @@
     const fit = make("p", "fit"), problems = make("ul", "problems"), said = make("p", "said"), progress = bar("loading");
     const run = async (action, words) => {
       const { key } = node.dataset;
-      said.className = "said";
-      say(said, words);
+      begun(said, words);
       busy(true);
       const reply = await act(action, { source: key });
       busy(false);
-      said.classList.toggle("problem", Boolean(reply.problem));
-      say(said, reply.problem ?? "");
-      if (reply.freed_bytes !== undefined) notice(`${node.dataset.name} was deleted: ${window.workbenchWords.bytes(reply.freed_bytes)} are free again.`);
+      ended(said, reply);
+      if (reply.freed_bytes !== undefined) notice(t("{name} was deleted: {size} are free again.", { name: node.dataset.name, size: window.workbenchWords.bytes(reply.freed_bytes) }));
     };
-    const load = button("primary", "Load", () => run("load", "Loading…"));
-    const unload = button("quiet", "Unload", () => run("unload", "Unloading…"));
-    const resume = button("quiet", "Download the rest", async () => {
+    const load = button("primary", t("Load"), () => run("load", t("Loading…")));
+    const unload = button("quiet", t("Unload"), () => run("unload", t("Unloading…")));
+    const resume = button("quiet", t("Download the rest"), async () => {
       const reply = await act("pull", { repo: node.dataset.key });
-      said.classList.toggle("problem", Boolean(reply.problem));
-      say(said, reply.problem ?? "");
+      ended(said, reply);
     });
-    const remove = sureButton("quiet remove", "Delete", "Delete from the disk?", () => run("delete", "Deleting…"));
+    const remove = sureButton("quiet remove", t("Delete"), t("Delete from the disk?"), () => run("delete", t("Deleting…")));
     const buttons = [load, unload, resume, remove];
     const busy = (on) => { for (const one of buttons) one.disabled = on; };
     const actions = make("div", "actions", ...buttons);
@@ -93,10 +99,10 @@
     node.update = (item) => {
       node.dataset.name = item.name;
       say(name, item.name);
-      say(lamp, item.stage === "known" ? "" : item.is_default && item.stage_words ? `${item.stage_words} · default` : item.stage_words);
+      say(lamp, item.stage === "known" ? "" : item.is_default && item.stage_words ? t("{words} · default", { words: item.stage_words }) : item.stage_words);
       lamp.className = `stage ${item.stage}`;
       say(where, item.where);
-      say(facts, [item.family, item.takes && `takes ${item.takes}`, item.quantization, item.size].filter(Boolean).join(" · "));
+      say(facts, [item.family, item.takes && t("takes {kinds}", { kinds: item.takes }), item.quantization, item.size].filter(Boolean).join(" · "));
       say(fit, item.fit_words);
       fit.className = `fit ${item.fit}`;
       keep(problems, [...item.problems, item.error].filter(Boolean).map((text) => ({ key: text, text })), () => make("li"), (line, problem) => say(line, problem.text));
@@ -108,7 +114,7 @@
       show(resume, latest.manages && item.can_resume);
       show(remove, latest.manages && item.can_delete);
       for (const one of [load, unload, resume]) set(one, "aria-label", `${one.textContent}: ${item.name}`);
-      remove.title = `Delete ${item.name}`;  // no label: what it says changes when it asks once more
+      remove.title = t("Delete {name}", { name: item.name });  // no label: what it says changes when it asks once more
       show(actions, buttons.some((one) => !one.hidden));
     };
     return node;
@@ -122,8 +128,8 @@
       const reply = await act(`downloads/${action}`, { repo: node.dataset.key });
       if (reply.problem) say(error, reply.problem);
     };
-    const pause = button("quiet", "Pause", change("pause")), resume = button("primary", "Resume", change("resume"));
-    const cancel = button("quiet", "Cancel", change("cancel"));
+    const pause = button("quiet", t("Pause"), change("pause")), resume = button("primary", t("Resume"), change("resume"));
+    const cancel = button("quiet", t("Cancel"), change("cancel"));
     const node = make("li", "download", make("div", "what", name, words, progress, error), make("div", "actions", pause, resume, cancel));
     node.update = (item) => {
       say(name, item.key);
@@ -153,13 +159,13 @@
   };
 
   const hub = () => {
-    const input = field("Words to search the hub for", "Qwen3-VL 4bit"), found = make("ul", "hits"), said = make("p", "said");
+    const input = field(t("Words to search the hub for"), "Qwen3-VL 4bit"), found = make("ul", "hits"), said = make("p", "said");
     const only = Object.assign(make("input"), { type: "checkbox", checked: true });
-    const search = form("search", input, "Search", make("label", "only", only, "made for MLX"));
+    const search = form("search", input, t("Search"), make("label", "only", only, t("made for MLX")));
     let hits = [];
     const hit = () => {
       const name = make("h4"), facts = make("p", "facts"), fit = make("p", "fit"), error = make("p", "problem");
-      const get = button("primary", "Download", async () => {
+      const get = button("primary", t("Download"), async () => {
         get.disabled = true;
         const reply = await act("pull", { repo: node.dataset.key });
         get.disabled = false;
@@ -171,41 +177,36 @@
         const isHere = item.is_here || latest.models.some((one) => one.key === item.key && !one.problems.length);
         say(name, item.key);
         say(facts, item.facts);
-        say(fit, isHere ? "on this machine" : item.fit_words);
+        say(fit, isHere ? t("on this machine") : item.fit_words);
         fit.className = `fit ${isHere ? "here" : item.fit}`;
         show(get, !running && !isHere);
-        set(get, "aria-label", `Download: ${item.key}`);
+        set(get, "aria-label", `${get.textContent}: ${item.key}`);
       };
       return node;
     };
     const again = () => keep(found, hits, hit, (node, item) => node.update(item));
     search.addEventListener("submit", async (event) => {
       event.preventDefault();
-      said.className = "said";
-      say(said, "Asking the hub…");
+      begun(said, t("Asking the hub…"));
       const reply = await act("search", { words: input.value, only_mlx: only.checked });
-      said.classList.toggle("problem", Boolean(reply.problem));
       hits = reply.hits ?? [];
-      say(said, reply.problem ?? (hits.length ? "" : "The hub has no such model with weights in safetensors files."));
+      ended(said, reply, hits.length ? "" : t("The hub has no such model with weights in safetensors files."));
       again();
     });
-    const node = make("section", "hub", heading("Get a model", "Searches the Hugging Face Hub. What is downloaded goes into the hub's "
-      + "cache on this machine, where other programs find it too."), search, said, found);
+    const node = make("section", "hub", heading(t("Get a model"), t("Searches the Hugging Face Hub. What is downloaded goes into the hub's cache on this machine, where other programs find it too.")), search, said, found);
     node.update = again;
     return node;
   };
 
   const folder = () => {
-    const input = field("Path of a folder on this machine", "/path/to/a/model"), said = make("p", "said");
-    const node = make("section", "folder", heading("Try a folder", "The whole path of a folder on the server's machine with a config.json and safetensors files."),
-      form("path", input, "Load it"), said);
+    const input = field(t("Path of a folder on this machine"), "/path/to/a/model"), said = make("p", "said");
+    const node = make("section", "folder", heading(t("Try a folder"), t("The whole path of a folder on the server's machine with a config.json and safetensors files.")),
+      form("path", input, t("Load it")), said);
     node.querySelector("form").addEventListener("submit", async (event) => {
       event.preventDefault();
-      said.className = "said";
-      say(said, "Loading…");
+      begun(said, t("Loading…"));
       const reply = await act("try", { folder: input.value });
-      said.classList.toggle("problem", Boolean(reply.problem));
-      say(said, reply.problem ?? `${reply.name} is loaded. Choose it in the header.`);
+      ended(said, reply, t("{name} is loaded. Choose it in the header.", { name: reply.name }));
     });
     return node;
   };
@@ -213,25 +214,25 @@
   const view = (element) => {
     const root = element.firstElementChild, note = make("p", "note"), list = make("ul", "list"), arriving = make("ul", "arriving");
     set(note, "role", "status");
-    const look = button("quiet", "Look again", async () => {
+    const look = button("quiet", t("Look again"), async () => {
       look.disabled = true;
       say(note, (await act("look")).problem ?? "");
       look.disabled = false;
     });
-    look.title = "Look through the folders and the hub's cache again";
-    const head = heading("Models", "", look), words = head.querySelector("p");
+    look.title = t("Look through the folders and the hub's cache again");
+    const head = heading(t("Models"), "", look), words = head.querySelector("p");
     const here = make("section", "here", head, note, list), bars = memory(), search = hub(), path = folder();
-    const coming = make("section", "coming", heading("Downloads", "What has arrived is kept when you pause, and checked at the end."), arriving);
+    const coming = make("section", "coming", heading(t("Downloads"), t("What has arrived is kept when you pause, and checked at the end.")), arriving);
     root.replaceChildren(here, bars, coming, search, path);
     const notice = (text) => { say(note, text); };
     draw = () => {
-      say(words, !latest.manages ? "What this server has loaded. Loading and downloading is for its operator."
-        : latest.searched ? "What is on this machine. A model that is loaded answers at once; the first question to another waits until it is loaded."
-          : "Looking through this machine…");
+      say(words, !latest.manages ? t("What this server has loaded. Loading and downloading is for its operator.")
+        : latest.searched ? t("What is on this machine. A model that is loaded answers at once; the first question to another waits until it is loaded.")
+          : t("Looking through this machine…"));
       show(look, latest.manages);
       keep(list, latest.models, () => model(notice), (node, item) => node.update(item));
-      bars.update(latest.memory);
-      show(bars, latest.memory.models.length > 0);
+      bars.update(memoryNow);
+      show(bars, memoryNow.models.length > 0);
       show(coming, latest.manages && downloads.length > 0);
       keep(arriving, downloads, download, (node, item) => node.update(item));
       show(search, latest.manages);

@@ -17,6 +17,7 @@ from engine.errors import Forbidden, ModelNotFound
 from engine.inventory.inventory import ModelHere
 from engine.types import Json, ModelState
 from workbench.conversations.routes import VISITOR_HEADER, PageLogin
+from workbench.language import t
 from workbench.models.listing import hit_json, is_same
 from workbench.models.live import LiveModels
 
@@ -52,7 +53,7 @@ def model_routes(engine: Engine, config: ServerConfig, login: PageLogin, live: L
     def check(request: Request) -> None:
         visitor = request.headers.get(VISITOR_HEADER)
         if visitor is None:
-            raise Forbidden("Only this server's own page may do this.", code="not_this_page")
+            raise Forbidden(t("Only this server's own page may do this."), code="not_this_page")
         check_manages_models(config, caller(config, login.name(request), visitor))
 
     async def found(source: str) -> ModelHere:
@@ -60,11 +61,13 @@ def model_routes(engine: Engine, config: ServerConfig, login: PageLogin, live: L
         models = engine.shelf.known or await engine.shelf.models()
         model = next((model for model in models if model.place.source == source), None)
         if model is None:
-            raise ModelNotFound(f"There is no model {source[:200]!r} on this machine.", param="source")
+            raise ModelNotFound(t("There is no model {name} on this machine.", name=repr(source[:200])), param="source")
         return model
 
     def known(source: str) -> ModelState | None:
-        return next((state for state in engine.models() if source in (state.name, state.source)), None)
+        states = engine.models()
+        named = next((state for state in states if source == state.name), None)
+        return named or next((state for state in states if source == state.source and not state.parent), None)
 
     async def loaded(model: ModelHere) -> Json:
         state = next((state for state in engine.models() if is_same(state, model)), None)
@@ -96,7 +99,7 @@ def model_routes(engine: Engine, config: ServerConfig, login: PageLogin, live: L
         check(request)
         state = known(chosen.source)
         if state is None:
-            raise ModelNotFound(f"The engine does not know {chosen.source[:200]!r}.", param="source")
+            raise ModelNotFound(t("The engine does not know {name}.", name=repr(chosen.source[:200])), param="source")
         return {"name": (await engine.unload_model(state.name)).name}
 
     @router.post("/delete")

@@ -1,23 +1,22 @@
 // The header's switch: which model answers in this conversation. The conversation's settings hold the name, in a field
 // that nobody sees; what there is to choose from comes with the page's events.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, keep } = window.workbenchDraw;
-  const TAIL_CHARS = 12;  // as in header.py: the end of a name is always shown
   const STATES = { ready: "ready", loading: "loading", downloading: "loading", known: "known", failed: "failed" };
   let chosen = "", again = () => {};
 
   const choices = () => window.workbenchModels?.latest().choices ?? [];
   const isOf = (name) => (one) => one.name === name;
   const isGone = () => Boolean(chosen) && choices().length > 0 && !choices().some(isOf(chosen));
-  const split = (name) => (name.length > 2 * TAIL_CHARS ? [name.slice(0, -TAIL_CHARS), name.slice(-TAIL_CHARS)] : [name, ""]);
 
   // The header's figures, with the model of this conversation in place of the default one.
   const of = (value) => {
     if (!chosen || value.state === "offline") return value;
     const one = choices().find(isOf(chosen));
     if (one?.is_default || (!one && !choices().length)) return value;
-    if (!one) return { ...value, state: "failed", model: split(chosen), about: "This model is not here any more. Choose another.", toy: "" };
-    return { ...value, state: STATES[one.stage], model: split(one.name), about: one.about || one.words, toy: one.toy, takes: one.takes ?? value.takes };
+    if (!one) return { ...value, state: "failed", model: chosen, about: t("This model is not here any more. Choose another."), toy: "" };
+    return { ...value, state: STATES[one.stage], model: one.name, about: one.about || one.words, toy: one.toy, takes: one.takes ?? value.takes, is_described: one.is_described };
   };
 
   const hold = (name) => {
@@ -44,11 +43,11 @@
 
   // What the card of the model says: what there is to choose from, and that the conversation's own model is gone.
   const part = (redraw) => {
-    const gone = make("p", "gone"), title = make("h3", "", "Answer with"), list = make("div", "choices");
+    const gone = make("p", "gone"), title = make("h3", "", t("Answer with")), list = make("div", "choices");
     set(gone, "role", "status");
     again = () => {
       show(gone, isGone());
-      say(gone, isGone() ? `This conversation was with ${chosen}, which is not here any more. Choose a model to go on.` : "");
+      say(gone, isGone() ? t("This conversation was with {chosen}, which is not here any more. Choose a model to go on.", { chosen }) : "");
       const all = choices();
       show(title, all.length > 1 || isGone());
       show(list, all.length > 1 || isGone());
@@ -58,7 +57,7 @@
         return node;
       }, (node, one) => {
         say(node.firstChild, one.name);
-        say(node.lastChild, one.is_default ? `${one.words} · default` : one.words);
+        say(node.lastChild, one.is_default ? t("{words} · default", { words: one.words }) : one.words);
         set(node, "aria-pressed", chosen ? isOf(chosen)(one) : one.is_default);
       });
       redraw();

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gradio as gr
 
 from workbench.components import component
+from workbench.language import catalogued
 
-NAME = "Models"
+NAME = catalogued("Models")
 
 
 def build() -> None:

@@ -1,6 +1,7 @@
 // Functions that draw plain values as elements. Text goes in as textContent, never as HTML.
 // Elements are matched by key, so that a drawing that is updated keeps its focus, its scroll and what is open.
 (() => {
+  const { t } = window.workbenchLanguage;
   // An element of a class with texts and elements inside; empty ones are left out.
   const make = (tag, name = "", ...inside) => {
     const node = document.createElement(tag);
@@ -66,7 +67,7 @@
   // to click must hit what they saw. What the person does here themselves (acts) is drawn at once.
   const steadying = (element) => {
     let isOver = false, until = 0, layout = null, waiting = null;
-    const note = make("span", "later", "Newer ones are shown when the pointer leaves.");
+    const note = make("span", "later", t("Newer ones are shown when the pointer leaves."));
     note.setAttribute("role", "status");
     note.hidden = true;
     const rest = () => {
@@ -155,5 +156,5 @@
     return node;
   };
 
-  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, save, address, copyButton };
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, save, address, copy, copyButton };
 })();

@@ -1,6 +1,6 @@
 // The frame of the page: one line of header where it fits, two where not; and the tab in the address.
 (() => {
-  const NARROW_PX = 1014;  // brand, tabs, a model's name and the buttons
+  const NARROW_PX = 1100;  // brand, tabs, a model's name and the buttons
 
   // The settings panel takes its room from the header too, so its own width decides, not the window's.
   const watchWidth = (header) => new ResizeObserver(([entry]) =>
@@ -9,7 +9,7 @@
   // --- tabs: chat is the address itself, the others are ?tab=name
 
   const tabs = () => [...document.querySelectorAll('#tabs .tab-container:not(.visually-hidden) [role="tab"]')];
-  const nameOf = (tab) => tab.textContent.trim().toLowerCase();
+  const nameOf = (tab) => tab.id.replace(/^tab-|-button$/g, "");  // its elem_id: its words are in the reader's language
   const wanted = () => new URL(location.href).searchParams.get("tab") ?? "chat";
   const selected = () => tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
   const select = (name) => {

@@ -1,6 +1,7 @@
 // Tells of an answer that is done while nobody looks: a dot in the title, and a notification if that was switched on. The
 // browser is asked for its permission only by a click on that switch. Installs the service worker (worker.js).
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, say, set, show } = window.workbenchDraw;
   const LONG_MS = 5000, KEY = "workbench-notify", DOT = "● ";
   let installed = null, isMarked = false;
@@ -34,13 +35,13 @@
       tell("");
       if (!box.checked) { store(false); return; }
       box.checked = false;
-      if (!window.Notification) { tell("This browser shows notifications only on this machine and over https."); return; }
+      if (!window.Notification) { tell(t("This browser shows notifications only on this machine and over https.")); return; }
       const permission = await Notification.requestPermission();
       store(permission === "granted");
       box.checked = isOn();
-      if (!box.checked) tell("The browser blocks notifications of this page; allow them in its settings.");
+      if (!box.checked) tell(t("The browser blocks notifications of this page; allow them in its settings."));
     });
-    element.firstElementChild.append(make("label", "", box, make("span", "", "Notify me when a long answer is done")), words);
+    element.firstElementChild.append(make("label", "", box, make("span", "", t("Notify me when a long answer is done"))), words);
   };
 
   // --- an answer is done
@@ -54,10 +55,10 @@
   };
 
   const notify = async (title) => {
-    const words = { body: title || "The answer is done.", tag: location.href, icon: `${root()}/workbench/icon-192.png`, data: location.href };
+    const words = { body: title || t("The answer is done."), tag: location.href, icon: `${root()}/workbench/icon-192.png`, data: location.href };
     const registration = await installed?.catch(() => null);
-    if (registration) { await registration.showNotification("Your answer is done", words); return; }
-    const shown = new Notification("Your answer is done", words);
+    if (registration) { await registration.showNotification(t("Your answer is done"), words); return; }
+    const shown = new Notification(t("Your answer is done"), words);
     shown.addEventListener("click", () => { window.focus(); shown.close(); });
   };
 

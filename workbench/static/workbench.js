@@ -1,15 +1,21 @@
 // Files dropped or pasted anywhere on the window go to the composer; Esc stops the answer.
 (() => {
+  const { list, t } = window.workbenchLanguage;
   const composer = () => document.querySelector("#composer");
+
+  // The words of the style sheets.
+  const WORDS = { drop: t("Drop to add to your message"), "drop-video": t("Drop to see what the model sees of it"),
+    "drop-decide": t("Drop to ask about it"), toy: t("toy"), pinned: t("pinned") };
+  for (const [name, words] of Object.entries(WORDS)) document.documentElement.style.setProperty(`--words-${name}`, JSON.stringify(words));
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
 
   // Gradio refuses a file of another kind with a list of all suffixes; here it is said before, in words.
   const isTaken = (file, accept) => !accept || accept.split(",").map((one) => one.trim()).some((one) =>
     (one.endsWith("/*") ? file.type.startsWith(one.slice(0, -1)) : file.name.toLowerCase().endsWith(one)));
   const takenWords = () => {
-    const kinds = [["no-image", "pictures"], ["no-video", "clips"], ["no-audio", "sounds"]];
+    const kinds = [["no-image", t("pictures")], ["no-video", t("clips")], ["no-audio", t("sounds")]];
     const names = kinds.filter(([name]) => !document.body.classList.contains(name)).map(([, word]) => word);
-    return `This model takes text, ${[...names, "documents"].join(", ")}.`;
+    return t("This model takes {kinds}.", { kinds: list([t("text"), ...names, t("documents")], "conjunction") });
   };
 
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
@@ -18,7 +24,7 @@
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
     const taken = files.filter((file) => isTaken(file, input.accept)), others = files.filter((file) => !taken.includes(file));
-    if (others.length) window.workbenchComposer.tell(`Not added: ${others.map((file) => file.name).join(", ")}. ${takenWords()}`);
+    if (others.length) window.workbenchComposer.tell(t("Not added: {names}. {why}", { names: others.map((file) => file.name).join(", "), why: takenWords() }));
     if (!taken.length) return;
     window.workbenchFrame.select("chat");  // where the composer is
     const transfer = new DataTransfer();

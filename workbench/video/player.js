@@ -1,5 +1,6 @@
 // The clip itself, in step with its sheet. What a browser cannot play is shown by the frames of the sheet, at their times.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, button, say, address } = window.workbenchDraw;
   const { seconds } = window.workbenchWords;
   const { frameAt } = window.workbenchPlayhead;
@@ -9,32 +10,32 @@
   const player = (at) => {
     const film = Object.assign(make("video"), { controls: true, muted: true, playsInline: true, preload: "auto" });
     const still = make("img"), seek = Object.assign(make("input"), { type: "range", min: 0, step: 0.01, value: 0 });
-    const play = button("play", "Play", () => (timer ? pause() : start())), strip = make("div", "strip", play, seek);
+    const play = button("play", t("Play"), () => (timer ? pause() : start())), strip = make("div", "strip", play, seek);
     const words = make("p", "quiet where"), why = make("p", "quiet why");
     const node = make("div", "player", make("div", "screen", film, still, strip), make("div", "beside", words, why));
     let frames = [], times = [], length = 0, timer = 0, isFlip = false, time = 0;
-    film.setAttribute("aria-label", "The clip");
-    seek.setAttribute("aria-label", "Playhead");
+    film.setAttribute("aria-label", t("The clip"));
+    seek.setAttribute("aria-label", t("Playhead"));
 
     const tell = () => {
       const place = frameAt(times, time);
-      say(words, place < 0 ? `At ${seconds(time)}: before the first frame that the model gets.`
-        : `At ${seconds(time)}: the model has frame ${place + 1} of ${frames.length}, taken at ${seconds(frames[place].time)}.`);
+      say(words, place < 0 ? t("At {time}: before the first frame that the model gets.", { time: seconds(time) })
+        : t("At {time}: the model has frame {number} of {count}, taken at {taken}.", { time: seconds(time), number: place + 1, count: frames.length, taken: seconds(frames[place].time) }));
       if (isFlip && frames.length) {
         const shown = frames[Math.max(0, place)];
         if (still.src !== shown.url) still.src = shown.url;
-        still.alt = `The frame at ${seconds(shown.time)}`;
+        still.alt = t("The frame at {time}", { time: seconds(shown.time) });
         seek.value = time;
         seek.setAttribute("aria-valuetext", seconds(time));
       }
       at(time);
     };
     const go = (where) => { time = where; tell(); };
-    const pause = () => { clearInterval(timer); timer = 0; say(play, "Play"); };
+    const pause = () => { clearInterval(timer); timer = 0; say(play, t("Play")); };
     const start = () => {
       let before = performance.now();
       if (time >= length) time = 0;
-      say(play, "Pause");
+      say(play, t("Pause"));
       timer = setInterval(() => {
         const now = performance.now();
         go(Math.min(length, time + (now - before) / 1000));
@@ -61,7 +62,7 @@
       tell();
     };
     const cannot = () => {
-      if (!isFlip && film.hasAttribute("src")) flip("This browser cannot play this clip, so the frames of the sheet stand in for it. The model reads it all the same.");
+      if (!isFlip && film.hasAttribute("src")) flip(t("This browser cannot play this clip, so the frames of the sheet stand in for it. The model reads it all the same."));
     };
     film.addEventListener("error", cannot);
     film.addEventListener("loadedmetadata", () => { if (!film.videoWidth) cannot(); });  // it hears it, and sees nothing
@@ -74,7 +75,7 @@
         node.classList.remove("flip");
         still.removeAttribute("src");
         for (const one of [words, why]) say(one, "");
-        if (/\.(gif|webp|a?png|avif)$/i.test(clip.name)) flip("A moving picture: it is shown by the frames that the model gets.");
+        if (/\.(gif|webp|a?png|avif)$/i.test(clip.name)) flip(t("A moving picture: it is shown by the frames that the model gets."));
         else film.src = address(clip.path);
       },
       show: (all, duration) => {

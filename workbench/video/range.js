@@ -1,5 +1,6 @@
 // Two handles on a timeline, for the start and the end of what is taken of a clip. They set the fields of the same name.
 (() => {
+  const { t } = window.workbenchLanguage;
   const { make, set } = window.workbenchDraw;
   const { seconds } = window.workbenchWords;
   const { placed, moved, endsOf } = window.workbenchPlayhead;
@@ -32,7 +33,7 @@
     const handleOf = (name, words) => {
       const handle = make("div", `handle ${name}`);
       set(handle, "role", "slider");
-      set(handle, "aria-label", `${words} of ${title}`);
+      set(handle, "aria-label", `${words}, ${title}`);
       handle.tabIndex = 0;
       handle.addEventListener("keydown", (event) => {
         const time = moved(event.key, now()[name], whole);
@@ -54,7 +55,7 @@
       handles[name] = handle;
       return handle;
     };
-    node.append(handleOf("start", "Start"), handleOf("end", "End"));
+    node.append(handleOf("start", t("Start")), handleOf("end", t("End")));
     for (const input of [from, to]) input.addEventListener("input", draw);
     return { node, show: (length) => { whole = length; draw(); } };
   };

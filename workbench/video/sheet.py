@@ -17,6 +17,7 @@ from engine.errors import BadRequest
 from engine.media.frames import DEFAULT_FPS, DEFAULT_MAX_FRAMES, PAIR
 from engine.types import FrameSampling, Json, MediaReceipt, Preflight
 from workbench.chat.settings import FIELDS, Field
+from workbench.language import catalogued, number, t, tn
 from workbench.words import milliseconds, plural, seconds
 
 GreyLevels = np.ndarray[Any, np.dtype[np.int16]]
@@ -24,9 +25,9 @@ GreyLevels = np.ndarray[Any, np.dtype[np.int16]]
 FIELD_TYPES = {
     "fps": FIELDS["fps"],
     "max_frames": FIELDS["max_frames"],
-    "start_s": Field("From"),
-    "end_s": Field("To", above=True),
-    "max_pixels": Field("Pixel budget", int, low=1),
+    "start_s": Field(catalogued("From")),
+    "end_s": Field(catalogued("To"), above=True),
+    "max_pixels": Field(catalogued("Pixel budget"), int, low=1),
 }
 ALIKE = 12
 """A frame shows nothing new if no part of it differs by more than this from the last new one, in levels of 255."""
@@ -114,30 +115,34 @@ def numbers(preflight: Preflight) -> list[Json]:
     """The headline numbers: frames, their size, tokens, prompt, time to first token."""
     receipt = preflight.media[0]
     width, height = receipt.seen_px if all(receipt.seen_px) else receipt.decoded_px
-    first = ("–", "told once estimates have held here")
+    first = ("–", t("told once estimates have held here"))
     if preflight.ttft_ms is not None:
-        first = (f"about {milliseconds(preflight.ttft_ms)}", "at the speed measured here")
-    cached = f", {preflight.cached_tokens:,} cached" if preflight.cached_tokens else ""
+        first = (t("about {time}", time=milliseconds(preflight.ttft_ms)), t("at the speed measured here"))
+    cached = ", " + t("{count} cached", count=preflight.cached_tokens) if preflight.cached_tokens else ""
     return [
-        {"name": "Frames", "number": f"{len(receipt.frames):,}", "words": f"of {seconds(receipt.duration_s)}"},
         {
-            "name": "Each seen as",
+            "name": t("Frames"),
+            "number": number(len(receipt.frames)),
+            "words": t("of {time}", time=seconds(receipt.duration_s)),
+        },
+        {
+            "name": t("Each seen as"),
             "number": f"{width} × {height}",
-            "words": f"of {receipt.decoded_px[0]} × {receipt.decoded_px[1]} pixels",
+            "words": t("of {size} pixels", size=f"{receipt.decoded_px[0]} × {receipt.decoded_px[1]}"),
         },
         {
-            "name": "Tokens",
-            "number": f"{receipt.tokens:,}",
-            "words": f"{receipt.frame_tokens:g} for each frame",
+            "name": t("Tokens"),
+            "number": number(receipt.tokens),
+            "words": t("{count} for each frame", count=number(receipt.frame_tokens, "g")),
         },
         {
-            "name": "Prompt",
-            "number": f"{len(preflight.tokens):,}",
-            "words": f"tokens{cached}; {preflight.left:,} left"
+            "name": t("Prompt"),
+            "number": number(len(preflight.tokens)),
+            "words": f"{t('tokens')}{cached}; {t('{left} left', left=preflight.left)}"
             if preflight.left >= 0
-            else f"{-preflight.left:,} too many",
+            else t("{count} too many", count=-preflight.left),
         },
-        {"name": "First token", "number": first[0], "words": first[1]},
+        {"name": t("First token"), "number": first[0], "words": first[1]},
     ]
 
 
@@ -147,34 +152,53 @@ def rate(receipt: MediaReceipt, asked: FrameSampling) -> str:
     times = [time_s for _, time_s in receipt.frames]
     steps = [b - a for a, b in pairwise(times) if b > a]
     if not steps:
-        return "One frame is taken."
+        return t("One frame is taken.")
     step_s = sum(steps) / len(steps)
-    each = f"{plural(len(times), 'frame')}, one every {seconds(round(step_s, 2))}: {_per_second(1 / step_s)}"
+    each = t(
+        "{count}, one every {time}: {rate}",
+        count=plural(len(times), "frame"),
+        time=seconds(round(step_s, 2)),
+        rate=_per_second(1 / step_s),
+    )
     if max(steps) > _UNEVEN * min(steps):
-        each = f"{plural(len(times), 'frame')} at uneven times, {seconds(round(step_s, 2))} apart on average"
+        each = t(
+            "{count} at uneven times, {time} apart on average",
+            count=plural(len(times), "frame"),
+            time=seconds(round(step_s, 2)),
+        )
     wanted = asked.fps or DEFAULT_FPS
     if asked.indices is not None or 1 / step_s > wanted / _UNEVEN:
         return f"{each}."
     most = asked.max_frames or DEFAULT_MAX_FRAMES
-    why = f"no more than {plural(most, 'frame')} may go in" if len(times) >= most else "the clip has no more"
-    return f"{each}, not {_per_second(wanted)}, for {why}."
+    why = (
+        tn("no more than {count} frame may go in", "no more than {count} frames may go in", most)
+        if len(times) >= most
+        else t("the clip has no more")
+    )
+    return f"{each}. {t('Asked for: {rate}, but {why}.', rate=_per_second(wanted), why=why)}"
 
 
 def _per_second(fps: float) -> str:
-    return f"{float(f'{fps:.2g}'):g} a second"
+    return t("{count} a second", count=number(float(f"{fps:.2g}"), "g"))
 
 
 def gaps(receipt: MediaReceipt, hidden: int, num_same: int, folds: bool = False) -> str:
     """In words, what the model does not see of the clip. folds: frames that repeat were to be skipped."""
     times = [time_s for _, time_s in receipt.frames]
     longest = max((b - a for a, b in pairwise(times)), default=0.0)
-    words = [f"The longest gap between two frames is {seconds(round(longest, 2))}."] if longest else []
+    words = [t("The longest gap between two frames is {time}.", time=seconds(round(longest, 2)))] if longest else []
     if hidden:
-        words.append(f"{plural(hidden, 'frame')} that showed nothing new {'was' if hidden == 1 else 'were'} skipped.")
+        words.append(
+            tn(
+                "{count} frame that showed nothing new was skipped.",
+                "{count} frames that showed nothing new were skipped.",
+                hidden,
+            )
+        )
     elif folds:
-        words.append("No frame repeats the one before it, so none was skipped.")
+        words.append(t("No frame repeats the one before it, so none was skipped."))
     elif num_same:
-        words.append(f"{plural(num_same, 'frame')} {'shows' if num_same == 1 else 'show'} nothing new.")
+        words.append(tn("{count} frame shows nothing new.", "{count} frames show nothing new.", num_same))
     return " ".join(words)
 
 

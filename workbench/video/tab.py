@@ -20,6 +20,7 @@ from engine.errors import EngineError
 from engine.types import FrameSampling, Json, Message, Part, Preflight, Request, Sampling
 from workbench.chat.convert import VIDEO_SUFFIXES, note
 from workbench.components import QUIET, asking
+from workbench.language import catalogued, t
 from workbench.miniatures import data_urls
 from workbench.shared import Shared
 from workbench.video import sheet
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.chat.tab import ChatTab
 
 
-NAME = "Video"
+NAME = catalogued("Video")
 QUESTION = "What happens in this video?"
 MAX_ANSWER_TOKENS = 64
 """For answers within this tab; "Ask about it" asks in the chat, with the chat's own limit."""
@@ -72,7 +73,7 @@ class VideoTab:
         except EngineError as error:
             return [*self._chat.notice(values, error.message), gr.skip()]
         if self._chat.is_writing(values):
-            words = "The chat is still answering. Ask again when it is done."
+            words = t("The chat is still answering. Ask again when it is done.")
             return [*self._chat.notice(values, words), gr.skip()]
         return [*await self._chat.ask(values, page, question, part), gr.Tabs(selected="chat")]
 

@@ -1,5 +1,6 @@
 // Draws the Video tab, and sends its questions. Names and answers go in as textContent, never as HTML.
 (() => {
+  const { number, t, tn } = window.workbenchLanguage;
   const { make, button, address } = window.workbenchDraw;
   const { seconds, times } = window.workbenchWords;
   const { questions } = window.workbenchQueue;
@@ -8,8 +9,8 @@
   const { player } = window.workbenchPlayer;
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
-  const BUDGETS = [["", "the model's own"], [25000, "25,000"], [50000, "50,000"], [100000, "100,000"], [250000, "250,000"],
-    [1000000, "1,000,000"], [4000000, "4,000,000"], [16000000, "16,000,000"]];
+  const PIXELS = [25_000, 50_000, 100_000, 250_000, 1_000_000, 4_000_000, 16_000_000];
+  const BUDGETS = [["", t("the model's own")], ...PIXELS.map((count) => [count, number(count)])];
 
   const field = (label, hint, options) => {
     const input = make(options ? "select" : "input");
@@ -22,12 +23,12 @@
   const panel = (title, shared, changed) => {
     const { clip } = shared;  // kept: a question may be sent after another clip was chosen
     const fields = {
-      fps: field("Frames per second", "2"), max_frames: field("Max frames", "64"), start_s: field("From, s", "start"),
-      end_s: field("To, s", "end"), max_pixels: field("Pixels, all frames", "", BUDGETS),
+      fps: field(t("Frames per second"), "2"), max_frames: field(t("Max frames"), "64"), start_s: field(t("From, s"), t("start")),
+      end_s: field(t("To, s"), t("end")), max_pixels: field(t("Pixels, all frames"), "", BUDGETS),
     };
     const fold = Object.assign(make("input"), { type: "checkbox" });
     const settings = make("div", "settings", ...Object.values(fields).map((item) => item.node),
-      make("label", "check", fold, make("span", "", "Skip repeated frames")));
+      make("label", "check", fold, make("span", "", t("Skip repeated frames"))));
     const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
     const rate = make("p", "quiet rate"), gaps = make("p", "quiet"), head = make("span", "head"), sheet = make("ol", "sheet"), answer = make("div", "answer");
     const edited = () => { answer.replaceChildren(); refreshSoon(); };
@@ -81,12 +82,12 @@
 
     const pair = (frames) => {
       const pictures = frames.map((frame) => {
-        const image = Object.assign(make("img"), { src: frame.url, alt: `Frame ${frame.index}, at ${seconds(frame.time)}` });
-        const words = make("figcaption", "", make("b", "", seconds(frame.time)), ` ${data.frame_tokens.toLocaleString(undefined, { maximumFractionDigits: 1 })} tokens`);
-        if (frame.same) words.append(make("i", "", "nothing new"));
+        const image = Object.assign(make("img"), { src: frame.url, alt: t("Frame {index}, at {time}", { index: frame.index, time: seconds(frame.time) }) });
+        const words = make("figcaption", "", make("b", "", seconds(frame.time)), ` ${tn("{count} token", "{count} tokens", data.frame_tokens)}`);
+        if (frame.same) words.append(make("i", "", t("nothing new")));
         const look = button("frame", "", () => shared.seek(frame.time));
         look.append(image);
-        look.title = `Show the clip at ${seconds(frame.time)}`;
+        look.title = t("Show the clip at {time}", { time: seconds(frame.time) });
         const figure = make("figure", frame.same ? "same" : "", look, words);
         Object.assign(figure.dataset, { index: frame.index, time: frame.time });
         return figure;
@@ -123,7 +124,7 @@
         const stretch = make("span", "still");
         stretch.style.left = at(from);
         stretch.style.width = `${(100 * (to - from)) / whole}%`;
-        stretch.title = `${seconds(from)} to ${seconds(to)}: nothing new`;
+        stretch.title = t("{from} to {to}: nothing new", { from: seconds(from), to: seconds(to) });
         return stretch;
       });
       const ticks = data.frames.map((frame) => {
@@ -142,8 +143,8 @@
     };
 
     const showAnswer = async () => {
-      const head = make("h3", "side", `${title}: ${data?.frames.length ?? 0} frames`);
-      answer.replaceChildren(head, make("p", "waiting", "Answering…"));
+      const head = make("h3", "side", `${title}: ${tn("{count} frame", "{count} frames", data?.frames.length ?? 0)}`);
+      answer.replaceChildren(head, make("p", "waiting", t("Answering…")));
       answer.scrollIntoView({ block: "nearest", behavior: "smooth" });
       const reply = await shared.ask("answer", frames);
       answer.replaceChildren(head, ...(reply.error ? [make("p", "error", reply.error)] : [make("p", "text", reply.text), make("p", "quiet", reply.note)]));
@@ -152,17 +153,17 @@
     const weigh = async (progress) => {
       const base = await shared.ask("answer", () => ({ ...frames(), weigh: true }));
       if (base.error) return progress.end(base.error);
-      if (!base.rest.length) return progress.end("There is only one pair of frames: nothing can be left out.");
+      if (!base.rest.length) return progress.end(t("There is only one pair of frames: nothing can be left out."));
       answer.replaceChildren(make("p", "text", base.text));
       const drops = [];
       for (const [place, rest] of base.rest.entries()) {
-        if (!progress.step(place, base.rest.length)) return progress.end(`Stopped after ${place} of ${base.rest.length} pairs.`);
+        if (!progress.step(place, base.rest.length)) return progress.end(t("Stopped after {done} of {count} pairs.", { done: place, count: base.rest.length }));
         const reply = await shared.ask("without", () => ({ ...frames(), rest, ids: base.ids, seen: base.seen }));
         if (reply.error) return progress.end(reply.error);
         drops.push(base.logprob - reply.logprob);
         weights(drops);
       }
-      progress.end("Each bar: how much less likely this answer gets when that pair of frames is left out (its log-probability, the answer held fixed).");
+      progress.end(t("Each bar: how much less likely this answer gets when that pair of frames is left out (its log-probability, the answer held fixed)."));
     };
     const weights = (drops) => {
       const maxDrop = Math.max(0.1, ...drops.map(Math.abs));
@@ -173,7 +174,7 @@
         box.dataset.drop = drop.toFixed(4);
         bar.style.width = `${Math.max(2, (100 * Math.abs(drop)) / maxDrop)}%`;
         bar.className = drop > 0 ? "" : "against";
-        words.textContent = Math.abs(drop) < 0.05 ? "hardly matters" : `${times(Math.exp(Math.abs(drop)))} × ${drop > 0 ? "less" : "more"} likely without`;
+        words.textContent = Math.abs(drop) < 0.05 ? t("hardly matters") : (drop > 0 ? t("{factor} × less likely without", { factor: times(Math.exp(drop)) }) : t("{factor} × more likely without", { factor: times(Math.exp(-drop)) }));
       });
     };
     return { isWrong: () => node.classList.contains("old"), node, at, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
@@ -190,7 +191,7 @@
     let sides = [], stopped = false, weighing = null, tradeKey = "";
 
     const question = Object.assign(make("input", "question"), { type: "text", value: setup.question, placeholder: setup.question });
-    question.setAttribute("aria-label", "Question");
+    question.setAttribute("aria-label", t("Question"));
     const film = player((time) => { for (const side of sides) side.at(time); });
     const shared = { clip: null, question: () => question.value, ask: queue.ask, checked: () => check(), seek: (time) => film.seek(time) };
 
@@ -206,20 +207,20 @@
       card.addEventListener("pointerleave", () => preview.pause());
       return card;
     }));
-    const empty = make("div", "empty", make("h2", "", "See what the model sees of a clip"),
-      make("p", "", "A model never watches a clip: it gets a few still frames, often small ones. Here are exactly those frames, before anything is asked."),
-      button("drop", "Drop a clip here, or choose one", () => file.click()), failed,
-      make("p", "quiet", setup.samples.length ? "Or try one of these:" : ""), samples);
+    const empty = make("div", "empty", make("h2", "", t("See what the model sees of a clip")),
+      make("p", "", t("A model never watches a clip: it gets a few still frames, often small ones. Here are exactly those frames, before anything is asked.")),
+      button("drop", t("Drop a clip here, or choose one"), () => file.click()), failed,
+      make("p", "quiet", setup.samples.length ? t("Or try one of these:") : ""), samples);
 
     // --- a clip
     const clipName = make("h2"), sidesNode = make("div", "sides"), progress = make("p", "quiet progress");
-    const compare = button("", "Compare two settings", () => (sides.length > 1 ? showOne() : showTwo()));
-    const askChat = button("primary", "Ask about it", () => trigger("click", { fields: sides[0].frames() }));
-    const both = button("", "Answer both", async () => { for (const side of sides) await side.showAnswer(); });
-    const weigh = button("", "Which frame mattered?", () => (weighing ? stop() : start()));
+    const compare = button("", t("Compare two settings"), () => (sides.length > 1 ? showOne() : showTwo()));
+    const askChat = button("primary", t("Ask about it"), () => trigger("click", { fields: sides[0].frames() }));
+    const both = button("", t("Answer both"), async () => { for (const side of sides) await side.showAnswer(); });
+    const weigh = button("", t("Which frame mattered?"), () => (weighing ? stop() : start()));
     const trade = make("div", "trade"), tradeHead = make("div", "trade-head");
-    tradeHead.append(make("h3", "", "More frames, or sharper ones"), make("p", "quiet"));
-    const top = make("div", "top", clipName, compare, button("", "Another clip", () => reset()));
+    tradeHead.append(make("h3", "", t("More frames, or sharper ones")), make("p", "quiet"));
+    const top = make("div", "top", clipName, compare, button("", t("Another clip"), () => reset()));
     const bar = make("form", "bar", question, askChat, weigh, both);
     bar.addEventListener("submit", (event) => { event.preventDefault(); askChat.click(); });
     const answers = make("div", "answers");
@@ -231,17 +232,17 @@
     };
     question.addEventListener("input", () => sides.forEach((side) => side.refreshSoon()));
 
-    const stop = () => { stopped = true; weigh.textContent = "Stopping…"; };
-    const leave = () => { weighing = null; weigh.textContent = sides.length > 1 ? "Which frame of A mattered?" : "Which frame mattered?"; };
+    const stop = () => { stopped = true; weigh.textContent = t("Stopping…"); };
+    const leave = () => { weighing = null; weigh.textContent = sides.length > 1 ? t("Which frame of A mattered?") : t("Which frame mattered?"); };
     const start = async () => {
       const side = sides[0];
       [weighing, stopped] = [side, false];
-      weigh.textContent = "Stop";
-      progress.textContent = "Answering with all frames…";
+      weigh.textContent = t("Stop");
+      progress.textContent = t("Answering with all frames…");
       await side.weigh({
         step: (place, count) => {
           if (weighing !== side) return false;
-          progress.textContent = `Leaving out pair ${place + 1} of ${count}…`;
+          progress.textContent = t("Leaving out pair {number} of {count}…", { number: place + 1, count });
           return !stopped;
         },
         end: (words) => { if (weighing === side) progress.textContent = words; },
@@ -262,7 +263,7 @@
     const layout = (panels) => {
       sides = panels;
       root.classList.toggle("comparing", sides.length > 1);
-      compare.textContent = sides.length > 1 ? "One setting" : "Compare two settings";
+      compare.textContent = sides.length > 1 ? t("One setting") : t("Compare two settings");
       both.hidden = sides.length < 2;
       sidesNode.replaceChildren(...sides.map((side) => side.node));
       answers.replaceChildren(...sides.map((side) => side.answer));
@@ -290,12 +291,12 @@
     };
     const open = async (chosen) => {
       failed.textContent = "";
-      if (!(await isClip(chosen))) return reset(`${chosen.name} is not a clip.`);
+      if (!(await isClip(chosen))) return reset(t("{name} is not a clip.", { name: chosen.name }));
       root.classList.add("uploading");
       try {
         show({ path: (await upload(chosen)).path, name: chosen.name });
       } catch (error) {
-        reset(`${chosen.name} could not be sent: ${error.message ?? error}`);
+        reset(t("{name} could not be sent: {reason}", { name: chosen.name, reason: error.message ?? error }));
       }
       root.classList.remove("uploading");
     };
@@ -316,7 +317,7 @@
         const reply = await queue.ask("trade", () => ({ ...sides[0].values(), indices: null, fps: "", max_frames: "", count }));
         if (tradeKey !== key || reply.error) break;
         if (cards.some((card) => Number(card.dataset.frames) === reply.frames)) break;
-        const image = Object.assign(make("img"), { src: reply.url, alt: `One of ${reply.frames} frames` });
+        const image = Object.assign(make("img"), { src: reply.url, alt: t("One of {count} frames", { count: reply.frames }) });
         const card = button("option", "", () => {
           const { fps, max_frames, start_s, end_s } = sides[0].fields, whole = sides[0].data().duration;
           const stretch = (Number(end_s.input.value) || whole) - (Number(start_s.input.value) || 0);
@@ -324,8 +325,8 @@
           max_frames.input.value = String(reply.frames);
           sides[0].refresh();
         });
-        card.append(image, make("strong", "", `${reply.frames} frames`), make("span", "", reply.seen[0] ? `${reply.seen[0]} × ${reply.seen[1]} each` : ""),
-          make("span", "", `${reply.tokens.toLocaleString()} tokens${reply.fits ? "" : ", too many"}`));
+        card.append(image, make("strong", "", tn("{count} frame", "{count} frames", reply.frames)), make("span", "", reply.seen[0] ? t("{width} × {height} each", { width: String(reply.seen[0]), height: String(reply.seen[1]) }) : ""),
+          make("span", "", reply.fits ? tn("{count} token", "{count} tokens", reply.tokens) : tn("{count} token, too many", "{count} tokens, too many", reply.tokens)));
         card.dataset.frames = reply.frames;
         card.dataset.width = reply.seen[0];
         cards.push(card);
@@ -337,8 +338,8 @@
     const mark = () => {
       const widths = new Set([...trade.children].map((card) => card.dataset.width));
       tradeHead.lastChild.textContent = widths.size > 1
-        ? "All frames share one budget of pixels: the more frames, the smaller each. Each card shows the same moment."
-        : "This model gives each frame its own size, so more frames cost more tokens. With “Pixels, all frames” set, more frames become smaller ones instead.";
+        ? t("All frames share one budget of pixels: the more frames, the smaller each. Each card shows the same moment.")
+        : t("This model gives each frame its own size, so more frames cost more tokens. With “Pixels, all frames” set, more frames become smaller ones instead.");
       const count = sides[0].data()?.frames.length;
       for (const card of trade.children) card.setAttribute("aria-pressed", String(Number(card.dataset.frames) === count));
     };

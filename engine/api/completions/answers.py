@@ -31,12 +31,13 @@ class TextChoice:
 
 @dataclass
 class TextStream:
-    """All choices of all prompts. n: choices of each prompt; echoes: what stands before the answers to each, () for
-    nothing; token_text: what a token id stands for, where log-probabilities were asked for."""
+    """All choices of all prompts. n: choices of each prompt; echoes: what gives the text before the answers to each,
+    once one has begun, () for nothing; token_text: what a token id stands for, where log-probabilities were asked
+    for."""
 
     envelope: Envelope
     n: int = 1
-    echoes: Sequence[str] = ()
+    echoes: Sequence[Callable[[], str]] = ()
     token_text: Callable[[int], TokenText] | None = None
     include_usage: bool = False
     wire: ClassVar[Wire] = OPENAI
@@ -71,7 +72,7 @@ class TextStream:
             self._prompts[prompt] = delta.prompt
         text, tokens = delta.text, delta.tokens
         if not choice.is_begun and self.echoes:
-            text, tokens = self.echoes[prompt] + text, self._prompts.get(prompt, ()) + tokens
+            text, tokens = self.echoes[prompt]() + text, self._prompts.get(prompt, ()) + tokens
         choice.is_begun = True
         choice.text += text
         logprobs = self._logprobs(choice, tokens) if self.token_text else None

@@ -41,18 +41,23 @@ def text_requests(body: TextRequest, request_id: str, who: Caller) -> list[Reque
 
 def read_prompts(prompt: Prompts) -> list[str | tuple[int, ...]]:
     """Each prompt as its text, or its token ids."""
-    if not prompt or isinstance(prompt, str) or isinstance(prompt[0], int):
-        return [_prompt(cast(str | list[int], prompt), "prompt")]
-    prompts = cast(list[str | list[int]], prompt)
+    prompts = listed(prompt, "prompt")
     if len(prompts) > MAX_PROMPTS:
         raise BadRequest(f"prompt: at most {MAX_PROMPTS} prompts are allowed, got {len(prompts)}.", param="prompt")
-    return [_prompt(one, f"prompt[{i}]") for i, one in enumerate(prompts)]
+    return prompts
 
 
-def _prompt(prompt: str | list[int], param: str) -> str | tuple[int, ...]:
-    if not prompt:
+def listed(texts: Prompts, param: str) -> list[str | tuple[int, ...]]:
+    """Each of the texts, or one, as its text or its token ids. Raises BadRequest for an empty one."""
+    if not texts or isinstance(texts, str) or isinstance(texts[0], int):
+        return [_one(cast(str | list[int], texts), param)]
+    return [_one(one, f"{param}[{i}]") for i, one in enumerate(cast(list[str | list[int]], texts))]
+
+
+def _one(text: str | list[int], param: str) -> str | tuple[int, ...]:
+    if not text:
         raise BadRequest(f"{param}: it must not be empty.", param=param)
-    return prompt if isinstance(prompt, str) else tuple(prompt)
+    return text if isinstance(text, str) else tuple(text)
 
 
 def _prompt_logprobs(body: TextRequest) -> int | None:

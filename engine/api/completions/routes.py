@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -25,16 +26,16 @@ def completions_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def completions(body: TextRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         requests = [exchange.asked(request) for request in text_requests(body, exchange.id, exchange.who)]
-        token_text = await exchange.token_text() if body.echo or body.logprobs is not None else None
+        texts = exchange.token_text()
         answer = TextStream(
             exchange.envelope,
             n=body.n or 1,
-            echoes=[_echo(request.prompt, token_text) for request in requests] if body.echo and token_text else (),
-            token_text=token_text if body.logprobs is not None else None,
+            echoes=[partial(_echo, request.prompt, texts) for request in requests] if body.echo else (),
+            token_text=texts if body.logprobs is not None else None,
             include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
         events = engine.stream(requests[0]) if len(requests) == 1 else stream_each(engine, requests)
-        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
+        return await exchange.answer(texts.over(events), answer, is_streamed=bool(body.stream))
 
     return router
 

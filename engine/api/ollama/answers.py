@@ -77,9 +77,9 @@ class OllamaStream:
     def failed(self, error: EngineError) -> Iterator[Piece]:
         yield _piece(error_json(error.to_openai()["error"], error.status))
 
-    def loaded(self) -> Json:
-        """The answer to a request without a question: the model is there."""
-        return {**self._object(), "done": True, "done_reason": "load"}
+    def changed(self, what: Literal["load", "unload"]) -> Json:
+        """The answer to a request without a question: the model is there, or no longer."""
+        return {**self._object(), "done": True, "done_reason": what}
 
     def _grow_call(self, piece: ToolCallDelta) -> Iterator[Piece]:
         """Ollama sends a call once it is whole."""

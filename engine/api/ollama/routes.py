@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
+from engine.access.visibility import check_manages_models
 from engine.api.exchange import Exchange, ready
 from engine.api.guard import guarded_route
 from engine.api.ollama.answers import OllamaStream
@@ -27,22 +29,29 @@ def ollama_router(engine: Engine, config: ServerConfig) -> APIRouter:
         events = engine.stream(exchange.asked(request))
         return await exchange.answer(events, answer, is_streamed=bool(body.stream))
 
+    async def changed(body: OllamaBody, http: Request, route: Literal["chat", "generate"]) -> Response:
+        """A request without a question: the model is loaded, or leaves memory."""
+        exchange = Exchange.of(engine, http, body, untagged(body.model))
+        answer = OllamaStream(exchange.envelope, route)
+        if body.asks_to_unload:
+            check_manages_models(config, http.state.caller)
+            return await exchange.awaited(engine.unload_model(exchange.model), lambda _: answer.changed("unload"))
+        return await exchange.awaited(engine.load_model(exchange.model), lambda _: answer.changed("load"))
+
     @router.post("/chat", summary="A chat answer, in lines of JSON or whole")
     async def chat(body: OllamaChatRequest, http: Request) -> Response:
+        if not body.messages:
+            return await changed(body, http, "chat")
         exchange = await Exchange.begin(engine, http, body, untagged(body.model))
         answer = OllamaStream(exchange.envelope, "chat")
-        if not body.messages:
-            await engine.load_model(exchange.model)
-            return exchange.json(answer.loaded())
         return await answered(exchange, body, chat_request(body, exchange.id, exchange.who), answer)
 
     @router.post("/generate", summary="An answer to one text")
     async def generate(body: GenerateRequest, http: Request) -> Response:
+        if not body.prompt and not body.images:
+            return await changed(body, http, "generate")
         exchange = await Exchange.begin(engine, http, body, untagged(body.model))
         answer = OllamaStream(exchange.envelope, "generate")
-        if not body.prompt and not body.images:
-            await engine.load_model(exchange.model)
-            return exchange.json(answer.loaded())
         return await answered(exchange, body, generate_request(body, exchange.id, exchange.who), answer)
 
     @router.get("/tags", summary="The models that are there")

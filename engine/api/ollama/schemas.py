@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, field_validator, model_validator
@@ -46,7 +47,8 @@ class Options(WholeNumbers):
 
 
 class OllamaBody(BaseModel):
-    """What /api/chat and /api/generate both take. keep_alive: taken and without effect, the model stays."""
+    """What /api/chat and /api/generate both take. keep_alive: 0 without a question takes the
+    model out of memory; beside one it has no effect, the model stays."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
     refusals: ClassVar[Refusals] = REFUSED
@@ -63,10 +65,24 @@ class OllamaBody(BaseModel):
     think: StrictBool | str | None = None
     keep_alive: str | float | None = None
 
+    @property
+    def asks_to_unload(self) -> bool:
+        """Of a request without a question."""
+        return self.keep_alive is not None and _is_zero(self.keep_alive)
+
     @field_validator("stream")
     @classmethod
     def _streamed_if_left_out(cls, value: bool | None) -> bool:
         return value is not False
+
+
+def _is_zero(duration: str | float) -> bool:
+    """Seconds, or as Go writes a duration: "0", "0s", "0m0s"."""
+    digits = re.findall(r"[0-9.]+", duration) if isinstance(duration, str) else [duration]
+    try:
+        return bool(digits) and not any(map(float, digits))
+    except ValueError:
+        return False
 
 
 class OllamaChatRequest(OllamaBody):

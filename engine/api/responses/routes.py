@@ -28,11 +28,11 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
     router = APIRouter(prefix="/v1/responses", tags=["OpenAI"], route_class=guarded_route(config))
     store = ResponseStore()
 
-    def earlier(body: CountedResponse, who: Caller) -> tuple[Message, ...]:
+    def earlier(body: CountedResponse, who: Caller) -> KeptResponse | None:
         if not body.previous_response_id:
-            return ()
+            return None
         try:
-            return store.find(who.tenant(), body.previous_response_id).messages
+            return store.find(who.tenant(), body.previous_response_id)
         except ModelNotFound as error:
             param = "previous_response_id"
             raise BadRequest(f"{param}: {error.message}", param=param, code="previous_response_not_found") from error
@@ -41,25 +41,29 @@ def responses_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def create(body: ResponsesRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         who = exchange.who
-        request = response_request(body, engine.config.media, earlier(body, who), exchange.id, who)
+        before = earlier(body, who)
+        history = before.messages if before else ()
+        request = response_request(body, engine.config.media, history, exchange.id, who)
 
         def keep(response: Json) -> None:
             items = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input or []
-            said = _without_instructions(request, body)
+            asked = _without_instructions(request, body)[len(history) :]
             spoken = read_input(response["output"], engine.config.media)
-            store.keep(who.tenant(), KeptResponse(response, items, (*said, *spoken)))
+            store.keep(who.tenant(), KeptResponse.of(response, items, (*asked, *spoken), before))
 
-        logprobs = LogprobsWriter(await exchange.token_text()) if request.logprobs is not None else None
+        texts, events = exchange.token_text(), engine.stream(exchange.asked(request))
+        logprobs = LogprobsWriter(texts) if request.logprobs is not None else None
         head = response_head(body, exchange.envelope)
         answer = ResponseStream(head, who.operator, logprobs, None if body.store is False else keep)
-        events = engine.stream(exchange.asked(request))
-        return await exchange.answer(events, answer, is_streamed=bool(body.stream))
+        return await exchange.answer(texts.over(events), answer, is_streamed=bool(body.stream))
 
     @router.post("/input_tokens", summary="How many tokens a response would read")
     async def input_tokens(body: CountedResponse, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         who = exchange.who
-        request = counted_request(body, engine.config.media, earlier(body, who), exchange.id, who)
+        before = earlier(body, who)
+        history = before.messages if before else ()
+        request = counted_request(body, engine.config.media, history, exchange.id, who)
         kind = "response.input_tokens"
         return await exchange.count(request, lambda counted: {"object": kind, "input_tokens": len(counted.tokens)})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Self
 
 from engine.bounded import BoundedCache
 from engine.errors import ModelNotFound
@@ -20,17 +20,21 @@ MAX_KEPT_BYTES = 256 * 1024**2
 @dataclass(frozen=True, slots=True)
 class KeptResponse:
     """response: as it was sent. input: its items. messages: the whole conversation up to its end, without instructions,
-    which a next response does not take over."""
+    which a next response does not take over. num_bytes: memory of all that it holds; what it shares with others, such
+    as the pictures of earlier turns, counts for each of them."""
 
     response: Json
     input: list[Json]
     messages: tuple[Message, ...]
+    num_bytes: int
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory of all that it holds. What it shares with other responses, such as the pictures of earlier turns,
-        counts for each of them."""
-        return held_bytes((self.response, self.input, self.messages))
+    @classmethod
+    def of(cls, response: Json, input: list[Json], said: tuple[Message, ...], earlier: KeptResponse | None) -> Self:
+        """said: what came since the earlier one, whose size is known: only what is new is looked through, which takes
+        no longer than to read it did."""
+        before = earlier.messages if earlier else ()
+        num_bytes = held_bytes((response, input, said)) + (earlier.num_bytes if earlier else 0)
+        return cls(response, input, (*before, *said), num_bytes)
 
 
 def held_bytes(value: Any) -> int:

@@ -218,6 +218,8 @@ async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target]
     """Yields the targets, the measured one first; the facts for the result; whether the model takes pictures."""
     from engine.measure.bench.about import about
 
+    if args.vs and args.adapter_path:
+        raise BadRequest("--vs compares without an adapter: leave --adapter-path out.", param="adapter_path")
     async with AsyncExitStack() as stack:
         fresh = _only_starts(args)
         targets, path, pictures = await _first_targets(args, stack, fresh=fresh)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.argument_types import file_to_write
+from engine.argument_types import file_to_write, more_than_zero
 from engine.arguments import add_engine_arguments, engine_config
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("tested", nargs="?", metavar="MODEL", help="the same as --model")
     command.add_argument("--image", metavar="FILE", type=Path, help="test with this picture in place of the drawn one")
+    command.add_argument(
+        "--churn",
+        metavar="MINUTES",
+        type=more_than_zero,
+        help="afterwards let streams run at once for so long that push each other out of the cache, some of them given "
+        "up, and compare every answer",
+    )
     command.add_argument(
         "--json", metavar="FILE", type=file_to_write, help="write the table, machine and settings as JSON"
     )
@@ -45,24 +52,26 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(args: argparse.Namespace) -> int:
     from engine import device
-    from engine.core import Engine
     from engine.measure.selftest import checks, fixtures, report
-    from engine.measure.selftest.harness import Harness
-    from engine.measure.selftest.observer import Observer
+    from engine.measure.selftest.churn import churn, churning
+    from engine.measure.selftest.harness import harnessed
 
     picture = fixtures.from_file(args.image) if args.image else fixtures.circle()
-    config, machine, observer = engine_config(args), device.describe(), Observer()
-    engine = Engine(config, observer)
-    engine.start()
-    try:
-        card = await engine.ready()
+    config, machine = engine_config(args), device.describe()
+    rows: list[CheckRow] = []
+
+    def add(row: CheckRow) -> None:
+        rows.append(row)
+        print(report.line(row), flush=True)
+
+    async with harnessed(config, picture) as harness:
+        card = harness.card
         print(report.head(card, machine), flush=True)
-        rows: list[CheckRow] = []
-        async for row in checks.rows(Harness(engine, observer, card, picture)):
-            rows.append(row)
-            print(report.line(row), flush=True)
-    finally:
-        engine.stop()
+        async for row in checks.rows(harness):
+            add(row)
+    if args.churn:
+        async with harnessed(churning(config), picture) as harness:
+            add(await churn(harness, args.churn))
     print("\n" + report.ending(rows, card, machine))
     if args.json:
         table = report.to_json(rows, card, machine, config)

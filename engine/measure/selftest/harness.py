@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from engine.config import EngineConfig
 from engine.core import Engine
 from engine.measure.selftest.fixtures import DrawnMedium
 from engine.measure.selftest.judge import ObservedRun, noise
@@ -144,6 +145,18 @@ class Harness:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def harnessed(config: EngineConfig, picture: DrawnMedium) -> AsyncIterator[Harness]:
+    """A harness with an engine of its own, which ends with it. Raises EngineError where the model cannot be loaded."""
+    observer = Observer()
+    engine = Engine(config, observer)
+    engine.start()
+    try:
+        yield Harness(engine, observer, await engine.ready(), picture)
+    finally:
+        engine.stop()
 
 
 def _request(parts: list[Part], sampling: Sampling) -> Request:

@@ -24,10 +24,12 @@ from engine.api.server import WATCH_S, uvicorn_config
 from engine.config import ServerConfig
 from engine.errors import BadRequest
 from tests.conftest import ROOT
-from tests.waiting import until, wait_until
+from tests.waiting import TIMEOUT_S, until, wait_until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = b"x" * 32_000_000
+NEVER_S = 3600.0
+"""A limit that ends nothing in a test: what ends nevertheless ends for another reason, however long it takes."""
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -42,7 +44,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 class Small:
     """The app behind our connections, with limits of a fraction of a second; /slow answers once `go_on` is set."""
 
-    def __init__(self, most: int = 4, head_s: float = 0.5, send_s: float = 0.5, idle_s: float = 2.0) -> None:
+    def __init__(self, most: int = 4, head_s: float = 0.5, send_s: float = 0.5, idle_s: float = NEVER_S) -> None:
         import uvicorn
 
         self.connections = Connections(most, head_s=head_s, send_s=send_s, idle_s=idle_s)
@@ -69,7 +71,7 @@ class Small:
         self.stop()
 
     def open(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=TIMEOUT_S)
 
     @property
     def num_open(self) -> int:
@@ -94,8 +96,8 @@ def small() -> Iterator[Small]:
 
 @pytest.fixture
 def patient() -> Iterator[Small]:
-    """The same with a minute for a head and between two requests: what ends sooner ends for another reason."""
-    with Small(head_s=60.0, idle_s=60.0) as server:
+    """The same with all the time there is for a head."""
+    with Small(head_s=NEVER_S) as server:
         yield server
 
 
@@ -110,7 +112,7 @@ def answer_of(connection: socket.socket) -> bytes:
 
 
 def ends_after(connection: socket.socket) -> float:
-    """Seconds until the other side closes; what it sends meanwhile is read."""
+    """Seconds until the other side closes; what it sends meanwhile is read. Raises TimeoutError where it does not."""
     began_s = time.monotonic()
     with contextlib.suppress(ConnectionResetError):
         while connection.recv(65536):
@@ -120,22 +122,24 @@ def ends_after(connection: socket.socket) -> float:
 
 def test_a_silent_connection_is_closed_after_its_time(small: Small) -> None:
     with small.open() as silent:
-        assert 0.3 < ends_after(silent) < 5
+        assert ends_after(silent) > 0.3
 
 
 def test_a_head_that_trickles_is_no_sign_of_life(small: Small) -> None:
     with small.open() as slow:
-        began_s = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            slow.settimeout(0.05)
-            for byte in GET * 4:
-                if byte in b"\r\n":
-                    continue  # the head never ends
-                slow.send(bytes([byte]))
-                with contextlib.suppress(TimeoutError):
-                    if not slow.recv(1):
-                        break
-        assert time.monotonic() - began_s < 4, "it went on to be read"
+        slow.settimeout(0.05)
+
+        def is_closed() -> bool:
+            """Sends one more byte of a head that never ends."""
+            try:
+                slow.send(b"G")
+                return not slow.recv(1)
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        wait_until(is_closed, "it went on to be read")
 
 
 def test_the_next_request_may_not_trickle_either(small: Small) -> None:
@@ -143,27 +147,27 @@ def test_the_next_request_may_not_trickle_either(small: Small) -> None:
         kept.sendall(GET)
         assert answer_of(kept).startswith(b"HTTP/1.1 200")
         kept.sendall(b"GET / HT")
-        assert ends_after(kept) < 5
+        ends_after(kept)
 
 
 def test_a_kept_connection_may_wait_longer_for_its_next_request() -> None:
     """As pools of clients keep them; but its head may then trickle no longer than any other."""
-    with Small(idle_s=60.0) as small, small.open() as kept:
+    with Small() as small, small.open() as kept:
         for _ in range(2):
             kept.sendall(GET)
             assert answer_of(kept).startswith(b"HTTP/1.1 200")
             time.sleep(1.0)  # twice the time of a head
         kept.sendall(b"GET")
-        assert ends_after(kept) < 10, "not after the time between two requests, which is a minute here"
+        ends_after(kept)
 
 
-def test_a_kept_connection_is_closed_when_nothing_more_comes(small: Small) -> None:
-    with small.open() as kept:
+def test_a_kept_connection_is_closed_when_nothing_more_comes() -> None:
+    with Small(head_s=NEVER_S, idle_s=2.0) as small, small.open() as kept:
         began_s = time.monotonic()
         kept.sendall(GET)
         assert answer_of(kept).startswith(b"HTTP/1.1 200")
         ends_after(kept)
-        assert 1.0 < time.monotonic() - began_s < 6
+        assert time.monotonic() - began_s > 1.0
 
 
 def test_pools_find_their_connections_open() -> None:
@@ -178,7 +182,7 @@ def test_kept_connections_keep_nobody_out(small: Small) -> None:
     for connection in kept:
         connection.sendall(GET)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello"
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=TIMEOUT_S).text == "hello"
     for connection in kept:
         connection.close()
 
@@ -186,7 +190,7 @@ def test_kept_connections_keep_nobody_out(small: Small) -> None:
 def answer_to(small: Small, data: bytes) -> bytes:
     with small.open() as line, contextlib.suppress(ConnectionError):
         line.sendall(data)
-        line.settimeout(5)
+        line.settimeout(TIMEOUT_S)
         return b"".join(iter(lambda: line.recv(65536), b""))
     return b""
 
@@ -220,13 +224,13 @@ def test_what_is_no_request_is_told_so_in_json(small: Small, data: bytes, status
     assert answer.startswith(b"HTTP/1.1 %d " % status) and code in answer, answer[:300]
     if status != 200:
         assert b"connection: close" in answer.lower() and b'{"error"' in answer
-    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello", "the server goes on"
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=TIMEOUT_S).text == "hello", "the server goes on"
 
 
 def test_a_broken_chunk_ends_its_connection_and_no_other(small: Small) -> None:
     post = b"POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert b" 400 " in answer_to(small, post + b"zz\r\n")[:20]
-    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=5).text == "hello"
+    assert httpx.get(f"http://127.0.0.1:{small.address[1]}/", timeout=TIMEOUT_S).text == "hello"
 
 
 def test_a_reader_that_trickles_is_dropped(small: Small) -> None:
@@ -234,20 +238,22 @@ def test_a_reader_that_trickles_is_dropped(small: Small) -> None:
     with small.open() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.sendall(GET.replace(b"/ ", b"/large "))
-        began_s = time.monotonic()
-        while small.num_open and time.monotonic() - began_s < 15:
+
+        def is_dropped() -> bool:
             with contextlib.suppress(ConnectionResetError):
                 slow.recv(8)
             time.sleep(0.05)
-        assert not small.num_open, "it was waited for"
+            return not small.num_open
+
+        wait_until(is_dropped, "it was waited for")
 
 
 def test_one_that_waits_gives_its_place_to_a_new_one(patient: Small) -> None:
     silent = [patient.open() for _ in range(4)]
     wait_until(lambda: patient.num_open == 4, "they were not accepted")
-    assert httpx.get(f"http://127.0.0.1:{patient.address[1]}/", timeout=5).text == "hello"
+    assert httpx.get(f"http://127.0.0.1:{patient.address[1]}/", timeout=TIMEOUT_S).text == "hello"
     assert patient.num_open <= 4
-    assert ends_after(silent[0]) < 10, "the oldest is closed at once, and not after the minute that a head has here"
+    ends_after(silent[0])  # the oldest is closed, though a head has all the time here
     for connection in silent:
         connection.close()
 
@@ -268,7 +274,7 @@ def test_when_all_are_busy_a_new_one_is_told_so(small: Small) -> None:
 
 
 def test_a_client_that_reads_nothing_is_dropped() -> None:
-    with Small(send_s=2.0, idle_s=60.0) as small, small.open() as deaf, small.open() as good:
+    with Small(send_s=2.0) as small, small.open() as deaf, small.open() as good:
         deaf.sendall(GET.replace(b"/ ", b"/large "))
         good.sendall(GET.replace(b"/ ", b"/large "))
         num_bytes = 0

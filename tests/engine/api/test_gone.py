@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from engine.runtime import scorer
 from tests.endless import endless_request
 from tests.engine.api.protocols import ASK
 from tests.waiting import wait_until
@@ -45,6 +47,32 @@ def test_hanging_up_on_a_plain_request_cancels(demo_server: Any, endless: dict[s
         wait_until(lambda: bool(engine.snapshot().running), "it never began")
     wait_until(lambda: not engine.snapshot().running, "the request still runs")
     wait_until(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
+
+
+def test_hanging_up_on_decisions_cancels_them(demo_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their middle: after a pass, of which they need many."""
+    engine, score = demo_server.engine, scorer.score
+    num_rows, go_on = [0], threading.Event()
+
+    def held(adapter: Any, stems: Any, *rest: Any) -> Any:
+        num_rows[0] += len(stems)
+        go_on.wait(60)
+        return score(adapter, stems, *rest)
+
+    monkeypatch.setattr(scorer, "score", held)
+    before = engine.snapshot().totals
+    address = urlsplit(demo_server.url)
+    questions = [{"type": "predicate", "instructions": f"Is it number {i}? {'really ' * 60}"} for i in range(400)]
+    body = json.dumps({"model": "demo", "input": "a text", "questions": questions}).encode()
+    head = "POST /v1/decisions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((address.hostname, address.port)) as line:
+        line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        wait_until(lambda: num_rows[0], "it never began")
+    wait_until(lambda: not engine.num_open, "it is still waited for")
+    go_on.set()
+    wait_until(lambda: engine.snapshot().totals.cancelled == before.cancelled + 1, "it does not count as cancelled")
+    wait_until(lambda: not engine.snapshot().running, "the request still runs")
+    assert num_rows[0] < len(questions), "it went on"
 
 
 def test_the_next_one_is_not_disturbed(demo_server: Any, endless: dict[str, Any]) -> None:

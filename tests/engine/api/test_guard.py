@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import openai
 import pytest
 
 from engine.api.app import create_app
-from engine.api.guard import check_key, guarded_names, host_name
+from engine.api.guard import JsonRequest, check_key, guarded_names, host_name
 from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.errors import Unauthorized
 from tests import pictures
@@ -155,3 +156,26 @@ async def test_a_picture_under_the_media_root(
         for url in ("link.png", "../secret.png", f"file://{root}/../secret.png", "/etc/passwd"):
             assert post(url).status_code == 400 and "--media-root" in post(url).json()["error"]["message"]
         assert "no file 'gone.png'" in post("gone.png").json()["error"]["message"]
+
+
+READABLE = (
+    b'{"a": 1, "a": 2}',
+    b'{"a": NaN, "b": -Infinity, "c": 1e999, "d": -0}',
+    b'{"a": 0.1000000000000000055511151231257827}',
+    b'{"a": 123456789012345678901234567890}',
+    b'{"a": "\\ud83d\\ude00 \\u0000"}',
+    b'{"a": "half \\ud83d"}',
+    b"\xef\xbb\xbf{}",
+    b"[" * 300 + b"]" * 300,
+    b" [1, true, null] ",
+    b"5",
+)
+
+
+@pytest.mark.parametrize("body", READABLE)
+async def test_a_body_is_read_as_the_json_module_reads_it(body: bytes) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    request = JsonRequest({"type": "http", "method": "POST", "headers": []}, receive)
+    assert repr(await request.json()) == repr(json.loads(body))

@@ -82,6 +82,22 @@ def test_what_went_wrong_is_the_last_line(http: httpx.Client, hub: StandInHub) -
     assert (whole.status_code, whole.json()["error"]["code"]) == (503, "gated_model")
 
 
+def test_another_revision_waits_for_the_one_on_its_way(http: httpx.Client, hub: StandInHub, engine: Engine) -> None:
+    held = threading.Event()
+    hub.faults = Faults(held={"model.safetensors": held})
+    with http.stream("POST", "/v1/models/pull", json={"model": NAME}) as response:
+        lines = response.iter_lines()
+        next(lines)
+        other = http.post("/v1/models/pull", json={"model": NAME, "revision": "v2", "stream": False})
+        assert (other.status_code, other.json()["error"]["code"]) == (409, "download_running"), other.text
+        assert other.json()["error"]["param"] == "revision"
+        held.set()
+        with http.stream("POST", "/v1/models/pull", json={"model": NAME, "revision": "main"}) as same:
+            assert same.status_code == 200
+            assert [json.loads(line) for line in same.iter_lines()][-1] == {"status": "success"}
+        assert [json.loads(line) for line in lines][-1] == {"status": "success"}
+
+
 @pytest.mark.parametrize("body", [{}, {"model": "not a name"}, {"model": "../../etc"}, {"model": 3}])
 def test_what_is_no_name_of_a_model(http: httpx.Client, hub: StandInHub, body: dict[str, Any]) -> None:
     assert http.post("/v1/models/pull", json=body).status_code == 400
@@ -97,6 +113,7 @@ def test_who_goes_away_pauses_it_and_the_next_goes_on(http: httpx.Client, hub: S
                 break
     held.set()
     wait_until(lambda: engine.shelf.download(NAME).stage == "paused", "it is not paused")
+    wait_until(lambda: hub.is_quiet, "the hub still sends")
     before = hub.sent_bytes["model.safetensors"]
     assert http.post("/v1/models/pull", json={"model": NAME, "stream": False}).json() == {"status": "success"}
     assert hub.sent_bytes["model.safetensors"] - before < BYTES, "it began anew"

@@ -18,7 +18,7 @@ LONG = "x" * MIB
 
 def kept(response: dict[str, Any] | None = None, given: list[Any] | None = None, name: str = "r") -> KeptResponse:
     items = given or [{"role": "user", "content": "hi"}]
-    return KeptResponse({"id": name, **(response or {})}, items, tuple(read_input(items, MediaLimits())))
+    return KeptResponse.of({"id": name, **(response or {})}, items, tuple(read_input(items, MediaLimits())), None)
 
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
@@ -51,6 +51,21 @@ def test_all_that_is_kept_counts(what: str) -> None:
     store.keep("me", LARGE[what])
     with pytest.raises(ModelNotFound):
         store.find("me", "r")
+
+
+def test_what_came_before_counts_and_is_not_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = LARGE["a text"]
+    looked_through: list[int] = []
+
+    def noted(value: Any) -> int:
+        looked_through.append(held_bytes(value))
+        return looked_through[-1]
+
+    monkeypatch.setattr("engine.api.responses.store.held_bytes", noted)
+    items = [{"role": "user", "content": "and?"}]
+    after = KeptResponse.of({"id": "s"}, items, tuple(read_input(items, MediaLimits())), before)
+    assert after.messages[: len(before.messages)] == before.messages and len(after.messages) == 2
+    assert after.num_bytes > before.num_bytes > MIB and sum(looked_through) < MIB
 
 
 def test_the_oldest_go_where_there_is_no_room() -> None:

@@ -4,7 +4,6 @@ is told."""
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +49,7 @@ def post(server: Server, path: str, body: dict[str, Any], headers: dict[str, str
 
 
 def listed(server: Server) -> dict[str, Any]:
-    data = httpx.get(f"{server.url}/v1/models", headers=GUEST).json()["data"]
+    data = httpx.get(f"{server.url}/v1/models", headers=GUEST, timeout=60).json()["data"]
     return {model["id"]: model for model in data}
 
 
@@ -63,8 +62,8 @@ def test_all_models_are_listed_with_their_state(two: Server) -> None:
     models = listed(two)
     assert list(models) == ["demo", "reader"] and models["demo"]["state"] == "ready"
     assert models["reader"]["state"] == "not_loaded" and models["reader"]["aliases"] == ["r"]
-    assert httpx.get(f"{two.url}/v1/models/r", headers=GUEST).json() == models["reader"]
-    health = httpx.get(f"{two.url}/health").json()
+    assert httpx.get(f"{two.url}/v1/models/r", headers=GUEST, timeout=60).json() == models["reader"]
+    health = httpx.get(f"{two.url}/health", timeout=60).json()
     assert [(model["id"], model["state"], model["default"]) for model in health["models"]] == [
         ("demo", "ready", True),
         ("reader", "not_loaded", False),
@@ -108,13 +107,53 @@ def test_each_protocol_reaches_the_model_it_names(two: Server, path: str) -> Non
 def test_ollama_lists_and_shows_them(two: Server) -> None:
     for name in ("reader", "demo"):
         post(two, "/v1/models/load", {"model": name})
-    tags = httpx.get(f"{two.url}/api/tags", headers=GUEST).json()["models"]
+    tags = httpx.get(f"{two.url}/api/tags", headers=GUEST, timeout=60).json()["models"]
     assert [tag["name"] for tag in tags] == ["demo", "reader"]
-    running = httpx.get(f"{two.url}/api/ps", headers=GUEST).json()["models"]
+    running = httpx.get(f"{two.url}/api/ps", headers=GUEST, timeout=60).json()["models"]
     assert [one["name"] for one in running] == ["demo"]
     assert post(two, "/api/show", {"model": "reader:latest"}, GUEST).json()["details"]["family"] == "llama"
     assert post(two, "/api/chat", {"model": "reader", "messages": []}, GUEST).json()["done"] is True
     assert listed(two)["reader"]["state"] == "ready", "a chat without messages loads the model"
+
+
+def test_ollamas_way_to_unload(two: Server) -> None:
+    """keep_alive 0 without a question; it loads nothing, and is the operator's as any unloading."""
+    post(two, "/v1/models/load", {"model": "demo"})
+    for path, empty in (("/api/chat", {"messages": []}), ("/api/generate", {"prompt": ""})):
+        for keep_alive in (0, "0s"):
+            body = {"model": "reader", "keep_alive": keep_alive, **empty}
+            answer = post(two, path, body)
+            assert (answer.status_code, answer.json()["done_reason"]) == (200, "unload"), answer.text
+            assert listed(two)["demo"]["state"] == "ready", "the other one was loaded in its place"
+            assert post(two, path, body, GUEST).status_code == 403
+    assert post(two, "/api/generate", {"model": "reader", "keep_alive": "5m"}).json()["done_reason"] == "load"
+    assert post(two, "/api/generate", {"model": "reader", "keep_alive": 0}).json()["done_reason"] == "unload"
+    assert listed(two)["reader"]["state"] == "not_loaded"
+
+
+GOING_AWAY = {
+    "/v1/detokenize": {"model": "reader", "tokens": [5]},
+    "/v1/tokenize": {"model": "reader", "prompt": "a", "return_token_strs": True},
+    "/v1/embeddings": {"model": "reader", "input": "a"},
+}
+
+
+@pytest.mark.parametrize("path", GOING_AWAY)
+def test_who_goes_away_waits_for_no_model(two: Server, path: str) -> None:
+    """A model that cannot come while another is in use is not waited for by nobody."""
+    post(two, "/v1/models/load", {"model": "demo"})
+    endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
+    url = f"{two.url}/v1/chat/completions"
+
+    def waiting() -> int:
+        return sum(state.num_waiting for state in two.engine.models())
+
+    with httpx.Client(headers=OPERATOR, timeout=60) as http, http.stream("POST", url, json=endless) as first:
+        talking = first.iter_lines()  # closing it would close the connection
+        next(talking)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{two.url}{path}", json=GOING_AWAY[path], headers=OPERATOR, timeout=httpx.Timeout(60, read=2))
+        wait_until(lambda: waiting() == 0, "somebody who is gone still waits")
 
 
 def test_loading_and_unloading_are_the_operators(two: Server) -> None:
@@ -127,8 +166,8 @@ def test_loading_and_unloading_are_the_operators(two: Server) -> None:
     assert post(two, "/v1/models/load", {"model": "r"}).json()["state"] == "ready"
     assert listed(two)["demo"]["state"] == "not_loaded", "there is room for one"
     assert post(two, "/v1/models/unload", {"model": "reader"}).json()["state"] == "not_loaded"
-    assert httpx.get(f"{two.url}/health").status_code == 200
-    assert httpx.get(f"{two.url}/health/ready").status_code == 200, "a request would be taken, and load its model"
+    assert httpx.get(f"{two.url}/health", timeout=60).status_code == 200
+    assert httpx.get(f"{two.url}/health/ready", timeout=60).status_code == 200, "a request would load its model"
 
 
 def test_what_is_in_use_is_a_409(two: Server) -> None:
@@ -151,8 +190,17 @@ def test_media_that_settings_keep_from_a_model_are_a_400(two: Server) -> None:
     assert error["param"].startswith("messages[0].content[0]")
 
 
-def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comments come before the first event as long as another request keeps the model out of memory."""
+STREAMS = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "logprobs": True},
+    "/v1/completions": {"prompt": [5, 6], "max_tokens": 2, "logprobs": 1, "echo": True},
+    "/v1/responses": {"input": "hi", "max_output_tokens": 2, "include": ["message.output_text.logprobs"]},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Comments come before the first event as long as another request keeps the model out of memory, also where the
+    answer needs the model's vocabulary."""
     monkeypatch.setattr(sse, "LOADING_S", 0.05)
     post(two, "/v1/models/load", {"model": "demo"})
     endless = hello("demo", stream=True, max_tokens=10_000, ignore_eos=True)
@@ -160,29 +208,33 @@ def test_a_stream_is_told_what_it_waits_for(two: Server, monkeypatch: pytest.Mon
     with httpx.Client(headers=OPERATOR, timeout=60) as http, http.stream("POST", url, json=endless) as first:
         talking = first.iter_lines()  # closing it would close the connection
         next(talking)
-        with http.stream("POST", url, json=hello("reader", stream=True)) as second:
+        asked = {**STREAMS[path], "model": "reader", "stream": True}
+        with http.stream("POST", f"{two.url}{path}", json=asked) as second:
             assert second.status_code == 200
             lines = second.iter_lines()
             comments = [next(line for line in lines if line.startswith(":")) for _ in range(3)]
             assert all(comment.startswith(": reader: waiting") for comment in comments)
             first.close()
             rest = [line for line in lines if line.startswith("data: ")]
-    assert rest[-1] == "data: [DONE]" and json.loads(rest[0][6:])["model"] == "reader"
+    assert "logprob" in "".join(rest) and '"model":"reader"' in "".join(rest)
 
 
 def test_a_failed_load_is_the_last_event_of_a_stream_and_a_503_of_others(
     two: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = next(state.source for state in two.engine.models() if state.name == "reader")
+
     def fails(*_: Any) -> Any:
-        raise ValueError("no weights today")
+        raise ValueError(f"no weights today in {folder}")
 
     post(two, "/v1/models/load", {"model": "demo"})
     monkeypatch.setattr(loading, "text_model", fails)
     monkeypatch.setattr("engine.models.registry.text_model", fails)
     error = post(two, "/v1/chat/completions", hello("reader"), GUEST).json()["error"]
     assert error["code"] == "model_load_failed" and "no weights today" in error["message"]
+    assert folder not in error["message"] and "reader" in error["message"], "where files lie is nobody's business"
     streamed = post(two, "/v1/chat/completions", hello("reader", stream=True), GUEST)
-    assert "no weights today" in streamed.text
+    assert "no weights today" in streamed.text and folder not in streamed.text
     assert listed(two)["reader"]["state"] == "failed" and "no weights today" in listed(two)["reader"]["error"]
     assert post(two, "/v1/chat/completions", hello("demo"), GUEST).status_code == 200
     monkeypatch.undo()

@@ -246,7 +246,6 @@ def test_what_has_no_effect_on_this_model_is_named() -> None:
     )
     card = ModelCard("m", "/m", "llama", "float32", 1, 4, 4096, template_variables=("messages", "mood"))
     assert ignored_header(body, card)["x-ignored-fields"].split(", ") == [
-        "tools[0].function.strict",
         "tools[0].function.odd",
         "thinking_token_budget",
         "reasoning_effort",

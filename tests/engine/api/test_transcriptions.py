@@ -101,10 +101,3 @@ def test_a_form_without_a_file(http: httpx.Client) -> None:
     ):
         answer = http.post("/v1/audio/transcriptions", **form)  # type: ignore[arg-type]
         assert answer.status_code == 400, answer.text
-
-
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])
-def test_a_model_that_answers_gives_no_vectors(http: httpx.Client, path: str) -> None:
-    answer = http.post(path, json={"model": "demo", "input": "hi", "query": "hi", "documents": ["x"]})
-    assert answer.status_code == 400 and answer.json()["error"]["code"] == "unsupported_model"
-    assert http.get("/v1/models/demo").json()["capabilities"]["embeddings"] is False

@@ -251,3 +251,14 @@ def test_the_engines_own_cache_says_the_same_of_itself() -> None:
 
 def test_tokens_are_those_that_were_computed_not_those_there_is_room_for() -> None:
     assert filled(5)[0].keys.shape[2] == 256 and tensors.num_tokens(filled(5)) == 5
+
+
+def test_the_size_may_be_left_out_and_counters_are_attributes_too() -> None:
+    cache = MLLMPrefixCacheManager()
+    assert mllm.DEFAULT_MB == 512 and cache.max_memory_mb == 512
+    cache.fetch([], WORDS)
+    stats = cache.get_stats()
+    assert (stats.hit_rate, stats.tokens_saved, stats.memory_used_mb) == (0.0, 0, 0.0)
+    assert stats.total_queries == stats["total_queries"] == 1 and dict(stats) == stats
+    with pytest.raises(AttributeError, match="no counter 'speed'"):
+        _ = stats.speed

@@ -102,6 +102,7 @@ async def test_paused_and_resumed(model: Path, tmp_path: Path) -> None:
             assert (paused.speed_bytes_s, paused.left_s) == (0, None)
             half = {one.place.source: one for one in await here.models()}[NAME]
             assert half.problems and "not downloaded to the end" in half.problems[0]
+            await eventually(lambda: hub.is_quiet, "the hub still sends")
             before = hub.sent_bytes[WEIGHTS]
             here.change("resume", NAME)
             assert (await until(here, ended)).stage == "done"
@@ -118,6 +119,7 @@ async def test_resumed_after_a_restart(model: Path, tmp_path: Path) -> None:
             here.close()
             held.set()
             assert (await until(here, ended)).stage == "paused"
+        await eventually(lambda: hub.is_quiet, "the hub still sends")
         before = hub.sent_bytes[WEIGHTS]
         async with shelf(hub, tmp_path) as again:
             again.pull(NAME)

@@ -13,7 +13,7 @@ from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.models.families import FAMILIES as ROWS
-from engine.models.families import family
+from engine.models.families import UNKNOWN, family
 from engine.models.families_table import markdown, table
 from tests.conftest import ROOT
 from tests.families import FAMILIES, SLOW, VISION
@@ -33,14 +33,23 @@ def test_every_row_has_a_name_and_a_line() -> None:
 
 @pytest.mark.parametrize("name", VISION)
 def test_the_row_is_what_the_model_is(tiny_model: TinyModel, name: str) -> None:
-    """Blocks or snapshots, pictures, clips and sound: from the loaded model, not from the table."""
+    """Blocks or snapshots, pictures, clips and sound, and a tower that can be stopped between two layers: from the
+    loaded model, not from the table."""
     loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model(name)))))
     row, tiny = family(name), FAMILIES[name]
     assert tensors.is_plain(loaded.adapter.make_cache()) == (not row.snapshots)
+    assert loaded.adapter.interleave(lambda: False, lambda: None) > 1, (
+        "its tower would keep the rows that decode waiting"
+    )
     assert loaded.adapter.cache_vision_features(FeatureStore(1)) == row.packed
     assert row.images_per_prompt == tiny.max_images
     assert row.native_video == (tiny.video is not None)
     assert loaded.card.audio == (row.audios_per_prompt != 0) == (tiny.audio is not None)
+
+
+def test_a_hyphen_in_a_model_type_is_the_same_family() -> None:
+    assert family("lfm2-vl") is family("lfm2_vl") is not UNKNOWN
+    assert family("no-such") is UNKNOWN
 
 
 def test_a_sheet_of_the_table() -> None:

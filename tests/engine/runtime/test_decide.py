@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from engine.cache import tensors
+from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig
 from engine.errors import BadRequest, Busy, ContextOverflow
 from engine.models import head
@@ -25,6 +26,7 @@ from engine.prompt.questions import question_parts, spellings, with_question
 from engine.runtime import scorer
 from engine.runtime.memory import padded_tokens
 from engine.runtime.sequence import SCORED_ROWS
+from engine.runtime.worker import Worker
 from engine.types import Decision, Message, Option, Part, Request, TypedQuestion
 from tests.conftest import EngineFor
 from tests.engine.drive import Piece, ask, chat, part, settled, user
@@ -280,8 +282,9 @@ async def test_the_prompt_is_computed_once_and_the_questions_in_few_passes(
     assert (usage.completion_tokens, usage.cached_tokens) == (0, 0)
 
 
-async def test_cancelled_is_as_if_never_started(tiny_model: TinyModel, engine_for: EngineFor, passes: Passes) -> None:
-    engine = await engine_for(tiny_model("llama"), prefill_chunk_tokens=32)
+async def check_cancelled(engine: Any, passes: Passes) -> None:
+    """Another answers as alone, nothing of the cancelled one goes on or is held, and what it left in the cache is
+    right."""
     beside = chat("I stay.", max_tokens=60)
     alone = (await ask(engine, beside)).token_ids
     staying = asyncio.create_task(ask(engine, beside))
@@ -293,15 +296,34 @@ async def test_cancelled_is_as_if_never_started(tiny_model: TinyModel, engine_fo
         await going
     assert (await staying).token_ids == alone
     state = await settled(engine)
-    assert not state.cache.blocks_in_use
     assert sum(passes.rows) < 200, "it went on"
-    assert (
-        far_apart(
-            (await engine.decide(about("llama"), QUESTIONS)).answers,
-            (await engine.decide(replace(about("llama"), reuse=False), QUESTIONS)).answers,
-        )
-        < ROUNDING
-    )
+    assert not state.cache.blocks_in_use, "blocks are still held"
+    warm = (await engine.decide(about("llama"), QUESTIONS)).answers
+    cold = (await engine.decide(replace(about("llama"), reuse=False), QUESTIONS)).answers
+    assert far_apart(warm, cold) < ROUNDING, "the cache changed a decision"
+
+
+async def test_cancelled_is_as_if_never_started(tiny_model: TinyModel, engine_for: EngineFor, passes: Passes) -> None:
+    await check_cancelled(await engine_for(tiny_model("llama"), prefill_chunk_tokens=32), passes)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "seen"), [(Worker, "_cancel", "it went on"), (PrefixCache, "end", "blocks are still held")]
+)
+async def test_sabotage_a_cancelled_call_that_leaves_something_is_seen(
+    tiny_model: TinyModel,
+    engine_for: EngineFor,
+    passes: Passes,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    method: str,
+    seen: str,
+) -> None:
+    """Twins: nobody hears of it, so all its questions are answered; what it holds of the cache is not given back."""
+    engine = await engine_for(tiny_model("llama"), prefill_chunk_tokens=32, max_num_seqs=7)  # of its own: it is spoilt
+    monkeypatch.setattr(owner, method, lambda *_: None)
+    with pytest.raises(AssertionError, match=seen):
+        await check_cancelled(engine, passes)
 
 
 async def test_a_pass_that_fails_ends_the_call_and_no_other(

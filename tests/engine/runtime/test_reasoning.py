@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.config import CacheConfig
-from engine.grammar.budget import ThinkBudget
+from engine.grammar.budget import ReasoningMarks, ThinkBudget
 from engine.grammar.follow import ThinkTokens
 from engine.types import Completion, Grammar, Reasoning, Request, Sampling, Tool, ToolChoice
 from tests import tiny
@@ -170,5 +170,5 @@ def run(budget: ThinkBudget, tokens: list[int]) -> list[int]:
     ],
 )
 def test_marks_of_several_tokens(in_reasoning: bool, said: list[int], expected: list[int]) -> None:
-    budget = ThinkBudget(ThinkTokens((6, 7), (8, 9)), 2, in_reasoning=in_reasoning)
+    budget = ThinkBudget(ReasoningMarks(ThinkTokens((6, 7), (8, 9)), in_reasoning=in_reasoning), 2)
     assert run(budget, said) == expected

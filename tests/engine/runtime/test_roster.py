@@ -4,6 +4,7 @@ for a model has a place in the queue."""
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ from engine.config import EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import Busy, Unavailable
 from engine.models import registry
+from engine.runtime import model_load
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.tickets import MAX_PREFLIGHTS
 from engine.types import Option, Part, TypedQuestion
@@ -88,9 +90,18 @@ async def test_a_model_that_failed_is_gone_before_the_next_is_loaded(
         assert watch.was_gone == [True]
 
 
-def never_found(work: Callable[[], Path]) -> Future[Path]:
-    """In place of a thread that downloads."""
-    return Future()
+@pytest.fixture
+def never_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is on the hub does not come while the test runs."""
+    is_over = threading.Event()
+
+    def downloads(*_: Any) -> Path:
+        is_over.wait()
+        raise Unavailable("The test is over.")
+
+    monkeypatch.setattr(model_load, "locate", downloads)
+    yield
+    is_over.set()
 
 
 def endless(*_: Any) -> Iterator[tuple[int, int]]:
@@ -99,12 +110,12 @@ def endless(*_: Any) -> Iterator[tuple[int, int]]:
         yield 1, 2
 
 
+@pytest.mark.usefixtures("never_found")
 @pytest.mark.parametrize("at", ["downloading", "loading"])
 async def test_the_start_is_over_once_its_model_is_given_up(
     two: tuple[ModelSpec, ModelSpec], at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     default = ModelSpec("org/far") if at == "downloading" else two[0]
-    monkeypatch.setattr(core, "_aside", never_found)
     monkeypatch.setattr(registry, "load_in_parts", endless)
     async with started(default, two[1]) as engine:
         await until(
@@ -133,11 +144,11 @@ def preflight(engine: Engine) -> Awaitable[Any]:
     return engine.preflight(chat("Hello", model="far"))
 
 
+@pytest.mark.usefixtures("never_found")
 @pytest.mark.parametrize("asked", [streamed, decided, preflight])
 async def test_who_waits_for_a_model_has_a_place_in_the_queue(
-    two: tuple[ModelSpec, ModelSpec], asked: Callable[[Engine], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+    two: tuple[ModelSpec, ModelSpec], asked: Callable[[Engine], Awaitable[Any]]
 ) -> None:
-    monkeypatch.setattr(core, "_aside", never_found)
     far, settings = ModelSpec("org/far", name="far"), {"max_num_seqs": 1, "max_queue": 1, "max_loaded_models": 1}
     most = MAX_PREFLIGHTS if asked is preflight else 2
     async with started(two[0], far, **settings) as engine:
@@ -156,3 +167,79 @@ async def test_who_waits_for_a_model_has_a_place_in_the_queue(
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await until(lambda: engine.num_open == 0, "a place is left behind")
+
+
+# -- before a load -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_others_give_back_memory_before_a_load_begins_and_get_it_again_where_it_fails(
+    two: tuple[ModelSpec, ModelSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(*two, max_models_bytes=4 * 1024**2) as engine:
+        await engine.ready()
+        model = engine._slots.default.model
+        assert model is not None
+
+        def stored_bytes() -> int:
+            return model.worker._prefix.stats().max_bytes
+
+        alone_bytes, before = stored_bytes(), list[int]()
+        load_in_parts = registry.load_in_parts
+
+        def fails(*args: Any) -> Any:
+            before.append(stored_bytes())
+            raise Unavailable("not today")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(registry, "load_in_parts", fails)
+            with pytest.raises(Unavailable, match="not today"):
+                await engine.load_model("two")
+        assert before[0] < 0.6 * alone_bytes, "the new weights come while the others still have their memory"
+        assert stored_bytes() == alone_bytes
+        monkeypatch.setattr(registry, "load_in_parts", load_in_parts)
+        await engine.load_model("two")
+        assert stored_bytes() < 0.6 * alone_bytes
+        await engine.unload_model("two")
+        assert stored_bytes() == alone_bytes
+
+
+async def test_headers_are_read_aside_and_nobody_overtakes(
+    two: tuple[ModelSpec, ModelSpec], tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not answer stops no stream; who asked later for another model of this machine waits."""
+    disk, expected_weights = threading.Event(), model_load.expected_weights
+    three = ModelSpec(str(tiny_model("qwen2")), name="three")
+
+    def slow(path: Path, spec: ModelSpec) -> Any:
+        if spec.name == "two":
+            disk.wait()
+        return expected_weights(path, spec)
+
+    monkeypatch.setattr(model_load, "expected_weights", slow)
+    async with started(*two, three) as engine:
+        try:
+            await engine.ready()
+            loads = [asyncio.ensure_future(engine.load_model("two"))]
+            await until(lambda: engine.models()[1].num_waiting == 1, "it does not wait")
+            loads.append(asyncio.ensure_future(engine.load_model("three")))
+            await ask(engine, chat("Hello", max_tokens=20, ignore_eos=True))
+            await until(lambda: engine.models()[2].num_waiting == 1, "the other does not wait")
+            assert [state.stage for state in engine.models()] == ["ready", "known", "known"]
+        finally:
+            disk.set()
+        await asyncio.gather(*loads)
+        assert [state.stage for state in engine.models()] == ["ready"] * 3
+
+
+async def test_sabotage_headers_that_the_engine_thread_reads_are_seen(
+    two: tuple[ModelSpec, ModelSpec], tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(work: Callable[[], Any]) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work())
+        return done
+
+    monkeypatch.setattr(core, "_aside", here)
+    monkeypatch.setattr("tests.engine.drive.TIMEOUT_S", 3.0)
+    with pytest.raises(TimeoutError):
+        await test_headers_are_read_aside_and_nobody_overtakes(two, tiny_model, monkeypatch)

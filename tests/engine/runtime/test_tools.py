@@ -18,7 +18,8 @@ from engine.models.chat_format import PLAIN_TOOLS
 from engine.types import Completion, Grammar, Request, Sampling, Tool, ToolCall, ToolChoice
 from tests.conftest import EngineFor
 from tests.engine.drive import GREEDY, ask, chat, settled
-from tests.engine.prompt.test_build import load
+from tests.engine.prompt.test_build import load, with_template
+from tests.engine.prompt.test_tools import NATIVE
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
@@ -154,6 +155,86 @@ async def test_a_schema_that_cannot_be_kept_to_is_refused(
         await ask(engine, chat("x", tools=tools, tool_choice=FORCED))
     assert caught.value.param == "tools[1].function.parameters"
     assert (await ask(engine, chat("x", tools=tools))).text
+
+
+class Begun:
+    """A sampler that says the beginning of an answer, and goes on as another does."""
+
+    def __init__(self, first: list[int], then: Any) -> None:
+        self._first = list(first)
+        self._then = then
+
+    def __call__(self, logprobs: Any) -> Any:
+        import mlx.core as mx
+
+        return mx.array([self._first.pop(0)], mx.uint32) if self._first else self._then(logprobs)
+
+
+STRICT = tuple(replace(tool, strict=True) for tool in TOOLS)
+OPENED = "Well, <tool_call>"
+BEGINS = 100
+
+
+def begin_calls(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """From now on answers with a seed from BEGINS on begin with words and the mark of a call, as if their model had
+    chosen to."""
+    from engine.models import sampling
+
+    make, first = sampling.make_sampler, load(folder).tokenizer.encode(OPENED, add_special_tokens=False)
+
+    def begun(asked: Sampling, *rest: Any) -> Any:
+        sampler = make(asked, *rest)
+        return Begun(first, sampler) if (asked.seed or 0) >= BEGINS else sampler
+
+    monkeypatch.setattr(sampling, "make_sampler", begun)
+
+
+async def check_begun(engine: Any) -> None:
+    """Calls that the model begins by itself follow their schemas, in a batch beside plain answers."""
+    held = [chat("Do it.", max_tokens=900, sampling=drawn(BEGINS + i), tools=STRICT) for i in range(4)]
+    answers = await asyncio.gather(*(ask(engine, request) for request in [*held, *mixed(4)]))
+    for answer in answers[: len(held)]:
+        completion = answer.completion
+        assert completion.text.strip().startswith("Well,") and completion.tool_calls, "no call by itself"
+        first = completion.tool_calls[0]
+        tool = next((tool for tool in STRICT if tool.name == first.name), None)
+        assert tool is not None, "no call by itself"
+        arguments = json.loads(first.arguments)
+        assert arguments.keys() == (tool.parameters or {})["properties"].keys()
+
+
+async def test_strict_calls_that_the_model_begins_are_held(
+    engine_for: EngineFor, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await engine_for(tiny_model("llama"))
+    begin_calls(monkeypatch, tiny_model("llama"))
+    await check_begun(engine)
+
+
+async def test_sabotage_calls_that_nobody_holds_are_seen(
+    engine_for: EngineFor, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.grammar.calls import CallFollower
+
+    engine = await engine_for(tiny_model("llama"))
+    begin_calls(monkeypatch, tiny_model("llama"))
+    monkeypatch.setattr(CallFollower, "allowed", lambda self: None)
+    monkeypatch.setattr(CallFollower, "accept", lambda self, token: None)
+    with pytest.raises(AssertionError, match="no call by itself"):
+        await check_begun(engine)
+
+
+async def test_strict_calls_of_a_model_with_a_way_of_its_own_are_refused(
+    engine_for: EngineFor, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    template = NATIVE.replace("<tool_call>", "<tool_call>\n<function=")
+    assert not with_template(tiny_model("llama"), tmp_path / "m", template).tools.is_json
+    engine = await engine_for(tmp_path / "m")
+    with pytest.raises(BadRequest, match="in a way of its own") as caught:
+        await ask(engine, chat("x", tools=STRICT))
+    assert caught.value.param == "tools.strict"
+    assert (await ask(engine, chat("x", tools=STRICT, tool_choice=ONE, max_tokens=200))).completion.tool_calls
+    assert (await ask(engine, chat("x", tools=TOOLS))).text
 
 
 # -- in a batch --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_the_roofline_says_the_limit_before_and_the_share_after():
     facts = {"machine": {"memory_bandwidth_gbs": 100.0}, "model": {"bytes_per_token": 10**9}}
     assert "at most 100 tok/s" in roofline(facts, {})["words"]
     measured = {"decode_tps": 40.0, "bytes_per_token": 10**9, "bandwidth_gbs": 100.0, "limit_tps": 100.0, "share": 0.4}
-    assert roofline(facts, measured)["number"] == "40%" and roofline(facts, measured)["share"] == 0.4
+    assert roofline(facts, measured)["number"] == "40 %" and roofline(facts, measured)["share"] == 0.4
     assert roofline({"machine": {"memory_bandwidth_gbs": None}}, {}) == {}
 
 

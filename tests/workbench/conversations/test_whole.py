@@ -21,10 +21,15 @@ from workbench.conversations.types import Attachment
 LOCAL = "http://127.0.0.1"
 OURS = {"X-Workbench-Visitor": "a" * 32}
 USAGE = {"prompt_tokens": 41, "completion_tokens": 3, "cached_tokens": 32, "reasoning_tokens": 1}
+REGION = {
+    **{"kind": "box", "px": [1.0, 2.0, 3.0, 4.5], "written": [125.0, 250.0, 375.0, 563.0], "label": "cat"},
+    **{"choice": 0, "time_s": 0.5, "is_cut": False},
+}
 RECEIPT = {
     **{"kind": "image", "num_bytes": 9, "decoded_px": [8, 8], "seen_px": [28, 28], "tokens": 4, "sha256": "ab" * 32},
     **{"frames": [[0, 0.0], [3, 0.5]], "duration_s": 1.5, "fetch_ms": 0.5, "decode_ms": 1.5, "resize_ms": 2.5},
     **{"encode_ms": 3.5, "features": {"hits": 1, "misses": 2}, "notes": ["first of 12 frames"], "param": "cat.png"},
+    "regions": [REGION],
 }
 TIMING = {
     **{"media_ms": 1.0, "queue_ms": 2.0, "prefill_ms": 3.0, "ttft_ms": 4.0, "decode_ms": 5.0, "total_ms": 6.0},

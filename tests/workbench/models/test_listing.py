@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from engine.inventory.places import ModelPlace
 from engine.inventory.room import MachineMemory
 from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
 from tests.engine.inventory.folders import write_model
-from workbench.models.listing import Here, download_json, hit_json, models_json
+from workbench.models.listing import Here, download_json, hit_json, memory, models_json
 
 GB = 1024**3
 MACHINE = MachineMemory(16 * GB, 0.9, 4 * GB)
@@ -85,7 +86,7 @@ def test_a_model_that_is_too_large() -> None:
     large = Checkpoint(model_type="qwen3", weight_bytes=60 * GB)
     model = ModelHere(ModelPlace("org/x", "org/x", Path("/x"), "hub"), large, Path("/x"))
     row = rows(models_json(here([model]), manages=True))["org/x"]
-    assert row["fit"] == "no" and "60 GiB" in row["fit_words"]
+    assert row["fit"] == "no" and "60 GB" in row["fit_words"]
 
 
 def test_a_model_that_only_the_engine_knows_is_judged_as_one_on_the_disk() -> None:
@@ -94,7 +95,7 @@ def test_a_model_that_only_the_engine_knows_is_judged_as_one_on_the_disk() -> No
     states = (ready(), words, ModelState("large", "org/large", num_bytes=60 * GB), ModelState("new", "org/new"))
     listed = rows(models_json(here([], *states), manages=True))
     assert (listed["demo"]["fit"], listed["demo"]["fit_words"]) == ("yes", "fits, with 4,096 tokens of context")
-    assert listed["large"]["fit"] == "no" and "60 GiB" in listed["large"]["fit_words"]
+    assert listed["large"]["fit"] == "no" and "60 GB" in listed["large"]["fit_words"]
     assert (listed["new"]["fit"], listed["new"]["fit_words"]) == ("unknown", "")
     assert listed["words"]["takes"] == "text, pictures", "what another model describes to it"
 
@@ -106,11 +107,29 @@ def test_loading_shows_how_far() -> None:
 
 
 def test_memory_by_model_and_kind() -> None:
-    memory = models_json(here([], ready()), manages=True)["memory"]
-    (model,) = memory["models"]
+    told = memory(here([], ready()))
+    (model,) = told["models"]
     assert [part["kind"] for part in model["parts"]] == ["weights", "kv", "features"]
-    assert model["size"] == "2.5 GB" and memory["words"] == "2.5 GB of 14 GB that models may take here"
+    assert model["size"] == "2.5 GB" and told["words"] == "2.5 GB of 14 GB that models may take here"
     assert abs(sum(part["share"] for part in model["parts"]) - 2.5 / 14.4) < 1e-3
+
+
+def test_an_adapter_is_shown_as_one_and_its_base_is_counted_once() -> None:
+    base = replace(CARD, base="weights")
+    card = replace(base, id="demo:art", num_bytes=GB + 1024**2, adapter_bytes=1024**2)
+    art = ModelState("demo:art", "demo", stage="ready", card=card, parent="demo", adapter_path="/secret/adapter")
+    found = list(Inventory().models())[:1]  # the one that ships
+    seen = here(found, art, replace(ready(), card=base))
+    snapshot = replace(seen.snapshot, models=(base, card), caches=(CacheStats(), CacheStats()))
+    value = models_json(replace(seen, snapshot=snapshot), manages=True)
+    listed = rows(value)
+    assert set(listed) == {"demo", "demo:art"}, "the adapter is taken for its base"
+    assert (listed["demo:art"]["where"], listed["demo:art"]["size"]) == ("LoRA adapter of demo", "1 MB")
+    assert "ships with" in listed["demo"]["where"] and listed["demo"]["choice"] == "demo"
+    assert value["choices"][0]["about"].startswith("LoRA adapter of demo · qwen3_vl")
+    assert [model["parts"][0]["words"] for model in value["memory"]["models"]] == ["weights 1.0 GB", "weights 1 MB"]
+    one = models_json(here(found, replace(ready(), adapter_path="/secret/adapter")), manages=True)
+    assert rows(one)["demo"]["where"].endswith(" · with a LoRA adapter") and "/secret" not in json.dumps([value, one])
 
 
 def test_a_download_in_words() -> None:

@@ -69,7 +69,7 @@ async def test_the_disks_are_searched_when_a_download_has_ended() -> None:
 async def test_a_visitor_makes_nobody_search() -> None:
     shelf = CountedShelf()
     engine: Any = QuietEngine(shelf)
-    assert set(LiveModels(engine).news(manages=False)) == {"models"}
+    assert set(LiveModels(engine).news(manages=False)) == {"models", "memory"}
     await asyncio.sleep(0)
     assert shelf.num_looks == 0
 

@@ -25,7 +25,7 @@ def test_fields_of_the_page_become_a_sampling():
 
 @pytest.mark.parametrize(("name", "text"), [("fps", "0"), ("max_frames", "many"), ("end_s", "-1"), ("start_s", "-1")])
 def test_a_field_that_is_no_such_number_is_refused_in_words(name, text):
-    with pytest.raises(BadRequest, match=f'"{text}" is not'):
+    with pytest.raises(BadRequest, match=f"“{text}” is not"):
         sheet.sampling({name: text})
 
 
@@ -101,6 +101,6 @@ def test_the_rate_is_said_as_it_is_taken():
 def test_a_rate_that_is_not_what_was_asked_for_says_why():
     even = replace(CLIP, frames=tuple((index, index * 0.5) for index in range(6)))
     limited = sheet.rate(even, FrameSampling(fps=8.0, max_frames=6))
-    assert limited.endswith("2 a second, not 8 a second, for no more than 6 frames may go in.")
-    assert sheet.rate(even, FrameSampling(fps=8.0)).endswith("not 8 a second, for the clip has no more.")
+    assert limited.endswith("2 a second. Asked for: 8 a second, but no more than 6 frames may go in.")
+    assert sheet.rate(even, FrameSampling(fps=8.0)).endswith("Asked for: 8 a second, but the clip has no more.")
     assert sheet.rate(even, FrameSampling(fps=8.0, indices=(1, 2))).endswith("2 a second."), "those that were named"

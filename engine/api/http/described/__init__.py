@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.api.http.described import decisions, openai, protocols, server
+from engine.api.http.described import batches, decisions, openai, protocols, requests, server
 
 ANSWERS: dict[tuple[str, str], Any] = {
     ("get", "/health"): server.HealthSchema,
@@ -24,12 +24,16 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/v1/cache/blocks/{key}/{action}"): server.CacheChangeSchema,
     ("post", "/v1/cache/features/{key}/{action}"): server.CacheChangeSchema,
     ("post", "/v1/cache/replay/{request_id}"): server.ReplaySchema,
+    ("get", "/v1/requests"): requests.LoggedListSchema,
+    ("get", "/v1/requests/{request_id}"): requests.LoggedRequestSchema,
     ("post", "/v1/tokenize"): server.TokenizeSchema,
     ("post", "/tokenize"): server.TokenizeSchema,
     ("post", "/v1/detokenize"): server.DetokenizeSchema,
     ("post", "/detokenize"): server.DetokenizeSchema,
     ("post", "/v1/chat/completions"): openai.ChatCompletionSchema,
     ("post", "/v1/completions"): openai.TextCompletionSchema,
+    ("post", "/v1/embeddings"): openai.EmbeddingsSchema,
+    ("post", "/v1/rerank"): openai.RerankSchema,
     ("post", "/v1/decisions"): decisions.DecisionsSchema,
     ("post", "/v1/systemone"): decisions.SystemOneSchema,
     ("post", "/v1/responses"): protocols.ResponseSchema,
@@ -40,6 +44,14 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/v1/messages"): protocols.AnthropicMessageSchema,
     ("post", "/v1/messages/count_tokens"): protocols.MessageTokensSchema,
     ("post", "/v1/audio/transcriptions"): openai.TranscriptionSchema,
+    ("post", "/v1/files"): batches.FileSchema,
+    ("get", "/v1/files"): batches.FilesSchema,
+    ("get", "/v1/files/{file_id}"): batches.FileSchema,
+    ("delete", "/v1/files/{file_id}"): batches.DeletedFileSchema,
+    ("post", "/v1/batches"): batches.BatchObjectSchema,
+    ("get", "/v1/batches"): batches.BatchesSchema,
+    ("get", "/v1/batches/{batch_id}"): batches.BatchObjectSchema,
+    ("post", "/v1/batches/{batch_id}/cancel"): batches.BatchObjectSchema,
     ("post", "/api/chat"): protocols.OllamaChatSchema,
     ("post", "/api/generate"): protocols.OllamaTextSchema,
     ("get", "/api/tags"): protocols.OllamaModelsSchema,
@@ -48,9 +60,6 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("post", "/api/show"): protocols.OllamaShowSchema,
 }
 """By method and path."""
-
-NEVER_ANSWERED = ("/v1/embeddings", "/v1/rerank")
-"""No model that is loaded gives vectors: these say so, and nothing else."""
 
 ERRORS: tuple[tuple[str, Any], ...] = (
     ("/v1/messages", protocols.AnthropicErrorSchema),

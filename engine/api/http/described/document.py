@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from engine.api.http.described import ANSWERS, ERRORS, NEVER_ANSWERED
+from engine.api.http.described import ANSWERS, ERRORS
 from engine.api.http.paths import is_guarded
 from engine.api.sse import JSON_LINES, SERVER_SENT
 
@@ -31,13 +31,25 @@ STREAMS = {
     **dict.fromkeys(("/api/chat", "/api/generate", "/v1/models/pull"), LINES),
 }
 """What comes with stream: true."""
+KEPT = {403, 409, 503}
+"""Of what is kept on disk: nothing is, another server does, the disk is full."""
+
 OWN_STATUSES = {
+    "/v1/files": KEPT,
+    "/v1/files/{file_id}": KEPT,
+    "/v1/files/{file_id}/content": KEPT,
+    "/v1/batches": KEPT,
+    "/v1/batches/{batch_id}": KEPT,
+    "/v1/batches/{batch_id}/cancel": KEPT,
     "/health": {503},
     "/health/live": {503},
     "/health/ready": {503},
     "/v1/models/{name}": {503},
     "/v1/models/load": {409},
     "/v1/models/unload": {409},
+    "/v1/models/pull": {409},
+    "/api/chat": {409},
+    "/api/generate": {409},
     "/v1/cache/blocks": {503},
     "/v1/cache/features": {503},
     "/v1/cache/replay/{request_id}": {504},
@@ -90,8 +102,6 @@ def _correct(path: str, method: str, operation: Operation, schemas: dict[str, An
     if (method, path) in ANSWERS:
         name = ANSWERS[method, path].__name__
         responses["200"]["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + name}}}
-    if path in NEVER_ANSWERED:
-        del responses["200"]
     for status in statuses(path, fields, method=method, asks_for_key=asks_for_key):
         responses.setdefault(str(status), _error(path, status))
     if "stream" in fields and path in STREAMS:

@@ -22,6 +22,18 @@ class FeatureUseSchema(BaseModel):
     misses: int
 
 
+class RegionSchema(BaseModel):
+    """A box or a point that the answer gives on a medium."""
+
+    kind: Literal["box", "point"]
+    label: str
+    pixels: list[float] = Field(description="[left, top, right, bottom] or [x, y] in pixels of the decoded medium")
+    written: list[float] = Field(description="the numbers as the model wrote them")
+    time: float | None = Field(description="of the clip's frame, in seconds, where the model named one")
+    choice: int
+    cut: bool = Field(description="part of it lay outside of the medium")
+
+
 class ReceiptSchema(BaseModel):
     """What happened to one medium. Sizes are [width, height] in pixels, times in seconds unless _ms."""
 
@@ -40,6 +52,7 @@ class ReceiptSchema(BaseModel):
     encode_ms: float
     features: FeatureUseSchema | None
     notes: list[str]
+    boxes: list[RegionSchema]
 
 
 class CacheTraceSchema(BaseModel):
@@ -165,3 +178,38 @@ class TextCompletionSchema(EnvelopeSchema):
 class TranscriptionSchema(BaseModel):
     text: str
     usage: dict[str, Any] | None
+
+
+class TextsUsageSchema(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingSchema(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="numbers, or base64 of float32 in little-endian bytes")
+
+
+class EmbeddingsSchema(BaseModel):
+    object: Literal["list"]
+    data: list[EmbeddingSchema]
+    model: str
+    usage: TextsUsageSchema
+
+
+class RankedTextSchema(BaseModel):
+    text: str
+
+
+class RankedSchema(BaseModel):
+    index: int
+    relevance_score: float = Field(description="the probability that the document answers the query")
+    document: RankedTextSchema | None = None
+
+
+class RerankSchema(BaseModel):
+    id: str
+    model: str
+    usage: TextsUsageSchema
+    results: list[RankedSchema] = Field(description="the best first")

@@ -25,8 +25,10 @@ class CapabilitiesSchema(BaseModel):
     video: bool
     audio: bool
     embeddings: bool
+    rerank: bool
     images_per_prompt: int | None
     audios_per_prompt: int | None
+    tested: bool
 
 
 class ProgressSchema(BaseModel):

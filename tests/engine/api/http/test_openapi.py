@@ -14,10 +14,11 @@ import jsonschema_rs
 import pytest
 
 from engine.api.app import create_app
-from engine.api.http.described import ANSWERS, NEVER_ANSWERED
+from engine.api.http.described import ANSWERS
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
 from tests import pictures
+from tests.waiting import TIMEOUT_S
 
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -26,7 +27,7 @@ HELLO = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture(scope="module")
 def document(demo_server: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{demo_server.url}/openapi.json").json()
+    answer: dict[str, Any] = httpx.get(f"{demo_server.url}/openapi.json", timeout=TIMEOUT_S).json()
     return answer
 
 
@@ -60,9 +61,9 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
     for (method, path), operation in operations.items():
         responses = operation["responses"]
         assert "422" not in responses and {"400", "500"} <= set(responses), path
-        assert ("200" in responses) == (path not in NEVER_ANSWERED)
-        if "200" in responses:
-            assert responses["200"]["content"]["application/json"]["schema"], f"{method} {path}: an empty schema"
+        kinds = responses["200"]["content"]
+        assert all(kind["schema"] for kind in kinds.values()) and kinds, f"{method} {path}: an empty schema"
+        assert "application/json" in kinds or path == "/v1/files/{file_id}/content"
     assert "HTTPValidationError" not in str(document)
     chat = operations["post", "/v1/chat/completions"]["responses"]
     assert {"404", "408", "413", "415", "429", "503", "504"} <= set(chat) and "401" not in chat
@@ -118,9 +119,13 @@ def test_real_answers(document: dict[str, Any], http: httpx.Client) -> None:
         key = http.get(f"/v1/cache/{kind}").json()["data"][0]["key"]
         for action in ("pin", "drop", "unpin"):
             post(f"/v1/cache/{kind}/{key}/{action}", {}, at=f"/v1/cache/{kind}/{{key}}/{{action}}")
+    logged = http.get("/v1/requests").json()["data"][:30]
+    assert {"chat.completions", "completions", "decisions", "messages"} <= {one["dialect"] for one in logged}
     for path, at in (
         (f"/v1/responses/{response}", "/v1/responses/{response_id}"),
         (f"/v1/responses/{response}/input_items", "/v1/responses/{response_id}/input_items"),
+        *((f"/v1/requests/{one['id']}", "/v1/requests/{request_id}") for one in logged),
+        ("/v1/requests/nobody", "/v1/requests/{request_id}"),
         ("/v1/models/demo", "/v1/models/{name}"),
         ("/v1/models/nobody", "/v1/models/{name}"),
         ("/v1/responses/nobody", "/v1/responses/{response_id}"),
@@ -136,14 +141,15 @@ def test_real_answers(document: dict[str, Any], http: httpx.Client) -> None:
             check(document, "post", path, answer)
 
 
+@pytest.mark.timeout(600)
 def test_schemathesis_finds_nothing(demo_server: Any, tmp_path: Path) -> None:
     """Requests made up from the document: no 5xx, and of every operation only what is described."""
     assert SCHEMATHESIS, "it is a test tool of this project"
     done = subprocess.run(
-        [SCHEMATHESIS, "run", f"{demo_server.url}/openapi.json", "--checks", CHECKS, "--phases", "coverage,fuzzing",
-         "--max-examples", "5", "--max-time", "20", "--request-timeout", "30", "--no-shrink", "--continue-on-failure",
+        [SCHEMATHESIS, "run", f"{demo_server.url}/openapi.json", "--checks", CHECKS, "--phases", "fuzzing",
+         "--max-examples", "5", "--request-timeout", "60", "--no-shrink", "--continue-on-failure",
          "--generation-deterministic", "--no-color", "--warnings", "off"],
-        capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,  # it keeps a folder where it runs
+        capture_output=True, text=True, timeout=560, check=False, cwd=tmp_path,  # it keeps a folder where it runs
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     selected, tested, passed = (
@@ -151,6 +157,6 @@ def test_schemathesis_finds_nothing(demo_server: Any, tmp_path: Path) -> None:
         for pattern in (r"Selected: (\d+)", r"Tested: (\d+)", r"(\d+) generated, \1 passed")
     )
     assert selected and tested and passed, done.stdout[-6000:]
-    assert int(tested[1]) > int(selected[1]) / 2 > 15, "its time went by with next to nothing tried"
+    assert int(tested[1]) == int(selected[1]) > 30, "not everything was tried"
     assert int(passed[1]) >= int(tested[1])
-    assert httpx.get(f"{demo_server.url}/health").json()["status"] == "ok"
+    assert httpx.get(f"{demo_server.url}/health", timeout=TIMEOUT_S).json()["status"] == "ok"

@@ -66,6 +66,7 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
         ("--base-url http://127.0.0.1:1 --model . --vs what", "it must be mlx_lm, mlx_vlm, mlx_lm.server"),
         ("--suite startup --base-url http://127.0.0.1:1", "starts servers itself"),
         ("--suite peers --base-url http://127.0.0.1:1", "name them with --vs"),
+        ("--vs mlx_lm --adapter-path .", "--vs compares without an adapter"),
     ],
 )
 def test_what_cannot_be_done_is_said(line: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:

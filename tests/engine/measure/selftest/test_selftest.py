@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ from engine.cache import tensors
 from engine.cache.prefix import PrefixCache
 from engine.cache.row_state import RowState
 from engine.config import EngineConfig, ModelSpec
-from engine.core import Engine
 from engine.measure.selftest import checks, fixtures
-from engine.measure.selftest.harness import Harness
+from engine.measure.selftest.churn import churning, under_churn
+from engine.measure.selftest.harness import Harness, harnessed
 from engine.measure.selftest.judge import CheckRow
-from engine.measure.selftest.observer import Observer
 from engine.models import sampling
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
@@ -33,16 +32,9 @@ TinyModel = Callable[..., Path]
 PICTURE_ROWS = {name for name in checks.CHECKS if "picture" in name or "clip" in name}
 
 
-@asynccontextmanager
-async def open_harness(source: Path | str, **settings: Any) -> AsyncIterator[Harness]:
+def open_harness(source: Path | str, **settings: Any) -> AbstractAsyncContextManager[Harness]:
     """A harness with an engine of its own: the observer must be given when the engine is made."""
-    observer = Observer()
-    engine = Engine(EngineConfig(model=ModelSpec(str(source)), **settings), observer)
-    engine.start()
-    try:
-        yield Harness(engine, observer, await engine.ready(), fixtures.circle())
-    finally:
-        engine.stop()
+    return harnessed(EngineConfig(model=ModelSpec(str(source)), **settings), fixtures.circle())
 
 
 async def rows(source: Path | str, **settings: Any) -> dict[str, CheckRow]:
@@ -100,6 +92,47 @@ async def test_what_the_options_switch_off_is_not_ticked(tiny_model: TinyModel) 
         "ok": {"cancelled = never started"},
         "n/a": set(checks.CHECKS) - {"cancelled = never started"},
     }
+
+
+# -- churn -------------------------------------------------------------------------------------------------------------
+
+
+async def churned(source: Path | str) -> tuple[str, str]:
+    """What is said once blocks were evicted, and others reused, or once there is a fault."""
+    async with harnessed(churning(EngineConfig(model=ModelSpec(str(source)))), fixtures.circle()) as harness:
+        before = harness.engine.snapshot().cache
+
+        def is_enough() -> bool:
+            now = harness.engine.snapshot().cache
+            return now.evictions > before.evictions + 20 and now.hits > before.hits + 2
+
+        return await under_churn(harness, is_enough)
+
+
+@pytest.mark.parametrize("source", ["demo", "qwen3", "gemma3"])  # gemma3's KV is kept as whole rows
+async def test_streams_that_evict_each_other_answer_as_alone(tiny_model: TinyModel, source: str) -> None:
+    outcome, said = await churned("demo" if source == "demo" else tiny_model(source))
+    assert outcome == "ok" and " evictions, peak " in said, said
+
+
+async def test_sabotage_wrong_blocks_under_churn_are_seen(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong_blocks(monkeypatch)
+    outcome, said = await churned(tiny_model("qwen3"))
+    assert outcome == "fault" and "differs" in said, said
+
+
+def test_churn_by_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(harness: Harness) -> AsyncIterator[CheckRow]:
+        return
+        yield
+
+    monkeypatch.setattr(checks, "rows", nothing)  # they have a test of their own
+    status = cli.main(["selftest", "demo", "--churn", "0.001"])
+    said = capsys.readouterr().out
+    assert "churned for 0.001 minutes = alone" in said, said
+    assert status == int("FAILED" in said), said
 
 
 # -- sabotage: the matching row fails ----------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""OpenAI's files: what is uploaded for a batch, and what comes of one."""

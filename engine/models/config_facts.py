@@ -1,0 +1,34 @@
+"""What a model's config.json says of it, for what is loaded and for what lies on the disk alike. Pure; no MLX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.models.families import Family
+from engine.models.json_files import part, whole
+
+DEFAULT_CONTEXT = 4096
+"""Where config.json names none."""
+
+
+def answering_part(config: dict[str, Any]) -> dict[str, Any]:
+    """The part that sees, hears and answers, with what stands beside it: of Qwen3-Omni, its thinker."""
+    return part(config, "thinker_config") | config
+
+
+def text_part(config: dict[str, Any]) -> dict[str, Any]:
+    """The part that describes the language model, with what stands beside it as a default."""
+    for name in ("text_config", "llm_config", "language_config"):
+        if inner := part(config, name):
+            return config | inner
+    return config
+
+
+def context_tokens(config: dict[str, Any]) -> int:
+    """The model's context."""
+    return whole(text_part(config), "max_position_embeddings") or DEFAULT_CONTEXT
+
+
+def has_ears(config: dict[str, Any], row: Family) -> bool:
+    """Whether a checkpoint of this family has what hears: some come without it (gemma4's larger sizes)."""
+    return row.audios_per_prompt != 0 and bool(config.get("audio_config") or config.get("audio_processor"))

@@ -1,0 +1,1 @@
+"""What is known of each request, kept for the last of them: in memory, and on disk where a file is named."""

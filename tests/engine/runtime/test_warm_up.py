@@ -1,0 +1,74 @@
+"""warm_up: the first picture of a model is read before anybody waits, within a bounded time, and changes nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cache.features import FeatureStore
+from engine.config import EngineConfig, ModelSpec
+from engine.models import registry
+from engine.runtime import warm_up as warm_up_module
+from engine.runtime.warm_up import WarmUp
+from tests.engine.drive import ask, chat
+from tests.pictures import picture
+
+TinyModel = Callable[..., Path]
+
+
+class Run:
+    """A warm-up of a tiny model, and between how many layers it was asked whether to end."""
+
+    def __init__(self, folder: Path, *, num_layers: int | None = None) -> None:
+        self.asked = 0
+        loaded = registry.load(EngineConfig(model=ModelSpec(str(folder))))
+        warm_up = WarmUp()
+
+        def between_layers() -> None:
+            self.asked += 1
+            warm_up.between_layers()
+
+        self.num_layers = loaded.adapter.interleave(lambda: warm_up.is_on, between_layers)
+        warm_up.run(loaded, FeatureStore(1), self.num_layers if num_layers is None else num_layers)
+        assert not warm_up.is_on
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.INFO, logger="engine.runtime.warm_up")
+    return lambda: [record.getMessage() for record in caplog.records if "warm-up" in record.getMessage()]
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "pixtral"])
+def test_a_warm_up_reads_a_picture_through_all_layers(tiny_model: TinyModel, family: str, said: Any) -> None:
+    run = Run(tiny_model(family))
+    assert run.asked == run.num_layers > 1
+    assert said() == []
+
+
+def test_a_warm_up_that_takes_too_long_ends_between_two_layers(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, said: Any
+) -> None:
+    monkeypatch.setattr(warm_up_module, "MAX_S", 0.0)
+    run = Run(tiny_model("qwen3_vl"))
+    assert run.asked == 1 < run.num_layers
+    assert len(said()) == 1 and "was ended" in said()[0]
+
+
+def test_a_tower_that_cannot_be_stopped_is_not_begun(tiny_model: TinyModel) -> None:
+    run = Run(tiny_model("qwen3_vl"), num_layers=0)
+    assert run.asked == 0
+
+
+async def test_answers_are_the_same_without_a_whole_warm_up(
+    tiny_model: TinyModel, engine_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = chat(picture("red"), "What?", max_tokens=6)
+    whole = await ask(await engine_for(tiny_model("qwen3_vl"), max_queue=77), request)
+    monkeypatch.setattr(warm_up_module, "MAX_S", 0.0)
+    cut = await ask(await engine_for(tiny_model("qwen3_vl"), max_queue=76), request)
+    assert cut.text == whole.text

@@ -1,0 +1,76 @@
+"""What a tiny model is made of: `Family`, and the sizes that most families share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+HIDDEN = 64
+CHAT_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+QWEN_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+MEAN = [0.5, 0.5, 0.5]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model type in checkpoint layout.
+
+    config        config.json without vocab_size, eos and model_type
+    image, video, audio  what the chat template writes for a medium; None: this family does not take it
+    tokens        special tokens added to the shared tokenizer
+    image_proc, video_proc, processor   the three processor files, None: not written
+    tokenizer     keys added to tokenizer_config.json
+    embedding_scale   factor on the token embeddings; below 1 where the model scales them up itself, or it would echo
+    max_images    pictures per prompt that the installed processor can take (None: no limit)
+    """
+
+    config: dict[str, Any]
+    image: str | None = None
+    video: str | None = None
+    audio: str | None = None
+    tokens: tuple[str, ...] = ()
+    image_proc: dict[str, Any] | None = None
+    video_proc: dict[str, Any] | None = None
+    processor: dict[str, Any] | None = None
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    bos: str | None = None
+    embedding_scale: float = 1.0
+    max_images: int | None = None
+
+    @property
+    def vision(self) -> bool:
+        return self.image is not None
+
+
+def text(model_type: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A small decoder: 2 layers, 2 heads of 32, one KV head."""
+    sizes = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 4096,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+    }
+    return ({"model_type": model_type} if model_type else {}) | sizes | changes
+
+
+def vision(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A small picture tower of 112 x 112 pixels in patches of 14."""
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 112,
+        "patch_size": 14,
+    }
+    return {"model_type": model_type} | sizes | changes
+
+
+def image_processor(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"image_processor_type": kind, "image_mean": MEAN, "image_std": MEAN} | settings

@@ -1,0 +1,1 @@
+"""The Requests tab: every request of the page and of the API on one time axis, as it runs."""
