@@ -207,7 +207,7 @@ async def warm(engine: Any, tape: Tape, name: str, pieces: Sequence[Piece]) -> t
 async def check_the_cache_tells_sounds_apart(tiny_model: TinyModel, engine_for: EngineFor, tape: Tape) -> None:
     """Same sound, other question: reused and right. Other sound, or the two swapped: nothing of a sound is reused."""
     engine = await engine_for(tiny_model("gemma4"), prefill_chunk_tokens=16)
-    await engine.clear_cache()
+    await engine.cache.clear()
     first, _ = await warm(engine, tape, "first", (TONE, NOISE, "What?"))
     assert first.done.usage.cached_tokens == 0
     again, tokens = await warm(engine, tape, "again", (TONE, NOISE, "What else is there?"))

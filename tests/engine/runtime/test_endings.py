@@ -70,7 +70,7 @@ async def test_a_row_that_is_lost_stores_nothing(
     with serving(tiny_model(family)) as engine:
         base = Request(prompt=IDS, max_tokens=12, sampling=GREEDY)
         stop = (await ask(engine, base)).text[3:6]
-        await engine.clear_cache()
+        await engine.cache.clear()
         removing = fault(monkeypatch, BatchGenerator, "remove")
         removing.left = 1
         cut = await ask(engine, replace(base, stop=(stop,), max_tokens=40))
