@@ -34,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
 
 from engine.config import EngineConfig, ModelSpec, ServerConfig  # noqa: E402
-from tests import commands, pictures, smollm2, tiny  # noqa: E402
+from tests import commands, gates, pictures, smollm2, tiny  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 EngineFor = Callable[..., Awaitable[Any]]
@@ -198,6 +198,18 @@ def smollm2_server(smollm2: Path, engine_pool: EnginePool) -> Iterator[Server]:
     engine = engine_pool.start(EngineConfig(model=ModelSpec(str(smollm2)), max_num_seqs=8))
     with ServerThread(create_app(engine, ServerConfig())) as url:
         yield Server(url, engine)
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 drawings, called by what they show."""
+    return pictures.sixty(tmp_path_factory.mktemp("drawings"))
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> gates.Gate:
+    """Holds back the rows of batch runs; none may pass until the test says so."""
+    return gates.Gate(monkeypatch)
 
 
 @pytest.fixture(scope="session")

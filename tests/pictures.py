@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,15 @@ def picture(colour: str = "red", shape: Shape = "circle", size: tuple[int, int] 
     else:
         draw.polygon([(width / 2, top), (right, bottom), (left, bottom)], fill=colour)
     return image
+
+
+def sixty(folder: Path) -> Path:
+    """60 pictures: every colour and shape in four sizes, called by what they show."""
+    colours, shapes = ("red", "orange", "yellow", "green", "blue"), ("circle", "square", "triangle")
+    sizes = ((96, 96), (128, 96), (96, 128), (112, 112))
+    for colour, shape, size in itertools.product(colours, shapes, sizes):
+        picture(colour, shape, size).save(folder / f"{colour}-{shape}-{size[0]}x{size[1]}.png")  # type: ignore[arg-type]
+    return folder
 
 
 def numbered_frames(count: int, size: tuple[int, int] = (96, 96)) -> list[Image.Image]:

@@ -44,6 +44,8 @@ THREAD_FILES = {
     "engine/api/files/store.py",  # uploads of hundreds of MB are written while answers go on
     "engine/api/batches/worker.py",  # the same, read and checked line by line
     "workbench/conversations/library.py",  # SQLite, and copying and hashing media, take as long as a disk takes
+    "workbench/batch/desk.py",  # files that are sent are copied and written
+    "workbench/batch/run.py",  # folders are read, the pages of PDFs counted, exports written
     "workbench/bench/runs.py",  # kept runs are files of megabytes, and looking at the machine takes a second
 }
 

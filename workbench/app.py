@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter, FastAPI
 
     from engine.core import Engine
+    from workbench.batch.desk import BatchDesk
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.requests.live import Passes
@@ -172,6 +173,8 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     import gradio as gr
 
     from workbench import theme
+    from workbench.batch.desk import BatchDesk
+    from workbench.batch.routes import batch_routes
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.install import install_routes
@@ -185,7 +188,9 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     passes = Passes()
     page = create_ui(engine, shared, library, passes)
     login = PageLogin(needs_login=bool(config.api_keys))
-    app.include_router(_routes(engine, shared, library, login))
+    app.state.batch_desk = desk = BatchDesk(engine, config, app.state.batch_places)
+    app.include_router(_routes(engine, shared, library, login, desk))
+    app.include_router(batch_routes(desk, config, login))
     app.include_router(install_routes())
     app.include_router(request_routes(engine, passes))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
@@ -213,7 +218,9 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     return mounted
 
 
-def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login: PageLogin) -> APIRouter:
+def _routes(
+    engine: Engine, shared: Shared, library: ConversationLibrary, login: PageLogin, desk: BatchDesk
+) -> APIRouter:
     """The plain routes of the page, beside Gradio's."""
     from workbench import header, theme
     from workbench.chat.convert import media_kind
@@ -229,6 +236,7 @@ def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login:
         LiveAnswer,
         theme.version(),
         lambda manages: live.news(manages=manages),
+        desk.news,
     )
     router = conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
     router.include_router(model_routes(engine, shared.server, login, live))
@@ -240,6 +248,7 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, pass
     import gradio as gr
 
     from workbench import header
+    from workbench.batch import tab as batch
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
@@ -259,6 +268,8 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, pass
                 video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(static(decide.NAME), elem_id="tab-decide"):
                 decide.build(engine, shared)
+            with gr.Tab(static(batch.NAME), elem_id="tab-batch"):
+                batch.build()
             with gr.Tab(static(cache.NAME), elem_id="tab-cache"):
                 cache_tab = cache.build(engine, shared)
             with gr.Tab(static(requests.NAME), elem_id="tab-requests"):

@@ -69,6 +69,11 @@ def check_manages_models(config: ServerConfig, who: Caller) -> None:
         raise Forbidden("Only the operator of this server may manage its models.")
 
 
+def names_folders(config: ServerConfig, who: Caller) -> bool:
+    """Whether they may have folders of this machine read by path: the operator may, where nobody else comes in."""
+    return who.operator and config.on_loopback and not _has_visitors(config)
+
+
 def keeps_conversations(config: ServerConfig) -> bool:
     """Whether conversations are written to disk. Those of visitors never are."""
     return config.data_folder is not None and not _has_visitors(config)

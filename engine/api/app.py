@@ -35,6 +35,7 @@ from engine.api.tokens import tokens_router
 from engine.api.transcriptions import transcriptions_router
 from engine.api.uploads import UploadGuard
 from engine.api.vectors.routes import vectors_router
+from engine.batch_run.runner import BatchPlaces
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.version import version
@@ -70,13 +71,14 @@ def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()
     app.state.rate_limits = RateLimits(config.requests_per_minute)
     app.state.models = engine.models
     app.state.request_log = engine.requests
+    app.state.batch_places = places = BatchPlaces(engine.config.of(engine.config.model).max_at_once)
     engine.requests.hide(tuple(key for _, key in config.api_keys))
     add_error_handlers(app)
     app.include_router(health_router(engine))
     add_documentation(app)
     app.include_router(metrics_router(engine, config))
     routers = [router(engine, config) for router in ROUTERS]
-    for router in (*batch_routers(engine, config, routers), *routers):
+    for router in (*batch_routers(engine, config, routers, places), *routers):
         app.include_router(router)
     _add_middleware(app, config, scripts)
     return app

@@ -10,7 +10,6 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,10 @@ from engine.config import given_folder
 if TYPE_CHECKING:
     from engine.batch_run.journal import Journal
     from engine.batch_run.rows import BatchRow
-    from engine.batch_run.runner import Runner
+    from engine.batch_run.run import BatchRun
     from engine.batch_run.task import BatchTask
     from engine.config import EngineConfig
-    from engine.core import Engine
-    from engine.types import Json, ModelCard, TypedQuestion
+    from engine.types import Json, TypedQuestion
 
 MAX_TOKENS = 1024
 PAUSED = 130
@@ -93,6 +91,7 @@ async def _run(args: argparse.Namespace) -> int:
     from engine.batch_run.journal import Journal, settings_digest
     from engine.batch_run.output import check_captions, check_output
     from engine.batch_run.rows import read_inputs
+    from engine.batch_run.run import BatchRun, check_run, run_settings
     from engine.batch_run.runner import Runner
     from engine.core import Engine
 
@@ -104,18 +103,17 @@ async def _run(args: argparse.Namespace) -> int:
     engine = Engine(config)
     engine.start()
     try:
-        card = await engine.ready()
-        await _check(engine, task, inputs.rows, card)
+        card = await check_run(engine, task, inputs.rows)
         concurrency = _concurrency(args, config)
-        settings = task.settings(_of_model(config, card))
+        settings = run_settings(task, config, card)
         digest = settings_digest(settings)
         _say_other_runs(args.output, digest, settings)
         journal = Journal(_journal_path(args.output, digest), settings)
         try:
             if args.captions:
                 check_captions(inputs.rows, journal, overwrite=args.overwrite_captions)
-            runner = Runner(journal, concurrency, retries=args.retries)
-            paused = await _ask_all(engine, task, inputs.rows, runner)
+            run = BatchRun(engine, task, inputs.rows, Runner(journal, concurrency, retries=args.retries))
+            paused = await _ask_all(run)
             return _write(args, inputs.rows, journal, paused=paused)
         finally:
             journal.close()
@@ -136,7 +134,7 @@ def _task(args: argparse.Namespace) -> BatchTask:
         raise BadRequest("--overwrite-captions: it says something about --captions only.", param="overwrite_captions")
     sampling = Sampling(temperature=args.temperature or 0.0, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p)
     schema = _schema(args.schema) if args.schema else None
-    return BatchTask(args.prompt, args.system, schema, questions, sampling, args.max_tokens)
+    return BatchTask(args.prompt, args.system, schema, questions, sampling, args.max_tokens, marks="--")
 
 
 def _schema(path: Path) -> Json | bool:
@@ -174,15 +172,6 @@ def _text(path: Path, option: str) -> str:
         raise BadRequest(f"{option}: {path} cannot be read: {why}.", param=option.strip("-")) from error
 
 
-async def _check(engine: Engine, task: BatchTask, rows: Sequence[BatchRow], card: ModelCard) -> None:
-    """Raise BadRequest for whatever would fail in every row."""
-    from engine.batch_run.task import check_task
-
-    check_task(task, rows, card, describes=engine.config.model.vision == "proxy" and not task.questions)
-    if task.grammar is not None:
-        await engine.check_grammar(task.grammar)
-
-
 def _concurrency(args: argparse.Namespace, config: EngineConfig) -> int:
     from engine.errors import BadRequest
 
@@ -192,16 +181,6 @@ def _concurrency(args: argparse.Namespace, config: EngineConfig) -> int:
         why = f"at most {most} are taken at once (--max-num-seqs and --max-queue), got {args.concurrency}"
         raise BadRequest(f"--concurrency: {why}.", param="concurrency")
     return args.concurrency or at_once
-
-
-def _of_model(config: EngineConfig, card: ModelCard) -> Json:
-    """What answers depend on beside the task."""
-    return {
-        "model": f"{config.model.source} ({card.model_type}, {card.dtype})",
-        "context": card.context_tokens,
-        "frames": asdict(config.frames),
-        "media_first": config.media_first,
-    }
 
 
 def _journal_path(output: Path, digest: str) -> Path:
@@ -223,21 +202,16 @@ def _say_other_runs(output: Path, digest: str, settings: Json) -> None:
     _say(f"This is a new run{changed}. The answers of the earlier one stay in {latest.name}.")
 
 
-async def _ask_all(engine: Engine, task: BatchTask, rows: Sequence[BatchRow], runner: Runner) -> bool:
+async def _ask_all(run: BatchRun) -> bool:
     """Ask for what has no answer yet. Returns whether it was paused before the end."""
     from engine.batch_run.progress import RunProgress
-    from engine.batch_run.runner import WorkItem
-    from engine.batch_run.task import RowAsker
 
-    by_key = {row.key: row for row in rows}
-    items = [WorkItem(row.key, row.stamp, row.medium) for row in rows]
-    num_there = sum(runner.journal.has_answer(item.key, item.stamp) for item in items)
+    num_there = run.num_answered
     if num_there:
-        _say(f"{num_there:,} of {len(items):,} rows are answered already.")
-    progress = RunProgress(len(items), num_there, sys.stderr)
-    asker = RowAsker(engine, task)
-    runner.on_record = progress.note
-    work = asyncio.create_task(runner.run(items, lambda item: asker.ask(by_key[item.key])))
+        _say(f"{num_there:,} of {len(run.rows):,} rows are answered already.")
+    progress = RunProgress(len(run.rows), num_there, sys.stderr)
+    run.runner.on_record = progress.note
+    work = asyncio.create_task(run.ask())
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, work.cancel)

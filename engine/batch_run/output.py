@@ -18,7 +18,7 @@ import pyarrow
 import pyarrow.parquet
 
 from engine.batch_run.journal import Journal
-from engine.batch_run.row_warnings import SAME_ANSWER, same_answers, warnings_of
+from engine.batch_run.row_warnings import SameAnswers, all_warnings
 from engine.batch_run.rows import BatchRow
 from engine.errors import BadRequest, Conflict
 from engine.types import Json
@@ -46,14 +46,15 @@ def check_output(path: Path) -> None:
 def whole_records(rows: Sequence[BatchRow], journal: Journal) -> Iterator[Json]:
     """The record of each row that has one, in the order of the rows, with what it is about and its warnings."""
     answered = [row for row in rows if (entry := journal.entries.get(row.key)) and entry.stamp == row.stamp]
-    same = same_answers(record for row in answered if (record := journal.record(row.key)))
+    same = SameAnswers()
     for row in answered:
-        record = journal.record(row.key)
-        if record is not None:
-            more = [SAME_ANSWER] if row.key in same else []
+        if record := journal.record(row.key):
+            same.note(record)
+    for row in answered:
+        if record := journal.record(row.key):
             head = {"key": row.key, "file": row.name, "page": row.page, "columns": row.columns}
             rest = {name: value for name, value in record.items() if name not in ("stamp", "described")}
-            yield {**head, **rest, "error": record.get("error"), "warnings": [*more, *warnings_of(record)]}
+            yield {**head, **rest, "error": record.get("error"), "warnings": all_warnings(record, same)}
 
 
 def write_output(path: Path, records: Sequence[Json]) -> None:
@@ -79,12 +80,16 @@ def table(records: Sequence[Json]) -> pd.DataFrame:
     for name in frame.columns:
         if name in NUMBERS or name == "page":
             frame[name] = frame[name].astype("Float64" if name == "ms" else "Int64")
+        elif name == "edited":
+            frame[name] = frame[name].astype("boolean")
     return frame
 
 
 def _cells(record: Json) -> Json:
     own: Json = {"key": record["key"], "file": record["file"], "page": record["page"]}
     after: Json = {"answer": record.get("answer")}
+    if record.get("edited"):
+        after |= {"edited": True, "model_answer": record["model_answer"]}
     value = record.get("value")
     after |= {f"answer.{name}": _cell(one) for name, one in value.items()} if isinstance(value, dict) else {}
     for one in record.get("decisions", []):

@@ -16,24 +16,43 @@ LOGGED_S = 10.0
 """Between two lines where nobody looks: in a file each one stays."""
 
 
-class RunProgress:
-    """total: rows of the run; done: those answered in an earlier session, which say nothing about the pace of this one.
+class Pace:
+    """How long the rows of one session take. left: rows that it has to ask; those of earlier sessions say nothing about
+    its pace. clock: seconds, monotonic."""
 
-    clock: seconds, monotonic.
-    """
+    def __init__(self, left: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.left = left
+        self._new = 0
+        self._clock = clock
+        self._began_s = clock()
+
+    def note(self) -> None:
+        """One more is done."""
+        self.left -= 1
+        self._new += 1
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all are done, at the pace so far; None before the first one."""
+        return (self._clock() - self._began_s) / self._new * self.left if self._new else None
+
+
+class RunProgress:
+    """total: rows of the run; done: those answered in an earlier session. clock: seconds, monotonic."""
 
     def __init__(self, total: int, done: int, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._total = total
-        self._done = self._before = done
+        self._done = done
+        self._pace = Pace(total - done, clock)
         self._stream = stream
         self._clock = clock
-        self._began_s = clock()
         self._told_s: float | None = None
         self._failed = self._warned = 0
 
     def note(self, record: Json) -> None:
         """One more row is done."""
         self._done += 1
+        self._pace.note()
         self._failed += record.get("error") is not None
         self._warned += bool(warnings_of(record))
         is_seen, now_s = self._stream.isatty(), self._clock()
@@ -53,9 +72,8 @@ class RunProgress:
         said = [f"{self._done:,} of {self._total:,} rows"]
         said += [f"{self._failed:,} failed"] if self._failed else []
         said += [f"{self._warned:,} with warnings"] if self._warned else []
-        left, new = self._total - self._done, self._done - self._before
-        if left and new:
-            said.append(f"about {_duration((self._clock() - self._began_s) / new * left)} left")
+        if self._pace.left and (left_s := self._pace.left_s) is not None:
+            said.append(f"about {_duration(left_s)} left")
         return " · ".join(said)
 
     def _tell(self, before: str, after: str) -> None:

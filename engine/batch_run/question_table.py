@@ -61,6 +61,11 @@ def answer_confidence(question: TypedQuestion, decision: Decision) -> float:
     return decision.score_confidence if question.kind == "score" else decision.confidence
 
 
+def in_one_line(answers: Sequence[Mapping[str, Any]]) -> str:
+    """The answers of a record's decisions."""
+    return "; ".join(f"{one['question']} {one['answer']}" for one in answers)
+
+
 def read_csv(text: str) -> list[Json]:
     """The rows of a CSV; columns that are not known are left out. Raises BadRequest in plain words."""
     if len(text) > MAX_CSV_CHARS:

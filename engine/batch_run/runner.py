@@ -25,6 +25,15 @@ class WorkItem:
     group: str = ""
 
 
+class BatchPlaces(asyncio.Semaphore):
+    """Items that all runs and batches of a server may ask for at once: half of what the engine works on, so that
+    whoever waits at a screen finds a place. number: how many there are."""
+
+    def __init__(self, at_once: int) -> None:
+        self.number = max(1, at_once // 2)
+        super().__init__(self.number)
+
+
 Ask = Callable[[WorkItem], Awaitable[Json]]
 """What an item's record holds beside key and stamp. An EngineError that it raises becomes the record's "error"."""
 
@@ -38,6 +47,13 @@ class Runner:
     concurrency: int
     on_record: Callable[[Json], None] = field(default=lambda record: None)
     retries: int = 1
+    _end: Callable[[], None] | None = field(default=None, init=False, repr=False)
+
+    def pause(self) -> None:
+        """Begin with no more items: run() returns once those in flight have their records. Nothing while it is not
+        running."""
+        if self._end is not None:
+            self._end()
 
     async def run(self, items: Sequence[WorkItem], ask: Ask) -> None:
         """Ask for the items that have no answer in the journal. Cancelling it loses the items in flight, and no others.
@@ -55,7 +71,14 @@ class Runner:
             else:
                 queue.put_nowait((1, place, item))
                 leads.update({item.group} - {""})
-        left = len(todo)
+        left, has_end = len(todo), False
+
+        def end() -> None:
+            """Before all items that wait: each worker takes one, and goes."""
+            nonlocal has_end
+            for place in range(0 if has_end else self.concurrency):
+                queue.put_nowait((-1, place, None))
+            has_end = True
 
         async def work() -> None:
             nonlocal left
@@ -67,15 +90,17 @@ class Runner:
                 left -= 1
                 for follower in waiting.pop(item.group, ()):
                     queue.put_nowait(follower)
-            for place in range(self.concurrency):  # the others wait for items that will not come
-                queue.put_nowait((2, place, None))
+            end()  # the others wait for items that will not come
 
+        self._end = end
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self.concurrency, left)):
                     group.create_task(work())
         except* EngineError as errors:
             raise errors.exceptions[0] from None
+        finally:
+            self._end = None
 
     async def _settle(self, item: WorkItem, ask: Ask) -> None:
         """Ask until there is an answer or a failure to write down."""

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.batch_run.question_table import answer_confidence, answer_words
+from engine.batch_run.question_table import answer_confidence, answer_words, in_one_line
 from engine.batch_run.rows import BatchRow
 from engine.batch_run.template import filled, placeholders
 from engine.errors import BadMedia, BadRequest
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 
     from engine.core import Engine
 
-SCHEMA_PARAM = "--schema"
 MEDIA_WORDS = {"document": "page", "image": "picture", "video": "clip", "audio": "sound"}
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTask:
     """prompt: with placeholders; "" only where there are questions. system: the system prompt, taken as it is. schema:
-    what each answer must be, as JSON Schema. questions: asked in place of an answer. sampling: of the answers."""
+    what each answer must be, as JSON Schema. questions: asked in place of an answer. sampling: of the answers.
+    tenant: whose requests these are (Request.tenant). marks: what stands before the names of these in errors, for
+    whoever gave them: "--" on the command line."""
 
     prompt: str = ""
     system: str = ""
@@ -47,10 +48,16 @@ class BatchTask:
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
     max_tokens: int | None = None
     model: str | None = None
+    tenant: str = ""
+    marks: str = ""
 
     @property
     def grammar(self) -> Grammar | None:
-        return None if self.schema is None else Grammar("json_schema", json.dumps(self.schema), SCHEMA_PARAM)
+        return None if self.schema is None else Grammar("json_schema", json.dumps(self.schema), self.named("schema"))
+
+    def named(self, field_name: str) -> str:
+        """What whoever gave a field calls it."""
+        return f"{self.marks}{field_name}"
 
     def settings(self, more: Json) -> Json:
         """What every answer depends on, for the journal. more: of the model and the engine."""
@@ -73,7 +80,7 @@ def check_task(task: BatchTask, rows: Sequence[BatchRow], card: ModelCard, *, de
     known = ["name"]
     known += ["page"] if any(row.page for row in rows) else []
     known += dict.fromkeys(name for row in rows for name in row.columns)
-    placeholders(task.prompt, known, "--prompt")
+    placeholders(task.prompt, known, task.named("prompt"))
     takes = {"image": card.vision, "document": card.vision, "video": card.video, "audio": card.audio}
     kinds = {row.part.kind for row in rows if row.part}
     if kinds and not any(takes[kind] or (describes and kind != "audio") for kind in kinds):
@@ -102,7 +109,7 @@ class RowAsker:
             completion = await self._engine.complete(request)
             record = {"answer": completion.text, "finish_reason": completion.done.finish_reason}
             if self._task.schema is not None:
-                record["value"], record["valid"] = _value(completion.text)
+                record["value"], record["valid"] = json_value(completion.text)
             record |= _cost(completion.done)
         kind = row.part.kind if row.part else None
         return {**record, "medium": kind, "ms": round(1000 * (time.monotonic() - began_s), 1)}
@@ -115,9 +122,11 @@ class RowAsker:
             text = filled(task.prompt, values)
         except KeyError as error:
             why = f"This row has nothing for {{{error.args[0]}}} of the prompt."
-            raise BadRequest(why, param="--prompt") from error
-        parts = (*([row.part] if row.part else []), *([Part("text", text=text, param="--prompt")] if text else []))
-        system = (Message("system", (Part("text", text=task.system, param="--system"),)),) if task.system else ()
+            raise BadRequest(why, param=task.named("prompt")) from error
+        asked = [Part("text", text=text, param=task.named("prompt"))] if text else []
+        parts = (*([row.part] if row.part else []), *asked)
+        said = (Part("text", text=task.system, param=task.named("system")),)
+        system = (Message("system", said),) if task.system else ()
         return Request(
             messages=(*system, Message("user", parts)),
             sampling=self._sampling(row),
@@ -125,6 +134,7 @@ class RowAsker:
             grammar=task.grammar,
             model=task.model,
             source="batch",
+            tenant=task.tenant,
         )
 
     def _sampling(self, row: BatchRow) -> Sampling:
@@ -135,7 +145,7 @@ class RowAsker:
         return replace(self._task.sampling, seed=int(digest[:8], 16))
 
 
-def _value(text: str) -> tuple[Any, bool]:
+def json_value(text: str) -> tuple[Any, bool]:
     """The JSON of an answer, and whether it is any."""
     try:
         return json.loads(text), True
@@ -155,8 +165,7 @@ def _decided(questions: Sequence[TypedQuestion], decisions: Decisions) -> Json:
         }
         for question, decision in zip(questions, decisions.answers, strict=True)
     ]
-    line = "; ".join(f"{one['question']} {one['answer']}" for one in answers)
-    return {"answer": line, "decisions": answers, "finish_reason": "stop"}
+    return {"answer": in_one_line(answers), "decisions": answers, "finish_reason": "stop"}
 
 
 def _cost(done: Done) -> Json:

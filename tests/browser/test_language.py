@@ -16,6 +16,7 @@ TABS = {
     "chat": "Chat",
     "video": "Video",
     "decide": "Entscheiden",
+    "batch": "Stapel",
     "cache": "Cache",
     "models": "Modelle",
     "benchmark": "Benchmark",

@@ -31,7 +31,7 @@ DrawAnswer = Callable[[Turn, str], list[Json]]
 class Voices:
     """Where the words come from, for somebody who manages models or not. status: of the header; its "state" is STOPPED
     once the engine has ended. models: what there is to tell of models, by kind of event. manages_models: whether this
-    page does.
+    page does. runs: the same of the runs of an owner.
 
     answer: makes what draws one answer: a turn that is being written and what it waits for -> its parts, as the page's
     chat takes them.
@@ -41,6 +41,7 @@ class Voices:
     answer: Callable[[], DrawAnswer]
     version: str
     models: Callable[[bool], dict[str, Json]] = lambda manages: {}
+    runs: Callable[[str], dict[str, Json]] = lambda owner: {}
     manages_models: bool = False
 
 
@@ -50,7 +51,7 @@ class Told:
 
     status: Json | None = None
     status_s: float = 0.0
-    models: dict[str, Json] = field(default_factory=dict)
+    others: dict[str, Json] = field(default_factory=dict)
     kept: Json | None = None
     list_number: int = -1
     conversation: str | None = None
@@ -83,7 +84,8 @@ async def feed(
                 news = _news(library, here, told, voices)
                 if told.status_s != status_s:
                     status_s = told.status_s
-                    news += _of_models(told, voices.models(voices.manages_models))
+                    others = {**voices.models(voices.manages_models), **voices.runs(owned.owner)}
+                    news += _of_others(told, others)
                 for one in news:
                     yield event(one)
                 run = library.answers.get(here.conversation)
@@ -93,10 +95,10 @@ async def feed(
         library.leave(page, here)
 
 
-def _of_models(told: Told, now: dict[str, Json]) -> list[Json]:
-    """What has changed of the models; looked at as often as the header's figures."""
-    news = [{"kind": kind, **value} for kind, value in now.items() if told.models.get(kind) != value]
-    told.models = now
+def _of_others(told: Told, now: dict[str, Json]) -> list[Json]:
+    """What has changed of the models and the runs; looked at as often as the header's figures."""
+    news = [{"kind": kind, **value} for kind, value in now.items() if told.others.get(kind) != value]
+    told.others = now
     return news
 
 

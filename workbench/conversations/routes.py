@@ -63,6 +63,27 @@ class PageLogin:
         return str(login)
 
 
+def visitor_of(request: Request) -> str:
+    """What the browser's tab calls itself. A link that the browser follows carries it in its query.
+
+    Raises Forbidden where something is to be changed without the header that only our own page can send.
+    """
+    visitor = request.headers.get(VISITOR_HEADER)
+    if visitor is None and request.method != "GET":
+        raise Forbidden(t("Only this server's own page may do this."), code="not_this_page")
+    return request.query_params.get("visitor", "") if visitor is None else visitor
+
+
+async def whole_body(request: Request, max_bytes: int) -> bytes:
+    """A file that the page sends. Raises TooLarge."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise TooLarge(t("The file is too large; at most {count} bytes are allowed.", count=max_bytes))
+    return bytes(body)
+
+
 @dataclass(frozen=True)
 class Files:
     """uploaded: the real path of an uploaded file, or BadMedia. kind: what a file of this name is sent as."""
@@ -89,13 +110,7 @@ def conversation_routes(
     router = APIRouter(prefix="/workbench", include_in_schema=False)
 
     def owned(request: Request) -> OwnedConversations:
-        """Of whoever asks. A link that the browser follows carries the visitor's name in its query."""
-        visitor = request.headers.get(VISITOR_HEADER)
-        if visitor is None:
-            if request.method != "GET":
-                raise Forbidden(t("Only this server's own page may change conversations."), code="not_this_page")
-            visitor = request.query_params.get("visitor", "")
-        return library.owned(login.name(request), visitor)
+        return library.owned(login.name(request), visitor_of(request))
 
     @router.get("/live")
     async def live(request: Request, page: str, conversation: str = "") -> Response:
@@ -160,7 +175,7 @@ def conversation_routes(
     @router.post("/import")
     async def bring(request: Request, name: str = "conversation") -> Json:
         mine = owned(request)
-        data = await _body(request, config.max_upload_bytes)
+        data = await whole_body(request, config.max_upload_bytes)
         made = await library.in_thread(_imported, mine, data, name, config.max_upload_bytes)
         await library.tell(mine, made.id)
         return line(made)
@@ -228,12 +243,3 @@ def _imported(mine: OwnedConversations, data: bytes, name: str, max_bytes: int) 
         mine.set_head(made.id, whole.head)
         mine.pin(made.id, whole.is_pinned)
     return mine.get(made.id)
-
-
-async def _body(request: Request, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise TooLarge(t("The file is too large; at most {count} bytes are allowed.", count=max_bytes))
-    return bytes(body)

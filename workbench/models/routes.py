@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 from engine.access.visibility import caller, check_manages_models
 from engine.config import ModelSpec, ServerConfig
-from engine.errors import Forbidden, ModelNotFound
+from engine.errors import ModelNotFound
 from engine.inventory.inventory import ModelHere
 from engine.types import Json, ModelState
-from workbench.conversations.routes import VISITOR_HEADER, PageLogin
+from workbench.conversations.routes import PageLogin, visitor_of
 from workbench.language import t
 from workbench.models.listing import hit_json, is_same
 from workbench.models.live import LiveModels
@@ -51,10 +51,7 @@ def model_routes(engine: Engine, config: ServerConfig, login: PageLogin, live: L
     router = APIRouter(prefix="/models", include_in_schema=False)
 
     def check(request: Request) -> None:
-        visitor = request.headers.get(VISITOR_HEADER)
-        if visitor is None:
-            raise Forbidden(t("Only this server's own page may do this."), code="not_this_page")
-        check_manages_models(config, caller(config, login.name(request), visitor))
+        check_manages_models(config, caller(config, login.name(request), visitor_of(request)))
 
     async def found(source: str) -> ModelHere:
         """The model of the list. Only what is on the list is loaded: a path is none of it."""

@@ -5,7 +5,7 @@
 
   // The words of the style sheets.
   const WORDS = { drop: t("Drop to add to your message"), "drop-video": t("Drop to see what the model sees of it"),
-    "drop-decide": t("Drop to ask about it"), toy: t("toy"), pinned: t("pinned") };
+    "drop-decide": t("Drop to ask about it"), "drop-batch": t("Drop to ask about all of them"), toy: t("toy"), pinned: t("pinned") };
   for (const [name, words] of Object.entries(WORDS)) document.documentElement.style.setProperty(`--words-${name}`, JSON.stringify(words));
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
 
@@ -19,8 +19,9 @@
   };
 
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
-  const attach = (files) => {
-    if (window.workbenchVideo?.takes(files) || window.workbenchDecide?.takes(files)) return;
+  // dropped: all of a drop, which may hold folders.
+  const attach = (files, dropped = null) => {
+    if (window.workbenchVideo?.takes(files) || window.workbenchDecide?.takes(files) || window.workbenchBatch?.takes(files, dropped)) return;
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
     const taken = files.filter((file) => isTaken(file, input.accept)), others = files.filter((file) => !taken.includes(file));
@@ -36,7 +37,7 @@
 
   const dragging = (on) => {
     document.documentElement.classList.toggle("dragging", on);
-    for (const tab of ["video", "decide"]) {
+    for (const tab of ["video", "decide", "batch"]) {
       const isShown = Boolean(document.querySelector(`#${tab} .${tab}`)?.offsetParent);
       document.documentElement.classList.toggle(`to-${tab}`, isShown);
     }
@@ -53,7 +54,7 @@
     if (!event.dataTransfer?.files.length) return;
     event.preventDefault();
     event.stopPropagation();  // capture phase: one path for every place on the page, the composer included
-    attach([...event.dataTransfer.files]);
+    attach([...event.dataTransfer.files], event.dataTransfer);
   }, true);
 
   // Gradio's own paste takes pictures only, and only inside its textarea. What is text too is pasted as text, and the

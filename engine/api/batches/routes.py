@@ -17,15 +17,19 @@ from engine.api.files.kept import KeptFolder
 from engine.api.files.routes import files_router, page
 from engine.api.files.store import INPUT, FileStore
 from engine.api.guard import guarded_route
+from engine.batch_run.runner import BatchPlaces
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.types import Json
 
 
-def batch_routers(engine: Engine, config: ServerConfig, asked: Sequence[APIRouter]) -> tuple[APIRouter, APIRouter]:
-    """Files and batches. asked: the routers whose routes answer the requests of batches. What was begun before the
-    server ended goes on when it starts."""
+def batch_routers(
+    engine: Engine, config: ServerConfig, asked: Sequence[APIRouter], places: BatchPlaces
+) -> tuple[APIRouter, APIRouter]:
+    """Files and batches. asked: the routers whose routes answer the requests of batches, in these places.
+
+    What was begun before the server ended goes on when it starts."""
     kept = KeptFolder(config)
     files, batches = FileStore(config, kept), BatchStore(kept)
     working: list[BatchWorker] = []  # made on the server's loop, where its events belong
@@ -43,7 +47,7 @@ def batch_routers(engine: Engine, config: ServerConfig, asked: Sequence[APIRoute
 
     def worker() -> BatchWorker:
         if not working:
-            working.append(BatchWorker(engine, config, Kept(kept, files, batches), endpoints(asked)))
+            working.append(BatchWorker(engine, config, Kept(kept, files, batches), endpoints(asked), places))
         return working[0]
 
     router = APIRouter(prefix="/v1/batches", tags=["OpenAI"], route_class=guarded_route(config), lifespan=lifespan)

@@ -25,7 +25,7 @@ from engine.api.failures import failure
 from engine.api.files.kept import KeptFolder
 from engine.api.files.store import OUTPUT, FileStore, KeptFile
 from engine.batch_run.journal import Journal
-from engine.batch_run.runner import Runner, WorkItem
+from engine.batch_run.runner import BatchPlaces, Runner, WorkItem
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import EngineError, ModelNotFound, Unavailable
@@ -44,7 +44,9 @@ class Kept:
 class BatchWorker:
     """run() is one task of the server; create and cancel go through notice() and cancel(). One event loop."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, kept: Kept, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(
+        self, engine: Engine, config: ServerConfig, kept: Kept, endpoints: Mapping[str, Endpoint], places: BatchPlaces
+    ) -> None:
         self._engine = engine
         self._config = config
         self._folder, self._files, self._batches = kept.folder, kept.files, kept.batches
@@ -52,8 +54,7 @@ class BatchWorker:
         self._asked = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         """What asks the requests of a batch, by its id."""
-        self._places = asyncio.Semaphore(max(1, engine.config.of(engine.config.model).max_at_once // 2))
-        """Of all batches together: whoever waits at a screen finds a place."""
+        self._places = places
 
     def notice(self) -> None:
         """There is a new batch."""

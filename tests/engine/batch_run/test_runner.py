@@ -101,6 +101,31 @@ async def test_no_more_are_asked_for_at_once_than_may_be(tmp_path: Path) -> None
     run.journal.close()
 
 
+async def test_a_pause_ends_what_was_begun_and_begins_nothing(tmp_path: Path) -> None:
+    begun: list[str] = []
+    may_end = asyncio.Event()
+
+    async def ask(item: WorkItem) -> Any:
+        begun.append(item.key)
+        await may_end.wait()
+        return {}
+
+    run = Runner(journal(tmp_path), 3)
+    run.pause()  # nothing runs yet: it says nothing about the next run
+    items = [WorkItem(f"{group}{i}", group=group) for group in "xyzw" for i in range(4)]
+    task = asyncio.create_task(run.run(items, ask))
+    while len(begun) < 3:
+        await asyncio.sleep(0)
+    run.pause()
+    run.pause()
+    may_end.set()
+    await task
+    assert begun == ["x0", "y0", "z0"] and sorted(run.journal.entries) == begun
+    await run.run(items, ask)
+    assert len(begun) == len(set(begun)) == 16 and len(run.journal.entries) == 16
+    run.journal.close()
+
+
 async def test_who_finds_no_room_waits_and_who_fails_is_asked_again(tmp_path: Path) -> None:
     tries: dict[str, int] = {}
 
