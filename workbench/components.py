@@ -114,12 +114,20 @@ def refusal(error: EngineError) -> Json:
     return {"words": error.message, "serial": serial()}
 
 
-def while_shown(tabs: gr.Tabs, tick: Callback, on_select: Callback, view: gr.State, parts: Sequence[gr.HTML]) -> None:
-    """Call tick once a second while a tab is shown.
+def while_shown(  # noqa: PLR0913
+    tabs: gr.Tabs,
+    tick: Callback,
+    on_select: Callback,
+    view: gr.State,
+    parts: Sequence[gr.HTML],
+    *,
+    every_s: float = 1.0,
+) -> None:
+    """Call tick every so often while a tab is shown.
 
     tick: view -> parts. on_select: view -> clock, parts; called when any tab is selected, to start or stop the clock.
     """
-    clock = gr.Timer(1.0, active=False)
+    clock = gr.Timer(every_s, active=False)
     clock.tick(tick, view, [*parts], **QUIET)
     tabs.select(on_select, view, [clock, *parts], **QUIET)
 

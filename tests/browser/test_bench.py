@@ -15,6 +15,8 @@ from engine.measure.bench import store
 from tests.pages import LOOKS, Person
 
 PNG = b"\x89PNG\r\n\x1a\n"
+SVG = b"<svg "
+POINTS = ".scatterlayer .point"
 VISITOR = "only whoever runs this server may start one"
 
 
@@ -55,7 +57,25 @@ class BenchTab:
         return self.page.locator("#bench .chart", has=self.page.get_by_role("heading", name=title))
 
     def dots(self, title: str) -> int:
-        return int(self.chart(title).locator(".dot").count())
+        return int(self.chart(title).locator(POINTS).count())
+
+    def drawn(self, title: str) -> dict[str, Any]:
+        """What Plotly holds of a chart: the range of its x axis, its colours, its values."""
+        found: dict[str, Any] = (
+            self.chart(title)
+            .locator(".figure")
+            .evaluate(
+                """box => ({range: box._fullLayout.xaxis.range.map(Number), paper: box._fullLayout.paper_bgcolor,
+                        ys: box.data.flatMap(one => one.y), colours: box._fullData.map(one => one.line?.color)})"""
+            )
+        )
+        return found
+
+    def press(self, title: str, button: str) -> Any:
+        """One of Plotly's buttons over a chart, which are there while the pointer is."""
+        chart = self.chart(title)
+        chart.locator(".figure").hover()
+        return chart.locator(f'.modebar-btn[data-title="{button}"]')
 
     def saved(self, button: Any) -> tuple[str, bytes]:
         with self.page.expect_download() as download:
@@ -87,31 +107,52 @@ def tab(person: Any, serve_page: Any, demo_engine: Any, runs: Path) -> Any:
 
 def zoom_stays(me: BenchTab) -> None:
     """A chart that was zoomed goes on in place: the same elements, the same stretch of time."""
-    memory = me.chart("Memory").locator(".frame")
-    memory.scroll_into_view_if_needed()
-    box = memory.bounding_box()
-    me.page.mouse.move(box["x"] + 60, box["y"] + 80)
-    me.page.mouse.down()
-    me.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80, steps=4)
-    me.page.mouse.up()
-    whole = me.chart("Memory").get_by_role("button", name="Show all")
-    whole.wait_for()
-    marks = me.chart("Memory").locator(".marks text[text-anchor=middle]")
-    before = marks.all_inner_texts()
-    me.page.evaluate("document.querySelectorAll('#bench .chart').forEach(one => { one.stays = true; })")
-    words = me.page.locator("#bench .count").inner_text()
-    me.page.wait_for_function("words => document.querySelector('#bench .count').innerText !== words", arg=words)
-    assert whole.is_visible() and marks.all_inner_texts() == before
-    assert me.page.evaluate("[...document.querySelectorAll('#bench .chart')].every(one => one.stays)")
-    memory.press("Escape")
-    whole.wait_for(state="hidden")
-    assert marks.all_inner_texts() != before, "the twin: all of it is another stretch"
+    box = me.chart("Memory").locator(".figure")
+    me.page.wait_for_function(
+        "box => box._fullLayout?.xaxis.range[1] > 1 && box.data[0].x.length > 2", arg=box.element_handle()
+    )
+    box.focus()
+    whole = me.drawn("Memory")
+    box.press("+")
+    me.page.wait_for_function("box => box._fullLayout.xaxis.autorange === false", arg=box.element_handle())
+    before = me.drawn("Memory")
+    assert before["range"][0] > whole["range"][0]
+    me.page.evaluate("document.querySelectorAll('#bench .main-svg').forEach(one => { one.stays = true; })")
+    me.page.wait_for_function(
+        "([box, count]) => box.data.flatMap(one => one.y).length > count", arg=[box.element_handle(), len(before["ys"])]
+    )
+    assert me.drawn("Memory")["range"] == before["range"]
+    assert me.page.evaluate("[...document.querySelectorAll('#bench .main-svg')].some(one => one.stays)")
+    assert me.page.evaluate(
+        "[...document.querySelectorAll('#bench-charts [data-key=memory] .main-svg')].every(one => one.stays)"
+    ), "updated in place"
+    box.press("Escape")
+    me.page.wait_for_function("box => box._fullLayout.xaxis.autorange !== false", arg=box.element_handle())
+    assert me.drawn("Memory")["range"] != before["range"], "the twin: all of it is another stretch"
+
+
+def numbers_are_the_runs(me: BenchTab, kept: dict[str, Any]) -> None:
+    """The chart and its table have what the command writes of the same run, and the chart follows the theme."""
+    medians = [point["ttft"]["median"] for point in kept["points"]]
+    assert me.drawn("Time to first token")["ys"] == medians
+    chart = me.chart("Time to first token")
+    chart.locator("summary").click()
+    shown = chart.locator("td:nth-child(2)").all_inner_texts()
+    assert [float(text.replace(",", "")) for text in shown] == [pytest.approx(one, rel=1e-4) for one in medians]
+    light = me.drawn("Time to first token")
+    me.page.evaluate("document.body.classList.toggle('dark')")
+    me.page.wait_for_function(
+        "([box, paper]) => box._fullLayout.paper_bgcolor !== paper",
+        arg=[chart.locator(".figure").element_handle(), light["paper"]],
+    )
+    assert me.drawn("Time to first token")["colours"] != light["colours"]
+    me.page.evaluate("document.body.classList.toggle('dark')")
 
 
 def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs):
     me = tab()
     me.run("Pictures", prompts=60, tokens=4)
-    me.page.wait_for_function("document.querySelectorAll('#bench .chart .dot').length >= 2")
+    me.page.wait_for_function("n => document.querySelectorAll(`#bench .chart ${n}`).length >= 2", arg=POINTS)
     me.page.locator("#bench .numbers tbody tr").first.wait_for()
 
     zoom_stays(me)
@@ -131,13 +172,17 @@ def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs)
     me.page.locator("#bench .lamp-button", has_text="passed").first.click()
     me.page.locator("#bench .told p", has_text="when blanked").first.wait_for()
     me.keep("whole")
+    numbers_are_the_runs(me, json.loads((runs / "whole.json").read_text()))
     me.kept("stopped / early").locator("input").check()
     me.page.locator("#bench .compared tbody tr").first.wait_for()
     assert me.page.locator("#bench .compared tbody tr").count() == measured
     assert me.dots("Time to first token") == 4 + measured
 
-    name, picture = me.saved(me.page.get_by_role("button", name="PNG"))
-    assert name.endswith(".png") and picture.startswith(PNG) and len(picture) > 20_000
+    name, picture = me.saved(me.press("Time to first token", "Save as PNG"))
+    assert name == "Time to first token (ms).png" and picture.startswith(PNG) and len(picture) > 10_000
+    name, picture = me.saved(me.press("Time to first token", "Save as SVG"))
+    assert name == "Time to first token (ms).svg" and picture.startswith(SVG) and b"Time to first token" in picture
+    me.page.mouse.move(0, 0)
     name, text = me.saved(me.kept("whole").get_by_role("button", name="JSON"))
     assert name == "whole.json" and len(json.loads(text)["points"]) == 4
     name, text = me.saved(me.kept("whole").get_by_role("button", name="CSV"))
@@ -154,7 +199,7 @@ def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs)
 def test_the_chat_goes_on_and_its_traffic_is_marked(tab):
     me = tab()
     me.run("Text", prompts=40, tokens=16)
-    me.page.wait_for_function("document.querySelectorAll('#bench .chart .dot').length >= 2")
+    me.page.wait_for_function("n => document.querySelectorAll(`#bench .chart ${n}`).length >= 2", arg=POINTS)
     me.page.get_by_role("tab", name="Chat").click()
     assert me.me.ask("Hello!")
     me.open()

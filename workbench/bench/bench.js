@@ -2,7 +2,7 @@
 (() => {
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, keep, heading, drawing, save } = window.workbenchDraw;
-  const { chart, update, png } = window.workbenchPlot;
+  const { figure, update, whenThemed } = window.workbenchFigures;
 
   const field = (words, input) => {
     const label = make("label", "field");
@@ -128,16 +128,16 @@
   const charts = (element, props, watch) => {
     const all = make("div", "all-charts"), empty = make("p", "empty");
     let shown = {};
-    const picture = button("quiet png", "PNG", async () => save(`${shown.title}.png`, await png([...all.children], shown.title, shown.machine)));
-    picture.title = t("Save the charts as a picture");
-    const head = heading(t("Charts"), t("Drag across a chart to look closer. Hollow points: noisy, or still being measured. Red points: a check failed, so the number cannot be trusted."), picture);
+    const head = heading(t("Charts"), t("Drag across a chart to look closer; a zoom stays while answers come. Hollow points and hatched bars: noisy, or still being measured. Crosses: a check failed, so the number cannot be trusted."));
     element.firstElementChild.replaceChildren(head, all, empty);
+    const draw = () => keep(all, shown.charts ?? [], figure, (node, item) => update(node, item, shown.templates));
+    whenThemed(draw);
     drawing(element, props, watch, (value) => {
       shown = value;
       const some = Boolean(value.charts?.length);
       show(head, some);
       say(empty, some || !value.charts ? "" : t("Nothing has been measured yet. Choose what to measure and press Run; the charts grow as answers come."));
-      keep(all, value.charts ?? [], chart, update);
+      draw();
     });
   };
 

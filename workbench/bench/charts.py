@@ -1,4 +1,4 @@
-"""Runs -> the charts that bench/plot.js draws: numbers as in Result.json(), axes from zero. Pure.
+"""Runs -> what is drawn of them: numbers as in Result.json(). workbench.bench.figures makes figures of it. Pure.
 
 line   series of [x, y, words, mark], joined by a line
 bars   for cases without a number as axis: a bar for each, in each series
@@ -113,8 +113,8 @@ def _over_time(runs: Sequence[DisplayedRun]) -> list[Json]:
         return []
     if len(runs) == 1:
         memory = [
-            {"key": kind, "name": t(name), "place": f"memory-{kind}", "points": moments(runs[0].loads, kind)}
-            for kind, name in MEMORY.items()
+            {"key": kind, "name": t(name), "place": place, "points": moments(runs[0].loads, kind)}
+            for place, (kind, name) in enumerate(MEMORY.items())
         ]
     else:
         memory = [_of_run(place, run, "process_bytes") for place, run in measured]

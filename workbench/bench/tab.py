@@ -1,6 +1,6 @@
 """The benchmark tab: start a suite on the model of this process, watch it, save it, compare runs.
 
-Its parts draw themselves from plain values (bench/bench.js, bench/plot.js; with textContent only), sent once a second
+Its parts draw themselves from plain values (bench/bench.js; with textContent only), sent twice a second
 while the tab is shown, if they changed. The run belongs to the process, not to a page: workbench.bench.runs. It takes
 the whole machine, so only operators may start one (engine.access.visibility); visitors read why.
 """
@@ -20,9 +20,11 @@ from engine.measure.bench.store import Store
 from engine.types import Json, Snapshot
 from workbench.bench import results
 from workbench.bench.charts import charts
+from workbench.bench.figures import drawn
 from workbench.bench.live import DisplayedRun, Live
 from workbench.bench.runs import SUITE_NAMES, Bench, settings_of, why_unsupported
 from workbench.components import QUIET, changed, components, refusal, while_shown
+from workbench.figures import templates
 from workbench.language import catalogued, t
 from workbench.shared import Shared
 
@@ -87,7 +89,7 @@ class BenchTab:
 
     def follow(self, tabs: gr.Tabs) -> None:
         """Run the clock while this tab is shown."""
-        while_shown(tabs, self.tick, self.on_select, self.view, self.parts)
+        while_shown(tabs, self.tick, self.on_select, self.view, self.parts, every_s=0.5)
 
     async def on_select(self, view: BenchView, page: gr.Request, tab: gr.SelectData) -> list[Any]:
         """A tab was selected. Inputs: view. Outputs: clock, parts."""
@@ -107,7 +109,7 @@ class BenchTab:
             runs = await self._displayed_runs(view)
             values = (
                 self._panel(self._engine.snapshot()) | {"refusal": view.refusal},
-                {"charts": charts(runs), "title": " / ".join(run.name for run in runs), "machine": self._machine(runs)},
+                {"charts": [drawn(chart) for chart in charts(runs)], "templates": templates()},
                 await self._tables(runs),
                 self._runs(view),
             )
@@ -185,11 +187,6 @@ class BenchTab:
             "machine": results.machine(facts),
             "roofline": results.roofline(facts, live.roofline if live else {}),
         }
-
-    def _machine(self, runs: list[DisplayedRun]) -> str:
-        """The line under the title of an exported picture of the charts."""
-        facts = runs[0].result_json if runs and runs[0].result_json else self.bench.facts
-        return " · ".join(results.machine(facts))
 
     async def _tables(self, runs: list[DisplayedRun]) -> Json:
         ended = [run for run in runs if run.result_json]

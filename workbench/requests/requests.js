@@ -4,6 +4,7 @@
   const { make, say, set, show, button, keep, heading, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
+  const { library, isDark, whenThemed, plain, config } = window.workbenchFigures;
   const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), batch: t("Batch") };
   const NAMES = { source: t("Source"), model: t("Model"), status: t("Status"), key: t("Key") };
   const COLUMNS = [t("Began"), t("From"), t("Model"), t("Status"), t("Prompt"), t("Reused"), t("Answer"), t("First token"), t("Waited"), t("Whole")];
@@ -11,26 +12,11 @@
   const DRAW_MS = 200, MAX_DRAW_MS = 1000, AGAIN_MS = 2000;
   const root = () => (window.gradio_config?.root ?? "").replace(/\/$/, "");
 
-  // Loaded when the tab is first shown: it is large.
-  let loading = null;
-  const plotly = () => {
-    loading ??= new Promise((settle, fail) => {
-      const script = make("script");
-      script.src = `${root()}/workbench/plotly.js`;
-      script.onload = () => settle(window.Plotly);
-      script.onerror = () => { loading = null; script.remove(); fail(new Error("plotly.js")); };
-      document.head.append(script);
-    });
-    return loading;
-  };
-
   const from = (row) => [SOURCES[row.source] ?? row.source, row.key].filter(Boolean).join(" · ");
   const time = (row) => new Date(row.created * 1000).toLocaleTimeString(language === "en" ? "en-GB" : language);
   const short = (row) => row.id.slice(-4);  // tells those of one second apart
   const label = (row) => `${time(row)} ${from(row)} …${short(row)}`;
   const waited = (row) => row.stages.filter((span) => WAITS.includes(span.stage)).reduce((sum, span) => sum + span.ms, 0);
-  // Plotly takes tags in a text for markup.
-  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
   const view = (element, props, watch, trigger) => {
     const home = element.firstElementChild, queue = questions(props, watch, trigger), rows = new Map();
@@ -102,14 +88,14 @@
 
     const look = () => {
       const style = getComputedStyle(document.body), of = (name) => style.getPropertyValue(name).trim();
-      return { dark: document.body.classList.contains("dark"), text: of("--body-text-color"), line: of("--line") || of("--border-color-primary"), card: document.body.classList.contains("dark") ? "#171b22" : "#ffffff", font: style.fontFamily, narrow: home.clientWidth < 620 };
+      return { dark: isDark(), text: of("--body-text-color"), line: of("--line") || of("--border-color-primary"), card: isDark() ? "#171b22" : "#ffffff", font: style.fontFamily, narrow: home.clientWidth < 620 };
     };
 
     const drawAxis = (shown) => {
       const labels = Object.fromEntries(shown.slice(0, ROWS).map((row) => [row.id, plain(home.clientWidth < 620 ? `${from(row)} …${short(row)}` : label(row))]));
       const { data, layout } = figure(shown, { now, aligned: Boolean(aligned.value), look: look(), labels, revision, zoom, shift: -60_000 * new Date().getTimezoneOffset() });
       const began = performance.now();
-      plot.react(axis, data, layout, { displaylogo: false, responsive: true, doubleClick: "autosize", modeBarButtonsToRemove: ["select2d", "lasso2d", "resetScale2d"] });
+      plot.react(axis, data, layout, config(plot, "requests"));
       cost = performance.now() - began;
       if (!axis.dataset.listens) {
         axis.dataset.listens = "yes";
@@ -201,9 +187,9 @@
       isShown = entry.isIntersecting;
       if (!isShown) return leave();
       listen();
-      plotly().then((library) => { plot = library; draw(); }, () => say(said, t("The time axis could not be loaded; the table is complete.")));
+      library().then((loaded) => { plot = loaded; draw(); }, () => say(said, t("The time axis could not be loaded; the table is complete.")));
     }).observe(element);
-    new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    whenThemed(draw);
     drawNow();
   };
 

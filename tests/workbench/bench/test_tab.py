@@ -66,8 +66,8 @@ class Page:
         return await self.until(lambda: self.has["panel"].get("end"))
 
     def ys(self, key: str) -> list[float]:
-        chart = next((chart for chart in self.has["charts"]["charts"] if chart["key"] == key), {"series": []})
-        return [point[1] for one in chart["series"] for point in one["points"]]
+        figures = [chart["figure"] for chart in self.has["charts"]["charts"] if chart["key"] == key]
+        return [y for figure in figures for trace in figure["data"] for y in trace["y"]]
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_two_runs_are_held_against_each_other(tab, demo_engine):
     await page.act("show", name="before", on=True)
     (compared,) = page.has["tables"]["compared"]
     assert compared["name"] == "after over before" and compared["caution"] == ""
-    found = page.has["charts"]["charts"][0]["series"]
+    found = page.has["charts"]["charts"][0]["figure"]["data"]
     assert [one["name"] for one in found] == ["before", "after"]
     whole = {name: (await page.tab.bench.load(name)).result_json for name in ("before", "after")}
     mean = {name: [t[0]["ttft_s"] for t in run["points"][0]["rounds"]] for name, run in whole.items()}
