@@ -167,11 +167,12 @@ def serve() -> Callable[[Any], ServerThread]:
 
 
 @pytest.fixture(scope="session")
-def demo_server(demo_engine: Any) -> Iterator[Server]:
-    """The /v1 routes on the demo model over a real socket; no key asked for."""
+def demo_server(demo_engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The /v1 routes on the demo model over a real socket; no key asked for, files kept."""
     from engine.api.app import create_app
 
-    with ServerThread(create_app(demo_engine, ServerConfig())) as url:
+    config = ServerConfig(data_folder=tmp_path_factory.mktemp("data"))
+    with ServerThread(create_app(demo_engine, config)) as url:
         yield Server(url, demo_engine)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -18,14 +19,19 @@ KEYS = (("alice", "sk-alice"), ("bob", "sk-bob"), ("carol", "sk-carol"))
 SIZES_ONLY = {"start", "num_tokens", "num_bytes", "refs", "hits", "pinned", "age_s", "idle_s"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_cached(demo_engine: Any) -> None:
+    """People of these names have asked in other files, too."""
+    asyncio.run(demo_engine.cache.clear())
+
+
 def headers(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer sk-{name}"} if name else {}
 
 
 def chat(url: str, text: str, name: str = "", path: str = "chat/completions", **more: Any) -> httpx.Response:
     """A question about a picture (or a raw prompt) under a key's name."""
-    picture = pictures.picture_url("olive", "square")  # in no other file: people of these names ask there, too
-    image = {"type": "image_url", "image_url": {"url": picture}}
+    image = {"type": "image_url", "image_url": {"url": pictures.picture_url("red")}}
     messages = [{"role": "user", "content": [image, {"type": "text", "text": text}]}]
     body = {"prompt": text} if path == "completions" else {"messages": messages}
     body |= {"max_tokens": 2, "temperature": 0, **more}

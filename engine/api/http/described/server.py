@@ -99,7 +99,7 @@ class DeviceSchema(BaseModel):
 
 
 class MemorySchema(BaseModel):
-    """In bytes; the parts sum to used_bytes."""
+    """In bytes; the parts sum to used_bytes. wired_limit_bytes: on a Mac, where it is set."""
 
     total_bytes: int
     process_bytes: int
@@ -107,6 +107,7 @@ class MemorySchema(BaseModel):
     mlx_cache_bytes: int
     mlx_peak_bytes: int
     used_bytes: int
+    wired_limit_bytes: int | None = None
     parts: dict[str, int]
 
 
