@@ -63,6 +63,9 @@
     box.tabIndex = 0;
     box.addEventListener("keydown", (event) => { if (window.Plotly) press(window.Plotly, box, event); });
     details.addEventListener("toggle", () => tabulate(node));
+    new ResizeObserver(() => {
+      if (box.clientWidth && box._fullLayout && box._fullLayout.width !== box.clientWidth) window.Plotly.Plots.resize(box);
+    }).observe(box);
     return node;
   };
 
