@@ -23,8 +23,11 @@ AS_JSON = ("seen", "logprobs")
 """Columns of nested values, which a frame has as JSON."""
 
 WHOLE = ("round", "prompt_tokens", "completion_tokens", "cached_tokens", "num_media", "feature_hits", "others")
-TYPES = {**dict.fromkeys((*WHOLE, "process_bytes"), "Int64"), "right": "boolean", "canary": "boolean"}
-TYPES |= dict.fromkeys(("cpu_s", "expected_s", "tpot_s"), "float64")
+TYPES = {
+    **dict.fromkeys((*WHOLE, "process_bytes"), "Int64"),
+    **dict.fromkeys(("right", "canary"), "boolean"),
+    **dict.fromkeys(("cpu_s", "expected_s", "tpot_s"), "float64"),
+}
 
 
 def to_frame(run: dict[str, Any]) -> pd.DataFrame:
