@@ -73,7 +73,11 @@ def _lines(chart: Json, divide: float, unit: str) -> Json:
                 "name": plain(one["name"]),
                 "mode": "lines" if over_time else "lines+markers",
                 "line": {"width": 2},
-                "marker": {"size": 9, "symbol": [SYMBOLS[point[3]] for point in points], "line": {"width": 2}},
+                "marker": {
+                    "size": 9,
+                    "symbol": [SYMBOLS[point[3]] for point in points],
+                    "line": {"width": [2 if SYMBOLS[point[3]].endswith("-open") else 0 for point in points]},
+                },
                 "customdata": [_said(point) for point in points],
                 "hovertemplate": f"%{{y:,.4~g}} {unit}%{{customdata[1]}}<extra>{plain(one['name'])}</extra>",
                 "showlegend": bool(points),

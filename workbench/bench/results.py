@@ -33,7 +33,7 @@ ENGINE_WORDS = (
     catalogued("end to end"),
     catalogued("decode tok/s"),
     catalogued("prompt tok/s"),
-    catalogued("total tok/s"),
+    catalogued("output tok/s"),
 )
 """Titles of suites and names of metrics (engine.measure.bench), here for the catalogue."""
 

@@ -155,7 +155,7 @@ class Bench:
             result_json = (await self.load(name)).result_json
         else:
             result_json = live.result_json if live else None
-        if result_json is None or suffix not in files.SUFFIXES:
+        if result_json is None or suffix not in files.TEXTS:
             raise BadRequest(t("There is nothing to write yet."))
         return await asyncio.to_thread(files.text, result_json, suffix)
 

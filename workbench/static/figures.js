@@ -36,22 +36,6 @@
     modeBarButtonsToAdd: [{ name: "svg", title: t("Save as SVG"), icon: plot.Icons.disk, click: (chart) => plot.downloadImage(chart, { format: "svg", filename: name }) }],
   });
 
-  // The keys + and - zoom, the arrow keys move, Escape shows all again.
-  const KEYS = { "+": [0.25, -0.25], "=": [0.25, -0.25], "-": [-0.5, 0.5], ArrowLeft: [-0.25, -0.25], ArrowRight: [0.25, 0.25] };
-  const press = (plot, box, event) => {
-    const axis = box._fullLayout?.xaxis;
-    if (!axis || axis.fixedrange || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape") {
-      plot.relayout(box, { "xaxis.autorange": true, "yaxis.autorange": true });
-    } else if (KEYS[event.key]) {
-      const [from, to] = axis.range.map(Number), [first, last] = KEYS[event.key].map((share) => share * (to - from));
-      plot.relayout(box, { "xaxis.range": [from + first, to + last] });
-    } else {
-      return;
-    }
-    event.preventDefault();
-  };
-
   // A chart of Python's (workbench/bench/figures.py): its figure, and the same numbers as a table.
   const figure = () => {
     const box = make("div", "figure"), body = make("tbody"), head = make("tr"), details = make("details", "values");
@@ -60,9 +44,10 @@
     details.append(make("summary", "", t("As a table")), grid);
     const node = make("div", "chart", make("h4"), box, details);
     set(box, "role", "figure");
-    box.tabIndex = 0;
-    box.addEventListener("keydown", (event) => { if (window.Plotly) press(window.Plotly, box, event); });
     details.addEventListener("toggle", () => tabulate(node));
+    new ResizeObserver(() => {
+      if (box.clientWidth && box._fullLayout && box._fullLayout.width !== box.clientWidth) window.Plotly.Plots.resize(box);
+    }).observe(box);
     return node;
   };
 

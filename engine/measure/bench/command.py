@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import device
-from engine.argument_types import count
+from engine.argument_types import count, positive
 from engine.arguments import add_engine_arguments, engine_config
 from engine.config import DEMO, EngineConfig
 from engine.errors import BadRequest
@@ -71,7 +71,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     rounds = parser.add_argument_group("how")
     rounds.add_argument(
-        "--prompts", metavar="N", type=count, default=5, help="rounds that count (default: %(default)s)"
+        "--prompts", metavar="N", type=positive, default=5, help="rounds that count (default: %(default)s)"
     )
     rounds.add_argument(
         "--warmup", metavar="N", type=count, default=1, help="rounds before them that do not (default: %(default)s)"
@@ -103,14 +103,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     targets.add_argument("--api-key", metavar="KEY", help="key of these servers")
     output = parser.add_argument_group("what becomes of it")
-    output.add_argument("--output", metavar="FILE", type=Path, help="write everything that was measured: .json or .csv")
+    output.add_argument(
+        "--output", metavar="FILE", type=Path, help="write everything that was measured: .json, .csv or .parquet"
+    )
     output.add_argument("--save", metavar="NAME", help="keep the run under this name; the Benchmark tab lists it too")
     output.add_argument("--runs", action="store_true", help="measure nothing: list the runs that are kept")
     output.add_argument(
         "--compare",
         metavar="RUN",
         nargs=2,
-        help="measure nothing: print the second over the first of two JSON files or kept runs",
+        help="measure nothing: print the second over the first of two files (JSON, Parquet) or kept runs",
     )
     return parser
 

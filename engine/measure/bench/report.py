@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from engine.measure.bench.plan import Fact
 from engine.measure.bench.result import LESS_IS_BETTER, Comparison, MiB, Point, Result, is_noisy
 from engine.measure.bench.stats import Numbers
 
@@ -15,7 +14,7 @@ NAMES = {
     "e2e": "end to end",
     "generation_tps": "decode tok/s",
     "prompt_tps": "prompt tok/s",
-    "total_tps": "total tok/s",
+    "total_tps": "output tok/s",
     "requests_per_s": "requests/s",
     "cpu": "CPU to first text",
     "memory": "memory",
@@ -28,11 +27,14 @@ PEERS = "peers"
 def table(result: Result) -> str:
     """A result for a person to read."""
     parts = [
+        _about(result),
         _latencies(result.points),
         _rates(result.points),
-        *([_compared(result.compared)] if result.compared else []),
+        _summary(result.points),
+        *_sums(result),
+        *([_compared(result)] if result.compared else []),
         *([_side_by_side(result)] if PEERS in result.suites else []),
-        *([_facts(result.facts)] if result.facts else []),
+        *([_facts(result)] if result.facts else []),
         *([_roofline(result)] if result.roofline else []),
         *([memory] if (memory := _memory(result)) else []),
         _canary(result),
@@ -52,6 +54,66 @@ def rows_to_text(head: Sequence[str], rows: Iterable[Sequence[str]], left: int =
         ).rstrip()
         for line in lines
     )
+
+
+def _about(result: Result) -> str:
+    """What was measured, and on which machine."""
+    lines, model, machine = [], result.model, result.machine
+    if model:
+        size = f"{model['num_bytes'] / MiB:,.0f} MiB of weights"
+        lines.append(f"model: {model['name']} ({model['model_type']}, {size}, {model['hash'][:8]})")
+    if machine:
+        gpu = f", {machine['gpu_cores']} GPU cores" if machine["gpu_cores"] else ""
+        lines.append(
+            f"machine: {machine['chip_name']}, {machine['num_cores']} cores{gpu}, {machine['total_memory_gb']:g} GB, "
+            f"MLX on {machine['mlx_device']}, {machine['os']}"
+        )
+    if result.versions:
+        lines.append(f"versions: {', '.join(f'{name} {version}' for name, version in result.versions.items())}")
+    return "\n".join(lines)
+
+
+def _summary(points: Sequence[Point]) -> str:
+    """The average, the fastest and the slowest answer of each case."""
+    names = ("ttft", "generation_tps")
+    head = ["case", "target"]
+    for name in names:
+        head += [f"{NAMES[name]}{' ms' if name in LESS_IS_BETTER else ''}: average", "fastest", "slowest"]
+    rows = []
+    for point in points:
+        row = [_marked(point), point.target]
+        for name in names:
+            found = point.metric(name)
+            ends = () if found is None else (found.min, found.max) if name in LESS_IS_BETTER else (found.max, found.min)
+            row += [_number(found.mean), *map(_number, ends)] if found else ["-"] * 3
+        rows.append(row)
+    return rows_to_text(head, rows)
+
+
+def _sums(result: Result) -> list[str]:
+    """Of each target: all its answers, their tokens, and its throughputs. The total counts prompt and answer, as
+    `vllm bench serve` does.
+
+    The time is that of its rounds, each from the start of its first answer to the end of its last.
+    """
+    lines = []
+    for target in result.targets:
+        rounds = [samples for point in result.points if point.target == target for samples in point.rounds if samples]
+        samples = [sample for one_round in rounds for sample in one_round]
+        time_s = sum(
+            max(sample.started_s + sample.e2e_s for sample in one) - min(sample.started_s for sample in one)
+            for one in rounds
+        )
+        if not samples or time_s <= 0:
+            continue
+        prompt, answer = (sum(getattr(s, name) for s in samples) for name in ("prompt_tokens", "completion_tokens"))
+        cached = sum(sample.cached_tokens or 0 for sample in samples)
+        lines.append(
+            f"sum of {target}: {len(samples)} answers in {time_s:.2f} s; {prompt:,} prompt tokens ({cached:,} cached), "
+            f"{answer:,} answer tokens; output throughput {_number(answer / time_s)} tok/s, total throughput (prompt "
+            f"and answer) {_number((prompt + answer) / time_s)} tok/s"
+        )
+    return ["\n".join(lines)] if lines else []
 
 
 def _latencies(points: Sequence[Point]) -> str:
@@ -96,16 +158,16 @@ def _rates(points: Sequence[Point]) -> str:
     )
 
 
-def compared_row(comparison: Comparison) -> list[str]:
-    """Cells of one ratio: title, metric, case, ratio, interval, number of pairs, goal."""
+def compared_row(comparison: Comparison, *, goals: bool) -> list[str]:
+    """Cells of one ratio: title, metric, case, ratio, interval, number of pairs, and the goal where goals are told."""
     kind = "at most" if comparison.at_most else "at least"
     goal = (
         ""
-        if comparison.goal is None
+        if comparison.goal is None or not goals
         else f"{'reached' if comparison.reached else 'MISSED'}, goal {kind} {comparison.goal:g}"
     )
     interval = "" if comparison.ratio.low is None else f"{comparison.ratio.low:.3g} to {comparison.ratio.high:.3g}"
-    better = "less is better" if comparison.goal is None and comparison.metric in LESS_IS_BETTER else ""
+    better = "less is better" if not goal and comparison.metric in LESS_IS_BETTER else ""
     return [
         comparison.title,
         NAMES[comparison.metric],
@@ -117,9 +179,14 @@ def compared_row(comparison: Comparison) -> list[str]:
     ]
 
 
-def _compared(comparisons: Sequence[Comparison]) -> str:
+def _tells_goals(result: Result) -> bool:
+    """The goals are this project's own, against its peers; they say nothing of another model by itself."""
+    return PEERS in result.suites
+
+
+def _compared(result: Result) -> str:
     head = ["ratio", "metric", "case or target", "value", "95 % interval", "pairs", ""]
-    return rows_to_text(head, (compared_row(comparison) for comparison in comparisons), left=3)
+    return rows_to_text(head, (compared_row(one, goals=_tells_goals(result)) for one in result.compared), left=3)
 
 
 def _side_by_side(result: Result) -> str:
@@ -144,11 +211,11 @@ def _side_by_side(result: Result) -> str:
     return rows_to_text(["case", "metric", *peers], rows) + f"\n({legend})"
 
 
-def _facts(facts: Sequence[tuple[str, Fact]]) -> str:
+def _facts(result: Result) -> str:
     lines = []
-    for target, fact in facts:
+    for target, fact in result.facts:
         line = f"{fact.title} ({target}): {_number(fact.value)} {fact.unit}"
-        if fact.goal is not None:
+        if fact.goal is not None and _tells_goals(result):
             kind = "at most" if fact.at_most else "at least"
             line += f" ({'reached' if fact.reached else 'MISSED'}, goal {kind} {fact.goal:g})"
         lines.append(line)
@@ -180,6 +247,8 @@ def _memory(result: Result) -> str:
         for name, readings in kinds.items()
         if (values := [n for n in readings if n is not None])
     ]
+    if total_gb := result.machine.get("total_memory_gb"):
+        parts = [f"{part} of {total_gb * 1024:,.0f}" if part.startswith("system") else part for part in parts]
     cpu = [load.cpu_percent for load in result.loads[1:]] or [0.0]
     return (
         f"most memory: {', '.join(parts)}; CPU {sum(cpu) / len(cpu):.0f} % on average, load {result.loads[-1].load:.1f}"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.measure.bench.load import Load
 from engine.measure.bench.plan import BenchSettings, Case, Fact
 from engine.measure.bench.samples import Sample
 from engine.measure.bench.stats import NOISY, Numbers, Ratio, numbers, reached, spread
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 1
 
@@ -175,6 +178,12 @@ class Result:
         """False when any point's canary failed; None when nothing could be checked."""
         outcomes = [point.canary.ok for point in self.points if point.canary.ok is not None]
         return all(outcomes) if outcomes else None
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each answer: see engine.measure.bench.frames."""
+        from engine.measure.bench.frames import to_frame
+
+        return to_frame(self.json())
 
     def json(self) -> dict[str, Any]:
         """Everything. The latencies at the top level are of the first target's answers to all cases together."""

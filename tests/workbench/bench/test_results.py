@@ -33,7 +33,7 @@ def test_every_cell_is_the_number_of_the_json():
     assert said["TPOT ms"] == digits(found["tpot"]["median"]) and said["E2E ms"] == digits(found["e2e"]["median"])
     assert said["decode tok/s"] == digits(found["generation_tps"]["median"])
     assert said["tokens (cached)"] == f"{found['prompt_tokens'] // 2} ({found['cached_tokens'] // 2})"
-    assert said["answers"] == "2" and "total tok/s" not in said and "target" not in said
+    assert said["answers"] == "2" and "output tok/s" not in said and "target" not in said
     assert row["marks"] == {"canary": "false", "noise": True, "running": False}
     assert [one["lamp"] for one in row["more"]] == ["good", "false", "noise", "false"]
     assert row["more"][-1]["words"] == "It broke."
@@ -47,7 +47,7 @@ def test_a_ratio_is_better_worse_or_neither():
         ("image: b", "total_tps", Ratio(1.5, None, None, 1)),
     ]
     table = ratio_table(found)
-    assert table["heads"] == ["case", "TTFT", "total tok/s"] and [row["case"] for row in table["rows"]] == ["a", "b"]
+    assert table["heads"] == ["case", "TTFT", "output tok/s"] and [row["case"] for row in table["rows"]] == ["a", "b"]
     assert [[cell["verdict"] for cell in row["cells"]] for row in table["rows"]] == [
         ["better", "worse"],
         ["even", "even"],

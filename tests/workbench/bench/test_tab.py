@@ -110,7 +110,7 @@ async def test_a_run_is_watched_kept_and_every_number_is_the_json(tab, demo_engi
     assert page.has["panel"]["roofline"]["share"] == whole["roofline"].get("share", 0.0)
     assert page.has["panel"]["machine"][0] == whole["machine"]["chip_name"]
 
-    for suffix in files.SUFFIXES:
+    for suffix in files.TEXTS:
         await page.act("export", name="first", suffix=suffix)
         files.write(page.tab.bench.live.result, tmp_path / f"cli{suffix}")
         assert page.has["file"]["name"] == f"first{suffix}"

@@ -57,7 +57,7 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
     ("line", "error"),
     [
         ("--base-url http://127.0.0.1:1 --suite text", "cannot be reached"),
-        ("--output out.txt", "must end in .json or .csv"),
+        ("--output out.txt", "must end in .json, .csv or .parquet"),
         ("--output /nowhere/out.json", "there is no folder"),
         ("--compare /nowhere/a.json /nowhere/b.json", "There is no kept run"),
         ("--base-url http://127.0.0.1:1 --suite image --case 3x3", "There is no case 3x3. There are: 224x224"),
