@@ -69,6 +69,7 @@ SCRIPTS = (
     "bench/plot.js",
     "bench/bench.js",
     "requests/axis.js",
+    "requests/opened.js",
     "requests/requests.js",
 )
 ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'
