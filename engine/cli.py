@@ -6,6 +6,7 @@ vllm-mlx run FOLDER            one prompt over many pictures, clips, sounds, pag
 vllm-mlx families              what runs, and what each family takes, as a table (engine.models.families_table)
 vllm-mlx selftest org/name     is it right on this machine (engine.measure.selftest)
 vllm-mlx eval gsm8k            how well does it answer, or any OpenAI server (engine.measure.eval)
+vllm-mlx replay FILE.zip        a downloaded request is asked again, and compared (engine.measure.replay)
 vllm-mlx launch codex          set another program up for this server (engine.launch)
 vllm-mlx doctor                is everything here as it should be (engine.doctor)
 vllm-mlx service install       keep it running: systemd, launchd, an app (engine.service)
@@ -36,6 +37,7 @@ COMMANDS = {
     "selftest": "engine.measure.selftest.command",
     "run": "engine.batch_run.command",
     "eval": "engine.measure.eval.command",
+    "replay": "engine.measure.replay.command",
     "families": "engine.models.families_table",
     "launch": "engine.launch.command",
     "doctor": "engine.doctor.command",
@@ -73,6 +75,7 @@ def serve_parser() -> argparse.ArgumentParser:
         usage="%(prog)s serve [MODEL] [options]\n       %(prog)s --model MODEL [options]\n"
         "       %(prog)s run FOLDER --prompt TEXT --output FILE [options]\n"
         "       %(prog)s selftest [MODEL] [options]\n       %(prog)s eval gsm8k [options]\n       %(prog)s families\n"
+        "       %(prog)s replay FILE.zip --base-url URL [options]\n"
         "       %(prog)s launch [NAME] [options]\n       %(prog)s doctor [options]\n       %(prog)s service ACTION"
         " [options]\n       %(prog)s completion SHELL",
         description="Serve one model on OpenAI's /v1 routes; the other commands have a --help of their own.",

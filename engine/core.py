@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from engine.runtime.model_load import FoundModel
 
 T = TypeVar("T")
+R = TypeVar("R", Embedded, Ranked)
+Read = Callable[..., Coroutine[Any, Any, R]]
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
@@ -292,20 +294,25 @@ class Engine:
 
         Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
         """
-        check_texts(asked)
-        return await self._read(asked.model, lambda model: embed(model, asked, self._asking))
+        return await self._read(asked, lambda: check_texts(asked), partial(embed, asked=asked, asking=self._asking))
 
     async def rank(self, asked: DocumentsToRank) -> Ranked:
         """How well each document answers a query, by a model that says so (ModelCard.ranks); else as `embed`."""
-        check_documents(asked)
-        return await self._read(asked.model, lambda model: rank(model, asked, self._asking))
+        return await self._read(asked, lambda: check_documents(asked), partial(rank, asked=asked, asking=self._asking))
 
-    async def _read(self, name: str | None, read: Callable[[LoadedModel], Coroutine[Any, Any, T]]) -> T:
+    async def _read(self, asked: TextsToEmbed | DocumentsToRank, check: Callable[[], None], read: Read[R]) -> R:
         deadline = Deadline(self.config.request_timeout_s)
-        slot = self._slots.find(name)
-        with self._tickets.take():
-            async with self._slots.using(slot, deadline) as model:
-                return await deadline.wait(read(model))
+        clock = StageClock(accepted_s=deadline.accepted_s)
+        with self.requests.open(_labelled(replace(asked.sent, model=asked.model)), clock) as logged:
+            logged.num_texts = asked.num_texts
+            check()
+            slot = self._slots.find(asked.model)
+            logged.named(slot.name)
+            with self._tickets.take(clock):
+                async with self._slots.using(slot, deadline) as model:
+                    found = await deadline.wait(read(model, clock=clock))
+                    logged.has_read(found.num_tokens)
+                    return found
 
     async def aside(self, work: Callable[[], T]) -> T:
         """What would hold up an event loop, done in the pool that decodes media."""

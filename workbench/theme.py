@@ -77,6 +77,7 @@ SCRIPTS = (
     "batch/batch.js",
     "bench/bench.js",
     "requests/axis.js",
+    "requests/opened.js",
     "requests/requests.js",
 )
 ICON = '<link rel="apple-touch-icon" href="workbench/maskable-180.png">'

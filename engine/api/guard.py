@@ -37,6 +37,8 @@ DIALECTS = {
     "/v1/completions": "completions",
     "/v1/responses": "responses",
     "/v1/messages": "messages",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",
     "/v1/decisions": "decisions",
     "/v1/systemone": "systemone",
     "/v1/audio/transcriptions": "transcriptions",

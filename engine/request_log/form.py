@@ -55,6 +55,7 @@ def summary_json(log: RequestLog, record: LoggedRequest) -> Json:
         "finish_reason": done.finish_reason if done else None,
         "error": record.failure.code if record.failure else None,
         "num_media": len(request.media_parts),
+        "num_texts": record.num_texts,
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "cached_tokens": usage.cached_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else record.num_tokens,
@@ -123,7 +124,9 @@ def _ending_json(record: LoggedRequest, who: Caller) -> Json:
         return {"usage": None, "timing": None, "receipts": [], "cache": None, "descriptions": []}
     return {
         "usage": {**asdict(done.usage), "total_tokens": done.usage.total_tokens},
-        "timing": {name: round(value, 3) for name, value in asdict(done.timing).items()},
+        "timing": None
+        if record.num_texts is not None  # there is no first token
+        else {name: round(value, 3) for name, value in asdict(done.timing).items()},
         "receipts": [_receipt_json(receipt) for receipt in done.media],
         "cache": _trace_json(done.trace, who),
         "descriptions": [_plain(one) for one in done.descriptions],

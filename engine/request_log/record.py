@@ -69,6 +69,7 @@ class LoggedRequest:
     id: no other record has it. created_s: in seconds since 1970. changed: the log's number when it last began or ended.
     deltas: of the answer so far; choices: the whole answer, once it has ended. media: what is known of each medium,
     once it has ended and somebody asked. is_cut: its media were too large to be kept with it.
+    num_texts: of one whose texts are read and not answered (Engine.embed, Engine.rank); the texts are not kept.
     """
 
     id: str
@@ -85,6 +86,7 @@ class LoggedRequest:
     has_ended: bool = False
     is_cut: bool = False
     is_kept: bool = True
+    num_texts: int | None = None
     media: dict[Part, MediumRef] | None = None
 
     def named(self, model: str) -> None:
@@ -102,6 +104,11 @@ class LoggedRequest:
     def decided(self, decisions: Decisions) -> None:
         """Its questions are answered."""
         self.decisions, self.done = decisions, decisions.done
+
+    def has_read(self, num_tokens: int) -> None:
+        """Its texts are read: so many tokens."""
+        total_ms = 1e3 * self.clock.elapsed_s
+        self.done = Done("stop", Usage(num_tokens, 0), Timing(total_ms=total_ms, prompt_tokens=num_tokens))
 
     def end(self) -> None:
         """Nothing more comes. The answer is put together, and its tokens are let go unless they were asked for."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import EngineError
 from engine.runtime.sequence import Choice, Sequence
-from engine.types import BlockInfo, FeatureInfo, Preflight, Request
+from engine.types import BlockInfo, FeatureInfo, Preflight, Request, StageClock
 from engine.types.media import Media
 from engine.types.prompt import Prompt
 
@@ -85,11 +85,15 @@ class PreflightCommand:
 
 @dataclass(frozen=True, slots=True)
 class ReadCommand:
-    """Read texts (token ids, none of them empty) for a model's vectors or scores -> (texts, width) in float32."""
+    """Read texts (token ids, none of them empty) for a model's vectors or scores -> (texts, width) in float32.
+
+    clock: of the request.
+    """
 
     texts: tuple[tuple[int, ...], ...]
     model: str | None
     reply: Future[NDArray[np.float32]]
+    clock: StageClock
 
 
 @dataclass(frozen=True, slots=True)

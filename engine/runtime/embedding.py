@@ -5,6 +5,8 @@ Any event loop; no MLX.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ from engine.errors import BadRequest
 from engine.runtime.asking import Asking
 from engine.runtime.commands import ReadCommand
 from engine.runtime.slots import LoadedModel
-from engine.types import DocumentsToRank, Embedded, Ranked, TextsToEmbed
+from engine.types import DocumentsToRank, Embedded, Ranked, StageClock, TextsToEmbed
 
 MAX_TEXTS = 2048
 """OpenAI's."""
@@ -35,20 +37,27 @@ def check_documents(asked: DocumentsToRank) -> None:
         )
 
 
-async def embed(model: LoadedModel, asked: TextsToEmbed, asking: Asking) -> Embedded:
+async def embed(model: LoadedModel, asked: TextsToEmbed, asking: Asking, clock: StageClock) -> Embedded:
     """A vector for each text. Raises EngineError."""
+    clock.enter("prepare")
     texts = await asking.preparation.aside(lambda: model.reads.to_embed(asked))
-    found: _Found = await asking.reply(lambda reply: ReadCommand(tuple(texts), model.card.id, reply))
+    found = await _read(texts, model, asking, clock)
     vectors = await asking.preparation.aside(lambda: _unit(found[:, : asked.dimensions]))
     return Embedded(vectors, sum(map(len, texts)))
 
 
-async def rank(model: LoadedModel, asked: DocumentsToRank, asking: Asking) -> Ranked:
+async def rank(model: LoadedModel, asked: DocumentsToRank, asking: Asking, clock: StageClock) -> Ranked:
     """A score for each document. Raises EngineError."""
+    clock.enter("prepare")
     prompts = await asking.preparation.aside(lambda: model.reads.to_rank(asked))
-    found: _Found = await asking.reply(lambda reply: ReadCommand(tuple(prompts), model.card.id, reply))
+    found = await _read(prompts, model, asking, clock)
     scores = 0.5 + 0.5 * np.tanh(found[:, 0].astype(np.float64) / 2)  # the logistic function, which overflows nowhere
     return Ranked(tuple(map(float, scores)), sum(map(len, prompts)))
+
+
+async def _read(texts: Sequence[tuple[int, ...]], model: LoadedModel, asking: Asking, clock: StageClock) -> _Found:
+    clock.enter("queue")
+    return await asking.reply(lambda reply: ReadCommand(tuple(texts), model.card.id, reply, clock))
 
 
 def _unit(vectors: NDArray[np.float32]) -> tuple[bytes, ...]:

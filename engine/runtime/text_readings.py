@@ -82,8 +82,13 @@ class TextReadings:
             self._stats.count(cancelled=1)
         for reading in list(self._waiting):
             self._waiting.rotate(-1)
+            clock = reading.command.clock
+            clock.enter("prefill")
             try:
-                if not self._pass(reading):
+                has_read = self._pass(reading)
+                if not reading.is_done:
+                    clock.enter("turns")
+                if not has_read:
                     continue
             except Exception:
                 log.exception("texts could not be read")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,11 +16,16 @@ import openai
 import pytest
 
 from engine.config import EngineConfig
+from engine.core import Engine
+from engine.request_log.archive import unpacked
 from tests.browser.test_frame import serious
 from tests.pages import DESKTOP, PHONE
+from tests.pictures import picture_url
 from tests.waiting import wait_until
 
 CONTEXTS = {"light": DESKTOP, "dark": {**DESKTOP, "color_scheme": "dark"}, "phone": PHONE}
+PLANTED = "sk-plantedplantedplantedplanted"
+DEADLINE_S = 60.0
 NUMBERS = ("ttft_ms", "total_ms", "prompt_tokens", "cached_tokens", "completion_tokens")
 
 
@@ -51,38 +60,135 @@ def test_a_request_of_the_sdk_appears_with_the_numbers_of_the_api(person, workbe
     page.locator("#requests .axis .bars").first.wait_for(state="attached")
 
 
-def test_a_request_is_seen_while_it_runs_and_grows_without_flicker(person, slow_url):
-    page = open_requests(person(slow_url).arrive())
-    ask(slow_url, "Something for the axis.")
-    page.locator("#requests .axis .bars").first.wait_for(state="attached")
-    page.evaluate("document.querySelector('#requests .axis svg.main-svg').marked = true")
-    with httpx.stream(
-        "POST", f"{slow_url}/v1/chat/completions", timeout=120,
-        json={
-            "model": "default", "messages": [{"role": "user", "content": "On and on."}], "stream": True,
-            "ignore_eos": True, "max_tokens": 1000,
-        },
-    ) as answer:  # fmt: skip
-        piece = next(text for text in answer.iter_lines() if text.startswith("data:"))  # before it are comments
-        row = line(page, json.loads(piece.removeprefix("data:"))["id"])
+class Pace:
+    """Lets the answers of an engine go on by so many tokens, however fast the machine is (engine.core: observer)."""
+
+    def __init__(self) -> None:
+        self._tokens = threading.Semaphore(0)
+        self.is_free = True
+
+    def __call__(self, loaded: Any, choice: Any, token: Any) -> None:
+        if not self.is_free:
+            self._tokens.acquire(timeout=DEADLINE_S)
+
+    def give(self, num_tokens: int) -> None:
+        self._tokens.release(num_tokens)
+
+    def free(self) -> None:
+        """From now on as fast as it goes."""
+        self.is_free = True
+        self.give(1)  # to the one that waits
+
+
+@contextmanager
+def paced(serve_page: Any, **config: Any) -> Iterator[tuple[str, Pace]]:
+    """The workbench on an engine of its own, and its pace."""
+    pace = Pace()
+    engine = Engine(EngineConfig(**config), pace)
+    engine.start()
+    try:
+        with serve_page(engine) as url:
+            yield url, pace
+    finally:
+        pace.free()
+        engine.stop()
+
+
+def test_a_request_is_seen_while_it_runs_and_grows_without_flicker(person, serve_page):
+    with paced(serve_page) as (url, pace):
+        page = open_requests(person(url).arrive())
+        ask(url, "Something for the axis.")
+        page.locator("#requests .axis .bars").first.wait_for(state="attached")
+        page.evaluate("document.querySelector('#requests .axis svg.main-svg').marked = true")
+        pace.is_free = False
+        asking = threading.Thread(target=lambda: ask(url, "On and on.", 60))
+        asking.start()
+        pace.give(8)
+        running = page.locator("#requests tr.running")
+        running.wait_for()
+        row = line(page, running.get_attribute("data-key"))
+        wait_until(lambda: num_tokens(row) > 0, "nothing of it is shown")
         row.evaluate("node => { node.marked = true; }")
-        before = int(row.get_attribute("data-completion-tokens"))
-        wait_until(lambda: int(row.get_attribute("data-completion-tokens")) > before, "it does not grow")
-        assert page.evaluate("document.querySelector('#requests .axis svg.main-svg').marked"), "the axis was made anew"
-        assert row.evaluate("node => node.marked"), "the row was made anew"
+        before = num_tokens(row)
+        pace.give(8)
+        wait_until(lambda: num_tokens(row) > before, "it does not grow")
+        assert num_tokens(row) < 60 and "running" in row.get_attribute("class")
+        pace.free()
+        asking.join()
+        wait_until(lambda: "finished" in row.inner_text(), "its end is not shown")
+        assert page.evaluate("document.querySelector('#requests .axis svg.main-svg').marked"), "a new axis"
+        assert row.evaluate("node => node.marked"), "a new row"
+        page.goto("about:blank")  # it must not see its server end
 
 
-def test_who_waited_for_whom(person, serve_page, engine_pool):
+def num_tokens(row: Any) -> int:
+    return int(row.get_attribute("data-completion-tokens"))
+
+
+def open_one(page: Any, id: str) -> Any:
+    line(page, id).locator(".open").click()
+    opened = page.locator(f'#requests .opened[data-key="{id}"]')
+    opened.wait_for()
+    return opened
+
+
+def test_one_request_opened(person, workbench_url):
+    """All of it is there: the numbers of the API, the picture, tokens with others beside them. It is copied, and
+    downloaded as a zip that is asked again."""
+    me = person(workbench_url).arrive()
+    me.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = open_requests(me)
+    with openai.OpenAI(base_url=f"{workbench_url}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        picture: Any = {"type": "image_url", "image_url": {"url": picture_url()}}
+        question: Any = {"type": "text", "text": f"What is <b>it</b>? {PLANTED}"}
+        answer = client.chat.completions.create(
+            model="default", max_tokens=8, temperature=0, logprobs=True, top_logprobs=3,
+            messages=[{"role": "user", "content": [picture, question]}],
+        )  # fmt: skip
+    told = httpx.get(f"{workbench_url}/v1/requests/{answer.id}").json()
+    opened = open_one(page, answer.id)
+    shown_ms = [float(row.get_attribute("data-ms")) for row in opened.locator(".waterfall li").all()]
+    assert shown_ms == [part["ms"] for part in told["first_token"]]
+    assert sum(shown_ms) == pytest.approx(told["ttft_ms"], rel=0.02)
+    assert "What is <b>it</b>? [secret]" in opened.inner_text() and not opened.locator("b b").count()
+    assert opened.locator(".medium img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    assert opened.locator(".token-text").inner_text() == "".join(token["text"] for token in told["answer"][0]["tokens"])
+    opened.locator(".token").first.hover()
+    page.locator("#token-tip li").nth(2).wait_for()
+    opened.locator(".receipt summary").click()
+    opened.locator(".receipt img").wait_for()
+    reused = opened.locator(".segment.reused, .segment.computed")
+    assert reused.count() and str(told["cached_tokens"]) in opened.locator(".bar").get_attribute("aria-label")
+    opened.get_by_label("Copy as", exact=True).select_option("curl")
+    opened.get_by_role("button", name="Copy", exact=True).click()
+    opened.locator(".said", has_text="Copied").wait_for()
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert text.startswith(f'curl -sS "${{OPENAI_BASE_URL:-{workbench_url}/v1}}/chat/completions"')
+    with page.expect_download() as download:
+        opened.get_by_role("button", name="Download as zip").click()
+    path = Path(download.value.path())
+    with zipfile.ZipFile(path) as archive:
+        kept = "".join(archive.read(name).decode("latin-1") for name in archive.namelist())
+    assert not [place for place in (text, kept, page.content(), json.dumps(told)) if PLANTED in place]
+    assert unpacked(path).answer[0]["text"] == answer.choices[0].message.content
+    opened.get_by_role("button", name="Close").click()
+    opened.wait_for(state="hidden")
+
+
+def test_who_waited_for_whom(person, serve_page):
     """One at a time, so that the second waits for the first."""
-    engine = engine_pool.start(EngineConfig(max_num_seqs=1))
-    with serve_page(engine) as url:
+    with paced(serve_page, max_num_seqs=1) as (url, pace):
         page = open_requests(person(url).arrive())
         ids: dict[str, str] = {}
-        first = threading.Thread(target=lambda: ids.update(first=ask(url, "The first.", 400)))
+        pace.is_free = False
+        first = threading.Thread(target=lambda: ids.update(first=ask(url, "The first.", 40)))
         first.start()
+        pace.give(8)
         page.locator("#requests tr.running").wait_for()
         second = threading.Thread(target=lambda: ids.update(second=ask(url, "The second.")))
         second.start()
+        page.locator("#requests tr.waiting").wait_for()
+        pace.free()
         for thread in (first, second):
             thread.join()
         line(page, ids["second"]).locator(".waits").focus()
@@ -124,6 +230,9 @@ def test_a_visitor_of_a_space_sees_only_their_own(person, serve_page, demo_engin
         id = ask(url, "A program.")
         mine.page.locator("#requests tbody tr .waits").first.click()
         mine.page.locator("#requests .meanwhile", has_text=".").wait_for()
+        other = theirs.page.locator("#requests tbody tr").get_attribute("data-key")
+        status = mine.page.evaluate(OTHERS_ZIP, [mine.page.evaluate(PASS), other])
+        assert status == 404, "a visitor downloads what is not theirs"
         keys = [
             [row.get_attribute("data-key") for row in who.page.locator("#requests tbody tr").all()]
             for who in (mine, theirs)
@@ -153,6 +262,10 @@ def test_a_zoom_survives_what_comes_after(person, workbench_url):
     assert axis_range(page) == zoomed
 
 
+PASS = """performance.getEntriesByType('resource').map((one) => new URL(one.name))
+  .find((one) => one.pathname.endsWith('/requests/live')).searchParams.get('of')"""
+OTHERS_ZIP = """([of, id]) => fetch(`/workbench/requests/zip?${new URLSearchParams({of, id})}`)
+  .then((reply) => reply.status)"""
 SHOWN = "document.querySelector('#requests .axis').layout.yaxis.categoryarray"
 
 
@@ -169,6 +282,7 @@ def test_axe_and_the_width(person, workbench_url, name):
     page.locator("#requests .axis .bars").first.wait_for(state="attached")
     line(page, id).locator(".waits").click()
     page.locator("#requests .meanwhile", has_text=".").wait_for()
+    open_one(page, id)
     me.at_rest()
     assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -70,6 +70,19 @@
     node.children[1].setAttribute("aria-expanded", String(open));
   };
 
+  // The strip of one prompt: its runs of tokens, reused or computed.
+  const fillSegments = (bar, segments, pictures) => keep(bar, segments, () => make("span"), (segment, part) => {
+    segment.className = `segment ${part.how}${part.medium ? " medium" : ""}`;
+    segment.style.flexGrow = part.tokens;
+    segment.title = part.title;
+    const url = part.medium ? pictures[part.medium] ?? "" : null;
+    if (segment.dataset.url !== String(url)) {
+      segment.dataset.url = url;
+      segment.replaceChildren(url === null ? make("span", "said") : picture(url));
+    }
+    if (url === null) say(segment.firstChild, part.words);
+  });
+
   const fillLane = (node, item, longest, pictures) => {
     const [head, bar, more] = node.children, [who, words, check] = head.children, [why, verdict, sides] = more.children;
     const time = new Date(item.at * 1000).toLocaleTimeString(language);
@@ -78,17 +91,7 @@
     say(why, item.why);
     bar.setAttribute("aria-label", t("{request}: {words}. Why?", { request: who.textContent, words: item.words }));
     bar.style.width = `${Math.min(100, (100 * item.tokens) / longest)}%`;
-    keep(bar, item.segments, () => make("span"), (segment, part) => {
-      segment.className = `segment ${part.how}${part.medium ? " medium" : ""}`;
-      segment.style.flexGrow = part.tokens;
-      segment.title = part.title;
-      const url = part.medium ? pictures[part.medium] ?? "" : null;
-      if (segment.dataset.url !== String(url)) {
-        segment.dataset.url = url;
-        segment.replaceChildren(url === null ? make("span", "said") : picture(url));
-      }
-      if (url === null) say(segment.firstChild, part.words);
-    });
+    fillSegments(bar, item.segments, pictures);
     show(check, item.checkable);
     check.setAttribute("aria-label", t("Check {request}", { request: who.textContent }));
     const json = JSON.stringify(item.verdict);
@@ -342,5 +345,5 @@
     follow(decodeURIComponent(link.hash.slice("#strip-".length)));
   }, true);
 
-  window.workbenchCache = { totals, strips, blocks, charts };
+  window.workbenchCache = { fillSegments, totals, strips, blocks, charts };
 })();

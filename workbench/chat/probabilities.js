@@ -114,5 +114,5 @@
     return true;
   };
 
-  window.workbenchProbabilities = { open, close };
+  window.workbenchProbabilities = { draw, open, close };
 })();

@@ -15,7 +15,7 @@
 
   const fill = async (node) => {
     try {
-      const media = await pictures(node.id);
+      const media = await node.look();
       [...node.querySelectorAll(":scope > ol > li")].forEach((row, place) => {
         [...row.querySelectorAll(".frames > li > span")].forEach((frame, slot) => {
           const url = media[place]?.[slot];
@@ -45,9 +45,11 @@
       (fact) => make("li", fact.key === value.facts.length - 1 ? "hash" : ""), (fact, one) => say(fact, one.text));
   };
 
-  const draw = (request, value) => {
+  // look: gives the pictures as `pictures` does.
+  const draw = (request, value, look = () => pictures(request)) => {
     const node = make("details", "receipt", make("summary", "", value.summary), make("ol"));
-    node.id = request;
+    if (request) node.id = request;
+    node.look = look;
     node.open = value.items.some((one) => one.regions.length);
     let isAsked = !node.open;  // who opened it wants to see it; what opens by itself moves nothing
     keep(node.lastChild, value.items.map((one, place) => ({ ...one, key: place })), item, fillItem);

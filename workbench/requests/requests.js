@@ -2,7 +2,7 @@
 (() => {
   const { t, tn, number, language } = window.workbenchLanguage;
   const { make, say, set, show, button, keep, heading, save } = window.workbenchDraw;
-  const { questions } = window.workbenchQueue;
+  const { questions } = window.workbenchQueue, { draw: drawOpened } = window.workbenchOpened;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
   const { library, isDark, whenThemed, plain, config } = window.workbenchFigures;
   const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), batch: t("Batch") };
@@ -47,7 +47,7 @@
       if (reply.error) say(said, reply.error);
       else save("requests.csv", new Blob([reply.csv], { type: "text/csv" }));
     });
-    const count = make("p", "count"), axis = make("div", "axis"), said = make("p", "meanwhile"), key = make("div", "legend");
+    const count = make("p", "count"), axis = make("div", "axis"), said = make("p", "meanwhile"), opened = make("div", "card opened"), key = make("div", "legend");
     const empty = make("p", "empty", props.setup.isOn
       ? t("No request yet. Whatever the chat and programs on /v1 ask appears here while it runs.")
       : t("This server keeps no requests (--request-log 0)."));
@@ -71,8 +71,9 @@
     const bar = make("div", "filters", ...selects, make("label", "filter", make("span", "", t("Axis")), aligned), csv, count);
     home.append(
       heading(t("Requests"), t("What the page and programs ask, as it runs. Point at a wait to see who ran meanwhile.")),
-      bar, make("div", "card", axis, key, said), scroll, empty,
+      bar, make("div", "card", axis, key, said), opened, scroll, empty,
     );
+    show(opened, false);
 
     const chosen = () => order.map((id) => rows.get(id)).filter((row) => row && matches(row, filters));
 
@@ -84,6 +85,25 @@
       const named = (row) => (row.id === null ? t("somebody else's") : rows.has(row.id) ? label(rows.get(row.id)) : row.id);
       const words = waits.map((wait) => meanwhile(wait, named)).join(" ");
       say(said, reply.error ?? `${rows.has(id) ? `${label(rows.get(id))}: ` : ""}${words || t("It waited for nobody.")}`);
+    };
+
+    let wanted = "";
+    const close = () => {
+      opened.replaceChildren();
+      show(opened, false);
+      body.querySelector(`[data-key="${CSS.escape(wanted)}"] .open`)?.focus();
+    };
+    const open = async (id) => {
+      wanted = id;
+      const reply = await queue.ask("open", () => ({ id }), "open");
+      if (reply.stale || wanted !== id) return;
+      if (reply.error) return say(said, reply.error);
+      const zip = (which) => `${root()}/workbench/requests/zip?${new URLSearchParams({ of: pass, id: which })}`;
+      const title = rows.has(id) ? label(rows.get(id)) : id;
+      opened.replaceChildren(drawOpened(reply, { title, zip, close, ask: (what, fields) => queue.ask(what, () => fields) }));
+      set(opened, "data-key", id);
+      show(opened, true);
+      opened.scrollIntoView({ block: "nearest" });
     };
 
     const look = () => {
@@ -116,15 +136,19 @@
     const line = () => {
       const cells = COLUMNS.map(() => make("td"));
       const node = make("tr", "", ...cells);
-      const open = button("waits", "", () => tellWaits(node.dataset.key));
-      cells[8].append(open);
+      const waits = button("waits", "", () => tellWaits(node.dataset.key));
+      const opens = button("open", "", () => open(node.dataset.key));
+      cells[8].append(waits);
+      cells[0].append(opens);
       node.update = (row) => {
         const known = (value) => (value === null ? "–" : number(value));
         const status = [STATUSES[row.status] ?? row.status, row.error].filter(Boolean).join(": ");
         const texts = [`${time(row)} …${short(row)}`, from(row), row.model, status, known(row.prompt_tokens), known(row.cached_tokens), known(row.completion_tokens), row.ttft_ms === null ? "–" : ms(row.ttft_ms), "", ms(row.total_ms)];
-        texts.forEach((text, place) => { if (place !== 8) say(cells[place], text); });
-        say(open, ms(waited(row)));
-        set(open, "aria-label", t("Waited {time}: who ran meanwhile", { time: ms(waited(row)) }));
+        texts.forEach((text, place) => { if (place !== 0 && place !== 8) say(cells[place], text); });
+        say(opens, texts[0]);
+        set(opens, "aria-label", t("Open {request}", { request: texts[0] }));
+        say(waits, ms(waited(row)));
+        set(waits, "aria-label", t("Waited {time}: who ran meanwhile", { time: ms(waited(row)) }));
         node.className = row.status;
         for (const name of ["ttft_ms", "total_ms", "prompt_tokens", "cached_tokens", "completion_tokens"]) set(node, `data-${name.replaceAll("_", "-")}`, row[name] ?? "");
       };

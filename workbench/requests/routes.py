@@ -1,4 +1,4 @@
-"""The plain routes of the Requests tab: its events, and the script that draws the axis."""
+"""The plain routes of the Requests tab: its events, a request as a zip, and the script that draws the axis."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import plotly
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from engine.api.requests import visible_record_of, zip_of, zip_response
 from engine.api.sse import EventStream
 from workbench.requests.live import Passes, events
 
@@ -25,6 +26,11 @@ def request_routes(engine: Engine, passes: Passes) -> APIRouter:
     @router.get("/requests/live")
     async def live(of: str = "") -> Response:
         return EventStream(events(engine, passes.caller(of)))
+
+    @router.get("/requests/zip")
+    async def zipped(of: str = "", id: str = "") -> Response:
+        record = visible_record_of(engine, id, passes.caller(of))
+        return zip_response(record.id, await zip_of(engine, record))
 
     @router.get("/plotly.js")
     def script(request: Request) -> Response:

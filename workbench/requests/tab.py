@@ -1,6 +1,7 @@
 """The Requests tab draws itself (requests/requests.js) from its own events (workbench.requests.live).
 
-What it asks for: a pass for these events, who ran while a request waited, and the table as CSV.
+What it asks for: a pass for these events, who ran while a request waited, one request with all that is known of it, or
+as a text that sends it again, and the table as CSV.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from engine.access.visibility import visible_requests
+from engine.api.requests import copy_of, visible_record_of
 from engine.errors import BadRequest
 from engine.request_log.form import summary_json, whole_json
-from engine.request_log.log import unknown_request
 from engine.types import Json
 from workbench.components import asking
 from workbench.language import catalogued
 from workbench.requests import table
 from workbench.requests.live import Passes
+from workbench.requests.opened import opened
 from workbench.shared import Shared
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class RequestsTab:
         self._shared = shared
         self._passes = passes
         setup = {"isOn": engine.requests.is_on}
-        answers = {"enter": self._enter, "waits": self._waits, "csv": self._csv}
+        answers = {"enter": self._enter, "waits": self._waits, "csv": self._csv, "open": self._open, "copy": self._copy}
         with gr.Column(elem_id="requests"):
             self.view = asking("Requests", setup, answers)
 
@@ -49,11 +51,19 @@ class RequestsTab:
 
     async def _waits(self, fields: Json, page: gr.Request) -> Json:
         who, log = self._shared.caller(page), self._engine.requests
-        found = visible_requests([log.find(str(fields.get("id")))], who)
-        if not found:
-            raise unknown_request(str(fields.get("id")))
-        whole = await self._engine.aside(lambda: whole_json(log, found[0], who))
-        return {"id": found[0].id, "waits": whole["waits"]}
+        record = visible_record_of(self._engine, str(fields.get("id")), who)
+        whole = await self._engine.aside(lambda: whole_json(log, record, who))
+        return {"id": record.id, "waits": whole["waits"]}
+
+    async def _open(self, fields: Json, page: gr.Request) -> Json:
+        who = self._shared.caller(page)
+        return await opened(self._engine, visible_record_of(self._engine, str(fields.get("id")), who), who)
+
+    async def _copy(self, fields: Json, page: gr.Request) -> Json:
+        """fields: id, and the form of the text (engine.request_log.copied)."""
+        record = visible_record_of(self._engine, str(fields.get("id")), self._shared.caller(page))
+        base_url = f"{str(page.request.base_url).rstrip('/')}/v1"
+        return {"text": await copy_of(self._engine, record, str(fields.get("form")), base_url)}
 
     async def _csv(self, fields: Json, page: gr.Request) -> Json:
         """fields: the ids of the rows that are shown."""

@@ -10,7 +10,7 @@ import pandas as pd
 from engine.types import Json, StageName
 
 COLUMNS = (
-    "created", "id", "source", "dialect", "model", "key", "status", "error", "finish_reason", "num_media",
+    "created", "id", "source", "dialect", "model", "key", "status", "error", "finish_reason", "num_media", "num_texts",
     "prompt_tokens", "cached_tokens", "completion_tokens", "ttft_ms", "total_ms",
 )  # fmt: skip
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -25,7 +25,7 @@ def frame(summaries: Iterable[Json]) -> pd.DataFrame:
     rows = [{name: summary[name] for name in COLUMNS} | _stage_columns(summary) for summary in summaries]
     table = pd.DataFrame(rows, columns=[*COLUMNS, *(f"{stage}_ms" for stage in STAGES)])
     table["created"] = pd.to_datetime(table["created"].astype(float), unit="s", utc=True)
-    whole = ["num_media", "prompt_tokens", "cached_tokens", "completion_tokens"]
+    whole = ["num_media", "num_texts", "prompt_tokens", "cached_tokens", "completion_tokens"]
     table[whole] = table[whole].astype("Int64")
     return table
 

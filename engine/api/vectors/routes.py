@@ -12,6 +12,7 @@ from engine.api.vectors.schemas import EmbeddingsRequest, RerankRequest
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.types import DocumentsToRank, TextsToEmbed
+from engine.types import Request as Generation
 
 
 def vectors_router(engine: Engine, config: ServerConfig) -> APIRouter:
@@ -22,7 +23,7 @@ def vectors_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def embeddings(body: EmbeddingsRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         texts = tuple(listed(body.input, "input"))
-        asked = TextsToEmbed(texts, body.dimensions, body.prompt_name, exchange.model)
+        asked = TextsToEmbed(texts, body.dimensions, body.prompt_name, exchange.model, _sent(exchange))
 
         async def written() -> bytes:
             embedded = await engine.embed(asked)
@@ -34,9 +35,13 @@ def vectors_router(engine: Engine, config: ServerConfig) -> APIRouter:
     async def rerank(body: RerankRequest, http: Request) -> Response:
         exchange = await Exchange.begin(engine, http, body, body.model)
         documents = tuple(document_text(body, i) for i in range(len(body.documents)))
-        asked = DocumentsToRank(body.query, documents, body.instruction, exchange.model)
+        asked = DocumentsToRank(body.query, documents, body.instruction, exchange.model, _sent(exchange))
         return await exchange.awaited(
             engine.rank(asked), lambda ranked: rerank_json(body, ranked, exchange.model, exchange.id)
         )
 
     return router
+
+
+def _sent(exchange: Exchange) -> Generation:
+    return exchange.asked(Generation(id=exchange.id, tenant=exchange.who.tenant()))

@@ -155,3 +155,26 @@ def test_answers_are_as_described(web: httpx.Client) -> None:
         check(document, "post", "/v1/embeddings", web.post("/v1/embeddings", json=body))
     body = {"model": "scores", "query": "a", "documents": ["b"], "return_documents": True}
     check(document, "post", "/v1/rerank", web.post("/v1/rerank", json=body))
+
+
+def newest(web: httpx.Client) -> Any:
+    (one,) = web.get("/v1/requests", params={"limit": 1}).json()["data"]
+    return web.get(f"/v1/requests/{one['id']}").json()
+
+
+def test_both_are_in_the_request_log(web: httpx.Client) -> None:
+    told = web.post("/v1/embeddings", json={"model": "vectors", "input": ["a", "import os"]})
+    ranked = web.post("/v1/rerank", json={"model": "scores", "query": "q", "documents": ["a", "b", "c"]})
+    web.post("/v1/embeddings", json={"model": "vectors", "input": "a", "prompt_name": "nobody"})
+    bad = newest(web)
+    web.post("/v1/embeddings", json={"model": "vectors", "input": ["a", ""]})
+    refused = newest(web)
+    one, other = (web.get(f"/v1/requests/{answer.headers['x-request-id']}").json() for answer in (told, ranked))
+    assert (one["dialect"], one["model"], one["status"], one["num_texts"]) == ("embeddings", "vectors", "finished", 2)
+    assert one["prompt_tokens"] == told.json()["usage"]["prompt_tokens"] and one["source"] == "api"
+    assert (other["dialect"], other["model"], other["num_texts"]) == ("rerank", "scores", 3)
+    assert {"queue", "prefill"} <= {span["stage"] for span in one["stages"]} and one["ttft_ms"] is None
+    assert sum(span["ms"] for span in one["stages"]) == pytest.approx(one["total_ms"], abs=0.1)
+    assert "import os" not in str(one)
+    assert bad["status"] == refused["status"] == "failed"
+    assert bad["failure"]["param"] == "prompt_name" and refused["failure"]["param"] == "input[1]"

@@ -45,6 +45,8 @@ OWN_STATUSES = {
     "/health/live": {503},
     "/health/ready": {503},
     "/v1/models/{name}": {503},
+    "/v1/requests/{request_id}/as/{form}": {409},
+    "/v1/requests/{request_id}/zip": {409},
     "/v1/models/load": {409},
     "/v1/models/unload": {409},
     "/v1/models/pull": {409},

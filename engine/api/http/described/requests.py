@@ -18,6 +18,8 @@ class LoggedStageSchema(BaseModel):
 
 
 class LoggedSummarySchema(BaseModel):
+    """num_texts: of /v1/embeddings and /v1/rerank, whose texts are not kept."""
+
     id: str
     object: Literal["request"]
     created: float
@@ -30,6 +32,7 @@ class LoggedSummarySchema(BaseModel):
     finish_reason: str | None
     error: str | None
     num_media: int
+    num_texts: int | None
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int
