@@ -62,6 +62,7 @@ class RequestsTab:
     async def _copy(self, fields: Json, page: gr.Request) -> Json:
         """fields: id, and the form of the text (engine.request_log.copied)."""
         record = visible_record_of(self._engine, str(fields.get("id")), self._shared.caller(page))
+        assert page.request is not None  # Gradio's own requests have one
         base_url = f"{str(page.request.base_url).rstrip('/')}/v1"
         return {"text": await copy_of(self._engine, record, str(fields.get("form")), base_url)}
 
