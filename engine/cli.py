@@ -27,7 +27,7 @@ from engine.arguments import add_engine_arguments, add_models_arguments, add_req
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
-from engine.version import version
+from engine.version import PrintVersion
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -82,7 +82,7 @@ def serve_parser() -> argparse.ArgumentParser:
         "command", nargs="?", choices=["serve"], default="serve", help="serve is the only one, and may be left out"
     )
     parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
-    parser.add_argument("--version", action="version", version=version())
+    parser.add_argument("--version", action=PrintVersion)
     add_engine_arguments(parser, max_tokens=32_768)
     add_models_arguments(parser)
     add_request_log_arguments(parser)

@@ -27,16 +27,10 @@ from engine.request_log.log import RequestLog
 from engine.request_log.record import LoggedRequest
 from engine.runtime import fit
 from engine.runtime.asking import Asking
+from engine.runtime.cache_inspection import CacheInspection
 from engine.runtime.checks import check, check_vision_mode
 from engine.runtime.commands import (
-    ChangeAction,
-    ChangeBlock,
-    ChangeFeatures,
-    ClearCache,
     CountReplay,
-    GetBlock,
-    ListBlocks,
-    ListFeatures,
     LoadModel,
     Stop,
     TokenObserver,
@@ -51,7 +45,6 @@ from engine.runtime.slots import LoadedModel, ModelSlot
 from engine.runtime.thread import EngineThread, Outside
 from engine.runtime.tickets import Places, TicketOffice
 from engine.types import (
-    BlockInfo,
     Completion,
     Decisions,
     DescriptionProgress,
@@ -59,7 +52,6 @@ from engine.types import (
     Done,
     Embedded,
     Event,
-    FeatureInfo,
     Grammar,
     Json,
     ModelCard,
@@ -117,6 +109,7 @@ class Engine:
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell)
         self._describer = Describer(self._slots, self._asking, config.media)
+        self.cache = CacheInspection(self._asking, self._forget)
 
     def start(self) -> None:
         """Make the engine thread and begin to load the model. Call once."""
@@ -409,50 +402,6 @@ class Engine:
         completion = await self.complete(forced)
         return tuple(token.logprob for token in completion.tokens if token.logprob is not None)
 
-    async def blocks(self, *, with_text: bool = True) -> list[BlockInfo]:
-        """Every block that the prefix cache holds, oldest first. May wait for one step of the engine thread.
-
-        Text costs that thread time, block by block; who asks often asks without it.
-        """
-        return await self._asking.reply(lambda reply: ListBlocks(with_text, reply))
-
-    async def block(self, key: str) -> BlockInfo | None:
-        """One block with its text, or None when it is not stored (any more). key: BlockInfo.key."""
-        raw = _raw_key(key)
-        return None if raw is None else await self._asking.reply(lambda reply: GetBlock(raw, reply))
-
-    async def clear_cache(self) -> None:
-        """Forget every block, row snapshot and unit of vision features that no running request uses and nobody pinned,
-        in memory and on disk; also the decoded media, their thumbnails but those of what is still held, descriptions,
-        and the requests that could be replayed."""
-        await self._asking.reply(ClearCache)
-        held = {sha256 for block in await self.blocks(with_text=False) for sha256 in block.media}
-        held |= {portion.sha256 for unit in await self.features() for portion in unit.media}
-        self._media.forget(held)
-        self._replayer.forget()
-        self._describer.forget()
-
-    async def change_block(self, action: ChangeAction, key: str) -> bool:
-        """Pin a block and all before it, unpin it, or drop it and all after it. key: BlockInfo.key.
-
-        False when there is no such block, or (drop) when a running request or a pin holds it.
-        """
-        raw = _raw_key(key)
-        return raw is not None and await self._asking.reply(lambda reply: ChangeBlock(action, raw, reply))
-
-    async def features(self) -> list[FeatureInfo]:
-        """Every unit of vision features that is held in memory, least recently used first. May wait for one step."""
-        return await self._asking.reply(ListFeatures)
-
-    async def change_features(self, action: ChangeAction, key: str) -> bool:
-        """Pin, unpin or drop a unit of features. key: FeatureInfo.key. Where pinned units fill the room, new ones are
-        not kept.
-
-        False when there is no such unit, or (drop) when it is pinned.
-        """
-        raw = _raw_key(key)
-        return raw is not None and await self._asking.reply(lambda reply: ChangeFeatures(action, raw, reply))
-
     async def replay(self, request_id: str) -> Replay:
         """Ask a request again, warm and cold, and compare: does the cache change its answer? Greedy, up to 64 tokens.
 
@@ -461,6 +410,12 @@ class Engine:
         changed, and what stream raises.
         """
         return await self._replayer.replay(request_id)
+
+    def _forget(self, held: set[str]) -> None:
+        """What is kept beside the cache is let go with it. held: content hashes of media that blocks still hold."""
+        self._media.forget(held)
+        self._replayer.forget()
+        self._describer.forget()
 
     async def _count_replay(self, request: Request, mismatch: bool) -> None:
         await self._asking.reply(lambda reply: CountReplay(request.model, mismatch, reply))
@@ -494,10 +449,3 @@ def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
 def _labelled(request: Request) -> Request:
     """With an id, where it came without one."""
     return request if request.id else replace(request, id=secrets.token_hex(8))
-
-
-def _raw_key(key: str) -> bytes | None:
-    try:
-        return bytes.fromhex(key)
-    except ValueError:
-        return None

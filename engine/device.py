@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import importlib.metadata
 import importlib.util
 import logging
 import math
@@ -27,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 from engine.types import DeviceInfo
+from engine.version import installed_version
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +51,14 @@ _NO_BLAS = (
 @lru_cache(maxsize=1)
 def _installed_backends() -> dict[str, str]:
     """Name and version of each installed package of _BACKENDS."""
-    versions = {}
-    for name in _BACKENDS:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: version for name in _BACKENDS if (version := installed_version(name))}
 
 
 def _brought_the_library(name: str) -> bool:
     """Whether the library that lies there is this package's, by the size that its list of files gives."""
-    files = [file for file in importlib.metadata.files(name) or () if file.as_posix() == _LIBRARY]
+    from importlib.metadata import files as files_of
+
+    files = [file for file in files_of(name) or () if file.as_posix() == _LIBRARY]
     return any(Path(file.locate()).is_file() and Path(file.locate()).stat().st_size == file.size for file in files)
 
 
@@ -201,7 +197,7 @@ def describe() -> DeviceInfo:
         memory_bytes=psutil.virtual_memory().total,
         num_cores=os.cpu_count() or 1,
         blas=prepare(),
-        mlx_version=importlib.metadata.version("mlx"),
+        mlx_version=installed_version("mlx") or "",
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from engine import arguments, cli, server_arguments
 from engine.api.server import listen
+from engine.assets import data_folder
 from engine.config import EngineConfig, ServerConfig
 from engine.measure.bench import command
 from tests.commands import ROOT, SERVE, Running
@@ -41,7 +42,7 @@ def test_help_loads_nothing_slow(command_line: list[str]) -> None:
         "import sys, runpy\nsys.argv[1:] = ['--help']\n"
         "try:\n    {}\nexcept SystemExit as end:\n    assert not end.code\n"
         "slow = {{'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'pydantic', 'uvicorn', 'cv2'}} & set(sys.modules)\n"
-        "slow |= {{'numpy', 'PIL'}} & set(sys.modules)\n"
+        "slow |= {{'numpy', 'PIL', 'importlib.metadata'}} & set(sys.modules)\n"
         "assert not slow, slow\n"
         "assert len(sys.modules) < 260, f'{{len(sys.modules)}} modules'"
     )
@@ -82,7 +83,8 @@ def parsed(*options: str) -> tuple[EngineConfig, ServerConfig]:
 
 def test_defaults_are_the_configs_own() -> None:
     engine, server = parsed()
-    assert replace(engine, max_tokens=EngineConfig().max_tokens) == EngineConfig() and server == ServerConfig()
+    assert replace(engine, max_tokens=EngineConfig().max_tokens) == EngineConfig()
+    assert server == ServerConfig(data_folder=data_folder())
     assert engine.max_tokens >= EngineConfig().max_tokens, "an API client gets long answers unless it says otherwise"
 
 

@@ -3,6 +3,7 @@ options, JSON and YAML are read by what reads them."""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import re
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from engine import cli
+from engine.api.http.described import ANSWERS
 from engine.assets import asset
 from engine.config import MediaLimits, ModelSpec
 from engine.measure.bench import command as bench
@@ -85,6 +88,15 @@ def commands(snippet: Snippet) -> Iterator[list[str]]:
             yield shlex.split(line, comments=True)
 
 
+@pytest.fixture
+def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a reader stands: the folders that an option of a snippet asks for are there."""
+    for name in ("adapters/sql", "adapters/law"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("readers_folder")
 @pytest.mark.parametrize("snippet", of("bash"), ids=str)
 def test_commands(snippet: Snippet) -> None:
     for name, *words in commands(snippet):
@@ -96,6 +108,8 @@ def test_commands(snippet: Snippet) -> None:
             from workbench.app import _parser
 
             _parser().parse_args(words)
+        elif name == "curl":
+            check_curl(words)
         else:
             raise AssertionError(f"nothing looks at {name}")
 
@@ -110,7 +124,22 @@ def check(words: list[str]) -> None:
         cli.serve_parser().parse_intermixed_args(words)
 
 
+def check_curl(words: list[str]) -> None:
+    """Look at an address on this server, and at the JSON that is sent there."""
+    parser = argparse.ArgumentParser()
+    for flag in ("-s", "-N"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("-d", dest="body", type=json.loads)
+    parser.add_argument("url", type=urlsplit)
+    asked = parser.parse_args(words)
+    url = asked.url if asked.url.netloc else urlsplit(f"//{asked.url.geturl()}")
+    assert url.hostname == "localhost", f"another server: {words}"
+    assert ("post" if asked.body else "get", url.path) in ANSWERS, f"no such route: {url.path}"
+
+
 def test_a_wrong_option_would_be_seen() -> None:
+    with pytest.raises(AssertionError, match="no such route: /v1/request"):
+        test_commands(Snippet("x", "bash", "curl -s localhost:7860/v1/request\n"))
     with pytest.raises(SystemExit):
         test_commands(Snippet("x", "bash", "vllm-mlx serve demo --no-such-option\n"))
     with pytest.raises(AssertionError, match="nothing looks at rm"):

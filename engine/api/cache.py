@@ -27,14 +27,14 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.get("/blocks", summary="Every stored block of KV")
     async def blocks(http: Request) -> Json:
         caller: Caller = http.state.caller
-        stored = await engine.blocks(with_text=caller.operator or bool(caller.owner))
+        stored = await engine.cache.blocks(with_text=caller.operator or bool(caller.owner))
         data = [block_json(block) if caller.sees(block.tenant) else sizes_json(block) for block in stored]
         return {"object": "list", "data": data}
 
     @router.post("/clear", summary="Forget all that is not in use or pinned")
     async def clear(http: Request) -> Json:
         operator_only(http)
-        await engine.clear_cache()
+        await engine.cache.clear()
         return stats_json(engine.snapshot().cache)
 
     @router.post("/replay/{request_id}", summary="Compute an ended request again without the cache, and compare")
@@ -45,20 +45,20 @@ def cache_router(engine: Engine, config: ServerConfig) -> APIRouter:
     @router.post("/blocks/{key}/{action}", summary="Pin, unpin or drop a block")
     async def change(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
         operator_only(http)
-        if not await engine.change_block(action, key):
+        if not await engine.cache.change_block(action, key):
             raise await _refusal(engine, key)
         return {"key": key, "action": action, "done": True}
 
     @router.get("/features", summary="Every stored unit of vision features")
     async def features(http: Request) -> Json:
         caller: Caller = http.state.caller
-        return {"object": "list", "data": [features_json(unit, caller) for unit in await engine.features()]}
+        return {"object": "list", "data": [features_json(unit, caller) for unit in await engine.cache.features()]}
 
     @router.post("/features/{key}/{action}", summary="Pin, unpin or drop a unit of features")
     async def change_features(key: str, action: Literal["pin", "unpin", "drop"], http: Request) -> Json:
         operator_only(http)
-        if not await engine.change_features(action, key):
-            if all(unit.key != key for unit in await engine.features()):
+        if not await engine.cache.change_features(action, key):
+            if all(unit.key != key for unit in await engine.cache.features()):
                 raise ModelNotFound(
                     f"There are no features {key!r} in the cache.", code="features_not_found", param="key"
                 )
@@ -139,6 +139,6 @@ def features_json(unit: FeatureInfo, caller: Caller) -> Json:
 
 async def _refusal(engine: Engine, key: str) -> EngineError:
     """Why a block could not be changed."""
-    if await engine.block(key) is None:
+    if await engine.cache.block(key) is None:
         return ModelNotFound(f"There is no block {key!r} in the cache.", code="block_not_found", param="key")
     return Conflict("A running request or a pin holds this block, or one that continues it.")

@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 
 from engine.assets import asset
 from engine.doctor.diagnosis import Diagnosis
+from engine.version import PROJECT, installed_version
 
-PROJECT = "mlx-workbench"
 COMMANDS = {"vllm-mlx": "engine.cli", "vllm-mlx-chat": "workbench.app", "vllm-mlx-bench": "engine.cli"}
 """Our console commands, and the module that each starts."""
 
@@ -73,12 +73,7 @@ def requirements(
 
 
 def _version(name: str, installed: Mapping[str, str] | None) -> str | None:
-    if installed is not None:
-        return installed.get(name)
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return installed_version(name) if installed is None else installed.get(name)
 
 
 def tested_versions(file: Path | None = None) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 
-PROJECT = "mlx-workbench"
+from engine.version import PROJECT, installed_version
+
 PACKAGES = (PROJECT, "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy", "pillow")
 
 
@@ -15,7 +15,5 @@ def versions() -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "from a checkout" if package == PROJECT else "not installed"
+    missing = "from a checkout" if package == PROJECT else "not installed"
+    return installed_version(package) or missing

@@ -194,7 +194,7 @@ def test_a_setting_that_is_refused_leaves_the_chat_usable(person, workbench_url)
         me.set("Temperature", wrong)
         me.send("Hello!")
         me.finished(count)
-        assert f'"{wrong}" is not' in me.page.locator("#chat .note-error").last.inner_text()
+        assert f"“{wrong}” is not" in me.page.locator("#chat .note-error").last.inner_text()
     me.set("Temperature", "0")
     me.ask("Hello!")
     assert me.answers.count() == 1

@@ -58,7 +58,10 @@ def test_a_request_is_seen_while_it_runs_and_grows_without_flicker(person, slow_
     page.evaluate("document.querySelector('#requests .axis svg.main-svg').marked = true")
     with httpx.stream(
         "POST", f"{slow_url}/v1/chat/completions", timeout=120,
-        json={"model": "default", "messages": [{"role": "user", "content": "On and on."}], "stream": True},
+        json={
+            "model": "default", "messages": [{"role": "user", "content": "On and on."}], "stream": True,
+            "ignore_eos": True, "max_tokens": 1000,
+        },
     ) as answer:  # fmt: skip
         piece = next(text for text in answer.iter_lines() if text.startswith("data:"))  # before it are comments
         row = line(page, json.loads(piece.removeprefix("data:"))["id"])

@@ -268,7 +268,7 @@ def test_what_is_no_clip_or_no_number_is_said_in_words(person, workbench_url, cl
     me.page.locator("#video .panel").get_by_label("From, s").fill("99")
     me.page.get_by_text("the clip lasts").wait_for()
     me.page.locator("#video .panel").get_by_label("From, s").fill("soon")
-    me.page.get_by_text('"soon" is not').wait_for()
+    me.page.get_by_text("“soon” is not").wait_for()
     me.page.locator("#video .panel.old").wait_for()  # the sheet of before is greyed
     me.set("From, s", "1")
     assert me.frames()[0][1] >= 1
@@ -307,7 +307,7 @@ def test_with_a_wrong_value_nothing_is_asked(person, workbench_url, clip):
     me = Video(person(workbench_url)).drop(clip)
     page = me.page
     page.locator("#video .panel").get_by_label("From, s").fill("soon")
-    page.get_by_text('"soon" is not').wait_for()
+    page.get_by_text("“soon” is not").wait_for()
     for name in ("Ask about it", "Which frame mattered?"):
         assert page.get_by_role("button", name=name).is_disabled()
     me.set("From, s", "1")
@@ -417,7 +417,7 @@ def test_the_rate_is_said_in_words(person, workbench_url, clip):
     assert "6 frames, one every" in said.inner_text()
     me.set("Frames per second", "10")
     me.set("Max frames", "4")
-    assert "not 10 a second, for no more than 4 frames may go in" in said.inner_text()
+    assert "Asked for: 10 a second, but no more than 4 frames may go in." in said.inner_text()
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])

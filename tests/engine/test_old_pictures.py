@@ -45,7 +45,7 @@ def crowded(
 
     async def make(family: str = "qwen3_vl") -> Any:
         engine = await engine_for(tiny_model(family))
-        await engine.clear_cache()
+        await engine.cache.clear()
         monkeypatch.setattr(engine._media, "_known", lambda tenant, content, decode: decode())
         return engine
 
@@ -113,7 +113,7 @@ async def test_sabotage_another_pictures_patches_are_seen(crowded: Any, monkeypa
     with pytest.raises(EngineError, match="The model failed on this prompt"):
         await ask(engine, turn)
     assert calls and cold.token_ids
-    await engine.clear_cache()
+    await engine.cache.clear()
 
 
 async def test_what_has_to_be_read_after_all_is_decoded(crowded: Any, decoded: list[Part]) -> None:
@@ -179,7 +179,7 @@ async def test_sabotage_black_pictures_are_seen(crowded: Any, monkeypatch: pytes
     await forget_kv(engine)
     black = await ask(engine, request)
     assert [t.logprob for t in black.tokens] != pytest.approx([t.logprob for t in before.tokens], abs=1e-4)
-    await engine.clear_cache()
+    await engine.cache.clear()
 
 
 async def test_a_file_that_changed_is_read_anew(crowded: Any, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ async def test_tenants_are_kept_apart_and_nothing_is_kept_where_nothing_is_reuse
     await ask(engine, replace(request, tenant="other"))
     await ask(engine, replace(request, reuse=False))
     assert len(decoded) == 3
-    await engine.clear_cache()
+    await engine.cache.clear()
     await ask(engine, request)
     assert len(decoded) == 4, "forgotten with the cache"
 

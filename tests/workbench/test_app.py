@@ -33,8 +33,8 @@ def send(client: TestClient, path: str) -> Any:
 
 
 def page_of(app: FastAPI) -> Any:
-    """The Blocks mounted in the app."""
-    return app.routes[-1].app.get_blocks()  # type: ignore[attr-defined]
+    """The Blocks mounted in the app, behind the login page."""
+    return app.routes[-1].app._app.get_blocks()  # type: ignore[attr-defined]
 
 
 def test_help_imports_neither_gradio_nor_mlx():

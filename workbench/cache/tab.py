@@ -130,7 +130,7 @@ class CacheTab:
         if snapshot.state != "ready":
             return [], []
         if self._layout[0] != snapshot.cache:
-            blocks, units = await self._engine.blocks(with_text=False), await self._engine.features()
+            blocks, units = await self._engine.cache.blocks(with_text=False), await self._engine.cache.features()
             self._layout = snapshot.cache, blocks, units
         return self._layout[1:]
 
@@ -151,14 +151,14 @@ class CacheTab:
         if action == "open":
             return await self._details(key, caller)
         if action == "clear" and caller.operator:
-            await self._engine.clear_cache()
+            await self._engine.cache.clear()
         elif action in FEATURE_CHANGES and caller.operator:
-            for unit in await self._engine.features():
+            for unit in await self._engine.cache.features():
                 if any(part.sha256 == key for part in unit.media):
-                    await self._engine.change_features(FEATURE_CHANGES[action], unit.key)
+                    await self._engine.cache.change_features(FEATURE_CHANGES[action], unit.key)
             return opened
         elif action in CHANGES and caller.operator:
-            blocks = await self._engine.blocks(with_text=False)
+            blocks = await self._engine.cache.blocks(with_text=False)
             keys = [block.key for block in blocks if key in (block.key, *block.media)]
             refused = [block_key for block_key in keys if not await self._change(action, block_key)]
             if opened is None and not refused:
@@ -168,11 +168,11 @@ class CacheTab:
 
     async def _change(self, action: str, key: str) -> bool:
         """Whether the change took effect; also if the block was dropped together with another."""
-        done = await self._engine.change_block(action, key)  # type: ignore[arg-type]
-        return done or await self._engine.block(key) is None
+        done = await self._engine.cache.change_block(action, key)  # type: ignore[arg-type]
+        return done or await self._engine.cache.block(key) is None
 
     async def _details(self, key: str, caller: Caller, notice: str = "") -> Json | None:
-        block = await self._engine.block(key)
+        block = await self._engine.cache.block(key)
         if block is None or not caller.sees(block.tenant):
             return None
         return {**grid.details(block), "pictures": self._miniatures.urls(block.media), "notice": notice}

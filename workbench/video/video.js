@@ -48,7 +48,7 @@
       const thisTurn = ++turn;
       node.classList.add("busy");
       const reply = await shared.ask("sheet", values, `sheet ${title}`);
-      if (thisTurn !== turn || reply.stale) return;
+      if (thisTurn !== turn || reply.stale || shared.clip !== clip) return;
       node.classList.remove("busy");
       error.textContent = reply.error ?? "";
       node.classList.toggle("old", Boolean(reply.error));
@@ -57,7 +57,7 @@
       node.classList.remove("bare");
       data = reply;
       draw();
-      changed();
+      changed(data);
     };
     const refreshSoon = () => { clearTimeout(timer); timer = setTimeout(refresh, PAUSE_MS); };
     for (const item of Object.values(fields)) item.input.addEventListener("input", edited);
@@ -278,7 +278,7 @@
       tradeKey = "";
       trade.replaceChildren();
       tradeHead.hidden = true;
-      layout([panel("A", shared, () => { film.show(sides[0].data().frames, sides[0].data().duration); trades(); })]);
+      layout([panel("A", shared, (data) => { film.show(data.frames, data.duration); trades(); })]);
       root.replaceChildren(work, file);
       film.load(clip);
       sides[0].refresh();

@@ -134,7 +134,9 @@ async def cancelled(harness: Harness) -> Finding:
     await asyncio.gather(cancelled_task, return_exceptions=True)
     async with harness.neighbour(request):
         batched = None if harness.in_turns else await harness.ask(other)
-    if harness.engine.snapshot().running or any(block.refs for block in await harness.engine.blocks(with_text=False)):
+    if harness.engine.snapshot().running or any(
+        block.refs for block in await harness.engine.cache.blocks(with_text=False)
+    ):
         return "fault", "a cancelled request still holds a row or blocks"
     findings = [judge.same(cold.run, (await harness.ask(request)).run, harness.noise)]
     if batched is not None:

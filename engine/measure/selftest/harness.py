@@ -80,7 +80,7 @@ class Harness:
     async def forget(self) -> None:
         """Clear the cache, once no row holds a block of it."""
         await self.quiet()
-        await self.engine.clear_cache()
+        await self.engine.cache.clear()
 
     async def cold(self, request: Request, medium: DrawnMedium | None = None) -> ObservedAnswer:
         await self.forget()
@@ -120,7 +120,7 @@ class Harness:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            await self.engine.blocks(with_text=False)  # the engine has cancelled it by then
+            await self.engine.cache.blocks(with_text=False)  # the engine has cancelled it by then
             self.observer.observations.pop(endless.id, None)
 
     async def all_begun(self) -> None:
@@ -131,7 +131,7 @@ class Harness:
 
     async def quiet(self) -> None:
         """Wait until the engine runs no request."""
-        await self.engine.blocks(with_text=False)  # earlier commands to the engine thread are done by then
+        await self.engine.cache.blocks(with_text=False)  # earlier commands to the engine thread are done by then
         await self._until(lambda: not self.engine.snapshot().running)
 
     async def _read(self, request: Request) -> Done:

@@ -60,7 +60,7 @@ def test_every_protocol_is_logged(demo_server: Any, path: str, name: str) -> Non
 
 def test_filters_and_what_they_refuse(demo_server: Any) -> None:
     ask(demo_server.url, "Filtered.")
-    assert listed(demo_server.url, source="bench") == []
+    assert listed(demo_server.url, source="nobody") == []
     assert {one["status"] for one in listed(demo_server.url, status="finished", model="demo")} == {"finished"}
     assert len(listed(demo_server.url, limit=1)) == 1
     for wrong in ({"limit": 0}, {"status": "asleep"}, {"colour": "red"}):

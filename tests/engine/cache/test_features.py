@@ -172,39 +172,39 @@ async def test_units_know_their_picture_and_their_frames(
     engine = await engine_for(tiny_model(family), cache=CacheConfig(block_tokens=20))
     done = (await ask(engine, chat(clip_path, RED, "Hm?", BLUE, tenant="units"))).done
     clip, red, blue = (receipt.sha256 for receipt in done.media)
-    before = [unit for unit in await engine.features() if unit.tenant == "units"]
+    before = [unit for unit in await engine.cache.features() if unit.tenant == "units"]
     num_frames = len(done.media[0].frames)
     assert of(before, clip) == list(range(num_frames))
     by_medium = {unit.media[0].sha256: unit for unit in before if not unit.media[0].frames}
     assert set(by_medium) == {red, blue} and len(before) == 2 + num_frames // 2
-    assert sum(unit.num_bytes for unit in await engine.features()) == (await settled(engine)).cache.feature_bytes
+    assert sum(unit.num_bytes for unit in await engine.cache.features()) == (await settled(engine)).cache.feature_bytes
 
     dropped = next(unit for unit in before if unit.media[0].frames[:1] == (2,))
-    assert await engine.change_features("drop", dropped.key)
-    assert not await engine.change_features("drop", dropped.key)
-    assert not await engine.change_features("pin", "no hex")
+    assert await engine.cache.change_features("drop", dropped.key)
+    assert not await engine.cache.change_features("drop", dropped.key)
+    assert not await engine.cache.change_features("pin", "no hex")
     again = (await ask(engine, chat(picture("green"), clip_path, RED, tenant="units"))).done
     uses = [(receipt.features.hits, receipt.features.misses) for receipt in again.media]
     assert uses == [(0, 1), (num_frames // 2 - 1, 1), (1, 0)]
-    after = [unit for unit in await engine.features() if unit.tenant == "units"]
+    after = [unit for unit in await engine.cache.features() if unit.tenant == "units"]
     assert of(after, clip) == list(range(num_frames))
     assert {unit.key: unit.hits for unit in after}[by_medium[red].key] == 1
 
 
 async def test_a_pinned_picture_outlives_others(tiny_model: Any, engine_for: Any) -> None:
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, max_feature_bytes=20_000))
-    await engine.clear_cache()
+    await engine.cache.clear()
     await ask(engine, chat(RED, "Hm?", max_tokens=2))
-    (red,) = await engine.features()
-    assert await engine.change_features("pin", red.key)
+    (red,) = await engine.cache.features()
+    assert await engine.cache.change_features("pin", red.key)
     for colour in ("green", "blue", "black", "orange"):
         await ask(engine, chat(picture(colour), "Hm?", max_tokens=2))
     stats = (await settled(engine)).cache
     assert stats.features_pinned == 1 and stats.features < 5 and stats.feature_bytes <= stats.max_feature_bytes
-    assert red.key in [unit.key for unit in await engine.features()]
+    assert red.key in [unit.key for unit in await engine.cache.features()]
     assert (await ask(engine, chat(RED, "Hm?", max_tokens=2))).done.media[0].features.hits == 1
-    assert not await engine.change_features("drop", red.key)
-    assert await engine.change_features("unpin", red.key) and await engine.change_features("drop", red.key)
+    assert not await engine.cache.change_features("drop", red.key)
+    assert await engine.cache.change_features("unpin", red.key) and await engine.cache.change_features("drop", red.key)
 
 
 async def test_a_clip_at_another_rate_encodes_only_pairs_of_frames_that_are_new(
@@ -215,7 +215,7 @@ async def test_a_clip_at_another_rate_encodes_only_pairs_of_frames_that_are_new(
     frames of a clip to another size, since all of them together have one budget of pixels: these are small enough."""
     clip = write_clip(tmp_path / "long.mp4", numbered_frames(12, (64, 64)), fps=4.0)
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(enabled=False, max_feature_bytes=1 << 28))
-    await engine.clear_cache()
+    await engine.cache.clear()
 
     async def uses(**sampling: Any) -> tuple[int, int]:
         request = chat(clip, "Hm?", max_tokens=2, frames=FrameSampling(**sampling))
@@ -227,7 +227,7 @@ async def test_a_clip_at_another_rate_encodes_only_pairs_of_frames_that_are_new(
     assert await uses(indices=(0, 1, 6, 7, 10, 11)) == (3, 0), "pairs that were neighbours before"
     assert await uses(indices=(0, 1, 7, 8)) == (1, 1), "frames 7 and 8 never were"
     assert await uses(fps=2.0, max_frames=12) == (0, 3)
-    shared = [unit for unit in await engine.features() if len(unit.media) > 1]
+    shared = [unit for unit in await engine.cache.features() if len(unit.media) > 1]
     assert len(shared) == 3, "pairs that several samplings share know each of them"
 
 
@@ -246,12 +246,12 @@ async def test_a_dropped_unit_is_gone_from_disk_too(tiny_model: Any, tmp_path: P
             for name, still in (("red", RED), ("blue", BLUE)):
                 (receipt,) = (await ask(engine, chat(still, "Hm?", max_tokens=2))).done.media
                 sha256[name], found[name] = receipt.sha256, receipt.features.hits
-            held = {unit.media[0].sha256: unit for unit in await engine.features()}
+            held = {unit.media[0].sha256: unit for unit in await engine.cache.features()}
             if life == 1:
                 async with asyncio.timeout(20):
                     while engine.snapshot().cache.disk.features < 2:  # written while it is idle
                         await asyncio.sleep(0.05)
-                assert await engine.change_features("drop", held[sha256["red"]].key)
+                assert await engine.cache.change_features("drop", held[sha256["red"]].key)
         finally:
             engine.stop()
     assert found == {"red": 0, "blue": 1}

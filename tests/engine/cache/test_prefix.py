@@ -174,7 +174,7 @@ async def cancel_at_every_stage(engine: Any) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await stream.aclose()
-    await engine.blocks(with_text=False)  # commands are taken in order: the last cancel has been by then
+    await engine.cache.blocks(with_text=False)  # commands are taken in order: the last cancel has been by then
     assert (await settled(engine)).cache.blocks_in_use == 0, "blocks are still held"
 
 

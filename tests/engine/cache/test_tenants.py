@@ -56,11 +56,11 @@ async def test_a_tenant_is_told_nothing_of_another_by_the_trace(tiny_model: Any,
 
 async def test_blocks_know_whose_they_are(tiny_model: Any, engine_for: Any):
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=16))
-    await engine.clear_cache()
+    await engine.cache.clear()
     await ask(engine, chat(RED, QUESTION, tenant="mine"))
-    found = await engine.blocks()
+    found = await engine.cache.blocks()
     assert len(found) > 2 and {block.tenant for block in found} == {"mine"}
-    assert (await engine.block(found[-1].key)).tenant == "mine"
+    assert (await engine.cache.block(found[-1].key)).tenant == "mine"
     assert engine.snapshot().recent[0].tenant == "mine"
 
 

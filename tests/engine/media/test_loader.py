@@ -187,7 +187,7 @@ async def test_clearing_the_cache_forgets_what_was_decoded(demo_engine: Any, dec
     assert len(decoded) == 1
     (receipt,) = (await ask(demo_engine, request)).done.media
     assert demo_engine.thumbnail(receipt.sha256) is not None
-    await demo_engine.clear_cache()
+    await demo_engine.cache.clear()
     assert demo_engine.thumbnail(receipt.sha256) is None
     await ask(demo_engine, request)
     assert len(decoded) == 2

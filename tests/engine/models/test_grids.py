@@ -157,10 +157,10 @@ async def answers(engine: Any, reads: list[bool], clip: Path) -> list[tuple[str,
     the cache was cleared, and without reuse; of a picture and of a clip."""
     out = []
     for shown in (RED, clip):
-        await engine.clear_cache()
+        await engine.cache.clear()
         for question, more in (("One?", {}), ("Two?", {}), ("clear", {}), ("Two?", {}), ("Two?", {"reuse": False})):
             if question == "clear":
-                await engine.clear_cache()
+                await engine.cache.clear()
                 continue
             reads.clear()
             done = await ask(engine, chat(shown, question, **more))
@@ -187,7 +187,7 @@ async def test_what_was_forgotten_was_not_read(tiny_model: TinyModel, engine_for
         await ask(cold, chat(RED, "What?"))
     assert reads == [True, True]
     engine = await engine_for(tiny_model("qwen3_vl"), cache=CacheConfig(block_tokens=16))
-    await engine.clear_cache()
+    await engine.cache.clear()
     reads.clear()
     for request in (chat(RED, "What?"), chat(RED, "What?")):
         await engine.preflight(request)
@@ -195,7 +195,7 @@ async def test_what_was_forgotten_was_not_read(tiny_model: TinyModel, engine_for
     assert reads == [True, True, True]
     await engine.preflight(chat(RED, "Another?"))
     assert reads == [True, True, True, False]
-    await engine.clear_cache()
+    await engine.cache.clear()
     await ask(engine, chat(RED, "What?"))
     assert reads == [True, True, True, False, True]
 

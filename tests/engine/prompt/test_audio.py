@@ -19,6 +19,7 @@ from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.errors import BadMedia, BadRequest
 from engine.media.read_medium import load_media
 from engine.models import registry
+from engine.models.config_facts import has_ears
 from engine.prompt import audio as sounds_module
 from engine.prompt import build as build_module
 from engine.prompt.audio import sounds
@@ -207,7 +208,7 @@ async def warm(engine: Any, tape: Tape, name: str, pieces: Sequence[Piece]) -> t
 async def check_the_cache_tells_sounds_apart(tiny_model: TinyModel, engine_for: EngineFor, tape: Tape) -> None:
     """Same sound, other question: reused and right. Other sound, or the two swapped: nothing of a sound is reused."""
     engine = await engine_for(tiny_model("gemma4"), prefill_chunk_tokens=16)
-    await engine.clear_cache()
+    await engine.cache.clear()
     first, _ = await warm(engine, tape, "first", (TONE, NOISE, "What?"))
     assert first.done.usage.cached_tokens == 0
     again, tokens = await warm(engine, tape, "again", (TONE, NOISE, "What else is there?"))
@@ -282,8 +283,8 @@ async def test_a_family_that_does_not_hear_says_so(
 
 def test_a_gemma4_without_ears_does_not_hear(loaded: registry.Loaded) -> None:
     """The larger ones come without an audio tower; their processor has a feature extractor all the same."""
-    assert registry._has_audio(loaded.config, loaded.family, loaded.processor)
-    assert not registry._has_audio(loaded.config | {"audio_config": None}, loaded.family, loaded.processor)
+    assert has_ears(loaded.config, loaded.family)
+    assert not has_ears(loaded.config | {"audio_config": None}, loaded.family)
 
 
 async def test_the_preflight_knows_sounds(engine_for: EngineFor, tiny_model: TinyModel) -> None:

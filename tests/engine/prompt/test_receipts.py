@@ -136,7 +136,7 @@ async def test_receipts_say_what_was_encoded(
     assert await uses(STILLS[0], clip_path, "b") == [(0, 0), (0, 0)]
     assert await uses("other", STILLS[0], "then", STILLS[1], "c") == [(1, 0), (0, 1)]
     assert await uses("other", clip_path, STILLS[2], longer, "d") == [(2, 0), (0, 1), (1, 1)], "both clips begin alike"
-    await engine.clear_cache()
+    await engine.cache.clear()
     assert await uses(STILLS[0], "a") == [(0, 1)]
 
 

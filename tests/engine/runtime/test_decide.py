@@ -177,7 +177,7 @@ async def test_sabotage_rows_that_write_into_what_they_share_are_seen(
 
 
 async def check_warm(engine: Any, request: Request) -> None:
-    await engine.clear_cache()
+    await engine.cache.clear()
     cold = await engine.decide(request, QUESTIONS)
     warm = await engine.decide(request, QUESTIONS)
     assert cold.done.usage.cached_tokens == 0 < warm.done.usage.cached_tokens
@@ -201,14 +201,14 @@ async def test_sabotage_a_wrong_prefix_is_seen(
     engine = await engine_for(tiny_model("llama"))
     with pytest.raises(AssertionError, match="the cache changed a decision"):
         await check_warm(engine, about("llama"))
-    await engine.clear_cache()
+    await engine.cache.clear()
 
 
 async def test_the_shared_prompt_serves_a_chat_and_a_chat_serves_it(
     tiny_model: TinyModel, engine_for: EngineFor
 ) -> None:
     engine = await engine_for(tiny_model("qwen3_vl"))
-    await engine.clear_cache()
+    await engine.cache.clear()
     seen = picture("blue")
     answer = await ask(engine, chat(seen, "What is it?"))
     decided = await engine.decide(Request(messages=(user(seen),)), QUESTIONS)

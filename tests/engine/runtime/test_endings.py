@@ -70,7 +70,7 @@ async def test_a_row_that_is_lost_stores_nothing(
     with serving(tiny_model(family)) as engine:
         base = Request(prompt=IDS, max_tokens=12, sampling=GREEDY)
         stop = (await ask(engine, base)).text[3:6]
-        await engine.clear_cache()
+        await engine.cache.clear()
         removing = fault(monkeypatch, BatchGenerator, "remove")
         removing.left = 1
         cut = await ask(engine, replace(base, stop=(stop,), max_tokens=40))
@@ -158,7 +158,7 @@ async def test_long_texts_are_fair_to_pictures(tiny_model: TinyModel, monkeypatc
 async def test_stop_while_the_model_loads_stays_stopped(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "_LOADING_GRACE_S", 0.1)
     load, loading = registry.load_in_parts, threading.Event()
-    slow = lambda config, path: (loading.set(), time.sleep(1.5), load(config, path))[2]  # noqa: E731
+    slow = lambda *given: (loading.set(), time.sleep(1.5), load(*given))[2]  # noqa: E731
     monkeypatch.setattr(registry, "load_in_parts", slow)
     engine = Engine(EngineConfig(model=ModelSpec(str(tiny_model("llama")))))
     engine.start()

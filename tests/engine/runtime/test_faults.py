@@ -194,7 +194,7 @@ async def test_an_encoder_that_fails_ends_its_request_only(
 ) -> None:
     with serving(tiny_model("qwen3_vl")) as engine:
         seen = (await ask(engine, chat(picture("red"), "What?", max_tokens=8))).text
-        await engine.clear_cache()
+        await engine.cache.clear()
         layer = fault(monkeypatch, InterleavedLayer, "__call__")
         beside = asyncio.create_task(ask(engine, chat("I decode.", max_tokens=60)))
         layer.left = 1
@@ -306,8 +306,8 @@ async def test_a_command_that_fails_is_answered(tiny_model: TinyModel, monkeypat
         listing = fault(monkeypatch, PrefixCache, "blocks")
         listing.left = 1
         with pytest.raises(Internal):
-            await engine.blocks()
-        assert await engine.blocks() == []
+            await engine.cache.blocks()
+        assert await engine.cache.blocks() == []
 
 
 async def test_only_repeated_failure_ends_the_thread_and_then_everyone_is_told(

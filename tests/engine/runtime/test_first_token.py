@@ -50,7 +50,7 @@ async def check_stored(engine: Any, cold: Any, tape: Tape, *, most: int) -> None
     await ask(cold, raw(*longer, max_tokens=10, id="cold-longer"))
     assert first.text, "a stop string must have something to stop at"
     for name, ending in (("length", {"max_tokens": 1}), ("stop", {"max_tokens": 9, "stop": (first.text,)})):
-        await engine.clear_cache()
+        await engine.cache.clear()
         ended = await ask(engine, raw(*PROMPT, id=name, **ending))
         assert ended.done.finish_reason == name
         assert tape.tokens[name][:1] == tape.tokens["cold"]

@@ -46,7 +46,7 @@ def test_a_model_with_a_limit_of_its_own_gets_no_more() -> None:
 
 
 def test_room_is_weights_and_some_kv() -> None:
-    assert room(8 * GIB) == 9 * GIB and room(0) == 0
+    assert room([ModelMemory(8 * GIB, 1024)]) == 9 * GIB and room([]) == 0
 
 
 def test_weights_that_fill_the_memory_leave_nothing() -> None:

@@ -259,7 +259,7 @@ async def test_it_is_not_idle_while_it_answers(three: tuple[ModelSpec, ...]) -> 
         await until(lambda: engine.snapshot().models == (), "it is still shown")
         assert engine.snapshot().state == "ready"
         assert engine.snapshot().model is not None, "what it is stays known"
-        assert await engine.blocks() == []
+        assert await engine.cache.blocks() == []
         assert (await ask(engine, chat("Hello", max_tokens=3))).done.usage.completion_tokens == 3
 
 
@@ -271,12 +271,12 @@ async def test_counters_outlive_the_models_they_are_of(three: tuple[ModelSpec, .
                 await ask(engine, chat(long, model=name, max_tokens=2))
         both = engine.snapshot().cache
         assert both.total_queries == 4 and both.hits == 2 and both.kv_bytes > 0
-        blocks = await engine.blocks()
+        blocks = await engine.cache.blocks()
         assert both.blocks == len(blocks)
         await engine.unload_model("writer")
         one = engine.snapshot().cache
         assert (one.total_queries, one.hits, one.tokens_saved) == (4, 2, both.tokens_saved)
-        assert 0 < one.kv_bytes < both.kv_bytes and one.blocks == len(await engine.blocks()) < len(blocks)
+        assert 0 < one.kv_bytes < both.kv_bytes and one.blocks == len(await engine.cache.blocks()) < len(blocks)
 
 
 # -- by hand -----------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ async def test_it_sees_what_is_cached_and_is_no_use_of_it(
     request = chat(picture("orange"), "What is this, and where?")
     assert (await engine.preflight(request)).cached_tokens == 0
     await ask(engine, request)
-    await engine.blocks()  # what the answer leaves behind is stored by then
+    await engine.cache.blocks()  # what the answer leaves behind is stored by then
     before = await settled(engine)
     told = await engine.preflight(request)
     after = await settled(engine)
@@ -182,7 +182,7 @@ async def test_the_work_that_is_expected_is_that_of_the_request(
     for words in ("One.", "One.", "Two, of which more has to be read."):
         await engine.preflight(chat(*media, words))
         await ask(engine, chat(*media, words))
-        await engine.blocks()  # what the answer leaves behind is stored by then
+        await engine.cache.blocks()  # what the answer leaves behind is stored by then
     other = Message("system", (Part("text", "Be brief."),))  # so that no KV is of use
     asked = chat(*media, "One.")
     again = replace(asked, messages=(other, *asked.messages))
@@ -212,7 +212,7 @@ async def test_askers_who_have_gone_away_take_no_place_and_end_nothing(
     for command in (*looks, *asks):
         engine._runtime.tell(command)
     assert (await engine.preflight(chat("Hi"))).tokens
-    assert isinstance(await engine.blocks(), list)
+    assert isinstance(await engine.cache.blocks(), list)
     waiting = [asyncio.ensure_future(engine.preflight(chat("Hi"))) for _ in range(MAX_PREFLIGHTS + 20)]
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(f, Busy | Preflight) for f in found)

@@ -29,7 +29,7 @@ async def hit(engine: Any, request_id: str, *pieces: Any, **more: Any) -> int:
 
 async def stored(engine: Any) -> CacheStats:
     """The totals once the last row's KV is kept, which comes after its answer and before the next command."""
-    await engine.blocks(with_text=False)
+    await engine.cache.blocks(with_text=False)
     return (await settled(engine)).cache
 
 
@@ -84,11 +84,11 @@ async def test_warm_equals_cold(demo_engine: Any):
 async def test_looking_changes_nothing(demo_engine: Any):
     """Neither run is a query, neither stores a block or a feature; the cold one looks nothing up."""
     await hit(demo_engine, "lamp-2", BLUE, "What is in this image?")
-    held = [block.key for block in await demo_engine.blocks()]
+    held = [block.key for block in await demo_engine.cache.blocks()]
     before = await stored(demo_engine)
     await demo_engine.replay("lamp-2")
     after = await stored(demo_engine)
-    assert [block.key for block in await demo_engine.blocks()] == held
+    assert [block.key for block in await demo_engine.cache.blocks()] == held
     names = "total_queries hits tokens_seen tokens_saved image_hits stored copied_on_write features feature_misses"
     assert {n: getattr(after, n) for n in names.split()} == {n: getattr(before, n) for n in names.split()}
     assert after.blocks_in_use == 0
@@ -97,7 +97,7 @@ async def test_looking_changes_nothing(demo_engine: Any):
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "qwen3_5"])
 async def test_a_request_without_reuse_is_computed_and_leaves_nothing(family: str, tiny_model: Any, engine_for: Any):
     engine = await engine_for(tiny_model(family), cache=CacheConfig(block_tokens=16))
-    await engine.clear_cache()
+    await engine.cache.clear()
     await ask(engine, chat(RED, "Warm?"))
     before = await stored(engine)
     for question in ("Warm?", "New?"):
@@ -125,8 +125,8 @@ async def test_media_that_changed_are_told(demo_engine: Any, tmp_path: Path):
 
 async def test_what_was_evicted_is_not_called_equal(demo_engine: Any):
     await hit(demo_engine, "lamp-4", RED, "Evicted?")
-    for block in await demo_engine.blocks(with_text=False):
-        await demo_engine.change_block("drop", block.key)
+    for block in await demo_engine.cache.blocks(with_text=False):
+        await demo_engine.cache.change_block("drop", block.key)
     verified = (await stored(demo_engine)).cache_verified
     found = await demo_engine.replay("lamp-4")
     assert (found.verdict, found.reused_tokens) == ("nothing_reused", 0)
@@ -147,7 +147,7 @@ async def test_only_the_last_hits_are_kept(demo_engine: Any):
 async def test_clearing_the_cache_forgets_what_could_be_replayed(demo_engine: Any):
     await hit(demo_engine, "lamp-cleared", "Cleared?", max_tokens=1)
     assert (await demo_engine.replay("lamp-cleared")).equal
-    await demo_engine.clear_cache()
+    await demo_engine.cache.clear()
     with pytest.raises(ModelNotFound, match="lamp-cleared"):
         await demo_engine.replay("lamp-cleared")
 

@@ -189,7 +189,7 @@ async def test_a_request_that_leaves_while_it_is_restored_leaves_nothing(
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         await stream.aclose()
-        await engine.blocks(with_text=False)  # commands are carried out in order: the cancel has been by then
+        await engine.cache.blocks(with_text=False)  # commands are carried out in order: the cancel has been by then
         snapshot = await settled(engine)
         assert (snapshot.cache.blocks_in_use, snapshot.totals.cancelled) == (0, 1), "blocks are still held"
         disk.set()

@@ -93,7 +93,7 @@ async def test_a_follow_up_about_the_same_picture_asks_nobody(engine: Engine) ->
     assert not other[0].kept and "circle" in other[0].text, "another question has another answer"
     cold = (await ask(engine, replace(first, reuse=False))).done.descriptions
     assert not cold[0].kept
-    await engine.clear_cache()
+    await engine.cache.clear()
     assert not (await ask(engine, first)).done.descriptions[0].kept
 
 

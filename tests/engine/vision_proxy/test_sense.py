@@ -73,7 +73,7 @@ async def test_with_the_description_of_another_picture_it_is_wrong(
     engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what was said about one picture is handed out for the next one."""
-    await engine.clear_cache()
+    await engine.cache.clear()
     said: list[Description] = [(await ask(engine, about("black"))).done.descriptions[0]]
     get = BoundedCache.get
 

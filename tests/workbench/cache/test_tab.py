@@ -175,7 +175,7 @@ async def test_a_block_is_opened_pinned_kept_by_clear_and_dropped(tab, api):
 
 async def test_a_clip_shows_which_frames_features_are_held(tab, demo_server, clip_path):
     """KV and features of one medium are told, pinned and dropped apart; the numbers are those of the API."""
-    await demo_server.engine.clear_cache()
+    await demo_server.engine.cache.clear()
     (receipt,) = (await ask(demo_server.engine, chat(clip_path, "What happens?", max_tokens=2))).done.media
     page = await Page(tab()).look()
     (clip,) = page.has["blocks"]["media"]

@@ -80,7 +80,8 @@ def test_a_file_that_was_not_uploaded_is_no_draft(page_app, tmp_path):
 
 def test_each_key_has_its_own(page_app):
     app = page_app(api_keys=KEYS)
-    with TestClient(app, base_url=LOCAL) as anna, TestClient(app, base_url=LOCAL) as bob:
+    bob = TestClient(app, base_url=LOCAL)  # not started: an app lives once
+    with TestClient(app, base_url=LOCAL) as anna:
         assert anna.get("/workbench/conversations", headers=OURS).status_code == 401
         assert anna.get("/workbench/live?page=p").status_code == 401
         for client, (name, key) in zip((anna, bob), KEYS, strict=True):

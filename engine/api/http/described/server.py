@@ -55,6 +55,8 @@ class ModelSchema(BaseModel):
     dtype: str = ""
     num_params: int = 0
     capabilities: CapabilitiesSchema | None = None
+    root: str = ""
+    parent: str | None = None
     aliases: list[str] = []
     progress: ProgressSchema | None = None
     error: str | None = None

@@ -252,10 +252,10 @@ async def test_clear_and_drop_reach_the_disk(tiny_model: Any, tmp_path: Path) ->
     async with running(tiny_model("qwen3_vl"), on_disk(tmp_path, max_feature_bytes=1)) as engine:
         await ask(engine, REQUESTS[0])
         await saved(engine)
-        first = (await engine.blocks())[0]
-        assert await engine.change_block("drop", first.key)
+        first = (await engine.cache.blocks())[0]
+        assert await engine.cache.change_block("drop", first.key)
         assert (await ask(engine, REQUESTS[0])).done.usage.cached_tokens == 0
-        await engine.clear_cache()
+        await engine.cache.clear()
         assert engine.snapshot().cache.disk.files == 0
         assert (await ask(engine, REQUESTS[0])).done.usage.cached_tokens == 0
 

@@ -145,7 +145,7 @@ def repeated(claims: tuple[str, str]) -> Suite:
 @pytest.mark.parametrize(("claims", "believed"), [(("cold", "warm"), [True, True]), (("warm", "cold"), [False, False])])
 async def test_a_wrong_label_is_caught(demo_engine: Any, claims: tuple[str, str], believed: list[bool]) -> None:
     await demo_engine.ready()
-    await demo_engine.clear_cache()
+    await demo_engine.cache.clear()
     run = Run([repeated(claims)], [EngineTarget(demo_engine)], BenchSettings(prompts=2, warmup=0))
     async for _ in run.events():
         pass
