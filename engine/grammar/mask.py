@@ -6,7 +6,7 @@ Only rows with one pay for it. Its mask is made while the step's forward pass ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 import mlx.core as mx
@@ -78,7 +78,18 @@ class AnswerMask:
         self._budget = budget
         self._stop_ids = stop_ids
         self._answer: list[int] | None = None
+        self._drawn: mx.array | None = None
         self.error: EngineError | None = None
+
+    def watch(self, sampler: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+        """The same sampler, log-probabilities -> token (1,). What it draws is read here as soon as it is there; the
+        tokens that a call brings are computed on their own, behind the pass of the row before."""
+
+        def draw(logprobs: mx.array) -> mx.array:
+            self._drawn = sampler(logprobs)
+            return self._drawn
+
+        return draw
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         mx.async_eval(logits)
@@ -95,7 +106,7 @@ class AnswerMask:
         if self._answer is None:
             self._answer = []
             return
-        token = int(np.array(tokens[-1]).item())
+        token = int(np.array(tokens[-1] if self._drawn is None else self._drawn).item())
         self._answer.append(token)
         if self._follower:
             self._follower.accept(token)

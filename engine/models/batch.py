@@ -25,7 +25,7 @@ class Token:
 
     row: its number, None for one that ended with its first token. kv: the KV of a row that ended later, this token's
     included; None while it goes on.
-    logprobs: (vocabulary,) log-probabilities that it was chosen from.
+    logprobs: (vocabulary,) log-probabilities that it was chosen from, evaluated.
     """
 
     row: int | None
@@ -88,9 +88,9 @@ class Batch:
         for process in decode.processors:
             logits = process(mx.array(decode.prompt), logits)
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        token = decode.sampler(logprobs)
-        mx.eval(token, logprobs)
-        return int(np.array(token).item()), logprobs[0]
+        token, row = decode.sampler(logprobs), logprobs[0]
+        mx.eval(token, row)
+        return int(np.array(token).item()), row
 
     def step(self) -> list[Token]:
         """One token for every row that joined before this step; finished rows leave by themselves."""

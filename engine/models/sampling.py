@@ -10,10 +10,12 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, greedy_sampler
+from numpy.typing import NDArray
 
 from engine.types import Sampling
 
@@ -95,9 +97,29 @@ class Penalties:
 
 def token_logprobs(logprobs: mx.array, token: int, num_top: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     """From (vocabulary,) log-probabilities: the token's own, and (id, log-probability) of the num_top likeliest, the
-    likeliest first; of equal ones the lower id first. What cannot come at all is not among them."""
-    own = float(np.array(logprobs[token].astype(mx.float32)))
-    return own, _likeliest(logprobs.astype(mx.float32)[None], num_top)[0]
+    likeliest first; of equal ones the lower id first. What cannot come at all is not among them.
+
+    logprobs: evaluated; nothing is computed here, so a step's rows are told of while the next step's pass runs."""
+    values = _on_host(logprobs)
+    ids = _best_ids(values, min(num_top, len(values)))
+    return float(values[token]), _in_order(ids[None], values[ids][None])[0]
+
+
+def _on_host(logprobs: mx.array) -> NDArray[np.float32]:
+    """An evaluated array, read without a computation: that would wait for the next step's pass, which runs by now."""
+    if logprobs.dtype != mx.bfloat16:
+        return np.array(logprobs, copy=False).astype(np.float32, copy=False)
+    bits = np.frombuffer(memoryview(logprobs), np.uint16)  # numpy has no bfloat16: the upper half of a float32
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _best_ids(values: NDArray[np.float32], num: int) -> NDArray[np.intp]:
+    """Of the num greatest values; of those that equal the least of them, the first."""
+    if num < 1:
+        return np.zeros(0, np.intp)
+    least = np.partition(values, len(values) - num)[len(values) - num]
+    above = np.flatnonzero(values > least)
+    return np.concatenate([above, np.flatnonzero(values == least)[: num - len(above)]])
 
 
 def prompt_logprobs(
@@ -115,7 +137,11 @@ def _likeliest(logprobs: mx.array, num_top: int) -> list[tuple[tuple[int, float]
     if num_top < 1:
         return [()] * logprobs.shape[0]
     best = mx.argpartition(-logprobs, kth=num_top - 1, axis=-1)[:, :num_top]
-    ids, values = np.array(best), np.array(mx.take_along_axis(logprobs, best, axis=-1))
+    return _in_order(np.array(best), np.array(mx.take_along_axis(logprobs, best, axis=-1)))
+
+
+def _in_order(ids: NDArray[Any], values: NDArray[np.float32]) -> list[tuple[tuple[int, float], ...]]:
+    """Of ids and log-probabilities (places, num) in any order, for each place: see token_logprobs."""
     order = np.lexsort((ids, -values), axis=-1)
     ids, values = np.take_along_axis(ids, order, axis=-1), np.take_along_axis(values, order, axis=-1)
     return [

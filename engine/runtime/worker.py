@@ -274,16 +274,18 @@ class Worker:
         """A choice's first token; unless it is its last, the choice is a row from now on."""
         sequence = choice.sequence
         request, is_last = sequence.request, choice is sequence.choices[-1]
+        sampler = sampling.make_sampler(sequence.sampling, request.forced, choice.index)
         processors = sampling.make_processors(sequence.sampling)
         if choice.mask is not None:  # behind the others: what it forbids, nothing brings back
             processors.append(choice.mask)
+            sampler = choice.mask.watch(sampler)
         return self._rows.add(
             choice,
             NewRow(
                 prompt=sequence.prompt.ids,
                 cache=sequence.cache if is_last else tensors.fork(sequence.cache),
                 logits=logits,
-                sampler=sampling.make_sampler(sequence.sampling, request.forced, choice.index),
+                sampler=sampler,
                 max_tokens=sequence.max_tokens,
                 stop_ids=sequence.stop_ids,
                 processors=processors,
