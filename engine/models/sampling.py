@@ -109,7 +109,8 @@ def _on_host(logprobs: mx.array) -> NDArray[np.float32]:
     """An evaluated array, read without a computation: that would wait for the next step's pass, which runs by now."""
     if logprobs.dtype != mx.bfloat16:
         return np.array(logprobs, copy=False).astype(np.float32, copy=False)
-    bits = np.frombuffer(memoryview(logprobs), np.uint16)  # numpy has no bfloat16: the upper half of a float32
+    buffer: Any = logprobs  # which mlx does not say in its types
+    bits = np.frombuffer(buffer, np.uint16)  # numpy has no bfloat16: the upper half of a float32
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
