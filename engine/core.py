@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", Embedded, Ranked)
-Read = Callable[..., Coroutine[Any, Any, R]]
+ReaderOf = Callable[..., Coroutine[Any, Any, R]]
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
@@ -300,7 +300,7 @@ class Engine:
         """How well each document answers a query, by a model that says so (ModelCard.ranks); else as `embed`."""
         return await self._read(asked, lambda: check_documents(asked), partial(rank, asked=asked, asking=self._asking))
 
-    async def _read(self, asked: TextsToEmbed | DocumentsToRank, check: Callable[[], None], read: Read[R]) -> R:
+    async def _read(self, asked: TextsToEmbed | DocumentsToRank, check: Callable[[], None], read: ReaderOf[R]) -> R:
         deadline = Deadline(self.config.request_timeout_s)
         clock = StageClock(accepted_s=deadline.accepted_s)
         with self.requests.open(_labelled(replace(asked.sent, model=asked.model)), clock) as logged:

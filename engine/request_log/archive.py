@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BadRequest
-from engine.request_log.body import CHAT, COMPLETIONS, MEDIA_FOLDER, Medium, RequestBody
+from engine.request_log.body import CHAT, COMPLETIONS, MEDIA_FOLDER, RequestBody, SentMedium
 from engine.types import Json
 
 FORMAT = "vllm-mlx-request"
@@ -61,7 +61,7 @@ def unpacked(path: Path) -> KeptRequest:
             told = json.loads(archive.read(_MAIN))
             _check(told, path)
             media = {
-                name: Medium(str(kind), archive.read(name))
+                name: SentMedium(str(kind), archive.read(name))
                 for name, kind in told["media"].items()
                 if name.startswith(MEDIA_FOLDER)
             }

@@ -23,7 +23,7 @@ _HOLDERS = ("image_url", "video_url", "audio_url", "file")
 
 
 @dataclass(frozen=True, slots=True)
-class Medium:
+class SentMedium:
     """One file of a request, as it came."""
 
     media_type: str
@@ -40,7 +40,7 @@ class RequestBody:
 
     path: str
     body: Json
-    media: Mapping[str, Medium]
+    media: Mapping[str, SentMedium]
 
     @property
     def media_bytes(self) -> int:
@@ -56,7 +56,7 @@ def request_body(log: RequestLog, record: LoggedRequest) -> RequestBody:
     here any more."""
     request = record.request
     _check(record)
-    media: dict[str, Medium] = {}
+    media: dict[str, SentMedium] = {}
 
     def named(part: Part) -> str:
         content = log.content(record, part)
@@ -64,7 +64,7 @@ def request_body(log: RequestLog, record: LoggedRequest) -> RequestBody:
             raise _cannot("a medium of it is not here any more")
         ref = medium_ref(content)
         name = f"{MEDIA_FOLDER}{ref.sha256}"
-        media[name] = Medium(ref.media_type, content)
+        media[name] = SentMedium(ref.media_type, content)
         return name
 
     body: Json = {"model": request.model or "default"}
