@@ -54,13 +54,20 @@ def failure(error: BaseException, request_id: str) -> Internal:
 
 
 async def _engine_error(request: Request, error: Any) -> JSONResponse:
-    return error_response(without_folders(error, request.app.state.models()))
+    return _labelled(request, error_response(without_folders(error, request.app.state.models())))
 
 
 async def _validation_error(request: Request, error: Any) -> JSONResponse:
-    return error_response(explain(error.errors(), error.body))
+    return _labelled(request, error_response(explain(error.errors(), error.body)))
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
     refusal = BadRequest(str(error.detail), code="http_error")
-    return JSONResponse(refusal.to_openai(), status_code=error.status_code, headers=error.headers)
+    return _labelled(request, JSONResponse(refusal.to_openai(), status_code=error.status_code, headers=error.headers))
+
+
+def _labelled(request: Request, response: JSONResponse) -> JSONResponse:
+    """With the id under which the request is in the log, where it came so far that it has one."""
+    if request_id := getattr(request.state, "request_id", None):
+        response.headers["X-Request-Id"] = request_id
+    return response

@@ -90,6 +90,9 @@ def test_the_id_of_a_request_is_in_a_header(demo_server: Any) -> None:
     response = httpx.post(f"{demo_server.url}/v1/chat/completions", json=HELLO, timeout=60)
     assert response.headers["x-request-id"] == response.json()["id"]
     assert httpx.get(f"{demo_server.url}/v1/models").headers["x-request-id"].startswith("req-")
+    for path, status in (("models/nobody", 404), ("requests?limit=0", 400), ("responses/nobody", 404)):
+        refused = httpx.get(f"{demo_server.url}/v1/{path}")
+        assert refused.status_code == status and refused.headers["x-request-id"].startswith(("req-", "resp")), path
 
 
 def test_behind_a_prefix_that_a_proxy_keeps_or_strips(demo_engine: Any, serve: Callable[..., Any]) -> None:
