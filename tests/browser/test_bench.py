@@ -112,6 +112,9 @@ def zoom_stays(me: BenchTab) -> None:
         "box => box._fullLayout?.xaxis.range[1] > 1 && box.data[0].x.length > 2", arg=box.element_handle()
     )
     whole = me.drawn("Memory")
+    buttons = me.chart("Memory").locator(".modebar-btn").evaluate_all("all => all.map(one => one.dataset.title)")
+    known = {"Save as PNG", "Save as SVG", "Zoom", "Move", "Zoom in", "Zoom out", "Show all"}
+    assert set(buttons) == known, "none sends the numbers away"
     me.press("Memory", "Zoom in").press("Enter")  # by the keyboard
     me.page.wait_for_function("box => box._fullLayout.xaxis.autorange === false", arg=box.element_handle())
     before = me.drawn("Memory")
@@ -139,13 +142,13 @@ def numbers_are_the_runs(me: BenchTab, kept: dict[str, Any]) -> None:
     shown = chart.locator("td:nth-child(2)").all_inner_texts()
     assert [float(text.replace(",", "")) for text in shown] == [pytest.approx(one, rel=1e-4) for one in medians]
     light = me.drawn("Time to first token")
-    me.page.evaluate("document.body.classList.toggle('dark')")
+    me.page.emulate_media(color_scheme="dark")
     me.page.wait_for_function(
         "([box, paper]) => box._fullLayout.paper_bgcolor !== paper",
         arg=[chart.locator(".figure").element_handle(), light["paper"]],
     )
     assert me.drawn("Time to first token")["colours"] != light["colours"]
-    me.page.evaluate("document.body.classList.toggle('dark')")
+    me.page.emulate_media(color_scheme="light")
 
 
 def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs):

@@ -25,9 +25,11 @@
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const raw = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
 
-  // What the buttons over a chart do and are called. name: of the file that it is saved as.
-  const config = (plot, name) => ({
-    displaylogo: false, responsive: true, doubleClick: "autosize", locale: language,
+  // What the buttons over a chart do and are called. name: of the file that it is saved as. Kept: to Plotly another function
+  // is another configuration, for which it draws all anew and forgets a zoom.
+  const configs = {};
+  const config = (plot, name) => (configs[name] ??= {
+    displaylogo: false, showSendToCloud: false, responsive: true, doubleClick: "autosize", locale: language,
     locales: { [language]: { dictionary: {
       "Download plot as a PNG": t("Save as PNG"), "Zoom": t("Zoom"), "Pan": t("Move"), "Zoom in": t("Zoom in"), "Zoom out": t("Zoom out"), "Autoscale": t("Show all"),
     }, format: {} } },
