@@ -21,7 +21,9 @@ from engine.api.http.described import ANSWERS
 from engine.assets import asset
 from engine.config import MediaLimits, ModelSpec
 from engine.measure.bench import command as bench
+from engine.measure.bench import files
 from tests.conftest import Server
+from tests.engine.measure.bench.test_frames import told
 from tests.test_docs import PAGES
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -62,6 +64,16 @@ def test_each_has_a_kind_that_is_looked_at() -> None:
     assert len(of("python")) >= 6 and len(of("bash")) >= 8, "the test sees nothing"
 
 
+@pytest.fixture
+def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a reader stands: the folders that an option of a snippet asks for are there, and a run of the benchmark."""
+    for name in ("adapters/sql", "adapters/law"):
+        (tmp_path / name).mkdir(parents=True)
+    files.write(told(), tmp_path / "before.parquet")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("readers_folder")
 @pytest.mark.parametrize("snippet", of("python"), ids=str)
 def test_python(snippet: Snippet, demo_server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """Addresses that stand for the reader's own are those of a server and a picture that are there."""
@@ -86,14 +98,6 @@ def commands(snippet: Snippet) -> Iterator[list[str]]:
     for line in lines:
         if line.strip() and not line.startswith(tuple(NOT_RUN)):
             yield shlex.split(line, comments=True)
-
-
-@pytest.fixture
-def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a reader stands: the folders that an option of a snippet asks for are there."""
-    for name in ("adapters/sql", "adapters/law"):
-        (tmp_path / name).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("readers_folder")
