@@ -177,7 +177,8 @@ def test_no_serious_finding_of_axe_on_any_tab(person, workbench_url, context, ru
     page.locator("#cache .details .text").wait_for()
     look("cache")
     for name, shown in (
-        ("Requests", "#requests .axis .bars"), ("Models", "#models .list .model"), ("Benchmark", "#bench .suite")
+        ("Batch", "#batch h3"), ("Requests", "#requests .axis .bars"), ("Models", "#models .list .model"),
+        ("Benchmark", "#bench .suite"),
     ):  # fmt: skip
         open_tab(me, name)
         page.locator(shown).first.wait_for(state="attached")

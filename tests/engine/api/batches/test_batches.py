@@ -165,8 +165,8 @@ def test_the_operators_limits(demo_engine: Any, serve: Callable[..., Any], tmp_p
             client.files.create(file=b"c", purpose="batch")
 
 
-def test_nothing_is_kept_without_a_folder(demo_server: Any) -> None:
-    with client_of(demo_server.url) as client:
+def test_nothing_is_kept_without_a_folder(demo_engine: Any, serve: Callable[..., Any]) -> None:
+    with serve(create_app(demo_engine, ServerConfig())) as url, client_of(url) as client:
         for call in (client.files.list, client.batches.list, lambda: client.files.retrieve("file-1")):
             with pytest.raises(openai.PermissionDeniedError, match="keeps no files"):
                 call()
