@@ -11,7 +11,7 @@ from engine.config import EngineConfig, ModelSpec
 from tests.pages import DESKTOP, PHONE, Person
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
-TABS = ("Chat", "Video", "Decide", "Cache", "Requests", "Models", "Benchmark")
+TABS = ("Chat", "Compare", "Video", "Decide", "Cache", "Requests", "Models", "Benchmark")
 WIDTHS = (360, 390, 640, 720, 768, 900, 1024, 1100, 1280, 1440, 1920, 2560)
 
 OVERLAPS = """() => {

@@ -14,6 +14,7 @@ expect.set_options(timeout=60_000)
 
 TABS = {
     "chat": "Chat",
+    "compare": "Vergleich",
     "video": "Video",
     "decide": "Entscheiden",
     "cache": "Cache",

@@ -13,9 +13,9 @@
     send(request);
   });
 
-  const fill = async (node) => {
+  const fill = async (node, fetched) => {
     try {
-      const media = await pictures(node.id);
+      const media = await fetched(node.id);
       [...node.querySelectorAll(":scope > ol > li")].forEach((row, place) => {
         [...row.querySelectorAll(".frames > li > span")].forEach((frame, slot) => {
           const url = media[place]?.[slot];
@@ -45,7 +45,8 @@
       (fact) => make("li", fact.key === value.facts.length - 1 ? "hash" : ""), (fact, one) => say(fact, one.text));
   };
 
-  const draw = (request, value) => {
+  // fetched: gives the pictures, where they are not of a conversation.
+  const draw = (request, value, fetched = pictures) => {
     const node = make("details", "receipt", make("summary", "", value.summary), make("ol"));
     node.id = request;
     node.open = value.items.some((one) => one.regions.length);
@@ -53,7 +54,7 @@
     keep(node.lastChild, value.items.map((one, place) => ({ ...one, key: place })), item, fillItem);
     node.addEventListener("toggle", () => {
       if (!node.open) return;
-      if (!node.querySelector("img")) fill(node);
+      if (!node.querySelector("img")) fill(node, fetched);
       if (isAsked) requestAnimationFrame(() => node.scrollIntoView({ block: "nearest" }));
       isAsked = true;
     });

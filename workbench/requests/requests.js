@@ -4,7 +4,7 @@
   const { make, say, set, show, button, keep, heading, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
-  const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), batch: t("Batch") };
+  const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), compare: t("Compare"), batch: t("Batch") };
   const NAMES = { source: t("Source"), model: t("Model"), status: t("Status"), key: t("Key") };
   const COLUMNS = [t("Began"), t("From"), t("Model"), t("Status"), t("Prompt"), t("Reused"), t("Answer"), t("First token"), t("Waited"), t("Whole")];
   const STATUSES = { waiting: t("waiting"), running: t("running"), finished: t("finished"), failed: t("failed"), cancelled: t("cancelled") };

@@ -1,6 +1,6 @@
 // The frame of the page: one line of header where it fits, two where not; and the tab in the address.
 (() => {
-  const NARROW_PX = 1100;  // brand, tabs, a model's name and the buttons
+  const NARROW_PX = 1190;  // brand, tabs, a model's name and the buttons
 
   // The settings panel takes its room from the header too, so its own width decides, not the window's.
   const watchWidth = (header) => new ResizeObserver(([entry]) =>
