@@ -18,6 +18,7 @@ from starlette.datastructures import FormData, UploadFile
 from engine.access.visibility import Caller
 from engine.api.exchange import Exchange
 from engine.api.guard import guarded_route
+from engine.api.http.openapi import form_with_file
 from engine.api.refused import Refusals, other_than
 from engine.api.schemas import between, explain
 from engine.api.sse import SERVER_SENT, Piece, Wire
@@ -59,23 +60,7 @@ class TranscriptionRequest(BaseModel):
     stream: bool = False
 
 
-FORM: Json = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        **TranscriptionRequest.model_json_schema()["properties"],
-                    },
-                }
-            }
-        },
-    }
-}
+FORM = form_with_file(TranscriptionRequest.model_json_schema()["properties"])
 
 
 def transcriptions_router(engine: Engine, config: ServerConfig) -> APIRouter:

@@ -24,23 +24,27 @@ GLM_IDS = {
 }
 
 
+def glm_tower(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A small picture tower in patches of 14 pixels."""
+    sizes = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "patch_size": 14,
+        "image_size": 112,
+        "out_hidden_size": HIDDEN,
+    }
+    return {"model_type": model_type} | sizes | changes
+
+
 def glm(decoder: dict[str, Any], tower: str, **changes: Any) -> Family:
     """Between 4 and 16 tokens per picture."""
     token_px = (2 * 14) ** 2
     return Family(
         config={
             "text_config": decoder,
-            "vision_config": {
-                "model_type": tower,
-                "depth": 2,
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "num_heads": 2,
-                "patch_size": 14,
-                "image_size": 112,
-                "out_hidden_size": HIDDEN,
-            }
-            | changes,
+            "vision_config": glm_tower(tower, **changes),
         }
         | GLM_IDS,
         image="<|begin_of_image|><|image|><|end_of_image|>",

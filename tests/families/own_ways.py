@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.families.pictures import CLIP_TOWER
-from tests.families.shape import HIDDEN, MEAN, Family, image_processor, text, vision
+from tests.families.shape import HIDDEN, MEAN, Family, deepseek, image_processor, text, vision
 
 CLIP_PICTURES = {
     "size": {"shortest_edge": 112},
@@ -83,20 +83,7 @@ OWN_WAYS: dict[str, Family] = {
     ),
     "deepseek_vl_v2": Family(
         config={
-            "language_config": text(
-                "deepseek_v2",
-                num_key_value_heads=2,
-                moe_intermediate_size=64,
-                n_shared_experts=1,
-                n_routed_experts=4,
-                num_experts_per_tok=2,
-                kv_lora_rank=32,
-                q_lora_rank=None,
-                qk_rope_head_dim=16,
-                v_head_dim=32,
-                qk_nope_head_dim=32,
-                first_k_dense_replace=1,
-            ),
+            "language_config": deepseek("deepseek_v2"),
             "vision_config": {
                 "model_type": "vision",
                 "layers": 2,

@@ -37,6 +37,22 @@ def qwen(config: dict[str, Any], patch_px: int, kind: str = "Qwen2VLImageProcess
     )
 
 
+def qwen3_tower(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A small picture tower in patches of 16 pixels."""
+    sizes = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "out_hidden_size": HIDDEN,
+        "num_heads": 2,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 64,
+    }
+    return {"model_type": model_type} | sizes | changes
+
+
 MROPE = {"type": "mrope", "mrope_section": [4, 6, 6]}
 QWEN: dict[str, Family] = {
     "qwen2_vl": qwen(
@@ -79,20 +95,7 @@ QWEN: dict[str, Family] = {
                     "mrope_interleaved": True,
                 },
             ),
-            "vision_config": {
-                "model_type": "qwen3_vl",
-                "depth": 2,
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "out_hidden_size": HIDDEN,
-                "num_heads": 2,
-                "patch_size": 16,
-                "spatial_merge_size": 2,
-                "temporal_patch_size": 2,
-                "in_channels": 3,
-                "num_position_embeddings": 64,
-                "deepstack_visual_indexes": [0],
-            },
+            "vision_config": qwen3_tower("qwen3_vl", in_channels=3, deepstack_visual_indexes=[0]),
             "tie_word_embeddings": True,
         },
         patch_px=16,
@@ -116,19 +119,7 @@ QWEN: dict[str, Family] = {
                     "partial_rotary_factor": 0.25,
                 },
             ),
-            "vision_config": {
-                "model_type": "qwen3_5",
-                "depth": 2,
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "out_hidden_size": HIDDEN,
-                "num_heads": 2,
-                "patch_size": 16,
-                "spatial_merge_size": 2,
-                "temporal_patch_size": 2,
-                "num_position_embeddings": 64,
-                "deepstack_visual_indexes": [],
-            },
+            "vision_config": qwen3_tower("qwen3_5", deepstack_visual_indexes=[]),
         },
         patch_px=16,
         kind="Qwen2VLImageProcessorFast",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.families.glm import GLM_IDS, GLM_MARKS
-from tests.families.shape import HIDDEN, Family, image_processor, text
+from tests.families.glm import GLM_IDS, GLM_MARKS, glm_tower
+from tests.families.shape import HIDDEN, Family, image_processor, text, vision
 
 PADDLE_TOKENS = ("<|IMAGE_PLACEHOLDER|>", "<|IMAGE_START|>", "<|IMAGE_END|>", "<|VIDEO_PLACEHOLDER|>")
 DOTS_TOKENS = ("<|img|>", "<|imgpad|>", "<|endofimg|>")
@@ -22,15 +22,7 @@ READERS: dict[str, Family] = {
             rope_scaling={"rope_type": "default", "type": "default", "mrope_section": [4, 6, 6]},
         )
         | {
-            "vision_config": {
-                "model_type": "paddleocr_vl",
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "image_size": 112,
-                "patch_size": 14,
-            },
+            "vision_config": vision("paddleocr_vl"),
             "image_token_id": "<|IMAGE_PLACEHOLDER|>",
             "video_token_id": "<|VIDEO_PLACEHOLDER|>",
             "vision_start_token_id": "<|IMAGE_START|>",
@@ -47,16 +39,7 @@ READERS: dict[str, Family] = {
             "text_config": {
                 k: v for k, v in text("glm_ocr_text", rope_parameters=OCR_ROPE).items() if k != "rope_theta"
             },
-            "vision_config": {
-                "model_type": "glm_ocr_vision",
-                "depth": 2,
-                "hidden_size": 64,
-                "intermediate_size": 128,
-                "num_heads": 2,
-                "patch_size": 14,
-                "image_size": 112,
-                "out_hidden_size": HIDDEN,
-            },
+            "vision_config": glm_tower("glm_ocr_vision"),
         }
         | {name: token for name, token in GLM_IDS.items() if name.endswith("_id")}
         | {"image_start_token_id": "<|begin_of_image|>", "image_end_token_id": "<|end_of_image|>"},

@@ -59,6 +59,25 @@ def text(model_type: str | None = None, **changes: Any) -> dict[str, Any]:
     return ({"model_type": model_type} if model_type else {}) | sizes | changes
 
 
+def deepseek(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A small text model of DeepSeek's: latent attention, experts but in the first layer."""
+    return text(
+        model_type,
+        num_key_value_heads=2,
+        moe_intermediate_size=64,
+        n_shared_experts=1,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        kv_lora_rank=32,
+        q_lora_rank=None,
+        qk_rope_head_dim=16,
+        v_head_dim=32,
+        qk_nope_head_dim=32,
+        first_k_dense_replace=1,
+        **changes,
+    )
+
+
 def vision(model_type: str, **changes: Any) -> dict[str, Any]:
     """A small picture tower of 112 x 112 pixels in patches of 14."""
     sizes = {

@@ -3,7 +3,7 @@ Kimi-VL read it at its own size, in one piece."""
 
 from __future__ import annotations
 
-from tests.families.shape import HIDDEN, Family, image_processor, text, vision
+from tests.families.shape import HIDDEN, Family, deepseek, image_processor, text, vision
 
 INTERN_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>")
 MOLMO2_TOKENS = (
@@ -89,22 +89,7 @@ TILES: dict[str, Family] = {
     ),
     "kimi_vl": Family(
         config={
-            "text_config": text(
-                "deepseek_v3",
-                num_key_value_heads=2,
-                moe_intermediate_size=64,
-                n_shared_experts=1,
-                n_routed_experts=4,
-                num_experts_per_tok=2,
-                n_group=1,
-                topk_group=1,
-                kv_lora_rank=32,
-                q_lora_rank=None,
-                qk_rope_head_dim=16,
-                v_head_dim=32,
-                qk_nope_head_dim=32,
-                first_k_dense_replace=1,
-            ),
+            "text_config": deepseek("deepseek_v3", n_group=1, topk_group=1),
             "vision_config": {
                 "model_type": "moonvit",
                 "depth": 2,

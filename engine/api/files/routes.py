@@ -12,29 +12,14 @@ from starlette.datastructures import UploadFile
 from engine.api.files.kept import KeptFolder
 from engine.api.files.store import INPUT, FileStore, KeptFile
 from engine.api.guard import guarded_route
+from engine.api.http.openapi import form_with_file
 from engine.config import ServerConfig
 from engine.errors import BadRequest, Conflict
 from engine.types import Json
 
 MAX_FIELDS = 8
 OCTETS = "application/octet-stream"
-FORM: Json = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "purpose"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string", "enum": [INPUT]},
-                    },
-                }
-            }
-        },
-    }
-}
+FORM = form_with_file({"purpose": {"type": "string", "enum": [INPUT]}}, required=["purpose"])
 BYTES: Any = {200: {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}}
 
 

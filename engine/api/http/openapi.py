@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
+
+from engine.types import Json
 
 
 class DescribedApi(FastAPI):
@@ -19,3 +22,14 @@ class DescribedApi(FastAPI):
 
             make_true(super().openapi(), asks_for_key=self.asks_for_key)
         return super().openapi()
+
+
+def form_with_file(fields: Mapping[str, Any], *, required: Sequence[str] = ()) -> Json:
+    """What a route that takes a form with a `file` adds to the document. fields: the others, by name, as JSON Schema.
+    required: those that must be there beside the file."""
+    schema = {
+        "type": "object",
+        "required": ["file", *required],
+        "properties": {"file": {"type": "string", "format": "binary"}, **fields},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

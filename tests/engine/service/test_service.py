@@ -39,30 +39,29 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
     return lambda: log.read_text().splitlines() if log.exists() else []
 
 
+def complaints(file: Path) -> str:
+    """What systemd says about a unit."""
+    return subprocess.run(
+        ["systemd-analyze", "verify", "--user", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(file.parent)},
+    ).stderr
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("program", [UNIT.program, (sys.executable, *ODD[1:])], ids=["plain", "odd words"])
 def test_systemd_reads_the_unit(tmp_path: Path, program: tuple[str, ...]) -> None:
     unit = ServiceUnit("server", program)
     file = tmp_path / f"{unit.label}.service"
     file.write_text(unit.systemd())
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--user", str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-    )
-    assert unit.label not in done.stderr, done.stderr
+    done = complaints(file)
+    assert unit.label not in done, done
     broken = tmp_path / "broken.service"
     broken.write_text(unit.systemd().replace('ExecStart="', 'ExecStart="no-such/'))
-    twin = subprocess.run(
-        ["systemd-analyze", "verify", "--user", str(broken)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-    )
-    assert "broken.service" in twin.stderr, "the check sees nothing"
+    twin = complaints(broken)
+    assert "broken.service" in twin, "the check sees nothing"
 
 
 def test_words_are_what_they_were() -> None:
