@@ -115,7 +115,7 @@ async def test_json_by_schema_and_its_columns(demo_engine: Any, drawings: Path, 
     assert [record["warnings"] for record in short] == [[CUT_OFF, NOT_JSON]] * 2
     with pytest.raises(BadRequest, match=r'--schema: at /properties/a/items: Unimplemented keys: \["not"\]'):
         wrong = {"type": "object", "properties": {"a": {"type": "array", "items": {"not": {}}}}}
-        grammar = BatchTask("?", schema=wrong).grammar
+        grammar = BatchTask("?", schema=wrong, marks="--").grammar
         assert grammar
         await demo_engine.check_grammar(grammar)
 
