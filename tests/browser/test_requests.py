@@ -267,6 +267,12 @@ def test_a_zoom_survives_what_comes_after(person, workbench_url):
     assert axis_range(page) == zoomed
 
 
+BUTTONS_AND_LABELS = """axis => {
+  const box = axis.getBoundingClientRect(), bottom = (node) => node.getBoundingClientRect().bottom;
+  const rows = axis.querySelector('.nsewdrag').getBoundingClientRect();
+  const buttons = [...axis.querySelectorAll('.modebar-btn')], names = [...axis.querySelectorAll('.ytick text')];
+  return [axis._fullLayout.width === axis.clientWidth, buttons.every((one) => bottom(one) <= rows.top + 1),
+    names.filter((one) => one.getBoundingClientRect().left < box.left).length]; }"""
 SHOWN = "document.querySelector('#requests .axis').layout.yaxis.categoryarray"
 
 
@@ -288,3 +294,7 @@ def test_axe_and_the_width(person, workbench_url, name):
     assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator("#requests").evaluate("node => node.scrollWidth <= node.clientWidth")
+    wide, above, cut = page.locator("#requests .axis").evaluate(BUTTONS_AND_LABELS)
+    assert wide, "the axis is not as wide as its card"
+    assert above, "buttons lie over the rows"
+    assert not cut, "a row's name is cut off"

@@ -63,10 +63,12 @@
   const figure = (rows, { now, aligned, look, labels, revision, zoom = null, shift = 0 }) => {
     const shown = rows.slice(0, ROWS);
     const ids = shown.map((row) => row.id).reverse();
+    const top = look.narrow ? 44 : 26;  // Plotly's buttons have their place above the rows
     const layout = {
-      barmode: "overlay", uirevision: revision, height: Math.max(150, 64 + 22 * shown.length),
-      margin: { l: look.narrow ? 92 : 170, r: 12, t: 8, b: 40 }, dragmode: look.narrow ? false : "zoom",
+      barmode: "overlay", uirevision: revision, height: Math.max(170, top + 56 + 22 * shown.length),
+      margin: { l: look.narrow ? 116 : 170, r: 12, t: top, b: 40 }, dragmode: look.narrow ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: look.text, family: look.font, size: 12 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: look.text, activecolor: look.text },
       hoverlabel: { bgcolor: look.card, bordercolor: look.line, font: { color: look.text } },
       xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, ...(aligned ? { title: { text: t("seconds since it was accepted") } } : {}) },
       yaxis: { type: "category", categoryorder: "array", categoryarray: ids, range: [-0.6, Math.max(ids.length, 1) - 0.4], tickvals: ids, ticktext: ids.map((id) => labels[id] ?? id), fixedrange: true, gridcolor: "rgba(0,0,0,0)" },

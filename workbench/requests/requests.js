@@ -4,7 +4,7 @@
   const { make, say, set, show, button, keep, heading, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue, { draw: drawOpened } = window.workbenchOpened;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
-  const { library, isDark, whenThemed, plain, config } = window.workbenchFigures;
+  const { library, isDark, whenThemed, plain, config, fitted } = window.workbenchFigures;
   const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), batch: t("Batch") };
   const NAMES = { source: t("Source"), model: t("Model"), status: t("Status"), key: t("Key") };
   const COLUMNS = [t("Began"), t("From"), t("Model"), t("Status"), t("Prompt"), t("Reused"), t("Answer"), t("First token"), t("Waited"), t("Whole")];
@@ -20,7 +20,7 @@
 
   const view = (element, props, watch, trigger) => {
     const home = element.firstElementChild, queue = questions(props, watch, trigger), rows = new Map();
-    let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 1, zoom = null;
+    let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 1, zoom = null, hasHeard = !props.setup.isOn;
     const filters = Object.fromEntries(FIELDS.map((name) => [name, ""]));
 
     const selects = FIELDS.map((name) => {
@@ -47,7 +47,7 @@
       if (reply.error) say(said, reply.error);
       else save("requests.csv", new Blob([reply.csv], { type: "text/csv" }));
     });
-    const count = make("p", "count"), axis = make("div", "axis"), said = make("p", "meanwhile"), opened = make("div", "card opened"), key = make("div", "legend");
+    const count = make("p", "count"), axis = fitted(make("div", "axis")), said = make("p", "meanwhile"), opened = make("div", "card opened"), key = make("div", "legend");
     const empty = make("p", "empty", props.setup.isOn
       ? t("No request yet. Whatever the chat and programs on /v1 ask appears here while it runs.")
       : t("This server keeps no requests (--request-log 0)."));
@@ -115,7 +115,7 @@
       const labels = Object.fromEntries(shown.slice(0, ROWS).map((row) => [row.id, plain(home.clientWidth < 620 ? `${from(row)} …${short(row)}` : label(row))]));
       const { data, layout } = figure(shown, { now, aligned: Boolean(aligned.value), look: look(), labels, revision, zoom, shift: -60_000 * new Date().getTimezoneOffset() });
       const began = performance.now();
-      plot.react(axis, data, layout, config(plot, "requests"));
+      plot.react(axis, data, layout, config(plot, "requests", home.clientWidth < 620));
       cost = performance.now() - began;
       if (!axis.dataset.listens) {
         axis.dataset.listens = "yes";
@@ -162,7 +162,7 @@
       const used = new Set(shown.flatMap((row) => row.stages.map((span) => span.stage)));
       for (const node of key.children) show(node, used.has(node.classList[1]));
       say(count, order.length === shown.length ? tn("{count} request", "{count} requests", shown.length) : t("{count} of {all} requests", { count: shown.length, all: order.length }));
-      show(empty, !order.length);
+      show(empty, hasHeard && !order.length);
       for (const node of [bar, axis.parentElement, scroll]) show(node, order.length > 0);
       keep(body, shown.map((row) => ({ key: row.id, row })), line, (node, item) => node.update(item.row));
       if (plot && shown.length) drawAxis(shown);
@@ -180,6 +180,7 @@
 
     const hear = (event) => {
       ({ now } = event);
+      hasHeard = true;
       for (const row of event.rows) rows.set(row.id, row);
       if (event.kept) {
         order = event.kept;

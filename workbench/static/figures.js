@@ -25,18 +25,26 @@
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const raw = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
 
-  // What the buttons over a chart do and are called. name: of the file that it is saved as. Kept: to Plotly another function
-  // is another configuration, for which it draws all anew and forgets a zoom.
-  const configs = {};
-  const config = (plot, name) => (configs[name] ??= {
+  // What the buttons over a chart do and are called. name: of the file that it is saved as. isNarrow: there is no room for
+  // those that zoom. Kept: to Plotly another function is another configuration, for which it draws all anew and forgets a zoom.
+  const configs = {}, ZOOM = ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
+  const config = (plot, name, isNarrow) => (configs[`${name} ${isNarrow}`] ??= {
     displaylogo: false, showSendToCloud: false, responsive: true, doubleClick: "autosize", locale: language,
     locales: { [language]: { dictionary: {
       "Download plot as a PNG": t("Save as PNG"), "Zoom": t("Zoom"), "Pan": t("Move"), "Zoom in": t("Zoom in"), "Zoom out": t("Zoom out"), "Autoscale": t("Show all"),
     }, format: {} } },
     toImageButtonOptions: { format: "png", scale: 2, filename: name },
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "resetScale2d"],
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "resetScale2d", ...(isNarrow ? ZOOM : [])],
     modeBarButtonsToAdd: [{ name: "svg", title: t("Save as SVG"), icon: plot.Icons.disk, click: (chart) => plot.downloadImage(chart, { format: "svg", filename: name }) }],
   });
+
+  // Keeps a chart as wide as its box: what is first drawn while it cannot be seen has a width of Plotly's own.
+  const fitted = (box) => {
+    new ResizeObserver(() => {
+      if (box.clientWidth && box._fullLayout && box._fullLayout.width !== box.clientWidth) window.Plotly.Plots.resize(box);
+    }).observe(box);
+    return box;
+  };
 
   // A chart of Python's (workbench/bench/figures.py): its figure, and the same numbers as a table.
   const figure = () => {
@@ -47,9 +55,7 @@
     const node = make("div", "chart", make("h4"), box, details);
     set(box, "role", "figure");
     details.addEventListener("toggle", () => tabulate(node));
-    new ResizeObserver(() => {
-      if (box.clientWidth && box._fullLayout && box._fullLayout.width !== box.clientWidth) window.Plotly.Plots.resize(box);
-    }).observe(box);
+    fitted(box);
     return node;
   };
 
@@ -81,10 +87,10 @@
     library().then((plot) => {
       if (node.item !== item || !box.isConnected) return;
       const { data, layout } = item.figure, narrow = node.clientWidth < NARROW_PX && matchMedia("(pointer: coarse)").matches;
-      plot.react(box, data, { ...layout, template: templates[isDark() ? "dark" : "light"], ...(narrow ? { dragmode: false } : {}) }, config(plot, item.title));
+      plot.react(box, data, { ...layout, template: templates[isDark() ? "dark" : "light"], ...(narrow ? { dragmode: false } : {}) }, config(plot, item.title, narrow));
       show(box, true);
     }, () => { details.open = true; });  // without Plotly the numbers are still there
   };
 
-  window.workbenchFigures = { library, isDark, whenThemed, plain, config, figure, update };
+  window.workbenchFigures = { library, isDark, whenThemed, plain, config, fitted, figure, update };
 })();
