@@ -131,9 +131,21 @@ async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
         await until_failed(engine.snapshot)
 
 
+def sigterm_as_sigint() -> None:
+    """From now on SIGTERM is Ctrl-C. It is passed on as that signal, for which asyncio has a handler: an exception from
+    here could come up in the middle of any task."""
+
+    def pass_on(*_: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, pass_on)
+
+
 def _ending(run: Callable[[], int | None]) -> int:
     """Run a command to its exit status (None is 0), with errors as one line. SIGTERM ends as Ctrl-C does: in order."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sigterm_as_sigint()
     try:
         return run() or 0
     except EngineError as error:

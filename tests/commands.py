@@ -11,14 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = [sys.executable, "-m", "engine"]
+IN_BACKGROUND = ["sh", "-c", """trap '' INT; exec "$0" "$@" """]
 
 
 class Running:
-    """`vllm-mlx` in a process, with its port and what it prints."""
+    """`vllm-mlx` in a process, with its port and what it prints. in_background: it ignores Ctrl-C, as in a shell."""
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *options: str, environment: dict[str, str] | None = None, in_background: bool = False) -> None:
         self.process = subprocess.Popen(
-            [*SERVE, "--port", "0", *options],
+            [*(IN_BACKGROUND if in_background else ()), *SERVE, "--port", "0", *options],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -203,6 +203,47 @@ def test_it_ends_cleanly_while_it_answers(started: list[Running], how: signal.Si
     assert "terminate called" not in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("how", "in_background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+def test_it_ends_cleanly_while_the_model_loads(
+    started: list[Running], how: signal.Signals, in_background: bool
+) -> None:
+    server = Running("serve", "demo", in_background=in_background)
+    started.append(server)
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    status, said = server.end(how)
+    assert status == 0 and "error" not in said and "Traceback" not in said, said
+
+
+def test_sigterm_comes_up_in_no_task() -> None:
+    program = (
+        "import asyncio, os, signal\nfrom engine.cli import sigterm_as_sigint\nsigterm_as_sigint()\n"
+        "async def work():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        await asyncio.sleep(60)\n"
+        "    except BaseException as end:\n        print(type(end).__name__)\n        raise\n"
+        "async def main():\n    async with asyncio.TaskGroup() as group:\n        group.create_task(work())\n"
+        "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    print('Ctrl-C')"
+    )
+    done = run(sys.executable, "-c", program)
+    assert (done.stdout.split(), done.stderr) == (["CancelledError", "Ctrl-C"], "")
+
+
+def test_what_was_stopped_as_asked_for_is_no_error() -> None:
+    program = (
+        "import os, signal\nfrom engine.api.server import listen, serve_app\nfrom engine.config import ServerConfig\n"
+        "from engine.errors import Unavailable\n"
+        "async def started():\n    {}\n    raise Unavailable('It was stopped.')\n"
+        "config = ServerConfig(port=0)\n"
+        "with listen(config) as listener:\n"
+        "    try:\n        serve_app(lambda *_: None, listener, config, started)\n"
+        "    except KeyboardInterrupt:\n        pass\n"
+    )
+    asked = run(sys.executable, "-c", program.format("os.kill(os.getpid(), signal.SIGINT)"))
+    assert asked.returncode == 0, asked.stderr
+    failed = run(sys.executable, "-c", program.format("pass"))
+    assert failed.returncode == 1 and "It was stopped." in failed.stderr
+
+
 def test_a_generated_key_is_printed_and_works(started: list[Running]) -> None:
     server = Running("--host", "0.0.0.0")
     started.append(server)

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import os
 import secrets
-import signal
 import sys
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from engine.arguments import (
     engine_config,
 )
 from engine.assets import asset
+from engine.cli import sigterm_as_sigint
 from engine.config import ServerConfig
 from engine.errors import EngineError
 from engine.server_arguments import add_server_arguments, secured, server_config
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """vllm-mlx-chat. Returns the exit status: 0 when stopped by hand, 1 when it could not serve."""
     args = _parser().parse_args(argv)
     logs.configure(args.log_level)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
+    sigterm_as_sigint()
     try:
         _serve(args)
     except EngineError as error:

@@ -129,7 +129,7 @@ async def _serve(
     ending = asyncio.create_task(end_in_order(server, answering, config.shutdown_s))
     try:
         await server.serve(sockets=[listener])
-        if started.done():
+        if started.done() and not server.is_ending:  # else it only says that the engine was stopped, as was asked for
             started.result()
     finally:
         started.cancel()

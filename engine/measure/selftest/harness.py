@@ -94,6 +94,9 @@ class Harness:
             self.observer.media[request.id] = medium
         try:
             done = await self._read(request)
+        except asyncio.CancelledError:
+            await self._heard()  # else it would still be observed
+            raise
         finally:
             self.observer.followed.discard(request.id)
             self.observer.media.pop(request.id, None)
@@ -120,7 +123,7 @@ class Harness:
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            await self.engine.cache.blocks(with_text=False)  # the engine has cancelled it by then
+            await self._heard()
             self.observer.observations.pop(endless.id, None)
 
     async def all_begun(self) -> None:
@@ -131,8 +134,12 @@ class Harness:
 
     async def quiet(self) -> None:
         """Wait until the engine runs no request."""
-        await self.engine.cache.blocks(with_text=False)  # earlier commands to the engine thread are done by then
+        await self._heard()
         await self._until(lambda: not self.engine.snapshot().running)
+
+    async def _heard(self) -> None:
+        """Wait until the engine thread has done earlier commands, such as to cancel a request."""
+        await self.engine.cache.blocks(with_text=False)
 
     async def _read(self, request: Request) -> Done:
         async with asyncio.timeout(PATIENCE_S):
