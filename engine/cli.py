@@ -24,10 +24,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine import logs
-from engine.arguments import add_engine_arguments, add_models_arguments, add_request_log_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.models import add_several_models_arguments
+from engine.arguments.request_log import add_request_log_arguments
+from engine.arguments.server import add_server_arguments, secured, server_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
-from engine.server_arguments import add_server_arguments, secured, server_config
 from engine.version import PrintVersion
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("served", nargs="?", metavar="MODEL", help="the same as --model")
     parser.add_argument("--version", action=PrintVersion)
     add_engine_arguments(parser, max_tokens=32_768)
-    add_models_arguments(parser)
+    add_several_models_arguments(parser)
     add_request_log_arguments(parser)
     add_server_arguments(parser)
     return parser

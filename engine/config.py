@@ -29,6 +29,9 @@ TEMPLATE_VARIABLES = re.compile(r"\{(\w+)\}")
 ADAPTER_NAME = r"[A-Za-z0-9][\w.-]{0,99}"
 """What an adapter may be called: without the ":" that stands before it."""
 
+KEY_VARIABLE = "VLLM_API_KEY"
+"""The environment variable that is the key of a server where no option gives one, and of those who ask it."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 

@@ -7,19 +7,18 @@ nothing else does.
 from __future__ import annotations
 
 import atexit
-import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from engine import device
 from engine.access.visibility import Caller
 from engine.config import EngineConfig, ModelSpec
-from engine.errors import EngineError, Internal, Unavailable
+from engine.errors import EngineError
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
 from engine.request_log.form import whole_json
@@ -28,7 +27,6 @@ from engine.request_log.record import LoggedRequest
 from engine.runtime import fit
 from engine.runtime.asking import Asking
 from engine.runtime.cache_inspection import CacheInspection
-from engine.runtime.checks import check, check_vision_mode
 from engine.runtime.commands import (
     CountReplay,
     LoadModel,
@@ -37,19 +35,16 @@ from engine.runtime.commands import (
     UnloadModel,
 )
 from engine.runtime.deadline import Deadline
-from engine.runtime.deciding import check_questions, decide
-from engine.runtime.embedding import check_documents, check_texts, embed, rank
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
-from engine.runtime.slots import LoadedModel, ModelSlot
 from engine.runtime.thread import EngineThread, Outside
 from engine.runtime.tickets import Places, TicketOffice
+from engine.serving import Serving
 from engine.types import (
     Completion,
     Decisions,
     DescriptionProgress,
     DocumentsToRank,
-    Done,
     Embedded,
     Event,
     Grammar,
@@ -61,20 +56,17 @@ from engine.types import (
     Replay,
     Request,
     Snapshot,
-    StageClock,
     TextsToEmbed,
     TokenText,
     TypedQuestion,
 )
-from engine.vision_proxy.describe import Described, Describer
+from engine.vision_proxy.describe import Describer
 
 if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
     from engine.runtime.model_load import FoundModel
 
 T = TypeVar("T")
-R = TypeVar("R", Embedded, Ranked)
-ReaderOf = Callable[..., Coroutine[Any, Any, R]]
 _LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
@@ -111,6 +103,17 @@ class Engine:
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell)
         self._describer = Describer(self._slots, self._asking, config.media)
+        self._serving = Serving(
+            config=config,
+            log=self.requests,
+            tickets=self._tickets,
+            slots=self._slots,
+            describer=self._describer,
+            media=self._media,
+            asking=self._asking,
+            replayer=self._replayer,
+            is_running=lambda: self._thread is not None,
+        )
         self.cache = CacheInspection(self._asking, self._forget)
 
     def start(self) -> None:
@@ -229,108 +232,36 @@ class Engine:
         """The latest frozen copy of the engine's state. Any thread, never blocks."""
         return self._snapshot
 
-    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
+    def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
 
         Raises Busy before anything is fetched where the server is full, and later where media turn out larger than
         expected or wait too long for their turn, and TimedOut when all of it takes longer than the configuration
         allows. Raises EngineError, before the first event or between events.
         """
-        deadline = Deadline(self.config.request_timeout_s)
-        request, clock = _labelled(request), StageClock(accepted_s=deadline.accepted_s)
-        with self.requests.open(request, clock) as logged:
-            slot = self._slots.find(request.model)
-            logged.named(slot.name)
-            check_vision_mode(request, spec := slot.config.model, describes=True)
-            with self._tickets.take(clock) as ticket:  # first: who waits for a model to be loaded waits in the queue
-                described = Described(request)
-                if request.media_parts and spec.vision == "proxy":
-                    described = await self._describer.describe(request, spec, ticket, deadline)
-                async with self._slots.using(slot, deadline) as model:
-                    request = self._checked(described.request, model)
-                    async with aclosing(self._asking.events(request, model, ticket, deadline)) as events:
-                        async for event in events:
-                            if not isinstance(event, Done):
-                                logged.add(event)
-                                yield event
-                                continue
-                            ticket.release()  # before the reader learns of it: who comes next finds the place free
-                            self._replayer.remember(request, event)
-                            done = replace(event, descriptions=described.descriptions)
-                            logged.add(done)
-                            yield done
+        return self._serving.stream(request)
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
         """Answer typed questions about the messages of a request; what they share is computed once.
 
         Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
         """
-        deadline = Deadline(self.config.request_timeout_s)
-        request, clock = _labelled(request), StageClock(accepted_s=deadline.accepted_s)
-        asked = replace(request, questions=questions)
-        with self.requests.open(asked, clock) as logged:
-            check_questions(questions)
-            slot = self._slot(request)
-            logged.named(slot.name)
-            with self._tickets.take(clock) as ticket:
-                async with self._slots.using(slot, deadline) as model:
-                    request = self._checked(request, model)
-
-                    async def ask(group: Request) -> Done:
-                        check(group, model.card, self.config.media)
-                        async with aclosing(self._asking.events(group, model, ticket, deadline)) as events:
-                            async for event in events:
-                                if isinstance(event, Done):
-                                    return event
-                        raise Internal("Questions ended without an answer.")
-
-                    group = partial(self._preparation.group, model, request)
-                    decisions = await decide(questions, lambda asked: deadline.wait(group(asked)), ask)
-                    logged.decided(decisions)
-                    return decisions
+        return await self._serving.decide(request, questions)
 
     async def embed(self, asked: TextsToEmbed) -> Embedded:
         """A vector for each text, of a model that makes them (ModelCard.embeds).
 
         Takes one place, as any request. Cancelled with the task that waits for it. Raises EngineError.
         """
-        return await self._read(asked, lambda: check_texts(asked), partial(embed, asked=asked, asking=self._asking))
+        return await self._serving.embed(asked)
 
     async def rank(self, asked: DocumentsToRank) -> Ranked:
         """How well each document answers a query, by a model that says so (ModelCard.ranks); else as `embed`."""
-        return await self._read(asked, lambda: check_documents(asked), partial(rank, asked=asked, asking=self._asking))
-
-    async def _read(self, asked: TextsToEmbed | DocumentsToRank, check: Callable[[], None], read: ReaderOf[R]) -> R:
-        deadline = Deadline(self.config.request_timeout_s)
-        clock = StageClock(accepted_s=deadline.accepted_s)
-        with self.requests.open(_labelled(replace(asked.sent, model=asked.model)), clock) as logged:
-            logged.num_texts = asked.num_texts
-            check()
-            slot = self._slots.find(asked.model)
-            logged.named(slot.name)
-            with self._tickets.take(clock):
-                async with self._slots.using(slot, deadline) as model:
-                    found = await deadline.wait(read(model, clock=clock))
-                    logged.has_read(found.num_tokens)
-                    return found
+        return await self._serving.rank(asked)
 
     async def aside(self, work: Callable[[], T]) -> T:
         """What would hold up an event loop, done in the pool that decodes media."""
         return await self._preparation.aside(work)
-
-    def _slot(self, request: Request) -> ModelSlot:
-        """The model of a request. Raises EngineError for one that is not here, or not for this request."""
-        slot = self._slots.find(request.model)
-        check_vision_mode(request, slot.config.model)
-        return slot
-
-    def _checked(self, request: Request, model: LoadedModel) -> Request:
-        """The request with an id and the name of its model. Raises EngineError for one that cannot be served."""
-        if self._thread is None:
-            raise Unavailable("The engine was stopped.")
-        check(request, model.card, self.config.media)
-        reuse = request.reuse and request.prompt_logprobs is None  # stored KV has no logits
-        return replace(request, model=model.card.id, reuse=reuse)
 
     async def check_grammar(self, grammar: Grammar, model: str | None = None) -> None:
         """Raise BadRequest, with the place and the reason, for what answers of a model cannot be held to. Loads it."""
@@ -367,16 +298,7 @@ class Engine:
         Only the prompt is built for it, and it counts nowhere. A prompt that does not fit is told by `left` < 0, not by
         an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
         """
-        slot = self._slot(request)
-        deadline = Deadline(self.config.request_timeout_s)
-        with self._tickets.take(is_preflight=True) as ticket:
-            async with self._slots.using(slot, deadline) as model:
-                check(request, model.card, self.config.media)
-                request = replace(request, model=model.card.id)
-                found, media = await self._asking.preflight(request, model, ticket, need_pixels=pictures)
-                if not pictures:
-                    return found
-                return replace(found, pictures=await self._media.as_seen(request, media, found.media))
+        return await self._serving.preflight(request, pictures=pictures)
 
     async def detokenize(self, token_ids: list[int], model: str | None = None) -> str:
         """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
@@ -451,8 +373,3 @@ def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
 
     threading.Thread(target=run, name="find", daemon=True).start()
     return done
-
-
-def _labelled(request: Request) -> Request:
-    """With an id, where it came without one."""
-    return request if request.id else replace(request, id=secrets.token_hex(8))

@@ -14,8 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine import arguments, cli, server_arguments
+from engine import cli
 from engine.api.server import listen
+from engine.arguments.engine import engine_config
+from engine.arguments.server import secured, server_config
 from engine.assets import data_folder
 from engine.config import EngineConfig, ServerConfig
 from engine.measure.bench import command
@@ -78,7 +80,7 @@ def test_help_is_complete() -> None:
 
 def parsed(*options: str) -> tuple[EngineConfig, ServerConfig]:
     args = cli.serve_parser().parse_intermixed_args(options)
-    return arguments.engine_config(args), server_arguments.server_config(args)
+    return engine_config(args), server_config(args)
 
 
 def test_defaults_are_the_configs_own() -> None:
@@ -163,13 +165,13 @@ def test_a_disk_cache_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_off_loopback_there_is_always_a_key() -> None:
-    opened = server_arguments.secured(ServerConfig(host="0.0.0.0"))
+    opened = secured(ServerConfig(host="0.0.0.0"))
     ((name, key),) = opened.api_keys
-    assert name and len(key) > 24 and key != server_arguments.secured(ServerConfig(host="0.0.0.0")).api_keys[0][1]
+    assert name and len(key) > 24 and key != secured(ServerConfig(host="0.0.0.0")).api_keys[0][1]
     for config in (ServerConfig(), ServerConfig(host="::1"), ServerConfig(host="0.0.0.0", api_keys=(("a", "b"),))):
-        assert server_arguments.secured(config) == config
-    assert all(server_arguments.secured(ServerConfig(host=host)).api_keys for host in ("::", "box"))
-    assert not server_arguments.secured(ServerConfig(host="0.0.0.0", open_access=True)).api_keys
+        assert secured(config) == config
+    assert all(secured(ServerConfig(host=host)).api_keys for host in ("::", "box"))
+    assert not secured(ServerConfig(host="0.0.0.0", open_access=True)).api_keys
 
 
 def test_a_server_from_start_to_end(started: list[Running]) -> None:

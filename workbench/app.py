@@ -22,18 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import logs
-from engine.argument_types import more_than_zero
-from engine.arguments import (
-    add_engine_arguments,
-    add_models_arguments,
-    add_request_log_arguments,
-    engine_config,
-)
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.models import add_several_models_arguments
+from engine.arguments.request_log import add_request_log_arguments
+from engine.arguments.server import add_server_arguments, secured, server_config
+from engine.arguments.types import more_than_zero
 from engine.assets import asset
 from engine.cli import sigterm_as_sigint
 from engine.config import ServerConfig
 from engine.errors import EngineError
-from engine.server_arguments import add_server_arguments, secured, server_config
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -97,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long an answer goes on that no page looks at (default: %(default)g)",
     )
     add_engine_arguments(parser)
-    add_models_arguments(parser)
+    add_several_models_arguments(parser)
     add_request_log_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser

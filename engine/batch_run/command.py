@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.argument_types import count, file_to_write, positive
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.types import count, file_to_write, positive
 from engine.config import given_folder
 
 if TYPE_CHECKING:

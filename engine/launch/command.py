@@ -8,12 +8,12 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from engine.config import KEY_VARIABLE
 from engine.errors import BadRequest
 from engine.launch.change import Change, apply, set_up, take_back
 from engine.launch.recipe import Recipe
 from engine.launch.recipes import RECIPES
 from engine.launch.record import Records
-from engine.server_arguments import KEY_VARIABLE
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,8 +22,8 @@ from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
 from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, ReadCommand, Submit, TokenObserver
+from engine.runtime.endings import FAILED_ANSWER, Endings
 from engine.runtime.expectation import Expectations
-from engine.runtime.last_event import make_done, make_trace
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
 from engine.runtime.prompt_logprobs import read_with_logprobs
@@ -34,7 +34,6 @@ from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.runtime.text_readings import TextReadings
 from engine.runtime.warm_up import WarmUp
-from engine.types import CacheTrace, Done, FinishReason
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,6 @@ _MAX_GAP_STEPS steps' time if that is longer. Looked at after each layer."""
 
 _FAILED_PROMPT = "The model failed on this prompt; the server's log has the cause."
 _FAILED_STEP = "The model failed while answering; the server's log has the cause."
-_FAILED_ANSWER = "The server failed on this answer; its log has the cause."
 
 
 class Worker:
@@ -79,7 +77,7 @@ class Worker:
             loaded.adapter.cache_vision_features(self._prefix.features)
         self._rows = Rows(
             lambda: Batch(loaded.adapter, max_rows, config.wired_limit_bytes),
-            lambda sequence: self._fail(sequence, Internal(_FAILED_STEP)),
+            lambda sequence: self._endings.fail(sequence, Internal(_FAILED_STEP)),
         )
         self._admission = Admission(config, loaded, self._prefix)
         self._scorer = Scorer(loaded.adapter, self._scheduler)
@@ -89,6 +87,15 @@ class Worker:
             TextReader(loaded.adapter, loaded.modules, loaded.num_ids), self._scheduler, stats
         )
         self._stats = stats
+        self._endings = Endings(
+            scheduler=self._scheduler,
+            rows=self._rows,
+            prefix=self._prefix,
+            expectations=self._expectations,
+            stats=stats,
+            decode=loaded.decode,
+            cache_enabled=config.cache.enabled,
+        )
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
         self._warm_up.run(loaded, self._prefix.features, num_layers)
@@ -132,13 +139,13 @@ class Worker:
         who had a part in it gets an error; who only waits goes on waiting."""
         self._rows.drop()
         for sequence in [*self._scheduler.decoding, *self._scheduler.prefilling]:
-            self._fail(sequence, Internal(_FAILED_STEP))
+            self._endings.fail(sequence, Internal(_FAILED_STEP))
         self._scheduler.stepped()
 
     def close(self, error: EngineError) -> None:
         """End everything that is still held with this error, and let go of memory and files."""
         for sequence in list(self._scheduler):
-            self._fail(sequence, error)
+            self._endings.fail(sequence, error)
         self._preflights.close(error)
         self._readings.close(error)
         self._rows.close()
@@ -154,24 +161,11 @@ class Worker:
                 self._expectations.begin(sequence)
                 self._scheduler.submit(sequence)
             case Cancel(sequence=sequence):
-                self._cancel(sequence)
+                self._endings.cancel(sequence)
             case PreflightCommand():
                 self._preflights.add(command)
             case ReadCommand():
                 self._readings.add(command)
-
-    def _cancel(self, sequence: Sequence) -> None:
-        if sequence.stage == "finished":
-            return
-        self._stats.count(cancelled=1)
-        try:  # its reader is gone: what fails here must cost nobody else their answer
-            self._forget(sequence)
-            done = make_done(sequence, "cancelled", self._trace(sequence))
-            self._stats.record(sequence, done)
-            sequence.post(done)
-        except Exception:
-            log.exception("%s could not be cancelled in order", sequence.id)
-        self.show(force=True)
 
     def carry_out(self, command: CacheCommand) -> Any:
         """What a command to the cache is answered by this model's."""
@@ -189,14 +183,14 @@ class Worker:
             elif chunk := step if isinstance(step, PrefillChunk) else self._open(step):
                 self._prefill(chunk)
         except (PixelsMissing, NotShared) as error:  # the request comes again, in another way, and is counted then
-            self._forget(sequence)
+            self._endings.forget(sequence)
             self._stats.count(requests=-1)
             sequence.post(error)
         except EngineError as error:
-            self._fail(sequence, error)
+            self._endings.fail(sequence, error)
         except Exception as error:
             log.exception("%s failed in prefill", sequence.id)
-            self._fail(sequence, caused(Internal(_FAILED_PROMPT), error))
+            self._endings.fail(sequence, caused(Internal(_FAILED_PROMPT), error))
         finally:
             if sequence.stage == "prefill":
                 sequence.clock.enter("turns")
@@ -243,7 +237,7 @@ class Worker:
         sequence = step.sequence
         sequence.clock.enter("score")
         if self._scorer.turn(sequence, step.num_tokens):
-            self._finish(sequence)
+            self._endings.finish(sequence)
             if sequence.lease and sequence.lease.is_in_blocks:
                 self._store(sequence, sequence.prompt.cache_ids, sequence.cache)
 
@@ -261,7 +255,7 @@ class Worker:
             sequence.clock.enter("decode", sequence.first_token_s)
             for choice in sequence.choices:
                 answer.end_unwritten(choice)
-            self._finish(sequence)
+            self._endings.finish(sequence)
             return
         rows = [(choice, self._add(choice, logits)) for choice in sequence.choices]
         self._scheduler.joined(sequence)
@@ -324,7 +318,7 @@ class Worker:
                 self._emit(choice, token)
             except Exception as error:
                 log.exception("%s failed while answering", choice.sequence.id)
-                self._fail(choice.sequence, caused(Internal(_FAILED_ANSWER), error))
+                self._endings.fail(choice.sequence, caused(Internal(FAILED_ANSWER), error))
         self._stats.stepped(len(tokens))
 
     def _emit(self, choice: Choice, token: Token) -> None:
@@ -332,7 +326,7 @@ class Worker:
         if sequence.stage == "finished":  # another choice of it has failed just now
             return
         if choice.mask is not None and choice.mask.error and token.finish != "stop":
-            self._fail(sequence, choice.mask.error)
+            self._endings.fail(sequence, choice.mask.error)
             return
         if self._observer is not None:
             self._observer(self._loaded, choice, token)
@@ -350,7 +344,7 @@ class Worker:
             return
         kv = self._rows.leave(choice, token.kv)
         if all(other.finish_reason for other in sequence.choices):
-            self._finish(sequence)
+            self._endings.finish(sequence)
         if not is_first and kv:  # the model has not read that one; a row lost with its batch has none
             self._store(sequence, ids + choice.token_ids, kv)
         self.show(force=True)
@@ -359,74 +353,3 @@ class Worker:
         """Keep a row's KV for later prompts; kv holds at least the KV of these tokens."""
         if sequence.lease is not None:
             self._prefix.store(sequence.lease, cache_ids, kv)
-
-    # -- endings
-
-    def _finish(self, sequence: Sequence) -> None:
-        """Every choice has ended by itself."""
-        try:
-            done = self._ended(sequence)
-        except Exception as error:
-            log.exception("%s could not be ended in order", sequence.id)
-            self._stats.count(failed=1)
-            sequence.stage = "finished"
-            sequence.post(caused(Internal(_FAILED_ANSWER), error))
-        else:
-            sequence.post(done)
-
-    def _ended(self, sequence: Sequence) -> Done:
-        """Let go of it, count it and say so. Returns its last event."""
-        self._forget(sequence)
-        reasons = [choice.finish_reason for choice in sequence.choices]
-        reason: FinishReason = reasons[0] or "stop"
-        done = make_done(sequence, reason, self._trace(sequence))
-        self._stats.count(
-            finished=1,
-            cut_off=int("length" in reasons),
-            prompt_tokens=sequence.num_read,
-            completion_tokens=sequence.num_generated,
-        )
-        self._stats.record(sequence, done)
-        self._expectations.ended(sequence)
-        # Before the reader learns that it is over: what it looks up next must have counted it.
-        self.show(force=True)
-        log.info(
-            "%s %s prompt=%d reused=%d computed=%d completion=%d media=%d ttft_ms=%.0f total_ms=%.0f",
-            sequence.id, reason, sequence.num_prompt, sequence.num_cached, sequence.num_prompt - sequence.num_cached,
-            sequence.num_generated, len(done.media),
-            done.timing.ttft_ms, done.timing.total_ms,
-        )  # fmt: skip
-        return done
-
-    def _fail(self, sequence: Sequence, error: EngineError) -> None:
-        """End a sequence with an error. The reader gets it whatever else fails here; nothing for one that has ended."""
-        if sequence.stage == "finished":
-            return
-        try:
-            self._forget(sequence)
-            self._stats.count(failed=1)
-            done = make_done(sequence, "cancelled", self._trace(sequence))
-            self._stats.record(sequence, done, error.code)
-            log.info("%s failed: %s", sequence.id, error.code)
-            self.show(force=True)
-        except Exception:
-            log.exception("%s could not be put away in order", sequence.id)
-        finally:
-            sequence.stage = "finished"
-            sequence.post(error)
-
-    def _forget(self, sequence: Sequence) -> None:
-        """Take a sequence out of the queues and the batch, and give back what it holds of the prefix cache. Once for
-        each: it has ended from then on."""
-        self._scheduler.remove(sequence)
-        try:
-            for choice in sequence.choices:
-                self._rows.leave(choice)
-        finally:
-            if sequence.restore is not None:
-                sequence.restore.close()
-            if sequence.lease is not None:
-                self._prefix.end(sequence.lease)
-
-    def _trace(self, sequence: Sequence) -> CacheTrace | None:
-        return make_trace(sequence, self._config.cache.enabled, self._loaded.decode)

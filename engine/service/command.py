@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from engine.argument_types import port_number, positive
+from engine.arguments.types import port_number, positive
 from engine.errors import BadRequest
 from engine.service.bundle import write_app
 from engine.service.supervisors import check_options, supervisor

@@ -3,6 +3,13 @@
 prompt and media hold what lies between: a decoded medium, and the prompt as the model reads it.
 """
 
+from engine.types.cache import (
+    BlockInfo,
+    CacheStats,
+    DiskStats,
+    FeatureInfo,
+    MediaPortion,
+)
 from engine.types.decision import YES_NO, Decision, Decisions, Option, QuestionKind, TypedQuestion
 from engine.types.events import (
     CacheTrace,
@@ -25,6 +32,15 @@ from engine.types.events import (
     Usage,
 )
 from engine.types.grounding import Region
+from engine.types.models import (
+    DescriptionProgress,
+    ExpectedWeights,
+    ModelCard,
+    ModelStage,
+    ModelState,
+    ModelWeights,
+    added_bytes,
+)
 from engine.types.request import (
     NO_LIMIT,
     SAMPLING_RANGES,
@@ -49,25 +65,13 @@ from engine.types.request import (
 from engine.types.stages import WAITS, WORK, StageClock, StageName, StageSpan
 from engine.types.state import (
     BatchState,
-    BlockInfo,
-    CacheStats,
-    DescriptionProgress,
     DeviceInfo,
-    DiskStats,
-    ExpectedWeights,
-    FeatureInfo,
-    MediaPortion,
-    ModelCard,
-    ModelStage,
-    ModelState,
-    ModelWeights,
     Record,
     Running,
     Snapshot,
     Stage,
     State,
     Totals,
-    added_bytes,
 )
 from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.argument_types import folder, key_file, named_model
+from engine.arguments.types import folder, key_file, named_model
 from engine.config import EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import BadRequest, ModelNotFound

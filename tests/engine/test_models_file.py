@@ -12,8 +12,9 @@ from textwrap import dedent
 
 import pytest
 
-from engine.argument_types import named_adapter
-from engine.arguments import add_engine_arguments, add_models_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.models import add_several_models_arguments
+from engine.arguments.types import named_adapter
 from engine.config import EngineConfig, ModelSpec, VisionProxy
 from engine.errors import BadRequest, Unavailable
 from engine.models.checkpoint import expected_bytes
@@ -259,7 +260,7 @@ def test_a_model_whose_config_cannot_be_read(tmp_path: Path, content: str, asked
 def config_of(*arguments: str) -> EngineConfig:
     parser = argparse.ArgumentParser()
     add_engine_arguments(parser)
-    add_models_arguments(parser)
+    add_several_models_arguments(parser)
     return engine_config(parser.parse_args(arguments))
 
 

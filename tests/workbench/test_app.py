@@ -12,9 +12,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from engine.arguments.server import server_config
 from engine.assets import data_folder
 from engine.config import ServerConfig
-from engine.server_arguments import server_config
 from workbench.app import local_url, open_to
 
 KEYS = (("anna", "sk-anna-0123456789"),)

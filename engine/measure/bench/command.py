@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import device
-from engine.argument_types import count, positive
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.types import count, positive
 from engine.config import DEMO, EngineConfig
 from engine.errors import BadRequest
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.argument_types import file_to_write, positive
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.types import file_to_write, positive
 from engine.config import DEMO
 
 if TYPE_CHECKING:

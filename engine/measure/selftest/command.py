@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.argument_types import file_to_write, more_than_zero
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.types import file_to_write, more_than_zero
 
 if TYPE_CHECKING:
     from engine.measure.selftest.judge import CheckRow

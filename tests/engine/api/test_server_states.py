@@ -14,7 +14,7 @@ import pytest
 
 from engine.api import exchange
 from engine.api.app import create_app
-from engine.arguments import add_engine_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
 from tests import pictures

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.arguments import add_engine_arguments, add_request_log_arguments, engine_config
+from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.request_log import add_request_log_arguments
 from engine.config import EngineConfig, LogLimits
 from engine.errors import BadRequest
 

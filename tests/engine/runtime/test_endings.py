@@ -24,7 +24,7 @@ from engine.errors import EngineError, Internal
 from engine.media import read_medium
 from engine.models import registry
 from engine.prompt.text import TextPrompts
-from engine.runtime import thread, worker
+from engine.runtime import endings, thread
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.worker import Worker
 from engine.types import Request
@@ -39,7 +39,7 @@ IDS = tuple(range(5, 45))
 async def test_an_end_that_fails_is_told(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tiny_model("llama")) as engine:
         whole = (await ask(engine, chat("I decode.", max_tokens=3))).text
-        failing = fault(monkeypatch, worker, "make_trace")
+        failing = fault(monkeypatch, endings, "make_trace")
         failing.left = 1
         async with asyncio.timeout(20):
             (result,) = await outcomes(ask(engine, chat("I end badly.", max_tokens=3)))
@@ -55,7 +55,7 @@ async def test_a_cancel_that_fails_costs_nobody_else(tiny_model: TinyModel, monk
         await anext(gone)
         beside = asyncio.create_task(ask(engine, chat("Beside.", max_tokens=300)))
         await asyncio.sleep(0.05)
-        failing = fault(monkeypatch, worker, "make_trace", when=lambda sequence, *_: sequence.id == "gone")
+        failing = fault(monkeypatch, endings, "make_trace", when=lambda sequence, *_: sequence.id == "gone")
         failing.left = 1
         await gone.aclose()
         assert (await beside).text == expected and failing.raised == 1

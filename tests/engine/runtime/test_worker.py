@@ -20,8 +20,9 @@ from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import EngineError
 from engine.models.batch import Batch
-from engine.runtime import worker
+from engine.runtime.endings import Endings
 from engine.runtime.stats import EngineStats
+from engine.runtime.worker import Worker
 from engine.types import Delta, Request, Running, Sampling
 from tests import waiting
 from tests.conftest import EngineFor
@@ -83,7 +84,7 @@ class Rows:
     @classmethod
     def of(cls, engine: Any) -> Rows:
         gc.collect()
-        (held,) = [w for w in gc.get_objects() if isinstance(w, worker.Worker) and w._stats is stats_of(engine)]
+        (held,) = [w for w in gc.get_objects() if isinstance(w, Worker) and w._stats is stats_of(engine)]
         rows = held._rows
         # Not the snapshot's: it may be older than the collection of what another engine left.
         return cls(len(rows), len(rows._choices), rows._batch.kv_bytes(), mx.get_active_memory())
@@ -151,13 +152,13 @@ async def test_sabotage_memory_that_stays_is_seen(tiny_model: TinyModel, monkeyp
     spec = ModelSpec(str(tiny_model("qwen3_vl")))
     engine = Engine(EngineConfig(model=spec, prefill_chunk_tokens=16, cache=NO_CACHE))
     engine.start()
-    kept, forget = [], worker.Worker._forget
+    kept, forget = [], Endings.forget
 
-    def keep(self: worker.Worker, sequence: Any) -> None:
+    def keep(self: Endings, sequence: Any) -> None:
         kept.append((sequence.cache, sequence.embeddings, sequence.prompt))
         forget(self, sequence)
 
-    monkeypatch.setattr(worker.Worker, "_forget", keep)
+    monkeypatch.setattr(Endings, "forget", keep)
     try:
         with pytest.raises(AssertionError, match="memory stays behind"):
             await check_cancelled(engine, "prefill")

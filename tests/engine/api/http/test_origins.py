@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter
 
 from engine.api.app import create_app
-from engine.argument_types import origins
+from engine.arguments.types import origins
 from engine.config import ServerConfig
 
 MINE = "http://localhost:3000"

@@ -186,3 +186,9 @@ def _whole(text: str, low: int, high: float = float("inf")) -> int:
     if not re.fullmatch(r"[+-]?\d+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(_number(text, low, high))
+
+
+def add_numbers(group: argparse._ArgumentGroup, numbers: dict[str, tuple[int, str]]) -> None:
+    """Options that take a whole number of at least 1: name -> (default, help)."""
+    for name, (default, text) in numbers.items():
+        group.add_argument(name, metavar="N", type=positive, default=default, help=f"{text} (default: %(default)s)")

@@ -11,13 +11,12 @@ import re
 import secrets
 from dataclasses import replace
 
-from engine.argument_types import at_least_zero, key_file, more_than_zero, new_folder, origins, port_number, positive
+from engine.arguments.types import at_least_zero, key_file, more_than_zero, new_folder, origins, port_number, positive
 from engine.assets import data_folder
-from engine.config import ServerConfig
+from engine.config import KEY_VARIABLE, ServerConfig
 from engine.errors import BadRequest
 
 NAMED_KEY = re.compile(r"([A-Za-z][\w.-]{0,31})=([^=\s]\S*)")
-KEY_VARIABLE = "VLLM_API_KEY"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DEFAULT_SERVER = ServerConfig()
 
