@@ -40,6 +40,14 @@ ROOT = Path(__file__).resolve().parent.parent
 EngineFor = Callable[..., Awaitable[Any]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_is_here_stays() -> None:
+    """Every engine that stops collects garbage: what libraries and the files of tests before made at import need not be
+    walked each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where this session's checkpoints are written."""
@@ -95,7 +103,6 @@ class EnginePool:
 def engine_pool() -> Iterator[EnginePool]:
     import mlx_vlm  # noqa: F401
 
-    # Every engine that stops collects garbage; what the libraries made at import need not be walked each time.
     gc.collect()
     gc.freeze()
     pool = EnginePool()

@@ -46,6 +46,10 @@ class Faults:
     ignores_range: bool = False
 
 
+STOP_S = 0.02
+"""How long an idle one takes to notice that it is to end."""
+
+
 class StandInHub:
     """with StandInHub({"org/name": folder}) as hub: ... hub.url, hub.requests, hub.sent_bytes (by file)"""
 
@@ -75,7 +79,9 @@ class StandInHub:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, name="stand-in-hub", daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(STOP_S,), name="stand-in-hub", daemon=True
+        )
 
     @property
     def url(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -91,11 +93,25 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 """By the rows of engine.media.codecs; those that are missing are written by other means (test_clip_matrix)."""
 
 
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """SVT-AV1, where root runs it, makes the thread that calls it a real-time one: before a second test at once, a
+    server or a browser could move on, it would have to sleep. Afterwards it is as before."""
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
 def write(recipe: Recipe, pictures: Sequence[Any] | None = None, out: io.BytesIO | None = None) -> bytes:
     """pictures: other frames than burnt ones: (H, W, 3) uint8 RGB, or av.VideoFrame as they are to be encoded. out:
     what is written to, if it is to be another than usual."""
     out = out or io.BytesIO()
-    with av.open(out, "w", format=recipe.format, options=recipe.muxer) as file:
+    with _own_priority(), av.open(out, "w", format=recipe.format, options=recipe.muxer) as file:
         stream = _stream(file, recipe)
         for number, time_s in enumerate(recipe.times_s):
             picture = burnt(number, time_s, recipe.size) if pictures is None else pictures[number]

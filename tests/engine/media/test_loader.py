@@ -411,7 +411,7 @@ def slow_site() -> Iterator[Any]:
     server.daemon_threads, server.request_queue_size = True, 128
     server.over, server.stalled = threading.Event(), threading.Semaphore(0)
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.over.set()

@@ -114,7 +114,7 @@ def site() -> Iterator[Site]:
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     server.hosts = []  # type: ignore[attr-defined]
     server.logins = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)  # it is stopped 60 times
     thread.start()
     yield Site(server)
     server.shutdown()

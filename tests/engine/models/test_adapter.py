@@ -24,7 +24,7 @@ from engine.types import FrameSampling
 from tests import tiny
 from tests.engine.drive import Piece, chat
 from tests.engine.oracle import Oracle
-from tests.families import BRIEF, FAMILIES, INTERLEAVE, SLOW, TEXT, VISION
+from tests.families import FAMILIES, INTERLEAVE, SLOW, TEXT, VISION
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
@@ -75,7 +75,7 @@ def test_any_chunking_gives_the_stock_answer(tiny_model: TinyModel, family: str,
     for pieces in cases:
         native = loaded.card.native_video
         expected = oracle.greedy(chat(*pieces).messages, 6, native_video=native)
-        for chunk_tokens in (2048,) if family in WHOLE else (2048, 20, 7) if family not in BRIEF else (2048, 7):
+        for chunk_tokens in (2048,) if family in WHOLE else (2048, 7):
             got = greedy(loaded, pieces, chunk_tokens)
             assert got[: len(expected)] == expected, f"chunks of {chunk_tokens}"
 

@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,28 +25,45 @@ from tests.hub import StandInHub
 TinyModel = Callable[..., Path]
 
 LOCATE = """
-import sys
+import json, sys
 from engine import device
 device.prepare()
 from engine.config import ModelSpec
 from engine.errors import EngineError
 from engine.models.registry import locate
-try:
-    print("PATH", locate(ModelSpec(sys.argv[1], revision=sys.argv[2] or None)))
-except EngineError as e:
-    print("ERROR", e.status, e.code, e.message)
+for line in sys.stdin:
+    source, revision = json.loads(line)
+    try:
+        said = ["PATH", str(locate(ModelSpec(source, revision=revision)))]
+    except EngineError as e:
+        said = ["ERROR", e.status, e.code, e.message]
+    print(json.dumps(said), flush=True)
 """
 
 
-def locate_in_process(source: str, hub_url: str, home: Path, revision: str = "") -> str:
+class Client:
     """registry.locate in a fresh interpreter that has this hub: the client reads HF_ENDPOINT once, at import."""
-    env = os.environ | {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    out = subprocess.run(
-        [sys.executable, "-c", LOCATE, source, revision],
-        env=env, cwd=home, capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
-    assert out.returncode == 0, out.stderr[-2000:]
-    return out.stdout.strip().splitlines()[-1]
+
+    def __init__(self, hub_url: str, home: Path) -> None:
+        env = os.environ | {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LOCATE], env=env, cwd=home, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def locate(self, source: str, revision: str | None = None) -> list[Any]:
+        """["PATH", where it is] or ["ERROR", status, code, message]."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps([source, revision]) + "\n")
+        self._process.stdin.flush()
+        said: list[Any] = json.loads(self._process.stdout.readline())
+        return said
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 def load(path: Path, **spec: object) -> registry.Loaded:
@@ -55,10 +73,26 @@ def load(path: Path, **spec: object) -> registry.Loaded:
 # -- the hub -----------------------------------------------------------------------------------------------------------
 
 
-def test_hub_id_downloads_a_whole_checkpoint(tiny_model: TinyModel, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def hub(tiny_model: TinyModel) -> Iterator[StandInHub]:
+    with StandInHub({"tiny/qwen3-vl": tiny_model("qwen3_vl"), "tiny/llama": tiny_model("llama")}) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def client(hub: StandInHub, home: Path) -> Iterator[Client]:
+    with Client(hub.url, home) as client:
+        yield client
+
+
+def test_hub_id_downloads_a_whole_checkpoint(tiny_model: TinyModel, hub: StandInHub, client: Client) -> None:
     folder = tiny_model("qwen3_vl")
-    with StandInHub({"tiny/qwen3-vl": folder}) as hub:
-        kind, _, path = locate_in_process("tiny/qwen3-vl", hub.url, tmp_path).partition(" ")
+    kind, path = client.locate("tiny/qwen3-vl")
     assert kind == "PATH"
     assert {p.name for p in Path(path).iterdir()} >= {p.name for p in folder.iterdir() if p.suffix != ".md"}
     assert (Path(path) / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
@@ -66,39 +100,44 @@ def test_hub_id_downloads_a_whole_checkpoint(tiny_model: TinyModel, tmp_path: Pa
     assert load(Path(path)).card.model_type == "qwen3_vl"
 
 
-def test_hub_id_again_comes_from_the_disk(tiny_model: TinyModel, tmp_path: Path) -> None:
-    with StandInHub({"tiny/llama": tiny_model("llama")}) as hub:
-        first = locate_in_process("tiny/llama", hub.url, tmp_path)
-        hub.requests.clear()
-        again = locate_in_process("tiny/llama", hub.url, tmp_path)
-        assert again == first
+def test_hub_id_again_comes_from_the_disk(
+    hub: StandInHub, home: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.locate("tiny/llama")
+    assert first[0] == "PATH"
+    hub.requests.clear()
+    with Client(hub.url, home) as later:
+        assert later.locate("tiny/llama") == first
         assert not [line for line in hub.requests if line.startswith("GET tiny/")], "weights were fetched twice"
-        hub.down = True
-        assert locate_in_process("tiny/llama", hub.url, tmp_path) == first, "a hub that is down broke a cached model"
+        monkeypatch.setattr(hub, "down", True)
+        assert later.locate("tiny/llama") == first, "a hub that is down broke a cached model"
 
 
-def test_unknown_repository_is_a_clear_404(tmp_path: Path) -> None:
-    with StandInHub({}) as hub:
-        line = locate_in_process("nobody/nothing", hub.url, tmp_path)
-    assert line.startswith("ERROR 404 model_not_found")
-    assert "nobody/nothing" in line
+def test_unknown_repository_is_a_clear_404(client: Client) -> None:
+    error, *code, message = client.locate("nobody/nothing")
+    assert (error, code) == ("ERROR", [404, "model_not_found"])
+    assert "nobody/nothing" in message
 
 
-def test_unknown_revision_is_a_clear_error(tiny_model: TinyModel, tmp_path: Path) -> None:
-    with StandInHub({"tiny/llama": tiny_model("llama")}) as hub:
-        line = locate_in_process("tiny/llama", hub.url, tmp_path, revision="no-such-branch")
-    assert line.startswith("ERROR")
-    assert "tiny/llama" in line
-    assert "no-such-branch" in line
+def test_unknown_revision_is_a_clear_error(client: Client) -> None:
+    error, *_, message = client.locate("tiny/llama", "no-such-branch")
+    assert error == "ERROR"
+    assert "tiny/llama" in message
+    assert "no-such-branch" in message
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["answers-503", "unreachable"])
-def test_hub_that_is_away_says_so(tmp_path: Path, answers: bool) -> None:
-    with StandInHub({}, down=True) as hub:
-        url = hub.url if answers else "http://127.0.0.1:9"
-        line = locate_in_process("tiny/llama", url, tmp_path)
-    assert line.startswith("ERROR 503 model_load_failed")
-    assert "tiny/llama" in line
+def test_hub_that_answers_503_says_so(hub: StandInHub, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "down", True)
+    error, *code, message = client.locate("tiny/other")
+    assert (error, code) == ("ERROR", [503, "model_load_failed"])
+    assert "tiny/other" in message
+
+
+def test_hub_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
+    with Client("http://127.0.0.1:9", tmp_path) as client:
+        error, *code, message = client.locate("tiny/llama")
+    assert (error, code) == ("ERROR", [503, "model_load_failed"])
+    assert "tiny/llama" in message
 
 
 # -- local sources -----------------------------------------------------------------------------------------------------
