@@ -25,7 +25,6 @@ from engine.types.events import (
     GeneratedToken,
     MediaReceipt,
     Preflight,
-    Replay,
     Timing,
     TokenText,
     ToolCallDelta,
@@ -41,6 +40,7 @@ from engine.types.models import (
     ModelWeights,
     added_bytes,
 )
+from engine.types.replay import Replay
 from engine.types.request import (
     NO_LIMIT,
     SAMPLING_RANGES,
