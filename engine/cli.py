@@ -23,7 +23,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from engine import logs
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.arguments.models import add_several_models_arguments
 from engine.arguments.request_log import add_request_log_arguments
@@ -96,6 +95,7 @@ def serve_parser() -> argparse.ArgumentParser:
 
 
 def _serve(args: argparse.Namespace) -> None:
+    from engine import logs
     from engine.api.app import add_pointer, create_app
     from engine.api.server import listen, serve_app
     from engine.core import Engine

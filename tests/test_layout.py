@@ -259,8 +259,10 @@ def test_5_importing_starts_nothing() -> None:
     """In a process of its own: no thread, no MLX, no Gradio, no web framework, and the environment is as it was."""
     code = (
         "import os, sys, threading; before = dict(os.environ); "
-        "import engine, engine.cli, engine.arguments.engine, engine.measure.bench.command; "
-        "import engine.measure.eval.command, engine.measure.selftest.command, engine.batch_run.command, workbench.app; "
+        "import engine.cli, engine.measure.bench.command, engine.measure.replay.command, workbench.app; "
+        "late = {'asyncio', 'httpx', 'engine.types.events', 'engine.types.state'} & set(sys.modules); "
+        "assert not late, f'--help would be slow: {late}'; "
+        "import engine.measure.eval.command, engine.measure.selftest.command, engine.batch_run.command; "
         "assert dict(os.environ) == before, 'environment'; "
         "assert threading.active_count() == 1, 'threads'; "
         "slow = {'mlx', 'mlx_lm', 'mlx_vlm', 'gradio', 'fastapi', 'uvicorn', 'cv2', 'transformers'}; "

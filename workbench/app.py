@@ -9,7 +9,6 @@ answers at once, and the environment it reads on import is set before.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import secrets
 import sys
@@ -296,6 +295,8 @@ async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> Non
 
     Raises what kept the model from loading, which ends the server; with --exit-on-failure, also what ended the engine.
     """
+    import asyncio
+
     from engine.api.server import announce_models, until_failed
 
     url = local_url(config)

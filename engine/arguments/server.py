@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import secrets
 from dataclasses import replace
 
 from engine.arguments.types import at_least_zero, key_file, more_than_zero, new_folder, origins, port_number, positive
@@ -193,6 +192,8 @@ def secured(config: ServerConfig) -> ServerConfig:
     """A port that others can reach asks for a key: make one where none was given."""
     if config.on_loopback or config.api_keys or config.open_access:
         return config
+    import secrets  # and hashlib with it
+
     return replace(config, api_keys=(("user", "sk-" + secrets.token_urlsafe(24)),))
 
 

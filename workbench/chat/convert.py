@@ -70,6 +70,7 @@ class ChatEntry:
     or what another model said about each of them.
     duration_s: how long reasoning took; None while it goes on. num_parts: of an answer that can be continued, how many
     requests it is made of; 0 where it cannot be. has_tokens: the probabilities of its tokens are kept.
+    is_imported: what a note says was read of a file.
     """
 
     role: Literal["user", "assistant"]
@@ -84,6 +85,7 @@ class ChatEntry:
     duration_s: float | None = None
     num_parts: int = 0
     has_tokens: bool = False
+    is_imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

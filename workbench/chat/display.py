@@ -94,7 +94,8 @@ def _about(entry: ChatEntry, asked: Sequence[ChatEntry]) -> Json:
     if entry.request is None:
         return {}
     num_new = receipts.num_receipts(asked, entry.media)
-    about: Json = {"request": entry.request.id, "receipt": receipts.receipt(entry.media, num_new)}
+    receipt = receipts.receipt(entry.media, num_new, is_imported=entry.is_imported)
+    about: Json = {"request": entry.request.id, "receipt": receipt}
     if entry.descriptions:
         about["described"] = receipts.described(entry.descriptions, asked)
     return about

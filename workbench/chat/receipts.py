@@ -24,13 +24,20 @@ MAX_NOTES = 2
 """On the one line of several media; all are in what opens below it."""
 
 
-def receipt(media: Sequence[MediaReceipt], num_new: int) -> Json | None:
-    """The receipt of a request; None without media. num_new: how many of the last came with the message itself."""
+def receipt(media: Sequence[MediaReceipt], num_new: int, *, is_imported: bool = False) -> Json | None:
+    """The receipt of a request; None without media. num_new: how many of the last came with the message itself.
+
+    is_imported: it was read of a file.
+    """
     if not media:
         return None
     new, earlier = media[len(media) - num_new :], media[: len(media) - num_new]
     items = [_item(one, alone=len(media) == 1) for one in media]
-    return {"summary": summary(new, earlier), "items": items}
+    if not is_imported:
+        return {"summary": summary(new, earlier), "items": items}
+    for item in items:  # before the last fact, which is the content hash
+        item["facts"].insert(-1, t("imported: the file says this, and it cannot be checked here"))
+    return {"summary": f"{summary(new, earlier)} · {t('imported')}", "items": items}
 
 
 def described(descriptions: Sequence[Description], asked: Sequence[ChatEntry]) -> Json:

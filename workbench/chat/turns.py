@@ -73,6 +73,7 @@ def _last_line(turn: Turn) -> ChatEntry:
         descriptions=descriptions_of(turn),
         num_parts=num_parts,
         has_tokens=turn.has_tokens,
+        is_imported=turn.is_imported,
     )
 
 

@@ -85,6 +85,7 @@ def body_of(turn: Turn) -> str:
         "earlier": [ended_part_json(part) for part in turn.earlier],
         "error": turn.error,
         "settings": turn.settings,
+        "is_imported": turn.is_imported,
     }
     return to_text({name: value for name, value in body.items() if value})
 
@@ -109,6 +110,7 @@ def turn_from_row(row: Mapping[str, Any]) -> Turn:
         place=row["place"],
         num_siblings=row["num_siblings"],
         has_tokens=bool(row["has_tokens"]),
+        is_imported=bool(body.get("is_imported")),
     )
 
 

@@ -66,6 +66,7 @@ class Turn:
     it failed. settings: the chat's settings that it was asked with. place: 1 for the first of num_siblings.
     reasoning_s: how long the reasoning took; None while it goes on, and where that is not known.
     earlier: of an answer that was continued, the requests before the last; done, num_tokens and error are the last's.
+    is_imported: what it says of its requests was read of a file, and nobody here has seen it happen.
     tokens: of the text, where their probabilities were asked for. They are many: a turn that is read of the file says
     only that it has them (has_tokens), and OwnedConversations.tokens gives them.
     """
@@ -88,6 +89,7 @@ class Turn:
     earlier: tuple[EndedPart, ...] = ()
     tokens: tuple[WrittenToken, ...] = ()
     has_tokens: bool = False
+    is_imported: bool = False
 
     @property
     def ended_parts(self) -> tuple[EndedPart, ...]:

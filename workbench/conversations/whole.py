@@ -1,17 +1,20 @@
 """A whole conversation as JSON of our own: all its branches, with what each answer cost. What is read back is the same.
 
 What comes in is judged field by field, for the page and the engine take it for what they wrote themselves. The hashes
-of its media are not believed: they get the hash of the bytes that came with them.
+of its media are not believed: they get the hash of the bytes that came with them. What it says of its requests, the
+content hashes of their receipts with it, is kept and marked as imported: nothing here can check it.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from engine.errors import BadRequest
 from engine.types import (
@@ -56,6 +59,16 @@ ShortString = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Size = Annotated[int, Field(ge=1, le=2**53)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def _check_hash(receipt: MediaReceipt) -> MediaReceipt:
+    if not _SHA256.fullmatch(receipt.sha256):
+        raise PydanticCustomError("sha256", "sha256: it must be 64 hexadecimal digits, in lower case")
+    return receipt
+
+
+Receipt = Annotated[MediaReceipt, AfterValidator(_check_hash)]
 
 
 class _Kept(BaseModel):
@@ -92,7 +105,7 @@ class KeptDone(_Kept):
     finish_reason: FinishReason
     usage: Usage
     timing: Timing
-    media: tuple[MediaReceipt, ...] = ()
+    media: tuple[Receipt, ...] = ()
     descriptions: tuple[Description, ...] = ()
 
 
@@ -229,6 +242,7 @@ def _turn(kept: KeptTurn, id_: str, parent: str | None, media: tuple[Attachment,
         reasoning_s=kept.reasoning_s,
         earlier=tuple(EndedPart(part.num_tokens, _done(part.done)) for part in kept.earlier),
         tokens=tuple(WrittenToken(*token) for token in kept.tokens),
+        is_imported=True,
     )
 
 

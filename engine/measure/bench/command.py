@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import device
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.arguments.types import count, positive
 from engine.config import DEMO, EngineConfig
@@ -136,17 +134,21 @@ def run(args: argparse.Namespace) -> None:
         files.check(args.output)
     if args.save:
         runs.check(args.save)
+    import asyncio
+
     asyncio.run(_run(args))
 
 
 async def _run(args: argparse.Namespace) -> None:
+    from asyncio import CancelledError
+
     from engine.measure.bench.run import Run
 
     async with _targets(args) as (targets, about, pictures):
         run = Run(_suites(args, pictures), targets, _settings(args, pictures), about)
         try:
             await _read(run)
-        except asyncio.CancelledError:
+        except CancelledError:
             print("\nstopped", file=sys.stderr)
         finally:
             _report(run.result(), args)
@@ -311,6 +313,8 @@ async def _peer(peer: str, path: str, *, fresh: bool) -> Target:
 
 def _model_folder(args: argparse.Namespace) -> str:
     """The model's folder. Downloads a model that is not here yet."""
+    from engine import device
+
     device.prepare()
     from engine.models.locate import locate
 
@@ -318,6 +322,8 @@ def _model_folder(args: argparse.Namespace) -> str:
 
 
 def _has_vision(path: str) -> bool:
+    from engine import device
+
     device.prepare()
     from engine.models.locate import is_multimodal
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import BadRequest
-from engine.measure.openai_client import OpenAIClient
 from engine.measure.replay.compare import choices, differences
-from engine.request_log.archive import KeptRequest, unpacked
 from engine.types import Json
+
+if TYPE_CHECKING:
+    from engine.request_log.archive import KeptRequest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +30,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Ask and compare. Raises EngineError: no such file, server not reached, request refused."""
+    import asyncio
+
+    from engine.request_log.archive import unpacked
+
     kept = unpacked(args.file)
     answer = asyncio.run(_ask(kept, args.base_url, args.api_key, args.model))
     now = choices(answer, kept.asked.path)
@@ -38,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _ask(kept: KeptRequest, base_url: str, api_key: str | None, model: str | None) -> Json:
+    from engine.measure.openai_client import OpenAIClient
+
     client = OpenAIClient(base_url, api_key)
     try:
         return await client.request("POST", kept.asked.path, kept.asked.filled() | ({"model": model} if model else {}))

@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import zipfile
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from fastapi.testclient import TestClient
 
 from engine.config import MediaLimits
 from engine.errors import BadRequest
+from workbench.chat.display import displayed
+from workbench.chat.turns import all_entries
 from workbench.conversations import imported
 from workbench.conversations.imported import read_conversation
+from workbench.conversations.json_forms import body_of, turn_from_row
 from workbench.conversations.types import Attachment
 
 LOCAL = "http://127.0.0.1"
@@ -129,6 +133,24 @@ def test_all_of_it_comes_back_the_same_also_a_second_time(page_app):
         assert client.get(token_route.replace(again, at), headers=OURS).status_code == 404
 
 
+def test_imported_receipts_keep_their_hashes_and_say_that_they_are_imported(page_app):
+    """After a restart too, and however often they go round."""
+    with TestClient(page_app(), base_url=LOCAL) as client:
+        at = brought(client, zipped(WHOLE, cat_png=b"meow", bad_png=b"?"))
+        again = brought(client, client.get(f"{at}/export.zip", headers=OURS).content)
+        answer = unzipped(client.get(f"{again}/export.zip", headers=OURS).content)[0]["turns"][1]
+        assert [part["done"] and part["done"]["media"][0]["sha256"] for part in answer["earlier"]] == [None, "ab" * 32]
+    (turn,) = [turn for turn in read(WHOLE, cat_png=b"meow").turns if turn.done]
+    kept = turn_from_row({**asdict(turn), "body": body_of(turn)})
+    assert (kept.done, kept.earlier, kept.is_imported) == (turn.done, turn.earlier, True)
+    shown = displayed(all_entries([kept], lambda attachment: ""))[0]["parts"][-1]["receipt"]
+    (item,) = shown["items"]
+    assert shown["summary"].endswith(" · imported") and item["facts"][-1] == "abababababab"
+    assert item["facts"][-2] == "imported: the file says this, and it cannot be checked here"
+    ours = displayed(all_entries([replace(kept, is_imported=False)], lambda attachment: ""))[0]["parts"][-1]["receipt"]
+    assert "imported" not in json.dumps(ours)
+
+
 def test_a_conversation_of_which_everything_was_taken_back(page_app):
     with TestClient(page_app(), base_url=LOCAL) as client:
         at = brought(client, zipped({**WHOLE, "head": None}, cat_png=b"meow", bad_png=b"?"))
@@ -189,6 +211,12 @@ def test_what_is_wrong_is_named(path, value):
         read(changed(path, value))
     named = path if path.startswith("turns.") else path.split(".")[0]
     assert caught.value.param.startswith(named) and caught.value.message.startswith(named)
+
+
+@pytest.mark.parametrize("value", ["../etc", "AB" * 32, ""])
+def test_a_receipt_has_a_content_hash(value):
+    with pytest.raises(BadRequest, match=r"turns\.1\.done\.media\.0: sha256: it must be 64 hexadecimal digits"):
+        read(changed("turns.1.done.media.0.sha256", value))
 
 
 def test_a_number_that_is_none_is_refused():
