@@ -44,12 +44,12 @@ class Admission:
         request = self._ordered(sequence.request)
         self._check_ids(request)
         self._check_choices(request)
-        if request.prompt_logprobs is not None and self._loaded.family.whole_prompt:
-            why = "this model reads its prompt as a whole, so none of its tokens has a log-probability"
-            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
             built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
+        if request.prompt_logprobs is not None and built.is_whole:
+            why = "this model reads such a prompt as a whole, so none of its tokens has a log-probability"
+            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         sequence.num_prompt = self._num_prompt(built, sequence)
         sequence.max_tokens = self._max_tokens(built, request)
         sequence.prompt, sequence.media_first = built, request is not sequence.request

@@ -32,12 +32,13 @@ class EncoderWork:
 @dataclass(frozen=True, slots=True)
 class Work:
     """prompt_tokens, of which the first cached_tokens are reused. values: pixels times channels, or samples, of the
-    media that the processor has to read."""
+    media that the processor has to read. is_whole: they are computed in one chunk."""
 
     prompt_tokens: int
     cached_tokens: int = 0
     values: int = 0
     encoder: EncoderWork = EncoderWork()
+    is_whole: bool = False
 
     @property
     def rest_terms(self) -> tuple[float, ...]:
@@ -46,6 +47,7 @@ class Work:
 
     def chunks(self, most_tokens: int) -> list[tuple[int, int]]:
         """[start, end) of each chunk that is computed."""
+        most_tokens = self.prompt_tokens if self.is_whole else most_tokens
         starts = range(self.cached_tokens, self.prompt_tokens, max(1, most_tokens))
         return list(pairwise([*starts, self.prompt_tokens]))
 
@@ -65,6 +67,7 @@ def work_of(prompt: Prompt, num_cached: int, missing: Missing, *, packed: bool) 
         cached_tokens=num_cached,
         values=sum(_num_values(placed) for placed in prompt.media if placed.has_pixels),
         encoder=encoder_work([(placed, missing(placed)) for placed in encoded]),
+        is_whole=prompt.is_whole,
     )
 
 

@@ -67,7 +67,6 @@ class Worker:
             prefill_batch_size=config.prefill_batch_size,
             completion_batch_size=max_rows,
             max_row_tokens=budget.row_tokens,
-            whole_prompt=loaded.family.whole_prompt,
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
         self._warm_up = WarmUp()
@@ -212,7 +211,7 @@ class Worker:
         self._admission.open(sequence)
         chunk = self._scheduler.chunk(sequence, step.num_tokens)
         if chunk is None:
-            log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
+            log.info("%s waits for room: %d prompt tokens", sequence.id, sequence.num_prompt)
         return chunk
 
     def _prefill(self, chunk: PrefillChunk) -> None:
