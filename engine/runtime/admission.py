@@ -19,6 +19,7 @@ from engine.prompt.receipts import uses
 from engine.prompt.tool_prompt import tool_json
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.masks import Masks
+from engine.runtime.request_memory import RequestMemory
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.to_encode import missing
 from engine.runtime.tool_calls import ToolCallReader
@@ -30,10 +31,11 @@ from engine.types.prompt import Prompt
 class Admission:
     """Opens sequences whose turn has come."""
 
-    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache) -> None:
+    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache, memory: RequestMemory) -> None:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
+        self._memory = memory
         self._masks = Masks(loaded)
 
     def prepare(self, sequence: Sequence) -> None:
@@ -71,9 +73,11 @@ class Admission:
         if lease and loaded.family.packed:
             loaded.grids.note(request.tenant, built)
         media = ()  # the tower needs the memory
+        to_encode = missing(self._prefix.features, request)
+        work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
+        self._memory.check(work, sequence.row_tokens)
         if sequence.observed is not None:
-            to_encode = missing(self._prefix.features, request)
-            sequence.observed.work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
+            sequence.observed.work = work
         sequence.clock.enter("encode")
         self._embed(built, cache, sequence)
         sequence.clock.enter("prompt")

@@ -18,11 +18,13 @@ Missing = Callable[[PlacedMedia], float]
 
 @dataclass(frozen=True, slots=True)
 class EncoderWork:
-    """tokens, units (pictures and pairs of frames), and attended: tokens times tokens within each unit."""
+    """tokens, units (pictures and pairs of frames), and attended: tokens times tokens within each unit. largest: tokens
+    of the largest unit."""
 
     tokens: float = 0.0
     units: float = 0.0
     attended: float = 0.0
+    largest: float = 0.0
 
     @property
     def terms(self) -> tuple[float, ...]:
@@ -73,12 +75,13 @@ def work_of(prompt: Prompt, num_cached: int, missing: Missing, *, packed: bool) 
 
 def encoder_work(shares: list[tuple[PlacedMedia, float]]) -> EncoderWork:
     """shares: of each medium, how much has to be encoded."""
-    tokens = units = attended = 0.0
+    tokens = units = attended = largest = 0.0
     for placed, share in shares:
         tokens += share * placed.tokens
         units += share * num_units(placed)
         attended += share * placed.tokens**2 / num_units(placed)
-    return EncoderWork(tokens, units, attended)
+        largest = max(largest, placed.tokens / num_units(placed) if share else 0.0)
+    return EncoderWork(tokens, units, attended, largest)
 
 
 def num_units(placed: PlacedMedia) -> int:
