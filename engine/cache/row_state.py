@@ -30,7 +30,8 @@ class RowState:
         )
 
     def filter(self, keep: Any) -> None:
-        self.deltas, self.again = ([rows[int(i)] for i in keep] for rows in (self.deltas, self.again))
+        places = [int(i) for i in keep]
+        self.deltas, self.again = [self.deltas[i] for i in places], [self.again[i] for i in places]
 
     def extend(self, other: RowState) -> None:
         self.deltas = self.deltas + other.deltas

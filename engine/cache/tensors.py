@@ -86,7 +86,7 @@ def fork(cache: Sequence[Any]) -> list[Any]:
 
 def _forked(layer: Any) -> Any:
     if isinstance(layer, RowState):
-        return RowState(layer.deltas, layer.again)
+        return RowState(layer.deltas, copy.deepcopy(layer.again))
     out = copy.copy(layer)
     vars(out).update({name: _own(value) for name, value in vars(layer).items()})
     return out

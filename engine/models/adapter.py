@@ -23,7 +23,9 @@ from engine.cache.row_state import RowState
 from engine.errors import BadRequest
 from engine.models.across import FEATURES, Across
 from engine.models.embeddings import Embeddings, Encoding
+from engine.models.encoder_decoder import EncoderDecoder
 from engine.models.families import GROUPED_SCORES, Family
+from engine.models.gemma3n import place_queries, scaled
 from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
 from engine.models.remaining_media import media_from
@@ -71,6 +73,7 @@ class Adapter:
         self._whole_prompt = family.whole_prompt
         self.serial = family.serial
         self._open_tiles = family.open_tiles
+        self._own_positions = family.own_positions
         self._plain_positions = family.plain_positions
         self._both_ways = family.both_ways
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
@@ -79,7 +82,11 @@ class Adapter:
         self.vision = vision
         if vision and family.encodes_apart:
             model.vision_tower = ApartVisionTower(model.vision_tower)
+        self._encoder_decoder = EncoderDecoder(model) if vision and family.encodes else None
         self._across = Across(self._lm) if vision and family.looks_across else None
+        self._unscaled = vision and family.unscaled
+        if family.shares_kv:
+            place_queries(self._lm.layers)
         self._rope_shifts = RopeShifts()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
@@ -106,6 +113,8 @@ class Adapter:
 
     def make_cache(self) -> list[Any]:
         """Empty KV layers for one row, plus its RowState as the last entry."""
+        if self._encoder_decoder:
+            return [RowState()]
         if self.vision:
             from mlx_vlm.models.cache import make_prompt_cache
         else:
@@ -144,7 +153,9 @@ class Adapter:
         if kept is None:
             first, kept = 0, prompt.inputs
         embeddings = self._embed(prompt.ids[first:], kept, first)
-        return embeddings.with_positions(*self._rope_index(prompt)) if self._mrope else embeddings
+        if not self._mrope or self._own_positions:
+            return embeddings
+        return embeddings.with_positions(*self._rope_index(prompt))
 
     def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
         """Embeddings of ids with the media of inputs in place."""
@@ -185,13 +196,15 @@ class Adapter:
             inputs["images_spatial_crop"] = _ended(inputs["images_spatial_crop"], pixels.shape[1])
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
         arrays = {name: value for name, value in found.to_dict().items() if value is not None}
-        if not self._across and any(name in arrays for name in _UNBATCHABLE):
+        if not (self._across or self._encoder_decoder) and any(name in arrays for name in _UNBATCHABLE):
             raise BadRequest("This family reads pictures in a way that cannot join a shared batch.", param="model")
+        if self._unscaled:
+            arrays["inputs_embeds"] = scaled(self.model, ids, arrays["inputs_embeds"])
         if self._both_ways and "input_features" not in inputs:
             arrays["mm_token_type_ids"] = mx.array(inputs["mm_token_type_ids"])
         mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
         embeddings = Embeddings(arrays, first)
-        if embeddings.num_tokens != first + num_tokens:
+        if not self._encoder_decoder and embeddings.num_tokens != first + num_tokens:
             raise BadRequest(
                 f"This model family expands pictures inside the model ({embeddings.num_tokens} embeddings for "
                 f"{first + num_tokens} tokens), which this engine does not support.",
@@ -203,6 +216,8 @@ class Adapter:
         """For a rest without media: only M-RoPE families need anything, the positions behind the pictures."""
         if not self._mrope:
             return None
+        if self._own_positions:
+            return self._embed(prompt.ids, prompt.inputs, 0)
         delta = self._rope_shifts.delta(prompt)
         if delta is None:
             positions, deltas = self._rope_index(prompt)
@@ -312,6 +327,8 @@ class Adapter:
 
     def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any = None) -> mx.array:
         """module: of the language model what is asked, None for all of it."""
+        if self._encoder_decoder:
+            return self._encoder_decoder(ids, cache[-1].again[0], arguments)
         layers = cache[:-1]
         if self._across:
             layers, arguments = self._across.all_layers(layers), arguments or self._across.seen(cache[-1].again)

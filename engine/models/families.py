@@ -32,12 +32,17 @@ class Family:
     marker: text that stands for a picture in the prompt without being its placeholder, so that no user may write it.
     numbered: the prompt names its pictures <|image_1|>, <|image_2|> in their order, and its processor has another
     placeholder for each.
+    own_positions: only what encodes its pictures knows their positions: they are encoded again where all are reused.
     plain_positions: its decoder has the three axes of M-RoPE, and every token the same position on all of them.
     expands: how the model itself makes one placeholder into many ("fixed": config's num_image_tokens; "tiles": a block
     for each tile, then as many of newlines; "patches": one for each patch), so that the prompt's ids must follow
     (engine.prompt.expand).
     whole_prompt: tokens of the prompt see what lies behind them: the prompt is computed in one pass, and nothing of it
     can serve another prompt.
+    shares_kv: its last layers look at the KV of earlier ones, and mlx-vlm takes their queries for later ones than they
+    are.
+    unscaled: mlx-vlm leaves out the scale of a text's embeddings where it puts in pictures.
+    encodes: an encoder reads the prompt, and a decoder writes the answer from what it made of it.
     both_ways: the tokens of a picture see each other in both directions, where the checkpoint says so: a prompt with
     pictures is computed in one pass, and nothing of it can serve another prompt. Not where it has sounds, too.
     looks_across: some layers of its decoder look at the picture instead of the text. They keep no KV, and want the
@@ -63,9 +68,13 @@ class Family:
     image_token: str | int = ""
     marker: str = ""
     numbered: bool = False
+    own_positions: bool = False
     plain_positions: bool = False
     expands: Literal["", "fixed", "tiles", "patches"] = ""
     whole_prompt: bool = False
+    shares_kv: bool = False
+    unscaled: bool = False
+    encodes: bool = False
     both_ways: bool = False
     looks_across: bool = False
     snapshots: bool = False
@@ -150,12 +159,14 @@ FAMILIES: dict[str, Family] = {
     "gemma3n": Family(
         "Gemma 3n",
         snapshots=True,
-        tested=False,
-        note="in mlx-vlm its last layers place each token behind the end of its chunk, so that answers depend on how a "
-        f"prompt is cut; {_EARS}",
+        shares_kv=True,
+        unscaled=True,
+        note="mlx-vlm alone misplaces tokens in its last layers, by as many as it reads at once, and reads prompts at "
+        f"another scale than answers; {_EARS}",
     ),
     "minicpmo": Family("MiniCPM-o", image_token="<unk>", marker="<image>", plain_positions=True, note=_EARS),
     "minicpmv4_6": Family("MiniCPM-V 4.6", marker="<image>", snapshots=True),
+    "minicpmv4_7": Family("MiniCPM-V 4.7", marker="<image>", own_positions=True, snapshots=True),
     # One sound: beside a longer one its processor pads it, and its last features change.
     "qwen3_omni_moe": Family(
         "Qwen3-Omni", native_video=True, audios_per_prompt=1, max_sound_s=300.0, note="answers in text only"
@@ -168,9 +179,16 @@ FAMILIES: dict[str, Family] = {
         serial=True,
         note="mlx-vlm alone lets prompts without a picture pass through the layers that look at one",
     ),
+    "florence2": Family(
+        "Florence-2",
+        images_per_prompt=1,
+        encodes=True,
+        whole_prompt=True,
+        serial=True,
+        note="takes one of its tasks as the prompt, such as `<OD>`",
+    ),
     # Block-sparse attention that builds its own mask for one row.
     "phi3small": Family("Phi-3-small", serial=True, tested=False, note="text only"),
-    "florence2": Family("Florence-2", refused="it is an encoder-decoder model"),
     "ultravox": Family("Ultravox", refused="mlx-vlm has no implementation of it"),
 }
 

@@ -24,6 +24,7 @@ import numpy as np
 from engine.config import MediaLimits
 from engine.media.read_medium import load_media
 from engine.models.families import family
+from engine.models.gemma3n import place_queries
 from engine.models.loading import WithoutPadding, own_placeholder
 from engine.models.vision_tower import ApartVisionTower
 from engine.types import FrameSampling, Message
@@ -44,6 +45,19 @@ def _end_tiles(model: Any) -> None:
         return read(*args, images_spatial_crop=images_spatial_crop, **settings)
 
     model.get_input_embeddings = ended
+
+
+def _scale_texts(model: Any) -> None:
+    """Gemma 3n's embeddings of texts in a prompt, as its decoder makes those of an answer."""
+    read = model.get_input_embeddings
+
+    def scaled(input_ids: mx.array, *args: Any, **settings: Any) -> Any:
+        found = read(input_ids, *args, **settings)
+        scale = mx.where(input_ids < model.embed_vision.vocab_offset, model.language_model.model.hidden_size**0.5, 1.0)
+        found.inputs_embeds = found.inputs_embeds * scale[..., None].astype(found.inputs_embeds.dtype)
+        return found
+
+    model.get_input_embeddings = scaled
 
 
 def _shut_eyes(decoder: Any) -> None:
@@ -88,6 +102,10 @@ class Oracle:
             if family(model.config.model_type).encodes_apart:
                 # As installed, its tower lets the pictures from the third on see each other.
                 model.vision_tower = ApartVisionTower(model.vision_tower)
+            if family(model.config.model_type).shares_kv:
+                # As installed, its last layers turn queries by the end of the chunk, and prompts are not scaled.
+                place_queries(model.language_model.layers)
+                _scale_texts(model)
             if family(model.config.model_type).looks_across:
                 _shut_eyes(model.language_model.model)
             if not hasattr(processor, "tokenizer"):

@@ -202,6 +202,109 @@ GEMMA4_UNIFIED = replace(
     audio=None,
 )
 
+FLORENCE2 = Family(
+    config={
+        "text_config": {
+            "d_model": 64,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 128,
+            "decoder_ffn_dim": 128,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+        },
+        "vision_config": {
+            "depths": [1, 1, 1, 1],
+            "dim_embed": [32, 32, 32, 64],
+            "num_heads": [2, 2, 2, 2],
+            "num_groups": [2, 2, 2, 2],
+            "window_size": 4,
+        },
+        "image_token_id": "<image>",
+        "image_token_index": "<image>",
+    },
+    image="",
+    tokens=("<image>", "<loc_0>", "<s>"),
+    bos="<s>",
+    tokenizer={"image_token": "<image>", "extra_special_tokens": {"image_token": "<image>"}},
+    image_proc=image_processor(
+        "CLIPImageProcessor",
+        size={"height": 128, "width": 128},
+        crop_size={"height": 128, "width": 128},
+        image_seq_length=17,
+    ),
+    max_images=1,
+)
+MINICPM_V_CANVAS = replace(
+    MINICPM_V,
+    config=MINICPM_V.config
+    | {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "image_start_id": "<image>",
+        "image_end_id": "</image>",
+        "slice_start_id": "<slice>",
+        "slice_end_id": "</slice>",
+        "newline_id": 0,
+    },
+    embedding_scale=0.2,
+)
+
+
+def _mobilenet() -> list[list[Any]]:
+    """Four stages as in mlx-vlm's, whose last two must be 640 and 1280 wide."""
+    from mlx_vlm.models.gemma3n.vision import _er, _mmqa, _uir
+
+    return [
+        [_er(3, 32, 2), _er(3, 32)],
+        [_uir(3, 5, 32, 2, 1.0), _uir(3, 0, 32, 1, 1.0)],
+        [_uir(5, 5, 640, 2, 1.0), _mmqa(2, 16, 2)],
+        [_uir(5, 5, 1280, 2, 1.0), _mmqa(2, 16, 1)],
+    ]
+
+
+GEMMA3N_MARKS = {
+    "image_token": "<image_soft_token>",
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+    "audio_token": "<audio_soft_token>",
+    "boa_token": "<start_of_audio>",
+    "eoa_token": "<end_of_audio>",
+}
+GEMMA3N = Family(
+    config={
+        "text_config": text(
+            "gemma3n_text",
+            num_hidden_layers=4,
+            layer_types=["sliding_attention", "full_attention"] * 2,
+            num_kv_shared_layers=2,
+            hidden_size_per_layer_input=32,
+            intermediate_size=[128] * 4,
+            laurel_rank=16,
+            sliding_window=32,
+            activation_sparsity_pattern=[0.0] * 4,
+            query_pre_attn_scalar=32,
+        ),
+        "vision_config": {"model_type": "gemma3n_vision", "vocab_offset": "<image_soft_token>"},
+        "audio_config": {
+            "hidden_size": 64,
+            "conf_num_attention_heads": 2,
+            "conf_num_hidden_layers": 2,
+            "sscp_conv_channel_size": [16, 8],
+            "vocab_offset": 2048,
+        },
+        "image_token_id": "<image_soft_token>",
+        "audio_token_id": "<audio_soft_token>",
+    },
+    image="<image_soft_token>",
+    tokens=("<bos>", *GEMMA3N_MARKS.values()),
+    bos="<bos>",
+    tokenizer=GEMMA3N_MARKS | {"extra_special_tokens": GEMMA3N_MARKS},
+    image_proc=image_processor("SiglipImageProcessor", size={"height": 256, "width": 256}),
+    embedding_scale=0.2,
+    fixed={"mlx_vlm.models.gemma3n.vision.gemma3n_mobilenet_def": _mobilenet},
+)
+
 APART: dict[str, Family] = {
     "phi3_v": PHI3_V,
     "molmo2": MOLMO2,
@@ -209,7 +312,10 @@ APART: dict[str, Family] = {
     "deepseekocr_2": DEEPSEEK_OCR_2,
     "minicpmo": MINICPM_O,
     "minicpmv4_6": MINICPM_V,
+    "minicpmv4_7": MINICPM_V_CANVAS,
     "mllama": MLLAMA,
     "phi4mm": PHI4,
     "gemma4_unified": GEMMA4_UNIFIED,
+    "florence2": FLORENCE2,
+    "gemma3n": GEMMA3N,
 }

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
 from engine.config import MediaLimits
+from engine.inventory.checkpoint import read_checkpoint
 from engine.media.read_medium import load_media
+from engine.models import registry
+from engine.models.across import Across
 from engine.models.families import family as family_row
+from engine.models.mlx_memory import token_bytes
 from engine.prompt.render import render
 from engine.types import FrameSampling, Message, Part, Request
 from engine.types.media import Media
@@ -69,9 +74,10 @@ def test_any_chunking_gives_the_stock_answer(folder: Path, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", APART)
-def test_a_receipt_has_its_placeholders(folder: Path, family: str) -> None:
+def test_its_files_say_what_it_takes_and_its_receipts_what_it_saw(folder: Path, family: str) -> None:
     several = (picture("blue", "square", (160, 48)),) if family_row(family).images_per_prompt is None else ()
     loaded = load(folder)
+    assert read_checkpoint(folder).token_bytes == token_bytes(loaded.adapter)
     check_receipts(loaded, picture("red", size=SQUARE), *several)
     spelled = "".join(dict.fromkeys(filter(None, (APART[family].image, *APART[family].tokens))))
     prompt = built(loaded, picture("red", size=SQUARE), f"What is {spelled}?")
@@ -117,3 +123,30 @@ def test_pictures_are_numbered_over_all_messages(folder: Path, family: str) -> N
     chat = render(loaded, Request((first, Message("assistant", (Part("text", text="No."),)), later)), media)
     written = "<user><|image_1|>\n<|image_2|>\nOr \U000f0000?<assistant>No.<user>And<|image_3|>\nnow?"
     assert (chat.text, chat.aside) == (written, ("<|image_1|>",))
+
+
+@pytest.mark.parametrize("family", ["gemma3n"])
+def test_sabotage_queries_behind_their_chunk_are_seen(
+    folder: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twin: as mlx-vlm has it, answers depend on how a prompt is cut."""
+
+    def answers() -> set[tuple[int, ...]]:
+        loaded = load(folder)
+        return {tuple(greedy(loaded, ["long words are here. " * 30], chunk)) for chunk in (100, 30, 7)}
+
+    assert len(answers()) == 1
+    monkeypatch.setattr(registry, "family", lambda name: replace(family_row(name), shares_kv=False))
+    assert len(answers()) > 1
+
+
+@pytest.mark.parametrize("family", ["mllama"])
+def test_sabotage_layers_that_look_at_the_text_are_seen(
+    folder: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twin: as mlx-vlm has it where there is no picture. The truth is the model without these layers."""
+    loaded, oracle = load(folder), Oracle.load(folder, vision=True)
+    expected = oracle.greedy(chat(WORDS).messages, 12)
+    assert greedy(loaded, [WORDS], 2048, 12) == expected
+    monkeypatch.setattr(Across, "_nothing", lambda self: {})
+    assert greedy(loaded, [WORDS], 2048, 12) != expected
