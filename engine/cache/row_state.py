@@ -9,12 +9,15 @@ import mlx.core as mx
 
 
 class RowState:
-    """M-RoPE deltas of a batch's rows, (rows,) ints; behaves as a cache layer for mlx-lm's batcher and holds no KV."""
+    """M-RoPE deltas of a batch's rows, (rows,) ints; behaves as a cache layer for mlx-lm's batcher and holds no KV.
+
+    again: per row, what its model wants at every step beside the token, for families that decode one row at a time."""
 
     nbytes = 0
 
-    def __init__(self, deltas: Sequence[int] = (0,)) -> None:
+    def __init__(self, deltas: Sequence[int] = (0,), again: Sequence[dict[str, Any]] = ()) -> None:
         self.deltas = list(deltas)
+        self.again = list(again) or [{} for _ in self.deltas]
 
     @property
     def state(self) -> list[mx.array]:
@@ -22,16 +25,20 @@ class RowState:
 
     @classmethod
     def merge(cls, caches: Sequence[RowState]) -> RowState:
-        return cls([delta for cache in caches for delta in cache.deltas])
+        return cls(
+            [delta for cache in caches for delta in cache.deltas], [again for cache in caches for again in cache.again]
+        )
 
     def filter(self, keep: Any) -> None:
-        self.deltas = [self.deltas[int(i)] for i in keep]
+        places = [int(i) for i in keep]
+        self.deltas, self.again = [self.deltas[i] for i in places], [self.again[i] for i in places]
 
     def extend(self, other: RowState) -> None:
         self.deltas = self.deltas + other.deltas
+        self.again = self.again + other.again
 
     def extract(self, index: int) -> RowState:
-        return RowState(self.deltas[index : index + 1])
+        return RowState(self.deltas[index : index + 1], self.again[index : index + 1])
 
     def prepare(self, **_: Any) -> None:
         """Right padding of a co-prefill: rows are prefilled alone here, nothing to do."""

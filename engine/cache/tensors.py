@@ -86,7 +86,7 @@ def fork(cache: Sequence[Any]) -> list[Any]:
 
 def _forked(layer: Any) -> Any:
     if isinstance(layer, RowState):
-        return RowState(layer.deltas)
+        return RowState(layer.deltas, copy.deepcopy(layer.again))
     out = copy.copy(layer)
     vars(out).update({name: _own(value) for name, value in vars(layer).items()})
     return out
@@ -102,7 +102,7 @@ def widened(cache: Sequence[Any], num_rows: int) -> list[Any]:
 
 def _wide(layer: Any, num_rows: int) -> Any:
     if isinstance(layer, RowState):
-        return RowState(layer.deltas * num_rows)
+        return RowState(layer.deltas * num_rows, layer.again * num_rows)
     if type(layer) in _PLAIN:
         kind = _SharedTextKV if type(layer) is TextKV else _SharedVisionKV
         shared: Any = kind.__new__(kind)
@@ -143,7 +143,7 @@ def branched(wide: Sequence[Any], stems: Sequence[int], lengths: Sequence[int]) 
     rows, width = mx.array(list(stems)), max(lengths)
     ends = mx.array(list(lengths))
     return [
-        RowState([layer.deltas[i] for i in stems])
+        RowState([layer.deltas[i] for i in stems], [layer.again[i] for i in stems])
         if isinstance(layer, RowState)
         else BranchedKV(layer, [own[rows, :, :width] for own in layer.own], ends)
         for layer in wide

@@ -32,12 +32,12 @@ _NO_KV = ("linear_attention", "mamba", "conv", "recurrent", "short_conv")
 def token_numbers(config: dict[str, Any]) -> int:
     """Numbers of KV that one token of one row takes, over all layers; 0 where config.json does not say."""
     text = text_part(answering_part(config))
-    layers = whole(text, "num_hidden_layers", "n_layers", "num_layers", "n_layer", most=MAX_LAYERS)
+    layers = whole(text, "num_hidden_layers", "n_layers", "num_layers", "n_layer", most=MAX_LAYERS) - _across(text)
     heads = whole(text, "num_attention_heads", "n_heads", "n_head", "num_heads", most=_MOST)
     hidden = whole(text, "hidden_size", "d_model", "n_embd", "dim", most=_MOST)
     kv_heads = whole(text, "num_key_value_heads", "n_kv_heads", "num_kv_heads", most=_MOST) or heads
     width = whole(text, "head_dim", most=_MOST) or (hidden // heads if heads else 0)
-    if not (layers and kv_heads and width):
+    if not (layers > 0 and kv_heads and width):
         return 0
     is_latent = text.get("model_type") in _LATENT and config.get("model_type") not in _EXPANDED
     if is_latent and (rank := whole(text, "kv_lora_rank", most=_MOST)):
@@ -49,6 +49,12 @@ def token_numbers(config: dict[str, Any]) -> int:
     full = few * _key_and_value(text, wide)
     sliding = kv_heads * _key_and_value(text, width)
     return sum(full if kind == "full_attention" else sliding for kind in kinds if kind not in _NO_KV)
+
+
+def _across(text: dict[str, Any]) -> int:
+    """Layers that look at a picture instead of the text, and keep nothing (Llama 3.2 Vision)."""
+    places = text.get("cross_attention_layers")
+    return min(len(places), MAX_LAYERS) if isinstance(places, list) else 0
 
 
 def _key_and_value(text: dict[str, Any], width: int) -> int:

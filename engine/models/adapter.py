@@ -11,7 +11,6 @@ mlx-lm's batcher calls `model(ids, cache=...)` and knows nothing of pictures. Tw
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -22,16 +21,18 @@ from engine.cache import tensors
 from engine.cache.features import FeatureStore
 from engine.cache.row_state import RowState
 from engine.errors import BadRequest
+from engine.models.across import FEATURES, Across
+from engine.models.embeddings import Embeddings, Encoding
+from engine.models.encoder_decoder import EncoderDecoder
 from engine.models.families import GROUPED_SCORES, Family
+from engine.models.gemma3n import place_queries, scaled
 from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
 from engine.models.remaining_media import media_from
 from engine.models.rope_shifts import RopeShifts
-from engine.models.vision_tower import ApartVisionTower, CachedVisionTower, Use
+from engine.models.vision_tower import ApartVisionTower, CachedVisionTower
 from engine.types.prompt import Prompt, runs
 
-# Cut along the token axis; everything else in mlx-vlm's InputEmbeddingsFeatures passes whole.
-_PER_TOKEN = ("inputs_embeds", "visual_pos_masks", "per_layer_inputs")
 # State that a decode step would need again and the batch cannot carry.
 _UNBATCHABLE = ("cross_attention_states", "decoder_inputs_embeds")
 
@@ -48,75 +49,6 @@ class GroupedMask:
     def make_mask(self, *args: Any, **settings: Any) -> Any:
         mask = self._layer.make_mask(*args, **settings)
         return mask[:, :, None] if isinstance(mask, mx.array) and mask.ndim == 4 else mask
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """What the vision tower did for a prompt, in ms. uses: per medium that was not reused, pictures before clips; None
-    for families whose features are not kept."""
-
-    ms: float = 0.0
-    uses: tuple[Use, ...] | None = None
-
-
-class Embeddings:
-    """A prompt's embeddings, as mlx-vlm's get_input_embeddings gives them: inputs_embeds (1, tokens, hidden) and,
-    by family, position_ids (3, 1, tokens), visual_pos_masks (1, tokens), deepstack_visual_embeds (per layer, (visual
-    tokens, hidden)).
-
-    They may begin at token `first` of the prompt, when the KV before it is there already.
-    """
-
-    def __init__(self, arrays: dict[str, Any], first: int = 0) -> None:
-        deltas = arrays.pop("rope_deltas", None)
-        self.rope_delta = 0 if deltas is None else int(np.array(deltas).reshape(-1)[0])
-        self._first = first
-        self._arrays = arrays
-        masks = arrays.get("visual_pos_masks")
-        self._is_visual = None if masks is None else np.array(masks).reshape(-1)
-        self.encoding = Encoding()
-
-    def with_positions(self, position_ids: mx.array, rope_deltas: mx.array) -> Embeddings:
-        """The same embeddings with the whole prompt's positions in place of their own."""
-        arrays = self._arrays | {"position_ids": position_ids[..., self._first :], "rope_deltas": rope_deltas}
-        return Embeddings(arrays, self._first)
-
-    def patched(self, other: Embeddings, where: mx.array) -> Embeddings:
-        """These embeddings with the other's at the tokens of `where`, (1, tokens) bool."""
-        embeds = mx.where(where[..., None], other._arrays["inputs_embeds"], self._arrays["inputs_embeds"])
-        return Embeddings(self._arrays | {"inputs_embeds": embeds} | self._all_deepstack(other), self._first)
-
-    def _all_deepstack(self, other: Embeddings) -> dict[str, Any]:
-        """Deepstack features of both, in the order of their tokens; they have no visual token in common."""
-        if self._is_visual is None or other._is_visual is None:
-            return {}
-        places = np.concatenate([np.flatnonzero(self._is_visual), np.flatnonzero(other._is_visual)])
-        order = mx.array(np.argsort(places))
-        pairs = zip(self._arrays["deepstack_visual_embeds"], other._arrays["deepstack_visual_embeds"], strict=True)
-        return {
-            "visual_pos_masks": mx.array(self._is_visual | other._is_visual)[None],
-            "deepstack_visual_embeds": [mx.concatenate(list(pair))[order] for pair in pairs],
-        }
-
-    @property
-    def num_tokens(self) -> int:
-        return self._first + int(self._arrays["inputs_embeds"].shape[1])
-
-    def window(self, start: int, end: int) -> dict[str, Any]:
-        """Keyword arguments for the tokens [start, end) of the prompt."""
-        start, end = start - self._first, end - self._first
-        out = {name: value for name, value in self._arrays.items() if name not in _PER_TOKEN}
-        out |= {name: self._arrays[name][:, start:end] for name in _PER_TOKEN if name in self._arrays}
-        if "position_ids" in out:
-            out["position_ids"] = out["position_ids"][..., start:end]
-        if self._is_visual is not None and "deepstack_visual_embeds" in out:
-            layers = out["deepstack_visual_embeds"]
-            if getattr(layers, "ndim", 0) == 4:  # qwen3_omni_moe: (1, tokens, layers, hidden), a row for every token
-                return out | {"deepstack_visual_embeds": layers[:, start:end]}
-            # Else they are compact: one row per visual token, so cut by how many came before.
-            first, last = int(self._is_visual[:start].sum()), int(self._is_visual[:end].sum())
-            out["deepstack_visual_embeds"] = [layer[first:last] for layer in layers]
-        return out
 
 
 def _ended(crops: Any, num_tiles: int) -> mx.array:
@@ -141,12 +73,20 @@ class Adapter:
         self._whole_prompt = family.whole_prompt
         self.serial = family.serial
         self._open_tiles = family.open_tiles
+        self._own_positions = family.own_positions
+        self._plain_positions = family.plain_positions
+        self._both_ways = family.both_ways
         self._lm = model.language_model if vision and hasattr(model, "language_model") else model
         self._mrope = vision and hasattr(self._lm, "_rope_deltas")
         self._grouped_scores = getattr(self._lm, "model_type", "") in GROUPED_SCORES
         self.vision = vision
         if vision and family.encodes_apart:
             model.vision_tower = ApartVisionTower(model.vision_tower)
+        self._encoder_decoder = EncoderDecoder(model) if vision and family.encodes else None
+        self._across = Across(self._lm) if vision and family.looks_across else None
+        self._unscaled = vision and family.unscaled
+        if family.shares_kv:
+            place_queries(self._lm.layers)
         self._rope_shifts = RopeShifts()
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
@@ -173,11 +113,14 @@ class Adapter:
 
     def make_cache(self) -> list[Any]:
         """Empty KV layers for one row, plus its RowState as the last entry."""
+        if self._encoder_decoder:
+            return [RowState()]
         if self.vision:
             from mlx_vlm.models.cache import make_prompt_cache
         else:
             from mlx_lm.models.cache import make_prompt_cache
-        return [*make_prompt_cache(self._lm), RowState()]
+        layers = make_prompt_cache(self._lm)
+        return [*(self._across.own(layers) if self._across else layers), RowState()]
 
     def embed(self, prompt: Prompt, cache: list[Any], first: int = 0) -> Embeddings | None:
         """Run the vision tower over the media at or after token `first` and put them into the prompt's embeddings.
@@ -194,6 +137,8 @@ class Adapter:
         embeddings = self._embed_prompt(prompt, first)
         if embeddings is not None:
             cache[-1].deltas = [embeddings.rope_delta]
+            if self._across:
+                cache[-1].again = [embeddings.only(FEATURES)]
             ms = (perf_counter() - started) * 1e3
             embeddings.encoding = Encoding(ms, None if uses is None else tuple(uses))
         return embeddings
@@ -208,7 +153,9 @@ class Adapter:
         if kept is None:
             first, kept = 0, prompt.inputs
         embeddings = self._embed(prompt.ids[first:], kept, first)
-        return embeddings.with_positions(*self._rope_index(prompt)) if self._mrope else embeddings
+        if not self._mrope or self._own_positions:
+            return embeddings
+        return embeddings.with_positions(*self._rope_index(prompt))
 
     def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
         """Embeddings of ids with the media of inputs in place."""
@@ -249,11 +196,15 @@ class Adapter:
             inputs["images_spatial_crop"] = _ended(inputs["images_spatial_crop"], pixels.shape[1])
         found = self.model.get_input_embeddings(mx.array([list(ids)]), pixels, mask=mask, **inputs)
         arrays = {name: value for name, value in found.to_dict().items() if value is not None}
-        if any(name in arrays for name in _UNBATCHABLE):
+        if not (self._across or self._encoder_decoder) and any(name in arrays for name in _UNBATCHABLE):
             raise BadRequest("This family reads pictures in a way that cannot join a shared batch.", param="model")
+        if self._unscaled:
+            arrays["inputs_embeds"] = scaled(self.model, ids, arrays["inputs_embeds"])
+        if self._both_ways and "input_features" not in inputs:
+            arrays["mm_token_type_ids"] = mx.array(inputs["mm_token_type_ids"])
         mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
         embeddings = Embeddings(arrays, first)
-        if embeddings.num_tokens != first + num_tokens:
+        if not self._encoder_decoder and embeddings.num_tokens != first + num_tokens:
             raise BadRequest(
                 f"This model family expands pictures inside the model ({embeddings.num_tokens} embeddings for "
                 f"{first + num_tokens} tokens), which this engine does not support.",
@@ -265,6 +216,8 @@ class Adapter:
         """For a rest without media: only M-RoPE families need anything, the positions behind the pictures."""
         if not self._mrope:
             return None
+        if self._own_positions:
+            return self._embed(prompt.ids, prompt.inputs, 0)
         delta = self._rope_shifts.delta(prompt)
         if delta is None:
             positions, deltas = self._rope_index(prompt)
@@ -275,6 +228,8 @@ class Adapter:
 
     def _rope_index(self, prompt: Prompt) -> tuple[mx.array, mx.array]:
         """M-RoPE positions (3, 1, tokens) and delta (1, 1) of the whole prompt; needs grids, not pixels."""
+        if self._plain_positions:
+            return mx.broadcast_to(mx.arange(len(prompt.ids)), (3, 1, len(prompt.ids))), mx.zeros((1, 1), mx.int32)
         grids = [prompt.inputs.get(name) for name in ("image_grid_thw", "video_grid_thw")]
         positions, deltas = self._lm.get_rope_index(mx.array([prompt.ids]), *grids, None)
         self._rope_shifts.learn(prompt, np.array(positions)[:, 0], int(np.array(deltas).reshape(-1)[0]))
@@ -372,7 +327,11 @@ class Adapter:
 
     def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any = None) -> mx.array:
         """module: of the language model what is asked, None for all of it."""
+        if self._encoder_decoder:
+            return self._encoder_decoder(ids, cache[-1].again[0], arguments)
         layers = cache[:-1]
+        if self._across:
+            layers, arguments = self._across.all_layers(layers), arguments or self._across.seen(cache[-1].again)
         if self._mrope:
             # What mlx-vlm remembers of a prompt before must not count: GLM-OCR would take that one's positions, and
             # GLM-4V and Qwen3-VL MoE look at the argument only where they remember deltas.
@@ -382,7 +341,7 @@ class Adapter:
             # The first layer's cache makes the mask for all of them.
             layers[0] = GroupedMask(layers[0])
         out = (module or self._lm)(ids, cache=layers, **arguments)
-        if not self._grouped_scores:
+        if not (self._grouped_scores or self._across):
             cache[:-1] = layers  # some families (qwen3_5) replace entries of the list
         logits: mx.array = out.logits if hasattr(out, "logits") else out
         return logits

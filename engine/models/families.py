@@ -30,10 +30,23 @@ class Family:
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
     marker: text that stands for a picture in the prompt without being its placeholder, so that no user may write it.
+    numbered: the prompt names its pictures <|image_1|>, <|image_2|> in their order, and its processor has another
+    placeholder for each.
+    own_positions: only what encodes its pictures knows their positions: they are encoded again where all are reused.
+    plain_positions: its decoder has the three axes of M-RoPE, and every token the same position on all of them.
     expands: how the model itself makes one placeholder into many ("fixed": config's num_image_tokens; "tiles": a block
-    for each tile, then as many of newlines), so that the prompt's ids must follow (engine.prompt.expand).
-    whole_prompt: every token of the prompt sees every other, also those behind it: the prompt is computed in one pass,
-    and nothing of it can serve another prompt.
+    for each tile, then as many of newlines; "patches": one for each patch), so that the prompt's ids must follow
+    (engine.prompt.expand).
+    whole_prompt: tokens of the prompt see what lies behind them: the prompt is computed in one pass, and nothing of it
+    can serve another prompt.
+    shares_kv: its last layers look at the KV of earlier ones, and mlx-vlm takes their queries for later ones than they
+    are.
+    unscaled: mlx-vlm leaves out the scale of a text's embeddings where it puts in pictures.
+    encodes: an encoder reads the prompt, and a decoder writes the answer from what it made of it.
+    both_ways: the tokens of a picture see each other in both directions, where the checkpoint says so: a prompt with
+    pictures is computed in one pass, and nothing of it can serve another prompt. Not where it has sounds, too.
+    looks_across: some layers of its decoder look at the picture instead of the text. They keep no KV, and want the
+    picture's features at every step.
     snapshots: stored as row snapshots, for its KV cannot be cut in blocks (sliding windows, state-space layers); told
     here for people, at run time the layers themselves are asked.
     serial: rows decode one at a time, because the family's attention cannot take a batch's mask.
@@ -54,8 +67,16 @@ class Family:
     no_padding: bool = False
     image_token: str | int = ""
     marker: str = ""
-    expands: Literal["", "fixed", "tiles"] = ""
+    numbered: bool = False
+    own_positions: bool = False
+    plain_positions: bool = False
+    expands: Literal["", "fixed", "tiles", "patches"] = ""
     whole_prompt: bool = False
+    shares_kv: bool = False
+    unscaled: bool = False
+    encodes: bool = False
+    both_ways: bool = False
+    looks_across: bool = False
     snapshots: bool = False
     serial: bool = False
     tested: bool = True
@@ -83,8 +104,15 @@ FAMILIES: dict[str, Family] = {
         max_sound_s=30.0,
         sounds_apart=True,
         snapshots=True,
-        note="where use_bidirectional_attention is vision, pictures are read from left to right all the same, and "
-        "answers about them are not mlx-vlm's",
+        note="where use_bidirectional_attention is vision, the tokens of a picture see each other, and prompts with "
+        "pictures are not kept",
+    ),
+    "gemma4_unified": Family(
+        "Gemma 4 unified",
+        native_video=True,
+        both_ways=True,
+        snapshots=True,
+        note=f"the tokens of a picture see each other, and prompts with pictures are not kept; {_EARS}",
     ),
     "idefics2": Family("Idefics 2"),
     "idefics3": Family("Idefics 3"),
@@ -104,12 +132,8 @@ FAMILIES: dict[str, Family] = {
     "glm_ocr": Family("GLM-OCR", note="reads documents"),
     "dots_ocr": Family("dots.ocr", note="reads documents"),
     # mlx-vlm would put a second picture of a prompt into a second row, which is not there.
-    "deepseekocr": Family(
-        "DeepSeek-OCR",
-        images_per_prompt=1,
-        tested=False,
-        note="reads documents; its first tower has 87 M parameters however it is configured",
-    ),
+    "deepseekocr": Family("DeepSeek-OCR", images_per_prompt=1, note="reads documents"),
+    "deepseekocr_2": Family("DeepSeek-OCR 2", images_per_prompt=1, note="reads documents"),
     "kimi_vl": Family("Kimi-VL", image_token="<|media_pad|>"),
     "molmo": Family("Molmo", images_per_prompt=1, image_token="<im_patch>"),
     "molmo2": Family("Molmo 2", image_token="<im_patch>", marker="<|image|>", note=_FIXED),
@@ -124,27 +148,47 @@ FAMILIES: dict[str, Family] = {
     "deepseek_vl_v2": Family(
         "DeepSeek-VL2", open_tiles=True, note="mlx-vlm alone misses some pictures: it reads past an array's end"
     ),
-    "phi3_v": Family("Phi-3-Vision, Phi-3.5-Vision", images_per_prompt=1, image_token=-1),
-    "gemma3n": Family("Gemma 3n", snapshots=True, tested=False, note=_EARS),
-    "minicpmo": Family("MiniCPM-o", tested=False, note=_EARS),
+    "phi3_v": Family("Phi-3-Vision, Phi-3.5-Vision", image_token=-1, numbered=True),
+    "phi4mm": Family(
+        "Phi-4-Multimodal",
+        image_token=-200,
+        marker="<image>",
+        expands="patches",
+        note=f"its vision adapter is always on, as in mlx-vlm; {_EARS}",
+    ),
+    "gemma3n": Family(
+        "Gemma 3n",
+        snapshots=True,
+        shares_kv=True,
+        unscaled=True,
+        note="mlx-vlm alone misplaces tokens in its last layers, by as many as it reads at once, and reads prompts at "
+        f"another scale than answers; {_EARS}",
+    ),
+    "minicpmo": Family("MiniCPM-o", image_token="<unk>", marker="<image>", plain_positions=True, note=_EARS),
+    "minicpmv4_6": Family("MiniCPM-V 4.6", marker="<image>", snapshots=True),
+    "minicpmv4_7": Family("MiniCPM-V 4.7", marker="<image>", own_positions=True, snapshots=True),
     # One sound: beside a longer one its processor pads it, and its last features change.
     "qwen3_omni_moe": Family(
         "Qwen3-Omni", native_video=True, audios_per_prompt=1, max_sound_s=300.0, note="answers in text only"
     ),
+    "mllama": Family(
+        "Llama 3.2 Vision",
+        images_per_prompt=1,
+        looks_across=True,
+        whole_prompt=True,
+        serial=True,
+        note="mlx-vlm alone lets prompts without a picture pass through the layers that look at one",
+    ),
+    "florence2": Family(
+        "Florence-2",
+        images_per_prompt=1,
+        encodes=True,
+        whole_prompt=True,
+        serial=True,
+        note="takes one of its tasks as the prompt, such as `<OD>`",
+    ),
     # Block-sparse attention that builds its own mask for one row.
     "phi3small": Family("Phi-3-small", serial=True, tested=False, note="text only"),
-    "mllama": Family(
-        "Llama 3.2 Vision", refused="it reads pictures through cross-attention, which cannot join a shared batch"
-    ),
-    "phi4mm": Family(
-        "Phi-4-Multimodal", refused="it changes its weights by what a prompt holds, which cannot join a shared batch"
-    ),
-    "gemma4_unified": Family(
-        "Gemma 4 unified",
-        refused="the patches of a picture must see each other in both directions, and this engine reads them from left "
-        "to right",
-    ),
-    "florence2": Family("Florence-2", refused="it is an encoder-decoder model"),
     "ultravox": Family("Ultravox", refused="mlx-vlm has no implementation of it"),
 }
 

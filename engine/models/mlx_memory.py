@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 
 import mlx.core as mx
@@ -31,6 +32,16 @@ def token_bytes(adapter: Adapter) -> int:
         log.warning("the memory of a token could not be measured", exc_info=True)
         return 0
     return tensors.bytes_per_token(cache)
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """The most bytes that MLX had in use at once while this ran, beyond what was in use before. MLX counts the peak of
+    the process anew from here."""
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    run()
+    return max(0, mx.get_peak_memory() - before)
 
 
 @cache

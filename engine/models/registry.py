@@ -189,6 +189,8 @@ def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:
     """What is known of its family. Raises Unavailable for one that cannot run here, or only with its own code."""
     model_type = str(raw.get("model_type", ""))
     row = family(model_type)
+    direction = text_part(raw).get("use_bidirectional_attention", "vision" if row.both_ways else None)
+    row = replace(row, both_ways=direction == "vision")
     if row.refused:
         raise Unavailable(f"{model_type} models cannot run here: {row.refused}.", code="model_load_failed")
     if raw.get("model_file") and not spec.trust_remote_code:

@@ -54,13 +54,15 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     processor_ms = (perf_counter() - started_s) * 1e3
     counts = count_media_tokens(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
     placed = locate(ids, _placed(loaded, request, media, counts, grids))
+    is_whole = loaded.family.whole_prompt or (loaded.family.both_ways and all(m.kind != "audio" for m in media))
     return Prompt(
         ids=ids,
-        cache_ids=[] if loaded.family.whole_prompt else cache_ids(ids, placed, told_apart=not _is_padded(inputs)),
+        cache_ids=[] if is_whole else cache_ids(ids, placed, told_apart=not _is_padded(inputs)),
         media=placed,
         inputs=inputs,
         processor_ms=processor_ms,
         starts_in_reasoning=chat.starts_in_reasoning,
+        is_whole=is_whole,
     )
 
 

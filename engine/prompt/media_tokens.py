@@ -99,7 +99,7 @@ def _of_one_placeholder(
 def _seen_px(loaded: Loaded, inputs: dict[str, Any], kind: Kind, index: int) -> SizePx:
     if kind == "audio":
         return (0, 0)
-    return _clip_px(loaded, inputs) if kind == "video" else _picture_px(loaded, inputs, index)
+    return _clip_px(inputs) if kind == "video" else _picture_px(loaded, inputs, index)
 
 
 def _picture_px(loaded: Loaded, inputs: dict[str, Any], index: int) -> SizePx:
@@ -110,25 +110,30 @@ def _picture_px(loaded: Loaded, inputs: dict[str, Any], index: int) -> SizePx:
         # Padded to the largest picture: (1, pictures, height, width), true where there are pixels.
         is_pixel = np.array(mask[0][index])
         return (int(is_pixel.any(axis=0).sum()), int(is_pixel.any(axis=1).sum()))
-    for name in ("spatial_shapes", "image_grid_hws"):  # patches (height, width) of each tile, or picture
+    for name in ("spatial_shapes", "image_grid_hws", "tgt_sizes"):  # patches (height, width) of each tile, or picture
         if name in inputs:
-            height, width = np.array(inputs[name])[index].tolist()
+            height, width = np.array(inputs[name]).reshape(-1, 2)[index].tolist()
             patch_px = int((loaded.config.get("vision_config") or {}).get("patch_size", 14))
             return (width * patch_px, height * patch_px)
     if "image_num_crops" in inputs:  # Molmo 2: patches of all crops, of a picture that was put together anew
         return (0, 0)
     pixels = inputs.get("pixel_values")
+    if "image_position_ids" in inputs:  # Gemma 4 unified
+        return _patched_px(inputs["image_position_ids"][index], pixels)
     if isinstance(pixels, list):
         pixels = pixels[index] if index < len(pixels) else None
     shape: tuple[int, ...] = getattr(pixels, "shape", ())
     return (int(shape[-1]), int(shape[-2])) if len(shape) >= 3 else (0, 0)
 
 
-def _clip_px(loaded: Loaded, inputs: dict[str, Any]) -> SizePx:
-    """Of a native clip's frames, from the patch positions (clips, frames, patches, (x, y))."""
+def _clip_px(inputs: dict[str, Any]) -> SizePx:
+    """Of a native clip's frames."""
     positions = inputs.get("video_position_ids")
-    if positions is None:
-        return (0, 0)
-    patch_px = int((loaded.config.get("vision_config") or {}).get("patch_size", 16))
-    last = np.array(positions[0]).reshape(-1, 2).max(axis=0) + 1
+    return (0, 0) if positions is None else _patched_px(positions[0], inputs["pixel_values_videos"])
+
+
+def _patched_px(positions: Any, patches: Any) -> SizePx:
+    """From the places (..., (x, y)) of patches, -1 where there is none, and their pixels (..., patch * patch * 3)."""
+    last = np.array(positions).reshape(-1, 2).max(axis=0) + 1
+    patch_px = math.isqrt(patches.shape[-1] // 3)
     return (int(last[0]) * patch_px, int(last[1]) * patch_px)

@@ -43,8 +43,7 @@ def process(loaded: Loaded, chat: RenderedChat, media: Sequence[Media], grids: K
     ids, inputs = loaded.control.read(chat.text, chat.aside, lambda text: _process_text(loaded, text, media, grids))
     if loaded.family.expands:
         inputs["input_ids"] = ids  # the model's own, see engine.prompt.expand
-        shape = inputs["pixel_values"].shape
-        ids = expanded(ids, loaded.placeholder_ids()["image"], shape, loaded.config, loaded.family)
+        ids = expanded(ids, loaded.placeholder_ids()["image"], inputs, loaded.config, loaded.family)
     return ids, {name: value for name, value in inputs.items() if value is not None}
 
 
@@ -68,8 +67,10 @@ def _process_text(loaded: Loaded, text: str, media: Sequence[Media], grids: Know
             )
     except (ValueError, TypeError, IndexError) as e:
         raise BadMedia(f"The model's processor refused the media: {e}", param="messages") from e
-    ids = np.array(inputs.pop("input_ids")).reshape(-1).tolist()
-    return ids, inputs
+    ids = np.array(inputs.pop("input_ids")).reshape(-1)
+    if loaded.family.numbered:
+        ids = np.maximum(ids, loaded.placeholder_ids()["image"])  # one for all pictures: their order tells them apart
+    return ids.tolist(), inputs
 
 
 def _known_pictures(loaded: Loaded, text: str, media: Sequence[Media], grids: KnownGrids) -> Processed | None:

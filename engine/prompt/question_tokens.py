@@ -93,7 +93,8 @@ class QuestionPrompts:
 
     def _is_alone(self, question: TypedQuestion) -> bool:
         parts = question_parts(question, self.settings)
-        if question.alone or len(parts) > 1 or parts[0].kind != "text" or self._loaded.family.whole_prompt:
+        row = self._loaded.family
+        if question.alone or len(parts) > 1 or parts[0].kind != "text" or row.whole_prompt or row.both_ways:
             return True
         return len(parts[0].text.encode()) > self._max_suffix_bytes
 

@@ -5,7 +5,7 @@ Made once, when somebody is to read them; what the engine thread needs to know o
 
 from __future__ import annotations
 
-from engine.models.adapter import Encoding
+from engine.models.embeddings import Encoding
 from engine.models.vision_tower import Use
 from engine.types import FeatureUse, MediaReceipt
 from engine.types.prompt import PlacedMedia, Prompt

@@ -5,8 +5,10 @@ Parts keep the order in which they were sent. No MLX, nothing shared is changed:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from engine.errors import BadRequest
@@ -15,6 +17,8 @@ from engine.prompt.outside_text import set_aside
 from engine.prompt.tool_prompt import call_json, has_tools, tool_json, with_plain_tools
 from engine.types import Json, Message, Part, Request
 from engine.types.media import Media
+
+_NUMBERED_PICTURE = re.compile(r"<\|image_\d+\|>\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,15 @@ def _text_of(loaded: Loaded, request: Request, media: Sequence[Media]) -> str:
             if _templated(loaded, blind, request) == text:
                 why = f"this model's chat template shows no media in messages of role {message.role}"
                 raise BadRequest(f"{shown.param}: {why}; send it in one of role user.", param=shown.param)
-    return text
+    return _numbered(text) if loaded.family.numbered else text
+
+
+def _numbered(text: str) -> str:
+    """A rendered chat with its pictures numbered over all messages, each on a line of its own: mlx-vlm begins anew in
+    every message, and its processor loses the first token of what follows a picture, which is then the one before the
+    line break. Nothing from outside is numbered: it was set aside."""
+    numbers = count(1)
+    return _NUMBERED_PICTURE.sub(lambda _: f"<|image_{next(numbers)}|>\n", text)
 
 
 def _templated(loaded: Loaded, messages: list[Json], request: Request) -> str:

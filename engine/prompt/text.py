@@ -96,8 +96,9 @@ def _tokenized(loaded: Loaded, rendered: RenderedText, control: ControlTokens) -
         raise BadRequest(f"{rendered.param} is empty.", param=rendered.param)
     if chat is None:
         _check_raw(loaded, ids)
-    cache_ids = [] if loaded.family.whole_prompt else ids
-    return Prompt(ids, cache_ids, starts_in_reasoning=chat is not None and chat.starts_in_reasoning)
+    starts_in_reasoning = chat is not None and chat.starts_in_reasoning
+    is_whole = loaded.family.whole_prompt
+    return Prompt(ids, [] if is_whole else ids, starts_in_reasoning=starts_in_reasoning, is_whole=is_whole)
 
 
 def _raw_ids(loaded: Loaded, content: str | tuple[int, ...], add_special_tokens: bool) -> list[int]:

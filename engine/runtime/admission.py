@@ -19,6 +19,7 @@ from engine.prompt.receipts import uses
 from engine.prompt.tool_prompt import tool_json
 from engine.runtime.detokenizer import Detokenizer
 from engine.runtime.masks import Masks
+from engine.runtime.request_memory import RequestMemory
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.to_encode import missing
 from engine.runtime.tool_calls import ToolCallReader
@@ -30,10 +31,11 @@ from engine.types.prompt import Prompt
 class Admission:
     """Opens sequences whose turn has come."""
 
-    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache) -> None:
+    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache, memory: RequestMemory) -> None:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
+        self._memory = memory
         self._masks = Masks(loaded)
 
     def prepare(self, sequence: Sequence) -> None:
@@ -44,12 +46,12 @@ class Admission:
         request = self._ordered(sequence.request)
         self._check_ids(request)
         self._check_choices(request)
-        if request.prompt_logprobs is not None and self._loaded.family.whole_prompt:
-            why = "this model reads its prompt as a whole, so none of its tokens has a log-probability"
-            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         built, sequence.prepared_prompt = sequence.prepared_prompt, None
         if built is None:
             built = build_prompt(self._loaded, request, sequence.media, need_pixels=False)
+        if request.prompt_logprobs is not None and built.is_whole:
+            why = "this model reads such a prompt as a whole, so none of its tokens has a log-probability"
+            raise BadRequest(f"logprobs: {why}.", param="logprobs")
         sequence.num_prompt = self._num_prompt(built, sequence)
         sequence.max_tokens = self._max_tokens(built, request)
         sequence.prompt, sequence.media_first = built, request is not sequence.request
@@ -71,9 +73,11 @@ class Admission:
         if lease and loaded.family.packed:
             loaded.grids.note(request.tenant, built)
         media = ()  # the tower needs the memory
+        to_encode = missing(self._prefix.features, request)
+        work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
+        self._memory.check(work, sequence.row_tokens)
         if sequence.observed is not None:
-            to_encode = missing(self._prefix.features, request)
-            sequence.observed.work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
+            sequence.observed.work = work
         sequence.clock.enter("encode")
         self._embed(built, cache, sequence)
         sequence.clock.enter("prompt")

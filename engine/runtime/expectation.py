@@ -150,7 +150,7 @@ class Expectations:
             return None
         scheduler = self._scheduler
         most = scheduler.chunk_tokens if others.are_there else scheduler.idle_chunk_tokens
-        return self._curves.ttft_ms(work, others, work.prompt_tokens if scheduler.whole_prompt else most)
+        return self._curves.ttft_ms(work, others, most)
 
 
 def _encoded(sequence: Sequence, work: Work) -> EncoderWork:

@@ -37,10 +37,11 @@ class ModelMemory:
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
     """One model's share. stored_bytes: for stored KV and features. row_tokens: KV tokens of its running rows, None when
-    a token's size is not known."""
+    a token's size is not known. model: whose it is."""
 
     stored_bytes: int
     row_tokens: int | None
+    model: ModelMemory
 
 
 def share(
@@ -56,7 +57,8 @@ def share(
 
 def _budget(model: ModelMemory, part_bytes: int, stored_bytes: int) -> MemoryBudget:
     stored = min(stored_bytes, part_bytes // 2)
-    return MemoryBudget(stored, (part_bytes - stored) // model.token_bytes if model.token_bytes else None)
+    row_tokens = (part_bytes - stored) // model.token_bytes if model.token_bytes else None
+    return MemoryBudget(stored, row_tokens, model)
 
 
 def room(models: Sequence[ModelWeights]) -> int:

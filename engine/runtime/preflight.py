@@ -18,6 +18,7 @@ from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import receipts
 from engine.runtime.commands import PreflightCommand
 from engine.runtime.expectation import Expectations
+from engine.runtime.request_memory import RequestMemory
 from engine.runtime.to_encode import missing
 from engine.runtime.work import work_of
 from engine.types import Preflight
@@ -28,11 +29,19 @@ log = logging.getLogger(__name__)
 class Preflights:
     """Those that wait, and the answer to each."""
 
-    def __init__(self, config: EngineConfig, loaded: Loaded, prefix: PrefixCache, expectations: Expectations) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        loaded: Loaded,
+        prefix: PrefixCache,
+        expectations: Expectations,
+        memory: RequestMemory,
+    ) -> None:
         self._config = config
         self._loaded = loaded
         self._prefix = prefix
         self._expectations = expectations
+        self._memory = memory
         self._waiting: deque[PreflightCommand] = deque()
 
     def __len__(self) -> int:
@@ -75,6 +84,7 @@ class Preflights:
         built = with_pixels(self._loaded, request, media, built, num_reused)  # as the request will be
         to_encode = missing(self._prefix.features, request)
         work = work_of(built, num_reused, to_encode, packed=self._loaded.family.packed)
+        self._memory.check(work, [len(built.ids)] * request.n)
         # How much of it the disk has, and how fast it is, is not known before it is read.
         is_known = not self._prefix.may_restore(built, cache, request)
         return Preflight(

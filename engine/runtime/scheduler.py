@@ -78,7 +78,7 @@ class Scheduler:
     """Queues of sequences, by the limits of EngineConfig. Engine thread only.
 
     Prompts are read ahead of a full batch by no more than prefill_batch_size: their KV waits in memory.
-    whole_prompt: of this family a prompt is never cut. max_row_tokens: KV tokens, padding included, that fit in memory;
+    max_row_tokens: KV tokens, padding included, that fit in memory;
     None when that is not known. A prompt that does not fit beside the others waits, and no other is opened meanwhile;
     one alone always goes.
     """
@@ -89,7 +89,6 @@ class Scheduler:
     completion_batch_size: int = 32
     idle_chunk_tokens: int = 2048
     max_row_tokens: int | None = None
-    whole_prompt: bool = False
     waiting: deque[Sequence] = field(default_factory=deque)
     prefilling: deque[Sequence] = field(default_factory=deque)
     decoding: list[Sequence] = field(default_factory=list)
@@ -173,7 +172,7 @@ class Scheduler:
             if sequence.restore is not None and not sequence.restore.ready:
                 continue
             is_read = sequence.is_open and sequence.num_prefilled >= sequence.num_prompt - 1
-            if (self.whole_prompt or is_read) and self.is_full(sequence):
+            if (sequence.prompt.is_whole or is_read) and self.is_full(sequence):
                 if sequence.granted and self.next_to_join is None:
                     self.next_to_join = sequence
                 continue
@@ -182,14 +181,16 @@ class Scheduler:
         return None
 
     def chunk(self, sequence: Sequence, num_tokens: int) -> PrefillChunk | None:
-        """What is computed of an opened prompt in this turn, at most num_tokens; None while it waits for memory."""
-        if not self.try_grant(sequence):
+        """What is computed of an opened prompt in this turn, at most num_tokens; None while it waits for memory, or for
+        room in the batch where it is read as a whole."""
+        is_whole = sequence.prompt.is_whole
+        if not self.try_grant(sequence) or (is_whole and self.is_full(sequence)):
             return None
         if self.decoding:
             num_tokens -= self.tokens_since_step
         start, num_prompt, is_full = sequence.num_prefilled, sequence.num_prompt, self.is_full(sequence)
         end = num_prompt
-        if not self.whole_prompt:
+        if not is_whole:
             end = min(start + max(1, num_tokens), num_prompt - 1 if is_full else num_prompt)
         snapshot_ends = [at for at in sequence.snapshot_ends if start < at <= end]
         end = min([end, *snapshot_ends])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.cache.prefix import Lease
     from engine.grammar.follow import CompiledGrammar
     from engine.grammar.mask import AnswerMask
-    from engine.models.adapter import Embeddings, Encoding
+    from engine.models.embeddings import Embeddings, Encoding
     from engine.runtime.detokenizer import Detokenizer
     from engine.runtime.expectation import Observed
     from engine.runtime.scoring import Scoring

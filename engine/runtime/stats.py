@@ -58,7 +58,11 @@ class EngineStats:
         self._records: deque[Record] = deque(maxlen=_MAX_RECORDS)
         self._recent: deque[tuple[float, int]] = deque()
         self._published_s = 0.0
-        self._process_bytes = 0
+        self._process_bytes = self._peak_bytes = 0
+
+    def keep_peak(self) -> None:
+        """Before MLX is made to count its peak anew."""
+        self._peak_bytes = max(self._peak_bytes, mx.get_peak_memory())
 
     def add(self, card: ModelCard, scheduler: Scheduler, prefix: PrefixCache) -> None:
         """A model that is served from now on."""
@@ -125,7 +129,7 @@ class EngineStats:
             recent=tuple(self._records),
             active_bytes=mx.get_active_memory(),
             cache_bytes=mx.get_cache_memory(),
-            peak_bytes=mx.get_peak_memory(),
+            peak_bytes=max(self._peak_bytes, mx.get_peak_memory()),
             device_bytes=mlx_memory.device_bytes(),
             wired_limit_bytes=self._wired_bytes,
             process_bytes=self._process_bytes,

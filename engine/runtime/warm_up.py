@@ -1,4 +1,5 @@
-"""The first prompt of a model, before anybody waits for one. Engine thread only."""
+"""The first pictures of a model, before anybody waits for one: they make its kernels, and show how much memory its
+tower takes. Engine thread only."""
 
 from __future__ import annotations
 
@@ -8,8 +9,12 @@ import time
 import numpy as np
 
 from engine.cache.features import FeatureStore
+from engine.models.mlx_memory import peak_of
 from engine.models.registry import Loaded
+from engine.models.vision_tower import MAX_PATCHES
 from engine.prompt.build import build_prompt
+from engine.runtime.encoder_memory import EncoderMemory
+from engine.runtime.work import EncoderWork, work_of
 from engine.types import Message, Part, Request
 from engine.types.media import Media
 
@@ -19,8 +24,16 @@ MAX_S = 10.0
 """Of a warm-up. Its first layers have made most kernels that the others need."""
 
 
+MEASURE_S = 2.0
+"""Of what comes behind the first picture."""
+
+SIDES_PX = (64, 768)
+"""Of the pictures that are read. The second has so many tokens that attention shows in what it takes."""
+
+
 class WarmUp:
-    """Reads one small picture, so that the first user waits neither for imports nor for kernels. Nothing is kept.
+    """Reads a small picture, so that the first user waits neither for imports nor for kernels, and again with a larger
+    one to see what they take. Nothing is kept.
 
     It ends after MAX_S, between two layers of the vision tower: some read every picture at a size that takes half a
     minute on a CPU, and a model is not ready until it has ended.
@@ -38,21 +51,40 @@ class WarmUp:
         if self._ends_s is not None and time.perf_counter() >= self._ends_s:
             raise TimeoutError
 
-    def run(self, loaded: Loaded, features: FeatureStore, num_layers: int) -> None:
-        """num_layers: between how many layers of its towers `between_layers` is called; a tower where it is not could
-        not be stopped, so that none is begun."""
+    def run(self, loaded: Loaded, features: FeatureStore, num_layers: int) -> EncoderMemory:
+        """What the tower takes, as far as it was seen. num_layers: between how many layers of its towers
+        `between_layers` is called; a tower where it is not could not be stopped, so that none is begun."""
+        measured: list[tuple[EncoderWork, int]] = []
         if not (loaded.card.vision and num_layers):
-            return
-        medium = Media("image", np.zeros((64, 64, 3), np.uint8), sha256="", num_bytes=0, decoded_px=(64, 64))
-        request = Request(messages=(Message("user", (Part("image"), Part("text", text="?"))),), reuse=False)
-        self._ends_s = time.perf_counter() + MAX_S
+            return EncoderMemory()
+        started_s = time.perf_counter()
+        self._ends_s = started_s + MAX_S
         try:
-            built = build_prompt(loaded, request, (medium,))
             with features.tenant_scope("", False):
-                loaded.adapter.embed(built, loaded.adapter.make_cache())
+                _read(loaded, SIDES_PX[0])  # its kernels are made; what follows shows what reading itself takes
+                self._ends_s = min(self._ends_s, time.perf_counter() + MEASURE_S)
+                for side_px in SIDES_PX:
+                    measured.append(_read(loaded, side_px))
         except TimeoutError:
-            log.info("the warm-up with a picture was ended after %.0f s", MAX_S)
+            log.info("the warm-up with pictures was ended after %.1f s", time.perf_counter() - started_s)
         except Exception:  # a family that takes no such picture says so to the first who sends one
             log.info("no warm-up with a picture", exc_info=True)
         finally:
             self._ends_s = None
+        return EncoderMemory.of(measured, _most_tokens(loaded))
+
+
+def _read(loaded: Loaded, side_px: int) -> tuple[EncoderWork, int]:
+    """A picture of so many pixels a side: what there was to do, and the bytes that it took."""
+    pixels = np.zeros((side_px, side_px, 3), np.uint8)
+    medium = Media("image", pixels, sha256="", num_bytes=0, decoded_px=(side_px, side_px))
+    request = Request(messages=(Message("user", (Part("image"), Part("text", text="?"))),), reuse=False)
+    built = build_prompt(loaded, request, (medium,))
+    work = work_of(built, 0, lambda placed: 1.0, packed=loaded.family.packed)
+    return work.encoder, peak_of(lambda: loaded.adapter.embed(built, loaded.adapter.make_cache()))
+
+
+def _most_tokens(loaded: Loaded) -> int | None:
+    """Of towers that take their pictures in calls of a bounded size."""
+    vision = loaded.config.get("vision_config") or {}
+    return MAX_PATCHES // int(vision.get("spatial_merge_size", 2)) ** 2 if loaded.family.packed else None

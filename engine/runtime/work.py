@@ -18,11 +18,13 @@ Missing = Callable[[PlacedMedia], float]
 
 @dataclass(frozen=True, slots=True)
 class EncoderWork:
-    """tokens, units (pictures and pairs of frames), and attended: tokens times tokens within each unit."""
+    """tokens, units (pictures and pairs of frames), and attended: tokens times tokens within each unit. largest: tokens
+    of the largest unit."""
 
     tokens: float = 0.0
     units: float = 0.0
     attended: float = 0.0
+    largest: float = 0.0
 
     @property
     def terms(self) -> tuple[float, ...]:
@@ -32,12 +34,13 @@ class EncoderWork:
 @dataclass(frozen=True, slots=True)
 class Work:
     """prompt_tokens, of which the first cached_tokens are reused. values: pixels times channels, or samples, of the
-    media that the processor has to read."""
+    media that the processor has to read. is_whole: they are computed in one chunk."""
 
     prompt_tokens: int
     cached_tokens: int = 0
     values: int = 0
     encoder: EncoderWork = EncoderWork()
+    is_whole: bool = False
 
     @property
     def rest_terms(self) -> tuple[float, ...]:
@@ -46,6 +49,7 @@ class Work:
 
     def chunks(self, most_tokens: int) -> list[tuple[int, int]]:
         """[start, end) of each chunk that is computed."""
+        most_tokens = self.prompt_tokens if self.is_whole else most_tokens
         starts = range(self.cached_tokens, self.prompt_tokens, max(1, most_tokens))
         return list(pairwise([*starts, self.prompt_tokens]))
 
@@ -65,17 +69,19 @@ def work_of(prompt: Prompt, num_cached: int, missing: Missing, *, packed: bool) 
         cached_tokens=num_cached,
         values=sum(_num_values(placed) for placed in prompt.media if placed.has_pixels),
         encoder=encoder_work([(placed, missing(placed)) for placed in encoded]),
+        is_whole=prompt.is_whole,
     )
 
 
 def encoder_work(shares: list[tuple[PlacedMedia, float]]) -> EncoderWork:
     """shares: of each medium, how much has to be encoded."""
-    tokens = units = attended = 0.0
+    tokens = units = attended = largest = 0.0
     for placed, share in shares:
         tokens += share * placed.tokens
         units += share * num_units(placed)
         attended += share * placed.tokens**2 / num_units(placed)
-    return EncoderWork(tokens, units, attended)
+        largest = max(largest, placed.tokens / num_units(placed) if share else 0.0)
+    return EncoderWork(tokens, units, attended, largest)
 
 
 def num_units(placed: PlacedMedia) -> int:

@@ -27,6 +27,7 @@ from engine.runtime.expectation import Expectations
 from engine.runtime.memory import MemoryBudget
 from engine.runtime.preflight import Preflights
 from engine.runtime.prompt_logprobs import read_with_logprobs
+from engine.runtime.request_memory import RequestMemory
 from engine.runtime.rows import Rows
 from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler, ScoreRows
 from engine.runtime.scorer import Scorer
@@ -67,7 +68,6 @@ class Worker:
             prefill_batch_size=config.prefill_batch_size,
             completion_batch_size=max_rows,
             max_row_tokens=budget.row_tokens,
-            whole_prompt=loaded.family.whole_prompt,
         )
         self._prefix = PrefixCache(config.cache.within(budget.stored_bytes), scope=loaded.fingerprint)
         self._warm_up = WarmUp()
@@ -79,10 +79,12 @@ class Worker:
             lambda: Batch(loaded.adapter, max_rows, config.wired_limit_bytes),
             lambda sequence: self._endings.fail(sequence, Internal(_FAILED_STEP)),
         )
-        self._admission = Admission(config, loaded, self._prefix)
+        stats.keep_peak()
+        memory = RequestMemory(budget.model, self._warm_up.run(loaded, self._prefix.features, num_layers))
+        self._admission = Admission(config, loaded, self._prefix, memory)
         self._scorer = Scorer(loaded.adapter, self._scheduler)
         self._expectations = Expectations(self._scheduler)
-        self._preflights = Preflights(config, loaded, self._prefix, self._expectations)
+        self._preflights = Preflights(config, loaded, self._prefix, self._expectations, memory)
         self._readings = TextReadings(
             TextReader(loaded.adapter, loaded.modules, loaded.num_ids), self._scheduler, stats
         )
@@ -98,7 +100,6 @@ class Worker:
         )
         stats.add(loaded.card, self._scheduler, self._prefix)
         self._stepped_s = self._step_s = 0.0
-        self._warm_up.run(loaded, self._prefix.features, num_layers)
 
     @property
     def is_idle(self) -> bool:
@@ -212,7 +213,7 @@ class Worker:
         self._admission.open(sequence)
         chunk = self._scheduler.chunk(sequence, step.num_tokens)
         if chunk is None:
-            log.info("%s waits for memory: %d prompt tokens", sequence.id, sequence.num_prompt)
+            log.info("%s waits for room: %d prompt tokens", sequence.id, sequence.num_prompt)
         return chunk
 
     def _prefill(self, chunk: PrefillChunk) -> None:

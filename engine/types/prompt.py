@@ -61,7 +61,8 @@ class Prompt:
     ids: token ids with placeholders expanded. cache_ids: the same length, see engine.prompt.cache_ids.
     media: in the order in which they were sent, which is that of their spans; all have a span, or none has.
     inputs: the processor's other arrays, empty for text. processor_ms: what resizing and processing all media took.
-    starts_in_reasoning: the template has opened the think block already.
+    starts_in_reasoning: the template has opened the think block already. is_whole: tokens of it see what lies behind
+    them, so it is computed in one pass, and nothing of it serves another prompt; its cache_ids are [].
     """
 
     ids: list[int]
@@ -70,6 +71,7 @@ class Prompt:
     inputs: dict[str, Any] = field(default_factory=dict)
     processor_ms: float = 0.0
     starts_in_reasoning: bool = False
+    is_whole: bool = False
 
     @property
     def spans(self) -> tuple[Span, ...]:

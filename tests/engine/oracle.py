@@ -24,6 +24,7 @@ import numpy as np
 from engine.config import MediaLimits
 from engine.media.read_medium import load_media
 from engine.models.families import family
+from engine.models.gemma3n import place_queries
 from engine.models.loading import WithoutPadding, own_placeholder
 from engine.models.vision_tower import ApartVisionTower
 from engine.types import FrameSampling, Message
@@ -44,6 +45,37 @@ def _end_tiles(model: Any) -> None:
         return read(*args, images_spatial_crop=images_spatial_crop, **settings)
 
     model.get_input_embeddings = ended
+
+
+def _scale_texts(model: Any) -> None:
+    """Gemma 3n's embeddings of texts in a prompt, as its decoder makes those of an answer."""
+    read = model.get_input_embeddings
+
+    def scaled(input_ids: mx.array, *args: Any, **settings: Any) -> Any:
+        found = read(input_ids, *args, **settings)
+        scale = mx.where(input_ids < model.embed_vision.vocab_offset, model.language_model.model.hidden_size**0.5, 1.0)
+        found.inputs_embeds = found.inputs_embeds * scale[..., None].astype(found.inputs_embeds.dtype)
+        return found
+
+    model.get_input_embeddings = scaled
+
+
+def _shut_eyes(decoder: Any) -> None:
+    """Leave out the layers that look at a picture where there is none: as installed, they look at the text instead."""
+    layers, places = decoder.layers, frozenset(decoder.config.cross_attention_layers)
+
+    class Decoder(type(decoder)):
+        def __call__(self, *args: Any, cross_attention_states: Any = None, cache: Any = None, **settings: Any) -> Any:
+            if cross_attention_states is not None:
+                return super().__call__(*args, cross_attention_states=cross_attention_states, cache=cache, **settings)
+            kept = [place for place in range(len(layers)) if place not in places]
+            self.layers, self.config.cross_attention_layers = [layers[place] for place in kept], []
+            try:
+                return super().__call__(*args, cache=[cache[place] for place in kept], **settings)
+            finally:
+                self.layers, self.config.cross_attention_layers = layers, sorted(places)
+
+    decoder.__class__ = Decoder
 
 
 @dataclass
@@ -70,6 +102,12 @@ class Oracle:
             if family(model.config.model_type).encodes_apart:
                 # As installed, its tower lets the pictures from the third on see each other.
                 model.vision_tower = ApartVisionTower(model.vision_tower)
+            if family(model.config.model_type).shares_kv:
+                # As installed, its last layers turn queries by the end of the chunk, and prompts are not scaled.
+                place_queries(model.language_model.layers)
+                _scale_texts(model)
+            if family(model.config.model_type).looks_across:
+                _shut_eyes(model.language_model.model)
             if not hasattr(processor, "tokenizer"):
                 # The same: a bare tokenizer with an image processor, which its generator does not expect.
                 processor.tokenizer = processor
@@ -96,7 +134,9 @@ class Oracle:
                 for _, time_s in media[-1].frames:
                     content += [{"type": "text", "text": f"Frame at {time_s:.1f} s:"}, {"type": "image"}]
             rendered.append({"role": message.role, "content": content})
-        return self.tokenizer.apply_chat_template(rendered, tokenize=False, add_generation_prompt=True), media
+        text = self.tokenizer.apply_chat_template(rendered, tokenize=False, add_generation_prompt=True)
+        first, *rest = text.split("<|image_1|>")  # of Phi-3-Vision; our templates count no further
+        return first + "".join(f"<|image_{number}|>{words}" for number, words in enumerate(rest, start=1)), media
 
     def prompt(self, messages: Sequence[Message], *, native_video: bool = False) -> list[int]:
         """The prompt's token ids from the stock processor, placeholders expanded."""

@@ -7,22 +7,23 @@ so that every family can be quantized to 4 bits in groups of 32; pixel budgets g
 
 from __future__ import annotations
 
+from tests.families.apart import APART
 from tests.families.gemma import GEMMA
 from tests.families.glm import GLM
-from tests.families.own_ways import INTERLEAVE, OWN_WAYS, PHI3_V
+from tests.families.own_ways import INTERLEAVE, OWN_WAYS
 from tests.families.pictures import PICTURES
 from tests.families.qwen import QWEN, qwen
 from tests.families.readers import READERS
 from tests.families.shape import CHAT_TOKENS, QWEN_TOKENS, Family, text
-from tests.families.tiles import MOLMO2, TILES
+from tests.families.tiles import TILES
 
 __all__ = [
+    "APART",
     "BRIEF",
     "CHAT_TOKENS",
     "FAMILIES",
     "INTERLEAVE",
     "QWEN_TOKENS",
-    "SLOW",
     "TEXT",
     "VISION",
     "Family",
@@ -45,5 +46,3 @@ BRIEF = frozenset({"qwen3_vl_moe", *TILES, *GLM, *READERS})
 
 VISION = tuple(name for name, family in FAMILIES.items() if family.vision)
 TEXT = tuple(name for name, family in FAMILIES.items() if not family.vision)
-SLOW = {"phi3_v": PHI3_V, "molmo2": MOLMO2}
-"""Tiny models that are not tiny, each with a test of its own; where they take a gigabyte it is marked slow."""

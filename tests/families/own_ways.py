@@ -169,17 +169,3 @@ INTERLEAVE = Family(
     processor=LLAVA_PROCESSOR | {"vision_feature_select_strategy": "full", "num_additional_image_tokens": 0},
 )
 """LLaVA-Interleave: model_type llava with another decoder and another tower."""
-
-PHI3_V = Family(
-    config=text(num_key_value_heads=2)
-    | {
-        "original_max_position_embeddings": 4096,
-        "rope_scaling": {"type": "su", "long_factor": [1.0] * 16, "short_factor": [1.0] * 16},
-        "vision_config": vision("phi3_v", image_size=336, image_dim_out=64),
-        "embd_layer": {},
-    },
-    image="<|image_1|>\n",
-    tokens=("<|end|>", "<|image|>"),
-    image_proc=image_processor("Phi3VImageProcessor", num_crops=1, num_img_tokens=144),
-)
-"""Phi-3-Vision, and 3.5: mlx-vlm fixes the size of its vision tower, so that even the tiny one has 306 M parameters."""

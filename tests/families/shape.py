@@ -22,6 +22,7 @@ class Family:
     tokenizer     keys added to tokenizer_config.json
     embedding_scale   factor on the token embeddings; below 1 where the model scales them up itself, or it would echo
     max_images    pictures per prompt that the installed processor can take (None: no limit)
+    fixed         sizes that mlx-vlm fixes in its source: where they stand, and what they are while a test runs
     """
 
     config: dict[str, Any]
@@ -36,6 +37,7 @@ class Family:
     bos: str | None = None
     embedding_scale: float = 1.0
     max_images: int | None = None
+    fixed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def vision(self) -> bool:

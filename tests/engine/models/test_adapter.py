@@ -17,14 +17,15 @@ from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.media.read_medium import load_media
 from engine.models import adapter as adapter_module
 from engine.models import registry
-from engine.models.adapter import Embeddings, GroupedMask
+from engine.models.adapter import GroupedMask
+from engine.models.embeddings import Embeddings
 from engine.models.families import family as family_row
 from engine.prompt.build import build_prompt
 from engine.types import FrameSampling
 from tests import tiny
 from tests.engine.drive import Piece, chat
 from tests.engine.oracle import Oracle
-from tests.families import FAMILIES, INTERLEAVE, SLOW, TEXT, VISION
+from tests.families import BRIEF, FAMILIES, INTERLEAVE, TEXT, VISION
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
@@ -88,35 +89,6 @@ def test_llava_interleave_gives_the_stock_answer(tmp_path: Path) -> None:
     expected = oracle.greedy(chat(*pieces).messages, 6)
     for chunk_tokens in (2048, 7):
         assert greedy(loaded, pieces, chunk_tokens)[: len(expected)] == expected
-
-
-def stock_answers(family: str, tmp_path: Path, cases: list[list[Piece]]) -> list[list[int]]:
-    """Of a family that is not in all tests: ours, which are asserted to be mlx-vlm's, in one chunk and in several."""
-    folder = tiny.write(SLOW[family], family, "float32", tmp_path / family)
-    loaded, oracle = load(folder), Oracle.load(folder, vision=True)
-    answers = []
-    for pieces in cases:
-        expected = oracle.greedy(chat(*pieces).messages, 6)
-        for chunk_tokens in (2048, 100):
-            assert greedy(loaded, pieces, chunk_tokens)[: len(expected)] == expected
-        answers.append(expected)
-    return answers
-
-
-def test_molmo2_gives_the_stock_answer(tmp_path: Path) -> None:
-    """Some 400 tokens for each picture, so that the tests over all families would take minutes."""
-    cases: list[list[Piece]] = [["Words."], [picture("red"), WORDS], [picture("blue"), "and", picture("red"), WORDS]]
-    answers = stock_answers("molmo2", tmp_path, cases)
-    assert len({tuple(answer) for answer in answers}) == len(cases), "the pictures do not matter"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_phi3_v_gives_the_stock_answer(tmp_path: Path) -> None:
-    """306 M parameters, 1.2 GB on the disk: only with `-m slow`."""
-    cases: list[list[Piece]] = [["Words."], [picture("red"), WORDS], [picture("blue"), WORDS]]
-    answers = stock_answers("phi3_v", tmp_path, cases)
-    assert answers[1] != answers[2], "the picture does not matter"
 
 
 def test_deepseek_vl2_sees_whatever_lies_behind_its_tiles(tiny_model: TinyModel) -> None:

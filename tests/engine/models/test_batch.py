@@ -230,7 +230,7 @@ def mix_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every chunk of a prompt gets the features of its first chunk."""
-    from engine.models.adapter import Embeddings
+    from engine.models.embeddings import Embeddings
 
     window = Embeddings.window
     monkeypatch.setattr(Embeddings, "window", lambda self, start, end: window(self, 0, end - start))

@@ -16,14 +16,14 @@ from engine.models.families import FAMILIES as ROWS
 from engine.models.families import UNKNOWN, family
 from engine.models.families_table import markdown, table
 from tests.conftest import ROOT
-from tests.families import FAMILIES, SLOW, VISION
+from tests.families import APART, FAMILIES, VISION
 
 TinyModel = Callable[..., Path]
 
 
 def test_every_family_that_counts_as_tested_has_a_tiny_model() -> None:
     tested = {name for name, row in ROWS.items() if row.tested and not row.refused}
-    assert tested == {*VISION, *SLOW}
+    assert tested == {*VISION, *APART}
 
 
 def test_every_row_has_a_name_and_a_line() -> None:

@@ -3,6 +3,7 @@ features; and families without a row."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -17,15 +18,18 @@ from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.errors import EngineError
 from engine.media.read_medium import load_media
 from engine.models import registry
-from engine.models.adapter import Embeddings
+from engine.models.embeddings import Embeddings
 from engine.models.families import UNKNOWN
 from engine.models.vision_tower import ApartVisionTower
 from engine.prompt.build import build_prompt
 from engine.types import FrameSampling
+from tests import tiny
 from tests.engine.drive import Piece, ask, chat
 from tests.engine.models.test_adapter import greedy, load
 from tests.engine.oracle import Oracle
+from tests.families.apart import GEMMA4_BOTH_WAYS
 from tests.pictures import picture
+from tests.sounds import tone, wav
 from workbench.models.listing import details
 
 TinyModel = Callable[..., Path]
@@ -138,3 +142,47 @@ def test_its_placeholder_is_its_processors(tiny_model: TinyModel, tmp_path: Path
 def test_a_tested_family_says_nothing_of_it(tiny_model: TinyModel) -> None:
     card = load(tiny_model("pixtral")).card
     assert card.tested and "tests" not in details(card)
+
+
+# -- pictures whose tokens see each other ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 4 that says so, as the larger ones do."""
+    return tiny.write(GEMMA4_BOTH_WAYS, "gemma4", "float32", tmp_path_factory.mktemp("both") / "gemma4")
+
+
+def shown(clip: Path) -> list[list[Piece]]:
+    return [
+        ["Words alone, and more of them than are read at once."],
+        [picture("red"), "What?"],
+        ["First", picture("blue", "square"), picture("green"), "Compare."],
+        [clip, "What moves?"],
+        [picture("red"), wav(tone()), "What?"],  # with a sound, mlx-vlm reads pictures from left to right
+    ]
+
+
+async def test_where_it_says_so_pictures_are_read_in_both_directions(
+    both_ways: Path, engine_for: Any, clip_path: Path, steps: list[int]
+) -> None:
+    """Tokens of mlx-vlm, though chunks are small; alone and in a batch. Texts alone are kept as ever."""
+    engine, oracle = await engine_for(both_ways, prefill_chunk_tokens=16), Oracle.load(both_ways, vision=True)
+    requests = [chat(*pieces, max_tokens=6) for pieces in shown(clip_path)]
+    cold = [await ask(engine, request) for request in requests]
+    for request, answer in zip(requests, cold, strict=True):
+        assert list(answer.token_ids) == oracle.greedy(request.messages, 6, native_video=True)
+    warm = await asyncio.gather(*(ask(engine, request) for request in requests))
+    assert [answer.token_ids for answer in warm] == [answer.token_ids for answer in cold]
+    assert [answer.done.usage.cached_tokens > 0 for answer in warm] == [True, False, False, False, True]
+    assert max(steps) > 1
+
+
+def test_sabotage_reading_them_in_one_direction_is_seen(both_ways: Path, clip_path: Path) -> None:
+    loaded, oracle = load(both_ways), Oracle.load(both_ways, vision=True)
+    loaded.adapter._both_ways = False
+    same = [
+        greedy(loaded, pieces, 2048) == oracle.greedy(chat(*pieces).messages, 6, native_video=True)
+        for pieces in shown(clip_path)
+    ]
+    assert same == [True, False, False, False, True]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError
-from engine.models.adapter import Encoding
+from engine.models.embeddings import Encoding
 from engine.runtime.expectation import Expectations
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence

@@ -1,4 +1,4 @@
-"""warm_up: the first picture of a model is read before anybody waits, within a bounded time, and changes nothing."""
+"""warm_up: the first pictures of a model are read before anybody waits, within a bounded time, and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.runtime import warm_up as warm_up_module
-from engine.runtime.warm_up import WarmUp
+from engine.runtime.warm_up import SIDES_PX, WarmUp
 from tests.engine.drive import ask, chat
 from tests.pictures import picture
 
@@ -44,9 +44,9 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "pixtral"])
-def test_a_warm_up_reads_a_picture_through_all_layers(tiny_model: TinyModel, family: str, said: Any) -> None:
+def test_a_warm_up_reads_its_pictures_through_all_layers(tiny_model: TinyModel, family: str, said: Any) -> None:
     run = Run(tiny_model(family))
-    assert run.asked == run.num_layers > 1
+    assert run.asked == (1 + len(SIDES_PX)) * run.num_layers > 1
     assert said() == []
 
 
