@@ -13,8 +13,10 @@ class CachedTokensSchema(BaseModel):
     cached_tokens: int = Field(description="prompt tokens that were reused")
 
 
-class ReasoningTokensSchema(BaseModel):
+class CompletionTokensSchema(BaseModel):
     reasoning_tokens: int
+    accepted_prediction_tokens: int = Field(description="tokens of the answer that were proposed by speculation")
+    rejected_prediction_tokens: int = Field(description="tokens that were proposed and are not in the answer")
 
 
 class FeatureUseSchema(BaseModel):
@@ -99,7 +101,7 @@ class UsageSchema(OwnUsageSchema):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokensSchema
-    completion_tokens_details: ReasoningTokensSchema
+    completion_tokens_details: CompletionTokensSchema
 
 
 class TopTokenSchema(BaseModel):
