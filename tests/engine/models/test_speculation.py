@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.generate import BatchGenerator, GenerationBatch
 
+from engine.arguments import types
 from engine.config import CacheConfig, EngineConfig, ModelSpec, SpeculationConfig
 from engine.core import Engine
 from engine.models import speculation
@@ -234,6 +236,30 @@ async def test_a_family_whose_kv_cannot_be_cut_says_so(
     usage = (await ask(fast, chat(TABLE, "Again.", max_tokens=30))).done.usage
     assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (0, 0)
     assert "writes without speculation: its KV cannot be cut back" in caplog.text
+
+
+def test_the_option_is_as_vllm_has_it() -> None:
+    given = '{"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2}'
+    assert types.speculation(given) == SpeculationConfig("ngram", 5, 2, 4)
+    assert types.speculation('{"method": "ngram"}') == SpeculationConfig()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("ngram", "is not like"),
+        ("[]", "is not like"),
+        ("{}", "method None"),
+        ('{"method": "eagle", "model": "x"}', "method 'eagle'"),
+        ('{"method": "ngram", "model": "x"}', "'model' is not among"),
+        ('{"method": "ngram", "num_speculative_tokens": 0}', "from 1 to 64, not 0"),
+        ('{"method": "ngram", "num_speculative_tokens": true}', "from 1 to 64, not true"),
+        ('{"method": "ngram", "prompt_lookup_min": 9}', "prompt_lookup_min 9 is more than prompt_lookup_max 8"),
+    ],
+)
+def test_an_option_that_cannot_be_kept_to_is_refused(given: str, why: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=why):
+        types.speculation(given)
 
 
 # -- sure, and worth it ------------------------------------------------------------------------------------------------
