@@ -17,8 +17,9 @@ from mlx_lm.generate import BatchGenerator, StopSequences
 
 from engine.models.adapter import Adapter
 from engine.models.mlx_memory import set_wired_limit
+from engine.models.proposer import Proposer
 from engine.models.sampling import LogitsProcessor, Sampler
-from engine.models.speculation import Proposer, Speculation
+from engine.models.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ class Endings:
             cut_off=int("length" in reasons),
             prompt_tokens=sequence.num_read,
             completion_tokens=sequence.num_generated,
+            proposed_tokens=done.usage.accepted_prediction_tokens + done.usage.rejected_prediction_tokens,
+            accepted_tokens=done.usage.accepted_prediction_tokens,
         )
         self.stats.record(sequence, done)
         self.expectations.ended(sequence)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.grammar.follow import CompiledGrammar
     from engine.grammar.mask import AnswerMask
     from engine.models.adapter import Embeddings, Encoding
-    from engine.models.speculation import Proposer
+    from engine.models.proposer import Proposer
     from engine.runtime.detokenizer import Detokenizer
     from engine.runtime.expectation import Observed
     from engine.runtime.scoring import Scoring

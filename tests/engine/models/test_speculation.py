@@ -23,7 +23,8 @@ from engine.core import Engine
 from engine.models import speculation
 from engine.models.batch import Batch
 from engine.models.lookup import PromptLookup
-from engine.models.speculation import PassCosts, Proposer, Speculation, kept
+from engine.models.proposer import PassCosts, Proposer
+from engine.models.speculation import Speculation, kept
 from engine.types import Grammar, Request, Sampling
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, settled

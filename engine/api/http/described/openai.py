@@ -13,8 +13,11 @@ class CachedTokensSchema(BaseModel):
     cached_tokens: int = Field(description="prompt tokens that were reused")
 
 
-class CompletionTokensSchema(BaseModel):
+class ReasoningTokensSchema(BaseModel):
     reasoning_tokens: int
+
+
+class CompletionTokensSchema(ReasoningTokensSchema):
     accepted_prediction_tokens: int = Field(description="tokens of the answer that were proposed by speculation")
     rejected_prediction_tokens: int = Field(description="tokens that were proposed and are not in the answer")
 
