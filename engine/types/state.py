@@ -82,8 +82,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counters since the engine started. cut_off: those of the finished that ended at their length limit. For answers of
-    the finished, proposed_tokens came of speculation; accepted_tokens of these are in them."""
+    """Counters since the engine started. cut_off: those of the finished that ended at their length limit.
+    proposed_tokens: by speculation for the finished; accepted_tokens: of these, those in their answers."""
 
     requests: int = 0
     finished: int = 0
