@@ -125,10 +125,10 @@ class Batch:
             Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs, bool(accepted) and place > 0)
             for place, r in enumerate(responses)
         ]
-        for token in tokens:
-            if proposer := self._proposers.get(token.row):
-                proposer.append(token.id)
-        self._forget({token.row for token in tokens if token.finish})
+        for response in responses:
+            if proposer := self._proposers.get(response.uid):
+                proposer.append(int(response.token))
+        self._forget({response.uid for response in responses if response.finish_reason})
         return tokens
 
     def _forget(self, rows: set[int]) -> None:

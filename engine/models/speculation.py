@@ -85,7 +85,7 @@ class Speculation:
             if is_warm:
                 self.costs.wide(time.perf_counter() - began_s, len(ids))
         apart = mx.abs(mx.stack(one_by_one).astype(mx.float32) - together.astype(mx.float32))
-        return float(apart.max().item())
+        return float(np.array(apart).max())
 
     def proposer(self, tokens: Sequence[int]) -> Proposer:
         """Of a row with these tokens, ids below zero where there are media."""
@@ -109,7 +109,8 @@ class Speculation:
         rows = list(logprobs)
         mx.eval(best, margins, rows)
         self.costs.wide(time.perf_counter() - began_s, len(ids))
-        said, is_sure = best.tolist(), [self._is_sure(margin) for margin in margins.tolist()]
+        said: list[int] = np.array(best).tolist()
+        is_sure = [self._is_sure(margin) for margin in np.array(margins).tolist()]
         num_kept = kept(ids, said, is_sure)
         proposer.took(len(ids) - 1, max(0, num_kept - 1), self.costs.further)
         if 0 < num_kept < len(ids) and not is_sure[num_kept]:
