@@ -34,6 +34,9 @@ _NOISE_MARGIN = 8.0
 """How many times the measured difference two logits must be apart: each may be off by it once, and what was measured
 are a few tokens."""
 
+_MOST_NOISE = 1.0
+"""Beyond it is no rounding: whatever such a pass computes is not what passes over one token do."""
+
 _CLEAR_EVERY = 512
 """Passes after which the allocator gives back what it keeps, as the batcher does after so many of its own."""
 
@@ -63,8 +66,8 @@ class Speculation:
         except Exception:  # a family whose pass over several tokens fails goes on with one
             log.info("no pass over several tokens", exc_info=True)
             self.reason = "it cannot read several tokens in one pass behind those of a batch"
-        if not np.isfinite(self._noise):
-            self.reason = "its logits are no numbers"
+        if not self._noise <= _MOST_NOISE:  # also where it is no number
+            self.reason = "a pass over several tokens gives it other logits"
 
     def _measured(self, context: list[int], ids: list[int]) -> float:
         row = self._adapter.make_cache()

@@ -20,11 +20,12 @@ from mlx_lm.generate import BatchGenerator, GenerationBatch
 from engine.arguments import types
 from engine.config import CacheConfig, EngineConfig, ModelSpec, SpeculationConfig
 from engine.core import Engine
-from engine.models import speculation
+from engine.models import registry, speculation
+from engine.models.adapter import Adapter
 from engine.models.batch import Batch
 from engine.models.lookup import PromptLookup
 from engine.models.proposer import PassCosts, Proposer
-from engine.models.speculation import Speculation, kept
+from engine.models.speculation import Speculation, kept, make_speculation
 from engine.types import Grammar, Request, Sampling
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, settled
@@ -261,6 +262,17 @@ def test_the_option_is_as_vllm_has_it() -> None:
 def test_an_option_that_cannot_be_kept_to_is_refused(given: str, why: str) -> None:
     with pytest.raises(ArgumentTypeError, match=why):
         types.speculation(given)
+
+
+def test_a_family_whose_wide_pass_is_wrong_says_so(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its tokens are told in the wrong order. Twin: in the right one it speculates."""
+    loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model("llama")))))
+    assert make_speculation(EAGER, loaded) is not None
+    behind = Adapter.behind
+    monkeypatch.setattr(Adapter, "behind", lambda self, ids, cache: behind(self, ids, cache)[::-1])
+    assert make_speculation(EAGER, loaded) is None and "gives it other logits" in caplog.text
 
 
 # -- sure, and worth it ------------------------------------------------------------------------------------------------
