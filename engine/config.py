@@ -211,6 +211,28 @@ class CacheConfig:
         return replace(self, max_bytes=kv, max_feature_bytes=features)
 
 
+SPECULATION_LIMITS = {"num_speculative_tokens": 64, "prompt_lookup_min": 64, "prompt_lookup_max": 64}
+"""The most that each number of SpeculationConfig may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationConfig:
+    """Several tokens of an answer in one pass (engine.models.speculation), in vLLM's words. method: "ngram", what came
+    before in prompt and answer is proposed again. num_speculative_tokens: most that are proposed at a time.
+    prompt_lookup_min, prompt_lookup_max: how many of the last tokens must have come before in the same order, and how
+    many are looked at. Raises BadRequest."""
+
+    method: Literal["ngram"] = "ngram"
+    num_speculative_tokens: int = 8
+    prompt_lookup_min: int = 3
+    prompt_lookup_max: int = 8
+
+    def __post_init__(self) -> None:
+        if self.prompt_lookup_min > self.prompt_lookup_max:
+            why = f"prompt_lookup_min {self.prompt_lookup_min} is more than prompt_lookup_max {self.prompt_lookup_max}"
+            raise BadRequest(why, param="speculative_config")
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything an Engine needs.
@@ -231,6 +253,7 @@ class EngineConfig:
     wired_limit_bytes: how much of MLX's memory macOS may not page out (None: none of it is kept from that).
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
+    speculation: how answers that copy are written faster; None: each token has a pass of its own.
     """
 
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -253,6 +276,7 @@ class EngineConfig:
     prefill_batch_size: int = 8
     completion_batch_size: int | None = None
     stream_interval: int = 1
+    speculation: SpeculationConfig | None = None
     media_first: bool = True
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3

@@ -20,7 +20,7 @@ Key = tuple[str | int, ...]
 
 
 _REFUSED = {
-    "draft_model": "there is no speculative decoding here yet, so that it would be loaded for nothing; leave it out",
+    "draft_model": "no draft model is used here, so that it would be loaded for nothing; leave it out",
 }
 """Keys that others have, and why they are not taken."""
 

@@ -53,6 +53,9 @@ def _requests(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge(snapshot, "vllm:num_requests_waiting", "Requests in the queue", waiting)
     yield _counter(snapshot, "vllm:prompt_tokens", "Prompt tokens of finished requests", totals.prompt_tokens)
     yield _counter(snapshot, "vllm:generation_tokens", "Tokens generated", totals.completion_tokens)
+    proposed, accepted = totals.proposed_tokens, totals.accepted_tokens
+    yield _counter(snapshot, "vllm:spec_decode_num_draft_tokens", "Tokens proposed by speculation", proposed)
+    yield _counter(snapshot, "vllm:spec_decode_num_accepted_tokens", "Of these, those in the answers", accepted)
     ended = {
         "stop": totals.finished - totals.cut_off,
         "length": totals.cut_off,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from engine.arguments.types import add_numbers, more_than_zero, positive, share
+from engine.arguments.types import add_numbers, more_than_zero, positive, share, speculation
 from engine.config import LEAST_ROWS, EngineConfig
 
 DEFAULTS = EngineConfig()
@@ -47,6 +47,13 @@ def add_batching_arguments(parser: argparse.ArgumentParser) -> None:
         "most --prefill-batch-size more requests are worked on",
     )
     group.add_argument(
+        "--speculative-config",
+        metavar="JSON",
+        type=speculation,
+        help='{"method": "ngram"}: an answer that copies from its prompt is written several tokens at a time in the '
+        "same words (default: off)",
+    )
+    group.add_argument(
         "--timeout",
         metavar="S",
         type=more_than_zero,
@@ -77,6 +84,7 @@ def batching(args: argparse.Namespace) -> dict[str, Any]:
         "wired_limit_bytes": args.wired_limit * 1024**2 if args.wired_limit else None,
         "prefill_batch_size": args.prefill_batch_size,
         "completion_batch_size": args.completion_batch_size,
+        "speculation": args.speculative_config,
         "request_timeout_s": args.timeout,
         "stream_interval": args.stream_interval,
         "max_queue": args.max_queue,

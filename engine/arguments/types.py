@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from engine.config import ADAPTER_NAME, given_folder
+from engine.config import ADAPTER_NAME, SPECULATION_LIMITS, SpeculationConfig, given_folder
+from engine.errors import BadRequest
 
 
 class NamedAdapter(NamedTuple):
@@ -90,6 +91,29 @@ def media_limits(text: str) -> dict[str, int]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: only image, video and audio can be limited")
     return limits
+
+
+def speculation(text: str) -> SpeculationConfig:
+    """As vLLM has it: {"method": "ngram", "num_speculative_tokens": 8, "prompt_lookup_min": 3, "prompt_lookup_max": 8},
+    of which only the method must be said."""
+    try:
+        given = dict(json.loads(text).items())
+    except (ValueError, AttributeError):
+        raise argparse.ArgumentTypeError(f'{text!r} is not like {{"method": "ngram"}}') from None
+    if (method := given.pop("method", None)) != "ngram":
+        why = "is what there is: neither draft models nor a model's own heads are used"
+        raise argparse.ArgumentTypeError(f'method {method!r}: "ngram" {why}')
+    for name, value in given.items():
+        if name not in SPECULATION_LIMITS:
+            known = ", ".join(SPECULATION_LIMITS)
+            raise argparse.ArgumentTypeError(f"{name!r} is not among what it may say: method, {known}")
+        if type(value) is not int or not 1 <= value <= SPECULATION_LIMITS[name]:
+            limits = f"a whole number from 1 to {SPECULATION_LIMITS[name]}"
+            raise argparse.ArgumentTypeError(f"{name} must be {limits}, not {json.dumps(value)}")
+    try:
+        return SpeculationConfig(**given)
+    except BadRequest as error:
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def host(text: str) -> str:

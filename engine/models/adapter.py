@@ -303,6 +303,17 @@ class Adapter:
             mx.eval(logits)
         return logits
 
+    def behind(self, ids: mx.array, cache: list[Any]) -> mx.array:
+        """Token ids (1, tokens) behind the one row of a batch -> the logits behind each, (tokens, vocabulary), as a
+        decode step has them; nothing evaluated."""
+        arguments: dict[str, Any] = {}
+        num_tokens = ids.shape[1]
+        if self._mrope:
+            first = cache[0].offset[:, None] + mx.array(cache[-1].deltas)[:, None]
+            arguments["position_ids"] = mx.broadcast_to(first + mx.arange(num_tokens), (3, 1, num_tokens))
+        with self._places.at(range(num_tokens)):
+            return self._forward(ids, cache, arguments)[0]
+
     def _logits(self, rows: mx.array, places: Sequence[int], cache: list[Any], arguments: dict[str, Any]) -> mx.array:
         """Logits (places, vocabulary) in float32 at these places of the rows × tokens; nothing evaluated."""
         with self._places.at(places):

@@ -7,6 +7,7 @@ text or pictures, are the same to it. Each is sampled with its own sampler and k
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,9 @@ from mlx_lm.generate import BatchGenerator, StopSequences
 
 from engine.models.adapter import Adapter
 from engine.models.mlx_memory import set_wired_limit
+from engine.models.proposer import Proposer
 from engine.models.sampling import LogitsProcessor, Sampler
+from engine.models.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Token:
     row: its number, None for one that ended with its first token. kv: the KV of a row that ended later, this token's
     included; None while it goes on.
     logprobs: (vocabulary,) log-probabilities that it was chosen from, evaluated.
+    is_accepted: it was proposed (engine.models.speculation), and the model says the same.
     """
 
     row: int | None
@@ -33,12 +37,13 @@ class Token:
     finish: str | None
     kv: list[Any] | None = None
     logprobs: Any = None
+    is_accepted: bool = False
 
 
 @dataclass(slots=True)
 class NewRow:
     """What a row brings along. prompt: token ids; cache: their KV; logits: (1, vocabulary), of what follows them;
-    max_tokens >= 1; stop_ids: the tokens that end it."""
+    max_tokens >= 1; stop_ids: the tokens that end it; proposer: None for a row that proposes nothing."""
 
     prompt: list[int]
     cache: list[Any]
@@ -47,12 +52,20 @@ class NewRow:
     max_tokens: int
     stop_ids: frozenset[int]
     processors: list[LogitsProcessor] = field(default_factory=list)
+    proposer: Proposer | None = None
 
 
 class Batch:
-    """Continuous batch: rows join and leave between steps. wired_limit_bytes: see EngineConfig."""
+    """Continuous batch: rows join and leave between steps. wired_limit_bytes: see EngineConfig. speculation: of this
+    model, where it is on."""
 
-    def __init__(self, adapter: Adapter, completion_batch_size: int, wired_limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        completion_batch_size: int,
+        wired_limit_bytes: int | None = None,
+        speculation: Speculation | None = None,
+    ) -> None:
         model: Any = adapter
         # Rows bring one token that the model has not read: all that came since the last step read theirs together.
         self._generator = BatchGenerator(
@@ -60,6 +73,9 @@ class Batch:
         )
         set_wired_limit(wired_limit_bytes)  # the batcher has just raised it
         self._rows: set[int] = set()
+        self._speculation = speculation
+        self._proposers: dict[int, Proposer] = {}
+        self._was_plain = False
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -80,6 +96,9 @@ class Batch:
             stop_sequences=[StopSequences([[i] for i in sorted(decode.stop_ids)])],
         )
         self._rows.add(row)
+        if decode.proposer is not None:
+            decode.proposer.append(token)
+            self._proposers[row] = decode.proposer
         return Token(row, token, None, logprobs=logprobs)
 
     def _first(self, decode: NewRow) -> tuple[int, mx.array]:
@@ -93,17 +112,50 @@ class Batch:
         return int(np.array(token).item()), row
 
     def step(self) -> list[Token]:
-        """One token for every row that joined before this step; finished rows leave by themselves."""
-        _, responses = self._generator.next()
-        tokens = [Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs) for r in responses]
-        self._rows -= {t.row for t in tokens if t.finish}
+        """One token for every row that joined before this step, or several for one that is alone and has proposed them;
+        finished rows leave by themselves."""
+        began_s = time.perf_counter()
+        accepted = self._speculate()
+        responses = accepted or self._plain()
+        if self._was_plain and not accepted and len(responses) == 1 and self._speculation is not None:
+            # Behind another kind of step, its pass was over already.
+            self._speculation.costs.plain(time.perf_counter() - began_s)
+        self._was_plain = not accepted
+        tokens = [
+            Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs, bool(accepted) and place > 0)
+            for place, r in enumerate(responses)
+        ]
+        for response in responses:
+            if proposer := self._proposers.get(response.uid):
+                proposer.append(int(response.token))
+        self._forget({response.uid for response in responses if response.finish_reason})
         return tokens
+
+    def _forget(self, rows: set[int]) -> None:
+        self._rows -= rows
+        for row in rows:
+            self._proposers.pop(row, None)
+
+    def _plain(self) -> list[Any]:
+        _, responses = self._generator.next()
+        return list(responses)
+
+    def _speculate(self) -> list[Any]:
+        """What the one row says in a pass over what it proposes; [] where there are more rows, or no proposal."""
+        running = self._generator._generation_batch
+        if self._speculation is None or len(self._rows) != 1 or self._rows != {*running.uids}:
+            return []
+        proposer = self._proposers.get(running.uids[0])
+        if proposer is None:
+            return []
+        with mx.stream(self._generator.stream):
+            return self._speculation.step(running, proposer)
 
     def remove(self, row: int) -> list[Any]:
         """Take a row out; the others do not notice. Returns its KV, [] for a row that has left already."""
         if row not in self._rows:
             return []
-        self._rows.discard(row)
+        self._forget({row})
         kv, _ = self._generator.remove([row], return_prompt_caches=True)[row]
         return list(kv)
 

@@ -201,6 +201,11 @@ def make_sampler(sampling: Sampling, forced: Sequence[int] = (), index: int = 0)
     return SeededSampler(sampling)
 
 
+def is_greedy(sampler: Sampler) -> bool:
+    """Whether it takes the likeliest token, whatever came before."""
+    return sampler is greedy_sampler
+
+
 def make_processors(sampling: Sampling) -> list[LogitsProcessor]:
     """Logits processors (tokens (n,), logits (1, vocab)) -> logits, for bias and penalties; empty for most requests.
 

@@ -17,6 +17,7 @@ def write(choice: Choice, token: Token, stream_interval: int) -> None:
     stream_interval: so many tokens are handed out together; the first never waits.
     """
     choice.token_ids.append(token.id)
+    choice.num_accepted += token.is_accepted
     choice.pending += _deltas(choice, token)
     num_tokens = len(choice.token_ids)
     if choice.finish_reason is None and num_tokens > 1 and num_tokens % stream_interval:

@@ -67,6 +67,8 @@ class Endings:
             cut_off=int("length" in reasons),
             prompt_tokens=sequence.num_read,
             completion_tokens=sequence.num_generated,
+            proposed_tokens=done.usage.accepted_prediction_tokens + done.usage.rejected_prediction_tokens,
+            accepted_tokens=done.usage.accepted_prediction_tokens,
         )
         self.stats.record(sequence, done)
         self.expectations.ended(sequence)
@@ -143,8 +145,16 @@ def make_done(sequence: Sequence, reason: FinishReason, trace: CacheTrace | None
         completion_tokens=sequence.num_generated,
         prompt_tokens=sequence.num_read,
     )
-    num_reasoning = sum(choice.num_reasoning for choice in sequence.choices)
-    usage = Usage(sequence.num_read, sequence.num_generated, sequence.num_cached, num_reasoning)
+    num_proposed = sum(choice.proposer.num_proposed for choice in sequence.choices if choice.proposer)
+    num_accepted = sum(choice.num_accepted for choice in sequence.choices)
+    usage = Usage(
+        prompt_tokens=sequence.num_read,
+        completion_tokens=sequence.num_generated,
+        cached_tokens=sequence.num_cached,
+        reasoning_tokens=sum(choice.num_reasoning for choice in sequence.choices),
+        accepted_prediction_tokens=num_accepted,
+        rejected_prediction_tokens=num_proposed - num_accepted,
+    )
     media = receipts(sequence.prompt, sequence.num_cached, sequence.encoding)
     scoring = sequence.scoring
     decisions = scoring.decisions() if scoring and scoring.is_done else ()

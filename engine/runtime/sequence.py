@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.grammar.follow import CompiledGrammar
     from engine.grammar.mask import AnswerMask
     from engine.models.embeddings import Embeddings, Encoding
+    from engine.models.proposer import Proposer
     from engine.runtime.detokenizer import Detokenizer
     from engine.runtime.expectation import Observed
     from engine.runtime.scoring import Scoring
@@ -34,7 +35,8 @@ class Choice:
 
     row: its number in the batch, None before it joined and after it left. token_ids: the answer so far, a stop token
     included. mask: what may not come next in it, where anything is forbidden. pending: text that waits to be handed out
-    (EngineConfig.stream_interval). num_reasoning: tokens handed out so far that were thoughts.
+    (EngineConfig.stream_interval). num_reasoning: tokens handed out so far that were thoughts. proposer: of
+    tokens for it, None for none; num_accepted: tokens handed out so far that were proposed.
     """
 
     sequence: Sequence
@@ -45,6 +47,8 @@ class Choice:
     token_ids: list[int] = field(default_factory=list)
     pending: list[Delta] = field(default_factory=list)
     num_reasoning: int = 0
+    proposer: Proposer | None = None
+    num_accepted: int = 0
     finish_reason: FinishReason | None = None
 
 

@@ -17,6 +17,7 @@ from engine.errors import EngineError, Internal, NotShared, PixelsMissing, cause
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
 from engine.models.registry import Loaded
+from engine.models.speculation import make_speculation
 from engine.models.text_reader import TextReader
 from engine.runtime import answer
 from engine.runtime.admission import Admission
@@ -75,8 +76,9 @@ class Worker:
         self._prefix.interleave(self._step_in_between)
         if config.cache.features:
             loaded.adapter.cache_vision_features(self._prefix.features)
+        self._speculation = make_speculation(config.speculation, loaded)
         self._rows = Rows(
-            lambda: Batch(loaded.adapter, max_rows, config.wired_limit_bytes),
+            lambda: Batch(loaded.adapter, max_rows, config.wired_limit_bytes, self._speculation),
             lambda sequence: self._endings.fail(sequence, Internal(_FAILED_STEP)),
         )
         stats.keep_peak()
@@ -274,6 +276,8 @@ class Worker:
         if choice.mask is not None:  # behind the others: what it forbids, nothing brings back
             processors.append(choice.mask)
             sampler = choice.mask.watch(sampler)
+        if self._speculation is not None and sampling.is_greedy(sampler) and not processors:
+            choice.proposer = self._speculation.proposer(sequence.prompt.cache_ids)
         return self._rows.add(
             choice,
             NewRow(
@@ -284,6 +288,7 @@ class Worker:
                 max_tokens=sequence.max_tokens,
                 stop_ids=sequence.stop_ids,
                 processors=processors,
+                proposer=choice.proposer,
             ),
         )
 
@@ -302,7 +307,8 @@ class Worker:
             self._decode_step()
 
     def _decode_step(self) -> None:
-        """One token for every row. Where that fails, the rows end with an error and a new batch takes their place."""
+        """A token for every row, or several for one. Where that fails, the rows end with an error and a new batch takes
+        their place."""
         self._scheduler.stepped()
         if not len(self._rows):
             return
@@ -324,8 +330,8 @@ class Worker:
 
     def _emit(self, choice: Choice, token: Token) -> None:
         sequence = choice.sequence
-        if sequence.stage == "finished":  # another choice of it has failed just now
-            return
+        if sequence.stage == "finished" or choice.finish_reason:
+            return  # another choice of it has failed just now, or an earlier token of this step was its last
         if choice.mask is not None and choice.mask.error and token.finish != "stop":
             self._endings.fail(sequence, choice.mask.error)
             return

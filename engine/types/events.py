@@ -76,12 +76,15 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """reasoning_tokens: of the completion's tokens, those that were thoughts."""
+    """Of the completion's tokens, reasoning_tokens were thoughts, and accepted_prediction_tokens were proposed by
+    speculation; rejected_prediction_tokens were proposed and are not in it."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:

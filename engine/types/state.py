@@ -82,7 +82,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counters since the engine started. cut_off: those of the finished that ended at their length limit."""
+    """Counters since the engine started. cut_off: those of the finished that ended at their length limit.
+    proposed_tokens: by speculation for the finished; accepted_tokens: of these, those in their answers."""
 
     requests: int = 0
     finished: int = 0
@@ -91,6 +92,8 @@ class Totals:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ WRONG = {
         7, "models[0].vision_proxy.prompt_template", "{question}",
     ),
     "a draft model": (
-        "models:\n- name: a\n  path: demo\n  draft_model: org/a", 4, "models[0].draft_model", "no speculative decoding",
+        "models:\n- name: a\n  path: demo\n  draft_model: org/a", 4, "models[0].draft_model", "no draft model",
     ),
     "no folder of an adapter": (
         "models:\n- name: a\n  path: demo\n  adapter_path: nowhere", 4, "models[0].adapter_path", "no folder 'nowhere'",

@@ -63,6 +63,8 @@ def summed(parts: Sequence[Done]) -> Done:
         completion_tokens=sum(usage.completion_tokens for usage in usages),
         cached_tokens=sum(usage.cached_tokens for usage in usages),
         reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        accepted_prediction_tokens=sum(usage.accepted_prediction_tokens for usage in usages),
+        rejected_prediction_tokens=sum(usage.rejected_prediction_tokens for usage in usages),
     )
     return replace(parts[-1], usage=usage, timing=timing, media=_added([part.media for part in parts]))
 

@@ -8,6 +8,7 @@ plan                what a suite is: groups of cases, each with its rounds of qu
 suites              the suites by name: text, image, video, startup
   reuse streams     cache; concurrency
   forms             structured
+  speculation       the same answers with and without it
   versus            peers: the same questions to other programs
 run events load     asks all targets in turns and reports events; the machine's load meanwhile
 canary              were the media seen, was the cache cold, is the answer right

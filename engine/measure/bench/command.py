@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.arguments.types import count, positive
-from engine.config import DEMO, EngineConfig
+from engine.config import DEMO, EngineConfig, SpeculationConfig
 from engine.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUITE_NAMES = (
     *("text", "image", "video", "cache", "decisions", "concurrency", "structured"),
-    *("estimates", "equal", "peers", "startup"),
+    *("speculation", "estimates", "equal", "peers", "startup"),
 )
 LIBRARIES = ("mlx_lm", "mlx_vlm")
 INSTALLED = (*LIBRARIES, "mlx_lm.server", "mlx_vlm.server")
@@ -238,7 +238,7 @@ async def _first_targets(
 ) -> tuple[list[Target], str, bool]:
     """What is measured, the model's folder ("" where it is not known), and whether it takes pictures."""
     from engine.measure.bench import servers
-    from engine.measure.bench.plan import CACHE_OFF
+    from engine.measure.bench.plan import CACHE_OFF, SPECULATION_OFF
     from engine.measure.bench.remote import HttpTarget, Server
     from engine.measure.bench.targets import EngineTarget
 
@@ -255,12 +255,18 @@ async def _first_targets(
         stack.push_async_callback(server.close)
         in_process = [EngineTarget(await _engine(stack, engine_config(args)))] if set(args.vs) & set(LIBRARIES) else []
         return [server, *in_process], path, _has_vision(path)
-    engine = await _engine(stack, engine_config(args))
+    config = engine_config(args)
+    speculates = "speculation" in (args.suite or ())
+    if speculates:
+        config = replace(config, speculation=config.speculation or SpeculationConfig())
+    engine = await _engine(stack, config)
     card = await engine.ready()
     targets: list[Target] = [EngineTarget(engine)]
     if "cache" in (args.suite or ()) and engine.config.cache.enabled:
         off = replace(engine.config, cache=replace(engine.config.cache, enabled=False, features=False))
         targets.append(EngineTarget(await _engine(stack, off), CACHE_OFF))
+    if speculates:
+        targets.append(EngineTarget(await _engine(stack, replace(config, speculation=None)), SPECULATION_OFF))
     return targets, card.path, card.vision
 
 

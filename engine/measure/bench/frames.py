@@ -22,7 +22,10 @@ NAMES = tuple(field.name for field in fields(Sample))
 AS_JSON = ("seen", "logprobs")
 """Columns of nested values, which a frame has as JSON."""
 
-WHOLE = ("round", "prompt_tokens", "completion_tokens", "cached_tokens", "num_media", "feature_hits", "others")
+WHOLE = (
+    *("round", "prompt_tokens", "completion_tokens", "cached_tokens", "accepted_tokens", "num_media", "feature_hits"),
+    "others",
+)
 TYPES = {
     **dict.fromkeys((*WHOLE, "process_bytes"), "Int64"),
     **dict.fromkeys(("right", "canary"), "boolean"),
@@ -70,5 +73,5 @@ def read_parquet(file: Path) -> dict[str, Any]:
     for row in table.to_pylist():
         row |= {name: json.loads(row[name]) for name in AS_JSON}
         point = points[row["target"], row["suite"], row["case"]]
-        point["rounds"][row["round"]].append({name: row[name] for name in NAMES})
+        point["rounds"][row["round"]].append({name: row[name] for name in NAMES if name in row})
     return run

@@ -24,6 +24,9 @@ Needs = Literal["text", "image", "video"]
 CACHE_OFF = "cache off"
 """Name of the target that is the same engine without a prefix cache."""
 
+SPECULATION_OFF = "speculation off"
+"""Name of the target that is the same engine without speculation."""
+
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
@@ -134,8 +137,9 @@ class Group:
     prove(): what the canary asks, a proof for each case with media; draws too. facts: computed from a target's rounds.
     only_target: name of the one target that this group is measured on besides the first; "" for all targets that no
     other group names so.
-    limits: (metric, largest ratio of the first target to another). parity: metrics in which the first target should be
-    no worse than another; only these are compared. servers: only servers are asked.
+    limits: (metric, largest ratio of the first target to another); goals: (metric, what that ratio should reach).
+    parity: metrics in which the first target should be no worse than another; only these are compared. servers: only
+    servers are asked.
     """
 
     cases: tuple[Case, ...]
@@ -145,6 +149,7 @@ class Group:
     facts: Callable[[Sequence[MeasuredRound]], Sequence[Fact]] = field(default=lambda rounds: ())
     only_target: str = ""
     limits: tuple[tuple[str, float], ...] = ()
+    goals: tuple[tuple[str, float], ...] = ()
     parity: tuple[str, ...] = ()
     servers: bool = False
 

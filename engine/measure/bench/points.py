@@ -84,6 +84,8 @@ def _goal(group: Group, metric: str, parity: float) -> tuple[float | None, bool]
     """The goal of a ratio of two targets, and whether it is an upper limit."""
     if group.parity:
         return (1 / parity, True) if metric in LESS_IS_BETTER else (parity, False)
+    if metric in (goals := dict(group.goals)):
+        return goals[metric], False
     return dict(group.limits).get(metric), True
 
 

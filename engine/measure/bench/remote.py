@@ -78,6 +78,7 @@ class HttpTarget:
         return replace(
             sample,
             cached_tokens=details.get("cached_tokens"),
+            accepted_tokens=(usage.get("completion_tokens_details") or {}).get("accepted_prediction_tokens") or 0,
             seen=seen_json(usage.get("media")),
             feature_hits=_feature_hits(usage.get("media")),
             reason=str(trace.get("reason", "")) if isinstance(trace, dict) else "",

@@ -37,7 +37,8 @@ class Sample:
     answered. right: whether the answer holds the expected word. others: requests of others that ran meanwhile.
     logprobs: (token id, log-probability) of the likeliest first tokens, where asked for. process_bytes: resident memory
     of the server that answered, at the end of the answer; None where it is not known, and for this process. expected_s:
-    ttft_s as it was estimated before; None where it was not.
+    ttft_s as it was estimated before; None where it was not. accepted_tokens: of the answer, those that speculation
+    proposed.
     """
 
     target: str
@@ -60,6 +61,7 @@ class Sample:
     logprobs: Logprobs = ()
     process_bytes: int | None = None
     expected_s: float | None = None
+    accepted_tokens: int = 0
 
     @property
     def tpot_s(self) -> float | None:
@@ -71,7 +73,7 @@ class Sample:
     @property
     def came_at_once(self) -> bool:
         """Whether its pieces arrived together, faster than any model decodes: the server sent them late."""
-        return len(self.itl_s) >= 3 and median(self.itl_s) < AT_ONCE_S
+        return not self.accepted_tokens and len(self.itl_s) >= 3 and median(self.itl_s) < AT_ONCE_S
 
     @property
     def generation_tps(self) -> float | None:

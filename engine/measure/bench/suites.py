@@ -1,6 +1,6 @@
 """The suites by name. Text, pictures and clips are defined here, `cache` in reuse, `decisions` in decisions,
-`concurrency` in streams, `structured` in forms, `estimates` and `equal` in files of these names, `peers` and `startup`
-in versus. A suite's groups depend on the settings only.
+`concurrency` in streams, `structured` in forms, `speculation`, `estimates` and `equal` in files of these names, `peers`
+and `startup` in versus. A suite's groups depend on the settings only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from engine.measure.bench import clips, decisions, equal, estimates, forms, reuse, streams, versus
+from engine.measure.bench import clips, decisions, equal, estimates, forms, reuse, speculation, streams, versus
 from engine.measure.bench.plan import BenchSettings, Case, Group, Proof, Round, ScheduledQuestion, Suite
 from engine.measure.bench.questions import (
     CLIP_QUESTION,
@@ -136,6 +136,7 @@ SUITES = MappingProxyType(
             Suite("decisions", "Many questions about one picture", "image", decisions.groups),
             Suite("concurrency", "Many streams", "text", streams.groups, sized=True),
             Suite("structured", "Answers held to a form", "text", forms.groups, sized=True),
+            Suite("speculation", "Answers that copy, several tokens at a time", "text", speculation.groups),
             Suite("estimates", "Estimates of the first token that held", "text", estimates.groups),
             Suite("equal", "Two equal runs, told apart or not", "text", equal.groups),
             Suite("peers", "Side by side with other programs", "text", versus.groups, servers=True),

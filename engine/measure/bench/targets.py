@@ -112,6 +112,7 @@ class EngineTarget:
         return replace(
             sample,
             cached_tokens=done.usage.cached_tokens,
+            accepted_tokens=done.usage.accepted_prediction_tokens,
             seen=seen_of(done.media),
             reason=done.trace.reason if done.trace else "",
             cpu_s=watch.cpu_s,

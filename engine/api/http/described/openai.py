@@ -17,6 +17,11 @@ class ReasoningTokensSchema(BaseModel):
     reasoning_tokens: int
 
 
+class CompletionTokensSchema(ReasoningTokensSchema):
+    accepted_prediction_tokens: int = Field(description="tokens of the answer that were proposed by speculation")
+    rejected_prediction_tokens: int = Field(description="tokens that were proposed and are not in the answer")
+
+
 class FeatureUseSchema(BaseModel):
     hits: int
     misses: int
@@ -99,7 +104,7 @@ class UsageSchema(OwnUsageSchema):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokensSchema
-    completion_tokens_details: ReasoningTokensSchema
+    completion_tokens_details: CompletionTokensSchema
 
 
 class TopTokenSchema(BaseModel):

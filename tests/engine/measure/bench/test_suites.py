@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from engine.config import SpeculationConfig
 from engine.errors import BadMedia
 from engine.measure.bench import clips, estimates, long_chat, reuse, streams
 from engine.measure.bench.command import SUITE_NAMES
-from engine.measure.bench.plan import BenchSettings, Case, MeasuredRound, ScheduledQuestion
+from engine.measure.bench.plan import SPECULATION_OFF, BenchSettings, Case, MeasuredRound, ScheduledQuestion
 from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
 from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
@@ -23,6 +24,7 @@ from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, R
 from engine.measure.bench.targets import EngineTarget, Status
 from engine.runtime.track_record import TrackRecord
 from engine.types import FrameSampling
+from tests.conftest import EngineFor
 from tests.engine.measure.bench.builders import sample
 
 SETTINGS = BenchSettings(seed=7)
@@ -204,6 +206,28 @@ async def test_structured_answers_on_the_demo_model(demo_engine: Any) -> None:
     assert (one.completion_tokens, many.completion_tokens) == (1, 4)
     assert abs(one.prompt_tokens - many.prompt_tokens) < 200
     assert [compared.goal for compared in result.compared] == [0.9, 0.9, 0.87]
+
+
+async def test_speculation_on_the_demo_model(demo_engine: Any, engine_for: EngineFor) -> None:
+    """The same answers with and without, and each ratio beside its goal."""
+    fast = await engine_for("demo", speculation=SpeculationConfig())
+    targets = [EngineTarget(fast), EngineTarget(demo_engine, SPECULATION_OFF)]
+    asked = BenchSettings(prompts=1, warmup=0, max_tokens=24, seed=7)
+    run = Run([SUITES["speculation"]], targets, asked)
+    async for _ in run.events():
+        pass
+    result = run.result()
+    with_it, without = (
+        [sample.text_sha256 for point in result.points if point.target == name for sample in point.samples]
+        for name in result.targets
+    )
+    assert with_it == without and len(with_it) == 1 + 1 + 8
+    goals = {one.case: (one.metric, one.goal, one.at_most) for one in result.compared if one.goal}
+    assert goals == {
+        "copied text": ("generation_tps", 1.5, False),
+        "fresh text": ("generation_tps", 0.98, False),
+        "8 streams": ("total_tps", 1.0, False),
+    }
 
 
 def test_the_share_of_estimates_that_held_is_counted() -> None:

@@ -1,0 +1,85 @@
+"""What a row proposes to read in one pass, as long as that pays. Pure, and no model."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+from engine.models.lookup import PromptLookup
+
+_FIRST = 4
+"""Tokens that a row proposes at first."""
+
+_LEAST_REST, _MOST_REST = 8, 512
+_MEMORY = 0.7
+"""Weight of the passes before in what was won lately."""
+
+_LAST_PASSES = 15
+
+
+class PassCosts:
+    """What each further token of a pass costs, in passes over one token: from the last passes of both kinds."""
+
+    def __init__(self) -> None:
+        self._plain_s: deque[float] = deque(maxlen=_LAST_PASSES)
+        self._further: deque[float] = deque(maxlen=_LAST_PASSES)
+
+    def plain(self, seconds: float) -> None:
+        """A pass over one token took so long."""
+        self._plain_s.append(seconds)
+
+    def wide(self, seconds: float, num_tokens: int) -> None:
+        """A pass over several tokens took so long."""
+        if self._plain_s:
+            self._further.append((seconds / median(self._plain_s) - 1.0) / (num_tokens - 1))
+
+    @property
+    def further(self) -> float:
+        return max(0.0, median(self._further)) if self._further else 0.0
+
+
+class Proposer:
+    """What one row proposes, while that pays.
+
+    num_proposed: tokens so far. It begins with few at a time, takes twice as many after a pass in which all were right,
+    and about as many as were right after another. Where what was won in the last passes is less than they cost, it
+    rests for some tokens, each time for twice as long.
+    """
+
+    def __init__(self, lookup: PromptLookup, most: int) -> None:
+        self.num_proposed = 0
+        self._lookup = lookup
+        self._most = most
+        self._width = min(_FIRST, most)
+        self._won = 0.0
+        self._rest, self._next_rest = 0, _LEAST_REST
+        self._reads_alone = False
+
+    def append(self, token: int) -> None:
+        """The row has gone on with this token."""
+        self._lookup.append(token)
+        self._rest = max(0, self._rest - 1)
+
+    def proposal(self, num_left: int) -> list[int]:
+        """The token that the model has begun, as it is expected, and at least one to read behind it; else []. num_left:
+        tokens that the row may still have."""
+        if self._rest or self._reads_alone or num_left < 2:
+            self._reads_alone = False
+            return []
+        found = self._lookup.proposal(min(num_left, 1 + self._width))
+        return found if len(found) > 1 else []
+
+    def took(self, num_tokens: int, num_right: int, further: float) -> None:
+        """A pass over so many proposed tokens is over. further: what each of them cost, see PassCosts."""
+        self.num_proposed += num_tokens
+        self._width = min(self._most, 2 * self._width if num_right == num_tokens else max(2, num_right + 1))
+        self._won = _MEMORY * self._won + (1 - _MEMORY) * (num_right - further * num_tokens)
+        if self._won >= 0:
+            self._next_rest = _LEAST_REST
+            return
+        self._rest, self._next_rest = self._next_rest, min(_MOST_REST, 2 * self._next_rest)
+        self._won = 0.0
+
+    def read_alone(self) -> None:
+        """The next pass is to be over one token."""
+        self._reads_alone = True
