@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from engine.core import Engine
     from workbench.batch.desk import BatchDesk
+    from workbench.compare.tab import Comparisons
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.requests.live import Passes
@@ -171,6 +172,8 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     from workbench import theme
     from workbench.batch.desk import BatchDesk
     from workbench.batch.routes import batch_routes
+    from workbench.compare.routes import compare_routes
+    from workbench.compare.tab import Comparisons
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
     from workbench.install import install_routes
@@ -181,14 +184,15 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
 
     shared = _shared(config)
     library = ConversationLibrary(engine, config, shared.uploads)
-    passes = Passes()
-    page = create_ui(engine, shared, library, passes)
+    passes, comparisons = Passes(), Comparisons()
+    page = create_ui(engine, shared, library, passes, comparisons)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.state.batch_desk = desk = BatchDesk(engine, config, app.state.batch_places)
     app.include_router(_routes(engine, shared, library, login, desk))
     app.include_router(batch_routes(desk, config, login))
     app.include_router(install_routes())
     app.include_router(request_routes(engine, passes))
+    app.include_router(compare_routes(engine, comparisons))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
     # without it any client may read any file of this machine. tests/workbench/test_app.py tries.
     page.has_launched = True
@@ -239,7 +243,9 @@ def _routes(
     return router
 
 
-def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, passes: Passes) -> gr.Blocks:
+def create_ui(
+    engine: Engine, shared: Shared, library: ConversationLibrary, passes: Passes, comparisons: Comparisons
+) -> gr.Blocks:
     """The page: header and tabs. A tab is listed here once it works."""
     import gradio as gr
 
@@ -248,6 +254,7 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, pass
     from workbench.bench import tab as bench
     from workbench.cache import tab as cache
     from workbench.chat import tab as chat
+    from workbench.compare import tab as compare
     from workbench.components import QUIET, Page, static
     from workbench.decide import tab as decide
     from workbench.models import tab as models
@@ -257,9 +264,11 @@ def create_ui(engine: Engine, shared: Shared, library: ConversationLibrary, pass
     page = Page(title=TITLE, fill_height=True, fill_width=True, delete_cache=(3600, 86400))
     with page:
         header.build(engine, shared.history)
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:  # static/tabs.css makes one line of it
             with gr.Tab(static("Chat"), id="chat", elem_id="tab-chat"):
                 chat_tab = chat.build(engine, shared, library)
+            with gr.Tab(static(compare.NAME), elem_id="tab-compare"):
+                compare.build(engine, shared, library, comparisons)
             with gr.Tab(static(video.NAME), elem_id="tab-video"):
                 video.build(engine, shared, chat_tab, tabs)
             with gr.Tab(static(decide.NAME), elem_id="tab-decide"):

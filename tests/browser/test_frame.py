@@ -11,14 +11,20 @@ from engine.config import EngineConfig, ModelSpec
 from tests.pages import DESKTOP, PHONE, Person
 
 AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
-TABS = ("Chat", "Video", "Decide", "Batch", "Cache", "Requests", "Models", "Benchmark")
+TABS = ("Chat", "Compare", "Video", "Decide", "Batch", "Cache", "Requests", "Models", "Benchmark")
 WIDTHS = (360, 390, 640, 720, 768, 900, 1024, 1100, 1280, 1440, 1920, 2560)
 
 OVERLAPS = """() => {
   const names = '#header .brand, #header .pill, #tabs [role=tab], #chat .clear, #settings .toggle-button';
   const shown = [...document.querySelectorAll(names)]
     .filter(node => node.checkVisibility() && node.getBoundingClientRect().width);
-  const boxes = shown.map(node => [node.className || node.id, node.getBoundingClientRect()]);
+  const seen = node => {  // of a bar that is scrolled only what is in sight
+    const box = node.getBoundingClientRect(), bar = node.closest('.tab-container')?.getBoundingClientRect();
+    if (!bar) return box;
+    const left = Math.max(box.left, bar.left), right = Math.min(box.right, bar.right);
+    return {top: box.top, bottom: box.bottom, left, right};
+  };
+  const boxes = shown.map(node => [node.className || node.id, seen(node)]).filter(([, box]) => box.left < box.right);
   const over = [];
   for (const [i, [name, a]] of boxes.entries()) {
     if (a.left < -1 || a.right > innerWidth + 1) over.push(`${name} is off the window`);
@@ -73,6 +79,47 @@ def test_the_header_holds_at_every_width(person, serve_page, engine_pool, name):
                 whole = "node => node.scrollWidth <= node.clientWidth + 1 && node.getBoundingClientRect().width > 20"
                 assert end.evaluate(whole), (width, is_open)
         me.leave()
+
+
+IN_SIGHT = """tab => {
+  const box = tab.getBoundingClientRect(), bar = tab.parentElement.getBoundingClientRect();
+  return box.left >= bar.left - 1 && box.right <= bar.right + 1 && bar.left >= 0 && bar.right <= innerWidth;
+}"""
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_on_a_phone_the_tabs_are_scrolled_and_the_current_one_is_in_sight(person, workbench_url, language, artifacts):
+    me = person(workbench_url, **PHONE, locale=language).arrive()
+    page, bar = me.page, me.page.locator("#tabs .tab-container:not(.visually-hidden)")
+    tabs = bar.get_by_role("tab")
+    assert bar.evaluate("bar => bar.scrollWidth > bar.clientWidth"), "they fit, and nothing is tested"
+    assert tabs.count() == len(TABS)
+    for place in range(len(TABS)):
+        tab = tabs.nth(place)
+        size = tab.bounding_box()
+        assert size["height"] >= 44 and size["width"] >= 44
+        assert float(tab.evaluate("tab => parseFloat(getComputedStyle(tab).fontSize)")) >= 13
+        tab.click()
+        tab.and_(page.locator("[aria-selected=true]")).wait_for()
+        assert tab.evaluate(IN_SIGHT)
+        ends = bar.evaluate("bar => [bar.scrollLeft > 1, bar.scrollLeft < bar.scrollWidth - bar.clientWidth - 1]")
+        page.wait_for_function(
+            """([before, after]) => {
+              const bar = document.querySelector('#tabs .tab-container:not(.visually-hidden)');
+              return bar.hasAttribute('data-before') === before && bar.hasAttribute('data-after') === after;
+            }""",
+            arg=ends,
+        )
+    me.shoot(artifacts / f"tabs-{language}.png")
+    page.reload()
+    page.locator("#tab-benchmark-button[aria-selected=true]").first.wait_for()
+    last = "document.querySelector('#tabs .tab-container:not(.visually-hidden) #tab-benchmark-button')"
+    page.wait_for_function(f"({IN_SIGHT})({last})")
+    tabs.first.focus()
+    for place in range(len(TABS)):
+        assert tabs.nth(place).evaluate("tab => tab === document.activeElement")
+        assert tabs.nth(place).evaluate(IN_SIGHT), "what has the focus is not seen"
+        page.keyboard.press("Tab")
 
 
 def test_the_tab_is_in_the_address_and_back_leads_back(person, workbench_url):
@@ -177,7 +224,8 @@ def test_no_serious_finding_of_axe_on_any_tab(person, workbench_url, context, ru
     page.locator("#cache .details .text").wait_for()
     look("cache")
     for name, shown in (
-        ("Batch", "#batch h3"), ("Requests", "#requests .axis .bars"), ("Models", "#models .list .model"),
+        ("Compare", "#compare .side"), ("Batch", "#batch h3"),
+        ("Requests", "#requests .axis .bars"), ("Models", "#models .list .model"),
         ("Benchmark", "#bench .suite"),
     ):  # fmt: skip
         open_tab(me, name)

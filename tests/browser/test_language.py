@@ -14,6 +14,7 @@ expect.set_options(timeout=60_000)
 
 TABS = {
     "chat": "Chat",
+    "compare": "Vergleich",
     "video": "Video",
     "decide": "Entscheiden",
     "batch": "Stapel",
@@ -36,7 +37,8 @@ SHOWN = """() => {
 CUT = """() => [...document.querySelectorAll("body *")].filter((node) => {
   const box = node.getBoundingClientRect();
   return box.width && node.checkVisibility() && box.right > innerWidth + 1 && node.closest("[style*=overflow]") === null
-    && !node.closest(".scroll, pre, .table, #settings, #conversations, .visually-hidden, .strip, .film");
+    && !node.closest(".scroll, pre, .table, #settings, #conversations, .visually-hidden, .strip, .film")
+    && !node.closest(".tab-container, .sides");
 }).map((node) => `${node.tagName}.${node.className}: ${node.textContent.slice(0, 40)}`)"""
 
 

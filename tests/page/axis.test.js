@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import "../../workbench/static/language.js";
+import "../../workbench/static/words.js";
 import "../../workbench/requests/axis.js";
 
 const { STAGES, ROWS, matches, choices, traces, range, figure, meanwhile } = globalThis.workbenchAxis;

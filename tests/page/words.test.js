@@ -3,7 +3,7 @@ import { test } from "node:test";
 import "../../workbench/static/language.js";
 import "../../workbench/static/words.js";
 
-const { figures, moved, clock, seconds, times, percent } = globalThis.workbenchWords;
+const { figures, moved, clock, seconds, milliseconds, times, percent } = globalThis.workbenchWords;
 
 test("numbers have three figures, and are whole from a thousand on", () => {
   assert.deepEqual([0, 0.12345, 1.5, 99.95, 123.4, 1234.5, -1234567].map(figures),
@@ -32,4 +32,8 @@ test("an item of a list is moved, and nothing else changes its order", () => {
   assert.deepEqual([[0, 2], [2, 0], [1, 2], [1, 1]].map(([from, to]) => moved(list, from, to).join("")), ["bca", "cab", "acb", "abc"]);
   assert.deepEqual(list, ["a", "b", "c"]);
   for (const [from, to] of [[0, 3], [-1, 0], [3, 0], [0, 0.5]]) assert.equal(moved(list, from, to), null);
+});
+
+test("measured times are as the server says them", () => {
+  assert.deepEqual([0.25, 9.96, 284.4, 1250, 61_000].map(milliseconds), ["0.3 ms", "10 ms", "284 ms", "1.25 s", "1:01"]);
 });

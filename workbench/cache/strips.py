@@ -27,6 +27,7 @@ SOURCES = {
     "bench": catalogued("Benchmark"),
     "video": catalogued("Video"),
     "decide": catalogued("Decide"),
+    "compare": catalogued("Compare"),
     "batch": catalogued("Batch"),
 }
 HOW_WORDS = {"reused": catalogued("reused"), "disk": catalogued("reused from disk"), "computed": catalogued("computed")}

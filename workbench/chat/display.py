@@ -52,9 +52,10 @@ def _mark_frames(drawn: list[Json], asked: Sequence[ChatEntry], answer: Sequence
             part["duration_s"] = group[0].duration_s
 
 
-def displayed_live(entries: Sequence[ChatEntry], render: Render) -> list[Json]:
-    """The parts of an answer that is being written, as `displayed` has them."""
-    return _parts(entries, 0, (), render)
+def displayed_live(entries: Sequence[ChatEntry], render: Render, asked: Sequence[ChatEntry] = ()) -> list[Json]:
+    """The parts of an answer that is being written, as `displayed` has them. asked: the message, where its end is drawn
+    with its receipts."""
+    return _parts(entries, 0, asked, render)
 
 
 def _parts(entries: Sequence[ChatEntry], first: int, asked: Sequence[ChatEntry], render: Render) -> list[Json]:

@@ -196,7 +196,7 @@
         said.before(box);
         focus();
       });
-      if (one.edits !== null) row.append(change);
+      if (one.edits !== null && acts.send) row.append(change);
       list.append(row);
     }
     return steps;
@@ -217,10 +217,15 @@
     }
     if (part.described && !box.querySelector(".described")) line.before(described(part.described, acts));
     if (part.described) box.querySelector(".described").first = part.first;  // it moves when earlier messages come in
-    if (part.receipt && !box.querySelector(".receipt")) line.before(window.workbenchReceipts.draw(part.request, part.receipt));
+    if (part.receipt && !box.querySelector(".receipt")) line.before(window.workbenchReceipts.draw(part.request, part.receipt, acts.pictures));
   };
 
   const PARTS = { text: [answer, fillAnswer], reasoning: [thought, fillThought] };
+
+  // The parts of an answer, in the order in which they stand.
+  const fillParts = (box, item, acts) =>
+    keep(box, item.parts.map((part) => ({ ...part, first: item.parts[0].at, isLive: item.isLive, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
+      (part) => (PARTS[part.kind] ?? [note])[0](), (node, part) => (PARTS[part.kind] ?? [null, fillNote])[1](node, part, acts));
 
   const bot = (acts) => {
     const turn = make("div", "turn bot"), parts = make("div", "parts"), actions = make("div", "actions");
@@ -246,8 +251,7 @@
 
   const fillBot = (turn, item, acts) => {
     const [parts, actions] = turn.children;
-    keep(parts, item.parts.map((part) => ({ ...part, first: item.parts[0].at, isLive: item.isLive, key: ["text", "reasoning"].includes(part.kind) ? part.kind : "note" })),
-      (part) => (PARTS[part.kind] ?? [note])[0](), (node, part) => (PARTS[part.kind] ?? [null, fillNote])[1](node, part, acts));
+    fillParts(parts, item, acts);
     turn.first = item.parts[0].at;
     turn.classList.toggle("writing", Boolean(item.isLive));
     show(actions, !item.isLive);
@@ -264,6 +268,7 @@
 
   window.workbenchMessage = {
     create: (item, acts) => (item.role === "user" ? user(acts) : bot(acts)),
+    fillParts,
     fill: (turn, item, acts) => (item.role === "user" ? fillUser(turn, item, acts) : fillBot(turn, item, acts)),
   };
 })();

@@ -4,7 +4,7 @@
   const { t } = window.workbenchLanguage;
   const { make, copyButton, set } = window.workbenchDraw;
   const MATH = "http://www.w3.org/1998/Math/MathML";
-  const PLAIN = new Set(["p", "h3", "h4", "h5", "h6", "ul", "blockquote", "hr", "br", "strong", "em", "s", "code",
+  const PLAIN = new Set(["p", "h3", "h4", "h5", "h6", "ul", "blockquote", "hr", "br", "strong", "em", "s", "code", "mark",
     "thead", "tbody", "tr"]);
   const MATH_TAGS = new Set(["math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "msup", "msub", "msubsup", "mfrac", "msqrt",
     "mroot", "mover", "munder", "munderover", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom", "menclose",

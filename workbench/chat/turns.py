@@ -153,11 +153,13 @@ def _sent_as(attachment: Attachment, before: Part, after: Part) -> Attachment:
 
 
 class LiveAnswer:
-    """Draws one answer while it is written: call it with the turn as it is, and with what it waits for."""
+    """Draws one answer while it is written: call it with the turn as it is, and with what it waits for. asked: the
+    message, where the end is drawn too."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Entries = ()) -> None:
+        self._asked = asked
         self._text = Rendering()
 
     def __call__(self, turn: Turn, waits_for: str) -> list[Json]:
         written = entries(turn, lambda attachment: "") or (ChatEntry("assistant", "busy", waits_for),)
-        return displayed_live(written, self._text.update)
+        return displayed_live(written, self._text.update, self._asked)

@@ -1,6 +1,7 @@
 // Requests -> what Plotly draws on the time axis. Does not use `document`: tests/page runs this file in Node.
 (() => {
-  const { t, number } = globalThis.workbenchLanguage;
+  const { t } = globalThis.workbenchLanguage;
+  const { milliseconds: ms } = globalThis.workbenchWords;
   // Stage, words, colour in the light and in the dark. Waits are pale, work is strong.
   const STAGES = [
     ["model", t("waits for the model"), "#c9cfda", "#4a5262"],
@@ -27,8 +28,6 @@
 
   // The values that a filter offers: those of the requests that are there, and the chosen one.
   const choices = (rows, name, chosen) => [...new Set([...rows.map((row) => row[name]), chosen].filter(Boolean))].sort();
-
-  const ms = (value) => (value < 1000 ? `${number(value, value < 10 ? 1 : 0)} ms` : `${number(value / 1000, 2)} s`);
 
   // A bar for each stage of each request. aligned: all begin at 0, in seconds; else at their time of day. shift: from UTC
   // to the clock on the wall, in ms: Plotly knows no other time than UTC.

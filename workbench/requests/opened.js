@@ -83,10 +83,12 @@
       window.workbenchDraw.save(`request-${whole.id.replace(/[^\w.-]/g, "_")}.zip`, await response.blob());
       say(said, t("vllm-mlx replay asks it again and compares."));
     });
+    const isChat = whole.messages.length > 0 && !whole.questions.length && whole.prompt === null && whole.num_texts === null;
+    const again = isChat && button("quiet", t("Ask again in Compare"), () => window.workbenchCompare.again(whole.id));
     const questions = whole.questions.length ? [text(JSON.stringify({ questions: whole.questions, decisions: whole.decisions }, null, 1))] : [];
     const raw = whole.prompt === null ? [] : [text(typeof whole.prompt === "string" ? whole.prompt : JSON.stringify(whole.prompt))];
     const words = [whole.id, whole.model, whole.num_texts === null ? "" : tn("{count} text", "{count} texts", whole.num_texts), whole.usage && t("{prompt} + {answer} tokens", { prompt: number(whole.usage.prompt_tokens), answer: number(whole.usage.completion_tokens) })];
-    const head = make("div", "opened-head", make("h4", "", title), make("label", "filter", make("span", "", t("Copy as")), form), copying, down, button("quiet", t("Close"), close));
+    const head = make("div", "opened-head", make("h4", "", title), make("label", "filter", make("span", "", t("Copy as")), form), copying, down, again, button("quiet", t("Close"), close));
     return make("div", "opened-inside", head, make("p", "quiet-words", words.filter(Boolean).join(" · ")), said,
       failure(whole.failure) && section(t("Error"), failure(whole.failure)),
       section(t("To the first token"), whole.first_token.length ? waterfall(whole.first_token) : null),

@@ -5,7 +5,7 @@
   const { questions } = window.workbenchQueue, { draw: drawOpened } = window.workbenchOpened;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
   const { library, isDark, whenThemed, plain, config, fitted } = window.workbenchFigures;
-  const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), batch: t("Batch") };
+  const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), compare: t("Compare"), batch: t("Batch") };
   const NAMES = { source: t("Source"), model: t("Model"), status: t("Status"), key: t("Key") };
   const COLUMNS = [t("Began"), t("From"), t("Model"), t("Status"), t("Prompt"), t("Reused"), t("Answer"), t("First token"), t("Waited"), t("Whole")];
   const STATUSES = { waiting: t("waiting"), running: t("running"), finished: t("finished"), failed: t("failed"), cancelled: t("cancelled") };

@@ -1,10 +1,11 @@
 // The frame of the page: one line of header where it fits, two where not; and the tab in the address.
 (() => {
-  const NARROW_PX = 1166;  // brand, tabs, a model's name and the buttons
+  const OTHERS_PX = 560;  // brand, a model's name and the buttons, beside the tabs (static/tabs.css)
+  const neededPx = () => OTHERS_PX + parseFloat(getComputedStyle(document.body).getPropertyValue("--tabs"));
 
   // The settings panel takes its room from the header too, so its own width decides, not the window's.
   const watchWidth = (header) => new ResizeObserver(([entry]) =>
-    document.body.classList.toggle("narrow", entry.contentRect.width < NARROW_PX)).observe(header);
+    document.body.classList.toggle("narrow", entry.contentRect.width < neededPx())).observe(header);
 
   // --- tabs: chat is the address itself, the others are ?tab=name
 
@@ -17,8 +18,26 @@
     if (tab && tab !== selected() && getComputedStyle(tab).display !== "none") tab.click();
   };
 
+  // The current tab is in sight, also where not all of them fit; so is one that the keyboard leads to. A press of the
+  // pointer moves nothing: it would be let go over another tab.
+  const reveal = (tab = selected()) => {
+    const bar = tab?.parentElement;
+    if (bar) bar.scrollLeft = tab.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
+  };
+
+  const watchBar = (bar) => {
+    const look = () => {
+      bar.toggleAttribute("data-before", bar.scrollLeft > 1);
+      bar.toggleAttribute("data-after", bar.scrollLeft < bar.scrollWidth - bar.clientWidth - 1);
+    };
+    bar.addEventListener("scroll", look, { passive: true });
+    bar.addEventListener("focusin", ({ target }) => { if (target.matches(":focus-visible")) reveal(target); });
+    new ResizeObserver(() => { reveal(); look(); }).observe(bar);
+  };
+
   const remember = () => {
     const tab = selected();
+    reveal();
     if (!tab || nameOf(tab) === wanted()) return;
     const url = new URL(location.href);
     if (nameOf(tab) === "chat") url.searchParams.delete("tab");
@@ -43,6 +62,7 @@
     if (!bar || !header || !selected() || !fields.length) return setTimeout(begin, 50);
     nameFields(fields);
     watchWidth(header);
+    watchBar(selected().parentElement);
     select(wanted());
     new MutationObserver(remember).observe(bar, { attributes: true, attributeFilter: ["aria-selected"], subtree: true });
   };

@@ -20,6 +20,12 @@
   // 0.58 s, 42 s; from a minute on 2:32. The same as seconds() in words.py.
   const seconds = (time) => (Math.round(time) < 60 ? `${number(Number(time.toFixed(2)), 2)} s` : clock(time));
 
+  // A measured time: 1.5 ms, 284 ms, 1.25 s. The same as milliseconds() in words.py.
+  const milliseconds = (time) => {
+    if (time < 1000) return `${number(time, time < 10 ? 1 : 0)} ms`;
+    return time < 60_000 ? `${number(time / 1000, 2)} s` : seconds(time / 1000);
+  };
+
   // A factor as text: 1.3, 42, over a thousand.
   const times = (factor) => {
     if (factor >= 1000) return t("over a thousand");
@@ -55,5 +61,5 @@
     return [...others.slice(0, to), list[from], ...others.slice(to)];
   };
 
-  globalThis.workbenchWords = { bytes, moved, figures, clock, seconds, times, percent, durationWords };
+  globalThis.workbenchWords = { bytes, moved, figures, clock, seconds, milliseconds, times, percent, durationWords };
 })();

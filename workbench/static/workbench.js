@@ -5,7 +5,7 @@
 
   // The words of the style sheets.
   const WORDS = { drop: t("Drop to add to your message"), "drop-video": t("Drop to see what the model sees of it"),
-    "drop-decide": t("Drop to ask about it"), "drop-batch": t("Drop to ask about all of them"), toy: t("toy"), pinned: t("pinned") };
+    "drop-decide": t("Drop to ask about it"), "drop-compare": t("Drop to add to your message"), "drop-batch": t("Drop to ask about all of them"), toy: t("toy"), pinned: t("pinned") };
   for (const [name, words] of Object.entries(WORDS)) document.documentElement.style.setProperty(`--words-${name}`, JSON.stringify(words));
   const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
 
@@ -21,7 +21,7 @@
   // The composer's own file input: one change event takes all files through Gradio's upload and its type check.
   // dropped: all of a drop, which may hold folders.
   const attach = (files, dropped = null) => {
-    if (window.workbenchVideo?.takes(files) || window.workbenchDecide?.takes(files) || window.workbenchBatch?.takes(files, dropped)) return;
+    if (window.workbenchVideo?.takes(files) || window.workbenchDecide?.takes(files) || window.workbenchCompare?.takes(files) || window.workbenchBatch?.takes(files, dropped)) return;
     const input = composer()?.querySelector("input[type=file]");
     if (!input || !files.length) return;
     const taken = files.filter((file) => isTaken(file, input.accept)), others = files.filter((file) => !taken.includes(file));
@@ -37,7 +37,7 @@
 
   const dragging = (on) => {
     document.documentElement.classList.toggle("dragging", on);
-    for (const tab of ["video", "decide", "batch"]) {
+    for (const tab of ["video", "decide", "compare", "batch"]) {
       const isShown = Boolean(document.querySelector(`#${tab} .${tab}`)?.offsetParent);
       document.documentElement.classList.toggle(`to-${tab}`, isShown);
     }
