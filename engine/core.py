@@ -23,6 +23,7 @@ from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
 from engine.request_log.form import whole_json
 from engine.request_log.log import RequestLog
+from engine.request_log.otlp import span_export
 from engine.request_log.record import LoggedRequest
 from engine.runtime import fit
 from engine.runtime.asking import Asking
@@ -90,7 +91,7 @@ class Engine:
         self._snapshot = Snapshot(state="starting", device=device.describe(), states=self._slots.states())
         self._thread: threading.Thread | None = None
         self._tickets = TicketOffice(Places.of(config))
-        self.requests = RequestLog(config.request_log, config.media)
+        self.requests = RequestLog(config.request_log, config.media, span_export(config.request_log))
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
         # Clips decode in processes of their own, pictures and long texts here.
         self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")

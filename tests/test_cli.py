@@ -23,6 +23,7 @@ from engine.config import EngineConfig, ServerConfig
 from engine.measure.bench import command
 from tests.commands import ROOT, SERVE, Running
 from tests.endless import endless_request
+from workbench.app import main as chat
 
 OPTIONS = """
 --host --port --api-key --media-root --allow-private-urls --max-tokens --max-model-len --temperature --top-p --top-k
@@ -162,6 +163,23 @@ def test_a_disk_cache_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (engine.cache.disk_folder, engine.cache.max_disk_bytes) == ((tmp_path / "new").resolve(), 1 << 29)
     assert cli.main(["--port", "0", "--cache-disk-gb", "2"]) == 1
     assert "--cache-dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--disable-prefix-cache --max-cache-blocks 5", "--max-cache-blocks: that cache is off"),
+        ("--no-enable-mllm-cache --mllm-cache-max-mb 5", "--mllm-cache-max-mb: that cache is off"),
+        ("selftest demo --top-p 0.5 --temperature 1", "--temperature, --top-p: the self-test asks in its own way"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(line.split()) == 1 and words in capsys.readouterr().err
+
+
+def test_a_server_for_no_link_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat(["--share-server", "frp.example:7000", "--check"]) == 1
+    assert "--share-server" in capsys.readouterr().err
 
 
 def test_off_loopback_there_is_always_a_key() -> None:

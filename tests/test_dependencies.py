@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import sys
@@ -14,6 +15,9 @@ from tests.test_layout import ROOT, imports, sources
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = ROOT / "tests" / "constraints.txt"
 OWN = {"engine", "workbench"}
+OPTIONAL = {"opentelemetry": ("otel", "engine/request_log/otlp.py")}
+"""A module that an extra brings: its name, and the only file that imports the module, where somebody asks for it."""
+
 PINNED = {"mlx-lm", "mlx-vlm"}
 """The engine uses their insides, so that each release is tried before it is allowed."""
 
@@ -35,7 +39,9 @@ def declared() -> set[str]:
 
 def imported() -> dict[str, str]:
     """Top-level modules of other packages -> one of the files that import them."""
-    names = {name.split(".")[0]: path for path, tree in sources().items() for name, _ in imports(tree)}
+    optional = {(module, path) for module, (_, path) in OPTIONAL.items()}
+    named = ((name.split(".")[0], path) for path, tree in sources().items() for name, _ in imports(tree))
+    names = {name: path for name, path in named if (name, path) not in optional}
     return {name: path for name, path in names.items() if name not in sys.stdlib_module_names and name not in OWN}
 
 
@@ -56,6 +62,19 @@ def undeclared(modules: dict[str, str]) -> dict[str, str]:
 def test_what_is_imported_is_declared() -> None:
     assert undeclared(imported()) == {}
     assert undeclared({"pytest": "engine/core.py"}) == {"pytest": "engine/core.py"}, "the test sees nothing"
+
+
+def test_what_an_extra_brings_is_declared_there_and_imported_late() -> None:
+    for module, (extra, path) in OPTIONAL.items():
+        assert packages_of(module) & {package_of(line) for line in PROJECT["optional-dependencies"][extra]}
+        assert any(name.split(".")[0] == module for name, _ in imports(sources()[path]))
+        assert _at_import(path, module) == []
+
+
+def _at_import(path: str, module: str) -> list[str]:
+    """What of a module is imported as soon as the file is."""
+    own = [node for node in sources()[path].body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [name for node in own for name, _ in imports(node) if name.split(".")[0] == module]
 
 
 def test_what_is_declared_is_imported() -> None:

@@ -39,6 +39,7 @@ THREAD_FILES = {
     "engine/hub/shelf.py",  # looking through folders and the hub, and downloads, which take minutes
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
     "engine/request_log/file.py",  # the same disk, and no request may wait for it
+    "engine/request_log/otlp.py",  # the last spans, when it ends: a collector that hangs must not keep the process
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes
     "engine/measure/bench/run.py",  # pictures and clips are drawn off the loop, so that the chat that shares it goes on
     "engine/api/files/store.py",  # uploads of hundreds of MB are written while answers go on

@@ -29,7 +29,7 @@ from engine.arguments.types import more_than_zero
 from engine.assets import asset
 from engine.cli import sigterm_as_sigint
 from engine.config import ServerConfig
-from engine.errors import EngineError
+from engine.errors import BadRequest, EngineError
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -105,6 +105,8 @@ def _serve(args: argparse.Namespace) -> None:
     from engine.api.server import listen, serve_app
     from engine.core import Engine
 
+    if args.share_server and not args.share:
+        raise BadRequest("--share-server: it is the server for --share; give both.", param="--share-server")
     in_a_space = os.environ.get("SYSTEM") == "spaces"
     launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
     config = open_to(kept(server_config(args), args), shared=launch.share, in_a_space=in_a_space)

@@ -17,7 +17,7 @@ from engine.access.visibility import Caller
 from engine.api.answers import Envelope
 from engine.api.cards import LOADING, describing_words, fingerprint, loading_words, without_folders
 from engine.api.fields import ignored_header
-from engine.api.guard import CLIENT_CLOSED, dialect
+from engine.api.guard import CLIENT_CLOSED, dialect, traceparent
 from engine.api.refused import refuse
 from engine.api.sse import (
     NO_HEADERS,
@@ -102,7 +102,8 @@ class Exchange:
 
     def asked(self, request: Generation) -> Generation:
         """The request, of the model that was asked for."""
-        return replace(request, model=self.model, dialect=dialect(self.http.url.path))
+        name, parent = dialect(self.http.url.path), traceparent(self.http)
+        return replace(request, model=self.model, dialect=name, traceparent=parent)
 
     def token_text(self) -> TokenTexts:
         """What a token id of the model stands for, once the first event of an answer is there."""

@@ -100,13 +100,19 @@ def dialect(path: str) -> str:
     return next((name for end, name in DIALECTS.items() if path.endswith(end)), "")
 
 
+def traceparent(request: Request) -> str:
+    """As Request.traceparent of the engine."""
+    return request.headers.get("traceparent", "")
+
+
 def _log_refusal(request: Request, error: EngineError | RequestValidationError) -> None:
     """A request that ended before the engine heard of it is in the log, too."""
     log: RequestLog = request.app.state.request_log
     name, id = dialect(request.url.path), request.state.request_id
     if name and request.method == "POST" and not (log.has(id) or log.has(f"{id}-0")):
         told = error if isinstance(error, EngineError) else explain(error.errors(), error.body)
-        log.refused(Generation(id=id, dialect=name, tenant=request.state.caller.tenant()), told)
+        tenant = request.state.caller.tenant()
+        log.refused(Generation(id=id, dialect=name, traceparent=traceparent(request), tenant=tenant), told)
 
 
 def operator_only(request: Request) -> None:

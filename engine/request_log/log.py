@@ -1,7 +1,8 @@
 """RequestLog: the requests that run, and the last ones that have ended.
 
 Engine.stream ── open ──> LoggedRequest ── events ──> end ──> memory (the last N, bounded in bytes)
-                                                          └─> a line of the file, where there is one
+                                                          ├─> a line of the file, where there is one
+                                                          └─> spans, where there is a collector
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from engine.types import Part, Request, StageClock
 
 if TYPE_CHECKING:
     from engine.request_log.file import LogFile
+    from engine.request_log.otlp import SpanExport
 
 _MEDIA_SHARE = 4
 """The media of one request may take a fourth of what all may take; of a larger one only the facts are kept."""
@@ -31,13 +33,15 @@ REPLAY = "replay"
 
 
 class RequestLog:
-    """Any event loop, any thread. limits: how much is kept. media: what of a medium is read at most.
+    """Any event loop, any thread. limits: how much is kept. media: what of a medium is read at most. spans: where the
+    records go as spans, too.
 
     number changes whenever a request begins or ends.
     """
 
-    def __init__(self, limits: LogLimits, media: MediaLimits) -> None:
+    def __init__(self, limits: LogLimits, media: MediaLimits, spans: SpanExport | None = None) -> None:
         self.limits = limits
+        self._spans = spans
         self.redactor = Redactor()
         self.number = 0
         self._media_limits = media
@@ -149,6 +153,8 @@ class RequestLog:
         """Write what is still to be written."""
         if self._file is not None:
             self._file.close()
+        if self._spans is not None:
+            self._spans.close()
 
     def _begin(self, record: LoggedRequest) -> None:
         with self._lock:
@@ -165,6 +171,8 @@ class RequestLog:
         with self._lock:
             self.number += 1
             record.changed = self.number
+        if self._spans is not None:
+            self._spans.send(record, self.redactor)
         if self._file is None or not self._file.write(record, lambda: self._keep(record)):
             self._keep(record)
 

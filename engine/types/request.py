@@ -230,6 +230,7 @@ class Request:
     prompt_ids: Done then has the token ids of the prompt.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench", "batch"), for the tabs; dialect, by which route of the API, "" for the page; session is an opaque owner id.
+    traceparent: the span that it belongs to, as the caller's header of this name says (W3C Trace Context); "" for none.
     A "replay" (engine.runtime.replay) is neither listed nor counted as a query, and stores nothing.
     tenant: prompts of two tenants never share cached work, nor can one tell from the time taken what the other sent;
     see engine.access. reuse False computes everything: nothing is looked up and nothing kept (KV, row snapshots,
@@ -264,6 +265,7 @@ class Request:
     id: str = ""
     source: str = "api"
     dialect: str = ""
+    traceparent: str = ""
     session: str | None = None
     tenant: str = ""
     reuse: bool = True

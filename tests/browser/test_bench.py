@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from engine.measure.bench import store
 from tests.pages import LOOKS, Person
@@ -186,9 +188,11 @@ def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs)
     assert name == "Time to first token (ms).svg" and picture.startswith(SVG) and b"Time to first token" in picture
     me.page.mouse.move(0, 0)
     name, text = me.saved(me.kept("whole").get_by_role("button", name="JSON"))
-    assert name == "whole.json" and len(json.loads(text)["points"]) == 4
+    assert name == "whole.json" and len((told := json.loads(text))["points"]) == 4
     name, text = me.saved(me.kept("whole").get_by_role("button", name="CSV"))
     assert name == "whole.csv" and len(list(csv.DictReader(text.decode().splitlines()))) == 4
+    name, picture = me.saved(me.kept("whole").get_by_role("button", name="Card"))
+    assert name == "whole.png" and Image.open(io.BytesIO(picture)).text["seal"].endswith(told["seal"]["sha256"])
 
     delete = me.kept("whole").locator(".delete")
     delete.click()

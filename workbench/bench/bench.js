@@ -271,6 +271,12 @@
 
   // --- runs
 
+  const FILES = [
+    [".csv", "CSV", ""],
+    [".json", "JSON", t("Everything of this run, with a seal that shows whether it was changed: vllm-mlx-bench --compare reads it anywhere")],
+    [".png", t("Card"), t("A picture to show: model, machine, numbers, the canary's verdict, and the seal of the JSON")],
+  ];
+
   const runs = (element, props, watch, trigger) => {
     const list = make("div", "list"), empty = make("p", "empty");
     const head = heading(t("Kept runs"), t("Tick two or more to compare them. The first one ticked is the basis."));
@@ -289,8 +295,10 @@
         setTimeout(() => { delete remove.dataset.sure; remove.textContent = t("Delete"); }, 4000);
       });
       const actions = make("div", "actions");
-      for (const suffix of [".csv", ".json"]) {
-        actions.append(button("quiet", suffix.slice(1).toUpperCase(), () => act("export", node, { suffix })));
+      for (const [suffix, name, words] of FILES) {
+        const get = button("quiet", name, () => act("export", node, { suffix }));
+        if (words) get.title = words;
+        actions.append(get);
       }
       actions.append(remove);
       node.append(label, actions);
@@ -316,9 +324,14 @@
     });
   };
 
+  const TYPES = [[".csv", "text/csv"], [".json", "application/json"], [".png", "image/png"]];
+
   // A download that was requested.
   const file = (element, props, watch) => drawing(element, props, watch, (value) => {
-    if (value.name) save(value.name, new Blob([value.text], { type: value.name.endsWith(".csv") ? "text/csv" : "application/json" }));
+    if (!value.name) return;
+    const [type] = TYPES.filter(([suffix]) => value.name.endsWith(suffix)).map(([, kind]) => kind);
+    const content = value.base64 ? Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)) : value.text;
+    save(value.name, new Blob([content], { type }));
   });
 
   window.workbenchBench = { panel, charts, tables, runs, file };

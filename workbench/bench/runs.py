@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import BadRequest, EngineError, Unavailable
 from engine.measure.bench import compare, files
 from engine.measure.bench.about import about
+from engine.measure.bench.card import card
 from engine.measure.bench.events import Finished
 from engine.measure.bench.plan import BenchSettings
 from engine.measure.bench.run import Run
@@ -150,14 +151,23 @@ class Bench:
 
     async def file(self, name: str, suffix: str) -> str:
         """The file that the command writes, of a saved run, or of the last one (name "")."""
+        if suffix not in files.TEXTS:
+            raise BadRequest(t("There is nothing to write yet."))
+        return await asyncio.to_thread(files.text, await self._result_of(name), suffix)
+
+    async def card(self, name: str) -> bytes:
+        """A run as a picture to show, as PNG: name as in `file`."""
+        return await asyncio.to_thread(card, await self._result_of(name))
+
+    async def _result_of(self, name: str) -> Json:
         live = self.live
         if name and not (live and name == live.saved_name):
-            result_json = (await self.load(name)).result_json
+            found = (await self.load(name)).result_json
         else:
-            result_json = live.result_json if live else None
-        if result_json is None or suffix not in files.TEXTS:
+            found = live.result_json if live else None
+        if found is None:
             raise BadRequest(t("There is nothing to write yet."))
-        return await asyncio.to_thread(files.text, result_json, suffix)
+        return found
 
     async def ratios(self, base: DisplayedRun, other: DisplayedRun) -> Ratios:
         """The other over the base, case by case; [] while one of them runs."""
@@ -193,6 +203,7 @@ def settings_of(card: ModelCard | None, event: Any) -> BenchSettings:
         max_tokens=_number(event, "max_tokens", 1, 4096),
         quick=bool(getattr(event, "quick", False)),
         pictures=bool(card and card.vision),
+        context=card.context_tokens if card else None,
     )
 
 

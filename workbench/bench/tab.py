@@ -7,6 +7,7 @@ the whole machine, so only operators may start one (engine.access.visibility); v
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.errors import EngineError
-from engine.measure.bench import compare
+from engine.measure.bench import compare, files
 from engine.measure.bench.store import Store
 from engine.types import Json, Snapshot
 from workbench.bench import results
@@ -141,10 +142,13 @@ class BenchTab:
             self._show(view, name, bool(getattr(event, "on", False)))
         elif action == "export":
             suffix = str(getattr(event, "suffix", ""))
-            text = await self.bench.file(name, suffix)
+            if suffix == files.CARD:
+                content = {"base64": base64.b64encode(await self.bench.card(name)).decode()}
+            else:
+                content = {"text": await self.bench.file(name, suffix)}
             view.file = {
                 "name": f"{name or suggested_name(self.bench.live)}{suffix}",
-                "text": text,
+                **content,
                 "turn": time.monotonic(),
             }
 

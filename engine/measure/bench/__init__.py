@@ -15,7 +15,8 @@ canary              were the media seen, was the cache cold, is the answer right
 samples             one timed answer
 points result       rounds -> points, ratios, facts; everything of a run
 stats report        lists -> numbers; a result as text
-files compare store JSON and CSV; two results side by side; saved runs
+files seal card     JSON, CSV and Parquet; whether JSON was changed since; a picture to show
+compare store       two results side by side; saved runs
 command             vllm-mlx-bench
 
 The command and the Benchmark tab read the same stream of events, on one event loop:

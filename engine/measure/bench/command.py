@@ -7,14 +7,16 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.needless import given
 from engine.arguments.types import count, positive
 from engine.config import DEMO, EngineConfig, SpeculationConfig
 from engine.errors import BadRequest
+from engine.measure.bench.needless import check_measures_nothing, check_options
 
 if TYPE_CHECKING:
     from engine.core import Engine
@@ -34,16 +36,19 @@ BAR = 30
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of vllm-mlx-bench. Its `engine_arguments`: those that `vllm-mlx serve` takes too, as given."""
+    """The arguments of vllm-mlx-bench. Its `engine_arguments`: those that `vllm-mlx serve` takes too, as given; its
+    `given`: the options that are not as without being given, by their names. Its `bench_options`: its own names."""
+    own = _add_arguments(argparse.ArgumentParser(add_help=False))
     parser = argparse.ArgumentParser(
         prog="vllm-mlx-bench",
         description="Measure a model on this machine, with a proof that what was measured was real.",
-        parents=[_add_arguments(argparse.ArgumentParser(add_help=False))],
+        parents=[own],
     )
     add_engine_arguments(parser, max_tokens=256)
     parser.set_defaults(temperature=0.7)
     args = parser.parse_args(argv)
-    _, args.engine_arguments = _add_arguments(argparse.ArgumentParser(add_help=False)).parse_known_args(argv)
+    args.given, args.bench_options = given(parser, args), set(own.parse_args([]).__dict__)
+    _, args.engine_arguments = own.parse_known_args(argv)
     if "peers" in (args.suite or ()):
         args.vs = args.vs or list(INSTALLED)
     return args
@@ -104,6 +109,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     output.add_argument(
         "--output", metavar="FILE", type=Path, help="write everything that was measured: .json, .csv or .parquet"
     )
+    output.add_argument(
+        "--card",
+        metavar="FILE",
+        type=Path,
+        help="write the run as a picture to show, FILE.png, and beside it as sealed FILE.json, for others to --compare",
+    )
     output.add_argument("--save", metavar="NAME", help="keep the run under this name; the Benchmark tab lists it too")
     output.add_argument("--runs", action="store_true", help="measure nothing: list the runs that are kept")
     output.add_argument(
@@ -120,18 +131,22 @@ def run(args: argparse.Namespace) -> None:
     from engine.measure.bench import compare, files, store
 
     runs = store.Store()
+    if args.runs or args.compare:
+        check_measures_nothing(args)
     if args.runs:
         print(store.table(runs.list()))
         return
     if args.compare:
         print(
-            compare.table(
+            compare.judged(
                 *(files.read(Path(name)) if Path(name).is_file() else runs.load(name) for name in args.compare)
             )
         )
         return
     if args.output:
         files.check(args.output)
+    if args.card:
+        files.check_card(args.card)
     if args.save:
         runs.check(args.save)
     import asyncio
@@ -144,8 +159,10 @@ async def _run(args: argparse.Namespace) -> None:
 
     from engine.measure.bench.run import Run
 
-    async with _targets(args) as (targets, about, pictures):
-        run = Run(_suites(args, pictures), targets, _settings(args, pictures), about)
+    check_options(args)
+    async with _targets(args) as (measured, about):
+        suites = _suites(args, measured.pictures)
+        run = Run(suites, measured.targets, _settings(args, measured), about)
         try:
             await _read(run)
         except CancelledError:
@@ -179,6 +196,8 @@ def _report(result: Result, args: argparse.Namespace) -> None:
     print(report.table(result))
     if args.output:
         files.write(result, args.output)
+    if args.card:
+        files.write_card(result, args.card)
     if args.save:
         Store().save(args.save, result)
 
@@ -192,7 +211,7 @@ def _suites(args: argparse.Namespace, pictures: bool) -> list[Suite]:
     return [SUITES[name] for name in dict.fromkeys(names or ["image" if pictures else "text"])]
 
 
-def _settings(args: argparse.Namespace, pictures: bool) -> BenchSettings:
+def _settings(args: argparse.Namespace, measured: Measured) -> BenchSettings:
     from engine.measure.bench.clips import download
     from engine.measure.bench.plan import BenchSettings
 
@@ -213,30 +232,39 @@ def _settings(args: argparse.Namespace, pictures: bool) -> BenchSettings:
         prompt_words=args.prompt_words,
         only=tuple(args.case),
         video=video,
-        pictures=pictures,
+        pictures=measured.pictures,
+        context=measured.context,
     )
 
 
 @asynccontextmanager
-async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[list[Target], dict[str, Any], bool]]:
-    """Yields the targets, the measured one first; the facts for the result; whether the model takes pictures."""
+async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[Measured, dict[str, Any]]]:
+    """Yields what is measured, and the facts for the result."""
     from engine.measure.bench.about import about
 
     if args.vs and args.adapter_path:
         raise BadRequest("--vs compares without an adapter: leave --adapter-path out.", param="adapter_path")
     async with AsyncExitStack() as stack:
         fresh = _only_starts(args)
-        targets, path, pictures = await _first_targets(args, stack, fresh=fresh)
+        measured = await _first_targets(args, stack, fresh=fresh)
         for peer in args.vs:
-            targets.append(await _peer(peer, path, fresh=fresh))
-            stack.push_async_callback(targets[-1].close)
-        yield targets, about(path), pictures and not args.text_only
+            measured.targets.append(await _peer(peer, measured.path, fresh=fresh))
+            stack.push_async_callback(measured.targets[-1].close)
+        yield replace(measured, pictures=measured.pictures and not args.text_only), about(measured.path)
 
 
-async def _first_targets(
-    args: argparse.Namespace, stack: AsyncExitStack, *, fresh: bool
-) -> tuple[list[Target], str, bool]:
-    """What is measured, the model's folder ("" where it is not known), and whether it takes pictures."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """targets: the measured one first. path: the model's folder, "" where it is not known. pictures: whether it takes
+    them. context: tokens of its context, None where that is not known."""
+
+    targets: list[Target]
+    path: str
+    pictures: bool
+    context: int | None = None
+
+
+async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack, *, fresh: bool) -> Measured:
     from engine.measure.bench import servers
     from engine.measure.bench.plan import CACHE_OFF, SPECULATION_OFF
     from engine.measure.bench.remote import HttpTarget, Server
@@ -247,14 +275,15 @@ async def _first_targets(
         http_targets = [HttpTarget(url, Server(api_key=args.api_key, model_path=path)) for url in args.base_url]
         for target in http_targets:
             stack.push_async_callback(target.close)
-        return [*http_targets], path, await http_targets[0].has_vision()
+        first = http_targets[0]
+        return Measured([*http_targets], path, await first.has_vision(), await first.context())
     if fresh or any(peer not in LIBRARIES for peer in args.vs):
         path = _model_folder(args)
         command = servers.our_command(args.engine_arguments)
         server = await _server(servers.OURS, command, path, fresh=fresh)
         stack.push_async_callback(server.close)
         in_process = [EngineTarget(await _engine(stack, engine_config(args)))] if set(args.vs) & set(LIBRARIES) else []
-        return [server, *in_process], path, _has_vision(path)
+        return Measured([server, *in_process], path, _has_vision(path))
     config = engine_config(args)
     speculates = "speculation" in (args.suite or ())
     if speculates:
@@ -267,7 +296,7 @@ async def _first_targets(
         targets.append(EngineTarget(await _engine(stack, off), CACHE_OFF))
     if speculates:
         targets.append(EngineTarget(await _engine(stack, replace(config, speculation=None)), SPECULATION_OFF))
-    return targets, card.path, card.vision
+    return Measured(targets, card.path, card.vision, card.context_tokens)
 
 
 def _only_starts(args: argparse.Namespace) -> bool:

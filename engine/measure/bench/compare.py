@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
+from engine.errors import BadRequest
+from engine.measure.bench import seal
 from engine.measure.bench.judging import differs, judge_together
 from engine.measure.bench.report import NAMES, rows_to_text
 from engine.measure.bench.result import LESS_IS_BETTER, round_values
@@ -49,6 +51,24 @@ def table(a: dict[str, Any], b: dict[str, Any]) -> str:
         return "The two runs have no case in common."
     text = rows_to_text(["case", "metric", "B / A", "interval", ""], rows)
     return "\n".join([text, *(f"CAUTION: {name} differs" for name in differing(a, b))])
+
+
+def judged(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """The same as `table`, of files that may be anybody's. Raises BadRequest for what only looks like a result."""
+    try:
+        return "\n".join([table(a, b), *_seals(a, b)])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise BadRequest(
+            f"One of the two cannot be read as a result of vllm-mlx-bench ({why}).", param="compare"
+        ) from error
+
+
+def _seals(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Which of the two is sealed, and what that says."""
+    found = {name: run[seal.NAME]["sha256"][:16] for name, run in (("A", a), ("B", b)) if seal.NAME in run}
+    lines = [f"{name} is sealed: {digits}" for name, digits in found.items()]
+    return [*lines, f"A seal: {seal.SHOWS} {seal.SHOWS_NOT}"] if lines else []
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ def groups(settings: BenchSettings) -> Sequence[Group]:
     beside = _case("text beside a running answer")
     pictures = [_case(f"picture of {width}x{height}") for width, height in SIZES]
     again = _case("another question about a picture")
-    moving = [_case(f"clip of {frames} frames") for frames in FRAMES]
+    moving = [_case(f"clip of {frames} frames", ("frames", frames)) for frames in FRAMES]
     path = settings.video or clips.default_clip()
 
     def asked(case: Case, text: str, *media: Medium, frames: int | None = None) -> ScheduledQuestion:
@@ -88,5 +88,5 @@ def holds(sample: Sample) -> bool:
     return expected_s / WITHIN <= sample.ttft_s <= expected_s * WITHIN
 
 
-def _case(name: str) -> Case:
-    return Case("estimates", name)
+def _case(name: str, *labels: tuple[str, int]) -> Case:
+    return Case("estimates", name, labels)

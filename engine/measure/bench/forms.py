@@ -75,4 +75,4 @@ def _several(settings: BenchSettings) -> Group:
         return (ask(one, 1),), (ask(many, ANSWERS),)
 
     cheaper = Contrast(f"time: 1 answer / {ANSWERS} answers to {label}", "e2e", one, many, goal=round(1 / 1.15, 2))
-    return Group((one, many), make, contrasts=(cheaper,))
+    return Group((one, many), make, contrasts=(cheaper,), num_tokens=LONG_TOKENS)

@@ -32,15 +32,17 @@ def group(settings: BenchSettings) -> Group:
     of_words = Case("cache", f"turn {turns + 1} after {turns} turns of words")
     of_shots = Case("cache", f"turn {turns + 1} after {turns} screenshots")
 
+    num_words = TURN_WORDS + settings.words_of(settings.tokens_per_shot)
+
     def make(number: int) -> Round:
         seed = (settings.seed, "long chat", number)
         shots = tuple(_turn((*seed, i), TURN_WORDS, screenshot_of((*seed, i))) for i in range(turns))
-        num_words = TURN_WORDS + settings.words_of(settings.tokens_per_shot)
         texts = tuple(_turn((*seed, i), num_words) for i in range(turns))
         return (*_asked_on(texts, of_words, seed), *_asked_on(shots, of_shots, seed))
 
     same = Contrast(f"first token of turn {turns + 1}: words / screenshots", "ttft", of_words, of_shots, NOTHING_MORE)
-    return Group((of_words, of_shots), make, contrasts=(same,))
+    num_tokens = turns * settings.tokens_of(num_words + TURN_WORDS)
+    return Group((of_words, of_shots), make, contrasts=(same,), num_tokens=num_tokens)
 
 
 def _turn(seed: object, num_words: int, *media: Medium) -> PastTurn:

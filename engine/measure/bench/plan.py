@@ -34,8 +34,8 @@ class BenchSettings:
 
     seed: of the questions; 0 lets the run choose one at random, so that a server that keeps running has not seen them.
     only: names of the cases to run; empty for all. video: a clip in place of the one that ships. pictures: whether the
-    model takes pictures. tokens_per_word: of this model's tokenizer, and tokens_per_shot: of a screenshot as it sees
-    it; the run measures both for suites that are `sized`.
+    model takes pictures. context: tokens of the model's, None where it is not known. tokens_per_word: of this model's
+    tokenizer, and tokens_per_shot: of a screenshot as it sees it; the run measures both for suites that are `sized`.
     """
 
     prompts: int = 5
@@ -48,12 +48,17 @@ class BenchSettings:
     only: tuple[str, ...] = ()
     video: Path | None = None
     pictures: bool = True
+    context: int | None = None
     tokens_per_word: float = 1.4
     tokens_per_shot: int = 144
 
     def words_of(self, num_tokens: int) -> int:
         """The number of words that make about so many tokens."""
         return max(1, round(num_tokens / self.tokens_per_word))
+
+    def tokens_of(self, num_words: int) -> int:
+        """About so many tokens have that many words."""
+        return round(num_words * self.tokens_per_word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,8 @@ class Group:
     other group names so.
     limits: (metric, largest ratio of the first target to another); goals: (metric, what that ratio should reach).
     parity: metrics in which the first target should be no worse than another; only these are compared. servers: only
-    servers are asked.
+    servers are asked. num_tokens: about how many its longest question and answer have, 0 where that is not known; a
+    context without room for them is not asked.
     """
 
     cases: tuple[Case, ...]
@@ -152,6 +158,7 @@ class Group:
     goals: tuple[tuple[str, float], ...] = ()
     parity: tuple[str, ...] = ()
     servers: bool = False
+    num_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

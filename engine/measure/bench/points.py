@@ -76,7 +76,8 @@ def comparisons(group: Group, targets: Sequence[str], pairs: TargetPairs, points
                 if ratio := _ratio(metric, *point_pair):
                     goal, at_most = _goal(group, metric, PARITY_WITH_LIBRARY if in_process else PARITY)
                     title = f"{first} / {second}"
-                    out.append(Comparison(title, metric, case.name, first, second, ratio, goal, at_most=at_most))
+                    name = point_pair[0].name if point_pair[0] else case.name
+                    out.append(Comparison(title, metric, name, first, second, ratio, goal, at_most=at_most))
     return out
 
 

@@ -113,6 +113,11 @@ class HttpTarget:
         """Whether its /v1/models says so, as this project's servers do; False for servers that say nothing."""
         return any((card.get("capabilities") or {}).get("vision") is True for card in await self._cards())
 
+    async def context(self) -> int | None:
+        """Tokens of its model's context, where /v1/models says so, as vLLM and this project's servers do."""
+        found = [card.get("max_model_len") for card in await self._cards()]
+        return found[0] if found and isinstance(found[0], int) else None
+
     async def _first_model(self) -> str:
         names = [str(card.get("id")) for card in await self._cards()]
         return names[0] if names else "default"

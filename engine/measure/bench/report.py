@@ -80,7 +80,7 @@ def _summary(points: Sequence[Point]) -> str:
     for name in names:
         head += [f"{NAMES[name]}{' ms' if name in LESS_IS_BETTER else ''}: average", "fastest", "slowest"]
     rows = []
-    for point in points:
+    for point in _answered(points):
         row = [_marked(point), point.target]
         for name in names:
             found = point.metric(name)
@@ -122,7 +122,7 @@ def _latencies(points: Sequence[Point]) -> str:
     for name in COLUMNS:
         head += [f"{NAMES[name]} ms", "p95", "p99"]
     rows = []
-    for point in points:
+    for point in _answered(points):
         row = [_marked(point), point.target, str(len(point.samples))]
         for name in COLUMNS:
             numbers = point.metric(name)
@@ -134,7 +134,7 @@ def _latencies(points: Sequence[Point]) -> str:
 def _rates(points: Sequence[Point]) -> str:
     head = ["case", "target", *(NAMES[name] for name in RATES), "prompt tok", "cached", "answer tok", "seen", "right"]
     rows = []
-    for point in points:
+    for point in _answered(points):
         samples = point.samples
         count = max(len(samples), 1)
         cached = [sample.cached_tokens for sample in samples if sample.cached_tokens is not None]
@@ -191,7 +191,7 @@ def _compared(result: Result) -> str:
 
 def _side_by_side(result: Result) -> str:
     """The suite `peers`: a row for each case and metric, a column for each peer."""
-    cases = {point.case.name for point in result.points if point.case.suite == PEERS}
+    cases = {point.name for point in result.points if point.case.suite == PEERS}
     by_key = {
         (comparison.case, comparison.metric, comparison.under): comparison
         for comparison in result.compared
@@ -258,7 +258,7 @@ def _memory(result: Result) -> str:
 def _canary(result: Result) -> str:
     """One line if all checks passed, else a line for every check that failed."""
     failed = [(point, check) for point in result.points for check in point.canary.failed]
-    lines = [f"CANARY: {point.case.name} of {point.target}: {check.name}: {check.said}" for point, check in failed]
+    lines = [f"CANARY: {point.name} of {point.target}: {check.name}: {check.said}" for point, check in failed]
     if lines:
         return "\n".join([*lines, "These numbers are not to be believed."])
     checks = [check for point in result.points for check in point.canary.checks]
@@ -275,14 +275,19 @@ def _canary(result: Result) -> str:
 
 
 def _notes(result: Result) -> str:
-    errors = [f"{point.case.name} of {point.target}: {error}" for point in result.points for error in point.errors]
-    others = [f"{point.case.name} of {point.target}: {words}" for point in result.points for words in point.noise]
+    errors = [f"{point.name} of {point.target}: {error}" for point in result.points for error in point.errors]
+    others = [f"{point.name} of {point.target}: {words}" for point in result.points for words in point.noise]
     notes = [f"note: {note}" for note in (*result.notes, *others)] + [f"error: {error}" for error in errors]
     return "\n".join([*notes, *(["stopped before the end; this is what was measured"] if result.stopped else [])])
 
 
 def _marked(point: Point) -> str:
-    return f"{point.case.name}{' *' if is_noisy(point) else ''}"
+    return f"{point.name}{' *' if is_noisy(point) else ''}"
+
+
+def _answered(points: Sequence[Point]) -> list[Point]:
+    """Those with an answer; why the others have none stands below the tables."""
+    return [point for point in points if point.samples]
 
 
 def _median(numbers: Numbers | None) -> str:

@@ -83,6 +83,24 @@ class Point:
     errors: tuple[str, ...] = ()
 
     @property
+    def frames(self) -> int | None:
+        """Frames that every answer saw, where these are not as many as the case asks for: a clip may be too short, and
+        a model have a least number. None where they are, or it is not known."""
+        seen = {sum(medium.frames for medium in sample.seen) for sample in self.samples if sample.seen}
+        asked = dict(self.case.labels).get("frames")
+        return seen.pop() if asked is not None and len(seen) == 1 and asked not in seen else None
+
+    @property
+    def name(self) -> str:
+        """The case's, and where it would not be true, first what was seen."""
+        return self.case.name if self.frames is None else f"{self.frames} frames, asked for {self.case.name}"
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The case's, with the frames that were seen."""
+        return dict(self.case.labels) | ({} if self.frames is None else {"frames": self.frames})
+
+    @property
     def samples(self) -> list[Sample]:
         return [sample for samples in self.rounds for sample in samples]
 
@@ -112,8 +130,8 @@ class Point:
         metrics = {name: self.metric(name) for name in names}
         return {
             "suite": self.case.suite,
-            "case": self.case.name,
-            "labels": dict(self.case.labels),
+            "case": self.name,
+            "labels": self.labels,
             "target": self.target,
             "answers": len(samples),
             "prompt_tokens": sum(sample.prompt_tokens for sample in samples),
@@ -197,7 +215,7 @@ class Result:
             "suites": list(self.suites),
             "started": self.started,
             "stopped": self.stopped,
-            "settings": {**asdict(self.settings), "video": str(self.settings.video or "") or None},
+            "settings": {**asdict(self.settings), "video": self.settings.video and self.settings.video.name},
             "targets": list(self.targets),
             "machine": self.machine,
             "model": self.model,
@@ -207,7 +225,7 @@ class Result:
             "canary": {
                 "ok": self.canary,
                 "failed": [
-                    {"target": point.target, "case": point.case.name, **asdict(check)}
+                    {"target": point.target, "case": point.name, **asdict(check)}
                     for point in self.points
                     for check in point.canary.failed
                 ],

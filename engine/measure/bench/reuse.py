@@ -81,7 +81,7 @@ def _users(settings: BenchSettings) -> Group:
         return (Fact(title, 100 * sum(saved) / len(saved), "%", goal=80.0 if num_users == USERS else None),)
 
     faster = Contrast(f"first token, {label}: first user / the next", "ttft", first, others, goal=5.0)
-    return Group((first, others), make, contrasts=(faster,), facts=facts)
+    return Group((first, others), make, contrasts=(faster,), facts=facts, num_tokens=SYSTEM_TOKENS + QUESTION_TOKENS)
 
 
 def kv_saved(measured: MeasuredRound) -> float | None:
@@ -134,7 +134,8 @@ def _picture(settings: BenchSettings) -> Group:
 def _clip(settings: BenchSettings) -> Group:
     """One clip, and the same request again."""
     path = settings.video or clips.default_clip()
-    cold, same = (Case("cache", f"clip of {FRAMES} frames, {name}") for name in ("cold", "exact repeat"))
+    labels = (("frames", FRAMES),)
+    cold, same = (Case("cache", f"clip of {FRAMES} frames, {name}", labels) for name in ("cold", "exact repeat"))
 
     def make(number: int) -> Round:
         medium: Medium = clips.cut(path, FRAMES / FPS, (settings.seed, "reuse", number))

@@ -93,10 +93,15 @@ class Run:
     def _selected_groups(self) -> list[Group]:
         groups = self._all_groups()
         selected = select_groups(groups, self.settings.only)
+        self._too_long = [group for group in selected if self._targets_of(group) and not self._has_room(group)]
         if not selected:
             names = ", ".join(case.name for group in groups for case in group.cases)
             raise BadRequest(f"There is no case {', '.join(self.settings.only)}. There are: {names}.", param="case")
-        return [group for group in selected if self._targets_of(group)]
+        return [group for group in selected if self._targets_of(group) and self._has_room(group)]
+
+    def _has_room(self, group: Group) -> bool:
+        """Whether the model's context has room for its questions, as far as both are known."""
+        return self.settings.context is None or group.num_tokens <= self.settings.context
 
     def _targets_of(self, group: Group) -> tuple[Target, ...]:
         """The targets that a group is measured on."""
@@ -106,6 +111,11 @@ class Run:
             return tuple(target for target in self._targets if target.name not in self._extra_targets)
         others = [target for target in self._targets if target.name == group.only_target]
         return (self._targets[0], *others) if others else ()
+
+    def _no_room(self, group: Group) -> str:
+        names = ", ".join(case.name for case in group.cases)
+        need = f"about {group.num_tokens:,} tokens are needed, and its context has {self.settings.context:,}"
+        return f"This model cannot be measured with {names}: {need}."
 
     def result(self) -> Result:
         """What has been measured so far."""
@@ -167,6 +177,8 @@ class Run:
             self.settings = await self._measured_sizes(self._targets[0])
             self._result = replace(self._result, settings=self.settings)
             self._groups = self._selected_groups()
+        if self._too_long and not self._groups:
+            raise BadRequest(" ".join(map(self._no_room, self._too_long)), param="suite")
         rounds = self.settings.prompts + self.settings.warmup
         for group in self._groups:
             asks = sum(len(step) for step in await _off_loop(group.make, 0))
@@ -177,6 +189,8 @@ class Run:
         if unmeasured := [group for group in self._all_groups() if group.only_target and not self._targets_of(group)]:
             skipped = ", ".join(case.name for group in unmeasured for case in group.cases)
             self._note("skipped", f"not measured, because it needs a target {unmeasured[0].only_target!r}: {skipped}")
+        for group in self._too_long:
+            self._note("skipped", self._no_room(group))
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
         if busy > BUSY_SHARE * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
@@ -298,7 +312,7 @@ class Run:
         points = [point for name in rounds for point in points_of(group, name, rounds[name], errors[name], proofs)]
         for point in points:
             if is_noisy(point):
-                self._note("spread", f"{point.case.name} of {point.target} is noisy")
+                self._note("spread", f"{point.name} of {point.target} is noisy")
             self._out.put_nowait(point)
         self._result = replace(
             self._result,

@@ -26,7 +26,12 @@ QUICK_STREAMS = (1, 4, 16)
 ARRIVALS_PER_S = 16.0
 SIZE = (448, 448)
 PROMPT_TOKENS = 128
-LONG_TOKENS = 4000
+LONG_TOKENS, SHORTEST_LONG_TOKENS = 4000, 1000
+"""A prompt that is long; in a shorter context it is as long as there is room for, down to the second."""
+
+LONG_ROOM = 0.85
+"""Of a context, for a prompt of about so many tokens, its template and its answer."""
+
 CHUNK_TOKENS = 512
 """The engine's default --prefill-step-size: gaps are also reported in chunks of it."""
 
@@ -37,6 +42,12 @@ GOALS = {16: 3.5}
 
 def groups(settings: BenchSettings) -> Sequence[Group]:
     return (_many(settings), _beside_a_long_one(settings))
+
+
+def long_tokens(settings: BenchSettings) -> int:
+    """Length of the long prompt, in hundreds of tokens."""
+    room = LONG_TOKENS if settings.context is None else int(settings.context * LONG_ROOM) // 100 * 100
+    return max(SHORTEST_LONG_TOKENS, min(LONG_TOKENS, room))
 
 
 def _many(settings: BenchSettings) -> Group:
@@ -83,7 +94,8 @@ def _many(settings: BenchSettings) -> Group:
         for count, case in cases.items()
         if count > 1 and 1 in cases
     )
-    return Group(tuple(cases.values()), make, prove, contrasts)
+    num_tokens = PROMPT_TOKENS + settings.max_tokens
+    return Group(tuple(cases.values()), make, prove, contrasts, num_tokens=num_tokens)
 
 
 def arrivals(count: int, seed: object) -> list[float]:
@@ -96,26 +108,27 @@ def arrivals(count: int, seed: object) -> list[float]:
 
 def _beside_a_long_one(settings: BenchSettings) -> Group:
     """A long prompt arrives while a stream runs."""
-    running = Case("concurrency", f"a stream beside a {LONG_TOKENS:,}-token prompt")
-    long = Case("concurrency", f"a {LONG_TOKENS:,}-token prompt beside a stream")
+    num_tokens = long_tokens(settings)
+    running = Case("concurrency", f"a stream beside a {num_tokens:,}-token prompt")
+    long = Case("concurrency", f"a {num_tokens:,}-token prompt beside a stream")
 
     def make(number: int) -> Round:
         seed = (settings.seed, "long", number)
         first = Question(words((*seed, 1), 16), RUNNING_TOKENS, min_tokens=RUNNING_TOKENS, claim="cold")
-        second = Question(words((*seed, 2), settings.words_of(LONG_TOKENS)), 8, claim="cold")
+        second = Question(words((*seed, 2), settings.words_of(num_tokens)), 8, claim="cold")
         return ((ScheduledQuestion(first, running), ScheduledQuestion(second, long, HEAD_START_S, after_first=True)),)
 
     def facts(rounds: Sequence[MeasuredRound]) -> Sequence[Fact]:
         gaps = [gap for measured in rounds for gap in gaps_of(measured, running, long)]
         if not gaps:
             return ()
-        title = f"longest gap of a running stream while a {LONG_TOKENS:,}-token prompt arrives"
+        title = f"longest gap of a running stream while a {num_tokens:,}-token prompt arrives"
         return (
             Fact(title, max(gap for gap, _ in gaps) * 1e3, "ms"),
             Fact(f"{title} (median of rounds)", median(chunks for _, chunks in gaps), "chunks", goal=2.0, at_most=True),
         )
 
-    return Group((running, long), make, facts=facts)
+    return Group((running, long), make, facts=facts, num_tokens=num_tokens)
 
 
 def gaps_of(measured: MeasuredRound, running: Case, long: Case) -> list[tuple[float, float]]:

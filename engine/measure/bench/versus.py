@@ -87,7 +87,7 @@ def _picture(settings: BenchSettings) -> Group:
 
 
 def _clip(settings: BenchSettings) -> Group:
-    case = Case("peers", f"a clip of {FRAMES} frames, new")
+    case = Case("peers", f"a clip of {FRAMES} frames, new", (("frames", FRAMES),))
     path = settings.video or clips.default_clip()
     template = Question(CLIP_QUESTION, SHORT_TOKENS, fps=FPS, max_frames=FRAMES, claim="cold")
 

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.arguments.engine import add_engine_arguments, engine_config
+from engine.arguments.needless import given, refuse
 from engine.arguments.types import file_to_write, more_than_zero
 
 if TYPE_CHECKING:
     from engine.measure.selftest.judge import CheckRow
+
+ASKED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "video_fps", "video_max_frames")
+"""Options of how a request is answered that does not say: each of the self-test's does."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Test and print. Returns the exit status. Raises EngineError: no such model, picture that cannot be read."""
+    refuse(ASKED, given(parser(), args), "the self-test asks in its own way")
     if args.tested is not None:
         args.model = args.tested
     try:

@@ -25,7 +25,7 @@ from engine.types import FrameSampling
 from tests import tiny
 from tests.engine.drive import Piece, chat
 from tests.engine.oracle import Oracle
-from tests.families import BRIEF, FAMILIES, INTERLEAVE, TEXT, VISION
+from tests.families import FAMILIES, INTERLEAVE, TEXT, VISION
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -115,6 +116,12 @@ async def test_a_run_is_watched_kept_and_every_number_is_the_json(tab, demo_engi
         files.write(page.tab.bench.live.result, tmp_path / f"cli{suffix}")
         assert page.has["file"]["name"] == f"first{suffix}"
         assert page.has["file"]["text"].encode() == (tmp_path / f"cli{suffix}").read_bytes(), "what the command writes"
+    files.write_card(page.tab.bench.live.result, tmp_path / "cli.png")
+    await page.act("export", name="first", suffix=".png")
+    assert page.has["file"]["name"] == "first.png"
+    assert base64.b64decode(page.has["file"]["base64"]) == (tmp_path / "cli.png").read_bytes(), (
+        "what the command writes"
+    )
 
     await page.look()
     await page.look()

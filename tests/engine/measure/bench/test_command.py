@@ -67,6 +67,13 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
         ("--suite startup --base-url http://127.0.0.1:1", "starts servers itself"),
         ("--suite peers --base-url http://127.0.0.1:1", "name them with --vs"),
         ("--vs mlx_lm --adapter-path .", "--vs compares without an adapter"),
+        ("--base-url http://127.0.0.1:1 --max-num-seqs 3 --top-k 5", "--max-num-seqs, --top-k: a server of --base-url"),
+        ("--base-url http://127.0.0.1:1 --allow-private-urls", "--allow-private-urls: a server of --base-url"),
+        ("--api-key sk-x", "--api-key: it is the key of --base-url"),
+        ("--suite image --prompt-words 9", "--prompt-words: it is the length of --suite text's"),
+        ("--mllm --prompt-words 9", "--prompt-words: it is the length of --suite text's"),
+        ("--compare a.json b.json --suite image", "--suite: --compare measures nothing"),
+        ("--runs --prompts 3 --max-tokens 9", "--max-tokens, --prompts: --runs measures nothing"),
     ],
 )
 def test_what_cannot_be_done_is_said(line: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from engine.config import SpeculationConfig
-from engine.errors import BadMedia
+from engine.errors import BadMedia, BadRequest
 from engine.measure.bench import clips, estimates, long_chat, reuse, streams
 from engine.measure.bench.command import SUITE_NAMES
 from engine.measure.bench.plan import SPECULATION_OFF, BenchSettings, Case, MeasuredRound, ScheduledQuestion
 from engine.measure.bench.questions import COLOURS, Medium, colour, mark, picture, scene, words
+from engine.measure.bench.report import table
 from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
 from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
@@ -152,7 +153,11 @@ def test_memory_saved() -> None:
 async def measured(engine: Any, suite: str, only: Sequence[str], **settings: Any) -> Result:
     await engine.ready()
     asked = BenchSettings(prompts=1, warmup=0, quick=True, temperature=0.0, only=tuple(only), **settings)
-    run = Run([SUITES[suite]], [EngineTarget(engine)], asked)
+    return await run_of(engine, suite, asked)
+
+
+async def run_of(engine: Any, suite: str, settings: BenchSettings) -> Result:
+    run = Run([SUITES[suite]], [EngineTarget(engine)], settings)
     async for _ in run.events():
         pass
     return run.result()
@@ -194,6 +199,53 @@ async def test_concurrency_on_the_demo_model(demo_engine: Any) -> None:
     assert started[-1] - started[0] < max(sample.started_s + sample.e2e_s for sample in four.samples) - started[0]
     (ratio,) = result.compared
     assert ratio.metric == "total_tps" and (ratio.over, ratio.under) == ("4 streams", "1 stream")
+
+
+async def test_a_row_is_named_by_the_frames_that_were_seen(demo_engine: Any, tmp_path: Path) -> None:
+    """Of three seconds at two frames per second the model gets six, whatever is asked for."""
+    short = tmp_path / "short.mp4"
+    short.write_bytes(clips.cut(clips.default_clip(), 3.0, 0).data)
+    cases = tuple(f"{frames} frames @ 2 fps" for frames in (8, 16))
+    result = await measured(demo_engine, "video", (*cases, "4 frames @ 1 fps"), max_tokens=2, video=short)
+    named_by_what_was_seen(result)
+    assert [point.name for point in result.points[1:]] == [f"6 frames, asked for {case}" for case in cases]
+    assert [point["labels"]["frames"] for point in result.json()["points"][1:]] == [6, 6]
+    assert "6 frames, asked for 8 frames @ 2 fps" in table(result)
+
+
+def named_by_what_was_seen(result: Result) -> None:
+    for point in result.points:
+        seen = {medium.frames for one in point.samples for medium in one.seen or ()}
+        assert {int(point.name.split()[0])} == seen, f"{point.name} saw {seen}"
+
+
+async def test_sabotage_a_row_named_by_what_was_asked_is_seen(demo_engine: Any, tmp_path: Path) -> None:
+    short = tmp_path / "short.mp4"
+    short.write_bytes(clips.cut(clips.default_clip(), 3.0, 0).data)
+    result = await measured(demo_engine, "video", ("8 frames @ 2 fps",), max_tokens=2, video=short)
+    (point,) = result.points
+    bare = replace(point, case=replace(point.case, labels=()))  # nothing to hold what was seen against
+    with pytest.raises(AssertionError, match="8 frames @ 2 fps saw"):
+        named_by_what_was_seen(replace(result, points=(bare,)))
+
+
+def test_the_long_prompt_fits_a_short_context() -> None:
+    for context, length in ((None, 4000), (16384, 4000), (4096, 3400), (2048, 1700), (512, 1000)):
+        settings = BenchSettings(seed=7, context=context)
+        beside = streams.groups(settings)[1]
+        assert f"{length:,}-token prompt" in beside.cases[0].name
+        num_words = len(beside.make(0)[0][1].question.text.split())
+        assert num_words == pytest.approx(length / settings.tokens_per_word, abs=2)
+
+
+async def test_what_a_context_has_no_room_for_is_said_and_not_asked(demo_engine: Any) -> None:
+    settings = BenchSettings(prompts=1, warmup=0, max_tokens=8, quick=True, pictures=False, context=900)
+    result = await run_of(demo_engine, "structured", settings)
+    assert not [point for point in result.points if "1,024-token" in point.name] and result.points
+    note = "with 1 answer to a 1,024-token prompt, 4 answers to a 1,024-token prompt: about 1,024 tokens are needed"
+    assert [words for words in result.notes if note in words and "its context has 900" in words]
+    with pytest.raises(BadRequest, match="about 1,024 tokens are needed"):
+        await run_of(demo_engine, "structured", replace(settings, only=("4 answers to a 1,024-token prompt",)))
 
 
 async def test_structured_answers_on_the_demo_model(demo_engine: Any) -> None:
