@@ -42,9 +42,9 @@ npm --prefix tests/page run --silent test
 if [ "$#" -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
-# Two at a time, but for the browser's: a browser beside two engines on two cores keeps nobody's patience.
-# The browser's run in any case: who mends a failure wants to know all of them.
+# Two at a time; the browser's, which mostly wait for a page, not beside those that compute.
+# They run in any case: who mends a failure wants to know all of them.
 status=0
 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/browser || status=1
-.venv/bin/python -m pytest tests/browser || status=1
+.venv/bin/python -m pytest --numprocesses 2 --dist loadfile tests/browser || status=1
 exit "$status"

@@ -194,7 +194,7 @@ def test_what_is_text_and_picture_is_pasted_by_choice(person, workbench_url, dra
 
 def test_a_message_waits_until_the_answer_is_done(person, workbench_url, slow_url):
     me = person(slow_url).arrive()
-    me.set("Max tokens", "150")
+    me.set("Max tokens", "600")  # it must not be done before the next message is sent
     me.send("Tell me a story.")
     me.answers.last.wait_for()
     me.page.fill("#composer textarea", "And then?")
