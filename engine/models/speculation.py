@@ -53,7 +53,7 @@ class Speculation:
         self._config = config
         self._noise = 0.0
         self._num_passes = 0
-        self.reason = "" if adapter.can_branch else "its KV cannot be cut back to the tokens that were accepted"
+        self.reason = "" if adapter.can_branch else "its KV cannot be cut back, or its rows decode one at a time"
 
     def measure(self, num_ids: int) -> None:
         """How far the logits of a pass over several tokens are from those of passes over one, and what such passes

@@ -24,7 +24,10 @@ from workbench.conversations.types import Attachment
 
 LOCAL = "http://127.0.0.1"
 OURS = {"X-Workbench-Visitor": "a" * 32}
-USAGE = {"prompt_tokens": 41, "completion_tokens": 3, "cached_tokens": 32, "reasoning_tokens": 1}
+USAGE = {
+    **{"prompt_tokens": 41, "completion_tokens": 3, "cached_tokens": 32, "reasoning_tokens": 1},
+    **{"accepted_prediction_tokens": 2, "rejected_prediction_tokens": 5},
+}
 REGION = {
     **{"kind": "box", "px": [1.0, 2.0, 3.0, 4.5], "written": [125.0, 250.0, 375.0, 563.0], "label": "cat"},
     **{"choice": 0, "time_s": 0.5, "is_cut": False},
