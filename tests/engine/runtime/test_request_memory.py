@@ -17,6 +17,7 @@ from engine.config import EngineConfig, ModelSpec
 from engine.errors import BadRequest
 from engine.models import mlx_memory, registry
 from engine.models.mlx_memory import peak_of
+from engine.runtime import warm_up as warm_up_module
 from engine.runtime.encoder_memory import EncoderMemory
 from engine.runtime.memory import ModelMemory
 from engine.runtime.request_memory import RequestMemory
@@ -29,6 +30,13 @@ from tests.pictures import picture
 TinyModel = Callable[..., Path]
 FACTOR = 2.0
 """A prediction is between half and twice what MLX then takes."""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the larger picture may take longer than a load would wait for it."""
+    monkeypatch.setattr(warm_up_module, "MAX_S", 60.0)
+    monkeypatch.setattr(warm_up_module, "MEASURE_S", 60.0)
 
 
 # -- the formula -------------------------------------------------------------------------------------------------------
