@@ -31,10 +31,12 @@ VISITOR_OWNER = "visitor/"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who asks. owner: their name among the tenants; "" where they cannot be told from others."""
+    """Somebody who asks. owner: their name among the tenants; "" where they cannot be told from others. also: another
+    name of theirs, under which they sent what outlives a page (see on_page)."""
 
     owner: str = ""
     operator: bool = True
+    also: str = ""
 
     def tenant(self, salt: str = "") -> str:
         """Request.tenant of what they send. The salt may be a secret, so only its hash is kept."""
@@ -42,7 +44,8 @@ class Caller:
 
     def sees(self, tenant: str | None) -> bool:
         """Whether they may see what was sent under this tenant; None: nobody knows whose it was."""
-        return self.operator or (tenant is not None and self.owner != "" and tenant.partition("\0")[0] == self.owner)
+        owner = (tenant or "").partition("\0")[0]
+        return self.operator or (owner != "" and owner in (self.owner, self.also))
 
 
 def caller(config: ServerConfig, name: str = "", session: str = "") -> Caller:
@@ -52,6 +55,16 @@ def caller(config: ServerConfig, name: str = "", session: str = "") -> Caller:
     if config.api_keys or (config.on_loopback and not config.open_access):
         return Caller()
     return Caller(session.replace("\0", ""), operator=False)
+
+
+def on_page(config: ServerConfig, who: Caller, visitor: str) -> Caller:
+    """Whoever is behind a page, with the name of a visitor's conversations and runs of the Batch tab beside the page's.
+
+    visitor: what the browser's tab calls itself; nothing changes where that is no such name, or there are no visitors.
+    """
+    if not _has_visitors(config) or not VISITOR.fullmatch(visitor):
+        return who
+    return replace(who, also=conversation_owner(config, visitor=visitor))
 
 
 def manages_models(config: ServerConfig, who: Caller) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_frame import serious
+from tests.browser.test_requests import open_requests
 from tests.commands import ROOT
 from tests.pages import LOOKS, Person
 from tests.pictures import data_url
@@ -259,6 +260,8 @@ def test_a_visitor_of_a_space_sees_only_their_own(
         expect(theirs.page.locator("#batch .making")).to_be_visible()
         expect(theirs.page.locator("#batch .which")).to_be_hidden()
         expect(theirs.page.locator("#batch .named")).to_be_hidden()
+        for who, count in ((mine, 2), (theirs, 0)):
+            expect(open_requests(who).locator("#requests tbody tr[data-key]")).to_have_count(count)
         for who in (mine, theirs):
             who.page.goto("about:blank")  # it must not see its server end
 

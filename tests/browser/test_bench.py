@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -234,11 +233,3 @@ def test_looks(tab, artifacts, name):
         .length""")
     assert unnamed == 0
     me.me.shoot(artifacts / f"bench-{name}.png")
-
-
-@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
-def test_readme_screenshot(tab):
-    me = tab(viewport={"width": 1180, "height": 780}, device_scale_factor=2)
-    me.run("Pictures", prompts=5, tokens=64).ended()
-    me.page.mouse.move(0, 0)
-    me.me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]))

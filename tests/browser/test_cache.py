@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from engine.assets import asset
 from tests.pages import LOOKS, Person
 
 QUESTION = "What is in this image?"
@@ -279,28 +276,6 @@ def test_a_visitor_sees_their_own_words_and_of_others_only_sizes(person, serve_p
         assert not theirs.page.get_by_role("button", name="Clear", exact=True).last.is_visible()
         for page in (one, two):
             page.leave()
-
-
-@pytest.mark.skipif("WORKBENCH_CACHE_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked")
-def test_readme_screenshot(person, workbench_url, empty):
-    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
-    for sample, questions in (
-        ("moving-circle.mp4", ("What happens in this video?", "What color is it?")),
-        ("three-shapes.png", ("Describe this image.", "What color is the star?")),
-    ):
-        me.drop(asset("samples") / sample)
-        for question in questions:
-            me.ask(question)
-        if sample.endswith(".mp4"):
-            me.page.locator('#chat button[aria-label="New chat"]').click()
-            me.page.locator("#chat .welcome").wait_for()
-    tab = CacheTab(me).open()
-    tab.lane("reused")
-    tab.page.get_by_role("button", name="Check the latest reuse").click()
-    tab.lanes.first.locator('.verdict[data-lamp="green"]').wait_for()
-    me.page.mouse.move(0, 0)
-    me.page.evaluate("document.activeElement.blur()")
-    me.shoot(Path(os.environ["WORKBENCH_CACHE_SCREENSHOT"]))
 
 
 @pytest.mark.parametrize("name", LOOKS)

@@ -6,7 +6,6 @@ window, and what is on the page may not lie on top of something else.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -160,65 +159,3 @@ def test_login(look, serve_page, demo_engine):
         me.drop(asset("samples") / "circle.png")
         assert "circle" in me.ask("What is in this image?").lower()
         me.leave()
-
-
-@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
-def test_readme_screenshot(person, workbench_url):
-    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
-    me.drop(asset("samples") / "three-shapes.png")
-    me.ask("Describe this image.")
-    me.ask("What color is the star?")
-    me.page.mouse.move(0, 0)
-    me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]))
-
-
-@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
-def test_readme_screenshot_of_the_decide_tab(person, workbench_url):
-    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
-    page = me.page
-    page.get_by_role("tab", name="Decide").click()
-    page.locator("#decide input[type=file]").first.set_input_files(asset("samples") / "three-shapes.png")
-    page.get_by_role("button", name="Examples").click()
-    page.locator("#decide .shown img").wait_for()
-    page.get_by_role("button", name="Decide", exact=True).click()
-    page.locator("#decide .summary", has_text="3 questions in").wait_for()
-    page.mouse.move(0, 0)
-    me.at_rest()
-    me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]).with_name("decide.png"))
-
-
-@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
-def test_readme_screenshot_of_the_conversations(person, serve_page, demo_engine, tmp_path):
-    with serve_page(demo_engine, data_folder=tmp_path) as url:
-        me = person(url, viewport={"width": 1440, "height": 780}, device_scale_factor=2).arrive()
-        page = me.page
-        for sample, question in (
-            ("circle.png", "What shape is it?"),
-            ("triangle.png", "What color is the triangle?"),
-            ("moving-circle.mp4", "What happens in this video?"),
-            ("three-shapes.png", "How many shapes are there?"),
-        ):
-            page.locator("#chat .welcome").wait_for()
-            me.drop(asset("samples") / sample)
-            me.ask(question)
-            if sample != "three-shapes.png":
-                page.locator('#chat button[aria-label="New chat"]').click()
-        me.ask("What color is the star?")
-        page.locator("#conversations .item").nth(3).wait_for()
-        page.mouse.move(0, 0)
-        me.at_rest()
-        me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]).with_name("conversations.png"))
-        me.leave()
-
-
-@pytest.mark.skipif("WORKBENCH_SCREENSHOT" not in os.environ, reason="makes the README's picture when asked for it")
-def test_readme_screenshot_of_the_video_tab(person, workbench_url):
-    me = person(workbench_url, viewport={"width": 1180, "height": 780}, device_scale_factor=2).arrive()
-    page = me.page
-    page.get_by_role("tab", name="Video").click()
-    page.get_by_role("button", name="changing square").click()
-    page.locator('#video .option[data-frames="16"]').wait_for()
-    page.get_by_role("button", name="Which frame mattered?").click()
-    page.get_by_text("Each bar: how much less likely").wait_for()
-    page.mouse.move(0, 0)
-    me.shoot(Path(os.environ["WORKBENCH_SCREENSHOT"]).with_name("video.png"))

@@ -113,6 +113,14 @@ def test_a_conversation_keeps_its_model_and_goes_on_with_another(url, person):
     here.page.locator("body.no-image").wait_for()
     here.me.set("Max tokens", "4")
     here.me.ask("Hello")
+    here.page.get_by_role("tab", name="Decide").click()
+    here.page.locator("#decide .text").fill("A cat.")
+    here.page.locator("#decide .question input, #decide .question textarea").first.fill("Is it a cat?")
+    here.page.get_by_role("button", name="Decide", exact=True).click()
+    here.page.locator("#decide .summary", has_text="1 question in").wait_for()
+    (asked,) = [one for one in httpx.get(f"{url}/v1/requests").json()["data"] if one["source"] == "decide"]
+    assert asked["model"] == "qwen2-float32", "the model that the header shows"
+    here.page.get_by_role("tab", name="Chat").click()
     here.page.reload()
     here.me.arrive()
     here.chosen("qwen2-float32")

@@ -171,11 +171,12 @@ def test_another_rate_is_another_sheet_and_the_api_says_the_same(person, workben
 def test_more_frames_at_one_budget_are_smaller(person, workbench_url, clip):
     me = Video(person(workbench_url)).drop(clip)
     me.set("Pixels, all frames", "100000")
-    me.page.locator('#video .option[data-frames="64"]').wait_for()
-    me.page.wait_for_function("document.querySelectorAll('#video .option')[0]?.dataset.width === '128'")
+    me.page.wait_for_function(  # not those of the budget before
+        "(last => last?.dataset.frames === '64' && last.dataset.width < 128)"
+        "([...document.querySelectorAll('#video .option')].at(-1))"
+    )
     widths = me.page.locator("#video .option").evaluate_all("all => all.map(one => Number(one.dataset.width))")
-    assert widths == sorted(widths, reverse=True)
-    assert widths[-1] < widths[0]
+    assert widths[0] == 128 and widths == sorted(widths, reverse=True)
     me.page.locator('#video .option[data-frames="16"]').click()
     me.page.wait_for_function("document.querySelectorAll('#video .sheet figure').length === 16")
     assert me.frames()[0][2].shape[1] < 128

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from engine.api.http.headers import inline_scripts, script_hash
 from engine.arguments.server import server_config
 from engine.assets import data_folder
 from engine.config import ServerConfig
-from workbench.app import local_url, open_to
+from workbench import theme
+from workbench.app import PACKING, local_url, open_to
 
 KEYS = (("anna", "sk-anna-0123456789"),)
 LOCAL = "http://127.0.0.1"
@@ -57,6 +60,20 @@ def test_help_imports_neither_gradio_nor_mlx():
         "--share",
     ):
         assert option in out
+
+
+def test_the_page_is_packed_and_its_scripts_are_small(page_app: Any) -> None:
+    """Under 200 KB as they are sent, beside Gradio's own."""
+    with TestClient(page_app(), base_url=LOCAL) as client:
+        reply = client.get("/", headers={"Accept-Encoding": "gzip"})
+        assert reply.headers["content-encoding"] == "gzip" and "window.workbenchDecide" in reply.text
+        assert int(reply.headers["content-length"]) < len(reply.content) / 3
+        allowed = reply.headers["content-security-policy"]
+        assert all(script_hash(script) in allowed for script in inline_scripts(reply.content))
+        assert "content-encoding" not in client.get("/v1/models", headers={"Accept-Encoding": "gzip"}).headers
+        assert "content-encoding" not in client.get("/", headers={"Accept-Encoding": "identity"}).headers
+    packed = len(zlib.compress(theme.page_script().encode(), PACKING))
+    assert 10_000 < packed < 200_000
 
 
 def test_loopback_asks_for_no_key():

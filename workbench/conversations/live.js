@@ -255,7 +255,7 @@
   };
 
   window.workbenchLive = {
-    start, open, draft, sends, ask, link, here, flush, title,
+    start, open, draft, sends, ask, link, here, flush, title, visitor,
     act: (name, event) => trigger(name, event),
   };
 })();

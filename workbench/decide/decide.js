@@ -31,6 +31,7 @@
     }));
     const about = make("section", "about", make("h2", "", t("Ask about")), shown, choose, samples, text, file);
     text.addEventListener("input", () => clear());
+    addEventListener("workbench-switched", () => clear());
 
     const take = (item) => {
       if (chosen?.url) URL.revokeObjectURL(chosen.url);
@@ -90,7 +91,7 @@
       say(go, t("Stop"));
       root.classList.add("deciding");
       say(summary, tn("Asking…", "Asking {count} questions…", asked.length));
-      const reply = await queue.ask("decide", () => ({ path: chosen?.path ?? "", text: text.value, rows: asked.map((node) => node.fields()) }));
+      const reply = await queue.ask("decide", () => ({ path: chosen?.path ?? "", text: text.value, model: window.workbenchSwitch.name(), rows: asked.map((node) => node.fields()) }));
       deciding = false;
       say(go, t("Decide"));
       root.classList.remove("deciding");

@@ -91,7 +91,7 @@ class DecideTab:
         return {"csv": sheet.write_csv(fields.get("rows") or (), fields.get("answers") or ())}
 
     def _request(self, fields: Mapping[str, Any], page: gr.Request) -> Request:
-        """What the questions are about: the file, then the text."""
+        """What the questions are about: the file, then the text. model: that of the header; "" for the default one."""
         parts: list[Part] = []
         if fields.get("path"):
             path = self._shared.uploaded(str(fields["path"]))
@@ -102,6 +102,7 @@ class DecideTab:
             raise BadRequest(t("There is nothing to ask about yet: add a picture, a clip or a text."))
         return Request(
             messages=(Message("user", tuple(parts)),),
+            model=str(fields.get("model") or "") or None,
             source="decide",
             session=page.session_hash,
             tenant=self._shared.caller(page).tenant(),

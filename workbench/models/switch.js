@@ -39,6 +39,7 @@
     if (name === chosen) return;
     chosen = name;
     again();
+    dispatchEvent(new Event("workbench-switched"));
   };
 
   // What the card of the model says: what there is to choose from, and that the conversation's own model is gone.
@@ -67,5 +68,8 @@
 
   addEventListener("workbench-models", () => again());
 
-  window.workbenchSwitch = { of, part, follow };
+  // The name of the model that the header shows; "" for the default one.
+  const name = () => chosen;
+
+  window.workbenchSwitch = { of, part, follow, name };
 })();

@@ -20,6 +20,7 @@
 
   const view = (element, props, watch, trigger) => {
     const home = element.firstElementChild, queue = questions(props, watch, trigger), rows = new Map();
+    const ask = (what, fields, key) => queue.ask(what, () => ({ ...fields(), visitor: window.workbenchLive.visitor }), key);
     let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 1, zoom = null, hasHeard = !props.setup.isOn;
     const filters = Object.fromEntries(FIELDS.map((name) => [name, ""]));
 
@@ -43,7 +44,7 @@
     aligned.append(new Option(t("time of day"), ""), new Option(t("from the start of each"), "1"));
     aligned.addEventListener("change", () => begin());
     const csv = button("quiet", t("Save as CSV"), async () => {
-      const reply = await queue.ask("csv", () => ({ ids: chosen().map((row) => row.id) }));
+      const reply = await ask("csv", () => ({ ids: chosen().map((row) => row.id) }));
       if (reply.error) say(said, reply.error);
       else save("requests.csv", new Blob([reply.csv], { type: "text/csv" }));
     });
@@ -79,7 +80,7 @@
 
     const tellWaits = async (id, place = null) => {
       shownWait = `${id} ${place}`;
-      const reply = await queue.ask("waits", () => ({ id }), "waits");
+      const reply = await ask("waits", () => ({ id }), "waits");
       if (reply.stale || shownWait !== `${id} ${place}`) return;
       const waits = (reply.waits ?? []).filter((wait) => place === null || wait.place === place);
       const named = (row) => (row.id === null ? t("somebody else's") : rows.has(row.id) ? label(rows.get(row.id)) : row.id);
@@ -95,12 +96,12 @@
     };
     const open = async (id) => {
       wanted = id;
-      const reply = await queue.ask("open", () => ({ id }), "open");
+      const reply = await ask("open", () => ({ id }), "open");
       if (reply.stale || wanted !== id) return;
       if (reply.error) return say(said, reply.error);
       const zip = (which) => `${root()}/workbench/requests/zip?${new URLSearchParams({ of: pass, id: which })}`;
       const title = rows.has(id) ? label(rows.get(id)) : id;
-      opened.replaceChildren(drawOpened(reply, { title, zip, close, ask: (what, fields) => queue.ask(what, () => fields) }));
+      opened.replaceChildren(drawOpened(reply, { title, zip, close, ask: (what, fields) => ask(what, () => fields) }));
       set(opened, "data-key", id);
       show(opened, true);
       opened.scrollIntoView({ block: "nearest" });
@@ -193,7 +194,7 @@
     const listen = async () => {
       if (source) return;
       source = { close: () => {} };  // until the pass is there
-      if (!pass) ({ pass = "" } = await queue.ask("enter", () => ({})));
+      if (!pass) ({ pass = "" } = await ask("enter", () => ({})));
       if (!source) return;
       const mine = source = new EventSource(`${root()}/workbench/requests/live?${new URLSearchParams({ of: pass })}`);
       mine.onmessage = (message) => hear(JSON.parse(message.data));

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from engine.access.visibility import visible_requests
+from engine.access.visibility import Caller, on_page, visible_requests
 from engine.api.requests import copy_of, visible_record_of
 from engine.errors import BadRequest
 from engine.request_log.form import summary_json, whole_json
@@ -46,22 +46,26 @@ class RequestsTab:
         with gr.Column(elem_id="requests"):
             self.view = asking("Requests", setup, answers)
 
+    def _who(self, fields: Json, page: gr.Request) -> Caller:
+        """fields: visitor, what the browser's tab calls itself."""
+        return on_page(self._shared.server, self._shared.caller(page), str(fields.get("visitor") or ""))
+
     async def _enter(self, fields: Json, page: gr.Request) -> Json:
-        return {"pass": self._passes.give(self._shared.caller(page))}
+        return {"pass": self._passes.give(self._who(fields, page))}
 
     async def _waits(self, fields: Json, page: gr.Request) -> Json:
-        who, log = self._shared.caller(page), self._engine.requests
+        who, log = self._who(fields, page), self._engine.requests
         record = visible_record_of(self._engine, str(fields.get("id")), who)
         whole = await self._engine.aside(lambda: whole_json(log, record, who))
         return {"id": record.id, "waits": whole["waits"]}
 
     async def _open(self, fields: Json, page: gr.Request) -> Json:
-        who = self._shared.caller(page)
+        who = self._who(fields, page)
         return await opened(self._engine, visible_record_of(self._engine, str(fields.get("id")), who), who)
 
     async def _copy(self, fields: Json, page: gr.Request) -> Json:
         """fields: id, and the form of the text (engine.request_log.copied)."""
-        record = visible_record_of(self._engine, str(fields.get("id")), self._shared.caller(page))
+        record = visible_record_of(self._engine, str(fields.get("id")), self._who(fields, page))
         assert page.request is not None  # Gradio's own requests have one
         base_url = f"{str(page.request.base_url).rstrip('/')}/v1"
         return {"text": await copy_of(self._engine, record, str(fields.get("form")), base_url)}
@@ -72,5 +76,5 @@ class RequestsTab:
         if not isinstance(ids, list) or len(ids) > MAX_IDS:
             raise BadRequest(f"ids: a list of at most {MAX_IDS:,} is needed.", param="ids")
         log, wanted = self._engine.requests, set(map(str, ids))
-        records = visible_requests(log.records(), self._shared.caller(page))
+        records = visible_requests(log.records(), self._who(fields, page))
         return {"csv": table.csv(summary_json(log, record) for record in records if record.id in wanted)}

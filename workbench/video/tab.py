@@ -147,13 +147,14 @@ class VideoTab:
         return Part("video", path=path, frames=frames or sheet.sampling(fields), param=PurePath(path).name)
 
     def _request(self, fields: Mapping[str, Any], page: gr.Request, frames: FrameSampling | None = None) -> Request:
-        """The request of a new chat: the clip, then the question."""
+        """The request of a new chat with the header's model: the clip, then the question."""
         question = str(fields.get("question") or "").strip() or QUESTION
         parts = (self._part(fields, frames), Part("text", question, param="question"))
         return Request(
             messages=(Message("user", parts),),
             sampling=Sampling(temperature=0.0),
             max_tokens=MAX_ANSWER_TOKENS,
+            model=str(fields.get("model") or "") or None,
             source="video",
             session=page.session_hash,
             tenant=self._shared.caller(page).tenant(),

@@ -39,7 +39,7 @@
     let taken = [], shown = null;  // the times of the frames, and the place of the one that stands out
 
     const values = () => ({
-      path: clip.path, question: shared.question(), fold: fold.checked,
+      path: clip.path, question: shared.question(), fold: fold.checked, model: window.workbenchSwitch.name(),
       ...Object.fromEntries(Object.entries(fields).map(([key, item]) => [key, item.input.value])),
     });
     const frames = () => ({ ...values(), indices: data?.indices ?? null });
@@ -177,7 +177,7 @@
         words.textContent = Math.abs(drop) < 0.05 ? t("hardly matters") : (drop > 0 ? t("{factor} × less likely without", { factor: times(Math.exp(drop)) }) : t("{factor} × more likely without", { factor: times(Math.exp(-drop)) }));
       });
     };
-    return { isWrong: () => node.classList.contains("old"), node, at, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
+    return { isWrong: () => node.classList.contains("old"), node, at, edited, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };
   };
 
   const view = (element, props, watch, trigger, upload) => {
@@ -231,6 +231,7 @@
       both.disabled = sides.some((side) => side.isWrong());
     };
     question.addEventListener("input", () => sides.forEach((side) => side.refreshSoon()));
+    addEventListener("workbench-switched", () => sides.forEach((side) => side.edited()));
 
     const stop = () => { stopped = true; weigh.textContent = t("Stopping…"); };
     const leave = () => { weighing = null; weigh.textContent = sides.length > 1 ? t("Which frame of A mattered?") : t("Which frame mattered?"); };
@@ -303,7 +304,7 @@
 
     // The middle frame of the clip for several numbers of frames under one budget: the more frames, the smaller each.
     const trades = async () => {
-      const { path, start_s, end_s, max_pixels } = sides[0].values(), key = JSON.stringify([path, start_s, end_s, max_pixels]);
+      const { path, model, start_s, end_s, max_pixels } = sides[0].values(), key = JSON.stringify([path, model, start_s, end_s, max_pixels]);
       if (key === tradeKey) return mark();
       tradeKey = key;
       const cards = [];

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from engine.access.visibility import Caller
 from engine.api.files.kept import KeptFolder
-from engine.api.files.store import read_all, write_json
+from engine.api.files.records import OwnedRecords
 from engine.errors import Busy, ModelNotFound
 from engine.types import Json
 
@@ -99,11 +99,11 @@ class StoredBatch:
 
 
 class BatchStore:
-    """The batches of a kept folder. What is there is read at the first use."""
+    """The batches of a kept folder."""
 
     def __init__(self, kept: KeptFolder) -> None:
         self._kept = kept
-        self._batches: dict[str, StoredBatch] | None = None
+        self._batches: OwnedRecords[StoredBatch] = OwnedRecords(lambda: self.folder, "batch_*.json", StoredBatch)
 
     @property
     def folder(self) -> Path:
@@ -114,18 +114,16 @@ class BatchStore:
 
     def of(self, owner: str) -> list[StoredBatch]:
         """All batches of somebody, the oldest first."""
-        mine = (batch for batch in self._all().values() if batch.owner == owner)
-        return sorted(mine, key=lambda batch: batch.created_ns)
+        return self._batches.of(owner)
 
     def open(self) -> list[StoredBatch]:
         """Those of everybody that have not ended, the oldest first."""
-        going_on = (batch for batch in self._all().values() if not batch.has_ended)
-        return sorted(going_on, key=lambda batch: batch.created_ns)
+        return [batch for batch in self._batches.all() if not batch.has_ended]
 
     def find(self, owner: str, batch_id: str) -> StoredBatch:
         """Raises ModelNotFound (batch_not_found), also for a batch of somebody else."""
-        batch = self._all().get(batch_id)
-        if batch is None or batch.owner != owner:
+        batch = self._batches.find(owner, batch_id)
+        if batch is None:
             raise ModelNotFound(f"There is no batch {batch_id[:100]!r}.", code="batch_not_found", param="batch_id")
         return batch
 
@@ -140,13 +138,11 @@ class BatchStore:
             why = f"{MAX_OPEN} batches have not ended yet; no more are taken until one has."
             raise Busy(why, retry_after_s=60, code="batches_full")
         for old in [batch for batch in mine if batch.has_ended][: max(0, len(mine) + 1 - MAX_KEPT)]:
-            (self.folder / f"{old.id}.json").unlink(missing_ok=True)
-            self._all().pop(old.id)
+            self._batches.remove(old.id)
         batch = StoredBatch(
             f"batch_{secrets.token_hex(12)}", owner, who.operator, endpoint, file_id, time.time_ns(), metadata
         )
         self.save(batch)
-        self._all()[batch.id] = batch
         return batch
 
     def come_to(self, batch: StoredBatch, status: BatchStatus) -> None:
@@ -159,9 +155,4 @@ class BatchStore:
 
     def save(self, batch: StoredBatch) -> None:
         """Raises Unavailable (a full disk)."""
-        write_json(self.folder / f"{batch.id}.json", asdict(batch))
-
-    def _all(self) -> dict[str, StoredBatch]:
-        if self._batches is None:
-            self._batches = {batch.id: batch for batch in read_all(self.folder, "batch_*.json", StoredBatch)}
-        return self._batches
+        self._batches.keep(batch)

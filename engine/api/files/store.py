@@ -9,24 +9,18 @@ An id that a client names is looked up among those that are here, and never beco
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from engine.api.files.kept import KeptFolder
+from engine.api.files.records import OwnedRecords
 from engine.config import ServerConfig
 from engine.errors import ModelNotFound, TooLarge, Unavailable, say_bytes
 from engine.types import Json
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 INPUT, OUTPUT = "batch", "batch_output"
 
 
@@ -57,12 +51,12 @@ class KeptFile:
 
 
 class FileStore:
-    """The files of a kept folder. What is there is read at the first use."""
+    """The files of a kept folder."""
 
     def __init__(self, config: ServerConfig, kept: KeptFolder) -> None:
         self._config = config
         self._kept = kept
-        self._files: dict[str, KeptFile] | None = None
+        self._files: OwnedRecords[KeptFile] = OwnedRecords(lambda: self.folder, "file-*.json", KeptFile)
         self._adding = asyncio.Lock()
 
     @property
@@ -75,13 +69,12 @@ class FileStore:
 
     def of(self, owner: str) -> list[KeptFile]:
         """All files of somebody, the oldest first."""
-        mine = (file for file in self._all().values() if file.owner == owner)
-        return sorted(mine, key=lambda file: file.created_ns)
+        return self._files.of(owner)
 
     def find(self, owner: str, file_id: str) -> KeptFile:
         """Raises ModelNotFound (file_not_found), also for a file of somebody else."""
-        file = self._all().get(file_id)
-        if file is None or file.owner != owner:
+        file = self._files.find(owner, file_id)
+        if file is None:
             raise ModelNotFound(f"There is no file {file_id[:100]!r}.", code="file_not_found", param="file_id")
         return file
 
@@ -112,15 +105,13 @@ class FileStore:
             why = f"The file cannot be kept: {error.strerror or error}."
             raise Unavailable(why, code="storage_failed") from error
         whole = KeptFile(file.id, file.owner, file.filename, file.purpose, num_bytes, file.created_ns)
-        write_json(self.folder / f"{file.id}.json", asdict(whole))
-        self._all()[file.id] = whole
+        self._files.keep(whole)
         return whole
 
     def remove(self, file: KeptFile) -> None:
         """Forget a file, and its bytes."""
-        (self.folder / f"{file.id}.json").unlink(missing_ok=True)
+        self._files.remove(file.id)
         self.path(file).unlink(missing_ok=True)
-        self._all().pop(file.id, None)
 
     def _write(self, file: KeptFile, pieces: Iterator[bytes]) -> int:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,30 +121,3 @@ class FileStore:
                 out.write(piece)
                 num_bytes += len(piece)
         return num_bytes
-
-    def _all(self) -> dict[str, KeptFile]:
-        if self._files is None:
-            self._files = {file.id: file for file in read_all(self.folder, "file-*.json", KeptFile)}
-        return self._files
-
-
-def write_json(path: Path, value: Json) -> None:
-    """Write it whole, or not at all. Raises Unavailable."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(value), "utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise Unavailable(f"{path.name} cannot be kept: {error.strerror or error}.", code="storage_failed") from error
-
-
-def read_all(folder: Path, pattern: str, make: Callable[..., T]) -> list[T]:
-    """What was kept in the files of a folder. make: the class of it."""
-    found = []
-    for path in sorted(folder.glob(pattern)):
-        try:
-            found.append(make(**json.loads(path.read_text("utf-8"))))
-        except (OSError, ValueError, TypeError) as error:  # one that a disk has lost must not take the others with it
-            log.warning("%s cannot be read and is left out: %s", path, type(error).__name__)
-    return found

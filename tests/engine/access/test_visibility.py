@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from engine.access.visibility import Caller, caller, visible_block, visible_features, visible_record
+from engine.access.visibility import (
+    Caller,
+    caller,
+    conversation_owner,
+    on_page,
+    visible_block,
+    visible_features,
+    visible_record,
+)
 from engine.config import ServerConfig
 from engine.types import BlockInfo, CacheTrace, Done, FeatureInfo, MediaPortion, MediaReceipt, Record, Timing, Usage
 
@@ -54,6 +62,18 @@ def test_a_visitor_cannot_pass_for_another_by_the_name_of_the_page() -> None:
     space = ServerConfig(open_access=True)
     forged, victim = caller(space, session="victim\0x"), caller(space, session="victim")
     assert not victim.sees(forged.tenant()) and not forged.sees(victim.tenant("x"))
+
+
+def test_a_visitor_sees_what_their_tab_sent_beside_the_pages_own() -> None:
+    """By the tab's name alone, which nobody else knows; where there are no visitors, nothing is added."""
+    space = ServerConfig(open_access=True)
+    page = caller(space, session="page")
+    mine, other, forged = (on_page(space, page, name) for name in ("a" * 32, "b" * 32, "visitor/x"))
+    tenant = caller(space, session=conversation_owner(space, visitor="a" * 32)).tenant()
+    assert [who.sees(tenant) for who in (mine, other, forged, page)] == [True, False, False, False]
+    assert mine.sees(page.tenant()) and not mine.sees("") and not mine.sees(None)
+    several = ServerConfig(api_keys=SEVERAL)
+    assert on_page(several, caller(several, "bob"), "a" * 32) == caller(several, "bob")
 
 
 @pytest.mark.parametrize("who", [Caller(), Caller("bob", operator=False), Caller("bob", operator=True)])
