@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from engine.errors import BadRequest, Conflict, ModelNotFound
-from engine.types import FrameSampling, Sampling
+from engine.types import Coordinates, FrameSampling, Sampling
 
 DEMO = "demo"
 """The name under which the embedded model is asked for; it is a checkpoint like any other."""
@@ -231,6 +231,7 @@ class EngineConfig:
     wired_limit_bytes: how much of MLX's memory macOS may not page out (None: none of it is kept from that).
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
+    coordinates: of answers, where a request says nothing of them (Request.coordinates).
     """
 
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -254,6 +255,7 @@ class EngineConfig:
     completion_batch_size: int | None = None
     stream_interval: int = 1
     media_first: bool = True
+    coordinates: Coordinates = "model"
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3
     request_timeout_s: float | None = None

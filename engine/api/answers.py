@@ -18,7 +18,6 @@ from engine.types import (
     Json,
     MediaReceipt,
     Preflight,
-    Region,
     TokenText,
     ToolCall,
     ToolCallDelta,
@@ -143,6 +142,7 @@ def own_usage(done: Done, operator: bool) -> Json:
         "media": [receipt_json(receipt) for receipt in done.media],
         "descriptions": [description_json(one) for one in done.descriptions],
         "cache": trace_json(done.trace, operator) if done.trace else None,
+        "coordinates": asdict(done.coordinates) if done.coordinates else None,
     }
 
 
@@ -196,18 +196,5 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "encode_ms": round(receipt.encode_ms, 3),
         "features": asdict(receipt.features) if receipt.features else None,
         "notes": list(receipt.notes),
-        "boxes": [region_json(region) for region in receipt.regions],
-    }
-
-
-def region_json(region: Region) -> Json:
-    """A box or a point that the answer gives, in pixels of the medium as it was decoded; and what the model wrote."""
-    return {
-        "kind": region.kind,
-        "label": region.label,
-        "pixels": list(region.px),
-        "written": list(region.written),
-        "time": region.time_s,
-        "choice": region.choice,
-        "cut": region.is_cut,
+        "boxes": [region.as_json() for region in receipt.regions],
     }

@@ -134,6 +134,7 @@ def _sampling(request: Request) -> Json:
     asked |= _given({
         "min_tokens": request.min_tokens, "ignore_eos": request.ignore_eos, "stop": list(request.stop),
         "stop_token_ids": list(request.stop_token_ids), "bad_words": list(request.bad_words),
+        "coordinates": request.coordinates,
     })  # fmt: skip
     return asked | ({"n": request.n} if request.n > 1 else {}) | _grammar(request.grammar)
 

@@ -31,7 +31,7 @@ TextOfToken = Callable[[int], TokenText]
 _PARAMETERS = (
     "max_tokens", "min_tokens", "ignore_eos", "stop", "stop_token_ids", "bad_words", "grammar", "tools", "tool_choice",
     "reasoning", "frames", "template_kwargs", "logprobs", "prompt_logprobs", "n", "reuse", "add_special_tokens",
-    "add_generation_prompt", "continue_final_message",
+    "add_generation_prompt", "continue_final_message", "coordinates",
 )  # fmt: skip
 """Fields of Request beside its sampling; each is told where it is not what it is without being asked for."""
 

@@ -31,7 +31,7 @@ from engine.types.events import (
     ToolCallDelta,
     Usage,
 )
-from engine.types.grounding import Region
+from engine.types.grounding import Coordinates, CoordinatesGiven, Region
 from engine.types.models import (
     DescriptionProgress,
     ExpectedWeights,
@@ -88,6 +88,8 @@ __all__ = [
     "Channel",
     "CompletedChoice",
     "Completion",
+    "Coordinates",
+    "CoordinatesGiven",
     "Decision",
     "Decisions",
     "Delta",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
-from engine.types.grounding import Region
+from engine.types.grounding import CoordinatesGiven, Region
 from engine.types.request import Kind, ToolCall
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Done:
     """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
     each of Request.questions. descriptions: one for each medium that another model described; `media` is then empty,
     and `usage` is the text model's alone. prompt_ids: of a request that asked for them, with every placeholder as often
-    as the model reads it."""
+    as the model reads it. coordinates: None unless pixels of the original were asked for."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -251,6 +251,7 @@ class Done:
     decisions: tuple[Decision, ...] = ()
     descriptions: tuple[Description, ...] = ()
     prompt_ids: tuple[int, ...] = ()
+    coordinates: CoordinatesGiven | None = None
 
 
 Event = Delta | Done

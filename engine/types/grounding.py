@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 RegionKind = Literal["box", "point"]
+Coordinates = Literal["model", "original"]
+"""In what an answer's coordinates are given: as the model writes them, or in pixels of the medium as it was decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatesGiven:
+    """What became of a wish for coordinates in pixels of the original. why: the reason where some or all of them are
+    as the model wrote them, "" where none are."""
+
+    given_in: Coordinates
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +37,15 @@ class Region:
     choice: int = 0
     time_s: float | None = None
     is_cut: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """In pixels of the medium; and what the model wrote."""
+        return {
+            "kind": self.kind,
+            "label": self.label,
+            "pixels": list(self.px),
+            "written": list(self.written),
+            "time": self.time_s,
+            "choice": self.choice,
+            "cut": self.is_cut,
+        }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from engine.types.decision import TypedQuestion
+    from engine.types.grounding import Coordinates
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -228,6 +229,8 @@ class Request:
     questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
     take its place in turn.
     prompt_ids: Done then has the token ids of the prompt.
+    coordinates: "original" gives those of the answer in pixels of the medium as it was decoded (engine.grounding), and
+    takes those of earlier answers so; None as the server is set.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench", "batch"), for the tabs; dialect, by which route of the API, "" for the page; session is an opaque owner id.
     A "replay" (engine.runtime.replay) is neither listed nor counted as a query, and stores nothing.
@@ -257,6 +260,7 @@ class Request:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     prompt_ids: bool = False
+    coordinates: Coordinates | None = None
     n: int = 1
     forced: tuple[int, ...] = ()
     questions: tuple[TypedQuestion, ...] = ()

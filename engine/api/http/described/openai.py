@@ -86,12 +86,20 @@ class DescriptionSchema(BaseModel):
     edited: bool
 
 
+class CoordinatesSchema(BaseModel):
+    """In what the answer's coordinates are given, of a request for pixels of the original; why not, or not all."""
+
+    given_in: Literal["model", "original"]
+    why: str
+
+
 class OwnUsageSchema(BaseModel):
     """What every protocol's usage has beside its own fields."""
 
     media: list[ReceiptSchema]
     descriptions: list[DescriptionSchema]
     cache: CacheTraceSchema | None
+    coordinates: CoordinatesSchema | None
 
 
 class UsageSchema(OwnUsageSchema):
