@@ -32,11 +32,14 @@ def check_format(found: Json) -> None:
         assert isinstance(image["file_name"], str) and image["width"] > 0 and image["height"] > 0
         assert not Path(image["file_name"]).is_absolute()
     for one in found["annotations"]:
+        assert one["image_id"] in images, "no such picture"
         image = images[one["image_id"]]
         x, y, width, height = one["bbox"]
-        assert one["category_id"] in categories and one["iscrowd"] == 0 and one["segmentation"] == []
-        assert x >= 0 and y >= 0 and width > 0 and height > 0 and one["area"] == pytest.approx(width * height, abs=0.01)
-        assert x + width <= image["width"] + 0.05 and y + height <= image["height"] + 0.05
+        assert one["category_id"] in categories, "no such category"
+        assert one["iscrowd"] == 0 and one["segmentation"] == []
+        assert x >= 0 and y >= 0 and width > 0 and height > 0
+        assert one["area"] == pytest.approx(width * height, abs=0.01), "another area"
+        assert x + width <= image["width"] + 0.05 and y + height <= image["height"] + 0.05, "it sticks out"
 
 
 def box(label: str, *pixels: float, kind: str = "box") -> Json:
@@ -75,12 +78,21 @@ def test_by_hand() -> None:
     )
 
 
-def test_sabotage_the_check_of_the_format_can_fail() -> None:
-    for change in ({"bbox": [10, 20, 110.5, 60]}, {"category_id": 9}, {"image_id": 2**40}, {"bbox": [600, 0, 50, 1]}):
-        found = coco(RECORDS)
-        found["annotations"][0] |= change
-        with pytest.raises((AssertionError, KeyError)):
-            check_format(found)
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"bbox": [10, 20, 110.5, 60]}, "another area"),
+        ({"bbox": [600, 0, 60, 67]}, "it sticks out"),
+        ({"category_id": 9}, "no such category"),
+        ({"image_id": 9}, "no such picture"),
+    ],
+)
+def test_sabotage_the_check_of_the_format_can_fail(change: Json, why: str) -> None:
+    """Twin: right and lower edge in place of width and height, and what belongs to nothing."""
+    found = coco(RECORDS)
+    found["annotations"][0] |= change
+    with pytest.raises(AssertionError, match=why):
+        check_format(found)
 
 
 async def test_a_turned_photo_of_a_folder(demo_engine: Any, tmp_path: Path) -> None:
