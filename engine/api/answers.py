@@ -196,5 +196,13 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "encode_ms": round(receipt.encode_ms, 3),
         "features": asdict(receipt.features) if receipt.features else None,
         "notes": list(receipt.notes),
+        "crop": crop_json(receipt),
         "boxes": [region.as_json() for region in receipt.regions],
     }
+
+
+def crop_json(receipt: MediaReceipt) -> Json | None:
+    """Which part of a picture went in, [x, y, width, height], of how large a whole; None for a whole picture."""
+    if receipt.crop is None:
+        return None
+    return {"part": [receipt.crop.x, receipt.crop.y, *receipt.decoded_px], "of": list(receipt.crop.of_px)}

@@ -53,7 +53,7 @@ def with_own_coordinates(request: Request, media: Sequence[Media], model_type: s
     form = FORMS.get(model_type)
     if form is None or form.steps is None or not any(message.role == "assistant" for message in request.messages):
         return request
-    sizes = [MediumSize(medium.kind, medium.decoded_px) for medium in media]
+    sizes = [MediumSize(medium.kind, medium.decoded_px, crop=medium.crop) for medium in media]
     out, num_media = [], 0
     for message in request.messages:
         at = meant(sizes[:num_media])
@@ -159,6 +159,6 @@ def _to_pixels(scale: Scale) -> Callable[..., float]:
     def convert(number: float, axis: int, *, is_point: bool) -> float:
         """A whole pixel; of a point one that the medium has."""
         px = round(scale.px_inside(number, axis))
-        return min(px, scale.size_px[axis] - 1) if is_point else px
+        return min(px, scale.corner_px[axis] + scale.size_px[axis] - 1) if is_point else px
 
     return convert

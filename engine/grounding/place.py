@@ -9,7 +9,7 @@ from typing import Protocol
 from engine.grounding.forms import Form
 from engine.grounding.read import Mark, read_marks
 from engine.types import Delta, Done, Event, Kind, MediaReceipt
-from engine.types.grounding import Region
+from engine.types.grounding import Crop, Region
 
 
 class Sized(Protocol):
@@ -24,6 +24,9 @@ class Sized(Protocol):
     @property
     def seen_px(self) -> tuple[int, int]: ...
 
+    @property
+    def crop(self) -> Crop | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class MediumSize:
@@ -32,12 +35,14 @@ class MediumSize:
     kind: Kind
     decoded_px: tuple[int, int]
     seen_px: tuple[int, int] = (0, 0)
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Between what a model writes and pixels of the medium. counted: what it counts on a whole (width, height).
-    size_px: the same sides in pixels of the medium as it was decoded.
+    size_px: the same sides in pixels of the medium as it was decoded. corner_px: where it begins in the picture that it
+    is a part of; (0, 0) of a whole one.
 
     Every family with a form resizes the whole picture, or cuts the whole of it into tiles, so that a place is a share
     of each side.
@@ -45,24 +50,27 @@ class Scale:
 
     counted: tuple[float, float]
     size_px: tuple[int, int]
+    corner_px: tuple[int, int] = (0, 0)
 
     def px(self, number: float, axis: int) -> float:
         """A number of the model's in pixels. axis: 0 for x, 1 for y."""
-        return number / self.counted[axis] * self.size_px[axis]
+        return self.corner_px[axis] + number / self.counted[axis] * self.size_px[axis]
 
     def px_inside(self, number: float, axis: int) -> float:
         """The same; what lies outside of the medium is brought to its edge."""
-        return min(max(0.0, self.px(number, axis)), float(self.size_px[axis]))
+        start = self.corner_px[axis]
+        return min(max(float(start), self.px(number, axis)), float(start + self.size_px[axis]))
 
     def written(self, px: float, axis: int) -> float:
         """Pixels as the model would count them."""
-        return px / self.size_px[axis] * self.counted[axis]
+        return (px - self.corner_px[axis]) / self.size_px[axis] * self.counted[axis]
 
 
 def scale_of(medium: Sized, form: Form) -> Scale | None:
     """None where pixels of what the model saw are written, and these are not known."""
     counted = medium.seen_px if form.steps is None else (form.steps, form.steps)
-    return None if 0 in counted else Scale(counted, medium.decoded_px)
+    corner = (medium.crop.x, medium.crop.y) if medium.crop else (0, 0)
+    return None if 0 in counted else Scale(counted, medium.decoded_px, corner)
 
 
 def meant(media: Sequence[Sized]) -> int | None:

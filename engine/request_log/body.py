@@ -217,6 +217,7 @@ def _part(part: Part, named: Callable[[Part], str]) -> Json:
         return {"type": "audio_url", "audio_url": {"url": named(part)}}
     if part.kind == "image":
         asked |= ({"detail": part.detail} if part.detail != "auto" else {}) | _set({"animated": part.animated})
+        asked |= {"crop": list(part.crop_px)} if part.crop_px else {}
         return {"type": "image_url", "image_url": {"url": named(part), **asked}}
     frames = part.frames or FrameSampling()
     asked |= _set({

@@ -31,7 +31,7 @@ from engine.types.events import (
     ToolCallDelta,
     Usage,
 )
-from engine.types.grounding import Coordinates, CoordinatesGiven, Region
+from engine.types.grounding import Coordinates, CoordinatesGiven, Crop, Region
 from engine.types.models import (
     DescriptionProgress,
     ExpectedWeights,
@@ -90,6 +90,7 @@ __all__ = [
     "Completion",
     "Coordinates",
     "CoordinatesGiven",
+    "Crop",
     "Decision",
     "Decisions",
     "Delta",

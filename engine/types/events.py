@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
-from engine.types.grounding import CoordinatesGiven, Region
+from engine.types.grounding import CoordinatesGiven, Crop, Region
 from engine.types.request import Kind, ToolCall
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class MediaReceipt:
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
     notes: what a person should know about how it was read, e.g. "first of 12 frames".
+    crop: of a part of a picture, where it lies in the whole; the sizes are the part's own.
     regions: the boxes and points that the answer gives on it, once it is there (engine.grounding).
     """
 
@@ -146,6 +147,7 @@ class MediaReceipt:
     notes: tuple[str, ...] = ()
     param: str = ""
     regions: tuple[Region, ...] = ()
+    crop: Crop | None = None
 
     @property
     def frame_tokens(self) -> float:

@@ -20,11 +20,22 @@ class CoordinatesGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """Where the part of a picture lies that went in. x, y: its upper left corner, of_px: (width, height) of the whole,
+    in pixels of the picture upright. How large it is, is the medium's own size."""
+
+    x: int
+    y: int
+    of_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A box or a point on a medium.
 
     px: (left, top, right, bottom) of a box, (x, y) of a point, in pixels of the medium as it was decoded
-    (MediaReceipt.decoded_px): turned upright, before it was resized for the model. written: the numbers as the model
+    (MediaReceipt.decoded_px): turned upright, before it was resized for the model; of a part of a picture, in pixels of
+    the whole (Crop). written: the numbers as the model
     wrote them, in its order. label: what it wrote beside them, "" where nothing. choice: index of the answer.
     time_s: of the frame of a clip, None where the model named none, and for a picture.
     is_cut: part of it lay outside of the medium and was brought to its edge.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from engine.types.grounding import Crop
 from engine.types.media import Media
 from engine.types.request import Kind, Part
 
@@ -51,6 +52,10 @@ class PlacedMedia:
     @property
     def decoded_px(self) -> tuple[int, int]:
         return self.media.decoded_px
+
+    @property
+    def crop(self) -> Crop | None:
+        return self.media.crop
 
     @property
     def content(self) -> str:

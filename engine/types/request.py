@@ -30,6 +30,7 @@ class Part:
       parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
     detail, max_pixels, min_pixels and exact_px (width, height) say how large the model shall see a picture, or each
     frame of a clip (engine.prompt.sizing); frames how this clip is sampled, where that differs from the request's;
+    crop_px: only this part of a picture goes in: (x, y, width, height) in pixels of it upright, as it is decoded.
     animated whether a picture that moves goes in as a clip (True), as its first frame (False), or as a clip where the
     model takes clips (None).
     document: how a file of pages or of text is shown; it becomes pictures and texts before the prompt is built
@@ -48,6 +49,7 @@ class Part:
     max_pixels: int | None = None
     min_pixels: int | None = None
     exact_px: tuple[int, int] | None = None
+    crop_px: tuple[int, int, int, int] | None = None
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None

@@ -34,6 +34,13 @@ class RegionSchema(BaseModel):
     cut: bool = Field(description="part of it lay outside of the medium")
 
 
+class CropSchema(BaseModel):
+    """Which part of a picture went in, [x, y, width, height], and [width, height] of the whole."""
+
+    part: list[int]
+    of: list[int]
+
+
 class ReceiptSchema(BaseModel):
     """What happened to one medium. Sizes are [width, height] in pixels, times in seconds unless _ms."""
 
@@ -52,6 +59,7 @@ class ReceiptSchema(BaseModel):
     encode_ms: float
     features: FeatureUseSchema | None
     notes: list[str]
+    crop: CropSchema | None
     boxes: list[RegionSchema]
 
 
