@@ -38,7 +38,7 @@
     const inputs = fields.map(([, input]) => input);
     const words = Object.assign(make("input", "question"), { type: "text", placeholder: t("Ask about this part") });
     set(words, "aria-label", t("Ask about this part"));
-    const problem = make("p", "problem"), ask = Object.assign(make("button", "primary", t("Ask")), { type: "submit" });
+    const problem = make("div", "problem"), ask = Object.assign(make("button", "primary", t("Ask")), { type: "submit" });
     set(problem, "role", "alert");
     const leave = button("quiet", t("Cancel"), () => toggle(false));
     const form = make("form", "crop", make("div", "numbers", ...fields.map(([label]) => label)), words, make("div", "row", leave, ask), problem);

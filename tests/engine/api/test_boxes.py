@@ -193,7 +193,9 @@ def test_the_servers_default_and_a_request_that_says_otherwise(
     demo_engine: Any, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, logprobs: bool | None
 ) -> None:
     """With log-probabilities the default gives way, and says so."""
-    monkeypatch.setattr(demo_engine, "_asking", replace(demo_engine._asking, coordinates="original"))
+    serving = demo_engine._serving
+    asking = replace(serving.asking, coordinates="original")
+    monkeypatch.setattr(demo_engine, "_serving", replace(serving, asking=asking))
     with (
         serve(create_app(demo_engine, ServerConfig())) as base,
         openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0, timeout=120) as made,
