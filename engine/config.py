@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from engine.errors import BadRequest, Conflict, ModelNotFound
-from engine.types import FrameSampling, Sampling
+from engine.types import Coordinates, FrameSampling, Sampling
 
 DEMO = "demo"
 """The name under which the embedded model is asked for; it is a checkpoint like any other."""
@@ -254,6 +254,7 @@ class EngineConfig:
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
     speculation: how answers that copy are written faster; None: each token has a pass of its own.
+    coordinates: of answers, where a request says nothing of them (Request.coordinates).
     """
 
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -278,6 +279,7 @@ class EngineConfig:
     stream_interval: int = 1
     speculation: SpeculationConfig | None = None
     media_first: bool = True
+    coordinates: Coordinates = "model"
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3
     request_timeout_s: float | None = None

@@ -102,7 +102,7 @@ class Engine:
             fetched=self.requests.fetched,
         )
         self._preparation = Preparation(config, self._media)
-        self._asking = Asking(self._preparation, self._runtime.tell)
+        self._asking = Asking(self._preparation, self._runtime.tell, config.coordinates)
         self._describer = Describer(self._slots, self._asking, config.media)
         self._serving = Serving(
             config=config,

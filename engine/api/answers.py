@@ -18,7 +18,6 @@ from engine.types import (
     Json,
     MediaReceipt,
     Preflight,
-    Region,
     TokenText,
     ToolCall,
     ToolCallDelta,
@@ -147,6 +146,7 @@ def own_usage(done: Done, operator: bool) -> Json:
         "media": [receipt_json(receipt) for receipt in done.media],
         "descriptions": [description_json(one) for one in done.descriptions],
         "cache": trace_json(done.trace, operator) if done.trace else None,
+        "coordinates": asdict(done.coordinates) if done.coordinates else None,
     }
 
 
@@ -200,18 +200,13 @@ def receipt_json(receipt: MediaReceipt) -> Json:
         "encode_ms": round(receipt.encode_ms, 3),
         "features": asdict(receipt.features) if receipt.features else None,
         "notes": list(receipt.notes),
-        "boxes": [region_json(region) for region in receipt.regions],
+        "crop": crop_json(receipt),
+        "boxes": [region.as_json() for region in receipt.regions],
     }
 
 
-def region_json(region: Region) -> Json:
-    """A box or a point that the answer gives, in pixels of the medium as it was decoded; and what the model wrote."""
-    return {
-        "kind": region.kind,
-        "label": region.label,
-        "pixels": list(region.px),
-        "written": list(region.written),
-        "time": region.time_s,
-        "choice": region.choice,
-        "cut": region.is_cut,
-    }
+def crop_json(receipt: MediaReceipt) -> Json | None:
+    """Which part of a picture went in, [x, y, width, height], of how large a whole; None for a whole picture."""
+    if receipt.crop is None:
+        return None
+    return {"part": [receipt.crop.x, receipt.crop.y, *receipt.decoded_px], "of": list(receipt.crop.of_px)}

@@ -89,6 +89,7 @@ def shared_fields(body: GenerationBody) -> dict[str, Any]:
         "stop_token_ids": tuple(body.stop_token_ids or ()),
         "bad_words": read_texts("bad_words", body.bad_words, MAX_IDS),
         "n": body.n or 1,
+        "coordinates": body.coordinates,
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, FiniteFloat, StrictBool, StrictInt, ValidationError
 from pydantic.fields import Field
@@ -60,9 +60,11 @@ class SizeSettings(WholeNumbers):
 
 
 class ImageSettings(SizeSettings):
-    """animated: whether an animated picture goes in as a clip; None: where the model takes clips."""
+    """animated: whether an animated picture goes in as a clip; None: where the model takes clips. crop: only this part
+    of it, [x, y, width, height] in pixels of the picture upright."""
 
     animated: StrictBool | None = None
+    crop: list[Annotated[StrictInt, Field(ge=0, le=MAX_SIDE_PX)]] | None = Field(None, min_length=4, max_length=4)
 
 
 class FileSettings(WholeNumbers):
@@ -145,7 +147,7 @@ def _medium(raw: dict[str, Any], name: str, param: str, limits: MediaLimits) -> 
     if kind == "image":
         detail = _detail(fields.get("detail"), f"{param}.{name}.detail")
         asked = _settings(ImageSettings, fields, param)
-        return replace(_sized(part, asked, param), detail=detail, animated=asked.animated)
+        return replace(_sized(part, asked, param), detail=detail, animated=asked.animated, crop_px=_crop(asked, param))
     if kind == "video":
         wanted = _settings(ClipSettings, fields, param)
         return replace(_sized(part, wanted, param), frames=_sampling(wanted, param, is_list=bool(part.parts)))
@@ -162,6 +164,18 @@ def _sized(part: Part, said: SizeSettings, param: str) -> Part:
         raise BadRequest(f"{where}: resized_width and resized_height go together.", param=where)
     exact_px = (said.resized_width, said.resized_height) if said.resized_width and said.resized_height else None
     return replace(part, max_pixels=said.max_pixels, min_pixels=said.min_pixels, exact_px=exact_px)
+
+
+def _crop(said: ImageSettings, param: str) -> tuple[int, int, int, int] | None:
+    if said.crop is None:
+        return None
+    x, y, width, height = said.crop
+    where = f"{param}.crop"
+    if 0 in (width, height):
+        raise BadRequest(f"{where}: width and height must be at least 1, got {width} and {height}.", param=where)
+    if said.animated:
+        raise BadRequest(f"{where}: it is a part of one picture, so animated must not be true.", param=where)
+    return x, y, width, height
 
 
 def _value(raw: dict[str, Any], name: str, param: str) -> tuple[Any, str]:

@@ -27,7 +27,7 @@ from engine.api.reasoning import ReasoningFields
 from engine.api.refused import Refusals
 from engine.api.tools import ToolFields
 from engine.errors import BadRequest
-from engine.types import NO_LIMIT, SAMPLING_RANGES
+from engine.types import NO_LIMIT, SAMPLING_RANGES, Coordinates
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 1000
@@ -134,6 +134,10 @@ class GenerationBody(WholeNumbers, GrammarFields):
         None, max_length=MAX_IDS, description="texts that may not come in the answer (as in vLLM)"
     )
     n: StrictInt | None = Field(None, ge=1, le=MAX_CHOICES_PER_REQUEST)
+    coordinates: Coordinates | None = Field(
+        None,
+        description="boxes and points in the answer: as the model wrote them, or in pixels of the original picture",
+    )
     cache_salt: str | None = Field(None, description="shares cached work with requests of the same salt only")
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None

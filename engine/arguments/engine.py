@@ -45,6 +45,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         max_tokens=args.max_tokens,
         max_model_len=args.max_model_len,
         media_first=args.media_first,
+        coordinates=args.coordinates,
     )
 
 

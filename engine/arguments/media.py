@@ -6,10 +6,11 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
 from engine.arguments.types import folder, host, media_limits, more_than_zero, positive
 from engine.config import MediaLimits
-from engine.types import FrameSampling
+from engine.types import Coordinates, FrameSampling
 
 
 def add_media_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,13 @@ def add_media_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="read a question after its picture, so that another question reuses the picture",
+    )
+    group.add_argument(
+        "--coordinates",
+        choices=get_args(Coordinates),
+        default="model",
+        help="boxes and points in answers: as the model wrote them, or in pixels of the original picture, for programs "
+        "that click; a request may say otherwise (default: %(default)s)",
     )
     group.add_argument("--video-fps", metavar="FPS", type=more_than_zero, help="frames per second taken from a clip")
     group.add_argument("--video-max-frames", metavar="N", type=positive, help="most frames taken from a clip")

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of vllm-mlx run."""
     command = argparse.ArgumentParser(
         prog="vllm-mlx run",
-        usage='%(prog)s FOLDER|FILE... --prompt "..." --output OUT.jsonl|csv|parquet [options]',
+        usage='%(prog)s FOLDER|FILE... --prompt "..." --output OUT.jsonl|csv|parquet|coco.json [options]',
         description="Ask one thing about many pictures, clips, sounds, PDF pages or lines of a CSV. What was answered "
         "is in a journal beside the output: after a kill, Ctrl-C or a failure the same command goes on where it was. "
         "Ends with status 1 where a row has no answer.",
@@ -58,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
     )
     output = command.add_argument_group("what comes of it")
     output.add_argument(
-        "--output", metavar="FILE", type=file_to_write, required=True, help="ends in .jsonl, .csv or .parquet"
+        "--output",
+        metavar="FILE",
+        type=file_to_write,
+        required=True,
+        help="ends in .jsonl, .csv, .parquet or .coco.json",
     )
     output.add_argument("--captions", action="store_true", help="write each answer beside its picture, as NAME.txt")
     output.add_argument("--overwrite-captions", action="store_true", help="also where another caption is there already")

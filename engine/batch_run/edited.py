@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.batch_run.question_table import in_one_line
 from engine.batch_run.task import json_value
 from engine.errors import BadRequest
-from engine.types import Json
+from engine.grounding.forms import FORMS
+from engine.grounding.place import with_regions
+from engine.types import Json, MediaReceipt
 
 
 def with_answer(record: Json, answer: str) -> Json:
@@ -21,6 +24,8 @@ def with_answer(record: Json, answer: str) -> Json:
     changed = {**record, "answer": answer}
     if "valid" in record:
         changed["value"], changed["valid"] = json_value(answer)
+    if "grounding" in record:
+        changed["media"] = _with_boxes(record["media"], answer, record["grounding"])
     return _marked(changed, record)
 
 
@@ -42,6 +47,23 @@ def with_decision(record: Json, place: int, option: str) -> Json:
     new = {**plain, "answer": option, **({} if is_own else {"edited": True, "model_answer": model})}
     changed = [*decisions[:place], new, *decisions[place + 1 :]]
     return _marked({**record, "decisions": changed, "answer": in_one_line(changed)}, record)
+
+
+def _with_boxes(media: Sequence[Json], answer: str, grounding: Json) -> list[Json]:
+    """The receipts with the boxes of this answer (engine.batch_run.task)."""
+    form = FORMS[grounding["model_type"]]
+    receipts = []
+    for one in media:
+        decoded = (one["decoded"][0], one["decoded"][1])
+        seen = decoded if grounding["given_in"] == "original" else (one["seen"][0], one["seen"][1])
+        receipts.append(MediaReceipt(one["kind"], 0, decoded, seen, one["tokens"], one["sha256"]))
+    if grounding["given_in"] == "original":  # numbers of the text are pixels already
+        form = replace(form, steps=None)
+    read = with_regions(tuple(receipts), {0: answer}, form)
+    return [
+        {**one, "boxes": [region.as_json() for region in receipt.regions]}
+        for one, receipt in zip(media, read, strict=True)
+    ]
 
 
 def _marked(changed: Json, before: Json) -> Json:

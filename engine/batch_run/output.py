@@ -3,6 +3,7 @@
 JSONL     a line for each row, with everything that is known of it
 CSV       a line for each row; properties of a JSON answer and questions have columns of their own
 Parquet   the same table, with types
+COCO      the boxes of the answers (engine.batch_run.coco)
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from engine import spreadsheet
+from engine.batch_run.coco import COCO, coco
 from engine.batch_run.journal import Journal
 from engine.batch_run.row_warnings import SameAnswers, all_warnings
 from engine.batch_run.rows import BatchRow
 from engine.errors import BadRequest, Conflict
 from engine.types import Json
 
-SUFFIXES = (".jsonl", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".csv", ".parquet", COCO)
 NUMBERS = ("prompt_tokens", "cached_tokens", "completion_tokens", "media_tokens", "ms")
 
 
 def check_output(path: Path) -> None:
     """Raise BadRequest for a file that could not be written, before anything is asked. Leaves nothing behind."""
-    if path.suffix.lower() not in SUFFIXES:
+    if not path.name.lower().endswith(SUFFIXES):
         raise BadRequest(f"--output: {path} must end in {', '.join(SUFFIXES)}.", param="output")
     if path.is_dir():
         raise BadRequest(f"--output: {path} is a folder.", param="output")
@@ -52,7 +55,7 @@ def whole_records(rows: Sequence[BatchRow], journal: Journal) -> Iterator[Json]:
             same.note(record)
     for row in answered:
         if record := journal.record(row.key):
-            head = {"key": row.key, "file": row.name, "page": row.page, "columns": row.columns}
+            head = {"key": row.key, "file": row.name, "path": row.path, "page": row.page, "columns": row.columns}
             rest = {name: value for name, value in record.items() if name not in ("stamp", "described")}
             yield {**head, **rest, "error": record.get("error"), "warnings": all_warnings(record, same)}
 
@@ -64,8 +67,10 @@ def write_output(path: Path, records: Sequence[Json]) -> None:
         if path.suffix.lower() == ".jsonl":
             with part.open("w", encoding="utf-8", errors="replace") as file:
                 file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        elif path.name.lower().endswith(COCO):
+            part.write_text(json.dumps(coco(records), ensure_ascii=False, indent=1), "utf-8", errors="replace")
         elif path.suffix.lower() == ".csv":
-            table(records).to_csv(part, index=False, errors="replace")
+            spreadsheet.write_csv(table(records), part, errors="replace")
         else:
             pyarrow.parquet.write_table(pyarrow.Table.from_pandas(table(records), preserve_index=False), part)
         os.replace(part, path)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from engine.batch_run.coco import COCO, left_out
 from engine.batch_run.row_warnings import warnings_of
 from engine.types import Json
 
@@ -92,6 +93,8 @@ def summary(records: Sequence[Json], total: int, output: Path, num_captions: int
     """What came of a run: answers, failures with their reasons, warnings by kind, tokens."""
     failed = [record for record in records if record["error"]]
     lines = [f"{len(records) - len(failed):,} of {total:,} rows are answered, in {output}"]
+    if output.name.lower().endswith(COCO) and (missing := str(left_out(records))):
+        lines.append(f"COCO has no place for {missing}; .jsonl has everything")
     if num_captions is not None:
         without = len(records) - len(failed) - num_captions
         more = f"; {without:,} answers have no file of their own" if without else ""

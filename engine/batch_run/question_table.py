@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from engine import spreadsheet
 from engine.errors import BadRequest
 from engine.runtime.deciding import MAX_QUESTIONS
 from engine.types import YES_NO, Decision, Json, Option, Part, QuestionKind, TypedQuestion
@@ -71,7 +72,7 @@ def read_csv(text: str) -> list[Json]:
     if len(text) > MAX_CSV_CHARS:
         raise BadRequest(f"The file has {len(text):,} characters; at most {MAX_CSV_CHARS:,} are read.")
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
+        table = spreadsheet.read_csv(io.StringIO(text))
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise BadRequest(f"This is not a table that can be read: {str(error).splitlines()[0]}") from error
     names = {name: str(name).strip().lower() for name in table.columns}

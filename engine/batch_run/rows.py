@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from engine import spreadsheet
 from engine.config import MediaLimits
 from engine.errors import BadMedia, BadRequest
 from engine.media.pdf import Wanted, render_apart
@@ -30,9 +31,9 @@ _MEDIA_TYPES = ("image/", "video/", "audio/", "application/pdf")
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """One row of a run. key: unique in it, e.g. "scans/a.pdf#3". name: of its file, "" without one. page: from 1, of a
-    document. columns: of its line in a table. error: why there is nothing to ask about. stamp: differs once the file or
-    the line was changed."""
+    """One row of a run. key: unique in it, e.g. "scans/a.pdf#3". name: of its file, "" without one; path: the same from
+    the folder or the table that was named. page: from 1, of a document. columns: of its line in a table. error: why
+    there is nothing to ask about. stamp: differs once the file or the line was changed."""
 
     key: str
     name: str = ""
@@ -41,6 +42,7 @@ class BatchRow:
     columns: dict[str, str] = field(default_factory=dict)
     error: str = ""
     stamp: str = ""
+    path: str = ""
 
     @property
     def medium(self) -> str:
@@ -120,11 +122,11 @@ def _kind(path: Path) -> tuple[Kind | None, str]:
 def _of_file(path: Path, key: str, limits: MediaLimits) -> Iterator[BatchRow]:
     kind, why = _kind(path)
     if kind is None:
-        yield BatchRow(key, path.name, error=why)
+        yield BatchRow(key, path.name, error=why, path=key)
     elif kind == "document":
         yield from _pages(path, key, limits)
     else:
-        yield BatchRow(key, path.name, Part(kind, path=str(path.resolve()), param=path.name))
+        yield BatchRow(key, path.name, Part(kind, path=str(path.resolve()), param=path.name), path=key)
 
 
 def _pages(path: Path, key: str, limits: MediaLimits) -> Iterator[BatchRow]:
@@ -133,20 +135,20 @@ def _pages(path: Path, key: str, limits: MediaLimits) -> Iterator[BatchRow]:
         wanted = Wanted("1", max_pages=1, max_pixels=64, with_text=False)  # its number of pages is what is wanted
         num_pages = render_apart(document, path.read_bytes(), wanted, limits).num_pages
     except BadMedia as error:
-        yield BatchRow(key, path.name, error=error.message)
+        yield BatchRow(key, path.name, error=error.message, path=key)
         return
     except OSError as error:
-        yield BatchRow(key, path.name, error=f"it cannot be read: {error.strerror or error}")
+        yield BatchRow(key, path.name, error=f"it cannot be read: {error.strerror or error}", path=key)
         return
     for page in range(1, num_pages + 1):
         choice = PageChoice(name=path.name, pages=str(page))
         part = Part("document", path=document.path, document=choice, param=f"{path.name}, page {page}")
-        yield BatchRow(f"{key}#{page}", path.name, part, page)
+        yield BatchRow(f"{key}#{page}", path.name, part, page, path=key)
 
 
 def _of_table(path: Path, limits: MediaLimits) -> Iterator[BatchRow]:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig")
+        table = spreadsheet.read_csv(path, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise BadRequest(f"{path}: this is not a table that can be read: {str(error).splitlines()[0]}") from error
     names = [str(name).strip() for name in table.columns]
@@ -183,7 +185,8 @@ def _of_line(table: Path, key: str, named: str, columns: dict[str, str], limits:
         return BatchRow(key, name, columns=columns, error=why)
     choice = PageChoice(name=path.name) if kind == "document" else None
     part = Part(kind, path=str(path), document=choice, param=f"{key}, {name}")
-    return BatchRow(key, path.name, part, columns=columns)
+    within = next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
+    return BatchRow(key, path.name, part, columns=columns, path=within)
 
 
 def _with_own_keys(rows: Sequence[BatchRow]) -> tuple[BatchRow, ...]:
@@ -198,7 +201,9 @@ def _with_own_keys(rows: Sequence[BatchRow]) -> tuple[BatchRow, ...]:
 
 
 def _stamp(row: BatchRow) -> str:
-    facts: list[object] = [row.name, row.error, sorted(row.columns.items()), row.medium]
+    # Nothing of where the folder lies: it may be moved, with its journal.
+    part = row.part and (row.part.kind, row.page)
+    facts: list[object] = [row.name, row.error, sorted(row.columns.items()), part]
     if row.part and row.part.path:
         try:
             stat = os.stat(row.part.path)

@@ -38,6 +38,7 @@ def run_settings(task: BatchTask, config: EngineConfig, card: ModelCard) -> Json
             "context": card.context_tokens,
             "frames": asdict(config.frames),
             "media_first": config.media_first,
+            **({"coordinates": config.coordinates} if config.coordinates != "model" else {}),
         }
     )
 

@@ -12,6 +12,7 @@ from engine.batch_run.question_table import answer_confidence, answer_words, in_
 from engine.batch_run.rows import BatchRow
 from engine.batch_run.template import filled, placeholders
 from engine.errors import BadMedia, BadRequest
+from engine.grounding.forms import FORMS
 from engine.types import (
     Decisions,
     Done,
@@ -111,8 +112,17 @@ class RowAsker:
             if self._task.schema is not None:
                 record["value"], record["valid"] = json_value(completion.text)
             record |= _cost(completion.done)
+            record |= await self._grounding(completion.done)
         kind = row.part.kind if row.part else None
         return {**record, "medium": kind, "ms": round(1000 * (time.monotonic() - began_s), 1)}
+
+    async def _grounding(self, done: Done) -> Json:
+        """Where that is known, how the coordinates in the answer are read: the model, and in what they are given."""
+        model_type = (await self._engine.ready(self._task.model)).model_type
+        if not done.media or model_type not in FORMS:
+            return {}
+        given_in = done.coordinates.given_in if done.coordinates else "model"
+        return {"grounding": {"model_type": model_type, "given_in": given_in}}
 
     def request(self, row: BatchRow) -> Request:
         """What the engine is asked. Raises BadRequest for a placeholder that this row does not fill."""
@@ -190,4 +200,5 @@ def _receipt(receipt: MediaReceipt) -> Json:
         "frames": len(receipt.frames),
         "features": asdict(receipt.features) if receipt.features else None,
         "notes": list(receipt.notes),
+        "boxes": [region.as_json() for region in receipt.regions],
     }

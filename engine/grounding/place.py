@@ -2,12 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from engine.grounding.forms import Form
 from engine.grounding.read import Mark, read_marks
-from engine.types import Delta, Done, Event, MediaReceipt
-from engine.types.grounding import Region
+from engine.types import Delta, Done, Event, Kind, MediaReceipt
+from engine.types.grounding import Crop, Region
+
+
+class Sized(Protocol):
+    """A medium with its sizes in pixels; see MediaReceipt."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def decoded_px(self) -> tuple[int, int]: ...
+
+    @property
+    def seen_px(self) -> tuple[int, int]: ...
+
+    @property
+    def crop(self) -> Crop | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MediumSize:
+    """Of a medium that is in no prompt yet. seen_px: (0, 0) where unknown."""
+
+    kind: Kind
+    decoded_px: tuple[int, int]
+    seen_px: tuple[int, int] = (0, 0)
+    crop: Crop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Between what a model writes and pixels of the medium. counted: what it counts on a whole (width, height).
+    size_px: the same sides in pixels of the medium as it was decoded. corner_px: where it begins in the picture that it
+    is a part of; (0, 0) of a whole one.
+
+    Every family with a form resizes the whole picture, or cuts the whole of it into tiles, so that a place is a share
+    of each side.
+    """
+
+    counted: tuple[float, float]
+    size_px: tuple[int, int]
+    corner_px: tuple[int, int] = (0, 0)
+
+    def px(self, number: float, axis: int) -> float:
+        """A number of the model's in pixels. axis: 0 for x, 1 for y."""
+        return self.corner_px[axis] + number / self.counted[axis] * self.size_px[axis]
+
+    def px_inside(self, number: float, axis: int) -> float:
+        """The same; what lies outside of the medium is brought to its edge."""
+        start = self.corner_px[axis]
+        return min(max(float(start), self.px(number, axis)), float(start + self.size_px[axis]))
+
+    def written(self, px: float, axis: int) -> float:
+        """Pixels as the model would count them."""
+        return (px - self.corner_px[axis]) / self.size_px[axis] * self.counted[axis]
+
+
+def scale_of(medium: Sized, form: Form) -> Scale | None:
+    """None where pixels of what the model saw are written, and these are not known."""
+    counted = medium.seen_px if form.steps is None else (form.steps, form.steps)
+    corner = (medium.crop.x, medium.crop.y) if medium.crop else (0, 0)
+    return None if 0 in counted else Scale(counted, medium.decoded_px, corner)
+
+
+def meant(media: Sequence[Sized]) -> int | None:
+    """Which of several media an answer's coordinates are on: the last picture or clip, as no family says which one it
+    speaks of. None where there is none."""
+    return max((i for i, one in enumerate(media) if one.kind != "audio" and 0 not in one.decoded_px), default=None)
 
 
 class RegionReader:
@@ -31,36 +100,27 @@ class RegionReader:
 
 
 def with_regions(media: tuple[MediaReceipt, ...], texts: dict[int, str], form: Form) -> tuple[MediaReceipt, ...]:
-    """The receipts with the regions of the answers, by choice. Of several pictures and clips the last is meant: no
-    family says which it speaks of."""
-    seen = [i for i, receipt in enumerate(media) if receipt.kind != "audio" and 0 not in receipt.decoded_px]
-    if not seen:
+    """The receipts with the regions of the answers, by choice: on the medium that is meant."""
+    at = meant(media)
+    if at is None:
         return media
-    at = seen[-1]
     marks = ((choice, mark) for choice in sorted(texts) for mark in read_marks(texts[choice], form))
     regions = tuple(filter(None, (place(mark, form, media[at], choice) for choice, mark in marks)))
     return (*media[:at], replace(media[at], regions=regions), *media[at + 1 :])
 
 
 def place(mark: Mark, form: Form, receipt: MediaReceipt, choice: int = 0) -> Region | None:
-    """Where a mark lies on its medium, to a tenth of a pixel. None where pixels were written and what the model saw is
-    not known.
-
-    Every family with a form resizes the whole picture, or cuts the whole of it into tiles, so that a place is a share
-    of each side.
-    """
-    sides = receipt.seen_px if form.steps is None else (form.steps, form.steps)
-    if 0 in sides:
+    """Where a mark lies on its medium, to a tenth of a pixel. None where that cannot be told (scale_of)."""
+    scale = scale_of(receipt, form)
+    if scale is None:
         return None
     numbers = mark.numbers
     if form.y_first:
         numbers = tuple(numbers[i] for i in ((1, 0, 3, 2) if mark.kind == "box" else (1, 0)))
     if mark.kind == "box":  # some write the lower corner first
         numbers = (*map(min, numbers[:2], numbers[2:]), *map(max, numbers[:2], numbers[2:]))
-    width, height = receipt.decoded_px
-    exact = [n / sides[i % 2] * (width, height)[i % 2] for i, n in enumerate(numbers)]
-    px = tuple(round(min(max(0.0, n), (width, height)[i % 2]), 1) for i, n in enumerate(exact))
-    is_cut = any(abs(a - b) > 1 for a, b in zip(exact, px, strict=True))
+    px = tuple(round(scale.px_inside(n, i % 2), 1) for i, n in enumerate(numbers))
+    is_cut = any(abs(scale.px(n, i % 2) - inside) > 1 for i, (n, inside) in enumerate(zip(numbers, px, strict=True)))
     return Region(mark.kind, px, mark.numbers, mark.label, choice, _time(mark, receipt), is_cut)
 
 

@@ -15,19 +15,30 @@ from engine.types.grounding import RegionKind
 MOST_MARKS = 1000
 """Of one answer; what a page can draw, and no end of a model that repeats itself."""
 
-_NUMBER = r"[-+]?\d{1,6}(?:\.\d{1,6})?"
+NUMBER = r"[-+]?\d{1,6}(?:\.\d{1,6})?"
 _LABEL = r"([^\n()\[\]{}<>,;:]{0,80}?)\s{0,2}"
-_PAIRS = re.compile(rf"{_LABEL}\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)\s*,\s*\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
-_BRACKETS = re.compile(rf"{_LABEL}\[\s*(\[[^\[\]]{{3,120}}\](?:\s*,\s*\[[^\[\]]{{3,120}}\])*)\s*\]")
+_PAIR = rf"\(\s*({NUMBER})\s*,\s*({NUMBER})\s*\)"
+_PAIRS = re.compile(rf"{_LABEL}{_PAIR}\s*,\s*{_PAIR}")
+_ROWS = r"\[\s*(\[[^\[\]]{3,120}\](?:\s*,\s*\[[^\[\]]{3,120}\])*)\s*\]"
+_BRACKETS = re.compile(_LABEL + _ROWS)
 _ROW = re.compile(r"\[([^\[\]]+)\]")
-_LOC = re.compile(r"((?:<loc\d{4}>){4})\s*([^<;\n]{0,80})")
-_XML = re.compile(r"<points?\s([^<>]{1,4000})>([^<]{0,80})")
+_LOCS = r"((?:<loc\d{4}>){4})"
+_LOC = re.compile(rf"{_LOCS}\s*([^<;\n]{{0,80}})")
+_TAG = r"<points?\s([^<>]{1,4000})>"
+_XML = re.compile(rf"{_TAG}([^<]{{0,80}})")
 _ATTRIBUTE = re.compile(r'([a-z]+)(\d*)\s*=\s*"([^"]{0,200})"')
 _JSON_NUMBER = r"\s*-?(?:0|[1-9]\d{0,5})(?:\.\d{1,6})?\s*"
 _JSON_ROW = rf"\[{_JSON_NUMBER}(?:,{_JSON_NUMBER}){{1,3}}\]"
-_KEYED = re.compile(
-    rf'"(bbox_2d|box_2d|bbox|box|point_2d|point)"\s*:\s*({_JSON_ROW}|\[\s*{_JSON_ROW}(?:\s*,\s*{_JSON_ROW})*\s*\])'
-)
+PLACE_KEYS = ("bbox_2d", "box_2d", "bbox", "box", "point_2d", "point")
+_KEYED = re.compile(rf'"({"|".join(PLACE_KEYS)})"\s*:\s*({_JSON_ROW}|\[\s*{_JSON_ROW}(?:\s*,\s*{_JSON_ROW})*\s*\])')
+WHOLE: dict[Notation, re.Pattern[str]] = {
+    "json": _KEYED,
+    "pairs": re.compile(rf"{_PAIR}\s*,\s*{_PAIR}"),
+    "brackets": re.compile(_ROWS),
+    "loc": re.compile(_LOCS),
+    "xml": re.compile(_TAG),
+}
+"""The coordinates of each notation without the label beside them."""
 _FIELD = re.compile(r'"(\w{1,20})"\s*:\s*("(?:[^"\\\n]|\\.){0,200}"|\d{1,9}(?:\.\d{1,6})?(?![\w.]))')
 _MOST_BESIDE = 400
 """Characters before and after a place in which its label is looked for."""
@@ -102,7 +113,7 @@ def _brackets(text: str) -> Iterator[tuple[int, Mark]]:
     for match in _BRACKETS.finditer(text):
         for row in _ROW.findall(match[2]):
             written = [part.strip() for part in row.split(",")]
-            if len(written) in (2, 4) and all(re.fullmatch(_NUMBER, part) for part in written):
+            if len(written) in (2, 4) and all(re.fullmatch(NUMBER, part) for part in written):
                 kind: RegionKind = "box" if len(written) == 4 else "point"
                 yield match.start(), Mark(kind, tuple(float(part) for part in written), match[1].strip())
 
@@ -119,7 +130,7 @@ def _xml(text: str) -> Iterator[tuple[int, Mark]]:
         label = (found.get(("alt", "")) or match[2]).strip()
         for (name, number), value in found.items():
             row = [value, found.get(("y", number), "")] if name == "x" else []
-            if row and all(re.fullmatch(_NUMBER, part.strip()) for part in row):
+            if row and all(re.fullmatch(NUMBER, part.strip()) for part in row):
                 yield match.start(), Mark("point", tuple(float(part) for part in row), label)
 
 

@@ -22,8 +22,8 @@ from engine.media.medium import bad_media, content_sha256
 from engine.media.png import CleanPng, cleaned
 from engine.media.sniff import sniff
 from engine.media.tiff import TiffFile, deep_range
-from engine.types import Part
-from engine.types.media import Media
+from engine.types import Crop, Part
+from engine.types.media import Media, Pixels
 
 READERS = {
     "PNG": "PIL.PngImagePlugin.PngImageFile",
@@ -86,9 +86,22 @@ def decode_image(part: Part, data: bytes, limits: MediaLimits) -> Media:
         # Counted after decoding: some decoders look at all frames for it, which may be damaged.
         picture.notes += _first_of_many(picture)
         pixels = _seen(part, picture)
+    pixels, crop = _cropped(part, pixels)
     height, width = pixels.shape[:2]
     notes = tuple(dict.fromkeys(note for note in picture.notes if note))
-    return Media("image", pixels, content_sha256(pixels), len(data), (width, height), notes=notes)
+    return Media("image", pixels, content_sha256(pixels), len(data), (width, height), notes=notes, crop=crop)
+
+
+def _cropped(part: Part, pixels: Pixels) -> tuple[Pixels, Crop | None]:
+    """The part of an upright picture that is asked for. Raises BadMedia where it does not lie inside."""
+    if part.crop_px is None:
+        return pixels, None
+    (x, y, width, height), (whole_height, whole_width) = part.crop_px, pixels.shape[:2]
+    if min(x, y) < 0 or min(width, height) < 1 or x + width > whole_width or y + height > whole_height:
+        inside = f"the picture, which is {whole_width} x {whole_height} pixels"
+        raise bad_media(part, f"the part of {width} x {height} pixels at {x}, {y} does not lie inside of {inside}")
+    cut = np.ascontiguousarray(pixels[y : y + height, x : x + width])  # the whole is not kept for it
+    return cut, Crop(x, y, (whole_width, whole_height))
 
 
 def animation_frames(part: Part, data: bytes, limits: MediaLimits) -> int:

@@ -84,7 +84,7 @@ def load_media(part: Part, limits: MediaLimits, frames: FrameSampling, steps: St
         started = time.perf_counter()
         is_clip = part.kind == "video" or _moves(part, source.data, limits, steps.takes_clips)
         kind = "video" if is_clip else part.kind
-        content = (kind, hashlib.sha256(source.data).digest(), frames if is_clip else None)
+        content = (kind, hashlib.sha256(source.data).digest(), frames if is_clip else part.crop_px)
 
         def decode_clip() -> Media:
             return steps.decode_clip(part, source.data, limits, frames)
@@ -99,7 +99,7 @@ def load_media(part: Part, limits: MediaLimits, frames: FrameSampling, steps: St
 def _moves(part: Part, data: bytes, limits: MediaLimits, takes_clips: bool) -> bool:
     """Whether a picture goes in as a clip: it moves, and nobody said otherwise. Raises BadMedia where it must, and
     cannot."""
-    if part.kind != "image" or part.animated is False or not (takes_clips or part.animated):
+    if part.kind != "image" or part.animated is False or part.crop_px or not (takes_clips or part.animated):
         return False
     moves = animation_frames(part, data, limits) > 1
     if part.animated and not moves:

@@ -40,6 +40,7 @@ def _receipt(placed: PlacedMedia, use: Use, resize_ms: float) -> MediaReceipt:
         fetch_ms=medium.fetch_ms,
         decode_ms=medium.decode_ms,
         notes=medium.notes,
+        crop=medium.crop,
         param=placed.part.param,
         resize_ms=resize_ms,
         encode_ms=use.ms,

@@ -134,6 +134,7 @@ def _sampling(request: Request) -> Json:
     asked |= _given({
         "min_tokens": request.min_tokens, "ignore_eos": request.ignore_eos, "stop": list(request.stop),
         "stop_token_ids": list(request.stop_token_ids), "bad_words": list(request.bad_words),
+        "coordinates": request.coordinates,
     })  # fmt: skip
     return asked | ({"n": request.n} if request.n > 1 else {}) | _grammar(request.grammar)
 
@@ -216,6 +217,7 @@ def _part(part: Part, named: Callable[[Part], str]) -> Json:
         return {"type": "audio_url", "audio_url": {"url": named(part)}}
     if part.kind == "image":
         asked |= ({"detail": part.detail} if part.detail != "auto" else {}) | _set({"animated": part.animated})
+        asked |= {"crop": list(part.crop_px)} if part.crop_px else {}
         return {"type": "image_url", "image_url": {"url": named(part), **asked}}
     frames = part.frames or FrameSampling()
     asked |= _set({

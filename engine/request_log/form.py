@@ -31,7 +31,7 @@ TextOfToken = Callable[[int], TokenText]
 _PARAMETERS = (
     "max_tokens", "min_tokens", "ignore_eos", "stop", "stop_token_ids", "bad_words", "grammar", "tools", "tool_choice",
     "reasoning", "frames", "template_kwargs", "logprobs", "prompt_logprobs", "n", "reuse", "add_special_tokens",
-    "add_generation_prompt", "continue_final_message",
+    "add_generation_prompt", "continue_final_message", "coordinates",
 )  # fmt: skip
 """Fields of Request beside its sampling; each is told where it is not what it is without being asked for."""
 
@@ -176,7 +176,7 @@ def _part_json(log: RequestLog, part: Part, media: Mapping[Part, MediumRef]) -> 
     if part.parts:
         told["frames"] = [_part_json(log, frame, media) for frame in part.parts]
     told |= {name: getattr(part, name) for name in ("max_pixels", "min_pixels", "description") if getattr(part, name)}
-    told |= {"exact_px": list(part.exact_px)} if part.exact_px else {}
+    told |= {name: list(px) for name in ("exact_px", "crop_px") if (px := getattr(part, name))}
     told |= {"detail": part.detail} if part.detail != "auto" else {}
     told |= {"sampling": _plain(part.frames)} if part.frames else {}
     return told | ({"pages": _plain(part.document)} if part.document else {})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, PixelsMissing
+from engine.grounding.coordinates import CoordinateWriter, why_not, with_own_coordinates
 from engine.grounding.forms import FORMS
 from engine.grounding.place import RegionReader
 from engine.runtime.commands import Answered, Cancel, Command, PreflightCommand, Submit
@@ -19,7 +20,7 @@ from engine.runtime.preparation import Preparation
 from engine.runtime.sequence import Sequence
 from engine.runtime.slots import LoadedModel
 from engine.runtime.tickets import Ticket
-from engine.types import Done, Event, Preflight, Request, StageClock
+from engine.types import Coordinates, Done, Event, ModelCard, Preflight, Request, StageClock
 
 if TYPE_CHECKING:
     from engine.types.media import Media
@@ -29,10 +30,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Prepares requests and hands them to the engine thread. tell: queues a command for it."""
+    """Prepares requests and hands them to the engine thread. tell: queues a command for it. coordinates: of answers to
+    requests that say nothing of them."""
 
     preparation: Preparation
     tell: Callable[[Command], None]
+    coordinates: Coordinates = "model"
 
     async def reply(self, make_command: Callable[[Future[T]], Answered]) -> T:
         """What the engine thread replies to a command, which is made with the future for its reply."""
@@ -45,14 +48,26 @@ class Asking:
     ) -> tuple[Preflight, tuple[Media, ...]]:
         """What a request would cost, and its media. need_pixels: of media, also where the facts alone would do."""
         prepare = self.preparation
-        loaded, media = await prepare.load(request, model.card, ticket, need_pixels=need_pixels)
+        loaded, media = await self._load(request, model.card, ticket, need_pixels=need_pixels)
         prompt = await prepare.prompt(model, loaded, must_fit=False)
         try:
             found: Preflight = await self.reply(lambda reply: PreflightCommand(loaded, media, reply, prompt))
         except PixelsMissing:
-            loaded, media = await prepare.load(request, model.card, ticket, need_pixels=True)
+            loaded, media = await self._load(request, model.card, ticket, need_pixels=True)
             found = await self.reply(lambda reply: PreflightCommand(loaded, media, reply, prompt))
         return found, media
+
+    def _wants_original(self, request: Request) -> bool:
+        return (request.coordinates or self.coordinates) == "original" and not request.questions
+
+    async def _load(
+        self, request: Request, card: ModelCard, ticket: Ticket, *, need_pixels: bool
+    ) -> tuple[Request, tuple[Media, ...]]:
+        """See Preparation.load; earlier answers as the model wrote them."""
+        loaded, media = await self.preparation.load(request, card, ticket, need_pixels=need_pixels)
+        if self._wants_original(request):
+            loaded = with_own_coordinates(loaded, media, card.model_type)
+        return loaded, media
 
     async def events(
         self,
@@ -79,7 +94,7 @@ class Asking:
             grammar = before.grammar if before else await prepare.grammar(model, request)
             loaded, media = request, given
             if media is None:
-                loaded, media = await prepare.load(request, model.card, ticket, need_pixels=before is not None)
+                loaded, media = await self._load(request, model.card, ticket, need_pixels=before is not None)
             loaded_s = time.perf_counter()
             clock.enter("prepare", loaded_s)
             sequence = Sequence(
@@ -99,6 +114,11 @@ class Asking:
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
         sequence = await deadline.wait(submit())
+        coordinates = None
+        if self._wants_original(request):
+            model_type = model.card.model_type
+            why = why_not(request, model_type)
+            coordinates = CoordinateWriter(FORMS.get(model_type), lambda: sequence.prompt.media, why)
         finished = False
         try:
             while not finished:
@@ -111,7 +131,8 @@ class Asking:
                 finished = isinstance(event, Done | EngineError)
                 if isinstance(event, EngineError):
                     raise event
-                yield regions.read(event)
+                for told in (regions.read(event),) if coordinates is None else coordinates.write(regions.read(event)):
+                    yield told
         finally:
             if not finished:
                 self.tell(Cancel(sequence))

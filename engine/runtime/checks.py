@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from engine.config import MediaLimits, ModelSpec
 from engine.errors import BadRequest
+from engine.grounding.coordinates import check_coordinates
 from engine.types import NO_LIMIT, SAMPLING_RANGES, ModelCard, Request, Sampling
 
 LONG_CHARS = 32 * 1024
@@ -25,6 +26,7 @@ def check_numbers(request: Request) -> None:
 def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     """Raise BadRequest for a number out of range, a medium this model cannot take, or more media than it may carry."""
     check_numbers(request)
+    check_coordinates(request, card.model_type)
     # What a document becomes is not known before it is opened; then this is asked again.
     takes = {"document": True, "image": card.vision, "video": card.video, "audio": card.audio}
     count = {"document": 0, "image": 0, "video": 0, "audio": 0}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         ToolCallDelta,
         Usage,
     )
-    from engine.types.grounding import Region
+    from engine.types.grounding import Coordinates, CoordinatesGiven, Crop, Region
     from engine.types.models import (
         DescriptionProgress,
         ExpectedWeights,
@@ -99,6 +99,9 @@ __all__ = [
     "Channel",
     "CompletedChoice",
     "Completion",
+    "Coordinates",
+    "CoordinatesGiven",
+    "Crop",
     "Decision",
     "Decisions",
     "Delta",

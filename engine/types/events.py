@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
-from engine.types.grounding import Region
+from engine.types.grounding import CoordinatesGiven, Crop, Region
 from engine.types.request import Kind, ToolCall
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class MediaReceipt:
     nothing where its KV was there and no pixels were needed; encode_ms the vision tower's (by tokens).
     duration_s: of a clip, as it came, and of a sound; sizes of a sound are (0, 0).
     notes: what a person should know about how it was read, e.g. "first of 12 frames".
+    crop: of a part of a picture, where it lies in the whole; the sizes are the part's own.
     regions: the boxes and points that the answer gives on it, once it is there (engine.grounding).
     """
 
@@ -149,6 +150,7 @@ class MediaReceipt:
     notes: tuple[str, ...] = ()
     param: str = ""
     regions: tuple[Region, ...] = ()
+    crop: Crop | None = None
 
     @property
     def frame_tokens(self) -> float:
@@ -244,7 +246,7 @@ class Done:
     """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
     each of Request.questions. descriptions: one for each medium that another model described; `media` is then empty,
     and `usage` is the text model's alone. prompt_ids: of a request that asked for them, with every placeholder as often
-    as the model reads it."""
+    as the model reads it. coordinates: None unless pixels of the original were asked for."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -254,6 +256,7 @@ class Done:
     decisions: tuple[Decision, ...] = ()
     descriptions: tuple[Description, ...] = ()
     prompt_ids: tuple[int, ...] = ()
+    coordinates: CoordinatesGiven | None = None
 
 
 Event = Delta | Done

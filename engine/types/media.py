@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.types.grounding import Crop
 from engine.types.request import Kind
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -35,6 +36,7 @@ class Media:
     max_pixels: of a clip, all that its frames may have together if the request says so (FrameSampling.max_pixels).
     notes: sentences about how it was read that a person should know, e.g. "first of 12 frames".
     has_pixels: False for one that was decoded before and of which only the facts are at hand (Media.without_pixels).
+    crop: it is a part of a picture, whose own pixels and size these are; None for a whole one.
     is_sized: the pixels were brought to the size the model shall see (engine.prompt.sizing); sha256 stays the source's.
     """
 
@@ -55,6 +57,7 @@ class Media:
     notes: tuple[str, ...] = ()
     has_pixels: bool = True
     is_sized: bool = False
+    crop: Crop | None = None
 
     @property
     def content(self) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from engine.types.grounding import Crop
 from engine.types.media import Media
-from engine.types.request import Part
+from engine.types.request import Kind, Part
 
 MEDIUM = "▣"
 """Stands for a picture's or a clip's tokens where a prompt is shown as text."""
@@ -43,6 +44,18 @@ class PlacedMedia:
     seen_px: tuple[int, int]
     span: Span | None = None
     has_pixels: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        return self.media.kind
+
+    @property
+    def decoded_px(self) -> tuple[int, int]:
+        return self.media.decoded_px
+
+    @property
+    def crop(self) -> Crop | None:
+        return self.media.crop
 
     @property
     def content(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from engine.types.decision import TypedQuestion
+    from engine.types.grounding import Coordinates
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -29,6 +30,7 @@ class Part:
       parts  a clip sent as a list of pictures: its frames, in order, each a part of kind "image"
     detail, max_pixels, min_pixels and exact_px (width, height) say how large the model shall see a picture, or each
     frame of a clip (engine.prompt.sizing); frames how this clip is sampled, where that differs from the request's;
+    crop_px: only this part of a picture goes in: (x, y, width, height) in pixels of it upright, as it is decoded.
     animated whether a picture that moves goes in as a clip (True), as its first frame (False), or as a clip where the
     model takes clips (None).
     document: how a file of pages or of text is shown; it becomes pictures and texts before the prompt is built
@@ -47,6 +49,7 @@ class Part:
     max_pixels: int | None = None
     min_pixels: int | None = None
     exact_px: tuple[int, int] | None = None
+    crop_px: tuple[int, int, int, int] | None = None
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None
@@ -228,6 +231,8 @@ class Request:
     questions: asked in place of an answer (Engine.decide); the messages then end with the first of them, and the others
     take its place in turn.
     prompt_ids: Done then has the token ids of the prompt.
+    coordinates: "original" gives those of the answer in pixels of the medium as it was decoded (engine.grounding), and
+    takes those of earlier answers so; None as the server is set.
     id is a label that may repeat: the engine tells requests apart by themselves. source says who asks ("chat", "api",
     "bench", "batch"), for the tabs; dialect, by which route of the API, "" for the page; session is an opaque owner id.
     traceparent: the span that it belongs to, as the caller's header of this name says (W3C Trace Context); "" for none.
@@ -258,6 +263,7 @@ class Request:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     prompt_ids: bool = False
+    coordinates: Coordinates | None = None
     n: int = 1
     forced: tuple[int, ...] = ()
     questions: tuple[TypedQuestion, ...] = ()

@@ -3,7 +3,7 @@
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, sureButton, heading } = window.workbenchDraw;
   const { STATES, share, progress, offers } = window.workbenchBatchLines;
-  const KEPT = "workbench-run", EXPORTS = ["csv", "jsonl", "parquet"];
+  const KEPT = "workbench-run", EXPORTS = ["csv", "jsonl", "parquet", "coco.json"];
   let tell = () => {};
 
   // Resolves to what the server replied, with `problem` where it refused.
@@ -86,7 +86,7 @@
       choose("");
     });
     const links = EXPORTS.map((suffix) => {
-      const link = make("a", "export", suffix.toUpperCase());
+      const link = make("a", "export", suffix.split(".")[0].toUpperCase());
       set(link, "download", `rows.${suffix}`);
       return link;
     });

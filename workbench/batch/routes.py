@@ -24,10 +24,12 @@ from workbench.batch.table import RowView
 from workbench.conversations.routes import PageLogin, visitor_of, whole_body
 from workbench.language import t
 
-EXPORTS = {
+ExportForm = Literal["jsonl", "csv", "parquet", "coco.json"]
+EXPORTS: dict[ExportForm, str] = {
     "jsonl": "application/jsonl",
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
+    "coco.json": "application/json",
 }
 MAX_ANSWER_CHARS = 1_000_000
 
@@ -152,7 +154,7 @@ def _row_routes(desk: BatchDesk, asks: Callable[[Request], RunOwner]) -> APIRout
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
     @router.get("/{run}/export.{suffix}")
-    async def take_away(request: Request, run: str, suffix: Literal["jsonl", "csv", "parquet"]) -> Response:
+    async def take_away(request: Request, run: str, suffix: ExportForm) -> Response:
         mine = asks(request)
         body = await desk.find(mine, run).export(suffix)
         disposition = f'attachment; filename="rows.{suffix}"'

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from engine.errors import BadRequest, ModelNotFound
+from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.types import Json, Part, Preflight, Request
 from workbench.chat import turns
 from workbench.chat.convert import ChatSettings, Entries, user_entries
@@ -169,6 +169,33 @@ class Actions:
         listed = await self._library.in_thread(asker.mine.get, asker.place.conversation)
         question = turns.question(question_id, listed.head, sound_text(message.text), attachments)
         return await self._ask(asker, [question])
+
+    async def ask_about_part(self, asker: Asker, index: int, part: object, text: str) -> View:
+        """Ask about a part of a picture of the conversation, which goes in at its full size beside the whole one.
+
+        part: [x, y, width, height] in pixels of the picture upright. Raises BadRequest for what is no such part, and
+        Conflict while an answer is being written.
+        """
+        crop_px = _crop_px(part)
+        question_id, place = asker.new_turn("q"), asker.place.number_in_turn(index)
+        asked = await self._library.in_thread(asker.mine.turn, asker.place.conversation, asker.place.turn(index))
+        if asked.role != "user" or place >= len(asked.attachments) or asked.attachments[place].kind != "image":
+            raise BadRequest(t("There is no picture of which a part could be shown."), param="index")
+        if not text.strip():
+            raise BadRequest(t("Write what you want to know about it."), param="value")
+        if self._library.answers.get(asker.place.conversation) is not None:
+            raise Conflict(t("An answer is being written: wait for its end, or stop it."), code="answer_in_progress")
+        whole = asked.attachments[place]
+        sent = part_json(Part("image", crop_px=crop_px, detail="high"))
+        listed = await self._library.in_thread(asker.mine.get, asker.place.conversation)
+        attachments = [replace(whole, part=sent, broken="")]
+        return await self._ask(asker, [turns.question(question_id, listed.head, sound_text(text), attachments)])
+
+    async def parts_of(self, asker: Asker, index: int) -> dict[str, Part]:
+        """The parts of pictures in a message, by the paths of their files."""
+        question = await self._question(asker, index)
+        shown = turns.entries(question, asker.mine.store.media.path)
+        return {str(one.path): one.part for one in shown if one.part is not None and one.part.crop_px}
 
     async def retry(self, asker: Asker, index: int) -> View:
         """Answer the same message again; the answer there was stays beside it."""
@@ -346,6 +373,17 @@ class Actions:
     def _composer(self, draft: Draft) -> Json:
         files = [self._library.store.media.path(attachment) for attachment in draft.attachments]
         return {"text": draft.text, "files": files}
+
+
+def _crop_px(part: object) -> tuple[int, int, int, int]:
+    """What the page sent as a part of a picture. Whether it lies inside is seen when the picture is decoded."""
+    numbers = part if isinstance(part, list) else []
+    if len(numbers) != 4 or not all(isinstance(number, int) and 0 <= number < 1 << 16 for number in numbers):
+        raise BadRequest(t("All four must be whole numbers of pixels."), param="part")
+    x, y, width, height = numbers
+    if not width or not height:
+        raise BadRequest(t("Width and height must be at least 1."), param="part")
+    return x, y, width, height
 
 
 def _model_only(texts: Json | None) -> Json:

@@ -68,14 +68,16 @@
   };
 
   // The pictures of the chat for the lightbox. A picture's receipt is in the answer that follows it.
-  const gallery = (list) => [...list.querySelectorAll(".medium.image:not(.is-broken) img")].map((image) => {
+  const gallery = (list, acts) => [...list.querySelectorAll(".medium.image:not(.is-broken) img")].map((image) => {
     const turn = image.closest(".turn"), name = image.alt;
     const receipt = turn.nextElementSibling?.querySelector(".receipt");
     const rows = receipt ? [...receipt.querySelectorAll(":scope > ol > li")] : [];
     const place = rows.length === 1 ? 0 : rows.findLastIndex((row) => row.firstChild.textContent === name);
     const line = rows.length === 1 ? receipt.firstChild.textContent : rows[place]?.querySelector("p")?.textContent ?? "";
     const seen = async () => (receipt && place >= 0 ? (await window.workbenchReceipts.pictures(receipt.id))[place]?.[0] : null);
-    return { image, name, src: image.src, line, seen };
+    const { at, crop } = image.closest(".medium").dataset, corner = crop ? JSON.parse(crop).slice(0, 2) : [0, 0];
+    const ask = (part, value) => acts.send("apply", { index: Number(at), part, value });
+    return { image, name, src: image.src, line, seen, corner, ask };
   });
 
   const view = (element, props, watch, trigger) => {
@@ -100,7 +102,7 @@
     const acts = {
       send: (action, fields) => trigger(action, fields),
       look: (box) => {
-        const pictures = gallery(list);
+        const pictures = gallery(list, acts);
         window.workbenchLightbox.open(pictures, pictures.findIndex((one) => box.contains(one.image)));
       },
     };

@@ -65,7 +65,8 @@ def _parts(entries: Sequence[ChatEntry], first: int, asked: Sequence[ChatEntry],
 def _part(entry: ChatEntry, asked: Sequence[ChatEntry], render: Render) -> Json:
     """asked: the message that an answer belongs to."""
     if entry.path is not None:
-        return {"name": PurePath(entry.path).name, "path": entry.path, "broken": entry.broken}
+        shown = {"name": PurePath(entry.path).name, "path": entry.path, "broken": entry.broken}
+        return shown | ({"crop": list(entry.part.crop_px)} if entry.part and entry.part.crop_px else {})
     if entry.role == "user":
         return {"text": entry.text}
     if entry.kind == "text":

@@ -2,7 +2,7 @@
 (() => {
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button } = window.workbenchDraw;
-  let dialog = null, steps = () => {};
+  let dialog = null, crop = null, steps = () => {};
 
   const figure = (name, title) => {
     const image = make("img"), words = make("figcaption", "", make("b", "", title), make("span"));
@@ -15,9 +15,11 @@
     const sent = figure("sent", t("As sent")), seen = figure("seen", t("As the model saw it")), line = make("p");
     const before = button("icon before", "", () => steps(-1)), after = button("icon after", "", () => steps(1));
     for (const [node, words] of [[close, t("Close")], [before, t("Previous picture")], [after, t("Next picture")]]) set(node, "aria-label", words);
-    dialog = make("dialog", "lightbox", make("header", "", name, before, after, close), make("div", "both", sent, seen), line);
+    crop = window.workbenchCrop.panel(sent, () => dialog.close());
+    dialog = make("dialog", "lightbox", make("header", "", name, crop.opener, before, after, close), make("div", "both", sent, seen), line, crop.form);
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     dialog.addEventListener("keydown", (event) => {
+      if (event.target.matches("input")) return;
       if (event.key === "ArrowLeft") steps(-1);
       if (event.key === "ArrowRight") steps(1);
     });
@@ -25,10 +27,11 @@
     return dialog;
   };
 
-  // pictures: [{name, src, line, seen: () => Promise of an address or null}]; place: the one to begin with.
+  // pictures: [{name, src, line, seen: () => Promise of an address or null, and what chat/crop.js takes}]; place: the one
+  // to begin with.
   const open = (pictures, place) => {
     dialog ??= build();
-    const [header, both, line] = dialog.children, [name, before, after] = header.children, [sent, seen] = both.children;
+    const [header, both, line] = dialog.children, [name, , before, after] = header.children, [sent, seen] = both.children;
     const showOne = async (at) => {
       const one = pictures[at];
       steps = (step) => { if (pictures[at + step]) showOne(at + step); };
@@ -39,6 +42,7 @@
       before.disabled = at === 0;
       after.disabled = at === pictures.length - 1;
       Object.assign(sent.firstChild, { src: one.src, alt: one.name });
+      crop.begin(one);
       show(seen, false);
       const url = await one.seen().catch(() => null);
       if (name.textContent !== one.name || !url) return;

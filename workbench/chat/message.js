@@ -36,10 +36,13 @@
 
   const names = {
     image: (part, open) => {
-      const image = Object.assign(make("img"), { src: address(part.path), alt: part.name, draggable: false });
+      const image = Object.assign(make("img"), { alt: part.name, draggable: false });
       const box = button("picture", "", open);
       set(box, "aria-label", t("Look at {name}", { name: part.name }));
       image.addEventListener("error", () => box.replaceWith(card(part)));  // a kind that this browser does not show
+      const src = address(part.path);
+      if (part.crop) window.workbenchCrop.cut(src, part.crop).then((url) => { image.src = url; }, () => box.replaceWith(card(part)));
+      else image.src = src;
       box.append(image);
       return box;
     },
@@ -58,12 +61,19 @@
 
   const card = (part, words = "") => make("span", "card", make("b", "", part.name.split(".").pop().toUpperCase()), make("span", "", words));
 
+  const captionOf = ({ name, crop }) => {
+    if (!crop) return name;
+    const [x, y, width, height] = crop;
+    return t("{name}, {width} × {height} at {x}, {y}", { name, width, height, x, y });
+  };
+
   const medium = (part, acts) => {
     const box = make("figure", `message user medium ${part.kind}`);
     box.dataset.testid = "user";
     box.dataset.at = part.at;
     const why = make("span", "why"), out = button("quiet", t("Take it out"), () => acts.send("delete", { index: Number(box.dataset.at) }));
-    box.append(names[part.kind](part, () => acts.look(box)), make("figcaption", "", part.name), make("div", "broken", why, out));
+    if (part.crop) box.dataset.crop = JSON.stringify(part.crop);
+    box.append(names[part.kind](part, () => acts.look(box)), make("figcaption", "", captionOf(part)), make("div", "broken", why, out));
     return box;
   };
 
@@ -139,7 +149,7 @@
   const fillUser = (turn, item, acts) => {
     const [media, texts, actions] = turn.children, [copy, change, undo, versions] = actions.children;
     const parts = item.parts.filter((part) => part.kind !== "text"), spoken = item.parts.filter((part) => part.kind === "text");
-    keep(media, parts.map((part) => ({ ...part, key: `${part.kind} ${part.path}` })), (part) => medium(part, acts), fillMedium);
+    keep(media, parts.map((part) => ({ ...part, key: `${part.kind} ${part.path} ${part.crop ?? ""}` })), (part) => medium(part, acts), fillMedium);
     keep(texts, spoken.map((part, place) => ({ ...part, key: place })), () => words(acts), fillWords);
     turn.last = item.parts.at(-1).at;
     media.dataset.count = parts.length;

@@ -142,6 +142,9 @@ def sizes(receipt: MediaReceipt) -> str:
     if receipt.kind == "audio":
         return seconds(receipt.duration_s)
     decoded = f"{receipt.decoded_px[0]} × {receipt.decoded_px[1]}"
+    if crop := receipt.crop:
+        whole = f"{crop.of_px[0]} × {crop.of_px[1]}"
+        decoded = t("crop of {whole}, {size} at {x}, {y}", whole=whole, size=decoded, x=crop.x, y=crop.y)
     if 0 in receipt.seen_px:
         return decoded
     return t("{before} → {after} seen", before=decoded, after=f"{receipt.seen_px[0]} × {receipt.seen_px[1]}")

@@ -91,6 +91,7 @@ class ChatTab:
         self.chat.submit(self.go_on, self.inputs(), self.shown, **QUIET)
         self.chat.edit(self.edit, self.inputs(), self.shown, **QUIET)
         self.chat.delete(self.take_out, self.inputs(), self.shown, **QUIET)
+        self.chat.apply(self.ask_about_part, self.inputs(), self.shown, **QUIET)
         self.chat.undo(self.undo, self.inputs(), self.shown, **QUIET)
         self.chat.clear(self.clear, self.inputs(), self.opened, **QUIET)
         self.settings.model.change(self.offer_media, self.settings.model, self.offered, **QUIET)
@@ -255,9 +256,16 @@ class ChatTab:
         """Take a broken medium out of its message, and have that answered if nothing follows."""
         return await self._after(self.actions.take_out(self.asker(values, page), _index(data)), values, page)
 
+    async def ask_about_part(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
+        """Ask about a part of a picture that is in the conversation."""
+        ask = self.actions.ask_about_part(self.asker(values, page), _index(data), data.part, str(data.value))
+        return await self._after(ask, values, page)
+
     async def undo(self, values: Mapping[Any, Any], page: gr.Request, data: gr.EventData) -> list[Any]:
-        """Move a message back into the composer."""
-        return await self._after(self.actions.undo(self.asker(values, page), _index(data)), values, page)
+        """Move a message back into the composer. A part of a picture is sent as that part from there, too."""
+        asker = self.asker(values, page)
+        values[self.session].fitted = await self.actions.parts_of(asker, _index(data))
+        return await self._after(self.actions.undo(asker, _index(data)), values, page)
 
     async def clear(self, values: Mapping[Any, Any], page: gr.Request) -> list[Any]:
         """A new conversation; the one before stays in the list. Outputs: `opened`."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from engine.types import (
+    Crop,
     Description,
     Done,
     FeatureUse,
@@ -23,7 +24,8 @@ from engine.types import (
 from workbench.conversations.types import Attachment, Draft, EndedPart, Turn, WrittenToken
 
 _PLAIN_FIELDS = ("detail", "max_pixels", "min_pixels", "animated", "label", "description")
-_PART_FIELDS = (*_PLAIN_FIELDS, "exact_px", "frames", "document")
+_SIZES = ("exact_px", "crop_px")
+_PART_FIELDS = (*_PLAIN_FIELDS, *_SIZES, "frames", "document")
 
 
 def part_json(part: Part) -> Json:
@@ -35,8 +37,8 @@ def part_from_json(part: Json, kind: Any, path: str, param: str) -> Part:
     frames = FrameSampling(**_tuples(part["frames"])) if part.get("frames") else None
     document = PageChoice(**part["document"]) if part.get("document") else None
     plain = {name: part[name] for name in _PLAIN_FIELDS if name in part}
-    exact_px = _tuple(part["exact_px"]) if part.get("exact_px") else None
-    return Part(kind, path=path, frames=frames, document=document, exact_px=exact_px, param=param, **plain)
+    sizes = {name: _tuple(part[name]) for name in _SIZES if part.get(name)}
+    return Part(kind, path=path, frames=frames, document=document, param=param, **plain, **sizes)
 
 
 def done_json(done: Done) -> Json:
@@ -154,6 +156,7 @@ def _receipt(values: Json) -> MediaReceipt:
     plain = _tuples(values)
     if plain.get("features"):
         plain["features"] = FeatureUse(**plain["features"])
+    plain["crop"] = _known(Crop, _tuples(values["crop"])) if values.get("crop") else None
     plain["regions"] = tuple(_known(Region, _tuples(region)) for region in values.get("regions", ()))
     return _known(MediaReceipt, plain)  # type: ignore[no-any-return]
 

@@ -84,6 +84,7 @@ class KeptPart(_Kept):
     max_pixels: Size | None = None
     min_pixels: Size | None = None
     exact_px: tuple[Size, Size] | None = None
+    crop_px: tuple[Count, Count, Size, Size] | None = None
     frames: FrameSampling | None = None
     animated: bool | None = None
     document: PageChoice | None = None

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from engine import spreadsheet
 from engine.batch_run.question_table import COLUMNS, answer_confidence
 from engine.types import Decision, Decisions, Json, TypedQuestion
 from workbench.language import catalogued, number, t
@@ -63,7 +64,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, 
             json.dumps({bar["label"]: bar["probability"] for bar in answer["bars"]}, ensure_ascii=False)
             for answer in answers
         ]
-    return str(table.to_csv(index=False))
+    return spreadsheet.write_csv(table)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pandas as pd
 
+from engine import spreadsheet
 from engine.types import Json, StageName
 
 COLUMNS = (
@@ -15,9 +16,6 @@ COLUMNS = (
 )  # fmt: skip
 STAGES: tuple[StageName, ...] = get_args(StageName)
 """Each has a column: the milliseconds that a request was in it."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is a formula to a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
 def frame(summaries: Iterable[Json]) -> pd.DataFrame:
@@ -32,10 +30,7 @@ def frame(summaries: Iterable[Json]) -> pd.DataFrame:
 
 def csv(summaries: Iterable[Json]) -> str:
     """The same as text for a spreadsheet, which takes no cell for a formula."""
-    table = frame(summaries)
-    for name in table.columns[1:9]:
-        table[name] = [f"'{cell}" if str(cell).startswith(_FORMULA) else cell for cell in table[name]]
-    return str(table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ"))
+    return spreadsheet.write_csv(frame(summaries), date_format="%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _stage_columns(summary: Json) -> Json:

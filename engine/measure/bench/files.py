@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine import spreadsheet
 from engine.errors import BadRequest
 from engine.measure.bench import seal
 from engine.measure.bench.result import FORMAT, Result
@@ -45,7 +46,7 @@ def text(result: dict[str, Any], suffix: str) -> str:
 
     if suffix != ".csv":
         return json.dumps(sealed(result), indent=1)
-    return str(frames.to_frame(result).drop(columns=[*NOT_IN_CSV], errors="ignore").to_csv(index=False))
+    return spreadsheet.write_csv(frames.to_frame(result).drop(columns=[*NOT_IN_CSV], errors="ignore"))
 
 
 def check_card(file: Path) -> None:

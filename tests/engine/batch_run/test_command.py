@@ -88,7 +88,9 @@ def test_what_is_wrong_is_said_before_the_first_row(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     out = str(tmp_path / "out.csv")
     asked = (str(drawings), "--prompt", PROMPT)
-    assert "must end in .jsonl, .csv, .parquet" in refused(capsys, *asked, "--output", str(tmp_path / "out.txt"))
+    assert "must end in .jsonl, .csv, .parquet, .coco.json" in refused(
+        capsys, *asked, "--output", str(tmp_path / "out.txt")
+    )
     (tmp_path / "folder.csv").mkdir()
     assert "--prompt: it must not be empty" in refused(capsys, str(drawings), "--output", out)
     (tmp_path / "bad.json").write_text('{"type": ')

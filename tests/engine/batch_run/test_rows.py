@@ -60,6 +60,15 @@ def test_a_file_that_was_changed_has_another_stamp(folder: Path) -> None:
     assert [key for key in after if after[key].stamp != before[key].stamp] == ["b.png"]
 
 
+def test_stamps_say_nothing_of_where_the_folder_lies(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """So that a folder may be moved, with its journal, and nothing is asked again."""
+    before = by_key(rows(folder))
+    moved = folder.rename(tmp_path_factory.mktemp("elsewhere") / "folder")
+    after = by_key(rows(moved))
+    assert {key: row.stamp for key, row in after.items()} == {key: row.stamp for key, row in before.items()}
+    assert {row.path for row in after.values()} >= {"b.png", "two.pdf"}
+
+
 def test_two_files_of_one_name(folder: Path) -> None:
     pictures.picture("blue").save(folder / "sub" / "b.png")
     assert [row.key for row in rows(folder / "b.png", folder / "sub" / "b.png").rows] == ["b.png", "b.png (2)"]

@@ -36,7 +36,7 @@ RECEIPT = {
     **{"kind": "image", "num_bytes": 9, "decoded_px": [8, 8], "seen_px": [28, 28], "tokens": 4, "sha256": "ab" * 32},
     **{"frames": [[0, 0.0], [3, 0.5]], "duration_s": 1.5, "fetch_ms": 0.5, "decode_ms": 1.5, "resize_ms": 2.5},
     **{"encode_ms": 3.5, "features": {"hits": 1, "misses": 2}, "notes": ["first of 12 frames"], "param": "cat.png"},
-    "regions": [REGION],
+    **{"regions": [REGION], "crop": {"x": 1, "y": 2, "of_px": [80, 60]}},
 }
 TIMING = {
     **{"media_ms": 1.0, "queue_ms": 2.0, "prefill_ms": 3.0, "ttft_ms": 4.0, "decode_ms": 5.0, "total_ms": 6.0},
@@ -51,7 +51,14 @@ DONE = {
     "descriptions": [DESCRIBED],
 }
 PART = {
-    **{"detail": "low", "max_pixels": 4000, "exact_px": [28, 56], "animated": False, "label": "page 2"},
+    **{
+        "detail": "low",
+        "max_pixels": 4000,
+        "exact_px": [28, 56],
+        "crop_px": [1, 2, 30, 40],
+        "animated": False,
+        "label": "page 2",
+    },
     "description": "A cat, as its owner says.",
     "frames": {"fps": 2.0, "max_frames": 8, "indices": [0, 3]},
 }

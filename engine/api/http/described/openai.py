@@ -39,6 +39,13 @@ class RegionSchema(BaseModel):
     cut: bool = Field(description="part of it lay outside of the medium")
 
 
+class CropSchema(BaseModel):
+    """Which part of a picture went in, [x, y, width, height], and [width, height] of the whole."""
+
+    part: list[int]
+    of: list[int]
+
+
 class ReceiptSchema(BaseModel):
     """What happened to one medium. Sizes are [width, height] in pixels, times in seconds unless _ms."""
 
@@ -57,6 +64,7 @@ class ReceiptSchema(BaseModel):
     encode_ms: float
     features: FeatureUseSchema | None
     notes: list[str]
+    crop: CropSchema | None
     boxes: list[RegionSchema]
 
 
@@ -91,12 +99,20 @@ class DescriptionSchema(BaseModel):
     edited: bool
 
 
+class CoordinatesSchema(BaseModel):
+    """In what the answer's coordinates are given, of a request for pixels of the original; why not, or not all."""
+
+    given_in: Literal["model", "original"]
+    why: str
+
+
 class OwnUsageSchema(BaseModel):
     """What every protocol's usage has beside its own fields."""
 
     media: list[ReceiptSchema]
     descriptions: list[DescriptionSchema]
     cache: CacheTraceSchema | None
+    coordinates: CoordinatesSchema | None
 
 
 class UsageSchema(OwnUsageSchema):
