@@ -184,8 +184,12 @@ class Attention(nn.Module):
         share = s.heads // s.kv_heads
         if look is not None:
             rows, columns = look
-            scores = torch.einsum("nhd,nhtd->nht", q[rows, ::share, columns], k[rows]) / math.sqrt(s.head_dim)
-            look = scores.masked_fill(~mask[rows, 0, columns][:, None], -1e9).log_softmax(-1)
+            found = []
+            for row in rows.unique().tolist():  # the queries come row by row
+                asked = columns[rows == row]
+                scores = q[row, ::share].index_select(1, asked) @ k[row].transpose(1, 2) / math.sqrt(s.head_dim)
+                found.append(scores.masked_fill(~mask[row, :, asked], -1e9).log_softmax(-1).transpose(0, 1))
+            look = torch.cat(found)
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
         if trunk > 1 and mask is not None:  # plain causal attention is twice as fast as a mask
             first = F.scaled_dot_product_attention(q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], is_causal=True)

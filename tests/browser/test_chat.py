@@ -98,6 +98,23 @@ def test_the_example_cards_get_the_answers_they_promise(person, workbench_url):
         cards.first.wait_for()
 
 
+def test_the_cards_pictures_one_after_the_other_in_one_chat(person, workbench_url):
+    folder = asset("samples")
+    me = person(workbench_url).arrive()
+    for card in json.loads((folder / "samples.json").read_text())[:4]:
+        me.drop(*(folder / name for name in card["files"]))
+        assert me.ask(card["text"]) == card["expect"]
+
+
+def test_a_toy_says_so_under_its_answers_and_leads_to_other_models(person, workbench_url):
+    me = person(workbench_url).arrive()
+    me.ask("Who are you?")
+    note = me.page.locator("#chat .toy:visible")
+    assert "This model is a toy." in note.inner_text()
+    note.get_by_role("button", name="Load another model").click()
+    me.page.get_by_role("tab", name="Models", selected=True).wait_for()
+
+
 def test_retry_answers_the_same_question_again(person, workbench_url, drawn, demo_engine):
     me = person(workbench_url).arrive()
     me.drop(drawn())

@@ -159,7 +159,7 @@ def test_what_cannot_be_seen_is_not_reached_by_tab(person, workbench_url):
 def test_the_model_is_a_control_that_says_what_it_is(person, workbench_url, artifacts):
     me = person(workbench_url).arrive()
     page = me.page
-    page.get_by_text("This model is a toy. It knows plain shapes").wait_for()
+    page.locator("#chat .welcome").get_by_text("This model is a toy. It knows plain shapes").wait_for()
     assert page.locator("#chat .starter:visible").count() == 0
     model = page.get_by_role("button", name="Model: demo")
     model.focus()

@@ -46,12 +46,24 @@
   const STARTERS = [t("Explain what a prefix cache does, in three sentences."), t("What should I ask a small language model?"),
     t("Write four lines about the sea.")];
 
+  // What a toy is, and the way to another model: in the empty chat and under the answers.
+  const toyNote = () => {
+    const words = make("span"), note = make("p", "toy", words, " ", button("", t("Load another model"), () => window.workbenchFrame.select("models")));
+    const offer = ({ toy }) => {
+      say(words, toy ? t("This model is a toy. {note}", { note: toy }) : "");
+      show(note, Boolean(toy));
+    };
+    addEventListener("workbench-model", (event) => offer(event.detail));
+    offer(window.workbenchHeader.model());
+    return note;
+  };
+
   // What the empty chat offers follows what the model takes; until that is known, everything is shown.
   const welcome = (props, trigger) => {
-    const title = make("h2"), words = make("p"), toy = make("p", "toy"), examples = make("div", "examples");
+    const title = make("h2"), words = make("p"), examples = make("div", "examples");
     examples.append(...props.cards.map((item, place) => sample(item, place, trigger)), ...STARTERS.map((text) =>
       button("starter", text, () => window.workbenchComposer.write(text))));
-    const offer = ({ takes, toy: note }) => {
+    const offer = ({ takes }) => {
       const kinds = (takes ?? ["image", "video"]).map((kind) => NAMES[kind]);
       const sees = takes === null || kinds.length > 0;
       say(title, sees ? t("Show it something") : t("Ask it something"));
@@ -59,12 +71,10 @@
       const home = window.workbenchNetwork.isLocal ? t("Everything stays on this machine.")
         : t("What you send goes to the server of this page, and from there to nobody.");
       words.replaceChildren(t("Drop {things} anywhere on this page, paste them, or just ask.", { things }), make("br"), home);
-      say(toy, note ? t("This model is a toy. {note}", { note }) : "");
-      show(toy, Boolean(note));
     };
     addEventListener("workbench-model", (event) => offer(event.detail));
     offer(window.workbenchHeader.model());
-    return make("div", "welcome", title, words, toy, examples);
+    return make("div", "welcome", title, words, toyNote(), examples);
   };
 
   // The pictures of the chat for the lightbox. A picture's receipt is in the answer that follows it.
@@ -90,7 +100,7 @@
     set(list, "aria-label", t("Conversation"));
     fresh.append(make("span", "", t("New chat")));
     const earlier = button("quiet earlier", t("Show earlier messages"), () => { earlier.disabled = true; window.workbenchLive.act("expand", {}); });
-    const content = make("div", "content", empty, earlier, list);
+    const content = make("div", "content", empty, earlier, list, toyNote());
     root.append(content);
     element.append(toEnd, fresh);
     root.tabIndex = 0;
