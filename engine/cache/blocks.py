@@ -24,8 +24,6 @@ from engine.cache.table import Block, BlockTable, block_hash
 from engine.errors import Internal
 
 _MAX_EVICTED_HASHES = 4096
-MAX_SIBLINGS = 64
-"""Blocks behind one parent that are compared token by token for the longest shared run."""
 
 MissReason = Literal["first_use", "diverged", "evicted", "inside_media", "between_snapshots", "complete"]
 
@@ -83,14 +81,6 @@ class Counters:
     evictions: int = 0
 
 
-def num_shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids two runs share from their start."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
-
-
 @dataclass
 class BlockPool(BlockTable):
     """Finds, stores and evicts blocks, within max_blocks and max_bytes. Belongs to the engine thread."""
@@ -129,12 +119,7 @@ class BlockPool(BlockTable):
         exact = self._blocks.get(block_hash(parent, ids)) if len(ids) == self.block_tokens else None
         if exact is not None and exact.ids == tuple(ids):
             return exact, min(most, len(exact.ids))
-        best, length = None, 0
-        siblings = self._children.get(parent, {}).get(ids[0], ()) if ids else ()
-        for block in siblings[-MAX_SIBLINGS:]:
-            common = num_shared(block.ids, ids)
-            if common > length:
-                best, length = block, common
+        best, length = self.nearest(parent, ids)
         return best, min(most, length)
 
     def _why(self, parent: bytes, ids: Sequence[int], at: int, limit: int) -> Miss:
@@ -145,11 +130,10 @@ class BlockPool(BlockTable):
         evicted_s = self._evicted_s.get(block_hash(parent, wanted))
         if evicted_s is not None:
             return Miss("evicted", at, evicted_s=self.clock() - evicted_s)
-        rest = ids[block_start:at]
-        for siblings in self._children.get(parent, {}).values():
-            for block in siblings:
-                if len(block.ids) > len(rest) and num_shared(block.ids, rest) == len(rest):
-                    return Miss("diverged", at, other=block.ids[len(rest)])
+        rest = tuple(ids[block_start:at])
+        for block in self.neighbors(parent, wanted):
+            if len(block.ids) > len(rest) and block.ids[: len(rest)] == rest:
+                return Miss("diverged", at, other=block.ids[len(rest)])
         return Miss("first_use", at)
 
     def acquire(self, match: Match, prompt_tokens: int = 0) -> None:
@@ -211,16 +195,12 @@ class BlockPool(BlockTable):
     def put(self, slot: Slot, payload: Any, num_bytes: int) -> Block:
         """Store a run; parents first, in the order of `missing`. A shorter tail that it extends is dropped."""
         now = self.clock()
-        siblings = self._children.setdefault(slot.parent, {}).setdefault(slot.ids[0], [])
-        for old in [b for b in siblings if len(b.ids) < len(slot.ids) and slot.ids[: len(b.ids)] == b.ids]:
+        for old in self.shorter(slot.parent, slot.ids):
             if old.refs == 0 and not old.pinned:
                 self._drop(old)
         block = Block(slot.hash, slot.parent, slot.start, slot.ids, payload, num_bytes, now, now)
-        self._blocks[slot.hash] = block
-        # The drop above may have removed the list that was empty by then.
-        self._children.setdefault(slot.parent, {}).setdefault(slot.ids[0], []).append(block)
+        self._add(block)
         self._evicted_s.pop(slot.hash, None)
-        self.num_bytes += num_bytes
         self.counters.stored += 1
         self._touch(block)
         return block
@@ -266,7 +246,7 @@ class BlockPool(BlockTable):
         if block is None:
             return False
         while block is not None:
-            if not pinned and any(b.pinned for b in self._children_of(block.hash)):
+            if not pinned and any(b.pinned for b in self._children.get(block.hash, ())):
                 break
             block.pinned = pinned
             self._touch(block)
@@ -281,7 +261,7 @@ class BlockPool(BlockTable):
         doomed, tree = [], [block]
         while tree:
             doomed.append(tree.pop())
-            tree += self._children_of(doomed[-1].hash)
+            tree += self._children.get(doomed[-1].hash, ())
         if any(b.refs or b.pinned for b in doomed):
             return False
         for b in reversed(doomed):

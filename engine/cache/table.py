@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,18 @@ def block_hash(parent: bytes, ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(parent + array("q", ids).tobytes(), digest_size=16).digest()
 
 
+def num_shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two runs share from their start."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+def _ids(block: Block) -> tuple[int, ...]:
+    return block.ids
+
+
 @dataclass
 class BlockTable:
     """Free blocks, which no row holds and nobody pinned, are queued least recently used first."""
@@ -49,7 +62,8 @@ class BlockTable:
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
     num_bytes: int = field(default=0, kw_only=True)
     _blocks: dict[bytes, Block] = field(default_factory=dict, kw_only=True)
-    _children: dict[bytes, dict[int, list[Block]]] = field(default_factory=dict, kw_only=True)
+    _children: dict[bytes, list[Block]] = field(default_factory=dict, kw_only=True)
+    """Of a parent, in the order of their ids, so that those with the longest shared beginning are neighbors."""
     _free: OrderedDict[bytes, Block] = field(default_factory=OrderedDict, kw_only=True)
     _next_checked: int = field(default=0, kw_only=True)
 
@@ -68,8 +82,36 @@ class BlockTable:
         """Blocks that running rows hold."""
         return sum(block.refs > 0 for block in self._blocks.values())
 
-    def _children_of(self, key: bytes) -> list[Block]:
-        return [b for siblings in self._children.get(key, {}).values() for b in siblings]
+    def _add(self, block: Block) -> None:
+        self._blocks[block.hash] = block
+        insort(self._children.setdefault(block.parent, []), block, key=_ids)
+        self.num_bytes += block.num_bytes
+
+    def neighbors(self, parent: bytes, ids: Sequence[int]) -> list[Block]:
+        """The children of `parent` between which ids would stand: of however many, none shares more with ids."""
+        siblings = self._children.get(parent, [])
+        at = bisect_left(siblings, tuple(ids), key=_ids)
+        return siblings[max(0, at - 1) : at + 1]
+
+    def nearest(self, parent: bytes, ids: Sequence[int]) -> tuple[Block | None, int]:
+        """The child of `parent` that shares the longest beginning with ids, and how many ids that are."""
+        best, length = None, 0
+        for block in self.neighbors(parent, ids):
+            if (shared := num_shared(block.ids, ids)) > length:
+                best, length = block, shared
+        return best, length
+
+    def shorter(self, parent: bytes, ids: tuple[int, ...]) -> list[Block]:
+        """The children of `parent` that ids begin with and go beyond."""
+        siblings, found, run = self._children.get(parent, []), list[Block](), ids[:-1]
+        while run and (at := bisect_right(siblings, run, key=_ids)):
+            before = siblings[at - 1]
+            shared = num_shared(before.ids, run)
+            if shared == len(before.ids):
+                found.append(before)
+                shared -= 1
+            run = run[:shared]
+        return found
 
     def _touch(self, block: Block) -> None:
         """Most recently used; in the free queue only while nothing holds it."""
@@ -82,11 +124,9 @@ class BlockTable:
         del self._blocks[block.hash]
         self._free.pop(block.hash, None)
         self.num_bytes -= block.num_bytes
-        by_first = self._children[block.parent]
-        by_first[block.ids[0]].remove(block)
-        if not by_first[block.ids[0]]:
-            del by_first[block.ids[0]]
-        if not by_first:
+        siblings = self._children[block.parent]
+        siblings.remove(block)
+        if not siblings:
             del self._children[block.parent]
 
     def check_integrity(self, sample: int | None = None) -> None:
@@ -99,7 +139,7 @@ class BlockTable:
         num_free = sum(b.refs == 0 and not b.pinned for b in blocks.values())
         faults = {
             "bytes": self.num_bytes != sum(b.num_bytes for b in blocks.values()),
-            "children": sum(map(len, map(self._children_of, self._children))) != len(blocks),
+            "children": sum(map(len, self._children.values())) != len(blocks),
             "free queue": len(self._free) != num_free,
         }
         wrong = {name for name, is_wrong in faults.items() if is_wrong}
@@ -118,9 +158,9 @@ class BlockTable:
 
     def _faults(self, block: Block) -> list[str]:
         """What is wrong with one block and its place in the tables."""
-        children = self._children_of(block.hash)
+        children = self._children.get(block.hash)
         faults = {
-            "children": block not in self._children.get(block.parent, {}).get(block.ids[0], ()),
+            "children": not self._is_in_its_place(block),
             "free queue": (block.hash in self._free) != (block.refs == 0 and not block.pinned),
             "refs": block.refs < 0,
             "hashes": block.hash != block_hash(block.parent, block.ids),
@@ -128,6 +168,11 @@ class BlockTable:
             "lengths": bool(children) and len(block.ids) < self.block_tokens,
         }
         return [name for name, is_wrong in faults.items() if is_wrong]
+
+    def _is_in_its_place(self, block: Block) -> bool:
+        siblings = self._children.get(block.parent, [])
+        at = bisect_left(siblings, block.ids, key=_ids)
+        return at < len(siblings) and siblings[at] is block
 
     def repair(self) -> int:
         """Make the tables anew from the blocks that are sound, when nothing is held. Returns how many others go.
@@ -143,9 +188,7 @@ class BlockTable:
         self._blocks, self._children, self.num_bytes = {}, {}, 0
         self._free.clear()
         for block in sound.values():
-            self._blocks[block.hash] = block
-            self._children.setdefault(block.parent, {}).setdefault(block.ids[0], []).append(block)
-            self.num_bytes += block.num_bytes
+            self._add(block)
             block.refs = 0
         # As after a use of every chain: a block is never older than those that continue it.
         for block in sorted(sound.values(), key=lambda block: (block.last_use_s, -block.start)):

@@ -8,6 +8,7 @@ import pytest
 
 from engine.cache import blocks
 from engine.cache.blocks import Block, BlockPool, Match
+from engine.cache.table import num_shared
 from engine.errors import Internal
 
 
@@ -44,6 +45,27 @@ def test_the_tail_matches_by_token():
     match = books.match(books.root("model"), [1, 2, 3, 4, 5, 6, 99, 100])
     assert match.num_tokens == 6
     assert [(block.ids, n) for block, n in match.used] == [((1, 2, 3, 4), 4), ((5, 6, 7), 2)]
+
+
+def test_one_of_a_thousand_prompts_that_begin_alike_is_found():
+    books = pool(block_tokens=64)
+    for picture in range(1000):
+        store(books, [1, 2, -1 - picture, 7, picture % 3])
+    lost = [picture for picture in range(1000) if reused(books, [1, 2, -1 - picture, 7, 8, 9]) != 4]
+    assert not lost, "a stored beginning was not found"
+
+
+def test_why_it_missed_among_many():
+    books = pool()
+    for tail in ([5], [5, 6], [5, 6, 9], [7, 1]):
+        books.put(*_tail(books, tail), num_bytes=1)
+    why = books.match(books.root("model"), [5, 6, 7, 8]).miss
+    assert (why.reason, why.at, why.other) == ("diverged", 2, 9)
+
+
+def _tail(books: BlockPool, ids: list[int]) -> tuple[blocks.Slot, None]:
+    (slot,) = books.missing(books.root("model"), ids)
+    return slot, None
 
 
 def test_blocks_are_shared_and_branch():
@@ -195,7 +217,7 @@ class Walk:
             end = block.start + num_tokens
             assert block.payload[0] == scope and block.payload[1][:end] == ids[:end], "a wrong hit"
         mine = [block.payload[1] for block in self.books if block.payload[0] == scope]
-        best = max((blocks.num_shared(stored, ids[:-1]) for stored in mine), default=0)
+        best = max((num_shared(stored, ids[:-1]) for stored in mine), default=0)
         assert match.num_tokens == best, "a longer beginning is stored"
         self.books.acquire(match, len(ids))
         self.held.append(match)
@@ -270,6 +292,12 @@ def test_sabotage_the_walk_sees_it(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(BlockPool, attribute, broken)
     with pytest.raises((AssertionError, Internal), match=why):
         Walk(pool(max_blocks=12), 0).run(1000)
+
+
+def test_sabotage_children_that_are_not_looked_at_are_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(BlockPool, "neighbors", lambda self, parent, ids: self._children.get(parent, [])[-64:])
+    with pytest.raises(AssertionError, match="a stored beginning was not found"):
+        test_one_of_a_thousand_prompts_that_begin_alike_is_found()
 
 
 def test_sabotage_hashes_that_are_not_chained_are_seen(monkeypatch: pytest.MonkeyPatch):
