@@ -93,7 +93,7 @@ def test_an_encoder_run_that_was_avoided_is_counted(client: openai.OpenAI, http:
 def test_the_log_has_a_line_for_each_request_without_its_words(
     client: openai.OpenAI, clean: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="engine.runtime.worker"):
+    with caplog.at_level(logging.INFO, logger="engine.runtime.endings"):
         usage = ask(client, "Is my secret safe?", pictures.picture_url("red"))
     (line,) = [record.getMessage() for record in caplog.records if "prompt=" in record.getMessage()]
     reused = usage.prompt_tokens_details.cached_tokens

@@ -16,6 +16,7 @@ from engine.cache.row_state import RowState
 from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.media.read_medium import load_media
 from engine.models import adapter as adapter_module
+from engine.models import embeddings as embeddings_module
 from engine.models import registry
 from engine.models.adapter import GroupedMask
 from engine.models.embeddings import Embeddings
@@ -245,7 +246,7 @@ def test_mlx_vlm_is_as_we_use_it(tiny_model: TinyModel) -> None:
     assert set(inspect.signature(utils.load_model).parameters) >= {"model_path"}
     assert set(inspect.signature(utils.load_processor).parameters) >= {"model_path", "eos_token_ids"}
     fields = set(InputEmbeddingsFeatures.__dataclass_fields__)
-    assert fields >= {*adapter_module._PER_TOKEN, "position_ids", "rope_deltas", "deepstack_visual_embeds"}
+    assert fields >= {*embeddings_module._PER_TOKEN, "position_ids", "rope_deltas", "deepstack_visual_embeds"}
     for family in RUNNABLE:
         model = load(tiny_model(family)).adapter.model
         assert set(inspect.signature(model.get_input_embeddings).parameters) >= {"input_ids", "pixel_values"}

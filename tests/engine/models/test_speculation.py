@@ -340,14 +340,17 @@ def test_it_never_proposes_more_than_the_row_may_have() -> None:
 # -- sabotage: the same check goes red ---------------------------------------------------------------------------------
 
 
-async def broken(tiny_model: TinyModel, sees: Callable[[EngineFor, Path], Any], match: str) -> None:
-    """The check on engines of its own."""
+async def broken(
+    tiny_model: TinyModel, sees: Callable[[EngineFor, Path], Any], match: str, spoil: Callable[[], None] = lambda: None
+) -> None:
+    """The check on engines of its own, spoilt once they are loaded: what is measured there is right."""
     engines: list[Engine] = []
 
     async def engine_for(source: Path, **settings: Any) -> Engine:
         engines.append(Engine(EngineConfig(model=ModelSpec(str(source)), **settings)))
         engines[-1].start()
         await engines[-1].ready()
+        spoil()
         return engines[-1]
 
     try:
@@ -369,8 +372,11 @@ async def test_sabotage_kv_of_a_rejected_token_is_seen(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, kv_faults: list[str]
 ) -> None:
     cut = speculation._cut
-    monkeypatch.setattr(speculation, "_cut", lambda cache, num_tokens: cut(cache, max(0, num_tokens - 1)))
-    await broken(tiny_model, lambda engine_for, model: check(engine_for, model, 1, kv_faults), "were accepted")
+
+    def spoil() -> None:
+        monkeypatch.setattr(speculation, "_cut", lambda cache, num_tokens: cut(cache, max(0, num_tokens - 1)))
+
+    await broken(tiny_model, lambda engine_for, model: check(engine_for, model, 1, kv_faults), "were accepted", spoil)
 
 
 async def test_sabotage_kv_that_is_stored_with_it_is_seen(

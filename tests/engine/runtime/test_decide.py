@@ -24,9 +24,9 @@ from engine.prompt import question_tokens
 from engine.prompt.option_tree import Tokens
 from engine.prompt.questions import question_parts, spellings, with_question
 from engine.runtime import scorer
+from engine.runtime.endings import Endings
 from engine.runtime.memory import padded_tokens
 from engine.runtime.sequence import SCORED_ROWS
-from engine.runtime.worker import Worker
 from engine.types import Decision, Message, Option, Part, Request, TypedQuestion
 from tests.conftest import EngineFor
 from tests.engine.drive import Piece, ask, chat, part, settled, user
@@ -308,7 +308,7 @@ async def test_cancelled_is_as_if_never_started(tiny_model: TinyModel, engine_fo
 
 
 @pytest.mark.parametrize(
-    ("owner", "method", "seen"), [(Worker, "_cancel", "it went on"), (PrefixCache, "end", "blocks are still held")]
+    ("owner", "method", "seen"), [(Endings, "cancel", "it went on"), (PrefixCache, "end", "blocks are still held")]
 )
 async def test_sabotage_a_cancelled_call_that_leaves_something_is_seen(
     tiny_model: TinyModel,

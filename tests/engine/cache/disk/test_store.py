@@ -236,7 +236,9 @@ def test_after_a_restart_too(open_store: Open, folder: Path) -> None:
     for age_s, number in enumerate((2, 0, 3, 1)):
         os.utime(folder / SCOPE / f"{ROOT}-{key(number)}.safetensors", (1000 - age_s, 1000 - age_s))
     read(first, 1)
-    second = open_store(max_bytes=first.stats().num_bytes // 2)
+    max_bytes = first.stats().num_bytes // 2
+    first.close(10.0)
+    second = open_store(max_bytes=max_bytes)
     assert [read(second, number) for number in range(4)] == [None, 1, 2, None]
     gone(second, folder)
 
