@@ -203,7 +203,7 @@ def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs)
 
 def test_the_chat_goes_on_and_its_traffic_is_marked(tab):
     me = tab()
-    me.run("Text", prompts=40, tokens=16)
+    me.run("Text", prompts=100, tokens=64)
     me.page.wait_for_function("n => document.querySelectorAll(`#bench .chart ${n}`).length >= 2", arg=POINTS)
     me.page.get_by_role("tab", name="Chat").click()
     assert me.me.ask("Hello!")
