@@ -5,6 +5,7 @@ The browser lives as long as this folder's tests: Playwright's event loop would 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from engine.assets import asset
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.types import Sampling
 from tests import pages, pictures, tiny
+
+collect_ignore = [] if "WORKBENCH_README_PICTURES" in os.environ else ["test_readme_pictures.py"]
+"""It makes pictures; it is no test."""
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,8 @@ from tests.browser.test_requests import ask, line, open_requests
 from tests.pages import Person
 from tests.waiting import wait_until
 
-FOLDER = os.environ.get("WORKBENCH_README_PICTURES")
+FOLDER = os.environ["WORKBENCH_README_PICTURES"]
 SAMPLES = asset("samples")
-
-pytestmark = pytest.mark.skipif(FOLDER is None, reason="WORKBENCH_README_PICTURES names no folder")
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def shoot(me: Person, name: str) -> None:
     me.page.mouse.move(0, 0)
     me.page.evaluate("document.activeElement.blur()")
     me.at_rest()
-    me.shoot(Path(str(FOLDER)) / f"{name}.png")
+    me.shoot(Path(FOLDER) / f"{name}.png")
 
 
 def test_chat(arrives: Arrives) -> None:
