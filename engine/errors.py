@@ -3,6 +3,7 @@
     EngineError                      status  code
     ├── BadRequest                    400    invalid_value / the given code
     │   ├── ContextOverflow           400    context_length_exceeded
+    │   ├── MemoryExceeded            400    memory_exceeded   (cost)
     │   └── BadMedia                  400    invalid_media
     ├── Unauthorized                  401    invalid_api_key
     ├── Forbidden                     403    operator_only / the given code
@@ -26,7 +27,10 @@ is wrong, as in OpenAI's error object (https://platform.openai.com/docs/guides/e
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.types import Preflight
 
 
 def caused(error: EngineError, cause: BaseException) -> EngineError:
@@ -73,6 +77,13 @@ class ContextOverflow(BadRequest):
     """Prompt plus asked-for tokens do not fit the model's context."""
 
     code = "context_length_exceeded"
+
+
+class MemoryExceeded(BadRequest):
+    """The request surely takes more memory than there is. cost: where it was only asked what it would cost."""
+
+    code = "memory_exceeded"
+    cost: Preflight | None = None
 
 
 class BadMedia(BadRequest):

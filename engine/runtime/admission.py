@@ -75,7 +75,8 @@ class Admission:
         media = ()  # the tower needs the memory
         to_encode = missing(self._prefix.features, request)
         work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
-        self._memory.check(work, sequence.row_tokens)
+        # Questions share its KV; how many rows they have at once is a matter of room.
+        self._memory.check(work, [sequence.num_prompt] if sequence.scoring else sequence.row_tokens)
         if sequence.observed is not None:
             sequence.observed.work = work
         sequence.clock.enter("encode")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from engine.errors import EngineError
+from engine.errors import EngineError, MemoryExceeded
 from engine.runtime import fit
 from engine.types import Json, MediaReceipt, Preflight, Request
 from workbench.chat import turns
@@ -75,6 +75,9 @@ class CostLine:
                 return {"turn": turn, "words": t(DESCRIBED, model=card.described_by), "state": "fits"}
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
+        except MemoryExceeded as error:
+            can_fit = error.cost is not None and bool(error.cost.media)
+            return {"turn": turn, "words": error.message, "state": "over", "can_fit": can_fit}
         except EngineError as error:
             return {"turn": turn, "words": error.message, "state": "over"}
         except asyncio.CancelledError:
