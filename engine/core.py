@@ -298,7 +298,7 @@ class Engine:
 
         Only the prompt is built for it, and it counts nowhere. A prompt that does not fit is told by `left` < 0, not by
         an error; one that fits the context and surely does not fit into memory by MemoryExceeded, with the Preflight as
-        its `cost`. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
+        its `cost`. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() does.
         """
         return await self._serving.preflight(request, pictures=pictures)
 

@@ -27,10 +27,7 @@ is wrong, as in OpenAI's error object (https://platform.openai.com/docs/guides/e
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from engine.types import Preflight
+from typing import Any
 
 
 def caused(error: EngineError, cause: BaseException) -> EngineError:
@@ -80,10 +77,11 @@ class ContextOverflow(BadRequest):
 
 
 class MemoryExceeded(BadRequest):
-    """The request surely takes more memory than there is. cost: where it was only asked what it would cost."""
+    """The request surely takes more memory than there is. cost: the engine.types.Preflight, where it was only
+    asked what it would cost."""
 
     code = "memory_exceeded"
-    cost: Preflight | None = None
+    cost: Any = None
 
 
 class BadMedia(BadRequest):

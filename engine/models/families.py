@@ -26,8 +26,8 @@ class Family:
     pair of frames.
     encodes_apart: mlx-vlm lets the pictures of a prompt from the third on see each other; each is encoded in a call of
     its own then.
-    one_by_one: mlx-vlm encodes its pictures in small slices, one after another: however many there are, they take little
-    memory at once.
+    one_by_one: mlx-vlm encodes its pictures in small slices, one after another: however many, they take little memory
+    at once.
     open_tiles: mlx-vlm reads on past the end of the tiles by picture; zeros must lie there.
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.

@@ -10,7 +10,6 @@ What others take is not in it: who fits waits for them (engine.runtime.scheduler
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from engine.errors import MemoryExceeded, say_bytes
@@ -18,8 +17,6 @@ from engine.models import mlx_memory
 from engine.runtime.encoder_memory import EncoderMemory
 from engine.runtime.memory import ModelMemory, padded_row
 from engine.runtime.work import Work
-
-log = logging.getLogger(__name__)
 
 ENCODER_MARGIN = 2
 """A tower's prediction may be so many times what it then takes (tests/engine/runtime/test_request_memory.py)."""
@@ -32,22 +29,21 @@ class RequestMemory:
         self._model = model
         self._encoder = encoder
 
-    def check(self, work: Work, row_tokens: Sequence[int]) -> None:
-        """Raise MemoryExceeded with the numbers for one that surely does not fit. row_tokens: of each row that it will
-        have, one at least, without the answer."""
+    def check(self, work: Work, row_tokens: Sequence[int]) -> str:
+        """Raise MemoryExceeded with the numbers for one that surely does not fit. Returns the numbers of one that may
+        not, "" of one that fits. row_tokens: of each row that it will have, one at least, without the answer."""
         kv_bytes = len(row_tokens) * self._model.kv_bytes(padded_row(row_tokens))
         encoder_bytes = self._encoder.peak_bytes(work.encoder)
         most = mlx_memory.device_bytes()
         left = most - self._model.num_bytes - kv_bytes
         if encoder_bytes <= left:
-            return
+            return ""
         pictures = f", reading its media {say_bytes(encoder_bytes)}" if encoder_bytes else ""
         numbers = (
             f"the model's weights take {say_bytes(self._model.num_bytes)}, the KV of its {work.prompt_tokens:,} tokens "
             f"{say_bytes(kv_bytes)}{pictures}; together {say_bytes(most - left + encoder_bytes)} of {say_bytes(most)}."
         )
         if encoder_bytes <= ENCODER_MARGIN * left:
-            log.warning("a request may not fit into memory, and is tried: %s", numbers)
-            return
+            return numbers
         hint = " Smaller pictures or fewer frames take less." if encoder_bytes else ""
         raise MemoryExceeded(f"The request does not fit into memory: {numbers}{hint}", param="messages")

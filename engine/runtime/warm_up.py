@@ -28,8 +28,8 @@ MEASURE_S = 2.0
 """Of what comes behind the first picture."""
 
 SIDES_PX = (64, 384)
-"""Of the pictures that are read. The second has so many tokens that attention shows in what it takes, and so few that it
-fits wherever the model does."""
+"""Of the pictures that are read. The second has so many tokens that attention shows in what it takes, and so few that
+it fits wherever the model does."""
 
 
 class WarmUp:
@@ -53,9 +53,9 @@ class WarmUp:
             raise TimeoutError
 
     def run(self, loaded: Loaded, features: FeatureStore, num_layers: int) -> EncoderMemory:
-        """What the tower takes, where both pictures were read; whatever fails, no load does. num_layers: between how many
-        layers of its towers `between_layers` is called; a tower where it is not could not be stopped, so that none is
-        begun."""
+        """What the tower takes, where both pictures were read; whatever fails, no load does. num_layers: between how
+        many layers of its towers `between_layers` is called; a tower where it is not could not be stopped, so that none
+        is begun."""
         measured: list[tuple[EncoderWork, int]] = []
         if not (loaded.card.vision and num_layers):
             return EncoderMemory()

@@ -76,8 +76,7 @@ class CostLine:
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
         except MemoryExceeded as error:
-            can_fit = error.cost is not None and bool(error.cost.media)
-            return {"turn": turn, "words": error.message, "state": "over", "can_fit": can_fit}
+            return {"turn": turn, **refused(error)}
         except EngineError as error:
             return {"turn": turn, "words": error.message, "state": "over"}
         except asyncio.CancelledError:
@@ -153,6 +152,12 @@ def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaR
         "files": [sum(receipt.tokens for receipt in file) for file in files],
         "can_fit": state != "fits" and bool(preflight.media),
     }
+
+
+def refused(error: MemoryExceeded) -> Json:
+    """What is said of a request that memory has no room for. Its media, where it has any, can be made smaller."""
+    can_fit = error.cost is not None and bool(error.cost.media)
+    return {"words": error.message, "state": "over", "can_fit": can_fit}
 
 
 def _over(request: Request, preflight: Preflight) -> str:
