@@ -297,7 +297,8 @@ class Engine:
         """What a request would cost: its tokens, what each medium becomes, what is left of the context, what is cached.
 
         Only the prompt is built for it, and it counts nowhere. A prompt that does not fit is told by `left` < 0, not by
-        an error. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() would.
+        an error; one that fits the context and surely does not fit into memory by MemoryExceeded, with the Preflight as
+        its `cost`. pictures: also every frame as a PNG, as the model would see it. Raises EngineError as stream() does.
         """
         return await self._serving.preflight(request, pictures=pictures)
 
@@ -319,6 +320,7 @@ class Engine:
     async def fit(self, request: Request) -> Request | None:
         """The request with smaller pictures and fewer frames, so that an answer fits; itself where it fits already.
 
+        Smaller, too, where they would take more memory than there is.
         None where that does not help: the text alone is too long, or this family has one size for all pictures.
         """
         return await fit.fitted(request, self.preflight)

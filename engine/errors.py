@@ -3,6 +3,7 @@
     EngineError                      status  code
     ├── BadRequest                    400    invalid_value / the given code
     │   ├── ContextOverflow           400    context_length_exceeded
+    │   ├── MemoryExceeded            400    memory_exceeded   (cost)
     │   └── BadMedia                  400    invalid_media
     ├── Unauthorized                  401    invalid_api_key
     ├── Forbidden                     403    operator_only / the given code
@@ -73,6 +74,14 @@ class ContextOverflow(BadRequest):
     """Prompt plus asked-for tokens do not fit the model's context."""
 
     code = "context_length_exceeded"
+
+
+class MemoryExceeded(BadRequest):
+    """The request surely takes more memory than there is. cost: the engine.types.Preflight, where it was only
+    asked what it would cost."""
+
+    code = "memory_exceeded"
+    cost: Any = None
 
 
 class BadMedia(BadRequest):

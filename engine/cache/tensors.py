@@ -73,10 +73,17 @@ def num_tokens(cache: Sequence[Any]) -> int:
     return min(int(layer.offset) for layer in _layers(cache))
 
 
-def bytes_per_token(cache: Sequence[Any]) -> int:
-    """KV of one token of one row, over all layers that grow with the prompt. cache: a row's, with something in it."""
-    layers = [layer for layer in cache if getattr(layer, "keys", None) is not None]
-    return sum((layer.keys.nbytes + layer.values.nbytes) // layer.keys.shape[-2] for layer in layers)
+def bytes_per_token(cache: Sequence[Any]) -> dict[int | None, int]:
+    """KV bytes of one token of one row, by how many tokens the layers keep: None for those that keep all, else the size
+    of their window. Layers whose size does not depend on the prompt are not in it. cache: a row's, with something in
+    it."""
+    sizes: dict[int | None, int] = {}
+    for layer in cache:
+        if getattr(layer, "keys", None) is not None:
+            kept = getattr(layer, "max_size", None) or getattr(layer, "chunk_size", None)
+            num_bytes = (layer.keys.nbytes + layer.values.nbytes) // layer.keys.shape[-2]
+            sizes[kept] = sizes.get(kept, 0) + num_bytes
+    return sizes
 
 
 def fork(cache: Sequence[Any]) -> list[Any]:

@@ -26,6 +26,8 @@ class Family:
     pair of frames.
     encodes_apart: mlx-vlm lets the pictures of a prompt from the third on see each other; each is encoded in a call of
     its own then.
+    one_by_one: mlx-vlm encodes its pictures in small slices, one after another: however many, they take little memory
+    at once.
     open_tiles: mlx-vlm reads on past the end of the tiles by picture; zeros must lie there.
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
@@ -63,6 +65,7 @@ class Family:
     one_kind: bool = False
     packed: bool = False
     encodes_apart: bool = False
+    one_by_one: bool = False
     open_tiles: bool = False
     no_padding: bool = False
     image_token: str | int = ""
@@ -164,9 +167,11 @@ FAMILIES: dict[str, Family] = {
         note="mlx-vlm alone misplaces tokens in its last layers, by as many as it reads at once, and reads prompts at "
         f"another scale than answers; {_EARS}",
     ),
-    "minicpmo": Family("MiniCPM-o", image_token="<unk>", marker="<image>", plain_positions=True, note=_EARS),
-    "minicpmv4_6": Family("MiniCPM-V 4.6", marker="<image>", snapshots=True),
-    "minicpmv4_7": Family("MiniCPM-V 4.7", marker="<image>", own_positions=True, snapshots=True),
+    "minicpmo": Family(
+        "MiniCPM-o", one_by_one=True, image_token="<unk>", marker="<image>", plain_positions=True, note=_EARS
+    ),
+    "minicpmv4_6": Family("MiniCPM-V 4.6", one_by_one=True, marker="<image>", snapshots=True),
+    "minicpmv4_7": Family("MiniCPM-V 4.7", one_by_one=True, marker="<image>", own_positions=True, snapshots=True),
     # One sound: beside a longer one its processor pads it, and its last features change.
     "qwen3_omni_moe": Family(
         "Qwen3-Omni", native_video=True, audios_per_prompt=1, max_sound_s=300.0, note="answers in text only"

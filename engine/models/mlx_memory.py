@@ -20,7 +20,13 @@ MAX_CACHE_BYTES = 4 * 1024**3
 
 
 def token_bytes(adapter: Adapter) -> int:
-    """KV bytes of one token of one row, by running two tokens through the model; 0 when that fails.
+    """KV bytes of one token of one row, over all layers; 0 when that cannot be measured."""
+    return sum(token_sizes(adapter).values())
+
+
+def token_sizes(adapter: Adapter) -> dict[int | None, int]:
+    """KV bytes of one token of one row by how many tokens the layers keep (None: all), by running two tokens through
+    the model; empty when that fails.
 
     Measured, for families differ in heads, shared layers and dtypes. It also compiles the first kernels, so that the
     first request does not wait for them.
@@ -30,7 +36,7 @@ def token_bytes(adapter: Adapter) -> int:
         adapter.prefill([1, 2], (0, 2), cache, None)
     except Exception:  # whatever a family's code raises: then its memory is not budgeted, and it serves all the same
         log.warning("the memory of a token could not be measured", exc_info=True)
-        return 0
+        return {}
     return tensors.bytes_per_token(cache)
 
 

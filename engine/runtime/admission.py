@@ -5,6 +5,7 @@ template and processor ─> limits ─> prefix cache ─> vision tower for what 
 
 from __future__ import annotations
 
+import logging
 import time
 
 from engine.cache.prefix import PrefixCache
@@ -26,6 +27,8 @@ from engine.runtime.tool_calls import ToolCallReader
 from engine.runtime.work import work_of
 from engine.types import NO_LIMIT, Request, Sampling
 from engine.types.prompt import Prompt
+
+log = logging.getLogger(__name__)
 
 
 class Admission:
@@ -75,7 +78,10 @@ class Admission:
         media = ()  # the tower needs the memory
         to_encode = missing(self._prefix.features, request)
         work = work_of(built, sequence.num_cached, to_encode, packed=loaded.family.packed)
-        self._memory.check(work, sequence.row_tokens)
+        # Questions share its KV; how many rows they have at once is a matter of room.
+        doubt = self._memory.check(work, [sequence.num_prompt] if sequence.scoring else sequence.row_tokens)
+        if doubt:
+            log.warning("a request may not fit into memory, and is tried: %s", doubt)
         if sequence.observed is not None:
             sequence.observed.work = work
         sequence.clock.enter("encode")

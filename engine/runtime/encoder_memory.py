@@ -1,9 +1,12 @@
 """How much memory a vision tower takes while it reads, predicted from what it took for two pictures. Pure Python.
 
-    bytes = per_token × tokens + per_pair × (sum over the pictures of tokens²)
+    bytes = fixed + per_token × tokens + per_pair × (sum over the pictures of tokens²)
 
-The first term is the activations of its layers. The second is the scores of its attention, where the device writes them
+The second term is the activations of its layers. The third is the scores of its attention, where the device writes them
 down (MLX's CPU does); elsewhere it is near zero. Weights, and what is kept of a picture, are not in it.
+
+Two pictures tell two terms. Where the larger one takes less for each token than the small one, something is taken once,
+whatever there is to read; where it takes more, attention shows.
 """
 
 from __future__ import annotations
@@ -16,27 +19,37 @@ from engine.runtime.work import EncoderWork
 
 @dataclass(frozen=True, slots=True)
 class EncoderMemory:
-    """per_token, per_pair: in bytes; 0 where nothing is known. most_tokens: that are read at once, None for all that a
-    prompt has."""
+    """per_token, per_pair, fixed: in bytes; 0 where nothing is known. most_tokens: that are read at once, None for all
+    that a prompt has; a picture that has more is read whole."""
 
     per_token: float = 0.0
     per_pair: float = 0.0
     most_tokens: int | None = None
+    fixed: float = 0.0
 
     @classmethod
     def of(cls, measured: Sequence[tuple[EncoderWork, int]], most_tokens: int | None = None) -> EncoderMemory:
-        """From what was read and the bytes that it took, at most two of them, the smaller one first."""
-        known = [(work.attended / work.tokens, num_bytes / work.tokens) for work, num_bytes in measured if work.tokens]
-        if not known:
+        """From what was read and the bytes that it took, the smaller picture first. With fewer than two pictures
+        nothing is known: of one, what is fixed cannot be told from what grows."""
+        if len(measured) < 2 or not all(work.tokens for work, _ in measured):
             return cls(most_tokens=most_tokens)
-        (few, least), (many, most) = known[0], known[-1]
-        per_pair = max(0.0, (most - least) / (many - few)) if many > few else 0.0
-        return cls(max(0.0, most - per_pair * many), per_pair, most_tokens)
+        (few, few_bytes), (many, many_bytes) = measured[0], measured[-1]
+        least, most = few_bytes / few.tokens, many_bytes / many.tokens
+        if many.tokens <= few.tokens:  # one size for all pictures, or its tokens do not tell it
+            return cls(min(least, most), most_tokens=most_tokens)
+        if most <= least:
+            per_token = max(0.0, (many_bytes - few_bytes) / (many.tokens - few.tokens))
+            return cls(per_token, 0.0, most_tokens, max(0.0, few_bytes - per_token * few.tokens))
+        attended = many.attended / many.tokens
+        per_pair = min((most - least) / (attended - few.attended / few.tokens), most / attended)
+        return cls(most - per_pair * attended, per_pair, most_tokens)
 
     def peak_bytes(self, work: EncoderWork) -> int:
         """What reading this takes at once."""
-        at_once = work.tokens
-        if self.most_tokens is not None:
-            at_once = min(at_once, max(self.most_tokens, work.largest))
-        share = at_once / work.tokens if work.tokens else 0.0
-        return int(share * (self.per_token * work.tokens + self.per_pair * work.attended))
+        if not work.tokens:
+            return 0
+        tokens, attended = work.tokens, work.attended
+        if self.most_tokens is not None and tokens > self.most_tokens:
+            tokens = min(tokens, max(self.most_tokens, work.largest))
+            attended = max(min(attended, work.largest**2), attended * tokens / work.tokens)
+        return int(self.fixed + self.per_token * tokens + self.per_pair * attended)

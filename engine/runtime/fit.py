@@ -1,4 +1,5 @@
-"""One-click fit: the same request with smaller pictures and fewer frames, so that an answer fits. Pure; any thread.
+"""One-click fit: the same request with smaller pictures and fewer frames, so that an answer fits into the context, and
+all of it into memory. Pure; any thread.
 
 The prompt is built again after each step, because only the processor knows what sizes cost.
 """
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
-from engine.errors import BadMedia
+from engine.errors import BadMedia, MemoryExceeded
 from engine.types import NO_LIMIT, FrameSampling, MediaReceipt, Part, Preflight, Request
 
 ROOM_TOKENS = 256
@@ -18,22 +19,29 @@ ROOM_TOKENS = 256
 MAX_STEPS = 8
 MIN_FRAMES = 2
 _CAUTION = 0.9
+_HALF = 0.5
+"""Of its media is kept where memory does not suffice: how much of it is too much is not known."""
 
 
 async def fitted(request: Request, preflight: Callable[[Request], Awaitable[Preflight]]) -> Request | None:
     """See Engine.fit. preflight: what a request would cost."""
     smaller = request
     for _ in range(MAX_STEPS):
+        most = 1.0
         try:
             found = await preflight(smaller)
+        except MemoryExceeded as refused:
+            if refused.cost is None:
+                raise
+            found, most = refused.cost, _HALF
         except BadMedia:
             # A first look must work; later, sizes have become too small for this model.
             if smaller is request:
                 raise
             return None
-        if found.left >= room(request):
+        if most == 1.0 and found.left >= room(request):
             return smaller
-        if (cut := shrunk(smaller, found)) is None:
+        if (cut := shrunk(smaller, found, most)) is None:
             return None
         smaller = cut
     return None
@@ -44,16 +52,17 @@ def room(request: Request) -> int:
     return ROOM_TOKENS if request.max_tokens in (None, NO_LIMIT) else request.max_tokens
 
 
-def shrunk(request: Request, found: Preflight) -> Request | None:
-    """The request with its media cut by what it is over; None when they hold nothing that could go.
+def shrunk(request: Request, found: Preflight, most: float = 1.0) -> Request | None:
+    """The request with its media cut by what it is over, to a share of `most` at most; None when they hold nothing that
+    could go.
 
     A clip loses frames first and keeps their size; from two frames on it loses pixels, as pictures do.
     """
     media_tokens = sum(receipt.tokens for receipt in found.media if receipt.kind != "audio")
-    over = room(request) - found.left
+    over = max(0, room(request) - found.left)
     if media_tokens == 0 or over >= len(found.tokens):
         return None
-    share = max(0.05, (1 - over / media_tokens) * _CAUTION)
+    share = max(0.05, min(most, (1 - over / media_tokens) * _CAUTION))
     receipts = deque(found.media)
     messages = tuple(
         replace(m, parts=tuple(_smaller_parts(m.parts, request.frames, receipts, share))) for m in request.messages

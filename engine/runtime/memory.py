@@ -21,13 +21,20 @@ GROWTH_TOKENS = 256
 @dataclass(frozen=True, slots=True)
 class ModelMemory:
     """What one model takes: num_bytes of weights, and token_bytes for the KV of one token of one row (0: not known).
-    max_bytes: the most that weights and KV together may take. base, adapter_bytes: see engine.types.ModelWeights."""
+    max_bytes: the most that weights and KV together may take. base, adapter_bytes: see engine.types.ModelWeights.
+    windows: how many tokens a layer with a sliding window keeps, and its part of token_bytes."""
 
     num_bytes: int
     token_bytes: int
     max_bytes: int | None = None
     base: str = ""
     adapter_bytes: int = 0
+    windows: tuple[tuple[int, int], ...] = ()
+
+    def kv_bytes(self, tokens: int) -> int:
+        """KV of a row of so many tokens. In token_bytes alone, windows count as if they kept everything."""
+        forgotten = sum(num_bytes * max(0, tokens - kept) for kept, num_bytes in self.windows)
+        return tokens * self.token_bytes - forgotten
 
     def part(self, even_bytes: int) -> int:
         """What is left for its KV, where an even part of the rest is so much."""
@@ -68,4 +75,9 @@ def room(models: Sequence[ModelWeights]) -> int:
 
 def padded_tokens(lengths: Sequence[int]) -> int:
     """KV tokens that a batch of rows of these lengths takes, with room to answer."""
-    return len(lengths) * (max(lengths) + GROWTH_TOKENS) if lengths else 0
+    return len(lengths) * padded_row(lengths) if lengths else 0
+
+
+def padded_row(lengths: Sequence[int]) -> int:
+    """KV tokens of each of these rows in a batch."""
+    return max(lengths) + GROWTH_TOKENS

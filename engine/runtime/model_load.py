@@ -117,8 +117,15 @@ class ModelLoad:
             slot.show("loading", done_bytes, total_bytes or slot.expected.num_bytes)
             yield
         card = loaded.card
-        token_bytes = mlx_memory.token_bytes(loaded.adapter)
-        memory = ModelMemory(card.num_bytes, token_bytes, config.model.max_bytes, card.base, card.adapter_bytes)
+        sizes = mlx_memory.token_sizes(loaded.adapter)
+        memory = ModelMemory(
+            card.num_bytes,
+            sum(sizes.values()),
+            config.model.max_bytes,
+            card.base,
+            card.adapter_bytes,
+            tuple((kept, num_bytes) for kept, num_bytes in sizes.items() if kept is not None),
+        )
         yield
         texts = TextPrompts(loaded)
         yield

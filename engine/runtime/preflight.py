@@ -11,7 +11,7 @@ from collections import deque
 
 from engine.cache.prefix import PrefixCache
 from engine.config import EngineConfig
-from engine.errors import EngineError, Internal
+from engine.errors import EngineError, Internal, MemoryExceeded
 from engine.models.registry import Loaded
 from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
@@ -84,13 +84,19 @@ class Preflights:
         built = with_pixels(self._loaded, request, media, built, num_reused)  # as the request will be
         to_encode = missing(self._prefix.features, request)
         work = work_of(built, num_reused, to_encode, packed=self._loaded.family.packed)
-        self._memory.check(work, [len(built.ids)] * request.n)
         # How much of it the disk has, and how fast it is, is not known before it is read.
         is_known = not self._prefix.may_restore(built, cache, request)
-        return Preflight(
+        found = Preflight(
             tokens=tuple(built.ids),
             context_tokens=self._loaded.card.context_tokens,
             media=receipts(built),
             cached_tokens=num_reused,
             ttft_ms=self._expectations.ttft_ms(work, self._expectations.others()) if is_known else None,
         )
+        if found.left > 0:  # else it does not fit the context, which is told by `left`
+            try:
+                self._memory.check(work, [len(built.ids)] * request.n)
+            except MemoryExceeded as refused:
+                refused.cost = found
+                raise
+        return found

@@ -27,8 +27,9 @@ MAX_S = 10.0
 MEASURE_S = 2.0
 """Of what comes behind the first picture."""
 
-SIDES_PX = (64, 768)
-"""Of the pictures that are read. The second has so many tokens that attention shows in what it takes."""
+SIDES_PX = (64, 384)
+"""Of the pictures that are read. The second has so many tokens that attention shows in what it takes, and so few that
+it fits wherever the model does."""
 
 
 class WarmUp:
@@ -52,8 +53,9 @@ class WarmUp:
             raise TimeoutError
 
     def run(self, loaded: Loaded, features: FeatureStore, num_layers: int) -> EncoderMemory:
-        """What the tower takes, as far as it was seen. num_layers: between how many layers of its towers
-        `between_layers` is called; a tower where it is not could not be stopped, so that none is begun."""
+        """What the tower takes, where both pictures were read; whatever fails, no load does. num_layers: between how
+        many layers of its towers `between_layers` is called; a tower where it is not could not be stopped, so that none
+        is begun."""
         measured: list[tuple[EncoderWork, int]] = []
         if not (loaded.card.vision and num_layers):
             return EncoderMemory()
@@ -63,15 +65,16 @@ class WarmUp:
             with features.tenant_scope("", False):
                 _read(loaded, SIDES_PX[0])  # its kernels are made; what follows shows what reading itself takes
                 self._ends_s = min(self._ends_s, time.perf_counter() + MEASURE_S)
-                for side_px in SIDES_PX:
+                for side_px in () if loaded.family.one_by_one else SIDES_PX:
                     measured.append(_read(loaded, side_px))
+            return EncoderMemory.of(measured, _most_tokens(loaded))
         except TimeoutError:
             log.info("the warm-up with pictures was ended after %.1f s", time.perf_counter() - started_s)
         except Exception:  # a family that takes no such picture says so to the first who sends one
             log.info("no warm-up with a picture", exc_info=True)
         finally:
             self._ends_s = None
-        return EncoderMemory.of(measured, _most_tokens(loaded))
+        return EncoderMemory()
 
 
 def _read(loaded: Loaded, side_px: int) -> tuple[EncoderWork, int]:
@@ -85,6 +88,8 @@ def _read(loaded: Loaded, side_px: int) -> tuple[EncoderWork, int]:
 
 
 def _most_tokens(loaded: Loaded) -> int | None:
-    """Of towers that take their pictures in calls of a bounded size."""
+    """Of towers that take their pictures in calls of a bounded size, or each in one of its own."""
+    if loaded.family.encodes_apart:
+        return 0
     vision = loaded.config.get("vision_config") or {}
     return MAX_PATCHES // int(vision.get("spatial_merge_size", 2)) ** 2 if loaded.family.packed else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from engine.errors import EngineError
+from engine.errors import EngineError, MemoryExceeded
 from engine.runtime import fit
 from engine.types import Json, MediaReceipt, Preflight, Request
 from workbench.chat import turns
@@ -75,6 +75,8 @@ class CostLine:
                 return {"turn": turn, "words": t(DESCRIBED, model=card.described_by), "state": "fits"}
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
+        except MemoryExceeded as error:
+            return {"turn": turn, **refused(error)}
         except EngineError as error:
             return {"turn": turn, "words": error.message, "state": "over"}
         except asyncio.CancelledError:
@@ -150,6 +152,12 @@ def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaR
         "files": [sum(receipt.tokens for receipt in file) for file in files],
         "can_fit": state != "fits" and bool(preflight.media),
     }
+
+
+def refused(error: MemoryExceeded) -> Json:
+    """What is said of a request that memory has no room for. Its media, where it has any, can be made smaller."""
+    can_fit = error.cost is not None and bool(error.cost.media)
+    return {"words": error.message, "state": "over", "can_fit": can_fit}
 
 
 def _over(request: Request, preflight: Preflight) -> str:

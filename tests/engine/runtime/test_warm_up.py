@@ -13,6 +13,7 @@ from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.runtime import warm_up as warm_up_module
+from engine.runtime.encoder_memory import EncoderMemory
 from engine.runtime.warm_up import SIDES_PX, WarmUp
 from tests.engine.drive import ask, chat
 from tests.pictures import picture
@@ -33,7 +34,7 @@ class Run:
             warm_up.between_layers()
 
         self.num_layers = loaded.adapter.interleave(lambda: warm_up.is_on, between_layers)
-        warm_up.run(loaded, FeatureStore(1), self.num_layers if num_layers is None else num_layers)
+        self.found = warm_up.run(loaded, FeatureStore(1), self.num_layers if num_layers is None else num_layers)
         assert not warm_up.is_on
 
 
@@ -75,3 +76,25 @@ async def test_answers_are_the_same_without_a_whole_warm_up(
     monkeypatch.setattr(warm_up_module, "MAX_S", 0.0)
     cut = await ask(await engine_for(tiny_model("qwen3_vl"), max_queue=76), request)
     assert cut.text == whole.text
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[malloc] Unable to allocate"), ValueError("no")])
+def test_a_picture_that_fails_fails_no_load(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, said: Any, error: Exception
+) -> None:
+    """Nothing is known of the tower then."""
+    read, sides = warm_up_module._read, []
+
+    def failing(loaded: Any, side_px: int) -> Any:
+        sides.append(side_px)
+        if side_px == SIDES_PX[1]:
+            raise error
+        return read(loaded, side_px)
+
+    monkeypatch.setattr(warm_up_module, "_read", failing)
+    run = Run(tiny_model("qwen3_vl"))
+    assert sides[-1] == SIDES_PX[1] and len(said()) == 1
+    assert run.found == EncoderMemory()
+    monkeypatch.setattr(warm_up_module, "_read", read)
+    monkeypatch.setattr(warm_up_module, "_most_tokens", lambda loaded: int(None))  # type: ignore[call-overload]
+    assert Run(tiny_model("qwen3_vl")).found == EncoderMemory(), "nor do numbers that a configuration lacks"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine.errors import MemoryExceeded
 from engine.types import FrameSampling, MediaReceipt, Message, Part, Preflight, Request
 from workbench.chat.convert import ChatEntry, ChatSettings, fitted_entries, to_request, user_entries
-from workbench.chat.cost import line
+from workbench.chat.cost import line, refused
 from workbench.chat.receipts import num_receipts
 
 PICTURE = MediaReceipt("image", 1, (9, 9), (9, 9), 1_024, "ab")
@@ -43,6 +44,13 @@ def test_it_says_before_sending_that_it_does_not_fit():
     assert asked["state"] == "over"
     assert "192 left, but 500 are asked for" in asked["words"]
     assert not line(Request(), found(9_000), [])["can_fit"], "words alone cannot be made smaller"
+
+
+def test_what_memory_has_no_room_for_can_be_made_smaller_where_it_has_media():
+    error = MemoryExceeded("It does not fit into memory.")
+    for cost, can_fit in ((None, False), (found(40), False), (found(40, PICTURE), True)):
+        error.cost = cost
+        assert refused(error) == {"words": error.message, "state": "over", "can_fit": can_fit}
 
 
 def test_a_clip_says_its_frames_and_each_file_its_tokens():
