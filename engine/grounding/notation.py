@@ -75,13 +75,14 @@ class Rewriter:
         up to where coordinates may have begun."""
         whole = _Matches(text, self.form.notations, WHOLE)
         begun = _Matches(text, () if is_complete else self.form.notations, _BEGUN)
-        at, out = 0, []
+        at = 0
+        out: list[str] = []
         while True:
-            notation, match = whole.first(at) or (None, None)
-            _, beginning = begun.first(at) or (None, None)
-            end = beginning.start() if beginning else len(text)
-            if notation is None or match is None or match.start() > end:
+            beginning, found = begun.first(at), whole.first(at)
+            end = beginning[1].start() if beginning else len(text)
+            if found is None or found[1].start() > end:
                 return "".join(out) + text[at:end], end
+            notation, match = found
             out += [text[at : match.start()], self.place(notation, match[0])]
             at = match.end()
 
