@@ -20,13 +20,13 @@ _NUMBER = re.compile(NUMBER)
 
 
 def rewritten(arguments: str, rewriter: Rewriter) -> str | None:
-    """The arguments with their coordinates changed, as JSON. None where they are no JSON."""
+    """The arguments with their coordinates changed, as JSON. None where they are no JSON, or too deep."""
     try:
         value = json.loads(arguments)
+        changed = _walk(value, rewriter)
+        return arguments if changed == value else json.dumps(changed, ensure_ascii=False)
     except (ValueError, RecursionError):
         return None
-    changed = _walk(value, rewriter)
-    return arguments if changed == value else json.dumps(changed, ensure_ascii=False)
 
 
 def _walk(value: Any, rewriter: Rewriter) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OF_TOKENS = "log-probabilities belong to the tokens that the model wrote, so with them its text stays as it is"
 _NO_MEDIUM = "the request has no picture or clip"
 _NO_SIZE = "the size that the model saw is not known"
-_NO_JSON = "the arguments of a call are no JSON and stand as the model wrote them"
+_NO_JSON = "the arguments of a call are no JSON, or too deep, and stand as the model wrote them"
 _TOO_LONG = f"a list of coordinates is longer than {MOST_HELD:,} characters and stands as the model wrote it"
 
 

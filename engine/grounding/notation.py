@@ -7,6 +7,7 @@ does not depend on the pieces that it comes in. Pure Python.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,16 +19,20 @@ MOST_HELD = 16_384
 
 _QUOTED = sorted({f'"{key}"'[:end] for key in PLACE_KEYS for end in range(1, len(key) + 2)}, key=len, reverse=True)
 _KEYS = "|".join(PLACE_KEYS)
+_BEGUN_NUMBER = r"\s*+[-+.\d]{0,14}+\s*+"
 _BEGUN: dict[Notation, re.Pattern[str]] = {
     "json": re.compile(rf'(?:{"|".join(_QUOTED)}|"(?:{_KEYS})"\s*(?::\s*(?:\[[-\s\d.,\[\]]*)?)?)\Z'),
-    "pairs": re.compile(r"\([-+\s\d.,()]*\Z"),
+    "pairs": re.compile(
+        rf"\({_BEGUN_NUMBER}(?:,{_BEGUN_NUMBER}(?:\)\s*+(?:,\s*+(?:\({_BEGUN_NUMBER}(?:,{_BEGUN_NUMBER})?)?)?)?)?\Z",
+    ),
     "brackets": re.compile(
         r"\[\s*(?:\[[^\[\]]{0,120}(?:\]\s*,\s*\[[^\[\]]{0,120})*(?:\]\s*(?:,\s*)?)?)?\Z",
     ),
     "loc": re.compile(r"(?=<)(?:<loc\d{4}>){0,3}(?:<(?:l(?:o(?:c\d{0,4})?)?)?)?\Z"),
     "xml": re.compile(r"<(?:p(?:o(?:i(?:n(?:t(?:s?(?:\s[^<>]{0,4000})?)?)?)?)?)?)?\Z"),
 }
-"""The beginnings of what WHOLE matches, up to the end of the text."""
+"""The beginnings of what WHOLE matches, up to the end of the text. Texts come from anywhere: no beginning may be long
+where others start inside of it, or a search takes the square of the length."""
 
 _ROW = re.compile(r"\[[^\[\]]+\]")
 _NUMBERS = re.compile(NUMBER)
@@ -62,9 +67,24 @@ class Rewriter:
     convert: Convert
 
     def whole(self, text: str) -> str:
-        """A text that is complete."""
-        growing = GrowingText(self)
-        return growing.add(text) + growing.end()
+        """A text that is complete. In time that grows as its length."""
+        return self.settled(text, is_complete=True)[0]
+
+    def settled(self, text: str, *, is_complete: bool) -> tuple[str, int]:
+        """What the text becomes as far as it is known, and how much of it that is: all of it where it is complete, else
+        up to where coordinates may have begun."""
+        whole = _Matches(text, self.form.notations, WHOLE)
+        begun = _Matches(text, () if is_complete else self.form.notations, _BEGUN)
+        at = 0
+        out: list[str] = []
+        while True:
+            beginning, found = begun.first(at), whole.first(at)
+            end = beginning[1].start() if beginning else len(text)
+            if found is None or found[1].start() > end:
+                return "".join(out) + text[at:end], end
+            notation, match = found
+            out += [text[at : match.start()], self.place(notation, match[0])]
+            at = match.end()
 
     def number(self, written: str, axis: int, *, is_point: bool) -> str:
         """One number as it is written after the change: whole numbers without a point."""
@@ -102,6 +122,24 @@ def _without_space(text: str) -> str:
     return "".join(text.split()).strip("[]()")
 
 
+class _Matches:
+    """The first match from a place on that only goes forward. Each part of a text is searched once: what was found
+    further on stays the first until the place is behind its start."""
+
+    def __init__(self, text: str, notations: Sequence[Notation], patterns: Mapping[Notation, re.Pattern[str]]) -> None:
+        self._text = text
+        self._patterns = patterns
+        self._next = {notation: match for notation in notations if (match := patterns[notation].search(text))}
+
+    def first(self, at: int) -> tuple[Notation, re.Match[str]] | None:
+        for notation in [notation for notation, match in self._next.items() if match.start() < at]:
+            if match := self._patterns[notation].search(self._text, at):
+                self._next[notation] = match
+            else:
+                del self._next[notation]
+        return min(self._next.items(), key=lambda found: found[1].start(), default=None)
+
+
 class GrowingText:
     """One text, piece by piece: `add` gives what is settled by a piece, `end` what was held back. gave_up: something
     was too long to be held back (MOST_HELD)."""
@@ -112,31 +150,13 @@ class GrowingText:
         self.gave_up = False
 
     def add(self, text: str) -> str:
-        text, at, out = self._held + text, 0, []
-        while True:
-            begun = self._first(text, at, _BEGUN)
-            found = self._first(text, at, WHOLE)
-            if found is None or (begun is not None and begun[1].start() < found[1].start()):
-                break
-            notation, match = found
-            out += [text[at : match.start()], self._rewriter.place(notation, match[0])]
-            at = match.end()
-        hold = begun[1].start() if begun is not None else len(text)
-        if len(text) - hold > MOST_HELD:
-            hold, self.gave_up = len(text), True
-        self._held = text[hold:]
-        return "".join(out) + text[at:hold]
+        text = self._held + text
+        out, num_settled = self._rewriter.settled(text, is_complete=False)
+        self._held = text[num_settled:]
+        if len(self._held) > MOST_HELD:
+            out, self._held, self.gave_up = out + self._held, "", True
+        return out
 
     def end(self) -> str:
-        text, self._held, at, out = self._held, "", 0, []
-        while found := self._first(text, at, WHOLE):
-            notation, match = found
-            out += [text[at : match.start()], self._rewriter.place(notation, match[0])]
-            at = match.end()
-        return "".join(out) + text[at:]
-
-    def _first(
-        self, text: str, at: int, patterns: dict[Notation, re.Pattern[str]]
-    ) -> tuple[Notation, re.Match[str]] | None:
-        found = [(n, match) for n in self._rewriter.form.notations if (match := patterns[n].search(text, at))]
-        return min(found, key=lambda pair: pair[1].start(), default=None)
+        held, self._held = self._held, ""
+        return self._rewriter.whole(held)

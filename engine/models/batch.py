@@ -27,7 +27,7 @@ class Token:
     """One row's step. finish: None while it goes on, "stop" on a stop id (then `id` is that id), else "length".
 
     row: its number, None for one that ended with its first token. kv: the KV of a row that ended later, this token's
-    included; None while it goes on.
+    included; None while it goes on. Tokens of one pass before the last have it, too: a stop text may end there.
     logprobs: (vocabulary,) log-probabilities that it was chosen from, evaluated.
     is_accepted: it was proposed (engine.models.speculation), and the model says the same.
     """
@@ -121,8 +121,11 @@ class Batch:
             # Behind another kind of step, its pass was over already.
             self._speculation.costs.plain(time.perf_counter() - began_s)
         self._was_plain = not accepted
+        left = accepted[-1].prompt_cache if accepted else None
         tokens = [
-            Token(r.uid, int(r.token), r.finish_reason, r.prompt_cache, r.logprobs, bool(accepted) and place > 0)
+            Token(
+                r.uid, int(r.token), r.finish_reason, left or r.prompt_cache, r.logprobs, bool(accepted) and place > 0
+            )
             for place, r in enumerate(responses)
         ]
         for response in responses:

@@ -13,6 +13,12 @@ import numpy as np
 NO_TOKEN = -1
 """Any id below zero is nothing that can be proposed: a picture's place in a prompt, or the end of a text."""
 
+MOST_SEARCHED = 131_072
+"""The newest tokens of a row, prompt and answer, in which the last ones are looked up."""
+
+MOST_PLACES = 8192
+"""Of a token that stands in more places of them, the last ones are looked at."""
+
 
 class PromptLookup:
     """The tokens of one row, prompt and answer, in which its last ones are looked up.
@@ -52,14 +58,15 @@ class PromptLookup:
 
     def _after_match(self) -> int | None:
         """The place behind the best earlier occurrence of the last tokens."""
-        ids, num = self._ids, self._num
-        ends, length = np.arange(num - 1), 0
-        while length < min(self._max, num):
-            if ids[num - 1 - length] < 0:
-                break
+        first, num = max(0, self._num - MOST_SEARCHED), min(self._num, MOST_SEARCHED)
+        ids = self._ids[first : self._num]
+        if not num or ids[-1] < 0:
+            return None
+        ends, length = np.flatnonzero(ids[:-1] == ids[-1])[-MOST_PLACES:], 1
+        while ends.size and length < min(self._max, num) and ids[-1 - length] >= 0:
             found = ends[ends >= length]
-            found = found[ids[found - length] == ids[num - 1 - length]]
+            found = found[ids[found - length] == ids[-1 - length]]
             if not found.size:
                 break
             ends, length = found, length + 1
-        return int(ends[-1]) + 1 if length >= self._min else None
+        return first + int(ends[-1]) + 1 if ends.size and length >= self._min else None

@@ -14,6 +14,9 @@ _LEAST_REST, _MOST_REST = 8, 512
 _MEMORY = 0.7
 """Weight of the passes before in what was won lately."""
 
+_MOST_MISSES = 4
+"""So often in a row the first proposed token may be wrong. No pass is made of it, but the step waits for the token."""
+
 _LAST_PASSES = 15
 
 
@@ -43,7 +46,8 @@ class Proposer:
 
     num_proposed: tokens so far. It begins with few at a time, takes twice as many after a pass in which all were right,
     and about as many as were right after another. Where what was won in the last passes is less than they cost, it
-    rests for some tokens, each time for twice as long.
+    rests for some tokens, each time for twice as long. Where not even the first token was right several times, it looks
+    again only after the shortest rest, so that a copy that begins is soon seen.
     """
 
     def __init__(self, lookup: PromptLookup, most: int) -> None:
@@ -54,6 +58,7 @@ class Proposer:
         self._won = 0.0
         self._rest, self._next_rest = 0, _LEAST_REST
         self._reads_alone = False
+        self._misses = 0
 
     def append(self, token: int) -> None:
         """The row has gone on with this token."""
@@ -72,6 +77,7 @@ class Proposer:
     def took(self, num_tokens: int, num_right: int, further: float) -> None:
         """A pass over so many proposed tokens is over. further: what each of them cost, see PassCosts."""
         self.num_proposed += num_tokens
+        self._misses = 0
         self._width = min(self._most, 2 * self._width if num_right == num_tokens else max(2, num_right + 1))
         self._won = _MEMORY * self._won + (1 - _MEMORY) * (num_right - further * num_tokens)
         if self._won >= 0:
@@ -79,6 +85,12 @@ class Proposer:
             return
         self._rest, self._next_rest = self._next_rest, min(_MOST_REST, 2 * self._next_rest)
         self._won = 0.0
+
+    def missed(self) -> None:
+        """The model has begun another token than the first that was proposed, so there was no pass."""
+        self._misses += 1
+        if self._misses >= _MOST_MISSES:
+            self._rest = _LEAST_REST
 
     def read_alone(self) -> None:
         """The next pass is to be over one token."""

@@ -99,7 +99,10 @@ class Speculation:
         """Several tokens of the one row of a GenerationBatch, as Responses of it: the one that was computed already,
         and what was proposed behind it and is right. [] where nothing is proposed; the batch is then as it was."""
         proposed = proposer.proposal(batch.max_tokens[0] - batch._num_tokens[0])
-        if not proposed or int(batch._next_tokens.item()) != proposed[0]:
+        if not proposed:
+            return []
+        if int(batch._next_tokens.item()) != proposed[0]:
+            proposer.missed()
             return []
         return self._read(batch, proposer, proposed)
 

@@ -113,7 +113,7 @@ def _tell_seldom(where: str) -> None:
     """What the SDK says of failures goes to the log of this project, once in a while and without secrets."""
     told = logging.getLogger("opentelemetry")
     told.propagate = False
-    for handler in told.handlers:
+    for handler in (*told.handlers,):
         told.removeHandler(handler)
     told.addHandler(Failures(where))
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import EngineError, PixelsMissing
@@ -65,8 +66,9 @@ class Asking:
     ) -> tuple[Request, tuple[Media, ...]]:
         """See Preparation.load; earlier answers as the model wrote them."""
         loaded, media = await self.preparation.load(request, card, ticket, need_pixels=need_pixels)
-        if self._wants_original(request):
-            loaded = with_own_coordinates(loaded, media, card.model_type)
+        if self._wants_original(request) and any(message.role == "assistant" for message in loaded.messages):
+            change = partial(with_own_coordinates, loaded, media, card.model_type)
+            loaded = await self.preparation.aside(change)
         return loaded, media
 
     async def events(

@@ -85,16 +85,29 @@ def _head(sheet: _Sheet, result: dict[str, Any]) -> None:
     size = next((size for size in (46, 40, 34) if sheet.width(name, size) <= room - badge), 34)
     sheet.text((EDGE, 112), sheet.fitted(name, size, room - badge), size)
     facts = [str(model["model_type"])] if model.get("model_type") else []
-    facts += [f"{model['num_bytes'] / MiB:,.0f} MiB of weights"] if model.get("num_bytes") else []
+    num_bytes = _if_number(model.get("num_bytes"))
+    facts += [f"{num_bytes / MiB:,.0f} MiB of weights"] if num_bytes else []
     facts += [f"hash {str(model['hash'])[:12]}"] if model.get("hash") else []
     sheet.text((EDGE, 146), sheet.fitted("  ·  ".join(facts), 19, room), 19, FAINT)
     if machine:
-        gpu = f", {machine['gpu_cores']} GPU cores" if machine.get("gpu_cores") else ""
-        words = (
-            f"{machine.get('chip_name')}, {machine.get('num_cores')} cores{gpu}, {machine.get('total_memory_gb'):g} GB"
-        )
-        words += f"  ·  MLX on {machine.get('mlx_device')}  ·  {machine.get('os')}"
-        sheet.text((EDGE, 174), sheet.fitted(words, 19, room), 19, FAINT)
+        sheet.text((EDGE, 174), sheet.fitted(_machine(machine), 19, room), 19, FAINT)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    """What a result says of it, which may be somebody else's: any of it may be missing."""
+    memory_gb = _if_number(machine.get("total_memory_gb"))
+    hardware = [str(machine["chip_name"])] if machine.get("chip_name") else []
+    hardware += [f"{machine['num_cores']} cores"] if machine.get("num_cores") else []
+    hardware += [f"{machine['gpu_cores']} GPU cores"] if machine.get("gpu_cores") else []
+    hardware += [f"{memory_gb:g} GB"] if memory_gb else []
+    facts = [", ".join(hardware)] if hardware else []
+    facts += [f"MLX on {machine['mlx_device']}"] if machine.get("mlx_device") else []
+    facts += [str(machine["os"])] if machine.get("os") else []
+    return "  ·  ".join(facts)
+
+
+def _if_number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def _badge(sheet: _Sheet, result: dict[str, Any]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from asyncio import events
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 from engine.api.app import create_app
 from engine.assets import asset
 from engine.config import ServerConfig
+from engine.runtime import asking
 from tests import pictures
 
 UPRIGHT, SHAPE = (300, 400), (60, 120, 180, 360)
@@ -174,6 +176,28 @@ def test_a_click_by_a_tool_call_and_the_next_turn_reads_what_was_written(client:
     again(plain.function.arguments)
     reused = again(plain.function.arguments)
     assert again(call.function.arguments, **ORIGINAL) == reused, "the same prompt, to the token"
+
+
+def test_earlier_answers_are_changed_where_no_other_request_waits(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long they are: not in a thread that runs an event loop."""
+    loops: list[object] = []
+    change = asking.with_own_coordinates
+
+    def seen(*given: Any) -> Any:
+        loops.append(events._get_running_loop())
+        return change(*given)
+
+    monkeypatch.setattr(asking, "with_own_coordinates", seen)
+    where = {"role": "user", "content": [image(photo(1)), {"type": "text", "text": "Where?"}]}
+    client.chat.completions.create(
+        model="demo",
+        messages=[where, {"role": "assistant", "content": IN_PIXELS}, {"role": "user", "content": "And?"}],
+        max_completion_tokens=1,
+        extra_body=ORIGINAL,
+    )
+    assert loops == [None]
 
 
 def test_what_cannot_be_done_is_refused_or_said(client: openai.OpenAI) -> None:

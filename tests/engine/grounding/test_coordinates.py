@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from engine.errors import BadRequest
 from engine.grounding.coordinates import CoordinateWriter, check_coordinates, why_not, with_own_coordinates
 from engine.grounding.forms import FORMS
-from engine.grounding.notation import MOST_HELD
+from engine.grounding.notation import MOST_HELD, GrowingText, Rewriter
 from engine.grounding.place import MediumSize
 from engine.types import (
     CoordinatesGiven,
@@ -186,6 +187,13 @@ def test_arguments_that_are_no_json_are_told() -> None:
     assert given is not None and "no JSON" in given.why
 
 
+@pytest.mark.parametrize("depth", [400, 900, 5000])
+def test_arguments_that_are_too_deep_stay_as_they_are(depth: int) -> None:
+    text = '{"a":' * depth + "1" + "}" * depth
+    (told,), _, given = calls("qwen3_vl", call(text, id="a", last=True))
+    assert told.arguments == text and given is not None and "no JSON" in given.why
+
+
 ASKED = Request(messages=(Message("user", (Part("image", url="data:"),)),), coordinates="original")
 
 
@@ -251,3 +259,56 @@ def test_earlier_answers_are_what_the_model_wrote() -> None:
         {"coordinate": [777, 333]}
     ] * 2
     assert with_own_coordinates(request, (medium(4000, 3000), medium(1500, 2200)), "qwen2_5_vl") is request
+
+
+HOSTILE = [
+    ("qwen3_vl", '{"bbox_2d": [1, 2, 3, 4], "label": "a"}, ', ""),
+    ("qwen3_vl", '"box":[', ""),
+    ("qwen3_vl", "[1,2,3,4],", '"box":['),
+    ("qwen3_vl", " ", '"box"'),
+    ("qwen2_vl", "(", ""),
+    ("qwen2_vl", "(1,2),", ""),
+    ("qwen2_vl", "(1,2),(3,4)", ""),
+    ("qwen2_vl", " ", "("),
+    ("qwen2_vl", "( 1", ""),
+    ("glm4v", "[[1,2,3,4]] ", ""),
+    ("glm4v", "[[1,2,3,4],", ""),
+    ("glm4v", "[1,2,3,4],", "["),
+    ("glm4v", '"box":[[1,2,3,4]', ""),
+    ("glm4v", "[ ", ""),
+    ("glm4v", " ", "[[1,2,3]"),
+    ("paligemma", "<loc0001>", ""),
+    ("paligemma", "<", ""),
+    ("molmo", '<point x="1" y="2">a</point> ', ""),
+    ("molmo", "<point ", ""),
+    ("molmo", "x1", "<point "),
+    ("molmo", "x ", "<points "),
+]
+"""What is repeated, and what stands before it."""
+
+
+@pytest.mark.parametrize("end", ["", "x"])
+@pytest.mark.parametrize(("model_type", "again", "before"), HOSTILE)
+def test_a_text_four_times_as_long_takes_no_sixteen_times_as_long(
+    model_type: str, again: str, before: str, end: str
+) -> None:
+    rewriter = Rewriter(FORMS[model_type], lambda number, axis, *, is_point: 2 * number)
+
+    def grow(text: str) -> None:
+        growing = GrowingText(rewriter)
+        growing.add(text)
+        growing.end()
+
+    short, long = ((before + again * (num // len(again)))[:num] + end for num in (3_000, 12_000))
+    for change in (rewriter.whole, grow):
+        assert took_s(change, long) < 8 * took_s(change, short) + 2e-3, change
+
+
+def took_s(work: Callable[[str], object], text: str) -> float:
+    """Of this process, at best."""
+    times = []
+    for _ in range(2):
+        began_s = time.process_time()
+        work(text)
+        times.append(time.process_time() - began_s)
+    return min(times)

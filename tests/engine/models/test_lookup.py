@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
+from engine.models import lookup as module
 from engine.models.lookup import PromptLookup
 
 
@@ -49,3 +54,27 @@ def test_short_beginnings() -> None:
     assert lookup(1).proposal(4) == []
     assert lookup(1, 1).proposal(4) == []
     assert lookup(1, 1, least=1).proposal(2) == [1, 1]
+
+
+def test_only_the_newest_tokens_and_places_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (1, 2, 3, 4, 5), (1, 2, 9, 8)
+    assert lookup(*old, *range(100, 120), 1, 2).proposal(2) == [3, 4]
+    monkeypatch.setattr(module, "MOST_SEARCHED", 20)
+    assert lookup(*old, *range(100, 120), 1, 2).proposal(2) == []
+    assert lookup(*range(100, 120), *new, 1, 2).proposal(2) == [9, 8], "places count from the beginning"
+    monkeypatch.setattr(module, "MOST_PLACES", 2)
+    assert lookup(7, 1, 2, 50, 2, 60, 2, 61, 7, 1, 2, least=1).proposal(1) == [61], "7 1 2 stood at an older place"
+
+
+def test_the_search_is_the_plain_one() -> None:
+    """Against each place tried by hand."""
+    rng = random.Random(5)
+    for _ in range(300):
+        tokens = [rng.choice((1, 2, 3, -1)) for _ in range(rng.randint(0, 30))]
+        best = (2, 0)  # so many at least
+        for end in range(1, len(tokens)):
+            length = 0
+            while length < min(4, end) and tokens[end - 1 - length] == tokens[-1 - length] >= 0:
+                length += 1
+            best = max(best, (length, end))
+        assert lookup(*tokens)._after_match() == (best[1] if best[1] else None), tokens

@@ -11,6 +11,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -26,6 +27,7 @@ from engine.models.batch import Batch
 from engine.models.lookup import PromptLookup
 from engine.models.proposer import PassCosts, Proposer
 from engine.models.speculation import Speculation, kept, make_speculation
+from engine.runtime.rows import Rows
 from engine.types import Grammar, Request, Sampling
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, settled
@@ -163,6 +165,37 @@ async def test_a_stop_text_inside_of_a_run(engine_for: EngineFor, tiny_model: Ti
         usage = other.done.usage
         assert usage.accepted_prediction_tokens < usage.completion_tokens == one.done.usage.completion_tokens
         assert usage.rejected_prediction_tokens >= 0
+
+
+async def test_a_stop_text_before_the_last_token_of_a_run_keeps_the_kv(
+    engine_for: EngineFor, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row ends with that run, by its limit; the answer ends before, and its KV is kept all the same."""
+    model = tiny_model("qwen3_vl")
+    fast = await engine_for(model, speculation=EAGER)
+    left_with_kv: list[bool] = []
+    leave = Rows.leave
+
+    def seen(self: Rows, choice: Any, kv: Any = None) -> Any:
+        has_row = choice.row is not None
+        found = leave(self, choice, kv)
+        left_with_kv.extend([bool(found)] if has_row else [])
+        return found
+
+    monkeypatch.setattr(Rows, "leave", seen)
+    asked = chat(TABLE, "Again.", max_tokens=40)
+    text = (await ask(fast, asked)).text
+    num_inside = 0
+    for at in range(9, len(text) - 4, 11):
+        request = replace(asked, stop=(text[at : at + 4],))
+        num_said = len((await ask(fast, request)).token_ids)
+        for more in (1, 2):
+            said = await ask(fast, replace(request, max_tokens=num_said + more))
+            assert said.done.finish_reason == "stop" and len(said.token_ids) == num_said
+            usage = said.done.usage
+            num_inside += usage.accepted_prediction_tokens + usage.rejected_prediction_tokens > 0
+    assert num_inside, "nothing was proposed: the check would prove nothing"
+    assert all(left_with_kv), "the KV of an answer is gone"
 
 
 async def test_cancelled_is_as_if_never_started(engine_for: EngineFor, tiny_model: TinyModel) -> None:
@@ -330,6 +363,35 @@ def test_it_rests_longer_each_time_where_it_does_not_pay() -> None:
             rests[-1] += 1
             row._lookup = PromptLookup([1, 2, 3] * 20, 2, 4)
     assert rests == [8, 16, 32, 64]
+
+
+def test_it_looks_seldom_where_not_even_the_first_token_is_right() -> None:
+    """Four times at once, then at every eighth token, however long that goes on; and as ever once one was right."""
+    row, looked = proposer(), []
+    for place in range(60):
+        if row.proposal(100):
+            looked.append(place)
+            row.missed()
+        row.append(1 + place % 3)
+    assert looked == [0, 1, 2, 3, 11, 19, 27, 35, 43, 51, 59]
+    for _ in range(20):
+        if row.proposal(100):
+            row.took(4, 4, 0.1)
+            break
+        row.append(1)
+    for place in range(3):
+        assert row.proposal(100), "a copy rests at its first differences"
+        row.missed()
+        row.append(1 + place)
+    assert row.proposal(100)
+
+
+def test_a_miss_is_told() -> None:
+    """The model has begun a token that was not proposed."""
+    row, told_misses = proposer(), []
+    row.missed = lambda: told_misses.append(1)  # type: ignore[method-assign]
+    batch = SimpleNamespace(max_tokens=[100], _num_tokens=[0], _next_tokens=mx.array([99]))
+    assert Speculation.step(object.__new__(Speculation), batch, row) == [] and told_misses == [1]
 
 
 def test_it_never_proposes_more_than_the_row_may_have() -> None:

@@ -17,7 +17,7 @@ from engine.api.app import create_app
 from engine.config import EngineConfig, LogLimits, MediaLimits, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import BadMedia
-from engine.request_log import spans
+from engine.request_log import otlp, spans
 from engine.request_log.log import RequestLog
 from engine.request_log.otlp import Failures, SpanExport, span_export
 from engine.request_log.record import LoggedRequest
@@ -225,6 +225,14 @@ def test_a_collector_that_refuses_is_told_of_once_and_costs_no_request(
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("engine")]
     assert len(lines) == 1 and "requests go on" in lines[0] and PLANTED not in caplog.text
     assert not logging.getLogger("opentelemetry").propagate, "the SDK's own lines are not held back"
+
+
+def test_no_handler_of_others_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever wrote the SDK's lines before, several of it too, wrote them with their secrets."""
+    told = logging.getLogger("opentelemetry")
+    monkeypatch.setattr(told, "handlers", [logging.NullHandler() for _ in range(3)])
+    otlp._tell_seldom("http://collector")
+    assert [type(handler) for handler in told.handlers] == [Failures]
 
 
 def test_failures_are_told_again_after_a_while(caplog: pytest.LogCaptureFixture) -> None:

@@ -131,3 +131,14 @@ def test_a_card_of_little_and_of_much(tmp_path: Path) -> None:
     image = drawn(replace(checked(PASSED), points=(point, long) * 9, stopped=True))
     edge = np.asarray(image.convert("RGB"))[:, -(card.EDGE - 4) * card.SCALE :]
     assert (edge == tuple(bytes.fromhex(card.GROUND[1:]))).all(), "something is drawn over the edge"
+
+
+@pytest.mark.parametrize("machine", [{}, {"chip_name": "M4"}, {"total_memory_gb": "lots", "num_cores": None}])
+def test_a_card_of_somebody_elses_machine(machine: dict[str, Any]) -> None:
+    result = json.loads(json.dumps(checked(PASSED).json())) | {"machine": machine, "model": {"num_bytes": "many"}}
+    assert Image.open(io.BytesIO(card.card(result))).size == (2400, 1260)
+
+
+def test_a_machine_is_told_in_one_line() -> None:
+    assert card._machine(MACHINE) == "M4, 10 cores, 8 GPU cores, 16 GB  ·  MLX on GPU  ·  macOS 26"
+    assert card._machine({"total_memory_gb": 8, "os": "Linux"}) == "8 GB  ·  Linux"
