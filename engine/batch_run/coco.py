@@ -64,6 +64,11 @@ def left_out(records: Sequence[Json]) -> LeftOut:
     return LeftOut(len(answered) - len(pictures), points, len(written) - points - kept)
 
 
+def has_boxes(record: Json) -> bool:
+    """Whether the answer about a picture has a box. record: as the journal keeps it."""
+    return not record.get("error") and any(True for _ in _boxes({"media": record.get("media") or ()}))
+
+
 def _is_picture(record: Json) -> bool:
     return not record["error"] and record["medium"] == "image" and len(record["media"]) == 1
 
