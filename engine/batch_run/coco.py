@@ -65,12 +65,12 @@ def left_out(records: Sequence[Json]) -> LeftOut:
 
 
 def has_boxes(record: Json) -> bool:
-    """Whether the answer about a picture has a box. record: as the journal keeps it."""
-    return not record.get("error") and any(True for _ in _boxes({"media": record.get("media") or ()}))
+    """Whether there is an annotation of it. record: as the journal keeps it."""
+    return _is_picture(record) and next(_boxes(record), None) is not None
 
 
 def _is_picture(record: Json) -> bool:
-    return not record["error"] and record["medium"] == "image" and len(record["media"]) == 1
+    return not record.get("error") and record.get("medium") == "image" and len(record["media"]) == 1
 
 
 def _boxes(record: Json) -> Iterator[Json]:
