@@ -64,8 +64,13 @@ def left_out(records: Sequence[Json]) -> LeftOut:
     return LeftOut(len(answered) - len(pictures), points, len(written) - points - kept)
 
 
+def has_boxes(record: Json) -> bool:
+    """Whether there is an annotation of it. record: as the journal keeps it."""
+    return _is_picture(record) and next(_boxes(record), None) is not None
+
+
 def _is_picture(record: Json) -> bool:
-    return not record["error"] and record["medium"] == "image" and len(record["media"]) == 1
+    return not record.get("error") and record.get("medium") == "image" and len(record["media"]) == 1
 
 
 def _boxes(record: Json) -> Iterator[Json]:

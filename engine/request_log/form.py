@@ -30,8 +30,8 @@ from engine.types import (
 TextOfToken = Callable[[int], TokenText]
 _PARAMETERS = (
     "max_tokens", "min_tokens", "ignore_eos", "stop", "stop_token_ids", "bad_words", "grammar", "tools", "tool_choice",
-    "reasoning", "frames", "template_kwargs", "logprobs", "prompt_logprobs", "n", "reuse", "add_special_tokens",
-    "add_generation_prompt", "continue_final_message", "coordinates",
+    "reasoning", "frames", "template_kwargs", "logprobs", "prompt_logprobs", "prompt_ids", "n", "reuse",
+    "add_special_tokens", "add_generation_prompt", "continue_final_message", "coordinates",
 )  # fmt: skip
 """Fields of Request beside its sampling; each is told where it is not what it is without being asked for."""
 
@@ -178,6 +178,7 @@ def _part_json(log: RequestLog, part: Part, media: Mapping[Part, MediumRef]) -> 
     told |= {name: getattr(part, name) for name in ("max_pixels", "min_pixels", "description") if getattr(part, name)}
     told |= {name: list(px) for name in ("exact_px", "crop_px") if (px := getattr(part, name))}
     told |= {"detail": part.detail} if part.detail != "auto" else {}
+    told |= {"animated": part.animated} if part.animated is not None else {}
     told |= {"sampling": _plain(part.frames)} if part.frames else {}
     return told | ({"pages": _plain(part.document)} if part.document else {})
 

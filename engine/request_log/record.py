@@ -96,17 +96,24 @@ class LoggedRequest:
     def add(self, event: Event) -> None:
         """One more event of its answer."""
         if isinstance(event, Done):
-            self.done = event
+            self._over(event)
         elif self.is_kept:
             self.deltas.append(event)
             self.num_tokens += len(event.tokens)
 
     def decided(self, decisions: Decisions) -> None:
         """Its questions are answered."""
-        self.decisions, self.done = decisions, decisions.done
+        self.decisions = decisions
+        self._over(decisions.done)
+
+    def _over(self, done: Done) -> None:
+        """The clock ends when the engine says it did, not when its reader learns of it: total_ms has one value."""
+        self.done = done
+        self.clock.end(self.clock.accepted_s + done.timing.total_ms / 1e3)
 
     def has_read(self, num_tokens: int) -> None:
         """Its texts are read: so many tokens."""
+        self.clock.end()
         total_ms = 1e3 * self.clock.elapsed_s
         self.done = Done("stop", Usage(num_tokens, 0), Timing(total_ms=total_ms, prompt_tokens=num_tokens))
 

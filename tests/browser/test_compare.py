@@ -119,6 +119,7 @@ def test_every_number_is_that_of_the_request_on_the_api(person: Any, workbench_u
         shown = at.numbers(column)
         record = by_tokens[int(shown["Tokens in"])]
         usage, timing = record["usage"], record["timing"]
+        assert record["total_ms"] == pytest.approx(timing["total_ms"], abs=0.002), "one name, two numbers"
         assert shown["From cache"] == str(usage["cached_tokens"])
         assert shown["Tokens out"] == str(usage["completion_tokens"])
         rate_per_s = 1000 * (timing["completion_tokens"] - 1) / timing["decode_ms"]

@@ -111,6 +111,9 @@ def test_on_a_phone_the_tabs_are_scrolled_and_the_current_one_is_in_sight(person
             arg=ends,
         )
     me.shoot(artifacts / f"tabs-{language}.png")
+    tabs.first.hover()
+    ground = "tab => getComputedStyle(tab).backgroundColor"
+    assert tabs.first.evaluate(ground) != tabs.last.evaluate(ground), "what was touched looks selected"
     page.reload()
     page.locator("#tab-benchmark-button[aria-selected=true]").first.wait_for()
     last = "document.querySelector('#tabs .tab-container:not(.visually-hidden) #tab-benchmark-button')"

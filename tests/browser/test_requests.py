@@ -139,7 +139,7 @@ def test_one_request_opened(person, workbench_url):
     me.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = open_requests(me)
     with openai.OpenAI(base_url=f"{workbench_url}/v1", api_key="none", max_retries=0, timeout=120) as client:
-        picture: Any = {"type": "image_url", "image_url": {"url": picture_url()}}
+        picture: Any = {"type": "image_url", "image_url": {"url": picture_url(), "max_pixels": 3136}}
         question: Any = {"type": "text", "text": f"What is <b>it</b>? {PLANTED}"}
         answer = client.chat.completions.create(
             model="default", max_tokens=8, temperature=0, logprobs=True, top_logprobs=3,
@@ -153,6 +153,8 @@ def test_one_request_opened(person, workbench_url):
     assert "What is <b>it</b>? [secret]" in opened.inner_text() and not opened.locator("b b").count()
     assert opened.locator(".medium img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     assert opened.locator(".token-text").inner_text() == "".join(token["text"] for token in told["answer"][0]["tokens"])
+    asked = dict(zip(*(opened.locator(f".facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
+    assert (asked["max_tokens"], asked["max_pixels"]) == ("8", "3136")
     opened.locator(".token").first.hover()
     page.locator("#token-tip li").nth(2).wait_for()
     opened.locator(".receipt summary").click()

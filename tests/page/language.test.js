@@ -35,3 +35,8 @@ test("a text with its values, and numbers as the language writes them", () => {
   assert.equal(number(0.25, 2), "0,25");
   assert.equal(t("{name} {other}", { name: "{other}" }), "{other} {other}", "values are no texts");
 });
+
+test("one clock: 24 hours, in every language", () => {
+  const seconds = new Date(2026, 10, 28, 19, 5, 9).getTime() / 1000, night = new Date(2026, 10, 28, 0, 5, 9).getTime() / 1000;
+  for (const language of ["en", "de"]) assert.deepEqual([seconds, night].map(spoken([language]).clock), ["19:05:09", "00:05:09"]);
+});

@@ -133,6 +133,7 @@
       bar.firstChild.style.width = `${percent}%`;
       set(bar, "aria-valuenow", percent);
       for (const [node, name] of [[pause, "pause"], [stop, "stop"], [resume, "resume"], [retry, "retry"], [remove, "remove"]]) show(node, can[name]);
+      show(links[EXPORTS.indexOf("coco.json")], run.has_boxes !== false);  // COCO is for boxes alone
       for (const [place, suffix] of EXPORTS.entries()) set(links[place], "href", window.workbenchLive.link(`runs/${run.id}/export.${suffix}`));
       if (run.revision === seen || !isShown) return;
       if (seen !== null) table.refresh();

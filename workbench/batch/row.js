@@ -63,7 +63,7 @@
       say(said, value.edited ? t("Edited. The model said: {answer}", { answer: value.model_answer }) : "");
       decided.replaceChildren(...value.decisions.map((one, place) => decision(one, place, save)));
       const columns = Object.entries(value.columns).map(([name, cell]) => item("", `${name}: ${cell}`));
-      facts.replaceChildren(...columns, ...value.media.flatMap((one) => [item("", one.line), item("hash", one.sha256.slice(0, 12))]), ...(value.cost ? [item("", value.cost)] : []));
+      facts.replaceChildren(...columns, ...value.media.flatMap((one) => [item("", one.line), item("hash", t("Hash of its content: {hash}", { hash: one.sha256.slice(0, 12) }))]), ...(value.cost ? [item("", value.cost)] : []));
       before.disabled = moved(value.place, -1) === null;
       after.disabled = moved(value.place, 1) === null;
     };

@@ -87,6 +87,7 @@ class TabRun:
             "left": self._pace.left if self._pace and self.is_running else 0,
             "left_s": None if left_s is None else round(left_s),
             "left_out": len(kept.left_out),
+            "has_boxes": self._table.has_boxes() if self._table else None,  # not known before it is opened
             "revision": self.revision,
         }
 

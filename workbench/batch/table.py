@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field
 
 from engine.batch_run import row_warnings
+from engine.batch_run.coco import has_boxes
 from engine.batch_run.row_warnings import SameAnswers
 from engine.batch_run.rows import BatchRow
 from engine.types import Json
@@ -60,6 +61,7 @@ class TableLine:
     ms: float = 0.0
     picture: str = ""
     is_edited: bool = False
+    has_boxes: bool = False
 
 
 class RunTable:
@@ -94,6 +96,7 @@ class RunTable:
             ms=float(record.get("ms") or 0),
             picture=str(media[0]["sha256"]) if media and media[0]["kind"] != "audio" else "",
             is_edited=bool(record.get("edited")),
+            has_boxes=has_boxes(record),
         )
 
     def line(self, place: int) -> TableLine | None:
@@ -106,6 +109,10 @@ class RunTable:
         edited = sum(line.is_edited for line in self.lines)
         known: tuple[LineState, ...] = get_args(LineState)
         return {"all": len(self.lines), **{state: states[state] for state in known}, "warned": warned, "edited": edited}
+
+    def has_boxes(self) -> bool:
+        """Whether there is anything for COCO."""
+        return any(line.has_boxes for line in self.lines)
 
     def rows_in(self, state: LineState) -> list[BatchRow]:
         return [line.row for line in self.lines if line.state == state]

@@ -1,7 +1,7 @@
 // Draws the Benchmark tab from plain values.
 (() => {
   const { t } = window.workbenchLanguage;
-  const { make, say, set, show, button, keep, heading, drawing, save } = window.workbenchDraw;
+  const { make, say, set, show, button, keep, heading, drawing, markEdges, save } = window.workbenchDraw;
   const { figure, update, whenThemed } = window.workbenchFigures;
 
   const field = (words, input) => {
@@ -152,6 +152,8 @@
     grid.append(head, body);
     scroll.append(grid);
     scroll.tabIndex = 0;
+    set(scroll, "role", "region");
+    markEdges(scroll, grid);
     node.append(make("h4"), scroll);
     return node;
   };
@@ -217,6 +219,7 @@
       keep(measured, some, table, (node, item) => {
         const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
         say(name, some.length > 1 ? item.name : "");
+        set(scroll, "aria-label", t("Numbers of {name}", { name: item.name }));
         cells(top.firstChild, [...item.heads, CANARY], "th");
         const lines = new Map([...body.children].filter((row) => row.details).map((row) => [row.dataset.key, row]));
         item.rows.forEach((one) => {
@@ -249,6 +252,7 @@
         const [name, scroll] = node.children, [top, body] = scroll.firstChild.children;
         say(name, item.rows.length ? item.name : t("{name}: they have no case in common", { name: item.name }));
         show(scroll, item.rows.length > 0);
+        set(scroll, "aria-label", item.name);
         cells(top.firstChild, item.heads, "th");
         keep(body, item.rows, () => make("tr"), (row, one) => {
           const all = [{ key: "case", value: one.case }, ...one.cells];

@@ -1,6 +1,6 @@
 // Draws the Cache tab from plain values. Text of prompts goes in as textContent, never as HTML.
 (() => {
-  const { language, t } = window.workbenchLanguage;
+  const { clock, t } = window.workbenchLanguage;
   const { make, say, show, button, sureButton, keep, heading, drawing, steadying } = window.workbenchDraw;
 
   const legend = (entries) => {
@@ -85,7 +85,7 @@
 
   const fillLane = (node, item, longest, pictures) => {
     const [head, bar, more] = node.children, [who, words, check] = head.children, [why, verdict, sides] = more.children;
-    const time = new Date(item.at * 1000).toLocaleTimeString(language);
+    const time = clock(item.at);
     say(who, [item.source, time, item.ended].filter(Boolean).join(" · "));
     say(words, item.words);
     say(why, item.why);

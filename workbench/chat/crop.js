@@ -23,6 +23,9 @@
     return { left: box.left + (box.width - width) / 2, top: box.top + (box.height - height) / 2, scale };
   };
 
+  // A touch screen would open its keyboard over the picture.
+  const focus = (field) => { if (!matchMedia("(pointer: coarse)").matches) field.focus(); };
+
   const isWriting = () => Boolean(document.querySelector("#composer .stop-button"));
 
   // figure: holds the picture; done: closes the dialog. Returns what is to be shown below, and `begin` for each picture.
@@ -69,7 +72,7 @@
       set(opener, "aria-expanded", isOn);
       if (isOn && !inputs[2].value) put([0, 0, image.naturalWidth, image.naturalHeight]);
       draw();
-      if (isOn) inputs[0].focus();
+      if (isOn) focus(inputs[0]);
     };
 
     const place = (event) => {
@@ -96,7 +99,7 @@
       show(form, true);
       set(opener, "aria-expanded", true);
       draw();
-      if (matchMedia("(hover: hover)").matches) words.focus();  // a phone would open its keyboard over it
+      focus(words);
     };
     image.addEventListener("pointerup", end);
     image.addEventListener("pointercancel", end);

@@ -149,6 +149,7 @@
       list.replaceChildren();
       for (let at = 0; at < low; at += 1) addSide({ ...EMPTY, ...reply.column });
       number();
+      list.scrollTo({ left: 0, behavior: "instant" });  // on a phone the columns are swiped
       sides().forEach((side) => side.open(true));
     };
 

@@ -5,7 +5,7 @@
 
   // told: the text at first. acts: {upload, failed, changed}; changed is called after every change.
   const create = (told, suffixes, acts) => {
-    let files = [], logged = null;  // {id, num_messages, num_media, text}: a request of the log in place of a message
+    let files = [], logged = null;  // {id, num_messages, num_media, pictures, text}: a request of the log in place of a message
     const text = Object.assign(make("textarea", "text"), { rows: 2, value: told, placeholder: t("One message for all columns") });
     set(text, "aria-label", t("Message"));
     text.addEventListener("input", acts.changed);
@@ -35,12 +35,13 @@
       }
     };
 
-    const about = make("p"), words = make("p", "words"), source = make("div", "again", about, words, button("", t("Write a message of your own"), () => use(null)));
+    const about = make("p"), words = make("p", "words"), seen = make("div", "thumbs"), source = make("div", "again", about, seen, words, button("", t("Write a message of your own"), () => use(null)));
     const use = (request) => {
       logged = request;
       const { id, num_messages, num_media } = logged ?? {};
       say(about, logged ? [t("Asked again: {id}", { id }), tn("{count} message", "{count} messages", num_messages),
         num_media && tn("{count} picture, clip or sound", "{count} pictures, clips or sounds", num_media)].filter(Boolean).join(" · ") : "");
+      seen.replaceChildren(...(logged?.pictures ?? []).map((src) => make("div", "thumb", Object.assign(make("img"), { src, alt: "" }))));
       say(words, logged?.text ?? "");
       for (const node of [text, thumbs, addFiles]) show(node, !logged);
       show(source, Boolean(logged));

@@ -17,6 +17,7 @@ import gradio as gr
 from engine.api.requests import visible_record_of
 from engine.bounded import BoundedCache
 from engine.errors import BadRequest, EngineError, ModelNotFound
+from engine.request_log.record import LoggedRequest
 from engine.types import Json, Request
 from workbench.chat import turns
 from workbench.chat.convert import (
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 NAME = catalogued("Compare")
 SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
+MAX_PICTURES = 4
+"""Of a request that is asked again, that are shown."""
+
 MAX_KEPT = 256
 """Comparisons of all pages whose answers can still be kept."""
 
@@ -120,8 +124,16 @@ class CompareTab:
 
     async def _again(self, fields: Json, page: gr.Request) -> Json:
         """What a request of the log is, and the fields of a column that asks the same."""
-        asked = await self._asked_again(str(fields.get("id")), page)
-        return {"column": again.fields_of(asked), "about": again.about(asked)}
+        id = str(fields.get("id"))
+        asked = await self._asked_again(id, page)
+        pictures = await self._pictures(visible_record_of(self._engine, id, self._shared.caller(page)))
+        return {"column": again.fields_of(asked), "about": {**again.about(asked), "pictures": pictures}}
+
+    async def _pictures(self, record: LoggedRequest) -> list[str]:
+        """Of its first media, as data: URLs; those that are forgotten are left out."""
+        receipts = record.done.media if record.done else ()
+        found = (self._engine.thumbnail(one.sha256) for one in receipts[:MAX_PICTURES])
+        return await data_urls([picture for picture in found if picture is not None])
 
     def _side(
         self, entries: Entries, make: Callable[[Column, str, str], Request], fields: Mapping[str, Any], page: gr.Request

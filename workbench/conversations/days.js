@@ -1,7 +1,6 @@
 // The folders of the list, by day. Does not use `document`: tests/page runs this file in Node.
 (() => {
-  const { language, t } = globalThis.workbenchLanguage;
-  const DATES = language === "en" ? "en-GB" : language;  // the day before the month
+  const { locale, t } = globalThis.workbenchLanguage;
   const DAY_MS = 24 * 3600 * 1000;
 
   const midnight = (time) => new Date(time.getFullYear(), time.getMonth(), time.getDate());
@@ -11,9 +10,9 @@
     const days = Math.round((midnight(now) - midnight(time)) / DAY_MS);
     if (days <= 0) return t("Today");
     if (days === 1) return t("Yesterday");
-    if (days < 7) return time.toLocaleDateString(DATES, { weekday: "long" });
+    if (days < 7) return time.toLocaleDateString(locale, { weekday: "long" });
     const year = time.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
-    return time.toLocaleDateString(DATES, { day: "numeric", month: "long", ...year });
+    return time.toLocaleDateString(locale, { day: "numeric", month: "long", ...year });
   };
 
   // [{key, title, items}] in the order of the items, which come pinned first and then newest first.

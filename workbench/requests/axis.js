@@ -69,7 +69,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: look.text, family: look.font, size: 12 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.text, activecolor: look.text },
       hoverlabel: { bgcolor: look.card, bordercolor: look.line, font: { color: look.text } },
-      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, ...(aligned ? { title: { text: t("seconds since it was accepted") } } : {}) },
+      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, tickangle: 0, nticks: look.narrow ? 3 : 0, ...(aligned ? { title: { text: t("seconds since it was accepted") } } : {}) },
       yaxis: { type: "category", categoryorder: "array", categoryarray: ids, range: [-0.6, Math.max(ids.length, 1) - 0.4], tickvals: ids, ticktext: ids.map((id) => labels[id] ?? id), fixedrange: true, automargin: true, gridcolor: "rgba(0,0,0,0)" },
     };
     return { data: traces(shown, { aligned, dark: look.dark, shift }), layout };

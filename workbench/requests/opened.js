@@ -35,6 +35,20 @@
     return list;
   };
 
+  // What was asked for each medium: under the option's own name where all have the same, else under the medium's, too.
+  const OPTIONS = ["detail", "max_pixels", "min_pixels", "exact_px", "crop_px", "animated", "sampling", "pages", "description"];
+  const mediaOptions = (messages) => {
+    const media = messages.flatMap((one) => one.content).filter((one) => one.type !== "text");
+    const each = media.flatMap((one) => [one, ...(one.frames ?? [])]), asked = {};
+    for (const name of OPTIONS) {
+      const having = each.filter((one) => one[name] !== undefined), [first] = having;
+      const isOfAll = media.every((one) => JSON.stringify(one[name]) === JSON.stringify(media[0][name])) && having.length === media.length;
+      if (first && isOfAll) asked[name] = first[name];
+      else for (const one of having) asked[`${one.param}: ${name}`] = one[name];
+    }
+    return asked;
+  };
+
   const calls = (all) => all.map((call) => text(`${call.name}(${call.arguments})`));
 
   const part = (item, named) => {
@@ -87,13 +101,14 @@
     const again = isChat && button("quiet", t("Ask again in Compare"), () => window.workbenchCompare.again(whole.id));
     const questions = whole.questions.length ? [text(JSON.stringify({ questions: whole.questions, decisions: whole.decisions }, null, 1))] : [];
     const raw = whole.prompt === null ? [] : [text(typeof whole.prompt === "string" ? whole.prompt : JSON.stringify(whole.prompt))];
+    const parameters = { ...whole.parameters, ...mediaOptions(whole.messages) };
     const words = [whole.id, whole.model, whole.num_texts === null ? "" : tn("{count} text", "{count} texts", whole.num_texts), whole.usage && t("{prompt} + {answer} tokens", { prompt: number(whole.usage.prompt_tokens), answer: number(whole.usage.completion_tokens) })];
     const head = make("div", "opened-head", make("h4", "", title), make("label", "filter", make("span", "", t("Copy as")), form), copying, down, again, button("quiet", t("Close"), close));
     return make("div", "opened-inside", head, make("p", "quiet-words", words.filter(Boolean).join(" · ")), said,
       failure(whole.failure) && section(t("Error"), failure(whole.failure)),
       section(t("To the first token"), whole.first_token.length ? waterfall(whole.first_token) : null),
       section(t("Asked"), ...raw, ...whole.messages.map((one) => message(one, named)), ...questions, whole.media_dropped ? make("p", "quiet-words", t("Its media were too large to be kept.")) : null),
-      section(t("Parameters"), Object.keys(whole.parameters).length ? facts(whole.parameters) : null),
+      section(t("Parameters"), Object.keys(parameters).length ? facts(parameters) : null),
       section(t("Answer"), ...whole.answer.map(answer)),
       section(t("What the model saw"), receipt && window.workbenchReceipts.draw("", receipt, () => Promise.resolve(seen))),
       section(t("Cache"), strip(lane, pictures)));

@@ -1,7 +1,7 @@
 // Draws the Requests tab from its own events (workbench/requests/live.py). Words go in as textContent, never as HTML.
 (() => {
-  const { t, tn, number, language } = window.workbenchLanguage;
-  const { make, say, set, show, button, keep, heading, save } = window.workbenchDraw;
+  const { t, tn, number, clock } = window.workbenchLanguage;
+  const { make, say, set, show, button, keep, heading, markEdges, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue, { draw: drawOpened } = window.workbenchOpened;
   const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
   const { library, isDark, whenThemed, plain, config, fitted } = window.workbenchFigures;
@@ -13,7 +13,7 @@
   const root = () => (window.gradio_config?.root ?? "").replace(/\/$/, "");
 
   const from = (row) => [SOURCES[row.source] ?? row.source, row.key].filter(Boolean).join(" · ");
-  const time = (row) => new Date(row.created * 1000).toLocaleTimeString(language === "en" ? "en-GB" : language);
+  const time = (row) => clock(row.created);
   const short = (row) => row.id.slice(-4);  // tells those of one second apart
   const label = (row) => `${time(row)} ${from(row)} …${short(row)}`;
   const waited = (row) => row.stages.filter((span) => WAITS.includes(span.stage)).reduce((sum, span) => sum + span.ms, 0);
@@ -58,6 +58,7 @@
       return head;
     }))), body);
     const scroll = make("div", "scroll", table);
+    markEdges(scroll, table);
     set(said, "aria-live", "polite");
     set(scroll, "tabindex", 0);
     set(scroll, "role", "region");

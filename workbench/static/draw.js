@@ -61,6 +61,17 @@
     again();
   };
 
+  // What scrolls sideways says at which of its edges there is more: data-before, data-after. inside: what may grow.
+  const markEdges = (node, inside = node) => {
+    const look = () => {
+      node.toggleAttribute("data-before", node.scrollLeft > 1);
+      node.toggleAttribute("data-after", node.scrollLeft < node.scrollWidth - node.clientWidth - 1);
+    };
+    node.addEventListener("scroll", look, { passive: true });
+    const sizes = new ResizeObserver(look);
+    for (const one of new Set([node, inside])) sizes.observe(one);
+  };
+
   const ACT_MS = 3000;
 
   // Keeps a drawing as it is while a mouse is over it, if the next one would move what is under the mouse: who is about
@@ -156,5 +167,5 @@
     return node;
   };
 
-  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, save, address, copy, copyButton };
+  window.workbenchDraw = { make, say, set, show, button, sureButton, keep, heading, drawing, steadying, stepAmong, markEdges, save, address, copy, copyButton };
 })();

@@ -26,13 +26,9 @@
   };
 
   const watchBar = (bar) => {
-    const look = () => {
-      bar.toggleAttribute("data-before", bar.scrollLeft > 1);
-      bar.toggleAttribute("data-after", bar.scrollLeft < bar.scrollWidth - bar.clientWidth - 1);
-    };
-    bar.addEventListener("scroll", look, { passive: true });
     bar.addEventListener("focusin", ({ target }) => { if (target.matches(":focus-visible")) reveal(target); });
-    new ResizeObserver(() => { reveal(); look(); }).observe(bar);
+    new ResizeObserver(() => reveal()).observe(bar);
+    window.workbenchDraw.markEdges(bar);
   };
 
   const remember = () => {

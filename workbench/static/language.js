@@ -23,10 +23,15 @@
   // One text or another by a number, which is also the value {count}.
   const tn = (one, many, count, values = {}) => filled(count === 1 ? one : many, { count, ...values });
 
+  const locale = language === "en" ? "en-GB" : language;  // the day before the month
+
+  // The time of day of so many seconds since 1970: "07:05:09".
+  const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
   // "pictures, clips or documents".
-  const list = (items, type = "disjunction") => new Intl.ListFormat(language === "en" ? "en-GB" : language, { type }).format(items);
+  const list = (items, type = "disjunction") => new Intl.ListFormat(locale, { type }).format(items);
 
   if (globalThis.document) document.documentElement.lang = language;
 
-  globalThis.workbenchLanguage = { COOKIE, chosen, language, names, number, list, t, tn };
+  globalThis.workbenchLanguage = { COOKIE, chosen, language, locale, names, number, clock, list, t, tn };
 })();

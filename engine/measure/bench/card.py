@@ -6,6 +6,7 @@ Drawn by Pillow with the font that it brings, from the JSON of a result, which m
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -21,7 +22,7 @@ SCALE = 2
 MAX_ROWS = 8
 EDGE, TOP, ROWS_HEIGHT, TALLEST_ROW = 56, 222, 284, 56
 CASE_WIDTH, NUMBER_WIDTH, BAR_WIDTH, GAP = 390, 80, 230, 40
-GROUND, PANEL, TEXT, FAINT = "#10151d", "#1b2330", "#f2f5f9", "#94a3b8"
+GROUND, PANEL, TEXT, FAINT, CAUTION = "#10151d", "#1b2330", "#f2f5f9", "#94a3b8", "#fbbf24"
 BARS = ("#38bdf8", "#34d399")
 VERDICTS = {True: ("#34d399", "checks passed"), False: ("#f87171", "FAILED"), None: ("#94a3b8", "nothing checked")}
 METRICS = {"ttft": "First token, ms", "generation_tps": "Decode, tok/s", "total_tps": "All streams, tok/s"}
@@ -86,7 +87,7 @@ def _head(sheet: _Sheet, result: dict[str, Any]) -> None:
     sheet.text((EDGE, 112), sheet.fitted(name, size, room - badge), size)
     facts = [str(model["model_type"])] if model.get("model_type") else []
     num_bytes = _if_number(model.get("num_bytes"))
-    facts += [f"{num_bytes / MiB:,.0f} MiB of weights"] if num_bytes else []
+    facts += [f"{_size(num_bytes)} of weights"] if num_bytes else []
     facts += [f"hash {str(model['hash'])[:12]}"] if model.get("hash") else []
     sheet.text((EDGE, 146), sheet.fitted("  ·  ".join(facts), 19, room), 19, FAINT)
     if machine:
@@ -139,7 +140,8 @@ def _rows(sheet: _Sheet, result: dict[str, Any]) -> None:
             _cell(sheet, (x, TOP + 38 + place * row), point.get(metric), most, bar)
     for place, point in enumerate(shown):
         y = TOP + 38 + place * row
-        name = (f"{point['target']}: " if several else "") + point["case"] + (" *" if point.get("noise") else "")
+        case = re.sub(r"(?<=\d)x(?=\d)", " x ", point["case"])  # its font has no ×
+        name = (f"{point['target']}: " if several else "") + case + (" *" if point.get("noise") else "")
         colour = VERDICTS[False][0] if point["canary"]["ok"] is False else TEXT
         sheet.text((EDGE, y), sheet.fitted(name, 19, CASE_WIDTH), 19, colour)
     notes = ["stopped before its end"] if result.get("stopped") else []
@@ -167,13 +169,24 @@ def _foot(sheet: _Sheet, result: dict[str, Any], seal: str) -> None:
     settings, versions = result.get("settings") or {}, result.get("versions") or {}
     room = WIDTH - 2 * EDGE
     sheet.box(EDGE, 534, room, 1, PANEL)
-    words = [f"{settings['prompts']} rounds, temperature {settings['temperature']:g}"] if "prompts" in settings else []
+    notes = "  ·  ".join(map(str, result.get("notes") or ()))
+    lines = (556, 580, 604) if notes else (0, 564, 594)
+    if notes:
+        sheet.text((EDGE, lines[0]), sheet.fitted(notes, 17, room), 17, CAUTION)
+    words = ["quick"] if settings.get("quick") else []
+    words += [f"{settings['prompts']} rounds, temperature {settings['temperature']:g}"] if "prompts" in settings else []
     words += [", ".join(f"{name} {versions[name]}" for name in ("mlx", "mlx-lm", "mlx-vlm") if name in versions)]
     words += [str(result.get("started", ""))[:16].replace("T", " ") + " UTC"]
-    sheet.text((EDGE, 564), sheet.fitted("  ·  ".join(filter(None, words)), 17, room), 17, FAINT)
+    sheet.text((EDGE, lines[1]), sheet.fitted("  ·  ".join(filter(None, words)), 17, room), 17, FAINT)
     groups = " ".join(seal[at : at + 8] for at in range(0, 32, 8))
     words_of_seal = f"seal of its JSON: {groups}...  vllm-mlx-bench --compare checks it"
-    sheet.text((EDGE, 594), sheet.fitted(words_of_seal, 17, room), 17)
+    sheet.text((EDGE, lines[2]), sheet.fitted(words_of_seal, 17, room), 17)
+
+
+def _size(num_bytes: float) -> str:
+    """As the page says it: powers of 1024."""
+    size = num_bytes / MiB
+    return f"{size:,.0f} MB" if size < 1000 else f"{size / 1024:,.1f} GB"
 
 
 def _number(value: float) -> str:

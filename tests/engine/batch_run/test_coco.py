@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.batch_run.coco import coco, left_out
+from engine.batch_run.coco import coco, has_boxes, left_out
 from engine.batch_run.edited import with_answer
 from engine.batch_run.output import check_output, write_output
 from engine.batch_run.progress import summary
@@ -72,6 +72,7 @@ def test_by_hand() -> None:
     assert [(one["image_id"], one["category_id"], one["bbox"], one["area"]) for one in found["annotations"]] == [
         (1, 2, [10, 20, 100.5, 40], 4020), (1, 3, [0, 0, 640, 480], 307200), (3, 1, [1, 2, 3, 4], 12),
     ]  # fmt: skip
+    assert [has_boxes(one) for one in RECORDS] == [True, False, False, False, True]
     assert str(left_out(RECORDS)) == "1 answer about no picture, 1 point and 1 box without an area"
     assert str(left_out(RECORDS[1:2])) == "" and "COCO has no place for 1 answer" in summary(
         RECORDS[2:3], 1, Path("x.coco.json"), None

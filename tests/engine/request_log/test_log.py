@@ -51,6 +51,8 @@ async def test_the_first_tokens_parts_sum_to_its_time(demo_engine: Any) -> None:
     record = max(demo_engine.requests.records(), key=lambda record: record.changed)
     whole = await demo_engine.logged(record, ME)
     sums_to_the_measured_time(whole, completion.done.timing.ttft_ms)
+    total_ms = pytest.approx(completion.done.timing.total_ms, abs=0.01)
+    assert whole["total_ms"] == total_ms and sum(span["ms"] for span in whole["stages"]) == total_ms
     assert {"media", "queue", "prompt", "encode", "prefill"} <= {part["stage"] for part in whole["first_token"]}
 
 

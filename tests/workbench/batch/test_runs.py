@@ -57,6 +57,7 @@ def test_a_run_from_its_files_to_its_table(page_app: Any, drawings: Path) -> Non
         assert list(frame["answer"]) == [row["answer"] for row in rows]
         assert list(frame["prompt_tokens"]) == [row["prompt"] for row in rows]
         assert len(exported(runs, run, "jsonl")) == len(exported(runs, run, "parquet")) == 60
+        assert runs.status(run)["has_boxes"] is False, "COCO is offered without a box"
         coco = json.loads(runs.ask("GET", f"/{run}/export.coco.json").content)
         assert [image["file_name"] for image in coco["images"]] == [file.name for file in files]
         assert runs.refused("GET", f"/{run}/rows/60")[0] == 404

@@ -94,6 +94,11 @@ async def test_a_column_has_the_answer_and_the_numbers_of_the_api(demo_server: S
         assert_same(result, await by_api(demo_server, drawing, fields))
     assert results[0]["media_tokens"] != results[1]["media_tokens"], "the sizes make no difference"
     assert all(result["ttft_ms"] <= result["total_ms"] for result in results)
+    async with httpx.AsyncClient(base_url=demo_server.url) as client:
+        for result in results:
+            listed = (await client.get(f"/v1/requests/{result['request']}")).json()
+            for name in ("total_ms", "ttft_ms"):
+                assert listed[name] == pytest.approx(result[name], abs=0.002), name
 
 
 async def test_sabotage_a_column_whose_pixel_budget_is_forgotten(

@@ -20,9 +20,8 @@ def summary(model: str = "m", **more: Any) -> dict[str, Any]:
     clock = StageClock(accepted_s=10.0)
     clock.enter("queue", 10.5)
     clock.enter("decode", 11.5)
-    clock.end(13.0)
     with log.open(Request(id="r", model=model), clock) as record:
-        record.add(Done("stop", Usage(7, 3, 2), Timing()))
+        record.add(Done("stop", Usage(7, 3, 2), Timing(total_ms=3000.0)))
     return {**summary_json(log, record), **more}
 
 

@@ -123,6 +123,11 @@ def test_the_card_shows_the_verdict_and_the_seal_of_its_json(tmp_path: Path) -> 
         files.check_card(tmp_path / "card.jpg")
 
 
+def test_the_card_says_what_the_page_warns_of() -> None:
+    busy = replace(checked(PASSED), notes=("load average 9.1 on 2 cores when it began",))
+    assert pixels_of(drawn(busy), card.CAUTION) > 200 and pixels_of(drawn(checked(PASSED)), card.CAUTION) == 0
+
+
 def test_a_card_of_little_and_of_much(tmp_path: Path) -> None:
     """Nothing answered, nothing known of the machine; more rows than there is room for, long and odd names."""
     assert drawn(replace(run(), points=())).size == (2400, 1260)
