@@ -167,7 +167,7 @@ async def test_sabotage_corrupted_kv_is_seen(demo_engine: Any, monkeypatch: pyte
     def corrupted(parts: Any, cache: Any) -> None:
         join(parts, cache)
         for layer in cache[:-1]:
-            layer.values = -layer.values
+            layer.values = -2 * layer.values
 
     await hit(demo_engine, "lamp-5", RED, QUESTION)
     before = await stored(demo_engine)
@@ -208,15 +208,16 @@ async def test_a_share_of_the_hits_is_verified_when_all_is_quiet(engine_for: Any
     assert (await stored(engine)).cache_verified == 2, "half of four"
 
     join = prefix.tensors.join
-    monkeypatch.setattr(prefix.tensors, "join", lambda parts, cache: (join(parts, cache), _negate(cache)))
+    monkeypatch.setattr(prefix.tensors, "join", lambda parts, cache: (join(parts, cache), _spoil(cache)))
     for _ in range(2):
         await ask(engine, chat(RED, QUESTION))
     assert (await verified(engine, 3)).cache_mismatches == 1
 
 
-def _negate(cache: Any) -> None:
+def _spoil(cache: Any) -> None:
+    """Once, or twice where what it spoilt was stored and is joined again: never right."""
     for layer in cache[:-1]:
-        layer.values = -layer.values
+        layer.values = -2 * layer.values
 
 
 async def test_nothing_is_verified_unless_asked_for(demo_engine: Any):
