@@ -222,10 +222,14 @@ def test_the_list(person, serve_page, demo_engine, artifacts):
         wait_until(lambda: len(titles(me)) == 2)
         me.shoot(artifacts / "conversations.png")
 
+        undo = page.locator(".list-toast .undo")
+        page.clock.install()
         menu("Hello there", "Delete")
+        undo.hover()
         page.locator("#chat .welcome").wait_for()
         wait_until(lambda: titles(me) == ["Stripes"])
-        page.get_by_role("button", name="Undo", exact=True).click()
+        page.clock.fast_forward(25_000)  # it stays while the pointer is on it
+        undo.click()
         wait_until(lambda: len(titles(me)) == 2)
         me.answers.last.wait_for()
         me.leave()

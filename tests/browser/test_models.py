@@ -76,6 +76,12 @@ class Models:
     def press(self, what: str, name: str) -> None:
         self.page.locator(f'#models button[aria-label="{what}: {name}"]').click()
 
+    def halt(self, what: str, name: str, held: threading.Event) -> None:
+        """Pause or cancel a download whose bytes are held, and let them go once the server has heard of it."""
+        with self.page.expect_response(lambda answer: answer.url.endswith(f"/downloads/{what.lower()}")):
+            self.press(what, name)
+        held.set()
+
     def stage(self, name: str, words: str) -> None:
         self.row(name).locator(".stage", has_text=words).wait_for()
 
@@ -184,8 +190,7 @@ def test_a_download_is_watched_paused_resumed_and_then_deleted(url, person, hub,
     here.row(REMOTE, ".hit").locator(".fit", has_text="fits").wait_for()
     here.press("Download", REMOTE)
     here.row(REMOTE, ".download").locator(".words", has_text=re.compile(r"downloading · .* of 8 MB")).wait_for()
-    here.press("Pause", REMOTE)
-    held.set()
+    here.halt("Pause", REMOTE, held)
     here.row(REMOTE, ".download").locator(".words", has_text="paused").wait_for()
     here.row(REMOTE).locator(".problems", has_text="not downloaded to the end").wait_for()
     here.press("Resume", REMOTE)
@@ -249,6 +254,5 @@ def test_no_serious_finding_of_axe(url, person, hub, context):
     here.press("Download", REMOTE)
     here.row(REMOTE, ".download").locator(".words", has_text="downloading").wait_for()
     assert serious(here.page) == []
-    here.press("Cancel", REMOTE)
-    hub.faults.held["model.safetensors"].set()
+    here.halt("Cancel", REMOTE, hub.faults.held["model.safetensors"])
     here.row(REMOTE, ".download").locator(".words", has_text="cancelled").wait_for()

@@ -46,9 +46,14 @@
 
   const pin = (item) => change(`conversations/${item.id}`, "PATCH", { is_pinned: !item.is_pinned });
 
+  // The page leaves it first: that a conversation is gone is news only to other pages that show it.
   const remove = async (item) => {
-    if (!await change(`conversations/${item.id}`, "DELETE")) return;
-    if (item.id === current) live.open("", "switch");
+    const isShown = item.id === current;
+    if (isShown) live.open("", "switch");
+    if (!await change(`conversations/${item.id}`, "DELETE")) {
+      if (isShown) live.open(item.id, "switch");
+      return;
+    }
     tell(t("Deleted “{title}”.", { title: short(item.title) }), t("Undo"), async () => {
       if (await change(`conversations/${item.id}/restore`, "POST")) live.open(item.id, "switch");
     });
@@ -198,7 +203,12 @@
     show(parts.undo, Boolean(action));
     parts.undo.onclick = () => { show(parts.said, false); act(); };
     show(parts.said, true);
-    if (action !== RELOAD) timer = setTimeout(() => show(parts.said, false), UNDO_MS);
+    if (action !== RELOAD) hideLater();
+  };
+
+  /** Nothing goes away under the pointer of somebody who is about to press it, nor while the keyboard is on it. */
+  const hideLater = () => {
+    timer = setTimeout(() => (parts.said.matches(":hover, :focus-within") ? hideLater() : show(parts.said, false)), UNDO_MS);
   };
 
   const outdated = (words = t("The workbench was updated.")) => tell(words, RELOAD, () => { live.flush(); location.reload(); });
