@@ -160,3 +160,10 @@ def test_the_table_has_a_line_for_each_prompt_and_the_numbers_of_each_column() -
     assert (first["prompt"], first["vote"], first["A_answer"]) == ("one", "B", 'a "b",\nc')
     assert (first["B_error"], first["B_prompt_tokens"]) == ("It is too large.", "")
     assert float(second["B_ttft_ms"]) == 1.5 and float(second["A_prompt_tokens"]) == 5
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_table_and_its_prompts_are_read_back() -> None:
+    text = prompts.write_csv([{"prompt": "=1+1", "vote": "", "results": [{"answer": "@SUM(A1)", "error": ""}]}])
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["prompt"], row["A_answer"]) == ("'=1+1", "'@SUM(A1)")
+    assert prompts.read_csv(text) == ["=1+1"]
