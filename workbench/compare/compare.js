@@ -28,6 +28,8 @@
 
   const view = (element, props, watch, trigger, upload) => {
     const root = element.firstElementChild, { low, high, suffixes } = props.setup, queue = questions(props, watch, trigger);
+    // visitor: what is asked of may have been sent, or is kept, under the tab's own name.
+    const asking = (what, fields) => queue.ask(what, () => ({ ...fields(), visitor: window.workbenchLive.visitor }));
     const kept = { text: "", prompts: "", isMarked: true, columns: [], ...stored() };
     const values = (Array.isArray(kept.columns) ? kept.columns : []).slice(0, high).map((one) => ({ ...EMPTY, ...one }));
     while (values.length < low) values.push({ ...EMPTY });
@@ -73,7 +75,7 @@
       return side;
     };
     const goOn = async (side) => {
-      const reply = await queue.ask("keep", () => ({ name: side.comparison, column: side.column, visitor: window.workbenchLive.here().visitor ?? "" }));
+      const reply = await asking("keep", () => ({ name: side.comparison, column: side.column }));
       failed(reply.error);
       if (!reply.conversation) return;
       window.workbenchFrame.select("chat");
@@ -97,7 +99,7 @@
       failed("");
       asked.forEach((side) => side.clear());
       show(about, false);
-      const reply = await queue.ask("start", () => ({ ...composer.asked(), text: message, columns: asked.map((side) => side.value) }));
+      const reply = await asking("start", () => ({ ...composer.asked(), text: message, columns: asked.map((side) => side.value) }));
       if (reply.error) { failed(reply.error); return null; }
       name = reply.name;
       asked.forEach((side, column) => Object.assign(side, { comparison: name, column }));
@@ -140,7 +142,7 @@
     // A request of the log in two columns that ask the same; something is to be changed in one of them.
     ask = async (id) => {
       if (running) return;
-      const reply = await queue.ask("again", () => ({ id }));
+      const reply = await asking("again", () => ({ id }));
       failed(reply.error);
       if (reply.error) return;
       show(about, false);
