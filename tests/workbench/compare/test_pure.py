@@ -15,7 +15,7 @@ from engine.types import Sampling
 from workbench.chat.convert import user_entries
 from workbench.chat.markdown import Tree, blocks
 from workbench.compare import difference, prompts
-from workbench.compare.columns import check_number, read_column, request_of
+from workbench.compare.columns import check_number, read_column, request_of, texts_of
 
 
 def test_a_column_asks_what_the_chat_would_with_its_settings() -> None:
@@ -34,7 +34,7 @@ def test_a_column_asks_what_the_chat_would_with_its_settings() -> None:
         ("audio", None),
         ("text", None),
     ]
-    assert column.texts == {key: fields[key] for key in ("model", "temperature", "max_tokens", "fps", "system")}
+    assert texts_of(fields) == {key: fields[key] for key in ("model", "temperature", "max_tokens", "fps", "system")}
 
 
 def test_an_empty_column_leaves_everything_to_the_model() -> None:
@@ -80,7 +80,7 @@ def marked(*answers: str) -> list[list[str]]:
     found = difference.marked([blocks(answer) for answer in answers])
     assert found is not None
     for answer, trees in zip(answers, found, strict=True):
-        assert leaves(trees) == leaves(trees) and "".join(leaves(trees)) == "".join(leaves(blocks(answer)))
+        assert "".join(leaves(trees)) == "".join(leaves(blocks(answer)))
     return [marks(trees) for trees in found]
 
 
