@@ -3,7 +3,7 @@
 (() => {
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, save } = window.workbenchDraw;
-  const { questions } = window.workbenchQueue;
+  const { questions } = window.workbenchQueue, { csvInput } = window.workbenchQuestions;
   const { create } = window.workbenchCompareComposer, { create: createSide, EMPTY, LETTERS } = window.workbenchColumn;
   const { fill, progress } = window.workbenchCompareTable;
   const KEY = "workbench-compare";
@@ -159,12 +159,8 @@
     const prompts = Object.assign(make("textarea"), { rows: 4, value: kept.prompts, placeholder: t("One prompt a line") });
     set(prompts, "aria-label", t("Prompts"));
     prompts.addEventListener("input", keep);
-    const csv = Object.assign(make("input"), { type: "file", accept: ".csv,text/csv", hidden: true });
-    csv.addEventListener("change", async () => {
-      const picked = csv.files[0];
-      csv.value = "";
-      if (!picked) return;
-      const content = await picked.text(), reply = await queue.ask("prompts", () => ({ text: content, is_csv: true }));
+    const csv = csvInput(async (content) => {
+      const reply = await queue.ask("prompts", () => ({ text: content, is_csv: true }));
       failed(reply.error);
       if (reply.prompts) runAll(reply.prompts);
     });

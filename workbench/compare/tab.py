@@ -20,15 +20,7 @@ from engine.errors import BadRequest, EngineError, ModelNotFound
 from engine.request_log.record import LoggedRequest
 from engine.types import Json, Request
 from workbench.chat import turns
-from workbench.chat.convert import (
-    AUDIO_SUFFIXES,
-    DOCUMENT_SUFFIXES,
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    Entries,
-    media_kind,
-    user_entries,
-)
+from workbench.chat.convert import MEDIA_SUFFIXES, Entries, media_kind, user_entries
 from workbench.compare import again, prompts
 from workbench.compare.columns import MAX_COLUMNS, MIN_COLUMNS, Column, check_number, read_column, request_of, texts_of
 from workbench.compare.comparison import Side, SideBySide
@@ -45,7 +37,6 @@ if TYPE_CHECKING:
     from engine.core import Engine
 
 NAME = catalogued("Compare")
-SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
 MAX_PICTURES = 4
 """Of a request that is asked again, that are shown."""
 
@@ -85,7 +76,7 @@ class CompareTab:
         self._shared = shared
         self._library = library
         self._comparisons = comparisons
-        setup = {"low": MIN_COLUMNS, "high": MAX_COLUMNS, "suffixes": list(SUFFIXES)}
+        setup = {"low": MIN_COLUMNS, "high": MAX_COLUMNS, "suffixes": list(MEDIA_SUFFIXES)}
         answers = {
             "start": self._start,
             "again": self._again,
