@@ -130,6 +130,14 @@ async def test_a_column_that_fails_says_why_and_the_others_go_on(demo_engine: An
     assert len(marks) == 3
 
 
+def test_a_column_is_drawn_no_more_once_its_end_is_told() -> None:
+    ended = Side(Turn("f" * 32 + "a", "assistant", state="failed", error="It is too large."))
+    line = ended.news(3)
+    assert line is not None and json.loads(line)["column"] == 3 and json.loads(line)["result"]["state"] == "failed"
+    ended.draw = None  # type: ignore[assignment]  # it would fail
+    assert ended.news(3) is None
+
+
 async def test_an_adapter_answers_in_its_column_and_a_model_that_is_blind_refuses_in_its_own(
     engine_pool: Any, tiny_model: Any, models_dir: Any, drawing: Any
 ) -> None:
