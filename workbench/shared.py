@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.access.visibility import Caller, caller
+from engine.access.visibility import Caller, caller, on_page
 from engine.config import ServerConfig
 from engine.errors import BadMedia
 from workbench.history import History
@@ -28,9 +28,10 @@ class Shared:
     server: ServerConfig = field(default_factory=ServerConfig)
     history: History = field(default_factory=History)
 
-    def caller(self, page: gr.Request) -> Caller:
-        """The caller behind a page: the operator, a login, or a visitor known by the page only."""
-        return caller(self.server, page.username or "", page.session_hash or "")
+    def caller(self, page: gr.Request, visitor: str = "") -> Caller:
+        """The caller behind a page: the operator, a login, or a visitor known by the page, and by `visitor`, what the
+        browser's tab calls itself (engine.access.visibility.on_page)."""
+        return on_page(self.server, caller(self.server, page.username or "", page.session_hash or ""), visitor)
 
     @property
     def cards(self) -> tuple[ExampleCard, ...]:

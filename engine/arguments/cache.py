@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 
-from engine.arguments.needless import refuse
+from engine.arguments.needless import given, refuse
 from engine.arguments.types import add_numbers, more_than_zero, new_folder, no_kv_connector, share_or_zero
 from engine.config import CacheConfig
 from engine.errors import BadRequest
 
 DEFAULT_CACHE = CacheConfig()
+_OF_PROMPTS = ("paged_cache_block_size", "max_cache_blocks", "prefix_cache_size", "cache_memory_mb", "verify_cache")
+_OF_FEATURES = ("mllm_cache_max_mb",)
 
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,15 +90,8 @@ def _disk_bytes(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises BadRequest for the size of a cache that is off."""
-    cache = DEFAULT_CACHE
-    blocks = {
-        "--paged-cache-block-size": args.paged_cache_block_size != cache.block_tokens,
-        "--max-cache-blocks": args.max_cache_blocks != cache.max_blocks,
-        "--prefix-cache-size": args.prefix_cache_size != cache.max_snapshots,
-        "--cache-memory-mb": args.cache_memory_mb != cache.max_bytes // 1024**2,
-        "--verify-cache": args.verify_cache != cache.verify_share,
-    }
-    features = {"--mllm-cache-max-mb": args.mllm_cache_max_mb != cache.max_feature_bytes // 1024**2}
-    for is_on, options in ((args.prefix_cache, blocks), (args.enable_mllm_cache, features)):
-        found = {name: name for name, is_given in options.items() if is_given and not is_on}
-        refuse(found, found, "that cache is off")
+    parser = argparse.ArgumentParser()
+    add_cache_arguments(parser)
+    options = given(parser, args)
+    for is_on, names in ((args.prefix_cache, _OF_PROMPTS), (args.enable_mllm_cache, _OF_FEATURES)):
+        refuse(() if is_on else names, options, "that cache is off")

@@ -10,7 +10,16 @@ import os
 import re
 from dataclasses import replace
 
-from engine.arguments.types import at_least_zero, key_file, more_than_zero, new_folder, origins, port_number, positive
+from engine.arguments.types import (
+    add_numbers,
+    at_least_zero,
+    key_file,
+    more_than_zero,
+    new_folder,
+    origins,
+    port_number,
+    positive,
+)
 from engine.assets import data_folder
 from engine.config import KEY_VARIABLE, ServerConfig
 from engine.errors import BadRequest
@@ -102,27 +111,12 @@ def _add_limit_arguments(parser: argparse.ArgumentParser) -> None:
         help="MiB of all uploads together that are being read or answered, before 429 (default: 4 times "
         "--max-upload-mb)",
     )
-    group.add_argument(
-        "--max-files",
-        metavar="N",
-        type=positive,
-        default=DEFAULT_SERVER.max_stored_files,
-        help="most files that each key may keep on /v1/files (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-files-mb",
-        metavar="N",
-        type=positive,
-        default=DEFAULT_SERVER.max_stored_bytes // 1024**2,
-        help="MiB of all files that each key may keep (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-batch-requests",
-        metavar="N",
-        type=positive,
-        default=DEFAULT_SERVER.max_batch_requests,
-        help="most requests of one batch (default: %(default)s)",
-    )
+    numbers = {
+        "--max-files": (DEFAULT_SERVER.max_stored_files, "most files that each key may keep on /v1/files"),
+        "--max-files-mb": (DEFAULT_SERVER.max_stored_bytes // 1024**2, "MiB of all files that each key may keep"),
+        "--max-batch-requests": (DEFAULT_SERVER.max_batch_requests, "most requests of one batch"),
+    }
+    add_numbers(group, numbers)
     group.add_argument(
         "--upload-timeout",
         metavar="S",

@@ -32,7 +32,7 @@ class LeftOut:
         points = f"{self.points:,} point{'s' * (self.points != 1)}"
         empty = f"{self.empty:,} box{'es' * (self.empty != 1)} without an area"
         said = [words for number, words in ((self.rows, rows), (self.points, points), (self.empty, empty)) if number]
-        return " and ".join([*([", ".join(said[:-1])] if said[:-1] else []), *said[-1:]])
+        return " and ".join(filter(None, (", ".join(said[:-1]), *said[-1:])))
 
 
 def coco(records: Sequence[Json]) -> Json:

@@ -51,7 +51,7 @@ def with_own_coordinates(request: Request, media: Sequence[Media], model_type: s
 
     media: those of the request, in their order."""
     form = FORMS.get(model_type)
-    if form is None or form.steps is None or not any(message.role == "assistant" for message in request.messages):
+    if form is None or form.steps is None:
         return request
     sizes = [MediumSize(medium.kind, medium.decoded_px, crop=medium.crop) for medium in media]
     out, num_media = [], 0
@@ -81,9 +81,9 @@ def _as_written(message: Message, form: Form, scale: Scale) -> Message:
 
 @dataclass(slots=True)
 class _Choice:
-    """text: None until the answer begins. calls: arguments of the call that is being written."""
+    """call: the one that is being written, with its arguments so far."""
 
-    text: GrowingText | None = None
+    text: GrowingText
     call: ToolCallDelta | None = None
 
 
@@ -105,10 +105,11 @@ class CoordinateWriter:
         elif (rewriter := self._of_prompt()) is None:
             yield event
         else:
-            yield from self._delta(event, self._choices.setdefault(event.index, _Choice()), rewriter)
+            choice = self._choices.setdefault(event.index, _Choice(GrowingText(rewriter)))
+            yield from self._delta(event, choice, rewriter)
 
     def _given(self) -> CoordinatesGiven:
-        if any(choice.text is not None and choice.text.gave_up for choice in self._choices.values()):
+        if any(choice.text.gave_up for choice in self._choices.values()):
             self._why = self._why or _TOO_LONG
         return CoordinatesGiven("original" if self._rewriter else "model", self._why)
 
@@ -131,7 +132,7 @@ class CoordinateWriter:
                 choice.call = replace(choice.call, arguments=choice.call.arguments + call.arguments)
                 call = None
             yield self._call(choice, delta.index, rewriter)
-        if delta.channel != "text" and choice.text is not None and (held := choice.text.end()):
+        if delta.channel != "text" and (held := choice.text.end()):
             yield Delta(held, index=delta.index)
         if call is not None:
             before = choice.call.arguments if choice.call else ""
@@ -140,7 +141,6 @@ class CoordinateWriter:
                 yield self._call(choice, delta.index, rewriter)
         text = delta.text
         if delta.channel == "text":
-            choice.text = choice.text or GrowingText(rewriter)
             text = choice.text.add(text) + (choice.text.end() if is_last else "")
         yield replace(delta, text=text, tool_call=None)
 

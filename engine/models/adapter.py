@@ -101,6 +101,11 @@ class Adapter:
         self.model.vision_tower = CachedVisionTower(self.model.vision_tower, store)
         return True
 
+    @property
+    def has_bounded_calls(self) -> bool:
+        """Whether its vision tower reads in calls of a bounded size (MAX_PATCHES), not all of a prompt at once."""
+        return isinstance(getattr(self.model, "vision_tower", None), CachedVisionTower)
+
     def interleave(self, rows_wait: Callable[[], bool], step: Callable[[], None]) -> int:
         """Call `step` between two layers of a vision or audio tower while rows_wait(). Returns how many layers do.
 
@@ -294,11 +299,7 @@ class Adapter:
         places: of the rows × tokens. first: the position of each row's first token, (rows or 1, 1), without the delta
         of M-RoPE; the other families take it from the cache.
         """
-        arguments: dict[str, Any] = {}
-        if self._mrope:
-            positions = first + mx.array(cache[-1].deltas)[:, None] + mx.arange(rows.shape[1])
-            arguments["position_ids"] = mx.broadcast_to(positions, (3, *rows.shape))
-        logits = self._logits(rows, places, cache, arguments)
+        logits = self._logits(rows, places, cache, self._arguments_behind(rows, cache, first))
         if places:
             mx.eval(logits)
         return logits
@@ -306,13 +307,16 @@ class Adapter:
     def behind(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """Token ids (1, tokens) behind the one row of a batch -> the logits behind each, (tokens, vocabulary), as a
         decode step has them; nothing evaluated."""
-        arguments: dict[str, Any] = {}
-        num_tokens = ids.shape[1]
-        if self._mrope:
-            first = cache[0].offset[:, None] + mx.array(cache[-1].deltas)[:, None]
-            arguments["position_ids"] = mx.broadcast_to(first + mx.arange(num_tokens), (3, 1, num_tokens))
-        with self._places.at(range(num_tokens)):
+        arguments = self._arguments_behind(ids, cache, cache[0].offset[:, None])
+        with self._places.at(range(ids.shape[1])):
             return self._forward(ids, cache, arguments)[0]
+
+    def _arguments_behind(self, rows: mx.array, cache: list[Any], first: mx.array) -> dict[str, Any]:
+        """What the model wants beside token ids (rows, tokens) behind what is in `cache`. first: see logits_at."""
+        if not self._mrope:
+            return {}
+        positions = first + mx.array(cache[-1].deltas)[:, None] + mx.arange(rows.shape[1])
+        return {"position_ids": mx.broadcast_to(positions, (3, *rows.shape))}
 
     def _logits(self, rows: mx.array, places: Sequence[int], cache: list[Any], arguments: dict[str, Any]) -> mx.array:
         """Logits (places, vocabulary) in float32 at these places of the rows × tokens; nothing evaluated."""

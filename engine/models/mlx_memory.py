@@ -19,11 +19,6 @@ CACHE_SHARE = 16
 MAX_CACHE_BYTES = 4 * 1024**3
 
 
-def token_bytes(adapter: Adapter) -> int:
-    """KV bytes of one token of one row, over all layers; 0 when that cannot be measured."""
-    return sum(token_sizes(adapter).values())
-
-
 def token_sizes(adapter: Adapter) -> dict[int | None, int]:
     """KV bytes of one token of one row by how many tokens the layers keep (None: all), by running two tokens through
     the model; empty when that fails.

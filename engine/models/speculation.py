@@ -41,7 +41,7 @@ _CLEAR_EVERY = 512
 """Passes after which the allocator gives back what it keeps, as the batcher does after so many of its own."""
 
 _CONTEXT, _MEASURED = 16, 5
-"""As a model is loaded, so many tokens are read both ways behind so many others: some fifteen passes."""
+"""As a model is loaded, so many tokens are read both ways behind so many others: some nine passes."""
 
 
 class Speculation:

@@ -21,7 +21,7 @@ _OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings", "re
 """By the route; those of chat, in whatever protocol, are "chat"."""
 
 _SAMPLING = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed")
-_MODALITIES = {"image": "image", "audio": "audio"}
+_MODALITIES = ("image", "audio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _used(record: LoggedRequest, usage: Usage) -> dict[str, Any]:
     by_modality: dict[str, int] = {}
     for receipt in record.done.media if record.done else ():
         if receipt.kind in _MODALITIES:
-            name = f"gen_ai.usage.{_MODALITIES[receipt.kind]}.input_tokens"
+            name = f"gen_ai.usage.{receipt.kind}.input_tokens"
             by_modality[name] = by_modality.get(name, 0) + receipt.tokens
     return {
         "gen_ai.usage.input_tokens": usage.prompt_tokens,

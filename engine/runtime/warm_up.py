@@ -92,4 +92,4 @@ def _most_tokens(loaded: Loaded) -> int | None:
     if loaded.family.encodes_apart:
         return 0
     vision = loaded.config.get("vision_config") or {}
-    return MAX_PATCHES // int(vision.get("spatial_merge_size", 2)) ** 2 if loaded.family.packed else None
+    return MAX_PATCHES // int(vision.get("spatial_merge_size", 2)) ** 2 if loaded.adapter.has_bounded_calls else None

@@ -63,6 +63,7 @@ class TabRun:
         self._pace: Pace | None = None
         self._opening = asyncio.Lock()
         self._counted = -1
+        self._has_boxes: bool | None = None  # not known before it is opened
         if kept.state in ("running", "pausing"):
             kept.state = "paused"
 
@@ -74,7 +75,8 @@ class TabRun:
         """How it stands, for the page's events."""
         kept = self.kept
         if self._table is not None and self._counted != self.revision:
-            kept.counts, self._counted = self._table.counts(), self.revision
+            kept.counts, self._has_boxes = self._table.counts(), self._table.has_boxes()
+            self._counted = self.revision
         left_s = self._pace.left_s if self._pace and self.is_running else None
         return {
             "id": kept.id,
@@ -87,7 +89,7 @@ class TabRun:
             "left": self._pace.left if self._pace and self.is_running else 0,
             "left_s": None if left_s is None else round(left_s),
             "left_out": len(kept.left_out),
-            "has_boxes": self._table.has_boxes() if self._table else None,  # not known before it is opened
+            "has_boxes": self._has_boxes,
             "revision": self.revision,
         }
 

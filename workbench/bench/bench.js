@@ -275,10 +275,11 @@
 
   // --- runs
 
+  // What a run is downloaded as: how the name ends, its media type, the button and what that says.
   const FILES = [
-    [".csv", "CSV", ""],
-    [".json", "JSON", t("Everything of this run, with a seal that shows whether it was changed: vllm-mlx-bench --compare reads it anywhere")],
-    [".png", t("Card"), t("A picture to show: model, machine, numbers, the canary's verdict, and the seal of the JSON")],
+    [".csv", "text/csv", "CSV", ""],
+    [".json", "application/json", "JSON", t("Everything of this run, with a seal that shows whether it was changed: vllm-mlx-bench --compare reads it anywhere")],
+    [".png", "image/png", t("Card"), t("A picture to show: model, machine, numbers, the canary's verdict, and the seal of the JSON")],
   ];
 
   const runs = (element, props, watch, trigger) => {
@@ -299,7 +300,7 @@
         setTimeout(() => { delete remove.dataset.sure; remove.textContent = t("Delete"); }, 4000);
       });
       const actions = make("div", "actions");
-      for (const [suffix, name, words] of FILES) {
+      for (const [suffix, , name, words] of FILES) {
         const get = button("quiet", name, () => act("export", node, { suffix }));
         if (words) get.title = words;
         actions.append(get);
@@ -328,12 +329,10 @@
     });
   };
 
-  const TYPES = [[".csv", "text/csv"], [".json", "application/json"], [".png", "image/png"]];
-
   // A download that was requested.
   const file = (element, props, watch) => drawing(element, props, watch, (value) => {
     if (!value.name) return;
-    const [type] = TYPES.filter(([suffix]) => value.name.endsWith(suffix)).map(([, kind]) => kind);
+    const [, type] = FILES.find(([suffix]) => value.name.endsWith(suffix));
     const content = value.base64 ? Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)) : value.text;
     save(value.name, new Blob([content], { type }));
   });

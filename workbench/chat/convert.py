@@ -59,6 +59,7 @@ DOCUMENT_SUFFIXES = (
     ),
     *(".py", ".js", ".css", ".c", ".h", ".cpp", ".java", ".go", ".rs", ".swift", ".sh", ".sql", ".r", ".rb", ".php"),
 )
+MEDIA_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,28 +21,25 @@ TEXTS = ("model", "temperature", "max_tokens", "fps", "system")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """max_pixels: of each picture, page or frame; None: as many as the model takes. reuse: see Request.reuse. texts:
-    its fields as a conversation keeps them."""
+    """max_pixels: of each picture, page or frame; None: as many as the model takes. reuse: see Request.reuse."""
 
     settings: ChatSettings
     max_pixels: int | None
     reuse: bool
-    texts: Json
 
 
 def texts_of(fields: Mapping[str, Any]) -> Json:
-    """The fields that are not empty."""
+    """The fields that are not empty, as a conversation keeps them."""
     return {name: str(fields[name]) for name in TEXTS if str(fields.get(name) or "").strip()}
 
 
 def read_column(fields: Mapping[str, Any]) -> Column:
     """What the page sent of one column. Raises BadRequest."""
-    texts = texts_of(fields)
     try:
         max_pixels = PIXELS.parse(str(fields.get("max_pixels") or ""))
     except ValueError as error:
         raise BadRequest(str(error), param="max_pixels") from None
-    return Column(from_texts(texts), max_pixels, bool(fields.get("reuse", True)), texts)
+    return Column(from_texts(texts_of(fields)), max_pixels, bool(fields.get("reuse", True)))
 
 
 def check_number(columns: Sequence[Any]) -> None:

@@ -3,7 +3,7 @@
 (() => {
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, save } = window.workbenchDraw;
-  const { questions } = window.workbenchQueue;
+  const { questions } = window.workbenchQueue, { csvInput } = window.workbenchQuestions;
   const { create } = window.workbenchCompareComposer, { create: createSide, EMPTY, LETTERS } = window.workbenchColumn;
   const { fill, progress } = window.workbenchCompareTable;
   const KEY = "workbench-compare";
@@ -28,6 +28,8 @@
 
   const view = (element, props, watch, trigger, upload) => {
     const root = element.firstElementChild, { low, high, suffixes } = props.setup, queue = questions(props, watch, trigger);
+    // visitor: what is asked of may have been sent, or is kept, under the tab's own name.
+    const asking = (what, fields) => queue.ask(what, () => ({ ...fields(), visitor: window.workbenchLive.visitor }));
     const kept = { text: "", prompts: "", isMarked: true, columns: [], ...stored() };
     const values = (Array.isArray(kept.columns) ? kept.columns : []).slice(0, high).map((one) => ({ ...EMPTY, ...one }));
     while (values.length < low) values.push({ ...EMPTY });
@@ -73,7 +75,7 @@
       return side;
     };
     const goOn = async (side) => {
-      const reply = await queue.ask("keep", () => ({ name: side.comparison, column: side.column, visitor: window.workbenchLive.here().visitor ?? "" }));
+      const reply = await asking("keep", () => ({ name: side.comparison, column: side.column }));
       failed(reply.error);
       if (!reply.conversation) return;
       window.workbenchFrame.select("chat");
@@ -97,7 +99,7 @@
       failed("");
       asked.forEach((side) => side.clear());
       show(about, false);
-      const reply = await queue.ask("start", () => ({ ...composer.asked(), text: message, columns: asked.map((side) => side.value) }));
+      const reply = await asking("start", () => ({ ...composer.asked(), text: message, columns: asked.map((side) => side.value) }));
       if (reply.error) { failed(reply.error); return null; }
       name = reply.name;
       asked.forEach((side, column) => Object.assign(side, { comparison: name, column }));
@@ -140,7 +142,7 @@
     // A request of the log in two columns that ask the same; something is to be changed in one of them.
     ask = async (id) => {
       if (running) return;
-      const reply = await queue.ask("again", () => ({ id }));
+      const reply = await asking("again", () => ({ id }));
       failed(reply.error);
       if (reply.error) return;
       show(about, false);
@@ -157,12 +159,8 @@
     const prompts = Object.assign(make("textarea"), { rows: 4, value: kept.prompts, placeholder: t("One prompt a line") });
     set(prompts, "aria-label", t("Prompts"));
     prompts.addEventListener("input", keep);
-    const csv = Object.assign(make("input"), { type: "file", accept: ".csv,text/csv", hidden: true });
-    csv.addEventListener("change", async () => {
-      const picked = csv.files[0];
-      csv.value = "";
-      if (!picked) return;
-      const content = await picked.text(), reply = await queue.ask("prompts", () => ({ text: content, is_csv: true }));
+    const csv = csvInput(async (content) => {
+      const reply = await queue.ask("prompts", () => ({ text: content, is_csv: true }));
       failed(reply.error);
       if (reply.prompts) runAll(reply.prompts);
     });

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Side:
-    """One column. answer: as it was before it began, or why it could not begin, and then there is no request."""
+    """One column. answer: as it was before it began, or why it could not begin, and then there is no request. told: the
+    last line about it; is_told: that was its end."""
 
     answer: Turn
     request: Request | None = None
     run: AnswerRun | None = None
     told: str = ""
+    is_told: bool = False
     draw: LiveAnswer = field(default_factory=LiveAnswer)  # of the message, for the receipts of its media
 
     @property
@@ -52,17 +54,18 @@ class Side:
         elif not self.has_ended:
             self.answer = replace(self.answer, state="stopped")
 
-    def news(self) -> Json | None:
-        """What is drawn of it now; None where that was told already."""
+    def news(self, place: int) -> str | None:
+        """The line that tells what is drawn of it now; None where that was told already. place: of the column."""
+        if self.is_told:
+            return None
         turn = self.turn
         is_live = turn.state == "writing"
         parts = self.draw(turn, self.run.waiting() if self.run and is_live else "")
-        news: Json = {"parts": parts} if is_live else {"parts": parts, "result": result(turn)}
-        text = json.dumps(news)
-        if text == self.told:
+        line = _line({"column": place, "parts": parts, **({} if is_live else {"result": result(turn)})})
+        if line == self.told:
             return None
-        self.told = text
-        return news
+        self.told, self.is_told = line, not is_live
+        return line
 
 
 class SideBySide:
@@ -95,8 +98,8 @@ class SideBySide:
             while not is_over:
                 is_over = all(side.has_ended for side in self.sides)
                 for place, side in enumerate(self.sides):
-                    if news := side.news():
-                        yield _line({"column": place, **news})
+                    if news := side.news(place):
+                        yield news
                 if not is_over:
                     runs = [one.run for one in self.sides if one.run]
                     await asyncio.sleep(max((run.period_s() for run in runs), default=1 / SAMPLE_HZ))

@@ -2,6 +2,8 @@
 
 CSV in    a column named prompt, or only one column
 CSV out   prompt, vote, then for each column: its letter with answer, error and the numbers of `usage` and of its times
+
+Both as engine.spreadsheet does: no cell is a formula.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from engine import spreadsheet
 from engine.errors import BadRequest
 from workbench.compare.columns import LETTERS
 from workbench.language import t
@@ -34,8 +37,8 @@ def read_csv(text: str) -> list[str]:
             t("The file has {count} characters; at most {most} are read.", count=len(text), most=MAX_CHARS)
         )
     try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        table = spreadsheet.read_csv(io.StringIO(text))
+    except ValueError as error:
         reason = str(error).splitlines()[0]
         raise BadRequest(t("This is not a table that can be read: {reason}", reason=reason)) from error
     found = [name for name in table.columns if str(name).strip().lower() == "prompt"]
@@ -57,7 +60,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """rows: {"prompt", "vote": letter or "", "results": one for each column (workbench.compare.comparison.result)}."""
     width = max((len(row["results"]) for row in rows), default=0)
     names = ["prompt", "vote", *(f"{letter}_{cell}" for letter in LETTERS[:width] for cell in CELLS)]
-    return str(pd.DataFrame([_line(row) for row in rows], columns=names).to_csv(index=False))
+    return spreadsheet.write_csv(pd.DataFrame([_line(row) for row in rows], columns=names))
 
 
 def _line(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,15 +20,7 @@ from engine.errors import BadRequest, EngineError, ModelNotFound
 from engine.request_log.record import LoggedRequest
 from engine.types import Json, Request
 from workbench.chat import turns
-from workbench.chat.convert import (
-    AUDIO_SUFFIXES,
-    DOCUMENT_SUFFIXES,
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    Entries,
-    media_kind,
-    user_entries,
-)
+from workbench.chat.convert import MEDIA_SUFFIXES, Entries, media_kind, user_entries
 from workbench.compare import again, prompts
 from workbench.compare.columns import MAX_COLUMNS, MIN_COLUMNS, Column, check_number, read_column, request_of, texts_of
 from workbench.compare.comparison import Side, SideBySide
@@ -45,7 +37,6 @@ if TYPE_CHECKING:
     from engine.core import Engine
 
 NAME = catalogued("Compare")
-SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
 MAX_PICTURES = 4
 """Of a request that is asked again, that are shown."""
 
@@ -85,7 +76,7 @@ class CompareTab:
         self._shared = shared
         self._library = library
         self._comparisons = comparisons
-        setup = {"low": MIN_COLUMNS, "high": MAX_COLUMNS, "suffixes": list(SUFFIXES)}
+        setup = {"low": MIN_COLUMNS, "high": MAX_COLUMNS, "suffixes": list(MEDIA_SUFFIXES)}
         answers = {
             "start": self._start,
             "again": self._again,
@@ -103,7 +94,8 @@ class CompareTab:
         columns = fields.get("columns") or ()
         check_number(columns)
         if fields.get("again"):
-            return {"name": self._comparisons.add(await self._begun_again(str(fields["again"]), columns, page))}
+            record = self._record(str(fields["again"]), fields, page)
+            return {"name": self._comparisons.add(await self._begun_again(record, columns, page))}
         text = sound_text(str(fields.get("text") or ""))
         paths = [self._shared.uploaded(str(path)) for path in fields.get("paths") or ()]
         entries = user_entries(text, paths)
@@ -112,22 +104,25 @@ class CompareTab:
         sides = [self._side(entries, partial(request_of, entries), column, page) for column in columns]
         return {"name": self._comparisons.add(SideBySide(text, paths, sides))}
 
-    async def _begun_again(self, request: str, columns: Sequence[Json], page: gr.Request) -> SideBySide:
-        asked = await self._asked_again(request, page)
+    async def _begun_again(self, record: LoggedRequest, columns: Sequence[Json], page: gr.Request) -> SideBySide:
+        asked = await self._asked_again(record)
         media = again.media_of(asked)
         sides = [self._side(media, partial(again.request_again, asked), column, page) for column in columns]
         return SideBySide("", (), sides, can_be_kept=False)
 
-    async def _asked_again(self, request: str, page: gr.Request) -> Request:
-        record = visible_record_of(self._engine, request, self._shared.caller(page))
+    def _record(self, id: str, fields: Json, page: gr.Request) -> LoggedRequest:
+        """A request of the log. fields: visitor, what the browser's tab calls itself. Raises ModelNotFound."""
+        return visible_record_of(self._engine, id, self._shared.caller(page, str(fields.get("visitor") or "")))
+
+    async def _asked_again(self, record: LoggedRequest) -> Request:
         return await self._engine.aside(lambda: again.asked_again(self._engine.requests, record))
 
     async def _again(self, fields: Json, page: gr.Request) -> Json:
         """What a request of the log is, and the fields of a column that asks the same."""
-        id = str(fields.get("id"))
-        asked = await self._asked_again(id, page)
-        pictures = await self._pictures(visible_record_of(self._engine, id, self._shared.caller(page)))
-        return {"column": again.fields_of(asked), "about": {**again.about(asked), "pictures": pictures}}
+        record = self._record(str(fields.get("id")), fields, page)
+        asked = await self._asked_again(record)
+        about = {**again.about(asked), "pictures": await self._pictures(record)}
+        return {"column": again.fields_of(asked), "about": about}
 
     async def _pictures(self, record: LoggedRequest) -> list[str]:
         """Of its first media, as data: URLs; those that are forgotten are left out."""

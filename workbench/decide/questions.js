@@ -89,7 +89,7 @@
     return { node, rows, add, fill, fields: () => rows().map((one) => one.fields()) };
   };
 
-  // A hidden input for a table of questions. take: gets its text; a click() on the input opens it.
+  // A hidden input for a CSV. take: gets its text; a click() on the input opens it.
   const csvInput = (take) => {
     const input = Object.assign(make("input"), { type: "file", accept: ".csv,text/csv", hidden: true });
     input.addEventListener("change", async () => {

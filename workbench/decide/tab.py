@@ -16,7 +16,7 @@ import gradio as gr
 from engine.batch_run import question_table
 from engine.errors import BadRequest
 from engine.types import Decisions, Json, Message, Part, Request
-from workbench.chat.convert import AUDIO_SUFFIXES, DOCUMENT_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, media_kind
+from workbench.chat.convert import MEDIA_SUFFIXES, media_kind
 from workbench.components import QUIET, asking
 from workbench.decide import sheet
 from workbench.language import catalogued, t
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 NAME = catalogued("Decide")
-SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *DOCUMENT_SUFFIXES)
 EXAMPLES: list[Json] = [
     {"question": "Is there a circle?", "type": "yes or no", "options": []},
     {
@@ -55,7 +54,7 @@ class DecideTab:
             "samples": _samples(shared),
             "examples": EXAMPLES,
             "kinds": list(question_table.KINDS),
-            "suffixes": list(SUFFIXES),
+            "suffixes": list(MEDIA_SUFFIXES),
         }
         answers = {"decide": self._decide, "import": self._import, "export": self._export}
         with gr.Column(elem_id="decide"):

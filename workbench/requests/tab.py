@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from engine.access.visibility import Caller, on_page, visible_requests
+from engine.access.visibility import Caller, visible_requests
 from engine.api.requests import copy_of, visible_record_of
 from engine.errors import BadRequest
 from engine.request_log.form import summary_json, whole_json
@@ -48,7 +48,7 @@ class RequestsTab:
 
     def _who(self, fields: Json, page: gr.Request) -> Caller:
         """fields: visitor, what the browser's tab calls itself."""
-        return on_page(self._shared.server, self._shared.caller(page), str(fields.get("visitor") or ""))
+        return self._shared.caller(page, str(fields.get("visitor") or ""))
 
     async def _enter(self, fields: Json, page: gr.Request) -> Json:
         return {"pass": self._passes.give(self._who(fields, page))}

@@ -33,7 +33,7 @@ TURN_BLOCKS = 8
 """What one turn hands in at most, or one block where that is larger: some milliseconds of copying."""
 
 _MAX_SIBLING_FILES = 1024
-"""Files behind one parent that are compared for the longest shared run, the newest: some 5 ms of parsing their ids."""
+"""Files behind one parent that are compared for the longest shared run, the newest: the ids of each are parsed."""
 
 PATIENCE_S = 5.0
 """How long the disk may be silent before a prompt is computed instead."""

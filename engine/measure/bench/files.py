@@ -62,7 +62,7 @@ def write_card(result: Result, file: Path) -> None:
 
     write(result, file.with_suffix(".json"), "card")
     try:
-        file.write_bytes(card(json.loads(json.dumps(result.json()))))
+        file.write_bytes(card(result.json()))
     except OSError as e:
         raise BadRequest(f"{file} cannot be written: {e.strerror}.", param="card") from e
 

@@ -70,7 +70,7 @@ class Run:
         self._suites = tuple(suites)
         self._targets = tuple(targets)
         self._extra_targets = {group.only_target for group in self._all_groups()}
-        self._groups = self._selected_groups()
+        self._groups, self._too_long = self._selected_groups()
         self._result = Result(
             suites=tuple(suite.name for suite in suites),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,14 +90,17 @@ class Run:
     def _all_groups(self) -> list[Group]:
         return [group for suite in self._suites for group in suite.groups(self.settings)]
 
-    def _selected_groups(self) -> list[Group]:
+    def _selected_groups(self) -> tuple[list[Group], list[Group]]:
+        """Those that are measured, and those whose questions the model's context has no room for. Raises BadRequest for
+        cases that there are not."""
         groups = self._all_groups()
         selected = select_groups(groups, self.settings.only)
-        self._too_long = [group for group in selected if self._targets_of(group) and not self._has_room(group)]
         if not selected:
             names = ", ".join(case.name for group in groups for case in group.cases)
             raise BadRequest(f"There is no case {', '.join(self.settings.only)}. There are: {names}.", param="case")
-        return [group for group in selected if self._targets_of(group) and self._has_room(group)]
+        wanted = [group for group in selected if self._targets_of(group)]
+        too_long = [group for group in wanted if not self._has_room(group)]
+        return [group for group in wanted if group not in too_long], too_long
 
     def _has_room(self, group: Group) -> bool:
         """Whether the model's context has room for its questions, as far as both are known."""
@@ -176,7 +179,7 @@ class Run:
         if any(suite.sized for suite in self._suites):
             self.settings = await self._measured_sizes(self._targets[0])
             self._result = replace(self._result, settings=self.settings)
-            self._groups = self._selected_groups()
+            self._groups, self._too_long = self._selected_groups()
         if self._too_long and not self._groups:
             raise BadRequest(" ".join(map(self._no_room, self._too_long)), param="suite")
         rounds = self.settings.prompts + self.settings.warmup

@@ -10,7 +10,7 @@ import pytest
 from engine.config import EngineConfig, ModelSpec
 from engine.inventory.checkpoint import read_checkpoint
 from engine.inventory.kv_size import MAX_LAYERS, token_numbers
-from engine.models.mlx_memory import token_bytes
+from engine.models.mlx_memory import token_sizes
 from engine.models.registry import load
 from tests.families import FAMILIES
 from tests.tiny import build
@@ -20,7 +20,7 @@ from tests.tiny import build
 def test_the_formula_is_what_the_engine_measures(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = build(name, "float32", tmp_path_factory.mktemp("kv"))
     loaded = load(EngineConfig(model=ModelSpec(str(folder))))
-    measured = token_bytes(loaded.adapter)
+    measured = sum(token_sizes(loaded.adapter).values())
     found = read_checkpoint(folder)
     assert measured > 0
     assert found.token_bytes == measured
@@ -32,7 +32,7 @@ def test_the_type_of_its_floats_counts(dtype: str, tmp_path_factory: pytest.Temp
     folder = build("qwen3", dtype, tmp_path_factory.mktemp("kv"))  # type: ignore[arg-type]
     loaded = load(EngineConfig(model=ModelSpec(str(folder))))
     found = read_checkpoint(folder)
-    assert found.token_bytes == token_bytes(loaded.adapter)
+    assert found.token_bytes == sum(token_sizes(loaded.adapter).values())
     assert found.weight_bytes == loaded.card.num_bytes
 
 

@@ -15,7 +15,7 @@ from engine.media.read_medium import load_media
 from engine.models import registry
 from engine.models.across import Across
 from engine.models.families import family as family_row
-from engine.models.mlx_memory import token_bytes
+from engine.models.mlx_memory import token_sizes
 from engine.prompt.render import render
 from engine.types import FrameSampling, Message, Part, Request
 from engine.types.media import Media
@@ -77,7 +77,7 @@ def test_any_chunking_gives_the_stock_answer(folder: Path, family: str) -> None:
 def test_its_files_say_what_it_takes_and_its_receipts_what_it_saw(folder: Path, family: str) -> None:
     several = (picture("blue", "square", (160, 48)),) if family_row(family).images_per_prompt is None else ()
     loaded = load(folder)
-    assert read_checkpoint(folder).token_bytes == token_bytes(loaded.adapter)
+    assert read_checkpoint(folder).token_bytes == sum(token_sizes(loaded.adapter).values())
     check_receipts(loaded, picture("red", size=SQUARE), *several)
     spelled = "".join(dict.fromkeys(filter(None, (APART[family].image, *APART[family].tokens))))
     prompt = built(loaded, picture("red", size=SQUARE), f"What is {spelled}?")

@@ -20,7 +20,7 @@ from engine.models.mlx_memory import peak_of
 from engine.runtime import warm_up as warm_up_module
 from engine.runtime.encoder_memory import EncoderMemory
 from engine.runtime.memory import ModelMemory
-from engine.runtime.request_memory import RequestMemory
+from engine.runtime.request_memory import ENCODER_MARGIN, RequestMemory
 from engine.runtime.warm_up import WarmUp
 from engine.runtime.work import EncoderWork, Work, work_of
 from engine.types import Option, Part, TypedQuestion
@@ -29,8 +29,8 @@ from tests.engine.prompt.test_receipts import built
 from tests.pictures import picture
 
 TinyModel = Callable[..., Path]
-FACTOR = 2.0
-"""A prediction is between half and twice what MLX then takes."""
+FACTOR = ENCODER_MARGIN
+"""A prediction is no further from what MLX then takes than the margin that a refusal leaves."""
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +220,8 @@ async def test_questions_need_memory_for_one_copy_of_what_they_share(
     """Twin: an answer to the same prompt in four choices does not fit."""
     engine = await engine_for(tiny_model("qwen3"))
     prompt, asked = chat("word " * 500, max_tokens=3), engine.snapshot().model
-    token_bytes = mlx_memory.token_bytes(registry.load(EngineConfig(model=ModelSpec(str(tiny_model("qwen3"))))).adapter)
+    loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model("qwen3")))))
+    token_bytes = sum(mlx_memory.token_sizes(loaded.adapter).values())
     monkeypatch.setattr(mlx_memory, "device_bytes", lambda: asked.num_bytes + 2000 * token_bytes)
     question = TypedQuestion("choice", (Part("text", text="Which?"),), (Option("a"), Option("b")), "questions[0]")
     decided = await engine.decide(prompt, [question])

@@ -12,6 +12,7 @@ import pytest
 from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
+from engine.models.vision_tower import MAX_PATCHES
 from engine.runtime import warm_up as warm_up_module
 from engine.runtime.encoder_memory import EncoderMemory
 from engine.runtime.warm_up import SIDES_PX, WarmUp
@@ -98,3 +99,11 @@ def test_a_picture_that_fails_fails_no_load(
     monkeypatch.setattr(warm_up_module, "_read", read)
     monkeypatch.setattr(warm_up_module, "_most_tokens", lambda loaded: int(None))  # type: ignore[call-overload]
     assert Run(tiny_model("qwen3_vl")).found == EncoderMemory(), "nor do numbers that a configuration lacks"
+
+
+def test_only_a_tower_that_remembers_reads_in_calls_of_a_bounded_size(tiny_model: TinyModel) -> None:
+    """Without its features kept, all pictures of a prompt go in one call."""
+    loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model("qwen3_vl")))))
+    assert warm_up_module._most_tokens(loaded) is None
+    loaded.adapter.cache_vision_features(FeatureStore(1))
+    assert warm_up_module._most_tokens(loaded) == MAX_PATCHES // 2**2

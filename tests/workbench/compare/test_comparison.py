@@ -12,6 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 
+from engine.access.visibility import conversation_owner
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.errors import Conflict, ModelNotFound
 from engine.request_log.record import LoggedRequest
@@ -129,6 +130,14 @@ async def test_a_column_that_fails_says_why_and_the_others_go_on(demo_engine: An
     assert len(marks) == 3
 
 
+def test_a_column_is_drawn_no_more_once_its_end_is_told() -> None:
+    ended = Side(Turn("f" * 32 + "a", "assistant", state="failed", error="It is too large."))
+    line = ended.news(3)
+    assert line is not None and json.loads(line)["column"] == 3 and json.loads(line)["result"]["state"] == "failed"
+    ended.draw = None  # type: ignore[assignment]  # it would fail
+    assert ended.news(3) is None
+
+
 async def test_an_adapter_answers_in_its_column_and_a_model_that_is_blind_refuses_in_its_own(
     engine_pool: Any, tiny_model: Any, models_dir: Any, drawing: Any
 ) -> None:
@@ -220,17 +229,38 @@ def test_a_request_that_columns_cannot_ask_is_refused(demo_engine: Any, change: 
         again.asked_again(demo_engine.requests, LoggedRequest("x", request, StageClock()))
 
 
+def tab_of(engine: Any, server: ServerConfig, folder: Any) -> CompareTab:
+    library = ConversationLibrary(engine, server, folder)
+    with gr.Blocks():
+        return CompareTab(engine, Shared(folder, server=server), library, Comparisons())
+
+
 async def test_a_visitor_asks_only_their_own_requests_again(demo_engine: Any, tmp_path: Any) -> None:
     server = ServerConfig(open_access=True)
     mine = Request(messages=(Message("user", (Part("text", "Hi"),)),), max_tokens=2, tenant="me", id="visited")
     await demo_engine.complete(mine)
-    library = ConversationLibrary(demo_engine, server, tmp_path)
-    with gr.Blocks():
-        tab = CompareTab(demo_engine, Shared(tmp_path, server=server), library, Comparisons())
-    asked = await tab._asked_again("visited", gr.Request(session_hash="me"))
-    assert asked.messages == mine.messages
+    tab = tab_of(demo_engine, server, tmp_path)
+    reply = await tab._again({"id": "visited"}, gr.Request(session_hash="me"))
+    assert reply["about"]["text"] == "Hi"
     with pytest.raises(ModelNotFound):
-        await tab._asked_again("visited", gr.Request(session_hash="another"))
+        await tab._again({"id": "visited"}, gr.Request(session_hash="another"))
+
+
+async def test_a_visitor_asks_a_row_of_their_batch_run_again(demo_engine: Any, tmp_path: Any) -> None:
+    """It was sent under the name of the browser's tab, not of the page."""
+    server, visitor = ServerConfig(open_access=True), "a" * 32
+    words = (Message("user", (Part("text", "Hi"),)),)
+    tenant = conversation_owner(server, visitor=visitor)
+    await demo_engine.complete(Request(messages=words, max_tokens=2, tenant=tenant, source="batch", id="row"))
+    tab, page = tab_of(demo_engine, server, tmp_path), gr.Request(session_hash="page")
+    assert (await tab._again({"id": "row", "visitor": visitor}, page))["about"]["text"] == "Hi"
+    begun = await tab._start({"again": "row", "columns": [{}, {}], "visitor": visitor}, page)
+    assert tab._comparisons.find(begun["name"]).sides[0].request.messages == words
+    for stranger in ("b" * 32, ""):
+        with pytest.raises(ModelNotFound):
+            await tab._again({"id": "row", "visitor": stranger}, page)
+        with pytest.raises(ModelNotFound):
+            await tab._start({"again": "row", "columns": [{}, {}], "visitor": stranger}, page)
 
 
 async def test_columns_that_are_stopped_before_they_begin_end_at_once(demo_engine: Any, drawing: Any) -> None:

@@ -15,7 +15,7 @@ from engine.types import Sampling
 from workbench.chat.convert import user_entries
 from workbench.chat.markdown import Tree, blocks
 from workbench.compare import difference, prompts
-from workbench.compare.columns import check_number, read_column, request_of
+from workbench.compare.columns import check_number, read_column, request_of, texts_of
 
 
 def test_a_column_asks_what_the_chat_would_with_its_settings() -> None:
@@ -34,7 +34,7 @@ def test_a_column_asks_what_the_chat_would_with_its_settings() -> None:
         ("audio", None),
         ("text", None),
     ]
-    assert column.texts == {key: fields[key] for key in ("model", "temperature", "max_tokens", "fps", "system")}
+    assert texts_of(fields) == {key: fields[key] for key in ("model", "temperature", "max_tokens", "fps", "system")}
 
 
 def test_an_empty_column_leaves_everything_to_the_model() -> None:
@@ -80,7 +80,7 @@ def marked(*answers: str) -> list[list[str]]:
     found = difference.marked([blocks(answer) for answer in answers])
     assert found is not None
     for answer, trees in zip(answers, found, strict=True):
-        assert leaves(trees) == leaves(trees) and "".join(leaves(trees)) == "".join(leaves(blocks(answer)))
+        assert "".join(leaves(trees)) == "".join(leaves(blocks(answer)))
     return [marks(trees) for trees in found]
 
 
@@ -160,3 +160,10 @@ def test_the_table_has_a_line_for_each_prompt_and_the_numbers_of_each_column() -
     assert (first["prompt"], first["vote"], first["A_answer"]) == ("one", "B", 'a "b",\nc')
     assert (first["B_error"], first["B_prompt_tokens"]) == ("It is too large.", "")
     assert float(second["B_ttft_ms"]) == 1.5 and float(second["A_prompt_tokens"]) == 5
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_table_and_its_prompts_are_read_back() -> None:
+    text = prompts.write_csv([{"prompt": "=1+1", "vote": "", "results": [{"answer": "@SUM(A1)", "error": ""}]}])
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["prompt"], row["A_answer"]) == ("'=1+1", "'@SUM(A1)")
+    assert prompts.read_csv(text) == ["=1+1"]
