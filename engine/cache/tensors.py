@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
+import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -133,7 +135,7 @@ class _SharedTextKV(TextKV):
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         self.own = keys, values
-        return _behind(self.keys, keys, self.offset), _behind(self.values, values, self.offset)
+        return _behind_shared(self, keys, values)
 
 
 class _SharedVisionKV(VisionKV):
@@ -141,7 +143,7 @@ class _SharedVisionKV(VisionKV):
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         self.own = keys, values
-        return _behind(self.keys, keys, self.offset), _behind(self.values, values, self.offset)
+        return _behind_shared(self, keys, values)
 
 
 def branched(wide: Sequence[Any], stems: Sequence[int], lengths: Sequence[int]) -> list[Any]:
@@ -168,13 +170,8 @@ class BranchedKV:
         self.offset = shared.offset + ends
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        num_shared = self._shared.offset
-        stored = (self._shared.keys, self._shared.values)
-        both = [
-            _behind(shared, mx.concatenate([own, new], axis=2), num_shared)
-            for shared, own, new in zip(stored, self._own, (keys, values), strict=True)
-        ]
-        return both[0], both[1]
+        own = [mx.concatenate([own, new], axis=2) for own, new in zip(self._own, (keys, values), strict=True)]
+        return _behind_shared(self._shared, own[0], own[1])
 
     def make_mask(self, num_queries: int, **_: Any) -> mx.array:
         """(rows, 1, queries, keys): all that is shared, the row's own up to its end, and the pass up to the query."""
@@ -190,11 +187,39 @@ class BranchedKV:
         )
 
 
-def _behind(shared: Any, own: mx.array, num_shared: int) -> mx.array:
-    """(1, kv_heads, tokens, head_dim) and (rows, ...) -> the first num_shared of the one before the other's, in each
-    row."""
-    first: mx.array = shared[..., :num_shared, :]
-    return mx.concatenate([mx.broadcast_to(first, (own.shape[0], *first.shape[1:])), own], axis=2)
+@dataclass(frozen=True, slots=True)
+class KVParts:
+    """Keys and values of rows that begin alike, in two parts: (1, kv_heads, tokens, head_dim) of what they share, and
+    (rows, kv_heads, tokens, head_dim) of what each has behind it."""
+
+    shared: tuple[mx.array, mx.array]
+    own: tuple[mx.array, mx.array]
+
+
+_parts: dict[int, tuple[weakref.ref[mx.array], weakref.ref[mx.array], KVParts]] = {}
+"""By the id of the keys, for as long as they are there."""
+
+
+def parts_of(keys: mx.array, values: mx.array) -> KVParts | None:
+    """The parts that these were joined from, None where they were not. Who computes with the parts never makes the
+    whole, in which what is shared is copied for each row: MLX computes what is asked for only."""
+    whole = _parts.get(id(keys))
+    return whole[2] if whole is not None and whole[0]() is keys and whole[1]() is values else None
+
+
+def _behind_shared(layer: Any, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    """What each row has, (rows, ...), behind the KV that a layer of one row holds."""
+    shared = layer.keys[..., : layer.offset, :], layer.values[..., : layer.offset, :]
+    whole = _behind(shared[0], keys), _behind(shared[1], values)
+    number = id(whole[0])
+    gone = weakref.ref(whole[0], lambda _: _parts.pop(number, None))
+    _parts[number] = (gone, weakref.ref(whole[1]), KVParts(shared, (keys, values)))
+    return whole
+
+
+def _behind(shared: mx.array, own: mx.array) -> mx.array:
+    """(1, kv_heads, tokens, head_dim) before (rows, ...), in each row."""
+    return mx.concatenate([mx.broadcast_to(shared, (own.shape[0], *shared.shape[1:])), own], axis=2)
 
 
 def _own(value: Any) -> Any:

@@ -3,8 +3,8 @@
 MLX's CPU backend computes exp one number at a time except on Apple's processors, and each operation on one core: over
 half of reading a prompt is spent there. Its `power` is the C library's and takes a third of the time, so exp(x) is
 2^(x log2 e) here; attention is cut into pieces that alternate between as many streams as there are cores; heads that
-share keys read them once; and a causal piece leaves out the keys behind its last query. Results are MLX's to the
-rounding of float32.
+share keys read them once, and so do rows that begin alike; and a causal piece leaves out the keys behind its last
+query. Results are MLX's to the rounding of float32.
 
 `use` puts them in MLX's place for the thread that calls it: the models call MLX by name and take no other function, so
 this is the project's one patch of a library. Other threads (a library measured beside the engine), other types than
@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
 import mlx.core as mx
 
+from engine.cache.tensors import KVParts, parts_of
 from engine.device import num_usable_cores
 
 _LOG2_E = math.log2(math.e)
@@ -109,6 +110,9 @@ def attention(
     q = (q * (float(scale) * _LOG2_E)).reshape(num_rows, num_kv, group, num_queries, width)
     if isinstance(mask, mx.array):
         mask = _grouped(mask, num_kv, group)
+    parts = parts_of(k, v)
+    if parts is not None:
+        return _behind_shared(q, parts, mask).reshape(num_rows, num_heads, num_queries, v.shape[-1])
     pieces = []
     cuts = _cuts(q.shape, k.shape[2])
     for cut, stream in zip(cuts, _streams(len(cuts)), strict=False):
@@ -191,9 +195,71 @@ def _piece(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None, c
     rows, kv_heads, group, queries, _ = q.shape
     scores = q.reshape(rows, kv_heads, group * queries, -1) @ k.swapaxes(-1, -2)
     scores = scores.reshape(rows, kv_heads, group, queries, -1)
-    if mask is not None:
-        is_bool = mask.dtype == mx.bool_
-        scores = mx.where(mask, scores, _LOWEST) if is_bool else scores + mx.maximum(mask * _LOG2_E, _LOWEST)
+    scores = _masked(scores, mask)
     weights = mx.power(2.0, scores - mx.max(scores, axis=-1, keepdims=True))
     out = weights.reshape(rows, kv_heads, group * queries, -1) @ v
     return out.reshape(rows, kv_heads, group, queries, -1) / mx.sum(weights, axis=-1, keepdims=True)
+
+
+def _masked(scores: mx.array, mask: mx.array | None) -> mx.array:
+    if mask is None:
+        return scores
+    return mx.where(mask, scores, _LOWEST) if mask.dtype == mx.bool_ else scores + mx.maximum(mask * _LOG2_E, _LOWEST)
+
+
+def _behind_shared(q: mx.array, parts: KVParts, mask: mx.array | str | None) -> mx.array:
+    """Attention of rows that begin alike, whose KV is not copied; q and the result as in _piece."""
+    rows, kv_heads, group, queries, _ = q.shape
+    masks = _masks(mask, queries, parts)
+    numbers = kv_heads * group * parts.shared[0].shape[2]  # of scores, for each query
+    num_queries = min(queries, max(_PIECE_QUERIES[0], _MAX_PIECE_NUMBERS // numbers))
+    num_rows = min(-(-rows // _thread.num_streams), max(1, _MAX_PIECE_NUMBERS // (numbers * num_queries)))
+    row_cuts = [Cut(_ROWS, start, min(start + num_rows, rows)) for start in range(0, rows, num_rows)]
+    cuts = [Cut(_QUERIES, start, min(start + num_queries, queries)) for start in range(0, queries, num_queries)]
+    streams = _streams(len(row_cuts) * len(cuts))
+    done = []
+    for row in row_cuts:
+        pieces = []
+        for cut in cuts:
+            with mx.stream(next(streams)):
+                own = row.of(parts.own[0]), row.of(parts.own[1])
+                seen = [None if mask is None else cut.of(row.of(mask)) for mask in masks]
+                pieces.append(_shared_piece(cut.of(row.of(q)), parts.shared, own, seen))
+        done.append(mx.concatenate(pieces, _QUERIES))
+    return mx.concatenate(done, _ROWS)
+
+
+def _masks(mask: mx.array | str | None, num_queries: int, parts: KVParts) -> tuple[mx.array | None, mx.array | None]:
+    """What is seen of the shared keys, and of each row's own; None for all of them."""
+    num_shared, num_own = parts.shared[0].shape[2], parts.own[0].shape[2]
+    if isinstance(mask, str):
+        causal = mx.arange(num_own - num_queries, num_own)[:, None] >= mx.arange(num_own)
+        return None, causal[None, None, None]
+    if mask is None or mask.shape[-1] == 1:
+        return mask, mask
+    return mask[..., :num_shared], mask[..., num_shared:]
+
+
+def _shared_piece(
+    q: mx.array,
+    shared: tuple[mx.array, mx.array],
+    own: tuple[mx.array, mx.array],
+    masks: Sequence[mx.array | None],
+) -> mx.array:
+    """_piece for such rows. All of them are multiplied with what they share in one product for each head."""
+    rows, kv_heads, group, queries, width = q.shape
+    q = q.swapaxes(0, 1)
+    kinds = []
+    for part, mask, num in ((shared, masks[0], rows * group), (own, masks[1], group)):
+        keys, values = (x.swapaxes(0, 1) for x in part)  # (kv_heads, rows or 1, tokens, d)
+        scores = q.reshape(kv_heads, -1, num * queries, width) @ keys.swapaxes(-1, -2)
+        scores = scores.reshape(kv_heads, rows, group, queries, -1)
+        kinds.append((_masked(scores, None if mask is None else mask.swapaxes(0, 1)), values, num))
+    highest = mx.maximum(*(mx.max(scores, axis=-1, keepdims=True) for scores, _, _ in kinds))
+    out = total = mx.array(0.0)
+    for scores, values, num in kinds:
+        weights = mx.power(2.0, scores - highest)
+        total = total + mx.sum(weights, axis=-1, keepdims=True)
+        of_part = weights.reshape(kv_heads, -1, num * queries, weights.shape[-1]) @ values
+        out = out + of_part.reshape(kv_heads, rows, group, queries, -1)
+    return (out / total).swapaxes(0, 1)

@@ -11,7 +11,9 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import KVCache as TextKV
 
+from engine.cache import tensors
 from engine.models import cpu
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat
@@ -38,12 +40,17 @@ def on_thread() -> Iterator[Run]:
         pool.submit(mx.clear_streams).result()
 
 
-def worst_difference(shape: tuple[int, int, int, int], mask: str) -> float:
-    """Between our attention and MLX's."""
+def worst_difference(shape: tuple[int, int, int, int], mask: str, num_shared: int = 0) -> float:
+    """Between our attention and MLX's. num_shared: tokens that all rows begin with, and that are there once."""
     rows, kv_heads, queries, keys = shape
     mx.random.seed(7)
     q = mx.random.normal((rows, HEADS, queries, WIDTH)) * 2
     k, v = (mx.random.normal((rows, kv_heads, keys, WIDTH)) * 2 for _ in range(2))
+    if num_shared:
+        layer = TextKV()
+        layer.update_and_fetch(k[:1, :, :num_shared], v[:1, :, :num_shared])
+        (wide,) = tensors.widened([layer], rows)
+        k, v = wide.update_and_fetch(k[:, :, num_shared:], v[:, :, num_shared:])
     given = {
         "none": None,
         "causal": "causal",
@@ -62,6 +69,51 @@ def worst_difference(shape: tuple[int, int, int, int], mask: str) -> float:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_attention_is_mlxs_own(on_thread: Run, shape: tuple[int, int, int, int], mask: str) -> None:
     assert on_thread(lambda: worst_difference(shape, mask)) < 2e-5
+
+
+ALIKE = [
+    # the same, and of the keys those that all rows share
+    *(((16, 6, 1, 300), 290), ((5, 12, 9, 300), 291), ((7, 6, 40, 1100), 1060), ((3, 1, 40, 130), 10)),
+    *(((2, 6, 700, 1400), 700), ((1, 6, 40, 400), 300), ((40, 2, 3, 100), 64)),
+]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("shape", "num_shared"), ALIKE, ids=str)
+def test_rows_that_begin_alike_get_mlxs_own(
+    on_thread: Run, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int, int], num_shared: int, mask: str
+) -> None:
+    pieces = count_pieces(monkeypatch, "_shared_piece")
+    assert on_thread(lambda: worst_difference(shape, mask, num_shared)) < 4e-5
+    assert pieces
+
+
+def test_sabotage_what_rows_share_left_out_is_seen(on_thread: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = cpu._shared_piece
+    nothing = mx.zeros_like
+    monkeypatch.setattr(cpu, "_shared_piece", lambda q, shared, *rest: piece(q, tuple(map(nothing, shared)), *rest))
+    assert on_thread(lambda: worst_difference((7, 6, 40, 1100), "causal", 1060)) > 0.1
+
+
+def test_what_rows_share_is_not_copied_for_each(on_thread: Run) -> None:
+    rows, num_shared, keys = 64, 4000, 4010
+    of_others = set(tensors._parts)
+
+    def peak_bytes() -> int:
+        shared, own = (1, 2, num_shared, 64), (rows, 2, keys - num_shared, 64)
+        layer = TextKV()
+        layer.update_and_fetch(mx.zeros(shared), mx.zeros(shared))
+        q = mx.zeros((rows, 2, 2, 64))
+        mx.eval(q, layer.keys, layer.values)
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        (wide,) = tensors.widened([layer], rows)
+        k, v = wide.update_and_fetch(mx.zeros(own), mx.zeros(own))
+        mx.eval(mx.fast.scaled_dot_product_attention(q, k, v, scale=0.1))
+        return mx.get_peak_memory() - before
+
+    assert on_thread(peak_bytes) < rows * num_shared * 2 * 64 * 4 / 4, "less than a quarter of the keys alone"
+    assert set(tensors._parts) <= of_others, "and of what is gone nothing is kept"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -150,13 +202,13 @@ async def test_an_engine_computes_with_it(
     assert pieces
 
 
-def count_pieces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def count_pieces(monkeypatch: pytest.MonkeyPatch, name: str = "_piece") -> list[str]:
     calls: list[str] = []
-    piece = cpu._piece
+    piece = getattr(cpu, name)
 
     def counted(*args: Any) -> mx.array:
-        calls.append("piece")
+        calls.append(name)
         return piece(*args)
 
-    monkeypatch.setattr(cpu, "_piece", counted)
+    monkeypatch.setattr(cpu, name, counted)
     return calls

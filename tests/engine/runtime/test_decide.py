@@ -165,12 +165,8 @@ async def test_sabotage_rows_that_write_into_what_they_share_are_seen(
     tiny_model: TinyModel, engine_for: EngineFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twin: the first row of a pass reads what the second one shares, as where KV is mixed up."""
-    behind = tensors._behind
-
-    def mixed(shared: Any, own: Any, num_shared: int) -> Any:
-        return behind(shared, own[::-1], num_shared)
-
-    monkeypatch.setattr(tensors, "_behind", mixed)
+    behind = tensors._behind_shared
+    monkeypatch.setattr(tensors, "_behind_shared", lambda layer, *own: behind(layer, *(kv[::-1] for kv in own)))
     engine = await engine_for(tiny_model("llama"), cache=CacheConfig(enabled=False))
     with pytest.raises(AssertionError, match="differs from the one alone"):
         await check_batch(engine, about("llama"))
