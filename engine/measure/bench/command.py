@@ -29,6 +29,9 @@ SUITE_NAMES = (
     *("speculation", "estimates", "equal", "peers", "startup"),
 )
 LIBRARIES = ("mlx_lm", "mlx_vlm")
+SERVE = "serve"
+"""What --vs calls this project's own server, which is held against the engine in this process."""
+
 INSTALLED = (*LIBRARIES, "mlx_lm.server", "mlx_vlm.server")
 """What the suite `peers` measures without --vs: the peers among this project's own dependencies."""
 
@@ -95,7 +98,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default=[],
         help="mlx_lm or mlx_vlm: the library's own generator in this process; mlx_lm.server, mlx_vlm.server or "
         "NAME='COMMAND with {model} and {port}': a server that is started for it, our own then beside it "
-        "(--suite peers without --vs: all four)",
+        "(--suite peers without --vs: all four); serve, alone: vllm-mlx serve, held against the engine in this process",
     )
     targets.add_argument(
         "--base-url",
@@ -248,7 +251,7 @@ async def _targets(args: argparse.Namespace) -> AsyncIterator[tuple[Measured, di
         fresh = _only_starts(args)
         measured = await _first_targets(args, stack, fresh=fresh)
         for peer in args.vs:
-            measured.targets.append(await _peer(peer, measured.path, fresh=fresh))
+            measured.targets.append(await _peer(peer, measured.path, args, fresh=fresh))
             stack.push_async_callback(measured.targets[-1].close)
         yield replace(measured, pictures=measured.pictures and not args.text_only), about(measured.path)
 
@@ -277,7 +280,7 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack, *, fre
             stack.push_async_callback(target.close)
         first = http_targets[0]
         return Measured([*http_targets], path, await first.has_vision(), await first.context())
-    if fresh or any(peer not in LIBRARIES for peer in args.vs):
+    if fresh or any(peer not in (*LIBRARIES, SERVE) for peer in args.vs):
         path = _model_folder(args)
         command = servers.our_command(args.engine_arguments)
         server = await _server(servers.OURS, command, path, fresh=fresh)
@@ -302,6 +305,8 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack, *, fre
 def _only_starts(args: argparse.Namespace) -> bool:
     """Whether every question starts a server anew. Raises BadRequest for options that contradict each other."""
     starts = "startup" in (args.suite or ())
+    if SERVE in args.vs and (len(args.vs) > 1 or args.base_url or {"peers", "startup"} & set(args.suite or ())):
+        raise BadRequest("--vs serve is held against the engine in this process: give no other target.", param="vs")
     if "peers" in (args.suite or ()) and args.base_url:
         raise BadRequest("--suite peers starts servers itself; name them with --vs.", param="suite")
     if starts and (args.base_url or len(args.suite) > 1 or set(args.vs) & set(LIBRARIES)):
@@ -328,9 +333,9 @@ async def _server(name: str, command: str, path: str, *, fresh: bool) -> Target:
     return FreshTarget(name, command, path) if fresh else await ServerTarget.open(name, command, path)
 
 
-async def _peer(peer: str, path: str, *, fresh: bool) -> Target:
+async def _peer(peer: str, path: str, args: argparse.Namespace, *, fresh: bool) -> Target:
     """The target that --vs names."""
-    from engine.measure.bench.servers import COMMANDS
+    from engine.measure.bench.servers import COMMANDS, our_command
 
     if not path:
         raise BadRequest("--vs needs the model's folder: give --model.", param="model")
@@ -339,9 +344,9 @@ async def _peer(peer: str, path: str, *, fresh: bool) -> Target:
 
         return peers.load(peer, path)
     name, _, command = peer.partition("=")
-    command = COMMANDS.get(peer, command)
+    command = our_command(args.engine_arguments) if peer == SERVE else COMMANDS.get(peer, command)
     if "{port}" not in command:
-        names = ", ".join((*LIBRARIES, *COMMANDS))
+        names = ", ".join((*LIBRARIES, *COMMANDS, SERVE))
         raise BadRequest(f"--vs {peer}: it must be {names} or NAME='COMMAND with {{port}}'.", param="vs")
     return await _server(name, command, path, fresh=fresh)
 

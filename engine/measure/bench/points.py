@@ -15,7 +15,7 @@ PARITY, PARITY_WITH_LIBRARY = 1.0, 0.97
 """Goal of the ratio of two targets, turned so that more is better. A server has work that a library does not have."""
 
 TargetPairs = Sequence[tuple[str, str, bool]]
-"""(name of the first target, name of the other, whether both answer in this process) for each comparison."""
+"""(name of the first target, name of the other, whether the other answers in this process) for each comparison."""
 
 TargetRounds = Sequence[MeasuredRound | None]
 """A target's rounds of a group; None for a round that failed."""
@@ -69,12 +69,12 @@ def comparisons(group: Group, targets: Sequence[str], pairs: TargetPairs, points
             if ratio:
                 names = (contrast.over.name, contrast.under.name)
                 out.append(Comparison(contrast.title, contrast.metric, target, *names, ratio, contrast.goal))
-    for first, second, in_process in pairs:
+    for first, second, is_library in pairs:
         for case in group.cases:
             point_pair = (by_name.get((first, case)), by_name.get((second, case)))
             for metric in group.parity or BETWEEN_TARGETS:
                 if ratio := _ratio(metric, *point_pair):
-                    goal, at_most = _goal(group, metric, PARITY_WITH_LIBRARY if in_process else PARITY)
+                    goal, at_most = _goal(group, metric, PARITY_WITH_LIBRARY if is_library else PARITY)
                     title = f"{first} / {second}"
                     name = point_pair[0].name if point_pair[0] else case.name
                     out.append(Comparison(title, metric, name, first, second, ratio, goal, at_most=at_most))

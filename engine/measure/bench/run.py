@@ -346,9 +346,13 @@ class Run:
 
 
 def _pairs(targets: Sequence[Target]) -> list[tuple[str, str, bool]]:
-    """The first target in this process with each other one in it, and the first server with each other server."""
+    """The first target in this process with each other one in it, and the first server with each other server. A server
+    that is alone is held against the first in this process."""
     firsts: dict[bool, str] = {}
     pairs = [(firsts.setdefault(target.in_process, target.name), target.name, target.in_process) for target in targets]
+    servers = [target.name for target in targets if not target.in_process]
+    if len(servers) == 1 and True in firsts:
+        pairs.append((servers[0], firsts[True], True))
     return [pair for pair in pairs if pair[0] != pair[1]]
 
 

@@ -58,7 +58,7 @@ class Target(Protocol):
     """In tables and files."""
 
     in_process: bool
-    """Whether it answers in this process, else over HTTP. Only targets of the same kind are compared."""
+    """Whether it answers in this process, else over HTTP. Targets of one kind are compared (run._pairs)."""
 
     @property
     def model_path(self) -> str:

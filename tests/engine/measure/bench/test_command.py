@@ -66,6 +66,8 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
         ("--base-url http://127.0.0.1:1 --model . --vs what", "it must be mlx_lm, mlx_vlm, mlx_lm.server"),
         ("--suite startup --base-url http://127.0.0.1:1", "starts servers itself"),
         ("--suite peers --base-url http://127.0.0.1:1", "name them with --vs"),
+        ("--vs serve --vs mlx_lm", "--vs serve is held against the engine in this process"),
+        ("--vs serve --suite startup", "--vs serve is held against the engine in this process"),
         ("--vs mlx_lm --adapter-path .", "--vs compares without an adapter"),
         ("--base-url http://127.0.0.1:1 --max-num-seqs 3 --top-k 5", "--max-num-seqs, --top-k: a server of --base-url"),
         ("--base-url http://127.0.0.1:1 --allow-private-urls", "--allow-private-urls: a server of --base-url"),
@@ -80,6 +82,19 @@ def test_what_cannot_be_done_is_said(line: str, error: str, capsys: pytest.Captu
     assert bench(line.split()) == 1
     said = capsys.readouterr().err
     assert error in said and said.splitlines()[-1].startswith("error: ")
+
+
+def test_the_server_against_the_engine_in_this_process(tmp_path: Path) -> None:
+    """Both give the same answers; one line for each metric says what HTTP costs."""
+    file = tmp_path / "out.json"
+    line = f"--suite image --case 224x224 --prompts 2 --warmup 0 --max-tokens 8 --temperature 0 --output {file}"
+    assert bench([*line.split(), "--vs", "serve"]) == 0
+    written = json.loads(file.read_text())
+    assert written["targets"] == ["engine", "serve"] and written["canary"]["ok"] is True
+    assert {(one["over"], one["under"]) for one in written["compared"]} == {("serve", "engine")}
+    assert {"ttft", "generation_tps"} <= {one["metric"] for one in written["compared"]}
+    engine, serve = written["points"]
+    assert engine["prompt_tokens"] == serve["prompt_tokens"] and engine["answers"] == serve["answers"] == 2
 
 
 def test_side_by_side_with_another_server(
