@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 CACHE_SHARE = 16
 MAX_CACHE_BYTES = 4 * 1024**3
+MAX_CPU_CACHE_BYTES = 256 * 1024**2
+"""On a CPU more is no faster: the KV of a batch is of another size in each step, so that what was freed is not taken
+again but kept, and half of a process's memory was that."""
 
 
 def token_sizes(adapter: Adapter) -> dict[int | None, int]:
@@ -61,7 +64,8 @@ def limit_mlx_cache() -> None:
     By default that is nearly all memory on a Mac, and 32 MiB on a CPU: too little for the arrays of one layer, so that
     each step asks the system for them anew, which costs more than computing them.
     """
-    mx.set_cache_limit(min(device_bytes() // CACHE_SHARE, MAX_CACHE_BYTES))
+    most = MAX_CPU_CACHE_BYTES if mx.default_device() == mx.Device(mx.cpu) else MAX_CACHE_BYTES
+    mx.set_cache_limit(min(device_bytes() // CACHE_SHARE, most))
 
 
 def has_wired_limit() -> bool:

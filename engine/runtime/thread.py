@@ -55,9 +55,10 @@ _IDLE_S = 1.0
 _DISK_S = 0.002
 """How long to wait for a command while all that is left to do waits for the disk."""
 
-_RETURN_MEMORY_EVERY_S = 10
-"""Seconds between two returns of freed memory to the system while the engine is idle, the first after one second. Again
-and again, since other threads go on decoding media."""
+_RETURN_MEMORY_EVERY_S = 60
+"""Seconds between two returns of freed memory to the system while the engine is idle, and before the first: who asks
+again soon need not get all of it anew, which takes seconds of a burst. Again and again, since other threads go on
+decoding media."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ class EngineThread:
     def _idle(self, num_idle_s: int) -> None:
         from engine.models.mlx_memory import return_memory
 
-        if num_idle_s % _RETURN_MEMORY_EVERY_S == 0:
+        if num_idle_s % _RETURN_MEMORY_EVERY_S == _RETURN_MEMORY_EVERY_S - 1:
             return_memory()
 
     def _carry_out(self, command: Command, roster: Roster) -> None:

@@ -13,7 +13,7 @@ from engine.errors import BadRequest
 from engine.measure.bench.questions import Medium, Question
 from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
-from engine.measure.openai_client import OpenAIClient
+from engine.measure.openai_client import OpenAIClient, encoded
 from engine.prompt.questions import YES_OR_NO_ONLY
 from engine.types import Json
 
@@ -57,7 +57,7 @@ class HttpTarget:
             raise BadRequest(f"{self.name} runs already: how long it takes to start cannot be measured.")
         if self._model is None:
             self._model = await self._first_model()
-        body = http_body(question, self._model)
+        body = encoded(http_body(question, self._model))
         watch = Stopwatch(on_first)
         if question.predicates:
             return await self._decide(question, watch)
