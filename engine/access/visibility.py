@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 
 from engine.config import ServerConfig
 from engine.errors import Forbidden
-from engine.types import BlockInfo, FeatureInfo, MediaReceipt, Record
+from engine.types import BlockInfo, FeatureInfo
 
 VISITOR = re.compile(r"[0-9a-f]{32}")
 VISITOR_OWNER = "visitor/"
@@ -106,24 +106,6 @@ def conversation_owner(config: ServerConfig, name: str = "", visitor: str = "") 
 
 def _has_visitors(config: ServerConfig) -> bool:
     return config.open_access or config.public_link
-
-
-def visible_record(record: Record, who: Caller) -> Record:
-    """A request as `who` may see it: of others only the source, the sizes and the times."""
-    if who.sees(record.tenant):
-        return record
-    trace = record.done.trace
-    done = replace(
-        record.done,
-        media=tuple(_sizes(receipt) for receipt in record.done.media),
-        trace=replace(trace, before="", here="", other="") if trace else None,
-        descriptions=tuple(replace(one, sha256="", text="") for one in record.done.descriptions),
-    )
-    return replace(record, id="", session=None, tenant="", done=done)
-
-
-def _sizes(receipt: MediaReceipt) -> MediaReceipt:
-    return replace(receipt, sha256="", frames=())
 
 
 class SentRequest(Protocol):

@@ -44,7 +44,6 @@ def examine() -> list[Diagnosis]:
         machine.memory(),
         *([limit] if limit else []),
         installation.codecs(),
-        installation.optional_packages(),
         *machine.ports(),
         machine.files(),
         *machine.folders(),

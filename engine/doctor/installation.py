@@ -1,4 +1,4 @@
-"""Checks of what is installed: versions, the console commands, optional packages, codecs. Each returns a Diagnosis."""
+"""Checks of what is installed: versions, the console commands, codecs. Each returns a Diagnosis."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ COMMANDS = {"vllm-mlx": "engine.cli", "vllm-mlx-chat": "workbench.app", "vllm-ml
 
 DECODERS = {"H.264": ("h264",), "HEVC": ("hevc",), "AV1": ("libdav1d", "av1"), "VP9": ("vp9",), "MPEG-4": ("mpeg4",)}
 """The most common codecs of clips, and the decoders of FFmpeg that read them."""
-
-OPTIONAL = {"torch": "Phi-3-Vision, Florence-2, Kimi-VL", "torchvision": "Phi-3-Vision, Florence-2, Kimi-VL"}
 
 
 def python() -> Diagnosis:
@@ -135,18 +133,6 @@ def codecs() -> Diagnosis:
         )
         return Diagnosis("codecs", "warn", text, remedy)
     return Diagnosis("codecs", "ok", f"{', '.join(DECODERS)}, HEIC, sound")
-
-
-def optional_packages(is_there: Mapping[str, bool] | None = None) -> Diagnosis:
-    """What some families of models need, and nothing else does."""
-    found = is_there if is_there is not None else {name: _is_there(name) for name in OPTIONAL}
-    missing = [name for name in OPTIONAL if not found.get(name)]
-    if missing:
-        text = f"{' and '.join(missing)} missing: {OPTIONAL[missing[0]]} cannot be loaded, all other families can"
-        return Diagnosis(
-            "optional packages", "warn", text, f"For these, `{sys.executable} -m pip install torch torchvision`."
-        )
-    return Diagnosis("optional packages", "ok", ", ".join(OPTIONAL))
 
 
 def _is_there(module: str) -> bool:

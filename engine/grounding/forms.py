@@ -46,6 +46,7 @@ FORMS: dict[str, Form] = {
     "paligemma": Form(("loc",), 1024, y_first=True),
     "deepseek_vl_v2": Form(("brackets",), 999),
     "deepseekocr": Form(("brackets",), 999),
+    "deepseekocr_2": Form(("brackets",), 999),
     "internvl_chat": Form(("brackets",), 1000),
     "glm4v": Form(("json", "brackets"), 1000),
     "glm4v_moe": Form(("json", "brackets"), 1000),

@@ -123,7 +123,5 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     assert good.verdict == "ok" and bad.verdict == "fail" and "cannot be written" in bad.text
 
 
-def test_what_some_families_need_is_optional() -> None:
-    assert installation.optional_packages({}).verdict == "warn"
-    assert installation.optional_packages({"torch": True, "torchvision": True}).verdict == "ok"
+def test_the_common_codecs_are_read() -> None:
     assert installation.codecs().verdict == "ok"
