@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,11 +60,16 @@ class Mark:
 
 
 def read_marks(text: str, form: Form) -> tuple[Mark, ...]:
-    """The places in a text, at most MOST_MARKS, in the order of the text. What is incomplete is left out."""
+    """The places in a text, at most MOST_MARKS, in the order of the text. What is incomplete is left out. A place that
+    two of the form's notations could read is the first one's."""
     found: dict[int, list[Mark]] = {}
+    taken: list[tuple[int, int]] = []
     for notation in form.notations:
         for start, mark in _READERS[notation](text):
-            found.setdefault(start, []).append(mark)
+            at = bisect(taken, (start, len(text))) - 1
+            if at < 0 or start >= taken[at][1]:
+                found.setdefault(start, []).append(mark)
+        taken = sorted([*taken, *(match.span() for match in WHOLE[notation].finditer(text))])
     return tuple(mark for start in sorted(found) for mark in found[start])[:MOST_MARKS]
 
 

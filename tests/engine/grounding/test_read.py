@@ -47,6 +47,13 @@ FENCED = """Here it is:
          [("box", (1, 2, 3, 4), "The cat"), ("box", (5, 6, 7, 8), "The cat")]),
         ("internvl_chat", "<ref>cat</ref><box>[[10, 20, 30, 40]]</box>", [("box", (10, 20, 30, 40), "")]),
         ("glm4v", "<|begin_of_box|>[[10, 20, 30, 40]]<|end_of_box|>", [("box", (10, 20, 30, 40), "")]),
+        # What two notations could read is one place.
+        ("glm4v", '{"bbox_2d": [[1, 2, 30, 40]], "label": "cat"}', [("box", (1, 2, 30, 40), "cat")]),
+        (
+            "glm4v",
+            '{"bbox_2d": [[1, 2, 3, 4], [5, 6, 7, 8]], "label": "a"}, b [[9, 9, 10, 10]]',
+            [("box", (1, 2, 3, 4), "a"), ("box", (5, 6, 7, 8), "a"), ("box", (9, 9, 10, 10), "b")],
+        ),
         ("molmo", 'At <point x="61.5" y="40.6" alt="the dog">dog</point>.', [("point", (61.5, 40.6), "the dog")]),
         ("molmo", '<points x1="1" y1="2" x2="3.5" y2="4" alt="cats">cats</points>',
          [("point", (1, 2), "cats"), ("point", (3.5, 4), "cats")]),
