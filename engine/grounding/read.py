@@ -69,7 +69,8 @@ def read_marks(text: str, form: Form) -> tuple[Mark, ...]:
             at = bisect(taken, (start, len(text))) - 1
             if at < 0 or start >= taken[at][1]:
                 found.setdefault(start, []).append(mark)
-        taken = sorted([*taken, *(match.span() for match in WHOLE[notation].finditer(text))])
+        if notation != form.notations[-1]:
+            taken = sorted([*taken, *(match.span() for match in WHOLE[notation].finditer(text))])
     return tuple(mark for start in sorted(found) for mark in found[start])[:MOST_MARKS]
 
 

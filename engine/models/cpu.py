@@ -211,10 +211,12 @@ def _behind_shared(q: mx.array, parts: KVParts, mask: mx.array | str | None) -> 
     """Attention of rows that begin alike, whose KV is not copied; q and the result as in _piece."""
     rows, kv_heads, group, queries, _ = q.shape
     masks = _masks(mask, queries, parts)
-    numbers = kv_heads * group * parts.shared[0].shape[2]  # of scores, for each query
+    numbers = kv_heads * group * (parts.shared[0].shape[2] + parts.own[0].shape[2])  # of scores, for each query
     num_queries = min(queries, max(_PIECE_QUERIES[0], _MAX_PIECE_NUMBERS // numbers))
     num_rows = min(-(-rows // _thread.num_streams), max(1, _MAX_PIECE_NUMBERS // (numbers * num_queries)))
     row_cuts = [Cut(_ROWS, start, min(start + num_rows, rows)) for start in range(0, rows, num_rows)]
+    for_all_streams = -(-queries * len(row_cuts) // _thread.num_streams)
+    num_queries = min(num_queries, max(_PIECE_QUERIES[0], for_all_streams))
     cuts = [Cut(_QUERIES, start, min(start + num_queries, queries)) for start in range(0, queries, num_queries)]
     streams = _streams(len(row_cuts) * len(cuts))
     done = []

@@ -184,6 +184,13 @@ def test_what_is_sent_without_a_connection_arrives_once(person, workbench_url):
         me.leave()
 
 
+def late(route: Any) -> None:
+    """What is asked for when a page hears of a change comes after all else."""
+    reply = route.fetch()
+    time.sleep(0.5)
+    route.fulfill(response=reply)
+
+
 def test_the_list(person, serve_page, demo_engine, artifacts):
     with serve_page(demo_engine) as url:
         me = person(url).arrive()
@@ -224,14 +231,24 @@ def test_the_list(person, serve_page, demo_engine, artifacts):
 
         undo = page.locator(".list-toast .undo")
         page.clock.install()
+        page.route("**/run/predict*", late)
         menu("Hello there", "Delete")
         undo.hover()
         page.locator("#chat .welcome").wait_for()
+        page.unroute("**/run/predict*")
         wait_until(lambda: titles(me) == ["Stripes"])
         page.clock.fast_forward(25_000)  # it stays while the pointer is on it
         undo.click()
         wait_until(lambda: len(titles(me)) == 2)
         me.answers.last.wait_for()
+
+        page.route("**/workbench/conversations/*", lambda route: route.abort())
+        menu("Hello there", "Delete")
+        page.locator(".list-toast", has_text="The server cannot be reached.").wait_for()
+        page.unroute("**/workbench/conversations/*")
+        assert len(titles(me)) == 2 and me.answers.count() == 1
+        me.ask("Still here?")
+        forgive(me)
         me.leave()
 
 

@@ -46,14 +46,12 @@
 
   const pin = (item) => change(`conversations/${item.id}`, "PATCH", { is_pinned: !item.is_pinned });
 
-  // The page leaves it first: that a conversation is gone is news only to other pages that show it.
   const remove = async (item) => {
-    const isShown = item.id === current;
-    if (isShown) live.open("", "switch");
-    if (!await change(`conversations/${item.id}`, "DELETE")) {
-      if (isShown) live.open(item.id, "switch");
-      return;
-    }
+    live.removing(item.id);
+    const isGone = await change(`conversations/${item.id}`, "DELETE");
+    if (isGone && item.id === current) live.open("", "switch");
+    live.removing("");
+    if (!isGone) return;
     tell(t("Deleted “{title}”.", { title: short(item.title) }), t("Undo"), async () => {
       if (await change(`conversations/${item.id}/restore`, "POST")) live.open(item.id, "switch");
     });

@@ -91,10 +91,14 @@
   const composerHolds = () => Boolean(document.querySelector("#composer textarea")?.value.trim()
     || document.querySelector("#composer .thumbnail-item"));
 
+  // While this page removes a conversation, that it is gone is news only to other pages that show it.
+  let leaving = "";
+  const removing = (id) => { leaving = id; refresh(); };
+
   // The conversation was changed elsewhere: by another page, or its answer has ended.
   const refresh = () => {
     const { conversation, revision } = here();
-    if (opening || sending || !conversation || latest.conversation !== conversation || latest.revision <= revision) return;
+    if (opening || sending || !conversation || conversation === leaving || latest.conversation !== conversation || latest.revision <= revision) return;
     opening = true;
     trigger("submit", {});
   };
@@ -255,7 +259,7 @@
   };
 
   window.workbenchLive = {
-    start, open, draft, sends, ask, link, here, flush, title, visitor,
+    start, open, removing, draft, sends, ask, link, here, flush, title, visitor,
     act: (name, event) => trigger(name, event),
   };
 })();

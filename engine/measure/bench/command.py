@@ -32,6 +32,8 @@ LIBRARIES = ("mlx_lm", "mlx_vlm")
 SERVE = "serve"
 """What --vs calls this project's own server, which is held against the engine in this process."""
 
+SERVE_NOT = {"peers", "speculation", "startup"}
+
 INSTALLED = (*LIBRARIES, "mlx_lm.server", "mlx_vlm.server")
 """What the suite `peers` measures without --vs: the peers among this project's own dependencies."""
 
@@ -305,8 +307,12 @@ async def _first_targets(args: argparse.Namespace, stack: AsyncExitStack, *, fre
 def _only_starts(args: argparse.Namespace) -> bool:
     """Whether every question starts a server anew. Raises BadRequest for options that contradict each other."""
     starts = "startup" in (args.suite or ())
-    if SERVE in args.vs and (len(args.vs) > 1 or args.base_url or {"peers", "startup"} & set(args.suite or ())):
-        raise BadRequest("--vs serve is held against the engine in this process: give no other target.", param="vs")
+    if SERVE in args.vs and (len(args.vs) > 1 or args.base_url or SERVE_NOT & set(args.suite or ())):
+        raise BadRequest(
+            "--vs serve is held against the engine in this process: give no other target, and none of the suites "
+            f"{', '.join(sorted(SERVE_NOT))}, which have targets of their own.",
+            param="vs",
+        )
     if "peers" in (args.suite or ()) and args.base_url:
         raise BadRequest("--suite peers starts servers itself; name them with --vs.", param="suite")
     if starts and (args.base_url or len(args.suite) > 1 or set(args.vs) & set(LIBRARIES)):

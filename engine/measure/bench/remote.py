@@ -57,10 +57,10 @@ class HttpTarget:
             raise BadRequest(f"{self.name} runs already: how long it takes to start cannot be measured.")
         if self._model is None:
             self._model = await self._first_model()
+        if question.predicates:
+            return await self._decide(question, Stopwatch(on_first))
         body = encoded(http_body(question, self._model))
         watch = Stopwatch(on_first)
-        if question.predicates:
-            return await self._decide(question, watch)
         usage: Json = {}
         async for chunk in self._client.stream("/v1/chat/completions", body):
             usage = chunk.get("usage") or usage

@@ -68,6 +68,7 @@ def test_two_results_side_by_side(demo_server: Any, tmp_path: Path, capsys: pyte
         ("--suite peers --base-url http://127.0.0.1:1", "name them with --vs"),
         ("--vs serve --vs mlx_lm", "--vs serve is held against the engine in this process"),
         ("--vs serve --suite startup", "--vs serve is held against the engine in this process"),
+        ("--vs serve --suite speculation", "none of the suites peers, speculation, startup"),
         ("--vs mlx_lm --adapter-path .", "--vs compares without an adapter"),
         ("--base-url http://127.0.0.1:1 --max-num-seqs 3 --top-k 5", "--max-num-seqs, --top-k: a server of --base-url"),
         ("--base-url http://127.0.0.1:1 --allow-private-urls", "--allow-private-urls: a server of --base-url"),
@@ -94,6 +95,8 @@ def test_the_server_against_the_engine_in_this_process(tmp_path: Path) -> None:
     assert {(one["over"], one["under"]) for one in written["compared"]} == {("serve", "engine")}
     assert {"ttft", "generation_tps"} <= {one["metric"] for one in written["compared"]}
     engine, serve = written["points"]
+    texts = [[[sample["text_sha256"] for sample in samples] for samples in one["rounds"]] for one in (engine, serve)]
+    assert texts[0] == texts[1]
     assert engine["prompt_tokens"] == serve["prompt_tokens"] and engine["answers"] == serve["answers"] == 2
 
 
