@@ -184,6 +184,14 @@ def test_what_is_sent_without_a_connection_arrives_once(person, workbench_url):
         me.leave()
 
 
+def choose(me: Person, title: str, entry: str) -> None:
+    """An entry of the menu of this conversation."""
+    item = me.page.locator("#conversations .item", has_text=title)
+    item.hover()
+    item.locator(".more").click()
+    me.page.get_by_role("menuitem", name=entry, exact=True).click()
+
+
 def late(route: Any) -> None:
     """What is asked for when a page hears of a change comes after all else."""
     reply = route.fetch()
@@ -206,16 +214,10 @@ def test_the_list(person, serve_page, demo_engine, artifacts):
         page.wait_for_function("document.querySelector('#chat [data-testid=user]')?.innerText.includes('Hello there')")
         assert page.title().startswith("Hello there")
 
-        def menu(title: str, entry: str) -> None:
-            item = page.locator("#conversations .item", has_text=title)
-            item.hover()
-            item.locator(".more").click()
-            page.get_by_role("menuitem", name=entry, exact=True).click()
-
-        menu("Hello there", "Pin")
+        choose(me, "Hello there", "Pin")
         page.get_by_role("heading", name="Pinned").wait_for()
         assert titles(me) == ["Hello there", "What is a zebra?"]
-        menu("What is a zebra?", "Rename")
+        choose(me, "What is a zebra?", "Rename")
         page.get_by_label("New title").fill("Stripes")
         page.keyboard.press("Enter")
         page.locator("#conversations .title", has_text="Stripes").wait_for()
@@ -228,22 +230,33 @@ def test_the_list(person, serve_page, demo_engine, artifacts):
         page.get_by_label("Search conversations").fill("")
         wait_until(lambda: len(titles(me)) == 2)
         me.shoot(artifacts / "conversations.png")
+        me.leave()
 
+
+def test_deleting_and_its_way_back(person, serve_page, demo_engine):
+    """However late the page hears of its own change; and where the server cannot be reached, nothing changes."""
+    with serve_page(demo_engine) as url:
+        me = person(url).arrive()
+        page = me.page
+        for words in ("What is a zebra?", "Hello there"):
+            page.locator('#chat button[aria-label="New chat"]').click()
+            page.locator("#chat .welcome").wait_for()
+            me.ask(words)
         undo = page.locator(".list-toast .undo")
         page.clock.install()
         page.route("**/run/predict*", late)
-        menu("Hello there", "Delete")
+        choose(me, "Hello there", "Delete")
         undo.hover()
         page.locator("#chat .welcome").wait_for()
         page.unroute("**/run/predict*")
-        wait_until(lambda: titles(me) == ["Stripes"])
+        wait_until(lambda: titles(me) == ["What is a zebra?"])
         page.clock.fast_forward(25_000)  # it stays while the pointer is on it
         undo.click()
         wait_until(lambda: len(titles(me)) == 2)
         me.answers.last.wait_for()
 
         page.route("**/workbench/conversations/*", lambda route: route.abort())
-        menu("Hello there", "Delete")
+        choose(me, "Hello there", "Delete")
         page.locator(".list-toast", has_text="The server cannot be reached.").wait_for()
         page.unroute("**/workbench/conversations/*")
         assert len(titles(me)) == 2 and me.answers.count() == 1

@@ -4,6 +4,7 @@ text, not the options."""
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,7 +52,12 @@ async def test_sabotage_another_text_is_seen(
     """Twin: the rows go on from a prompt that is not theirs, as where they share what is not the same."""
     from engine.cache import tensors
 
-    behind = tensors._behind
-    monkeypatch.setattr(tensors, "_behind", lambda shared, own, n: behind(0.0 * shared, own, n))
+    behind = tensors._behind_shared
+
+    def empty(layer: Any, *own: Any) -> Any:
+        nothing = SimpleNamespace(keys=0.0 * layer.keys, values=0.0 * layer.values, offset=layer.offset)
+        return behind(nothing, *own)
+
+    monkeypatch.setattr(tensors, "_behind_shared", empty)
     with pytest.raises(AssertionError, match="Paris"):
         await test_choices_follow_the_text(smollm2, engine_for)
