@@ -140,6 +140,7 @@ def numbers_are_the_runs(me: BenchTab, kept: dict[str, Any]) -> None:
     assert me.drawn("Time to first token")["ys"] == medians
     chart = me.chart("Time to first token")
     chart.locator("summary").click()
+    chart.locator("td:nth-child(2)").first.wait_for()
     shown = chart.locator("td:nth-child(2)").all_inner_texts()
     assert [float(text.replace(",", "")) for text in shown] == [pytest.approx(one, rel=1e-4) for one in medians]
     light = me.drawn("Time to first token")
