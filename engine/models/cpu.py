@@ -112,7 +112,7 @@ def attention(
         mask = _grouped(mask, num_kv, group)
     parts = parts_of(k, v)
     if parts is not None:
-        return _behind_shared(q, parts, mask).reshape(num_rows, num_heads, num_queries, v.shape[-1])
+        return _of_parts(q, parts, mask).reshape(num_rows, num_heads, num_queries, v.shape[-1])
     pieces = []
     cuts = _cuts(q.shape, k.shape[2])
     for cut, stream in zip(cuts, _streams(len(cuts)), strict=False):
@@ -207,7 +207,7 @@ def _masked(scores: mx.array, mask: mx.array | None) -> mx.array:
     return mx.where(mask, scores, _LOWEST) if mask.dtype == mx.bool_ else scores + mx.maximum(mask * _LOG2_E, _LOWEST)
 
 
-def _behind_shared(q: mx.array, parts: KVParts, mask: mx.array | str | None) -> mx.array:
+def _of_parts(q: mx.array, parts: KVParts, mask: mx.array | str | None) -> mx.array:
     """Attention of rows that begin alike, whose KV is not copied; q and the result as in _piece."""
     rows, kv_heads, group, queries, _ = q.shape
     masks = _masks(mask, queries, parts)

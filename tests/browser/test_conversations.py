@@ -242,7 +242,7 @@ def test_deleting_and_its_way_back(person, serve_page, demo_engine):
         page.locator('#chat button[aria-label="New chat"]').click()
         page.locator("#chat .welcome").wait_for()
         me.ask("Hello there")
-        undo = page.locator(".list-toast .undo")
+        undo = page.locator(".list-toast").get_by_role("button", name="Undo", exact=True)
         page.clock.install()
         page.route("**/run/predict*", late)
         choose(me, "Hello there", "Delete")
