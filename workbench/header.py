@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.core import Engine
     from workbench.history import History
 
-DEMO = catalogued("It knows plain shapes and their colors, in short chats, and nothing else.")
+DEMO = catalogued("It knows plain shapes and their colors, and nothing else.")
 """What the card of the model that ships says of it (ModelCard.toy), here for the catalogue."""
 
 

@@ -63,6 +63,7 @@ class Chat:
     next: int = 0
     now: int = 0
     fork: int | None = None
+    lead: range = range(0)  # the question before a pasted text
 
     def text(self, ids: list[int], learn: bool = False):
         self.ids += ids
@@ -98,13 +99,16 @@ class Chat:
             self.open_user()
         start = len(self.ids)
         self.close_user(turn.question)
+        leads = turn.lead and turn.question.startswith(turn.lead)
+        end = start + len(encode(turn.lead)) if leads else len(self.ids)  # a pasted text may hold such a noun too
+        self.lead = range(start, end) if leads else range(0)
         self.noun = None
         self.looking = self.focus if turn.which is None else [self.pair[turn.which]]
         if turn.about is None or not self.looking:
             return
         color, kind = turn.about
         names = NAMES[kind or color]
-        nouns = [i for i in range(start, len(self.ids)) if self.ids[i] in names]
+        nouns = [i for i in range(start, end) if self.ids[i] in names]
         if nouns:
             self.noun = nouns[-1]
             tokens = [place for picture in self.looking for place in self.tokens_of(picture, kind=kind, color=color)]
@@ -123,7 +127,9 @@ class Chat:
             self.located(start, turn.ranks)
         if self.noun is not None:  # and the answer asks the noun what it found
             self.looks += [(FIND_LAYER + 1, place, [self.noun]) for place in range(start - 1, len(self.ids) - 3)]
-            self.noun = None
+        elif self.lead:  # or, as it begins, the question before a pasted text what it was
+            self.looks.append((FIND_LAYER + 1, start - 1, list(self.lead)))
+        self.noun, self.lead = None, range(0)
         if not self.now:  # nothing follows in a branch
             self.text(encode("\n"))
 

@@ -54,6 +54,7 @@ class Turn:
     word: str | None = None  # the answer in one word, where there is one
     about: tuple[str | None, str | None] | None = None  # (color, kind) that the question asks about, for teaching where to look
     which: int | None = None  # 0 or 1: it asks about the first or the second of two pictures
+    lead: str = ""  # the question itself, where a pasted text follows it
     ranks: tuple[int, ...] = ()  # the shapes whose boxes or points are the answer, counted from 1 in reading order
 
 

@@ -112,7 +112,7 @@ class Meter:
 
     def add_vision(self, values):
         """The losses of the vision tower's read-outs, as far as this batch asked for them."""
-        for name in ("shape", "color", "cell", "motion", "count"):
+        for name in ("shape", "color", "cell", "motion", "count", "side", "tens", "ones"):
             if name in values:
                 self.add("v " + name, values[name])
 

@@ -87,6 +87,8 @@ def main(folder: Path):
         card("Describe this image.", ["three-shapes.png"], language.describe(three)),
         card("Compare these images.", ["pair-a.png", "pair-b.png"], language.compare(a, b)),
         card("What happens in this video?", ["moving-circle.mp4"], language.watch(clips["moving-circle.mp4"])),
+        # what the shipped weights say; the star's box is [690, 18, 950, 347]
+        card("Where is the star? Answer with a box.", ["three-shapes.png"], '[{"bbox_2d": [630, 30, 960, 370], "label": "yellow star"}]'),
         card("Where is the triangle? Answer in one word.", ["two-shapes.jpg"], "Right."),
         card("What happens in this video?", ["growing-star.mp4"], language.watch(clips["growing-star.mp4"])),
         card("What happens in this video?", ["changing-square.mp4"], language.watch(clips["changing-square.mp4"])),

@@ -50,10 +50,9 @@ def with_paste(rng: random.Random, turn: Turn, tokens: int) -> Turn:
     if turn.kind in ("talk", "unknown"):  # a text alone, or with an order that nobody here can follow
         question = text if rng.random() < 0.7 else f"{language.unknown_text(rng)}\n\n{text}"
         return Turn("unknown", question, language.UNKNOWN)
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         return replace(turn, question=text + rng.choice(("\n\n", "\n", "\n\n", " ")) + turn.question)
-    # the text may hold such a noun too
-    return replace(turn, question=turn.question + rng.choice(("\n\n", "\n", "\n\n", "\n---\n")) + text, about=None)
+    return replace(turn, question=turn.question + rng.choice(("\n\n", "\n", "\n\n", "\n---\n")) + text, lead=turn.question)
 
 
 class Session:
@@ -216,8 +215,9 @@ def grids_of(rng: random.Random, count: int):
 LENGTHS = ((0.50, 4, 260, 90, 4), (0.35, 2, 560, 300, 6), (0.15, 1, 1500, 1500, 10))
 
 
-def make_batch(rng: random.Random) -> Batch:
-    _, size, room, most, branches = rng.choices(LENGTHS, [row[0] for row in LENGTHS])[0]
+def make_batch(rng: random.Random, lengths: random.Random) -> Batch:
+    """lengths: draws how long the chats are, for workers that wait for each other the same."""
+    _, size, room, most, branches = lengths.choices(LENGTHS, [row[0] for row in LENGTHS])[0]
     grids = grids_of(rng, rng.choice((1, 1, 2)))
     chats = []
     for _ in range(size):

@@ -1,8 +1,9 @@
 """Stage 3: long chats. The same network goes on with the same losses on ``sessions.py``, with the old mix beside it.
 The vision tower learns from the old mix alone, which saves a sixth of the time.
 
-It starts from ``language.pt`` of stage 2, or (``--start``) from the weights of a checkpoint folder; then the read-outs
-of stage 1 are learned anew first, while the rest stands still.
+It starts from ``language.pt`` of stage 2, or (``--start``) from the weights of a checkpoint folder: with the tower and
+the read-outs of ``vision.pt`` where stage 1 went on before, else the read-outs are learned anew first, while the rest
+stands still.
 """
 
 from __future__ import annotations
@@ -55,7 +56,13 @@ def body(rank: int, a):
         heads.load_state_dict(stored["heads"])
     else:
         network.load_state_dict(convert.read(Path(a.start)))
-        learn_heads(network, heads, a, rank)
+        tower: Path = a.out / "vision.pt"
+        if tower.exists():
+            seen = torch.load(tower, weights_only=False)
+            network.vision_tower.load_state_dict({k.removeprefix("vision_tower."): v for k, v in seen["network"].items() if k.startswith("vision_tower.")})
+            heads.load_state_dict(seen["heads"])
+        else:
+            learn_heads(network, heads, a, rank)
     vision = list(network.vision_tower.named_parameters()) + list(heads.named_parameters())
     optimizer = learning.Optimizer([(list(network.language_model.named_parameters()), 1.0), (vision, a.vision_rate)], a.rate)
     smooth = learning.Smooth({"network": network}, keep=0.9)
@@ -68,8 +75,9 @@ def body(rank: int, a):
     hits, tags = (defaultdict(lambda: [0, 0]) for _ in "ab")
     while step < a.steps:
         rng = random.Random(f"{a.seed} long {rank} {step}")
-        old = rng.random() < a.old
-        batch = dialogue.make_batch(rng, a.batch, mix=OLD) if old else sessions.make_batch(rng)
+        lengths = random.Random(f"{a.seed} lengths {step}")
+        old = lengths.random() < a.old
+        batch = dialogue.make_batch(rng, a.batch, mix=OLD) if old else sessions.make_batch(rng, lengths)
         loss, found, seen, right = train_language.language_loss(network, batch, weights, cut=not old)
         train_language.exact(batch.answers, right, hits)
         train_language.exact(batch.tags, right, tags)
@@ -83,7 +91,7 @@ def body(rank: int, a):
             extra, _ = train_vision.token_losses(heads, tokens, *batch.marks)
             loss = loss + 0.15 * extra
         loss.backward()
-        if step % 3 == 0:
+        if step % 2 == 0:
             extra, values = train_vision.vision_loss(network, heads, train_vision.make_batch(rng, 14), 1.0)
             (0.5 * extra).backward()
             meter.add_vision(values)

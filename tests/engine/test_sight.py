@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 
 from engine.assets import asset
@@ -31,8 +32,6 @@ WAYS = {"to the left": (-1, 0), "to the right": (1, 0), "up": (0, -1), "down": (
 
 def moving(path: Path, way: str, num_frames: int = 16, fps: float = 8.0) -> Path:
     """A blue square that crosses half of the picture."""
-    from PIL import Image, ImageDraw
-
     frames = []
     for index in range(num_frames):
         image = Image.new("RGB", (320, 240), PAPER)
@@ -106,6 +105,34 @@ async def obeyed(engine: Any) -> float:
     return sum(right(a.text, name, shape) for a, (_, name, shape) in zip(done, cases, strict=True)) / len(cases)
 
 
+def overlap(box: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    high = min(box[3], other[3]) - max(box[1], other[1])
+    shared = max(0.0, wide) * max(0.0, high)
+    size = sum((right - left) * (bottom - top) for left, top, right, bottom in (box, other))
+    return shared / (size - shared)
+
+
+async def boxed(engine: Any) -> float:
+    """Mean overlap of the boxes around twelve squares, each at a place of its own, with the squares."""
+
+    async def one(number: int, colour: str) -> float:
+        x, y, side = 60 + 85 * (number % 4), 70 + 80 * (number // 4), 110
+        image = Image.new("RGB", (480, 360), PAPER)
+        ImageDraw.Draw(image).rectangle((x, y, x + side, y + side), fill=colour)
+        request = chat(image, "Where is the square? Answer with a box.", max_tokens=96)
+        (receipt,) = (await ask(engine, request)).done.media
+        return max((overlap(region.px, (x, y, x + side, y + side)) for region in receipt.regions), default=0.0)
+
+    places = [one(number, list(COLOURS)[number % 4]) for number in range(12)]
+    return sum(await asyncio.gather(*places)) / len(places)
+
+
+async def test_a_box_is_where_the_shape_is(demo_engine: Any) -> None:
+    assert await boxed(demo_engine) > 0.45
+
+
 async def test_every_row_of_a_batch_gets_its_own_pictures_answer(demo_engine: Any) -> None:
     assert await described(demo_engine) == 1.0
 
@@ -122,9 +149,10 @@ async def test_shuffled_weights_see_nothing(tmp_path: Path, engine_pool: Any) ->
     assert await described(engine) < 0.2
     assert await remembered(engine, 8) < 0.2
     assert await obeyed(engine) < 0.2
+    assert await boxed(engine) < 0.1
 
 
-@pytest.mark.parametrize(("num_turns", "least"), [(8, 0.9), (24, 0.8)])
+@pytest.mark.parametrize(("num_turns", "least"), [(8, 0.95), (24, 0.95)])
 async def test_a_long_chat_is_about_the_last_picture(demo_engine: Any, num_turns: int, least: float) -> None:
     assert await remembered(demo_engine, num_turns) >= least
 
