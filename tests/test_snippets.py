@@ -157,7 +157,7 @@ def test_what_is_not_run_is_there() -> None:
 
 @pytest.mark.parametrize("snippet", of("json"), ids=str)
 def test_json(snippet: Snippet) -> None:
-    from engine.api.parts import read_part
+    from engine.api.bodies.parts import read_part
 
     for line in snippet.text.splitlines():
         assert read_part(json.loads(line), "part", MediaLimits()).kind

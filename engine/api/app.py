@@ -9,31 +9,32 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engine.api.answering.dialects import Dialects
+from engine.api.answering.failures import add_error_handlers
 from engine.api.anthropic.routes import anthropic_router
 from engine.api.batches.routes import batch_routers
 from engine.api.cache import cache_router
+from engine.api.chat.routes import chat_router
 from engine.api.completions.routes import completions_router
 from engine.api.decisions.routes import decisions_router
-from engine.api.dialects import Dialects
-from engine.api.failures import add_error_handlers
-from engine.api.guard import HostGuard, guarded_names
 from engine.api.health import health_router
 from engine.api.http.documentation import add_documentation
+from engine.api.http.guard import HostGuard, guarded_names
 from engine.api.http.headers import SPACE, SafeHeaders
 from engine.api.http.limits import RateLimits
 from engine.api.http.openapi import DescribedApi
 from engine.api.http.origins import add_origin_rules
 from engine.api.http.packed_bodies import PackedBodies
 from engine.api.http.paths import Methods, OwnPaths, Paths
+from engine.api.http.uploads import UploadGuard
 from engine.api.metrics import metrics_router
+from engine.api.models.pull import pull_router
+from engine.api.models.routes import models_router
 from engine.api.ollama.routes import ollama_router
-from engine.api.pull import pull_router
 from engine.api.requests import requests_router
 from engine.api.responses.routes import responses_router
-from engine.api.routes import v1_router
 from engine.api.tokens import tokens_router
 from engine.api.transcriptions import transcriptions_router
-from engine.api.uploads import UploadGuard
 from engine.api.vectors.routes import vectors_router
 from engine.batch_run.runner import BatchPlaces
 from engine.config import ServerConfig
@@ -42,6 +43,7 @@ from engine.version import version
 
 TITLE = "MLX Workbench"
 ROUTERS = (
+    chat_router,
     cache_router,
     completions_router,
     decisions_router,
@@ -53,7 +55,7 @@ ROUTERS = (
     vectors_router,
     requests_router,
     pull_router,
-    v1_router,
+    models_router,
 )
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""

@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 
 from engine.access.visibility import Caller, visible_features
-from engine.api.guard import guarded_route, operator_only
+from engine.api.http.guard import guarded_route, operator_only
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import Conflict, EngineError, ModelNotFound

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from engine.api.cards import health_json
-from engine.api.failures import error_response
+from engine.api.answering.failures import error_response
+from engine.api.models.cards import model_json, stage_word, without_folder, words_without_folders
 from engine.core import Engine
 from engine.errors import Unavailable
-from engine.types import State
+from engine.types import BatchState, Json, ModelState, Snapshot, State, added_bytes
 
+STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
 GONE: tuple[State, ...] = ("failed", "stopped")
 """Only a new process helps then."""
 
@@ -52,3 +53,103 @@ def health_router(engine: Engine) -> APIRouter:
 
 def _fine(status: Literal["alive", "ready"]) -> Response:
     return JSONResponse({"status": status})
+
+
+def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) -> dict[str, Any]:
+    """State of the server, its machine, and its memory in bytes. Nothing that users sent.
+
+    media_bytes: size of the decoded media in the engine's cache. max_queue: requests that may wait.
+    """
+    num_waiting = sum(request.stage == "waiting" for request in snapshot.running)
+    parts = memory_parts(snapshot, media_bytes)
+    device = snapshot.device
+    return {
+        "status": STATUS[snapshot.state],
+        "error": words_without_folders(snapshot.error or "", snapshot.states) or None,
+        "model": model_json(snapshot.model) if snapshot.model else None,
+        "models": [health_of(state) for state in snapshot.states],
+        "running": len(snapshot.running) - num_waiting,
+        "waiting": num_waiting,
+        "batch": batch_json(snapshot.batch, num_waiting, max_queue),
+        "device": {
+            "os": device.os,
+            "chip": device.chip,
+            "cores": device.num_cores,
+            "mlx_device": device.mlx_device,
+            "mlx_version": device.mlx_version,
+            "blas": device.blas,
+        },
+        "memory": {
+            "total_bytes": device.memory_bytes,
+            "process_bytes": snapshot.process_bytes,
+            "mlx_active_bytes": snapshot.active_bytes,
+            "mlx_cache_bytes": snapshot.cache_bytes,
+            "mlx_peak_bytes": snapshot.peak_bytes,
+            "wired_limit_bytes": snapshot.wired_limit_bytes,
+            "used_bytes": sum(parts.values()),
+            "parts": parts,
+        },
+    }
+
+
+def health_of(state: ModelState) -> Json:
+    """One of the models, its memory in bytes. seconds: how long its stage lasts, or how long it took to load."""
+    return {
+        "id": state.name,
+        "state": stage_word(state),
+        "default": state.is_default,
+        "done_bytes": state.done_bytes,
+        "total_bytes": state.total_bytes,
+        "seconds": round(state.seconds, 3),
+        "requests": state.num_requests,
+        "waiting": state.num_waiting,
+        "idle_seconds": None if state.idle_s is None else round(state.idle_s, 3),
+        "weights_bytes": state.num_bytes,
+        "error": without_folder(state.error, state) if state.error else None,
+    }
+
+
+def batch_json(batch: BatchState, num_waiting: int, max_queue: int) -> dict[str, Any]:
+    """What is worked on at once, of how much. bounded_by: what keeps requests waiting now."""
+    bound = "memory" if batch.num_waiting_for_memory else "requests" if num_waiting else None
+    return {
+        "answers": batch.num_rows,
+        "max_answers": batch.max_rows,
+        "max_requests": batch.max_requests,
+        "max_queue": max_queue,
+        "kv_tokens": batch.kv_tokens,
+        "max_kv_tokens": batch.max_kv_tokens,
+        "waiting_for_memory": batch.num_waiting_for_memory,
+        "bounded_by": bound,
+    }
+
+
+def memory_parts(snapshot: Snapshot, media_bytes: int) -> dict[str, int]:
+    """The memory of this process by kind, in bytes; the parts sum to all that it uses.
+
+    All that it uses is its resident memory, which on a CPU and on a Mac includes MLX's arrays; MLX's own count where
+    that is larger, since not all of it is resident; on CUDA, which has its own memory, the sum of both. Weights, KV,
+    row snapshots and features are the sizes of their arrays. running: all else that MLX has in use, such as the KV of
+    running rows. mlx_free: freed memory that MLX keeps for its next arrays. media: decoded pictures, clips and sounds
+    in the engine's cache. other: Python, libraries, everything else.
+    """
+    stats, mlx_bytes = snapshot.cache, snapshot.active_bytes + snapshot.cache_bytes
+    on_cuda = snapshot.device.mlx_device.startswith("CUDA")
+    process_bytes = snapshot.process_bytes if on_cuda else max(0, snapshot.process_bytes - mlx_bytes)
+    in_use = {
+        "weights_bytes": sum(added_bytes(snapshot.models)),
+        "stored_kv_bytes": stats.kv_bytes,
+        "snapshots_bytes": stats.snapshot_bytes,
+        "features_bytes": stats.feature_bytes,
+    }
+    parts = _within(in_use, snapshot.active_bytes, rest="running_bytes")
+    parts["mlx_free_bytes"] = snapshot.cache_bytes
+    return parts | _within({"media_bytes": media_bytes}, process_bytes, rest="other_bytes")
+
+
+def _within(sizes: dict[str, int], total: int, rest: str) -> dict[str, int]:
+    """The sizes, cut so that they sum to at most total (they were counted at another moment), and the rest."""
+    parts: dict[str, int] = {}
+    for name, size in sizes.items():
+        parts[name] = min(size, total - sum(parts.values()))
+    return parts | {rest: total - sum(parts.values())}

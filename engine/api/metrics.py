@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.types import Snapshot

@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.access.visibility import Caller, visible_requests
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.request_log.archive import packed

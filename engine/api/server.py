@@ -16,7 +16,7 @@ from engine.types import Snapshot
 if TYPE_CHECKING:
     import uvicorn
 
-    from engine.api.ending import Answering
+    from engine.api.http.ending import Answering
     from engine.core import Engine
 
 FORCE_S = 5
@@ -51,7 +51,7 @@ def serve_app(
     """Serve an ASGI app until SIGINT or SIGTERM. Blocks. Raises BadRequest for more connections than can be open.
 
     on_started runs beside the server once it answers; an exception of it stops the server and is raised here.
-    answering: what gives the answers; it is stopped with the server, see engine.api.ending.
+    answering: what gives the answers; it is stopped with the server, see engine.api.http.ending.
     """
     asyncio.run(_serve(app, listener, config, on_started, answering))
 
@@ -61,7 +61,7 @@ def uvicorn_config(app: Any, config: ServerConfig) -> uvicorn.Config:
     as its operator allows. Raises BadRequest for more connections than fit."""
     import uvicorn
 
-    from engine.api.connections import MAX_HEAD_BYTES, Connections, accept_at_once, most_connections
+    from engine.api.http.connections import MAX_HEAD_BYTES, Connections, accept_at_once, most_connections
 
     num_files = raise_file_limit()
     connections = Connections(most_connections(config.max_connections, num_files), idle_s=config.keep_alive_s)
@@ -112,7 +112,7 @@ async def _serve(
     on_started: Callable[[], Awaitable[None]] | None,
     answering: Answering | None,
 ) -> None:
-    from engine.api.ending import EndingServer, end_in_order, until
+    from engine.api.http.ending import EndingServer, end_in_order, until
 
     server = EndingServer(uvicorn_config(app, config))
 

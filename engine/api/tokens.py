@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from engine.access.visibility import Caller
-from engine.api.answers import preflight_json
+from engine.api.answering.exchange import Exchange
+from engine.api.answering.usage import preflight_json
+from engine.api.bodies.generation import TokenId, cache_salt
+from engine.api.chat.convert import chat_request
+from engine.api.chat.schemas import ChatRequest
 from engine.api.completions.convert import read_prompts
-from engine.api.convert import cache_salt, chat_request
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
-from engine.api.schemas import DetokenizeRequest, TokenizeRequest
+from engine.api.http.guard import guarded_route
 from engine.config import MediaLimits, ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest
 from engine.types import Json
 from engine.types import Request as Generation
+
+
+class TokenizeRequest(ChatRequest):
+    """POST /v1/tokenize, after vLLM's: a chat, or a raw prompt."""
+
+    messages: list[dict[str, Any]] | None = None  # type: ignore[assignment]
+    prompt: str | list[TokenId] | None = None
+    add_special_tokens: StrictBool | None = Field(None, description="false: a prompt without the tokenizer's own")
+    return_token_strs: StrictBool | None = Field(None, description="each token as text, too")
+
+
+class DetokenizeRequest(BaseModel):
+    """POST /v1/detokenize, after vLLM's."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str | None = None
+    tokens: list[TokenId]
 
 
 def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from engine.access.visibility import Caller
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
+from engine.api.answering.exchange import Exchange
+from engine.api.answering.sse import SERVER_SENT, Piece, Wire
+from engine.api.bodies.generation import between
+from engine.api.bodies.json_body import explain
+from engine.api.bodies.refused import Refusals, other_than
+from engine.api.http.guard import guarded_route
 from engine.api.http.openapi import form_with_file
-from engine.api.refused import Refusals, other_than
-from engine.api.schemas import between, explain
-from engine.api.sse import SERVER_SENT, Piece, Wire
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest, EngineError

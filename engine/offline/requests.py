@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from engine.api.bodies.json_body import explain
+from engine.api.bodies.parts import MEDIA_TYPES
+from engine.api.bodies.refused import extra_of, refuse
+from engine.api.chat.convert import ANYBODY, chat_request
+from engine.api.chat.schemas import ChatRequest
 from engine.api.completions.convert import text_requests
-from engine.api.convert import ANYBODY, chat_request
-from engine.api.parts import MEDIA_TYPES
-from engine.api.refused import extra_of, refuse
-from engine.api.schemas import ChatRequest, TextRequest, explain
+from engine.api.completions.schemas import TextRequest
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.offline.inputs import is_live, medium, of_mapping

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from engine.api.answers import receipt_json
+from engine.api.answering.usage import receipt_json
 from engine.assets import asset
 from tests.pictures import data_url
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from engine.api.sse import EventStream
+from engine.api.answering.sse import EventStream
 from workbench.compare.tab import Comparisons
 
 if TYPE_CHECKING:

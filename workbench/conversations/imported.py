@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.api.parts import read_part
+from engine.api.bodies.parts import read_part
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.media.fetch import is_data_url, read_data_url

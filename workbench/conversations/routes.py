@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
 from engine.access.visibility import caller, manages_models
-from engine.api.sse import EventStream
+from engine.api.answering.sse import EventStream
 from engine.config import MediaLimits, ServerConfig
 from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
 from engine.types import Json, Kind

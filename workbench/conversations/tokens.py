@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.api.logprobs import LogprobsWriter
+from engine.api.answering.logprobs import LogprobsWriter
 from engine.types import Delta, TokenText
 from workbench.conversations.types import Turn, WrittenToken
 

@@ -11,8 +11,8 @@ import plotly
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from engine.api.answering.sse import EventStream
 from engine.api.requests import visible_record_of, zip_of, zip_response
-from engine.api.sse import EventStream
 from workbench.requests.live import Passes, events
 
 if TYPE_CHECKING:

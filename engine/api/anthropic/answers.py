@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from engine.api.answers import Envelope, arguments_json, own_usage
-from engine.api.sse import SERVER_SENT, Piece, Wire
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.sse import SERVER_SENT, Piece, Wire
+from engine.api.answering.usage import own_usage
+from engine.api.chat.answers import arguments_json
 from engine.errors import EngineError
 from engine.types import Delta, Done, FinishReason, Json, Usage
 

@@ -13,14 +13,13 @@ from typing import Any
 
 from engine.access.visibility import Caller
 from engine.api.anthropic.schemas import CountRequest, MessagesRequest
-from engine.api.convert import cache_salt, read_texts, shared_fields
-from engine.api.grammars import read_grammar
-from engine.api.messages import joined
-from engine.api.parts import refuse_unknown
-from engine.api.references import reference
-from engine.api.schemas import MAX_STOPS
-from engine.api.tools import possible, read_function, told_apart
-from engine.api.values import one_of, text_of
+from engine.api.bodies.generation import MAX_STOPS, cache_salt, read_texts, shared_fields
+from engine.api.bodies.grammars import read_grammar
+from engine.api.bodies.parts import refuse_unknown
+from engine.api.bodies.references import reference
+from engine.api.bodies.tools import possible, read_function, told_apart
+from engine.api.bodies.values import one_of, text_of
+from engine.api.chat.messages import joined
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from engine.api.answering.exchange import Exchange
 from engine.api.anthropic.answers import MessageStream
 from engine.api.anthropic.convert import counted_request, messages_request
 from engine.api.anthropic.schemas import CountRequest, MessagesRequest
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 

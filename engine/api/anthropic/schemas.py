@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field, StrictInt
 
-from engine.api.refused import Refusals, other_than
-from engine.api.schemas import MAX_COUNT, GenerationBody
-from engine.api.tools import ToolList
+from engine.api.bodies.generation import MAX_COUNT, GenerationBody
+from engine.api.bodies.refused import Refusals, other_than
+from engine.api.bodies.tools import ToolList
 
 
 def _edits_more_than_thinking(value: Any) -> bool:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Message
 
 from engine.access.visibility import Caller
-from engine.api.failures import failure
-from engine.api.guard import name_request
-from engine.api.schemas import explain
+from engine.api.answering.failures import failure
+from engine.api.bodies.json_body import explain
+from engine.api.http.guard import name_request
 from engine.errors import BadRequest, EngineError
 from engine.types import Json
 

@@ -16,7 +16,7 @@ from engine.api.batches.worker import BatchWorker, Kept
 from engine.api.files.kept import KeptFolder
 from engine.api.files.routes import files_router, page
 from engine.api.files.store import INPUT, FileStore
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.batch_run.runner import BatchPlaces
 from engine.config import ServerConfig
 from engine.core import Engine

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.api.answering.failures import failure
 from engine.api.batches.asking import Endpoint
 from engine.api.batches.lines import BatchLine, check_lines, read_body
 from engine.api.batches.results import BatchResults
 from engine.api.batches.store import BatchStatus, BatchStore, StoredBatch
-from engine.api.failures import failure
 from engine.api.files.kept import KeptFolder
 from engine.api.files.store import OUTPUT, FileStore, KeptFile
 from engine.batch_run.journal import Journal

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from engine.api.answers import Envelope, usage_json
-from engine.api.logprobs import LEAST
-from engine.api.sse import OPENAI, Piece, Wire
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.logprobs import LEAST
+from engine.api.answering.sse import OPENAI, Piece, Wire
+from engine.api.answering.usage import usage_json
 from engine.errors import EngineError
 from engine.types import Delta, Done, FinishReason, GeneratedToken, Json, TokenText
 

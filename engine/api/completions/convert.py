@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import cast
 
 from engine.access.visibility import Caller
-from engine.api.convert import cache_salt, read_limit, shared_fields
-from engine.api.grammars import read_grammar
-from engine.api.schemas import TextRequest
+from engine.api.bodies.generation import cache_salt, read_limit, shared_fields
+from engine.api.bodies.grammars import read_grammar
+from engine.api.completions.schemas import TextRequest
 from engine.errors import BadRequest
 from engine.types import Request
 

@@ -7,12 +7,12 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from engine.api.answering.exchange import Exchange
 from engine.api.completions.answers import TextStream
 from engine.api.completions.convert import text_requests
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
-from engine.api.prompt_list import stream_each
-from engine.api.schemas import TextRequest
+from engine.api.completions.prompt_list import stream_each
+from engine.api.completions.schemas import TextRequest
+from engine.api.http.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.types import TokenText

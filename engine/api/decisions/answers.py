@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.api.answers import own_usage
+from engine.api.answering.usage import own_usage
 from engine.api.decisions.schemas import (
     ChoiceBody,
     ChoiceOfBody,

@@ -13,9 +13,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from engine.api.items import HINT, OF_ANY_ITEM, PartReader, item_type, read_content, read_role
-from engine.api.parts import refuse_unknown
-from engine.api.values import one_of, text_of
+from engine.api.bodies.items import HINT, OF_ANY_ITEM, PartReader, item_type, read_content, read_role
+from engine.api.bodies.parts import refuse_unknown
+from engine.api.bodies.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Json, Message, Part, ToolCall

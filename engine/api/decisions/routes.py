@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from engine.api.answering.exchange import Exchange
 from engine.api.decisions.answers import decisions_json, systemone_json
 from engine.api.decisions.convert import decisions_request
 from engine.api.decisions.schemas import DecisionsRequest, SystemOneRequest
 from engine.api.decisions.systemone import systemone_request
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 

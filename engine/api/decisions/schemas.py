@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 
-from engine.api.schemas import check_readable
+from engine.api.bodies.json_body import check_readable
 from engine.runtime.deciding import MAX_OPTIONS, MAX_QUESTIONS
 
 MAX_NAME_CHARS = 512

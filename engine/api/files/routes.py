@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 
 from engine.api.files.kept import KeptFolder
 from engine.api.files.store import INPUT, FileStore, KeptFile
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.api.http.openapi import form_with_file
 from engine.config import ServerConfig
 from engine.errors import BadRequest, Conflict

@@ -1,1 +1,1 @@
-"""HTTP as tools expect it: paths and methods, other web pages, headers, packed bodies, limits, the API's document."""
+"""HTTP as tools expect it: keys, connections, uploads, paths and methods, other web pages, limits, the document."""

@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.api.failures import error_response
-from engine.api.fields import IGNORED_HEADER
+from engine.api.answering.failures import error_response
+from engine.api.bodies.fields import IGNORED_HEADER
 from engine.api.http.paths import METHODS, is_api, route_path
 from engine.config import ServerConfig
 from engine.errors import Forbidden

@@ -1,7 +1,8 @@
 """Bodies of requests that come packed (Content-Encoding): gzip is read, everything else is refused by its name.
 
-What comes out of it is handed on in small pieces and counted like a body that was sent so: by engine.api.uploads for
-all bodies together and by engine.api.guard for each. A small body that unpacks to gigabytes ends at those limits.
+What comes out of it is handed on in small pieces and counted like a body that was sent so: by engine.api.http.uploads
+for all bodies together and by engine.api.http.guard for each. A small body that unpacks to gigabytes ends at those
+limits.
 https://www.rfc-editor.org/rfc/rfc9110#name-content-encoding
 """
 
@@ -13,7 +14,7 @@ import zlib
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.api.failures import error_response
+from engine.api.answering.failures import error_response
 from engine.api.http.paths import METHODS
 from engine.errors import BadRequest, UnsupportedEncoding
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.api.failures import error_response
+from engine.api.answering.failures import error_response
 from engine.errors import MethodNotAllowed, ModelNotFound
 
 OURS = "/v1/"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
-from engine.api.answers import Envelope, arguments_json
-from engine.api.sse import JSON_LINES, Piece, Wire
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.sse import JSON_LINES, Piece, Wire
+from engine.api.chat.answers import arguments_json
 from engine.errors import EngineError
 from engine.types import Delta, Done, Json, ToolCallDelta
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from engine.access.visibility import Caller
-from engine.api.convert import read_texts
+from engine.api.bodies.generation import MAX_STOPS, read_texts
+from engine.api.bodies.parts import refuse_unknown
+from engine.api.bodies.tools import read_function, told_apart
+from engine.api.bodies.values import one_of, text_of
 from engine.api.ollama.schemas import GenerateRequest, OllamaBody, OllamaChatRequest, Options
-from engine.api.parts import refuse_unknown
-from engine.api.schemas import MAX_STOPS
-from engine.api.tools import read_function, told_apart
-from engine.api.values import one_of, text_of
 from engine.errors import BadRequest
 from engine.types import Grammar, Json, Message, Part, Reasoning, Request, Role, Sampling, Tool, ToolCall
 

@@ -8,8 +8,8 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 
 from engine.access.visibility import check_manages_models
-from engine.api.exchange import Exchange, ready
-from engine.api.guard import guarded_route
+from engine.api.answering.exchange import Exchange, ready
+from engine.api.http.guard import guarded_route
 from engine.api.ollama.answers import OllamaStream
 from engine.api.ollama.cards import API_VERSION, running_json, show_json, tags_json
 from engine.api.ollama.convert import chat_request, generate_request

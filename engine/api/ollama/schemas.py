@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, field_validator, model_validator
 
-from engine.api.refused import Refusals, other_than
-from engine.api.schemas import MAX_COUNT, MAX_SEED, WholeNumbers, between, readable
-from engine.api.tools import ToolList
+from engine.api.bodies.generation import MAX_COUNT, MAX_SEED, between
+from engine.api.bodies.json_body import WholeNumbers, readable
+from engine.api.bodies.refused import Refusals, other_than
+from engine.api.bodies.tools import ToolList
 
 REFUSED: Refusals = {
     "suffix": (bool, "text is only continued, never inserted before a suffix"),

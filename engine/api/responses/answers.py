@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from engine.api.answers import own_usage
-from engine.api.logprobs import LogprobsWriter
-from engine.api.sse import SERVER_SENT, Piece, Wire
+from engine.api.answering.logprobs import LogprobsWriter
+from engine.api.answering.sse import SERVER_SENT, Piece, Wire
+from engine.api.answering.usage import own_usage
 from engine.errors import EngineError
 from engine.types import Delta, Done, Json
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.access.visibility import Caller
-from engine.api.convert import cache_salt, shared_fields
-from engine.api.grammars import read_grammar
-from engine.api.reasoning import EFFORTS
+from engine.api.bodies.generation import cache_salt, shared_fields
+from engine.api.bodies.grammars import read_grammar
+from engine.api.bodies.reasoning import EFFORTS
+from engine.api.bodies.tools import read_choice, read_tools
 from engine.api.responses.items import read_input
 from engine.api.responses.schemas import INCLUDABLE, CountedResponse, ResponsesRequest
-from engine.api.tools import read_choice, read_tools
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Grammar, Json, Message, Part, Reasoning, Request

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.api.items import HINT, OF_ANY_ITEM, PartReader, item_type, read_content, read_role
-from engine.api.messages import joined
-from engine.api.parts import read_file, refuse_unknown
-from engine.api.values import one_of, text_of
+from engine.api.bodies.items import HINT, OF_ANY_ITEM, PartReader, item_type, read_content, read_role
+from engine.api.bodies.parts import read_file, refuse_unknown
+from engine.api.bodies.values import one_of, text_of
+from engine.api.chat.messages import joined
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Json, Message, Part, ToolCall

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from engine.access.visibility import Caller
-from engine.api.answers import Envelope
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
-from engine.api.logprobs import LogprobsWriter
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.exchange import Exchange
+from engine.api.answering.logprobs import LogprobsWriter
+from engine.api.http.guard import guarded_route
 from engine.api.responses.answers import ResponseStream
 from engine.api.responses.convert import counted_request, response_request
 from engine.api.responses.items import read_input

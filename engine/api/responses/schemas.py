@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
-from engine.api.refused import Refusals, other_than
-from engine.api.schemas import MAX_COUNT, MAX_TOP_LOGPROBS, GenerationBody
-from engine.api.tools import ToolFields
+from engine.api.bodies.generation import MAX_COUNT, MAX_TOP_LOGPROBS, GenerationBody
+from engine.api.bodies.refused import Refusals, other_than
+from engine.api.bodies.tools import ToolFields
 
 INCLUDABLE = (
     "message.output_text.logprobs",

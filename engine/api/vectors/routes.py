@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from engine.api.answering.exchange import Exchange
 from engine.api.completions.convert import listed
-from engine.api.exchange import Exchange
-from engine.api.guard import guarded_route
+from engine.api.http.guard import guarded_route
 from engine.api.vectors.answers import document_text, embeddings_text, rerank_json
 from engine.api.vectors.schemas import EmbeddingsRequest, RerankRequest
 from engine.config import ServerConfig

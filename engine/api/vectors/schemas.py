@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from engine.api.refused import Refusals, other_than
-from engine.api.schemas import MAX_COUNT, TokenId, WholeNumbers, check_readable
+from engine.api.bodies.generation import MAX_COUNT, TokenId
+from engine.api.bodies.json_body import WholeNumbers, check_readable
+from engine.api.bodies.refused import Refusals, other_than
 from engine.runtime.embedding import MAX_DOCUMENTS
 
 NEVER_CUT = "a text that is too long is refused, never cut"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from engine.api.answers import ChatAnswer, Envelope
-from engine.api.logprobs import LEAST, LogprobsWriter
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.logprobs import LEAST, LogprobsWriter
+from engine.api.chat.answers import ChatAnswer
 from engine.types import Completion, Delta, Done, GeneratedToken, MediaReceipt, Timing, TokenText, Usage
 
 ENVELOPE = Envelope("id-1", 1700000000, "demo", "mlx-0-cpu")

@@ -14,7 +14,7 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.api.answers import trace_json
+from engine.api.answering.usage import trace_json
 from engine.api.app import create_app
 from engine.cache.prefix import PrefixCache
 from engine.config import CacheConfig, EngineConfig, ServerConfig

@@ -12,7 +12,7 @@ import anthropic
 import openai
 import pytest
 
-from engine.api.answers import Envelope
+from engine.api.answering.envelope import Envelope
 from engine.api.anthropic.answers import MessageStream
 from engine.api.ollama.answers import OllamaStream
 from engine.api.responses.answers import ResponseStream

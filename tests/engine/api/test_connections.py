@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from engine.api.connections import Connections, accept_at_once, most_connections
+from engine.api.http.connections import Connections, accept_at_once, most_connections
 from engine.api.server import WATCH_S, uvicorn_config
 from engine.config import ServerConfig
 from engine.errors import BadRequest

@@ -9,10 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from engine.access.visibility import Caller
+from engine.api.bodies.json_body import explain, json_path
+from engine.api.bodies.refused import refuse
+from engine.api.chat.convert import chat_request
+from engine.api.chat.schemas import ChatRequest
 from engine.api.completions.convert import text_requests
-from engine.api.convert import chat_request
-from engine.api.refused import refuse
-from engine.api.schemas import ChatRequest, TextRequest, explain, json_path
+from engine.api.completions.schemas import TextRequest
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import FrameSampling, PageChoice, Part, Request

@@ -11,12 +11,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from engine.api.anthropic.schemas import CountRequest, MessagesRequest
-from engine.api.fields import ignored_header
-from engine.api.grammars import MAX_CHOICES
+from engine.api.bodies.fields import ignored_header
+from engine.api.bodies.grammars import MAX_CHOICES
+from engine.api.bodies.refused import UNSUPPORTED
+from engine.api.chat.schemas import ChatRequest
+from engine.api.completions.schemas import TextRequest
 from engine.api.ollama.schemas import GenerateRequest, OllamaChatRequest, Options
-from engine.api.refused import UNSUPPORTED
 from engine.api.responses.schemas import CountedResponse, ResponsesRequest
-from engine.api.schemas import ChatRequest, TextRequest, TokenizeRequest
+from engine.api.tokens import TokenizeRequest
 from engine.api.transcriptions import TranscriptionRequest
 from engine.types import NO_LIMIT, Grammar, ModelCard
 from tests.engine.api.test_convert import HELLO, chat, refused, text

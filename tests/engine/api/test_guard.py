@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from engine.api.app import create_app
-from engine.api.guard import JsonRequest, check_key, guarded_names, host_name
+from engine.api.http.guard import JsonRequest, check_key, guarded_names, host_name
 from engine.config import EngineConfig, MediaLimits, ModelSpec, ServerConfig
 from engine.errors import Unauthorized
 from tests import pictures

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.api.prompt_list import stream_each
+from engine.api.completions.prompt_list import stream_each
 from engine.errors import BadRequest
 from engine.types import Delta, Done, Event, Request, Timing, Usage
 

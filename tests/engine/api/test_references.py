@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.references import reference
+from engine.api.bodies.references import reference
 from engine.config import MediaLimits
 from engine.errors import BadMedia
 

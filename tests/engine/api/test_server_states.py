@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.api import exchange
+from engine.api.answering import exchange
 from engine.api.app import create_app
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.config import EngineConfig, ServerConfig

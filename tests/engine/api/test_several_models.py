@@ -13,9 +13,9 @@ import httpx
 import openai
 import pytest
 
-from engine.api import sse
+from engine.api.answering import sse
 from engine.api.app import create_app
-from engine.api.cards import health_of, loading_words, state_json
+from engine.api.models.cards import health_of, loading_words, state_json
 from engine.api.server import announce_models
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine

@@ -11,9 +11,19 @@ from typing import Any
 
 import pytest
 
-from engine.api import sse
-from engine.api.answers import ChatAnswer, Envelope
-from engine.api.sse import DONE, KEEPALIVE, EventStream, OpenAIStream, Opening, chunks, open_stream, unless_gone
+from engine.api.answering import sse
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.sse import (
+    DONE,
+    KEEPALIVE,
+    EventStream,
+    OpenAIStream,
+    Opening,
+    chunks,
+    open_stream,
+    unless_gone,
+)
+from engine.api.chat.answers import ChatAnswer
 from engine.errors import Busy, EngineError, Internal
 from engine.types import Delta, Done, Event, FinishReason, Timing, Usage
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from engine.access.visibility import Caller
-from engine.api import guard
 from engine.api.app import create_app
+from engine.api.http import guard
 from engine.config import ServerConfig
 from tests import pictures
 

@@ -10,10 +10,11 @@ import httpx
 import openai
 import pytest
 
-from engine.api.answers import ChatAnswer, Envelope
-from engine.api.convert import chat_request
-from engine.api.fields import ignored_header
-from engine.api.schemas import ChatRequest
+from engine.api.answering.envelope import Envelope
+from engine.api.bodies.fields import ignored_header
+from engine.api.chat.answers import ChatAnswer
+from engine.api.chat.convert import chat_request
+from engine.api.chat.schemas import ChatRequest
 from engine.config import MediaLimits
 from engine.types import Delta, ModelCard, Reasoning, ToolCallDelta, ToolChoice
 from tests.pictures import data_url, encode, picture

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from engine.api.app import create_app
-from engine.api.uploads import LEAST_BYTES_PER_S
+from engine.api.http.uploads import LEAST_BYTES_PER_S
 from engine.config import ServerConfig
 from tests.waiting import wait_until
 

@@ -13,10 +13,10 @@ import httpx
 import openai
 import pytest
 
-from engine.api import sse
+from engine.api.answering import sse
 from engine.api.app import create_app
-from engine.api.cards import describing_words
 from engine.api.http.described.openai import DescriptionSchema
+from engine.api.models.cards import describing_words
 from engine.config import EngineConfig, ModelSpec, ServerConfig, VisionProxy
 from engine.core import Engine
 from engine.runtime.worker import Worker

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from engine.api.cards import model_json
+from engine.api.models.cards import model_json
 from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.errors import EngineError
 from engine.media.read_medium import load_media

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from engine.api.cards import health_json
+from engine.api.health import health_json
 from engine.config import EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import BadRequest

@@ -18,8 +18,8 @@ import pytest
 
 from engine.access.visibility import Caller
 from engine.api.app import create_app
-from engine.api.convert import chat_request
-from engine.api.schemas import ChatRequest
+from engine.api.chat.convert import chat_request
+from engine.api.chat.schemas import ChatRequest
 from engine.cli import main
 from engine.config import LogLimits, MediaLimits, ServerConfig
 from engine.errors import BadRequest, Conflict

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from engine.api.answering.sse import JSON_LINES, SERVER_SENT
 from engine.api.http.described import ANSWERS, ERRORS
 from engine.api.http.paths import is_guarded
-from engine.api.sse import JSON_LINES, SERVER_SENT
 
 BODY_STATUSES = (400, 408, 413, 415, 429)
 """Of whatever takes a body: it is wrong, too slow, too large, packed, or there are too many of them."""

@@ -24,8 +24,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from engine.access.visibility import check_manages_models
-from engine.api.guard import CLIENT_CLOSED, guarded_route
-from engine.api.sse import JSON_LINES, EventStream, unless_gone
+from engine.api.answering.sse import JSON_LINES, EventStream, unless_gone
+from engine.api.http.guard import CLIENT_CLOSED, guarded_route
 from engine.config import ServerConfig
 from engine.core import Engine
 from engine.errors import ModelNotFound, Unavailable

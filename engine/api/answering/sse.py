@@ -18,8 +18,8 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from engine.api.answers import ChatAnswer
-from engine.api.failures import failure
+from engine.api.answering.failures import failure
+from engine.api.chat.answers import ChatAnswer
 from engine.api.http.lines import one_line
 from engine.errors import EngineError, Internal
 from engine.types import Delta, Done, Event, Json

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from engine.api.reasoning import ReasoningFields, ignored_in_reasoning
-from engine.api.refused import extra_of, objects_in, refusals_of, unsupported_at
-from engine.api.tools import ToolFields, ignored_in_tools
+from engine.api.bodies.reasoning import ReasoningFields, ignored_in_reasoning
+from engine.api.bodies.refused import extra_of, objects_in, refusals_of, unsupported_at
+from engine.api.bodies.tools import ToolFields, ignored_in_tools
 from engine.types import ModelCard
 
 IGNORED_HEADER = "x-ignored-fields"

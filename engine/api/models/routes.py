@@ -1,4 +1,4 @@
-"""Chats and models. Each route is short: JSON to Request, read the stream, events to JSON."""
+"""The routes of the models, and where things are."""
 
 from __future__ import annotations
 
@@ -8,34 +8,18 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from engine.access.visibility import check_manages_models
-from engine.api.answers import ChatAnswer
-from engine.api.cards import models_json, state_json
-from engine.api.convert import chat_request
-from engine.api.exchange import Exchange, whole_unless_gone
-from engine.api.guard import guarded_route
-from engine.api.logprobs import LogprobsWriter
-from engine.api.schemas import ChatRequest, ModelName
-from engine.api.sse import OpenAIStream
+from engine.api.answering.exchange import whole_unless_gone
+from engine.api.http.guard import guarded_route
+from engine.api.models.cards import models_json, state_json
+from engine.api.models.schemas import ModelName
 from engine.config import ServerConfig
 from engine.core import Engine
 
 
-def v1_router(engine: Engine, config: ServerConfig) -> APIRouter:
-    """Chats and models, and where things are."""
+def models_router(engine: Engine, config: ServerConfig) -> APIRouter:
+    """The models, and where things are."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=guarded_route(config))
     started = int(time.time())
-
-    @router.post("/chat/completions", summary="A chat answer, whole or as server-sent events")
-    async def chat_completions(body: ChatRequest, http: Request) -> Response:
-        exchange = await Exchange.begin(engine, http, body, body.model)
-        request = chat_request(body, engine.config.media, exchange.id, exchange.who)
-        texts, events = exchange.token_text(), engine.stream(exchange.asked(request))
-        logprobs = LogprobsWriter(texts) if request.logprobs is not None else None
-        answer, events = ChatAnswer(exchange.envelope, request.n, logprobs), texts.over(events)
-        if not body.stream:
-            return await exchange.whole(events, answer.whole)
-        usage = bool(body.stream_options and body.stream_options.include_usage)
-        return await exchange.stream(events, OpenAIStream(answer, usage))
 
     @router.get("/models", summary="The models that may be asked, and which of them are loaded")
     async def models() -> dict[str, Any]:

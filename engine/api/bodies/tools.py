@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, StrictBool
 from pydantic.fields import Field
 
-from engine.api.values import one_of, text_of
+from engine.api.bodies.values import one_of, text_of
 from engine.errors import BadRequest
 from engine.types import Json, Tool, ToolChoice, ToolMode
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from engine.api.parts import PART_TYPES, read_part, refuse_unknown, refuse_upload
-from engine.api.values import one_of, text_of
+from engine.api.bodies.parts import PART_TYPES, read_part, refuse_unknown, refuse_upload
+from engine.api.bodies.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Json, Part, Role

@@ -20,9 +20,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, FiniteFloat, StrictBool, StrictInt, ValidationError
 from pydantic.fields import Field
 
-from engine.api.references import reference
-from engine.api.schemas import WholeNumbers, explain
-from engine.api.values import one_of, text_of
+from engine.api.bodies.json_body import WholeNumbers, explain
+from engine.api.bodies.references import reference
+from engine.api.bodies.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Detail, FrameSampling, Kind, PageChoice, Part

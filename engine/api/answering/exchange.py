@@ -14,12 +14,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from engine.access.visibility import Caller
-from engine.api.answers import Envelope
-from engine.api.cards import LOADING, describing_words, fingerprint, loading_words, without_folders
-from engine.api.fields import ignored_header
-from engine.api.guard import CLIENT_CLOSED, dialect, traceparent
-from engine.api.refused import refuse
-from engine.api.sse import (
+from engine.api.answering.envelope import Envelope
+from engine.api.answering.sse import (
     NO_HEADERS,
     EventStream,
     GrowingFormat,
@@ -29,6 +25,10 @@ from engine.api.sse import (
     open_stream,
     unless_gone,
 )
+from engine.api.bodies.fields import ignored_header
+from engine.api.bodies.refused import refuse
+from engine.api.http.guard import CLIENT_CLOSED, dialect, traceparent
+from engine.api.models.cards import LOADING, describing_words, fingerprint, loading_words, without_folders
 from engine.core import Engine
 from engine.errors import EngineError, Internal, Unavailable
 from engine.types import Completion, Delta, Done, Event, Json, ModelCard, Preflight, TokenText

@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from engine.api.cards import without_folders
-from engine.api.schemas import explain
+from engine.api.bodies.json_body import explain
+from engine.api.models.cards import without_folders
 from engine.errors import BadRequest, Busy, EngineError, Internal, TimedOut, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)

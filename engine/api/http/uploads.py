@@ -1,6 +1,6 @@
 """Bodies on their way in, of every route and of the page: one that stalls is ended, and all together have a bound.
 
-What one body may have in bytes is checked where it is read: engine.api.guard, and Gradio for the page's files.
+What one body may have in bytes is checked where it is read: engine.api.http.guard, and Gradio for the page's files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.api.failures import error_response
+from engine.api.answering.failures import error_response
 from engine.config import ServerConfig
 from engine.errors import Busy, EngineError, SlowUpload
 

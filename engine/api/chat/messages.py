@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.api.parts import MEDIA_TYPES, read_part
-from engine.api.values import one_of, text_of
+from engine.api.bodies.parts import MEDIA_TYPES, read_part
+from engine.api.bodies.values import one_of, text_of
 from engine.config import MediaLimits
 from engine.errors import BadRequest
 from engine.types import Json, Message, Part, Role, ToolCall

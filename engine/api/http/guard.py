@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.access.visibility import caller
-from engine.api.failures import error_response, failure
+from engine.api.answering.failures import error_response, failure
+from engine.api.bodies.json_body import explain
 from engine.api.http.limits import RateLimits
-from engine.api.schemas import explain
 from engine.config import ServerConfig
 from engine.errors import BadRequest, EngineError, Forbidden, TooLarge, Unauthorized, caused
 from engine.request_log.log import RequestLog

@@ -1,0 +1,1 @@
+"""How every protocol answers: streamed or whole, what was used, and errors."""
