@@ -1,4 +1,4 @@
-"""The dialog "This server": the log, followed and filtered, and a restart of a real server. Visitors have none of it."""
+"""The dialog "This server": the log, followed and filtered, and a restart. Visitors have none of it."""
 
 from __future__ import annotations
 
