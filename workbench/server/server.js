@@ -70,6 +70,7 @@
       follows = box.scrollHeight - box.scrollTop - box.clientHeight < END_PX;
       show(end, !follows);
     }, { passive: true });
+    new ResizeObserver(() => { if (follows) toEnd(); }).observe(box);
     level.addEventListener("change", again);
     filter.addEventListener("input", again);
 
