@@ -21,6 +21,8 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.arguments.engine import add_engine_arguments, engine_config
@@ -29,6 +31,7 @@ from engine.arguments.request_log import add_request_log_arguments
 from engine.arguments.server import add_server_arguments, secured, server_config
 from engine.config import ServerConfig
 from engine.errors import EngineError
+from engine.own_process import OwnProcess, Restart
 from engine.version import PrintVersion
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """vllm-mlx. Returns the exit status: 0 when stopped by hand, 1 when it could not serve or a test failed."""
+    is_command = argv is None
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in COMMANDS:
         command = importlib.import_module(COMMANDS[argv[0]])
@@ -58,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = serve_parser().parse_intermixed_args(argv)
     if args.served is not None:
         args.model = args.served
-    return _ending(lambda: _serve(args))
+    process = OwnProcess(restart=Restart.of_this_process() if is_command else Restart())
+    return _ending(lambda: _serve(args, process))
 
 
 def bench(argv: Sequence[str] | None = None) -> int:
@@ -94,27 +99,32 @@ def serve_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(args: argparse.Namespace) -> None:
+def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
+    """Returns the exit status."""
     from engine import logs
     from engine.api.app import add_pointer, create_app
+    from engine.api.http.ending import Ending
     from engine.api.server import listen, serve_app
     from engine.core import Engine
 
-    config = secured(server_config(args))
+    config = secured(given := server_config(args))
     if args.check:
         engine_config(args)
-        return
-    logs.configure(args.log_level)
+        return 0
+    process.log = logs.configure(args.log_level)
     with listen(config) as listener:
+        port = listener.getsockname()[1]
+        process.restart.keep(given, replace(config, port=port))
         engine = Engine(engine_config(args))
         engine.start()
         try:
-            app = add_pointer(create_app(engine, config))
-            port = listener.getsockname()[1]
+            app = add_pointer(create_app(engine, config, process=process))
             engine.finish_imports()
-            serve_app(app, listener, config, lambda: _announce(engine, config, port), answering=engine)
+            announce = partial(_announce, engine, config, port)
+            serve_app(app, listener, config, announce, Ending(engine, process.restart))
         finally:
             engine.stop()
+    return process.restart.ended()
 
 
 async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:

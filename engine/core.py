@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from engine import device
 from engine.access.visibility import Caller
 from engine.config import EngineConfig, ModelSpec
-from engine.errors import EngineError
+from engine.errors import EngineError, Unavailable
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
 from engine.request_log.form import whole_json
@@ -39,7 +39,7 @@ from engine.runtime.deadline import Deadline
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
 from engine.runtime.thread import EngineThread, Outside
-from engine.runtime.tickets import Places, TicketOffice
+from engine.runtime.tickets import ClosedFor, Places, TicketOffice
 from engine.serving import Serving
 from engine.types import (
     Completion,
@@ -141,14 +141,19 @@ class Engine:
             self.shelf.close()
         self._snapshot = replace(self._snapshot, state="stopped", running=())
 
-    def drain(self) -> None:
-        """Take no more requests: they get Unavailable (shutting_down). Those that run go on. Any thread."""
-        self._tickets.close()
+    def drain(self, why: ClosedFor = "shutting_down") -> None:
+        """Take no more requests: they get Unavailable with this code. Those that run go on. Any thread."""
+        self._tickets.close(why)
+
+    @property
+    def draining(self) -> Unavailable | None:
+        """What requests are told since `drain` was called; None before."""
+        return self._tickets.closed
 
     @property
     def is_draining(self) -> bool:
         """Whether `drain` was called."""
-        return self._tickets.is_closed
+        return self.draining is not None
 
     @property
     def num_open(self) -> int:

@@ -10,14 +10,14 @@
     ├── ModelNotFound                 404    model_not_found
     ├── MethodNotAllowed              405    method_not_allowed
     ├── SlowUpload                    408    slow_upload
-    ├── Conflict                      409    block_in_use
+    ├── Conflict                      409    block_in_use / the given code
     ├── TooLarge                      413    request_too_large
     ├── UnsupportedEncoding           415    unsupported_encoding
     ├── Busy                          429    queue_full / the given code   (retry_after_s)
     ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
     ├── NotShared                     500    not_shared            (never leaves the engine)
     ├── Internal                      500    internal_error
-    ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down
+    ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down / restarting
     └── TimedOut                      504    request_timeout
 
 `message` is plain words for a person and names the field and the limit; `param` is the JSON path of the field that

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from engine.log_ring import LogRing
 
 BURST = 5
 """So many warnings or errors of one kind go through in WINDOW_S; the rest is counted."""
@@ -15,11 +17,26 @@ MAX_KINDS = 1000
 _VARIES = re.compile(r"0x[0-9a-f]+|\d+")
 
 
-def configure(level: str) -> None:
-    """Send the log to stderr. level: a name of `logging`, in lower case."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(RepeatFilter())
+def configure(level: str) -> LogRing:
+    """Send the log to stderr, and to the ring that is returned. level: a name of `logging`, in lower case."""
+    ring, stderr = LogRing(level), logging.StreamHandler()
+    stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    both = HandedOn((stderr, ring))
+    both.addFilter(RepeatFilter())
+    logging.basicConfig(level=level.upper(), handlers=[both])
+    return ring
+
+
+class HandedOn(logging.Handler):
+    """Hands what its filters let through to several handlers: a filter that counts must see each line once."""
+
+    def __init__(self, handlers: Sequence[logging.Handler]) -> None:
+        super().__init__()
+        self._handlers = handlers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in self._handlers:
+            handler.handle(record)
 
 
 class RepeatFilter(logging.Filter):

@@ -133,12 +133,13 @@ def check_curl(words: list[str]) -> None:
     parser = argparse.ArgumentParser()
     for flag in ("-s", "-N"):
         parser.add_argument(flag, action="store_true")
+    parser.add_argument("-X", dest="method", choices=["POST"])
     parser.add_argument("-d", dest="body", type=json.loads)
     parser.add_argument("url", type=urlsplit)
     asked = parser.parse_args(words)
     url = asked.url if asked.url.netloc else urlsplit(f"//{asked.url.geturl()}")
     assert url.hostname == "localhost", f"another server: {words}"
-    assert ("post" if asked.body else "get", url.path) in ANSWERS, f"no such route: {url.path}"
+    assert ("post" if asked.body or asked.method else "get", url.path) in ANSWERS, f"no such route: {url.path}"
 
 
 def test_a_wrong_option_would_be_seen() -> None:

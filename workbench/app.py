@@ -17,6 +17,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,14 @@ from engine.assets import asset
 from engine.cli import sigterm_as_sigint
 from engine.config import ServerConfig
 from engine.errors import BadRequest, EngineError
+from engine.own_process import OwnProcess, Restart
 
 if TYPE_CHECKING:
     import gradio as gr
     from fastapi import APIRouter, FastAPI
+    from starlette.datastructures import State
 
     from engine.core import Engine
-    from workbench.batch.desk import BatchDesk
     from workbench.compare.tab import Comparisons
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
@@ -66,16 +68,15 @@ class Launch:
 def main(argv: Sequence[str] | None = None) -> int:
     """vllm-mlx-chat. Returns the exit status: 0 when stopped by hand, 1 when it could not serve."""
     args = _parser().parse_args(argv)
-    logs.configure(args.log_level)
+    process = OwnProcess(restart=Restart.of_this_process("--no-browser") if argv is None else Restart())
     sigterm_as_sigint()
     try:
-        _serve(args)
+        return _serve(args, process)
     except EngineError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,8 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(args: argparse.Namespace) -> None:
-    """Open the port, begin to load the model, build the page meanwhile, serve until stopped. Raises EngineError."""
+def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
+    """Open the port, begin to load the model, build the page meanwhile, serve until stopped. Returns the exit status.
+    Raises EngineError."""
+    from engine.api.http.ending import Ending
     from engine.api.server import listen, serve_app
     from engine.core import Engine
 
@@ -117,21 +120,26 @@ def _serve(args: argparse.Namespace) -> None:
         raise BadRequest("--share-server: it is the server for --share; give both.", param="--share-server")
     in_a_space = os.environ.get("SYSTEM") == "spaces"
     launch = Launch(not (args.no_browser or in_a_space), args.share and not in_a_space, args.share_server)
-    config = open_to(kept(server_config(args), args), shared=launch.share, in_a_space=in_a_space)
+    given = kept(server_config(args), args)
+    config = open_to(given, shared=launch.share, in_a_space=in_a_space)
     if args.check:
         engine_config(args)
-        return
+        return 0
+    process.log = logs.configure(args.log_level)
     with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
         config = replace(config, port=listener.getsockname()[1])
+        process.restart.keep(given, config)
         prepare_gradio(Path(uploads))
         engine = Engine(engine_config(args))
         engine.start()
         try:
-            app = create_app(engine, config)
+            app = create_app(engine, config, process)
             engine.finish_imports()
-            serve_app(app, listener, config, lambda: _announce(engine, config, launch), answering=engine)
+            announce = partial(_announce, engine, config, launch)
+            serve_app(app, listener, config, announce, Ending(engine, process.restart))
         finally:
             engine.stop()
+    return process.restart.ended()
 
 
 def kept(config: ServerConfig, args: argparse.Namespace) -> ServerConfig:
@@ -167,12 +175,12 @@ def prepare_gradio(uploads: Path) -> None:
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"
 
 
-def create_app(engine: Engine, config: ServerConfig) -> FastAPI:
+def create_app(engine: Engine, config: ServerConfig, process: OwnProcess | None = None) -> FastAPI:
     """The whole server: /v1 and the page. Call `prepare_gradio` first."""
     from engine.api.app import create_app as create_api
     from workbench import theme
 
-    return mount(create_api(engine, config, scripts=[theme.page_script()]), engine, config)
+    return mount(create_api(engine, config, scripts=[theme.page_script()], process=process), engine, config)
 
 
 def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
@@ -199,7 +207,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     page = create_ui(engine, shared, library, passes, comparisons)
     login = PageLogin(needs_login=bool(config.api_keys))
     app.state.batch_desk = desk = BatchDesk(engine, config, app.state.batch_places)
-    app.include_router(_routes(engine, shared, library, login, desk))
+    app.include_router(_routes(engine, shared, library, login, app.state))
     app.include_router(batch_routes(desk, config, login))
     app.include_router(install_routes())
     app.include_router(request_routes(engine, passes))
@@ -231,10 +239,8 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     return mounted
 
 
-def _routes(
-    engine: Engine, shared: Shared, library: ConversationLibrary, login: PageLogin, desk: BatchDesk
-) -> APIRouter:
-    """The plain routes of the page, beside Gradio's."""
+def _routes(engine: Engine, shared: Shared, library: ConversationLibrary, login: PageLogin, state: State) -> APIRouter:
+    """The plain routes of the page, beside Gradio's. state: of the app."""
     from workbench import header, theme
     from workbench.chat.convert import media_kind
     from workbench.chat.turns import LiveAnswer
@@ -242,17 +248,21 @@ def _routes(
     from workbench.conversations.routes import Files, conversation_routes
     from workbench.models.live import LiveModels
     from workbench.models.routes import model_routes
+    from workbench.server.routes import server_news, server_routes
 
     live = LiveModels(engine)
+    process: OwnProcess = state.process
     voices = Voices(
         lambda manages: header.words(engine, shared.history, manages=manages),
         LiveAnswer,
         theme.version(),
         lambda manages: live.news(manages=manages),
-        desk.news,
+        state.batch_desk.news,
+        server=lambda runs: server_news(engine, shared.server, process, runs=runs),
     )
     router = conversation_routes(library, shared.server, login, voices, Files(shared.uploaded, media_kind))
     router.include_router(model_routes(engine, shared.server, login, live))
+    router.include_router(server_routes(engine, shared.server, login, process))
     return router
 
 

@@ -34,6 +34,7 @@ STYLES = (
     "batch/batch.css",
     "bench/bench.css",
     "models/models.css",
+    "server/server.css",
     "requests/requests.css",
 )
 SCRIPTS = (
@@ -46,6 +47,7 @@ SCRIPTS = (
     "static/queue.js",
     "static/preferences.js",
     "models/switch.js",
+    "server/server.js",
     "static/header.js",
     "static/frame.js",
     "static/notify.js",

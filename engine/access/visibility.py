@@ -82,6 +82,18 @@ def check_manages_models(config: ServerConfig, who: Caller) -> None:
         raise Forbidden("Only the operator of this server may manage its models.")
 
 
+def runs_server(config: ServerConfig, who: Caller) -> bool:
+    """Whether they may read this server's log and start it anew: whoever manages its models. The log tells of what
+    everybody does, and of folders."""
+    return manages_models(config, who)
+
+
+def check_runs_server(config: ServerConfig, who: Caller) -> None:
+    """Raise Forbidden for whoever may not read the log."""
+    if not runs_server(config, who):
+        raise Forbidden("Only the operator of this server may read its log and restart it.")
+
+
 def names_folders(config: ServerConfig, who: Caller) -> bool:
     """Whether they may have folders of this machine read by path: the operator may, where nobody else comes in."""
     return who.operator and config.on_loopback and not _has_visitors(config)

@@ -31,6 +31,7 @@ from engine.api.metrics import metrics_router
 from engine.api.models.pull import pull_router
 from engine.api.models.routes import models_router
 from engine.api.ollama.routes import ollama_router
+from engine.api.process import process_router
 from engine.api.requests import requests_router
 from engine.api.responses.routes import responses_router
 from engine.api.tokens import tokens_router
@@ -39,6 +40,7 @@ from engine.api.vectors.routes import vectors_router
 from engine.batch_run.runner import BatchPlaces
 from engine.config import ServerConfig
 from engine.core import Engine
+from engine.own_process import OwnProcess
 from engine.version import version
 
 TITLE = "MLX Workbench"
@@ -61,11 +63,13 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
 
-def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    engine: Engine, config: ServerConfig, scripts: Sequence[str] = (), process: OwnProcess | None = None
+) -> FastAPI:
     """The routes over an engine, which may still be loading. Starts nothing.
 
     There is no route at "/", so that a page can be mounted there. scripts: inline scripts that this page adds to
-    itself, and that may therefore run.
+    itself, and that may therefore run. process: that of the server; None inside another program.
     """
     # FastAPI's own documentation loads its scripts from a CDN; add_documentation serves them from here.
     app = DescribedApi(title=TITLE, version=version(), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
@@ -74,11 +78,15 @@ def create_app(engine: Engine, config: ServerConfig, scripts: Sequence[str] = ()
     app.state.models = engine.models
     app.state.request_log = engine.requests
     app.state.batch_places = places = BatchPlaces(engine.config.of(engine.config.model).max_at_once)
-    engine.requests.hide(tuple(key for _, key in config.api_keys))
+    app.state.process = process = process or OwnProcess()
+    secrets = tuple(key for _, key in config.api_keys)
+    engine.requests.hide(secrets)
+    process.log.hide(secrets)
     add_error_handlers(app)
     app.include_router(health_router(engine))
     add_documentation(app)
     app.include_router(metrics_router(engine, config))
+    app.include_router(process_router(engine, config, process))
     routers = [router(engine, config) for router in ROUTERS]
     for router in (*batch_routers(engine, config, routers, places), *routers):
         app.include_router(router)

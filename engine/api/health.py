@@ -41,8 +41,8 @@ def health_router(engine: Engine) -> APIRouter:
     @router.get("/ready", summary="Whether a request would be taken now")
     async def ready() -> Response:
         state = engine.snapshot().state
-        if engine.is_draining:
-            return error_response(Unavailable("The server is shutting down.", code="shutting_down"))
+        if (draining := engine.draining) is not None:
+            return error_response(draining)
         if state != "ready":
             code = "engine_failed" if state in GONE else "model_not_ready"
             return error_response(Unavailable(f"No model is ready: {state}.", code=code))

@@ -16,7 +16,7 @@ from engine.types import Snapshot
 if TYPE_CHECKING:
     import uvicorn
 
-    from engine.api.http.ending import Answering
+    from engine.api.http.ending import Ending
     from engine.core import Engine
 
 FORCE_S = 5
@@ -46,14 +46,15 @@ def serve_app(
     listener: socket.socket,
     config: ServerConfig,
     on_started: Callable[[], Awaitable[None]] | None = None,
-    answering: Answering | None = None,
+    ending: Ending | None = None,
 ) -> None:
-    """Serve an ASGI app until SIGINT or SIGTERM. Blocks. Raises BadRequest for more connections than can be open.
+    """Serve an ASGI app until SIGINT or SIGTERM, or for a restart. Blocks. Raises BadRequest for more connections than
+    can be open.
 
     on_started runs beside the server once it answers; an exception of it stops the server and is raised here.
-    answering: what gives the answers; it is stopped with the server, see engine.api.http.ending.
+    ending: what ends with it.
     """
-    asyncio.run(_serve(app, listener, config, on_started, answering))
+    asyncio.run(_serve(app, listener, config, on_started, ending))
 
 
 def uvicorn_config(app: Any, config: ServerConfig) -> uvicorn.Config:
@@ -110,10 +111,11 @@ async def _serve(
     listener: socket.socket,
     config: ServerConfig,
     on_started: Callable[[], Awaitable[None]] | None,
-    answering: Answering | None,
+    ending: Ending | None,
 ) -> None:
-    from engine.api.http.ending import EndingServer, end_in_order, until
+    from engine.api.http.ending import Ending, EndingServer, end_in_order, until
 
+    ending = ending or Ending()
     server = EndingServer(uvicorn_config(app, config))
 
     async def run_started() -> None:
@@ -126,11 +128,12 @@ async def _serve(
             raise
 
     started = asyncio.create_task(run_started())
-    ending = asyncio.create_task(end_in_order(server, answering, config.shutdown_s))
+    end = asyncio.create_task(end_in_order(server, ending, config.shutdown_s))
     try:
         await server.serve(sockets=[listener])
         if started.done() and not server.is_ending:  # else it only says that the engine was stopped, as was asked for
             started.result()
     finally:
+        ending.restart.is_asked &= not server.has_signal
         started.cancel()
-        ending.cancel()
+        end.cancel()

@@ -13,19 +13,26 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Literal
 
 from engine.config import EngineConfig
 from engine.errors import Busy, TooLarge, Unavailable, say_bytes
 from engine.media.expected import MediaSize
 from engine.types import StageClock
 
+ClosedFor = Literal["shutting_down", "restarting"]
+
 MAX_PREFLIGHTS = 32
 """Preflights at once: each is a call of the processor on the engine thread."""
 
 MAX_RETRY_S = 120
+CLOSED: Mapping[ClosedFor, str] = {
+    "shutting_down": "The server is shutting down and takes no more requests.",
+    "restarting": "The server is being restarted, and takes no requests until it is there again.",
+}
 _WINDOW_S = 60.0
 
 
@@ -99,22 +106,26 @@ class TicketOffice:
         self._num_requests = self._num_preflights = self._held_bytes = 0
         self._endings_s: deque[float] = deque()
         self._busy_since_s = 0.0
-        self.is_closed = False
+        self._closed_for: ClosedFor | None = None
 
     @property
     def num_requests(self) -> int:
         """Requests that have a place, preflights apart."""
         return self._num_requests
 
-    def close(self) -> None:
+    @property
+    def closed(self) -> Unavailable | None:
+        """Why there are no more places, as an error; None where there are."""
+        return None if self._closed_for is None else Unavailable(CLOSED[self._closed_for], code=self._closed_for)
+
+    def close(self, why: ClosedFor) -> None:
         """Give out no more places, for good."""
-        self.is_closed = True
+        self._closed_for = why
 
     def take(self, clock: StageClock | None = None, *, is_preflight: bool = False) -> Ticket:
         """A place. clock: of the request. Raises Busy when none is free, and Unavailable when the office is closed."""
-        if self.is_closed:
-            why = "The server is shutting down and takes no more requests."
-            raise Unavailable(why, code="shutting_down")
+        if (closed := self.closed) is not None:
+            raise closed
         with self._lock:
             self._check_places(is_preflight)
             if is_preflight:

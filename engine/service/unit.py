@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import BadRequest
+from engine.own_process import RESTART_STATUS, SUPERVISED
 
 LABEL_PREFIX = "mlx-workbench"
 STOP_S = 30
@@ -50,17 +51,20 @@ class ServiceUnit:
         return " ".join(_quoted(word) for word in self.program)
 
     def systemd(self) -> str:
-        """The text of a user unit. A server that has failed for good ends with 1 and is started anew."""
+        """The text of a user unit. A server that has failed for good ends with 1 and is started anew; so is one
+        whose operator asked for a restart, which is no failure. StartLimitBurst leaves room for some of these."""
         return (
             "[Unit]\n"
             f"Description=MLX Workbench ({self.name})\n"
             "StartLimitIntervalSec=300\n"
-            "StartLimitBurst=5\n"
+            "StartLimitBurst=10\n"
             "\n"
             "[Service]\n"
             f"ExecStart={self.exec_start}\n"
-            "Environment=PYTHONUNBUFFERED=1\n"
+            f"Environment=PYTHONUNBUFFERED=1 {SUPERVISED}=1\n"
             "Restart=on-failure\n"
+            f"SuccessExitStatus={RESTART_STATUS}\n"
+            f"RestartForceExitStatus={RESTART_STATUS}\n"
             f"RestartSec={RESTART_S}\n"
             f"TimeoutStopSec={STOP_S}\n"
             "\n"
@@ -74,7 +78,7 @@ class ServiceUnit:
             {
                 "Label": self.label,
                 "ProgramArguments": list(self.program),
-                "EnvironmentVariables": {"PYTHONUNBUFFERED": "1"},
+                "EnvironmentVariables": {"PYTHONUNBUFFERED": "1", SUPERVISED: "1"},
                 "RunAtLoad": True,
                 "KeepAlive": {"SuccessfulExit": False},
                 "ThrottleInterval": RESTART_S,

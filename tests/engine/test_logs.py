@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.logs import BURST, WINDOW_S, RepeatFilter
+from engine.logs import BURST, WINDOW_S, HandedOn, RepeatFilter
 
 
 class Clock:
@@ -66,3 +66,16 @@ def test_what_is_no_warning_is_never_left_out(log: tuple[logging.Logger, io.Stri
     for number in range(50):
         logger.info("request %s ended", number)
     assert len(said.getvalue().splitlines()) == 50
+
+
+def test_two_handlers_get_the_same_lines_and_a_flood_is_counted_once(clock: Clock) -> None:
+    one, two = io.StringIO(), io.StringIO()
+    both = HandedOn((logging.StreamHandler(one), logging.StreamHandler(two)))
+    both.addFilter(RepeatFilter(clock))
+    logger = logging.Logger("tests.handed-on")
+    logger.addHandler(both)
+    for number in range(BURST + 8):
+        clock.now_s += WINDOW_S if number == BURST + 7 else 0
+        logger.warning("request %s failed", number)
+    assert one.getvalue() == two.getvalue()
+    assert one.getvalue().splitlines()[BURST:] == ["request 12 failed (7 more like this were left out)"]

@@ -31,7 +31,8 @@ DrawAnswer = Callable[[Turn, str], list[Json]]
 class Voices:
     """Where the words come from, for somebody who manages models or not. status: of the header; its "state" is STOPPED
     once the engine has ended. models: what there is to tell of models, by kind of event. manages_models: whether this
-    page does. runs: the same of the runs of an owner.
+    page does. runs: the same of the runs of an owner. server: the same of the server's process, for somebody who runs
+    it or not; runs_server: whether this page does.
 
     answer: makes what draws one answer: a turn that is being written and what it waits for -> its parts, as the page's
     chat takes them.
@@ -43,6 +44,8 @@ class Voices:
     models: Callable[[bool], dict[str, Json]] = lambda manages: {}
     runs: Callable[[str], dict[str, Json]] = lambda owner: {}
     manages_models: bool = False
+    server: Callable[[bool], dict[str, Json]] = lambda runs: {}
+    runs_server: bool = False
 
 
 @dataclass
@@ -85,7 +88,7 @@ async def feed(
                 if told.status_s != status_s:
                     status_s = told.status_s
                     others = {**voices.models(voices.manages_models), **voices.runs(owned.owner)}
-                    news += _of_others(told, others)
+                    news += _of_others(told, {**others, **voices.server(voices.runs_server)})
                 for one in news:
                     yield event(one)
                 run = library.answers.get(here.conversation)
@@ -96,7 +99,7 @@ async def feed(
 
 
 def _of_others(told: Told, now: dict[str, Json]) -> list[Json]:
-    """What has changed of the models and the runs; looked at as often as the header's figures."""
+    """What has changed of the models, the runs and the server; looked at as often as the header's figures."""
     news = [{"kind": kind, **value} for kind, value in now.items() if told.others.get(kind) != value]
     told.others = now
     return news

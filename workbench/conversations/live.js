@@ -151,6 +151,7 @@
     models: (event) => window.workbenchModels.tell(event),
     memory: (event) => window.workbenchModels.tell(event),
     downloads: (event) => window.workbenchModels.tell(event),
+    server: (event) => window.workbenchServer.tell(event),
     runs: (event) => window.workbenchBatch.tell(event),
     answer: (event) => { answer = event; draw(); },
   };

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
-from engine.access.visibility import caller, manages_models
+from engine.access.visibility import caller, manages_models, runs_server
 from engine.api.answering.sse import EventStream
 from engine.config import MediaLimits, ServerConfig
 from engine.errors import BadRequest, Forbidden, TooLarge, Unauthorized
@@ -116,7 +116,7 @@ def conversation_routes(
     async def live(request: Request, page: str, conversation: str = "") -> Response:
         mine = owned(request)
         who = caller(config, login.name(request), request.query_params.get("visitor", ""))
-        heard = replace(voices, manages_models=manages_models(config, who))
+        heard = replace(voices, manages_models=manages_models(config, who), runs_server=runs_server(config, who))
         return EventStream(feed(library, mine, page, conversation, heard))
 
     @router.get("/conversations")

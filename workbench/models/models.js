@@ -220,7 +220,7 @@
       look.disabled = false;
     });
     look.title = t("Look through the folders and the hub's cache again");
-    const head = heading(t("Models"), "", look), words = head.querySelector("p");
+    const head = heading(t("Models"), "", make("div", "actions", window.workbenchServer.opener("quiet"), look)), words = head.querySelector("p");
     const here = make("section", "here", head, note, list), bars = memory(), search = hub(), path = folder();
     const coming = make("section", "coming", heading(t("Downloads"), t("What has arrived is kept when you pause, and checked at the end.")), arriving);
     root.replaceChildren(here, bars, coming, search, path);

@@ -25,7 +25,7 @@
       ...window.workbenchSwitch.part(() => { if (latest) draw(latest); }),
       make("h3", "", t("Use another model")),
       make("p", "", t("Load or download one in the Models tab, or start the server with a model of the Hugging Face Hub or with a folder:")), make("code", "", EXAMPLE),
-      make("p", "", t("A model of 4 billion parameters in 4 bits takes about 3 GB of memory.")));
+      make("p", "", t("A model of 4 billion parameters in 4 bits takes about 3 GB of memory.")), window.workbenchServer.opener("server-opener"));
     card.id = "model-card";
     card.popover = "auto";
     set(card, "role", "dialog");

@@ -113,10 +113,13 @@ def explain(errors: Sequence[Any], body: Any) -> BadRequest:
 
 
 def json_path(loc: Sequence[int | str], body: Any) -> str | None:
-    """ "messages[0].role" from pydantic's location. Names in it that are types, not fields, are left out.
+    """ "messages[0].role" from pydantic's location. Names in it that are types, not fields, are left out; of a query
+    and a path there are none.
 
     None when the error is about the body as a whole.
     """
+    if loc and loc[0] != "body":
+        return ".".join(str(step) for step in loc[1:])[:MAX_PATH_CHARS] or None
     path, here = "", body
     for i, step in enumerate(loc[1:], 1):
         if isinstance(step, int) and isinstance(here, list):

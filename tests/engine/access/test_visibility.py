@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from engine.access.visibility import (
     Caller,
     caller,
+    check_runs_server,
     conversation_owner,
     on_page,
+    runs_server,
     visible_block,
     visible_features,
 )
 from engine.config import ServerConfig
+from engine.errors import Forbidden
 from engine.types import BlockInfo, FeatureInfo, MediaPortion
 
 SEVERAL = (("alice", "sk-a"), ("bob", "sk-b"), ("carol", "sk-c"))
@@ -37,6 +42,28 @@ def block(tenant: str | None) -> BlockInfo:
 )
 def test_who_asks(config: ServerConfig, name: str, session: str, expected: Caller) -> None:
     assert caller(config, name, session) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "expected"),
+    [
+        (ServerConfig(), "", True),
+        (ServerConfig(host="0.0.0.0", api_keys=SEVERAL[:1]), "alice", True),
+        (ServerConfig(api_keys=SEVERAL), "alice", True),
+        (ServerConfig(api_keys=SEVERAL), "bob", False),
+        (ServerConfig(api_keys=SEVERAL[:1], public_link=True), "alice", False),
+        (ServerConfig(api_keys=SEVERAL, public_link=True), "alice", True),
+        (ServerConfig(api_keys=SEVERAL, public_link=True), "bob", False),
+        (ServerConfig(open_access=True), "", False),
+        (ServerConfig(host="0.0.0.0"), "", False),
+    ],
+)
+def test_who_reads_the_log_and_restarts(config: ServerConfig, name: str, expected: bool) -> None:
+    """The operator; never somebody who came by a public link with the one key, or to an open server."""
+    who = caller(config, name)
+    assert runs_server(config, who) is expected
+    with nullcontext() if expected else pytest.raises(Forbidden, match="Only the operator"):
+        check_runs_server(config, who)
 
 
 def test_tenants_by_name_and_salt() -> None:

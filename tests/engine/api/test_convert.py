@@ -441,3 +441,4 @@ def test_a_location_without_type_names() -> None:
     assert json_path(("body", "stop", "str"), body) == "stop"
     assert json_path(("body", "messages"), {}) == "messages"
     assert json_path(("body",), "text") is None
+    assert json_path(("query", "limit"), None) == "limit"

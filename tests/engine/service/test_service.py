@@ -15,6 +15,7 @@ import pytest
 
 from engine import cli
 from engine.errors import BadRequest
+from engine.own_process import RESTART_STATUS, SUPERVISED
 from engine.service import supervisors
 from engine.service.bundle import start_script, write_app
 from engine.service.supervisors import Launchd, Systemd, check_options, supervisor
@@ -62,6 +63,14 @@ def test_systemd_reads_the_unit(tmp_path: Path, program: tuple[str, ...]) -> Non
     broken.write_text(unit.systemd().replace('ExecStart="', 'ExecStart="no-such/'))
     twin = complaints(broken)
     assert "broken.service" in twin, "the check sees nothing"
+
+
+def test_a_restart_that_was_asked_for_is_one_and_no_failure(tmp_path: Path) -> None:
+    """The server is told that it is started again, and by which status."""
+    lines, listed = UNIT.systemd().splitlines(), plistlib.loads(UNIT.launchd(tmp_path / "log"))
+    assert {f"SuccessExitStatus={RESTART_STATUS}", f"RestartForceExitStatus={RESTART_STATUS}"} <= set(lines)
+    assert any(line.startswith("Environment=") and f"{SUPERVISED}=1" in line.split() for line in lines)
+    assert listed["EnvironmentVariables"][SUPERVISED] == "1" and RESTART_STATUS > 0  # KeepAlive: unless it succeeds
 
 
 def test_words_are_what_they_were() -> None:

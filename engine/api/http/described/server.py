@@ -13,6 +13,48 @@ class ProbeSchema(BaseModel):
     status: Literal["alive", "ready"]
 
 
+class LogLineSchema(BaseModel):
+    """id: grows with each line, also over a restart. created: in seconds since 1970. text: may have several lines."""
+
+    id: int
+    created: float
+    level: Literal["debug", "info", "warning", "error"]
+    logger: str
+    text: str
+
+
+class LogSchema(BaseModel):
+    """level: the least that the server writes; null where it is part of another program, which has the log. num_gone:
+    older lines that made room."""
+
+    object: Literal["list"]
+    data: list[LogLineSchema]
+    has_more: bool
+    level: Literal["debug", "info", "warning", "error"] | None
+    num_gone: int
+
+
+class RestartSchema(BaseModel):
+    """how: null where it cannot be done, and why_not says why. asked: it is about to be. wait_seconds: how long running
+    answers may go on. changes_link: a public link gets another address."""
+
+    how: Literal["in_place", "supervisor"] | None
+    obstacle: Literal["embedded", "no_program"] | None
+    why_not: str | None
+    asked: bool
+    wait_seconds: float
+    changes_link: bool
+
+
+class ServerProcessSchema(BaseModel):
+    """started: in seconds since 1970. running: requests that have not ended."""
+
+    pid: int
+    started: float
+    running: int
+    restart: RestartSchema
+
+
 class IndexSchema(BaseModel):
     models: str
     health: str
