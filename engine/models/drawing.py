@@ -54,7 +54,8 @@ def draw_behind(
     """Of logits (places, vocabulary) behind each of these tokens, of a row that can draw ahead; evaluated.
 
     slack: how much further apart any two logits may be, or nearer, in a pass over one token."""
-    parts = [part for part in (sampler, *processors) if isinstance(part, SeededSampler | Penalties)]
+    asked: list[Any] = [sampler, *processors]
+    parts: list[SeededSampler | Penalties] = [part for part in asked if isinstance(part, SeededSampler | Penalties)]
     states: list[list[Any]] = [[part.state for part in parts]]
     context = mx.array(list(ids))
     rows, numbers = [], []

@@ -148,13 +148,14 @@ class Penalties:
         """Look at the token that came since the last call, or at the prompt. Returns the state."""
         if self.state is None:
             prompt = np.array(tokens)  # may hold placeholders that the model has no logit for
-            is_seen = np.zeros(num_logits, np.bool_)
-            is_seen[prompt[(prompt >= 0) & (prompt < num_logits)]] = True
-            self.state = mx.zeros(num_logits), mx.array(is_seen)
+            in_prompt = np.zeros(num_logits, np.bool_)
+            in_prompt[prompt[(prompt >= 0) & (prompt < num_logits)]] = True
+            counts, is_seen = mx.zeros(num_logits), mx.array(in_prompt)
         else:
             counts, is_seen = self.state
             counts = counts.at[tokens[-1:]].add(1.0)
-            self.state = counts, is_seen | (counts > 0)
+            is_seen = is_seen | (counts > 0)
+        self.state = counts, is_seen
         return self.state
 
 
