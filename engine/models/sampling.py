@@ -29,25 +29,85 @@ LEAST_TEMPERATURE = 1e-4
 """Below it is greedy: the logits divided by so little are no numbers any more."""
 
 
+_LAST_NUMBER = 1.0 - 2.0**-23
+"""The greatest random number that is drawn with: its share of a sum in float32 is less than the sum."""
+
+
 class SeededSampler:
-    """Temperature, top-p, min-p, top-k over log-probabilities (1, vocab) -> token (1,), from the request's own key."""
+    """Temperature, top-p, min-p, top-k over log-probabilities (1, vocab) -> token (1,), from the request's own key.
+
+    state: of its random numbers, one for each token; set back to what it was, it draws the same ones again.
+    """
 
     def __init__(self, sampling: Sampling) -> None:
-        self._temperature = sampling.temperature or 0.0
+        self.temperature = sampling.temperature or 0.0
         self._top_p = sampling.top_p or 1.0
         self._min_p = sampling.min_p or 0.0
         self._top_k = sampling.top_k or 0
-        self._key = mx.random.key(secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64)
+        self.state = mx.random.key(secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64)
 
     def __call__(self, logprobs: mx.array) -> mx.array:
+        weights = self.weights(self.filtered(logprobs))
+        return draw(weights, mx.cumsum(weights, axis=-1), self.number())
+
+    def number(self) -> mx.array:
+        """The next token's random number, (1, 1)."""
+        self.state, key = mx.random.split(self.state)
+        return mx.minimum(mx.random.uniform(shape=(1, 1), key=key), _LAST_NUMBER)
+
+    def filtered(self, logprobs: mx.array) -> mx.array:
+        """-inf for tokens that cannot come."""
         if 0.0 < self._top_p < 1.0:
             logprobs = apply_top_p(logprobs, self._top_p)
         if self._min_p > 0.0:
             logprobs = apply_min_p(logprobs, self._min_p)
         if 0 < self._top_k < logprobs.shape[-1]:
             logprobs = apply_top_k(logprobs, self._top_k)
-        self._key, key = mx.random.split(self._key)
-        return mx.random.categorical(logprobs / self._temperature, key=key)
+        return logprobs
+
+    def weights(self, filtered: mx.array) -> mx.array:
+        """The probabilities that tokens are drawn with, in float32."""
+        return mx.softmax((filtered / self.temperature).astype(mx.float32), axis=-1)
+
+    def kept_within(self, logprobs: mx.array, is_kept: mx.array, slack: float) -> tuple[mx.array, mx.array]:
+        """Which tokens the filters surely keep and which they may keep, as is_kept, if any two log-probabilities were
+        that much further apart, or nearer, than in (places, vocabulary), where they keep these.
+
+        Each filter keeps the likeliest tokens, so all are kept where the least of them is, and none where the greatest
+        is not. Where that is open, no token is sure to be kept, or each may be."""
+        last = mx.where(is_kept, logprobs, mx.inf).min(axis=-1, keepdims=True)
+        first_out = mx.where(is_kept, -mx.inf, logprobs).max(axis=-1, keepdims=True)
+        surely, perhaps = logprobs > first_out + slack, logprobs >= last - slack
+        least = mx.where(surely, logprobs, mx.inf).min(axis=-1, keepdims=True)
+        greatest = mx.where(perhaps, -mx.inf, logprobs).max(axis=-1, keepdims=True)
+        is_in = self._keeps(logprobs, least, -slack)
+        is_out = ~self._keeps(logprobs, greatest, slack)
+        return surely & is_in, perhaps | ~is_out
+
+    def _keeps(self, logprobs: mx.array, own: mx.array, more: float) -> mx.array:
+        """Whether each filter would keep the tokens of these log-probabilities, (places, 1), if they had so much more,
+        against every other token."""
+        is_above = (logprobs > own + more) if more > 0 else (logprobs >= own + more)  # a tie may go either way
+        num_own = 0 if more > 0 else 1
+        num_above = is_above.sum(axis=-1, keepdims=True) - num_own
+        kept = mx.ones(num_above.shape, mx.bool_)
+        if 0.0 < self._top_p < 1.0:
+            probabilities = mx.exp(logprobs)
+            mass = mx.where(is_above, probabilities, 0.0).sum(axis=-1, keepdims=True) - num_own * mx.exp(own)
+            rest, factor = probabilities.sum(axis=-1, keepdims=True) - mass, math.exp(-more)
+            kept = kept & (mass * factor < self._top_p * (mass * factor + rest))
+        if self._min_p > 0.0:
+            least = logprobs.max(axis=-1, keepdims=True) + math.log(self._min_p)
+            kept = kept & ((own + more >= least) | (num_above == 0))
+        if self._top_k > 0:
+            kept = kept & (num_above < self._top_k)
+        return kept
+
+
+def draw(weights: mx.array, sums: mx.array, numbers: mx.array) -> mx.array:
+    """Of weights (places, vocabulary), their sums up to each, and a random number below 1 for each place, (places, 1):
+    the tokens, (places,). One comes where its part of a line is hit, on which all lie one behind the other."""
+    return mx.argmax(mx.where(weights > 0.0, sums, 0.0) > numbers * sums[:, -1:], axis=-1)
 
 
 class Bias:
@@ -65,15 +125,17 @@ class Penalties:
     """A logits processor for penalties on tokens that came before, as vLLM and OpenAI define them.
 
     presence and frequency, which are subtracted, look at the answer alone; repetition, which divides (a negative logit
-    is multiplied), at the prompt too.
+    is multiplied), at the prompt too. gain: how many times as far apart it may put two logits. state: (num_logits,),
+    how often the answer has each token, and whether it or the prompt has it; None before the first call, and as it was
+    where it is set back.
     """
 
     def __init__(self, presence: float, frequency: float, repetition: float) -> None:
+        self.gain = max(repetition, 1.0 / repetition)
+        self.state: tuple[mx.array, mx.array] | None = None
         self._presence = presence
         self._frequency = frequency
         self._repetition = repetition
-        self._counts: mx.array | None = None
-        self._is_seen: mx.array | None = None
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         counts, is_seen = self._take(tokens, logits.shape[-1])
@@ -83,16 +145,18 @@ class Penalties:
         return out.astype(logits.dtype)
 
     def _take(self, tokens: mx.array, num_logits: int) -> tuple[mx.array, mx.array]:
-        """(num_logits,): how often the answer has each token, and whether it or the prompt has it."""
-        if self._counts is None or self._is_seen is None:
+        """Look at the token that came since the last call, or at the prompt. Returns the state."""
+        if self.state is None:
             prompt = np.array(tokens)  # may hold placeholders that the model has no logit for
-            is_seen = np.zeros(num_logits, np.bool_)
-            is_seen[prompt[(prompt >= 0) & (prompt < num_logits)]] = True
-            self._counts, self._is_seen = mx.zeros(num_logits), mx.array(is_seen)
+            in_prompt = np.zeros(num_logits, np.bool_)
+            in_prompt[prompt[(prompt >= 0) & (prompt < num_logits)]] = True
+            counts, is_seen = mx.zeros(num_logits), mx.array(in_prompt)
         else:
-            self._counts = self._counts.at[tokens[-1:]].add(1.0)
-            self._is_seen = self._is_seen | (self._counts > 0)
-        return self._counts, self._is_seen
+            counts, is_seen = self.state
+            counts = counts.at[tokens[-1:]].add(1.0)
+            is_seen = is_seen | (counts > 0)
+        self.state = counts, is_seen
+        return self.state
 
 
 def token_logprobs(logprobs: mx.array, token: int, num_top: int) -> tuple[float, tuple[tuple[int, float], ...]]:

@@ -4,12 +4,12 @@ same. Engine thread only; knows the inside of mlx-lm's GenerationBatch.
     handed out … t  │ next, its pass has begun │ proposed c1 c2 … ck
                     └──────── one pass ────────────────────────────┘  the model's own tokens behind each of them
 
-A token counts where those before it were right and the model is sure of it: a pass over several tokens adds in another
-order than a pass over one, so its logits differ in their last digits. By how much is measured as the model is loaded;
-where the two best tokens are no further apart than that can explain, the token is computed again by itself. The KV of
-what was not kept is cut off before anything else sees it.
+A token counts where those before it were right and the row, which draws behind each as ever (drawing), is sure of it:
+a pass over several tokens adds in another order than a pass over one, so its logits differ in their last digits. By how
+much is measured as the model is loaded; where that can make another token of what was drawn, the token is computed
+again by itself. The KV of what was not kept is cut off before anything else sees it.
 
-A row proposes while it is alone in the batch and takes the likeliest token, and while that pays (Proposer).
+A row proposes while it is alone in the batch, and while that pays (Proposer).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from engine.config import SpeculationConfig
 from engine.models.adapter import Adapter
+from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
 from engine.models.proposer import PassCosts, Proposer
 from engine.models.registry import Loaded
@@ -109,29 +110,25 @@ class Speculation:
     def _read(self, batch: Any, proposer: Proposer, ids: list[int]) -> list[Any]:
         began_s = time.perf_counter()
         logits = self._adapter.behind(mx.array([ids]), batch.prompt_cache)
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        best = mx.argmax(logprobs, axis=-1)
-        margins = _margins(logits, best)
-        rows = list(logprobs)
-        mx.eval(best, margins, rows)
+        drawn = draw_behind(logits, ids, batch.samplers[0], batch.logits_processors[0], self._slack)
         self.costs.wide(time.perf_counter() - began_s, len(ids))
-        said: list[int] = np.array(best).tolist()
-        is_sure = [self._is_sure(margin) for margin in np.array(margins).tolist()]
-        num_kept = kept(ids, said, is_sure)
+        num_kept = kept(ids, drawn.said, drawn.is_sure)
+        drawn.go_on_behind(num_kept)
         proposer.took(len(ids) - 1, max(0, num_kept - 1), self.costs.further)
-        if 0 < num_kept < len(ids) and not is_sure[num_kept]:
+        if 0 < num_kept < len(ids) and not drawn.is_sure[num_kept]:
             proposer.read_alone()
         self._clear_sometimes()
-        return self._responses(batch, ids[:num_kept], len(ids), best, rows)
+        return self._responses(batch, ids[:num_kept], len(ids), drawn)
 
-    def _is_sure(self, margin: float) -> bool:
-        """Whether a pass over one token would say the same. margin: of the best logit above the next."""
-        return margin > _NOISE_MARGIN * self._noise
+    @property
+    def _slack(self) -> float:
+        """How much further apart two logits may be, or nearer, than a pass over several tokens has them."""
+        return _NOISE_MARGIN * self._noise
 
-    def _responses(self, batch: Any, ids: list[int], num_read: int, best: mx.array, rows: list[mx.array]) -> list[Any]:
-        """Set the batch, which has read num_read tokens, to where it is after these of them, and tell of them. best,
-        rows: the likeliest token behind each that was read, (num_read,), and the log-probabilities."""
-        logprobs = [batch._next_logprobs[0], *rows]
+    def _responses(self, batch: Any, ids: list[int], num_read: int, drawn: Drawn) -> list[Any]:
+        """Set the batch, which has read num_read tokens, to where it is after these of them, and tell of them. drawn:
+        what the row says behind each that was read."""
+        logprobs = [batch._next_logprobs[0], *drawn.logprobs]
         responses: list[Any] = []
         finish = None
         while finish is None and len(responses) < len(ids):
@@ -149,7 +146,9 @@ class Speculation:
             responses[-1].prompt_cache, responses[-1].all_tokens = batch.extract_cache(0), batch.tokens[0]
             batch.filter([])
         elif num_kept:
-            batch._next_tokens, batch._next_logprobs = best[num_kept - 1 : num_kept], [logprobs[num_kept]]
+            batch._next_tokens, batch._next_logprobs = drawn.tokens[num_kept - 1 : num_kept], [logprobs[num_kept]]
+            if batch.logits_processors[0]:  # as the batcher, which keeps no context for rows without one
+                batch._token_context[0].update_and_fetch(mx.array(ids))
         return responses
 
     def _clear_sometimes(self) -> None:
@@ -180,14 +179,6 @@ def kept(ids: Sequence[int], said: Sequence[int], is_sure: Sequence[bool]) -> in
         if at + 1 == len(ids) or said[at] != ids[at + 1]:
             return at + 1
     return len(ids)
-
-
-def _margins(logits: mx.array, best: mx.array) -> mx.array:
-    """How far the greatest of (tokens, vocabulary) logits is above the next, (tokens,) in float32."""
-    best = best[:, None]
-    others = mx.put_along_axis(logits, best, mx.array(-mx.inf, logits.dtype), axis=-1)
-    highest = mx.take_along_axis(logits, best, axis=-1)[:, 0]
-    return highest.astype(mx.float32) - others.max(axis=-1).astype(mx.float32)
 
 
 def _cut(cache: Sequence[Any], num_tokens: int) -> None:

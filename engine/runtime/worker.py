@@ -16,6 +16,7 @@ from engine.config import EngineConfig
 from engine.errors import EngineError, Internal, NotShared, PixelsMissing, caused
 from engine.models import sampling
 from engine.models.batch import Batch, NewRow, Token
+from engine.models.drawing import can_draw_ahead
 from engine.models.registry import Loaded
 from engine.models.speculation import make_speculation
 from engine.models.text_reader import TextReader
@@ -276,7 +277,7 @@ class Worker:
         if choice.mask is not None:  # behind the others: what it forbids, nothing brings back
             processors.append(choice.mask)
             sampler = choice.mask.watch(sampler)
-        if self._speculation is not None and sampling.is_greedy(sampler) and not processors:
+        if self._speculation is not None and can_draw_ahead(sampler, processors):
             choice.proposer = self._speculation.proposer(sequence.prompt.cache_ids)
         return self._rows.add(
             choice,

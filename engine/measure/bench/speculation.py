@@ -46,7 +46,7 @@ def groups(settings: BenchSettings) -> Sequence[Group]:
 def _asked(
     settings: BenchSettings, case: Case, text: Callable[[random.Random], str], *place: int
 ) -> tuple[ScheduledQuestion, ...]:
-    """Greedy, as rows that draw their tokens propose none."""
+    """Greedy, so that both targets are asked for the same answer whatever the model's own sampling is."""
     choose = random.Random(f"speculation/{settings.seed}/{case.name}/{place}")
     # A number first, so that nothing is shared with the text of another seed.
     question = Question(f"{choose.randrange(10**9)}. {text(choose)}", min(settings.max_tokens, ANSWER_TOKENS))
