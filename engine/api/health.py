@@ -105,6 +105,7 @@ def health_of(state: ModelState) -> Json:
         "waiting": state.num_waiting,
         "idle_seconds": None if state.idle_s is None else round(state.idle_s, 3),
         "weights_bytes": state.num_bytes,
+        **({"server": state.server} if state.server else {}),
         "error": without_folder(state.error, state) if state.error else None,
     }
 
