@@ -142,6 +142,7 @@ class Engine:
             self._runtime.tell(Stop())
             self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
             self._thread = None
+        self._remote.close()
         self._media.close()
         self.requests.close()
         if "shelf" in vars(self):

@@ -36,7 +36,7 @@ END = "[DONE]"
 
 
 class Waiting(Protocol):
-    """What bounds how long is waited (engine.runtime.deadline.Deadline)."""
+    """What bounds how long is waited (engine.remote.servers.OpenRequest)."""
 
     async def wait(self, work: Awaitable[T]) -> T: ...
 

@@ -11,12 +11,12 @@ import base64
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.config import EngineConfig
 from engine.errors import BadGateway, BadRequest, EngineError, Unavailable
@@ -39,6 +39,7 @@ AGAIN_S = 15.0
 
 AGAIN_FAILED_S = 3.0
 
+T = TypeVar("T")
 Submit = Callable[[Callable[[], None]], Any]
 
 
@@ -63,15 +64,37 @@ class RemoteLink:
 
 @dataclass(eq=False)
 class OpenRequest:
-    """One that a server answers now."""
+    """One that a server answers now, in the event loop that made this. What it waits for ends with its deadline, and
+    when the engine is stopped."""
 
     request: Request
     model: str
-    began_s: float
+    deadline: Deadline
     has_begun: bool = False
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """What work gives. Raises TimedOut, Unavailable, and what work raises."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.stopped.wait())
+        try:
+            await self.deadline.wait(asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED))
+            if not working.done():
+                raise Unavailable("The engine was stopped.")
+            return working.result()
+        finally:
+            stopping.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Any thread."""
+        with suppress(RuntimeError):  # its loop is closed
+            self.loop.call_soon_threadsafe(self.stopped.set)
 
     def running(self) -> Running:
-        age_ms = (time.perf_counter() - self.began_s) * 1e3
+        age_ms = (time.perf_counter() - self.deadline.accepted_s) * 1e3
         stage: Any = "decode" if self.has_begun else "prefill"
         request = self.request
         return Running(request.id, stage, 0, 0, 0, age_ms, request.source, request.session, self.model)
@@ -118,24 +141,29 @@ class RemoteServers:
         """Those that are being answered. Any thread."""
         return tuple(one.running() for one in list(self._open.values()))
 
+    def close(self) -> None:
+        """The requests that are being answered end with an error. Any thread."""
+        for one in list(self._open.values()):
+            one.stop()
+
     async def events(
         self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline
     ) -> AsyncGenerator[Event, None]:
         """The events of a request that has a place. Closing the iterator cancels it at the server, too."""
         link = self._links[slot.name]
         request = self._asked(request, slot)
-        row = self._open[id(ticket)] = OpenRequest(request, slot.name, deadline.accepted_s)
+        row = self._open[id(ticket)] = OpenRequest(request, slot.name, deadline)
         slot.begin_use()
         try:
-            contents = await deadline.wait(self._media.as_sent(request, ticket))
+            contents = await row.wait(self._media.as_sent(request, ticket))
             ticket.clock.enter("prepare")
-            model = await deadline.wait(self._model_of(link))
-            body = await deadline.wait(self._media.compute(request, partial(_encoded, request, model, contents)))
+            model = await row.wait(self._model_of(link))
+            body = await row.wait(self._media.compute(request, partial(_encoded, request, model, contents)))
             del contents
             ticket.release_media()
             ticket.clock.enter("server")
             reader = AnswerReader(link.server, model, request, link.words, deadline.accepted_s)
-            async with aclosing(answered(link.server, route(request), body, deadline)) as chunks:
+            async with aclosing(answered(link.server, route(request), body, row)) as chunks:
                 async for chunk in chunks:
                     deltas = reader.read(chunk)
                     if reader.has_begun and not row.has_begun:
@@ -146,15 +174,16 @@ class RemoteServers:
                     if chunk is None:
                         break
             done = reader.done()
-            self._learnt(link, None)
-            yield done
+            self._show(link, None)
         except EngineError as error:
             if error.code in ("server_unreachable", "server_key_refused"):
-                self._learnt(link, error)
+                self._show(link, error)
+            link.looked_s = -AGAIN_S  # whoever looks next learns how it is now
             raise
         finally:
             slot.end_use()
             self._open.pop(id(ticket), None)
+        yield done
 
     def _asked(self, request: Request, slot: ModelSlot) -> Request:
         """The request with what this server's operator said for all. Raises BadRequest for what cannot be sent on."""
@@ -195,15 +224,13 @@ class RemoteServers:
 
         def look() -> None:
             try:
-                listed = listed_models(link.server)
+                self._listed(link, listed_models(link.server))
+                self._show(link, None)
             except EngineError as error:
-                self._learnt(link, error)
+                self._show(link, error)
             except Exception as error:
-                self._learnt(link, unreachable(link.server, error))
-            else:
-                self._listed(link, listed)
-                self._learnt(link, None)
-            link.probe = None
+                self._show(link, unreachable(link.server, error))
+            link.looked_s, link.probe = time.monotonic(), None
             probe.set_result(None)
 
         try:
@@ -221,9 +248,8 @@ class RemoteServers:
             link.is_settled = told.get("state", "ready") == "ready"
             link.slot.card = remote_card(link.slot.config.model, link.server, self._config, told)
 
-    def _learnt(self, link: RemoteLink, error: EngineError | None) -> None:
+    def _show(self, link: RemoteLink, error: EngineError | None) -> None:
         """The server was reached, or was not, for this reason."""
-        link.looked_s = time.monotonic()
         link.slot.failure = error and replaced(error)
         link.slot.show("failed" if error else "ready", error=error.message if error else None)
 
