@@ -251,7 +251,13 @@ class Engine:
         if not self._remote or snapshot.state == "stopped":
             return snapshot
         self._remote.look()  # the engine's thread knows nothing of them
-        return replace(snapshot, states=self._slots.states(), running=(*snapshot.running, *self._remote.running()))
+        is_there = snapshot.state == "loading" and self._slots.default.config.model.server is not None
+        return replace(
+            snapshot,
+            state="ready" if is_there else snapshot.state,
+            states=self._slots.states(),
+            running=(*snapshot.running, *self._remote.running()),
+        )
 
     def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.

@@ -158,7 +158,7 @@ def _plain(value: Any) -> Any:
 def _expected(error: Any, key: Key) -> str:
     """What was expected there, in words."""
     kind, given = error["type"], error["input"]
-    if key[-1] == "server_key":
+    if key[-1:] == ("server_key",):
         return "it should be a text of at least one character"  # what was given is not said
     if kind == "extra_forbidden":
         if key[-1] in _REFUSED:

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import BadGateway
 from engine.remote.failures import broken_off, not_understood, said_in_the_middle
-from engine.remote.told import told_coordinates, told_media, told_trace, told_usage
+from engine.remote.told import told_coordinates, told_descriptions, told_media, told_trace, told_usage
 from engine.remote.vocabulary import RemoteVocabulary
 from engine.types import (
     Delta,
@@ -87,7 +87,9 @@ class AnswerReader:
         ended_s = time.perf_counter()
         first_s = self._first_s or ended_s
         usage, sent = told_usage(self._usage), self._request.media_parts
-        media = told_media(self._usage, sent)
+        media, descriptions = told_media(self._usage, sent), told_descriptions(self._usage, sent)
+        is_told = bool(media or descriptions)
+        by = ServedBy(self._server.host, self._model, usage is not None, tells_media=is_told, num_media=len(sent))
         counted = usage or Usage(0, 0)
         timing = Timing(
             media_ms=(self._asked_s - self._accepted_s) * 1e3,
@@ -104,10 +106,9 @@ class AnswerReader:
             timing=timing,
             media=media,
             trace=told_trace(self._usage),
+            descriptions=descriptions,
             coordinates=told_coordinates(self._usage),
-            served_by=ServedBy(
-                self._server.host, self._model, usage is not None, tells_media=bool(media), num_media=len(sent)
-            ),
+            served_by=by,
         )
 
     def _choice(self, choice: Json) -> Iterator[Delta]:

@@ -40,7 +40,7 @@ AGAIN_S = 15.0
 AGAIN_FAILED_S = 3.0
 
 T = TypeVar("T")
-Submit = Callable[[Callable[[], None]], Any]
+InThread = Callable[[Callable[[], None]], Any]
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ class RemoteServers:
     """slots: of all models; those of other servers are looked after here. submit: has a blocking work done in a thread
     of its own."""
 
-    def __init__(self, slots: ModelSlots, config: EngineConfig, media: Loader, submit: Submit) -> None:
+    def __init__(self, slots: ModelSlots, config: EngineConfig, media: Loader, submit: InThread) -> None:
         self._slots = slots
         self._config = config
         self._media = media

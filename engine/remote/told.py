@@ -13,6 +13,7 @@ from engine.types import (
     CacheTrace,
     CoordinatesGiven,
     Crop,
+    Description,
     FeatureUse,
     Json,
     Kind,
@@ -48,6 +49,26 @@ def told_media(usage: Json, sent: Sequence[Part]) -> tuple[MediaReceipt, ...]:
     if not isinstance(media, list):
         return ()
     found = _read(lambda: tuple(_receipt(one) for one in media)) or ()
+    if len(found) == len(sent):
+        return tuple(replace(one, param=part.param) for one, part in zip(found, sent, strict=True))
+    return found
+
+
+def told_descriptions(usage: Json, sent: Sequence[Part]) -> tuple[Description, ...]:
+    """What another model there said about the media; () where none did."""
+    told = usage.get("descriptions")
+    if not isinstance(told, list):
+        return ()
+    numbers = {"prompt_tokens": int, "completion_tokens": int, "cached_tokens": int, "seconds": float}
+    kinds: dict[str, Any] = {**numbers, "kept": bool, "edited": bool}
+
+    def read() -> tuple[Description, ...]:
+        names = [field.name for field in fields(Description)]
+        return tuple(
+            Description(**{name: kinds.get(name, str)(one[name]) for name in names if name in one}) for one in told
+        )
+
+    found = _read(read) or ()
     if len(found) == len(sent):
         return tuple(replace(one, param=part.param) for one, part in zip(found, sent, strict=True))
     return found

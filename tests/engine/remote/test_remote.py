@@ -238,12 +238,12 @@ def test_a_key_is_sent_and_shown_nowhere(
     file = tmp_path / "requests.jsonl"
     limits = LogLimits(file=file)
     config = ServerConfig(api_keys=(("user", KEY),))
-    body = {"messages": [{"role": "user", "content": f"Is {KEY} a word?"}], "max_tokens": 4}
     said = ""
     with serve(create_app(demo_engine, config)) as behind:
         for key in (KEY, "another-key-5678", None):
             far = engine_at(behind, key, request_log=limits)
             with serve(create_app(far, ServerConfig())) as url, httpx.Client(base_url=url, timeout=60) as http:
+                body = {"messages": [{"role": "user", "content": f"Is {key} a word?"}], "max_tokens": 4}
                 reply = http.post("/v1/chat/completions", json=body)
                 state = http.get("/v1/models").json()["data"][0]
                 said += reply.text + json.dumps(state) + http.get("/health").text + http.get("/v1/requests").text
