@@ -24,9 +24,11 @@ def _names(told: Json) -> list[Any]:
     return [told.get("id"), *(aliases if isinstance(aliases, list) else ())]
 
 
-def remote_card(spec: ModelSpec, server: RemoteServer, config: EngineConfig, told: Json | None) -> ModelCard:
-    """told: the model's object; None as long as nothing is known. What applies to a request that leaves it open is said
-    here only where this server's operator said it."""
+def remote_card(
+    spec: ModelSpec, server: RemoteServer, config: EngineConfig, told: Json | None, created: int
+) -> ModelCard:
+    """told: the model's object; None as long as nothing is known. created: where it does not say. What applies to a
+    request that leaves it open is said here only where this server's operator said it."""
     told = told or {}
     takes = told.get("capabilities")
     takes_known = isinstance(takes, dict) and isinstance(takes.get("vision"), bool)
@@ -45,7 +47,7 @@ def remote_card(spec: ModelSpec, server: RemoteServer, config: EngineConfig, tol
         audio=spec.vision == "native" and can.get("audio") is True,
         images_per_prompt=_count(can, "images_per_prompt"),
         audios_per_prompt=_count(can, "audios_per_prompt"),
-        created=_count(told, "created") or 0,
+        created=_count(told, "created") or created,
         tested=can.get("tested") is not False,
         sampling=config.sampling,
         server=server.host,

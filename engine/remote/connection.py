@@ -80,6 +80,8 @@ async def answered(
                     except StopAsyncIteration:
                         return
                     yield piece
+        except httpx.TimeoutException as error:
+            raise broken_off(server, f"nothing came for {SILENCE_S:g} s") from error
         except httpx.HTTPError as error:
             raise broken_off(server, "the connection was lost") from error
         finally:

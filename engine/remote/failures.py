@@ -107,6 +107,8 @@ def _why(error: BaseException) -> str:
             return f"TLS failed ({cause.reason or 'no reason given'})"
         if isinstance(cause, socket.gaierror):
             return "there is no host of this name"
+        if isinstance(cause, TimeoutError):
+            return "it did not answer in time"
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused"
         if isinstance(cause, OSError) and cause.strerror and cause.errno:

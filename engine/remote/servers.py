@@ -110,11 +110,12 @@ class RemoteServers:
         self._media = media
         self._submit = submit
         self._lock = threading.Lock()
+        self._began = int(time.time())
         self._links: dict[str, RemoteLink] = {}
         self._open: dict[int, OpenRequest] = {}
         for slot in slots:
             if (server := slot.config.model.server) is not None:
-                slot.card = remote_card(slot.config.model, server, config, None)
+                slot.card = remote_card(slot.config.model, server, config, None, self._began)
                 self._links[slot.name] = RemoteLink(slot, server, server.model)
 
     def __bool__(self) -> bool:
@@ -246,7 +247,7 @@ class RemoteServers:
             link.model = told["id"]
         if told is not None:
             link.is_settled = told.get("state", "ready") == "ready"
-            link.slot.card = remote_card(link.slot.config.model, link.server, self._config, told)
+            link.slot.card = remote_card(link.slot.config.model, link.server, self._config, told, self._began)
 
     def _show(self, link: RemoteLink, error: EngineError | None) -> None:
         """The server was reached, or was not, for this reason."""
