@@ -100,20 +100,27 @@ def _seconds(retry_after: str) -> int:
 
 def _why(error: BaseException) -> str:
     """The nearest of its causes that a person can make something of."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not accepted ({cause.verify_message})"
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS failed ({cause.reason or 'no reason given'})"
-        if isinstance(cause, socket.gaierror):
-            return "there is no host of this name"
-        if isinstance(cause, TimeoutError):
-            return "it did not answer in time"
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection refused"
-        if isinstance(cause, OSError) and cause.strerror and cause.errno:
-            return cause.strerror.lower()
-    return str(error) or type(error).__name__
+    said = (_reason(cause) for cause in _causes(error))
+    return next((words for words in said if words), str(error) or type(error).__name__)
+
+
+def _reason(cause: BaseException) -> str:
+    """In words for a person; "" for what is not known here."""
+    words = ""
+    match cause:
+        case ssl.SSLCertVerificationError():
+            words = f"its certificate is not accepted ({cause.verify_message})"
+        case ssl.SSLError():
+            words = f"TLS failed ({cause.reason or 'no reason given'})"
+        case socket.gaierror():
+            words = "there is no host of this name"
+        case TimeoutError():
+            words = "it did not answer in time"
+        case ConnectionRefusedError():
+            words = "connection refused"
+        case OSError() if cause.errno and cause.strerror:
+            words = cause.strerror.lower()
+    return words
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
