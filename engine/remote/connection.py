@@ -13,7 +13,7 @@ from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from engine.errors import ModelNotFound
+from engine.errors import EngineError, ModelNotFound
 from engine.remote.failures import broken_off, not_understood, refusal, unreachable
 from engine.types import Json, RemoteServer
 
@@ -88,7 +88,7 @@ async def answered(
             await response.aclose()
 
 
-async def _refusal(server: RemoteServer, response: httpx.Response) -> Exception:
+async def _refusal(server: RemoteServer, response: httpx.Response) -> EngineError:
     body = b""
     async for piece in response.aiter_bytes():
         body += piece

@@ -221,7 +221,8 @@ class RemoteServers:
         with self._lock:
             if link.probe is not None:
                 return link.probe
-            probe = link.probe = Future()
+            probe: Future[None] = Future()
+            link.probe = probe
 
         def look() -> None:
             try:

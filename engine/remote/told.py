@@ -79,7 +79,14 @@ def told_trace(usage: Json) -> CacheTrace | None:
     trace = usage.get("cache")
     if not isinstance(trace, dict):
         return None
-    kinds = {"reason": str, "before": str, "here": str, "other": str, "evicted_s": float, "media_first": bool}
+    kinds: dict[str, Any] = {
+        "reason": str,
+        "before": str,
+        "here": str,
+        "other": str,
+        "evicted_s": float,
+        "media_first": bool,
+    }
 
     def read() -> CacheTrace:
         known = {field.name for field in fields(CacheTrace)} & set(trace)

@@ -300,6 +300,7 @@ def test_every_protocol_is_answered(demo_engine: Any, demo_server: Any, engine_a
         seen = http.post("/v1/responses", json={"model": "far", "input": [{"role": "user", "content": [
             {"type": "input_image", "image_url": image}, {"type": "input_text", "text": QUESTION}]}]})  # fmt: skip
         assert "red" in seen.text and seen.json()["usage"]["media"][0]["tokens"] > 0
-        for path, body in (("tokenize", {"prompt": "a"}), ("embeddings", {"input": "a"})):
+        asked = {"input": said, "questions": [{"type": "predicate", "instructions": "Is it a greeting?"}]}
+        for path, body in (("tokenize", {"prompt": "a"}), ("embeddings", {"input": "a"}), ("decisions", asked)):
             refused = http.post(f"/v1/{path}", json={"model": "far", **body})
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "remote_model"), refused.text
