@@ -80,7 +80,7 @@ def test_the_list_offers_no_load_of_it() -> None:
         assert choice(state, (state,))["is_here"] is False
     known = replace(CARD, takes_known=True, context_tokens=4096, model_type="qwen3_vl", num_params=2_000_000)
     assert details(known) == (
-        f"served by {HOST} · qwen3_vl · 2 M parameters · 4096 tokens of context · takes text, pictures"
+        f"served by {HOST} · qwen3_vl · 2 M parameters · 4,096 tokens of context · takes text, pictures"
     )
 
 
