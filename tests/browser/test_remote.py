@@ -32,6 +32,7 @@ def engine_at() -> Iterator[Callable[..., Engine]]:
 
     yield make
     for engine in made:
+        engine.finish_imports()  # its thread must not be in the middle of them when the process ends
         engine.stop()
 
 

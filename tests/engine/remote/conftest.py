@@ -28,4 +28,5 @@ def engine_at() -> Iterator[EngineAt]:
 
     yield make
     for engine in made:
+        engine.finish_imports()  # its thread must not be in the middle of them when the process ends
         engine.stop()

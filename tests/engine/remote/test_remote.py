@@ -24,6 +24,7 @@ from engine.request_log.body import request_body
 from engine.types import Completion, Delta, Grammar, Part, Request, Tool, ToolChoice, ToolMode
 from tests.commands import Running
 from tests.endless import endless_request
+from tests.engine.api.http.test_openapi import check
 from tests.engine.drive import ask, chat
 from tests.engine.remote.conftest import EngineAt
 from tests.pictures import data_url, encode, picture
@@ -304,3 +305,25 @@ def test_every_protocol_is_answered(demo_engine: Any, demo_server: Any, engine_a
         for path, body in (("tokenize", {"prompt": "a"}), ("embeddings", {"input": "a"}), ("decisions", asked)):
             refused = http.post(f"/v1/{path}", json={"model": "far", **body})
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "remote_model"), refused.text
+
+
+def test_its_answers_are_as_they_are_described(
+    demo_engine: Any, demo_server: Any, engine_at: EngineAt, serve: Callable[..., Any]
+) -> None:
+    """Also of a server that cannot be reached, and of one that asks for a key."""
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
+    chat_path, one = "/v1/chat/completions", "/v1/requests/{request_id}"
+    with serve(create_app(demo_engine, ServerConfig(api_keys=(("user", KEY),)))) as locked:
+        for there, status in ((demo_server.url, 200), ("http://127.0.0.1:9", 503), (locked, 502)):
+            far = engine_at(there)
+            with serve(create_app(far, ServerConfig())) as url, httpx.Client(base_url=url, timeout=60) as http:
+                document = http.get("/openapi.json").json()
+                wait_until(lambda: http.get("/health").json()["models"][0]["state"] != "connecting", "nobody looks")
+                for path in ("/health", "/v1/models", "/v1/requests"):
+                    check(document, "get", path, http.get(path))
+                reply = http.post(chat_path, json=body)
+                assert reply.status_code == status, reply.text
+                check(document, "post", chat_path, reply)
+                id = http.get("/v1/requests").json()["data"][0]["id"]
+                check(document, "get", one, http.get(f"/v1/requests/{id}"))
+                assert http.get("/health/ready").status_code == (200 if status == 200 else 503)
