@@ -160,9 +160,9 @@ def listed_models(server: RemoteServer) -> list[Json]:
         raise unreachable(server, error) from error
     if response.status_code != 200:
         headers = {name.lower(): value for name, value in response.headers.items()}
-        error = refusal(server, response.status_code, headers, body[:MAX_ERROR_BYTES])
-        if isinstance(error, ModelNotFound):
+        refused = refusal(server, response.status_code, headers, body[:MAX_ERROR_BYTES])
+        if isinstance(refused, ModelNotFound):
             return []
-        raise error
+        raise refused
     data: Any = _object(server, body.decode(errors="replace")).get("data")
     return [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
