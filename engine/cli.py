@@ -26,7 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.arguments.engine import add_engine_arguments, engine_config
-from engine.arguments.models import add_several_models_arguments
+from engine.arguments.models import add_remote_arguments, add_several_models_arguments
 from engine.arguments.request_log import add_request_log_arguments
 from engine.arguments.server import add_server_arguments, secured, server_config
 from engine.config import ServerConfig
@@ -94,6 +94,7 @@ def serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=PrintVersion)
     add_engine_arguments(parser, max_tokens=32_768)
     add_several_models_arguments(parser)
+    add_remote_arguments(parser)
     add_request_log_arguments(parser)
     add_server_arguments(parser)
     return parser

@@ -6,10 +6,10 @@ import ipaddress
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from engine.errors import BadRequest, Conflict, ModelNotFound
-from engine.types import Coordinates, FrameSampling, Sampling
+from engine.types import Coordinates, FrameSampling, RemoteServer, Sampling
 
 DEMO = "demo"
 """The name under which the embedded model is asked for; it is a checkpoint like any other."""
@@ -31,6 +31,9 @@ ADAPTER_NAME = r"[A-Za-z0-9][\w.-]{0,99}"
 
 KEY_VARIABLE = "VLLM_API_KEY"
 """The environment variable that is the key of a server where no option gives one, and of those who ask it."""
+
+SERVER_KEY_VARIABLE = "VLLM_SERVER_KEY"
+"""The environment variable that is the key for --server-url where --server-key does not give one."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -89,6 +92,7 @@ class ModelSpec:
     vision: "disabled" refuses media, "proxy" lets another model look at them (vision_proxy).
     adapter_path: folder of a LoRA adapter that it is loaded with. parent: the name of the model that this one is an
     adapter of, whose weights it shares; None for a model of its own.
+    server: another server answers for it, and nothing of it is loaded here; source is then that server's URL.
     """
 
     source: str = DEMO
@@ -109,10 +113,21 @@ class ModelSpec:
     vision_proxy: VisionProxy | None = None
     adapter_path: str | None = None
     parent: str | None = None
+    server: RemoteServer | None = None
     served_name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "served_name", self.name or _own_name(self.source))
+        object.__setattr__(self, "served_name", self.name or self._own_name())
+
+    def _own_name(self) -> str:
+        if self.server is not None:
+            return self.server.model or self.server.host
+        return _own_name(self.source)
+
+    @classmethod
+    def remote(cls, server: RemoteServer, name: str | None = None, **more: Any) -> ModelSpec:
+        """A model of another server."""
+        return cls(source=server.url, name=name, server=server, **more)
 
     @property
     def names(self) -> tuple[str, ...]:

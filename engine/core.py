@@ -21,6 +21,7 @@ from engine.config import EngineConfig, ModelSpec
 from engine.errors import EngineError, Unavailable
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
+from engine.remote.servers import RemoteServers
 from engine.request_log.form import whole_json
 from engine.request_log.log import RequestLog
 from engine.request_log.otlp import span_export
@@ -38,6 +39,7 @@ from engine.runtime.commands import (
 from engine.runtime.deadline import Deadline
 from engine.runtime.preparation import Preparation
 from engine.runtime.replay import Replayer, as_replay
+from engine.runtime.slots import check_here
 from engine.runtime.thread import EngineThread, Outside
 from engine.runtime.tickets import ClosedFor, Places, TicketOffice
 from engine.serving import Serving
@@ -95,12 +97,15 @@ class Engine:
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
         # Clips decode in processes of their own, pictures and long texts here.
         self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
+        fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
         self._media = Loader(
             config,
             decoding=self._pool,
-            fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+            fetching=fetching,
             fetched=self.requests.fetched,
         )
+        self._remote = RemoteServers(self._slots, config, self._media, fetching.submit)
+        self.requests.hide(tuple(spec.server.key for spec in config.models if spec.server and spec.server.key))
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell, config.coordinates)
         self._describer = Describer(self._slots, self._asking, config.media)
@@ -113,6 +118,7 @@ class Engine:
             media=self._media,
             asking=self._asking,
             replayer=self._replayer,
+            remote=self._remote,
             is_running=lambda: self._thread is not None,
         )
         self.cache = CacheInspection(self._asking, self._forget)
@@ -122,6 +128,7 @@ class Engine:
         self._thread = threading.Thread(target=self._runtime.run, name="engine", daemon=True)
         self._snapshot = replace(self._snapshot, state="loading")
         self._thread.start()
+        self._remote.look()
         # A process that ends without stop() would kill the thread in the middle of MLX, and abort.
         atexit.register(self.stop)
 
@@ -135,6 +142,7 @@ class Engine:
             self._runtime.tell(Stop())
             self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
             self._thread = None
+        self._remote.close()
         self._media.close()
         self.requests.close()
         if "shelf" in vars(self):
@@ -187,12 +195,20 @@ class Engine:
         async with self._slots.using(slot) as loaded:
             return loaded.card
 
+    async def reached(self, model: str | None = None) -> ModelState:
+        """Look whether the server of a model can be reached that another server answers for, and how it is then."""
+        slot = self._slots.find(model)
+        if slot.config.model.server is not None:
+            await self._remote.reached(slot)
+        return self._slots.state(slot)
+
     def describing(self, request_id: str) -> DescriptionProgress | None:
         """How far a request's media are described to a model that cannot see them; None where none are. Any thread."""
         return self._describer.progress(request_id)
 
     def models(self) -> tuple[ModelState, ...]:
         """All models that may be loaded, the default one first, as they are now. Any thread, never blocks."""
+        self._remote.look()
         return self._slots.states()
 
     def add_model(self, spec: ModelSpec) -> ModelState:
@@ -220,7 +236,7 @@ class Engine:
         in use, Unavailable with the reason where it cannot be loaded, and TimedOut where that takes longer than a
         request may; the load goes on where others wait for it.
         """
-        slot = self._slots.find(name)
+        check_here(slot := self._slots.find(name))
         deadline = Deadline(self.config.request_timeout_s)
         await deadline.wait(self._asking.reply(lambda reply: LoadModel(slot, reply)))
         return self._slots.state(slot)
@@ -230,13 +246,23 @@ class Engine:
 
         Raises ModelNotFound for a name that no model has, and Conflict while requests use it or wait for it.
         """
-        slot = self._slots.find(name)
+        check_here(slot := self._slots.find(name))
         await self._asking.reply(lambda reply: UnloadModel(slot, reply))
         return self._slots.state(slot)
 
     def snapshot(self) -> Snapshot:
         """The latest frozen copy of the engine's state. Any thread, never blocks."""
-        return self._snapshot
+        snapshot = self._snapshot
+        if not self._remote or snapshot.state == "stopped":
+            return snapshot
+        self._remote.look()  # the engine's thread knows nothing of them
+        is_there = snapshot.state == "loading" and self._slots.default.config.model.server is not None
+        return replace(
+            snapshot,
+            state="ready" if is_there else snapshot.state,
+            states=self._slots.states(),
+            running=(*snapshot.running, *self._remote.running()),
+        )
 
     def stream(self, request: Request) -> AsyncGenerator[Event, None]:
         """Run a request: Delta events, then exactly one Done. Closing the iterator cancels it.
@@ -316,10 +342,13 @@ class Engine:
     async def token_texts(self, model: str | None = None) -> Callable[[int], TokenText]:
         """What a token id of a model stands for, as a function for any thread. The model is loaded if need be; of one
         that is in memory, which a stream of the caller's may be using, it is told at once."""
-        if (here := self._slots.find(model).model) is not None:
+        slot = self._slots.find(model)
+        if slot.config.model.server is not None:
+            return self._remote.vocabulary(slot).text
+        if (here := slot.model) is not None:
             return here.vocabulary.text
         deadline = Deadline(self.config.request_timeout_s)
-        async with self._slots.using(self._slots.find(model), deadline) as loaded:
+        async with self._slots.using(slot, deadline) as loaded:
             return loaded.vocabulary.text
 
     async def fit(self, request: Request) -> Request | None:

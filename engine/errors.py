@@ -17,7 +17,9 @@
     ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
     ├── NotShared                     500    not_shared            (never leaves the engine)
     ├── Internal                      500    internal_error
-    ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down / restarting
+    ├── BadGateway                    502    server_failed / server_key_refused
+    ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down / restarting /
+    │                                        server_unreachable
     └── TimedOut                      504    request_timeout
 
 `message` is plain words for a person and names the field and the limit; `param` is the JSON path of the field that
@@ -175,6 +177,13 @@ class NotShared(EngineError):
 
 class Internal(EngineError):
     """A fault of ours. The cause is in the log, not in the message."""
+
+
+class BadGateway(EngineError):
+    """Another server, which was to answer, did so in a way that nothing can be made of (engine.remote)."""
+
+    status = 502
+    code = "server_failed"
 
 
 class Unavailable(EngineError):

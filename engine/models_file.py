@@ -5,6 +5,7 @@ Read before the server starts. Imports nothing slow before it is needed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from engine.config import ADAPTER_NAME, DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy, given_folder
 from engine.errors import BadRequest, EngineError, Unavailable, say_bytes
+from engine.types import RemoteServer
 
 Key = tuple[str | int, ...]
 """Where something stands in the document, as pydantic says it: ("models", 0, "params", "mem")."""
 
+
+_OF_REMOTE = frozenset(
+    ("name", "aliases", "default", "capabilities", "server_url", "server_key", "server_key_env", "server_model")
+)
+"""The keys of a model that another server answers for."""
 
 _REFUSED = {
     "draft_model": "no draft model is used here, so that it would be loaded for nothing; leave it out",
@@ -70,6 +77,10 @@ class ModelEntry(_Keys):
     idle_unload_secs: float | None = Field(default=None, gt=0, strict=True, allow_inf_nan=False)
     default: StrictBool = False
     preload: StrictBool | None = None
+    server_url: StrictStr | None = Field(default=None, min_length=1)
+    server_key: StrictStr | None = Field(default=None, min_length=1)
+    server_key_env: StrictStr | None = Field(default=None, pattern=r"^[A-Za-z_]\w*$")
+    server_model: StrictStr | None = Field(default=None, min_length=1)
 
 
 class ModelsDocument(_Keys):
@@ -147,6 +158,8 @@ def _plain(value: Any) -> Any:
 def _expected(error: Any, key: Key) -> str:
     """What was expected there, in words."""
     kind, given = error["type"], error["input"]
+    if key[-1:] == ("server_key",):
+        return "it should be a text of at least one character"  # what was given is not said
     if kind == "extra_forbidden":
         if key[-1] in _REFUSED:
             return _REFUSED[str(key[-1])]
@@ -201,8 +214,13 @@ class _Places:
 
 def _spec(entry: ModelEntry, i: int, base: ModelSpec, places: _Places) -> ModelSpec:
     key: Key = ("models", i)
-    if (entry.path is None) == (entry.hf_id is None):
-        raise places.error(key, "say either path (a folder, or demo) or hf_id (org/name)")
+    if sum(one is not None for one in (entry.path, entry.hf_id, entry.server_url)) != 1:
+        raise places.error(key, "say one of path (a folder, or demo), hf_id (org/name) and server_url")
+    if entry.server_url is not None:
+        return _remote_spec(entry, entry.server_url, key, places)
+    for name in ("server_key", "server_key_env", "server_model"):
+        if getattr(entry, name) is not None:
+            raise places.error((*key, name), "it belongs to server_url")
     mode, proxy = entry.capabilities.vision_mode, entry.vision_proxy
     if (mode == "proxy") != (proxy is not None):
         raise places.error(key, "vision_proxy belongs to capabilities.vision_mode: proxy, and the other way round")
@@ -227,6 +245,26 @@ def _spec(entry: ModelEntry, i: int, base: ModelSpec, places: _Places) -> ModelS
         vision_proxy=_vision_proxy(proxy, key, places) if proxy else None,
         adapter_path=_adapter(entry.adapter_path, (*key, "adapter_path"), places) if entry.adapter_path else None,
     )
+
+
+def _remote_spec(entry: ModelEntry, url: str, key: Key, places: _Places) -> ModelSpec:
+    """A model that another server answers for."""
+    for name in sorted(entry.model_fields_set - _OF_REMOTE):
+        raise places.error((*key, name), "it is about a model in this process, and server_url names one elsewhere")
+    if entry.capabilities.vision_mode == "proxy":
+        why = "describing media to a model is done for those in this process only: native or disabled"
+        raise places.error((*key, "capabilities", "vision_mode"), why)
+    if entry.server_key is not None and entry.server_key_env is not None:
+        raise places.error((*key, "server_key_env"), "say either server_key or server_key_env")
+    given = entry.server_key
+    if entry.server_key_env is not None and not (given := os.environ.get(entry.server_key_env, "").strip()):
+        raise places.error((*key, "server_key_env"), f"the environment has no variable {entry.server_key_env}")
+    try:
+        server = RemoteServer.at(url, given, entry.server_model)
+    except BadRequest as e:
+        name, _, why = e.message.partition(": ")
+        raise places.error((*key, name), why.rstrip(".")) from e
+    return ModelSpec.remote(server, entry.name, aliases=tuple(entry.aliases), vision=entry.capabilities.vision_mode)
 
 
 def _adapters(entry: ModelEntry, spec: ModelSpec, key: Key, places: _Places) -> list[ModelSpec]:
@@ -277,6 +315,8 @@ def _check_folder(spec: ModelSpec, key: Key, places: _Places, machine: Machine) 
     from engine.models.checkpoint import expected_bytes
     from engine.models.locate import locate_here
 
+    if spec.server is not None:
+        return
     try:
         folder = locate_here(spec)
     except EngineError as e:
@@ -326,6 +366,8 @@ def _proxied(
         return replace(base, source=name)
     if other is spec:
         raise places.error(key, "a model cannot be its own proxy")
+    if other.server is not None:
+        raise places.error(key, f"{other.served_name} is served by another server, and cannot look for others")
     folder = locate_here(other)
     sees = folder is None or is_multimodal(folder, _model_config(folder, ("models", at), places))
     if other.vision != "native" or other.text_only or not sees:

@@ -1,6 +1,7 @@
 """What becomes of a request: it is logged, waits for a place and for its model, and is asked. Any event loop; no MLX.
 
 request ──> log ──> ticket ──> described, where the model cannot see ──> model ──> checked ──> asking ──> events
+                          └──> of a model that another server answers for: remote ──> events
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from engine.config import EngineConfig
 from engine.errors import Internal, Unavailable
 from engine.media.loader import Loader
+from engine.remote.servers import RemoteServers
 from engine.request_log.log import RequestLog
 from engine.runtime.asking import Asking
 from engine.runtime.checks import check, check_vision_mode
@@ -23,7 +25,7 @@ from engine.runtime.deciding import check_questions, decide
 from engine.runtime.embedding import check_documents, check_texts, embed, rank
 from engine.runtime.replay import Replayer
 from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
-from engine.runtime.tickets import TicketOffice
+from engine.runtime.tickets import Ticket, TicketOffice
 from engine.types import (
     Decisions,
     DocumentsToRank,
@@ -55,6 +57,7 @@ class Serving:
     media: Loader
     asking: Asking
     replayer: Replayer
+    remote: RemoteServers
     is_running: Callable[[], bool]
 
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
@@ -66,22 +69,39 @@ class Serving:
             logged.named(slot.name)
             check_vision_mode(request, spec := slot.config.model, describes=True)
             with self.tickets.take(clock) as ticket:  # first: who waits for a model to be loaded waits in the queue
-                described = Described(request)
-                if request.media_parts and spec.vision == "proxy":
-                    described = await self.describer.describe(request, spec, ticket, deadline)
-                async with self.slots.using(slot, deadline) as model:
-                    request = self._checked(described.request, model)
-                    async with aclosing(self.asking.events(request, model, ticket, deadline)) as events:
-                        async for event in events:
-                            if not isinstance(event, Done):
-                                logged.add(event)
-                                yield event
-                                continue
+                answer = self._answer if spec.server is None else self._answer_of_another
+                async with aclosing(answer(request, slot, ticket, deadline)) as events:
+                    async for event in events:
+                        if isinstance(event, Done):
                             ticket.release()  # before the reader learns of it: who comes next finds the place free
-                            self.replayer.remember(request, event)
-                            done = replace(event, descriptions=described.descriptions)
-                            logged.add(done)
-                            yield done
+                        logged.add(event)
+                        yield event
+
+    async def _answer(
+        self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline
+    ) -> AsyncGenerator[Event, None]:
+        """Of a model in this process."""
+        spec = slot.config.model
+        described = Described(request)
+        if request.media_parts and spec.vision == "proxy":
+            described = await self.describer.describe(request, spec, ticket, deadline)
+        async with self.slots.using(slot, deadline) as model:
+            request = self._checked(described.request, model)
+            async with aclosing(self.asking.events(request, model, ticket, deadline)) as events:
+                async for event in events:
+                    if not isinstance(event, Done):
+                        yield event
+                        continue
+                    self.replayer.remember(request, event)
+                    yield replace(event, descriptions=described.descriptions)
+
+    def _answer_of_another(
+        self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline
+    ) -> AsyncGenerator[Event, None]:
+        """Of another server."""
+        if not self.is_running():
+            raise Unavailable("The engine was stopped.")
+        return self.remote.events(request, slot, ticket, deadline)
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
         """See Engine.decide."""

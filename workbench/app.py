@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import logs
 from engine.arguments.engine import add_engine_arguments, engine_config
-from engine.arguments.models import add_several_models_arguments
+from engine.arguments.models import add_remote_arguments, add_several_models_arguments
 from engine.arguments.request_log import add_request_log_arguments
 from engine.arguments.server import add_server_arguments, secured, server_config
 from engine.arguments.types import more_than_zero
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_engine_arguments(parser)
     add_several_models_arguments(parser)
+    add_remote_arguments(parser)
     add_request_log_arguments(parser)
     add_server_arguments(parser, port=7860)
     return parser

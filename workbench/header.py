@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.types import Json, ModelState, Snapshot
 from workbench.components import component
 from workbench.language import catalogued, t
-from workbench.models.listing import details, takes
+from workbench.models.listing import details, stage_words, takes
 from workbench.words import size
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ def status(snapshot: Snapshot, *, manages: bool) -> Json:
     may name a folder.
     """
     device, card = snapshot.device, snapshot.model
+    default = _default(snapshot)
+    is_away = bool(default.server) and default.stage == "failed"
     used_bytes = max(snapshot.active_bytes + snapshot.cache_bytes, snapshot.process_bytes)
     return {
-        "state": snapshot.state,
+        "state": "failed" if is_away else snapshot.state,
         "model": _model(snapshot),
         "about": _about(snapshot, manages=manages),
         "toy": t(card.toy) if card else "",
@@ -74,9 +76,12 @@ def _default(snapshot: Snapshot) -> ModelState:
 
 def _about(snapshot: Snapshot, *, manages: bool) -> str:
     """What the model is, or why nothing is known of it: it could not be loaded, or nobody has asked it yet."""
+    default = _default(snapshot)
+    if default.server and default.stage == "failed":
+        return (default.error or "") if manages else stage_words(default)
     if snapshot.model and not snapshot.error:
         return details(snapshot.model, snapshot.states)
-    error = snapshot.error or (_default(snapshot).error if snapshot.state == "ready" else "")
+    error = snapshot.error or (default.error if snapshot.state == "ready" else "")
     if error:
         return error if manages else t("It could not be loaded.")
     return t("It is loaded by the first message.") if snapshot.state == "ready" else ""

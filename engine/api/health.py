@@ -40,12 +40,15 @@ def health_router(engine: Engine) -> APIRouter:
 
     @router.get("/ready", summary="Whether a request would be taken now")
     async def ready() -> Response:
-        state = engine.snapshot().state
+        snapshot = engine.snapshot()
+        state, away = snapshot.state, _away(snapshot)
         if (draining := engine.draining) is not None:
             return error_response(draining)
         if state != "ready":
             code = "engine_failed" if state in GONE else "model_not_ready"
             return error_response(Unavailable(f"No model is ready: {state}.", code=code))
+        if away is not None and away.stage == "failed":
+            return error_response(Unavailable(away.error or "", code="server_unreachable"))
         return _fine("ready")
 
     return router
@@ -66,7 +69,7 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
     return {
         "status": STATUS[snapshot.state],
         "error": words_without_folders(snapshot.error or "", snapshot.states) or None,
-        "model": model_json(snapshot.model) if snapshot.model else None,
+        "model": _default_json(snapshot),
         "models": [health_of(state) for state in snapshot.states],
         "running": len(snapshot.running) - num_waiting,
         "waiting": num_waiting,
@@ -92,6 +95,18 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
     }
 
 
+def _default_json(snapshot: Snapshot) -> Json | None:
+    if snapshot.model is None:
+        return None
+    default = _away(snapshot)
+    return model_json(snapshot.model) | ({"state": stage_word(default), "server": default.server} if default else {})
+
+
+def _away(snapshot: Snapshot) -> ModelState | None:
+    """The default model, where another server answers for it."""
+    return next((state for state in snapshot.states if state.is_default and state.server), None)
+
+
 def health_of(state: ModelState) -> Json:
     """One of the models, its memory in bytes. seconds: how long its stage lasts, or how long it took to load."""
     return {
@@ -105,6 +120,7 @@ def health_of(state: ModelState) -> Json:
         "waiting": state.num_waiting,
         "idle_seconds": None if state.idle_s is None else round(state.idle_s, 3),
         "weights_bytes": state.num_bytes,
+        **({"server": state.server} if state.server else {}),
         "error": without_folder(state.error, state) if state.error else None,
     }
 

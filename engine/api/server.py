@@ -84,7 +84,9 @@ async def announce_models(engine: Engine) -> None:
     """Print which models there are, once the default one is loaded. Raises what kept the only one from it, which ends
     the server; of several, each is an error of its own requests."""
     default, *others = engine.config.models
-    if default.preload is False:
+    if default.server is not None:
+        await _announce_server(engine, default.served_name, default.server.host)
+    elif default.preload is False:
         others = [default, *others]
     else:
         try:
@@ -95,8 +97,21 @@ async def announce_models(engine: Engine) -> None:
                 raise
             print(f"Model:         {default.served_name} could not be loaded: {error.message}", flush=True)
     if others:
-        names = ", ".join(spec.served_name for spec in others)
-        print(f"Others:        {names}, each loaded by the first request for it", flush=True)
+        names = ", ".join(spec.served_name for spec in others if spec.server is None)
+        if names:
+            print(f"Others:        {names}, each loaded by the first request for it", flush=True)
+        for spec in others:
+            if spec.server is not None:
+                await _announce_server(engine, spec.served_name, spec.server.host)
+
+
+async def _announce_server(engine: Engine, name: str, host: str) -> None:
+    """A model of another server, and why that cannot be reached where it cannot; it may come up later."""
+    try:
+        await engine.reached(name)
+        print(f"Model:         {name}, served by {host}", flush=True)
+    except EngineError as error:
+        print(f"Model:         {name}, served by {host}, which does not answer yet: {error.message}", flush=True)
 
 
 async def until_failed(snapshot: Callable[[], Snapshot]) -> None:

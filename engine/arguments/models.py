@@ -6,12 +6,14 @@ Imports nothing slow: `--help` must answer at once.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from engine.arguments.types import folder, more_than_zero, named_adapter, named_model, positive
-from engine.config import DEMO, ModelSpec
+from engine.config import DEMO, SERVER_KEY_VARIABLE, ModelSpec
 from engine.errors import BadRequest
+from engine.types import RemoteServer
 
 
 class OneOfModels(argparse.Action):
@@ -100,10 +102,34 @@ def add_several_models_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
+    """For a command that may hand its requests on to another server. Read back by `model_specs`."""
+    group = parser.add_argument_group(
+        "another server", "one with OpenAI's routes answers; nothing is loaded for it in this process"
+    )
+    group.add_argument(
+        "--server-url",
+        metavar="URL",
+        help="this server answers as the default model, e.g. http://localhost:8000/v1; --model adds models in this "
+        "process beside it",
+    )
+    group.add_argument(
+        "--server-key",
+        metavar="KEY",
+        help=f"the key that it asks for (default: the environment's {SERVER_KEY_VARIABLE}, which other users of this "
+        "machine do not see in the list of processes)",
+    )
+    group.add_argument(
+        "--server-model", metavar="NAME", help="which of its models (default: the first of its /v1/models)"
+    )
+
+
 def model_specs(args: argparse.Namespace) -> list[ModelSpec]:
     """The models that were asked for, the default one first. Raises BadRequest."""
     if getattr(args, "models_config", None) is not None:
         return _models_of_file(args)
+    if (server := _server(args)) is not None:
+        return _beside(args, server)
     given = [args.model, *(other for other in args.models or () if other != args.model)]
     if len(given) > 1 and "max_loaded_models" not in args:
         raise BadRequest("--model: this command takes one model.", param="model")
@@ -115,6 +141,34 @@ def model_specs(args: argparse.Namespace) -> list[ModelSpec]:
         raise BadRequest(f"--adapter-path: {why}.", param="adapter_path")
     models = [_model(args, *named_model(text)) for text in given]
     return [*models, *_adapters(args, models)]
+
+
+def _server(args: argparse.Namespace) -> RemoteServer | None:
+    """That of --server-url. Raises BadRequest."""
+    url = getattr(args, "server_url", None)
+    if url is None:
+        for name in ("server_key", "server_model"):
+            if getattr(args, name, None) is not None:
+                option = "--" + name.replace("_", "-")
+                raise BadRequest(f"{option}: it belongs to --server-url, which is not given.", param=name)
+        return None
+    key = args.server_key or os.environ.get(SERVER_KEY_VARIABLE, "").strip() or None
+    return RemoteServer.at(url, key, args.server_model)
+
+
+def _beside(args: argparse.Namespace, server: RemoteServer) -> list[ModelSpec]:
+    """The model of another server first, and those of --model in this process. Raises BadRequest."""
+    given = args.models or ([args.model] if args.model != DEMO or getattr(args, "served", None) else [])
+    if not given:
+        said = {"revision": args.revision, "text-only": args.text_only, "trust-remote-code": args.trust_remote_code}
+        said |= {"adapter-path": args.adapter_path, "lora-modules": getattr(args, "lora_modules", None)}
+        said |= {"max-model-len": args.max_model_len}
+        for name in (name for name, value in said.items() if value):
+            why = "it is about a model in this process, and --server-url names one elsewhere"
+            raise BadRequest(f"--{name}: {why}.", param=name.replace("-", "_"))
+    name, args.served_model_name = args.served_model_name, None
+    models = [_model(args, *named_model(text)) for text in dict.fromkeys(given)]
+    return [ModelSpec.remote(server, name), *models, *(_adapters(args, models) if models else ())]
 
 
 def several_models(args: argparse.Namespace) -> dict[str, Any]:
@@ -163,6 +217,8 @@ def _models_of_file(args: argparse.Namespace) -> list[ModelSpec]:
 
     said = {"model": args.models or args.model != DEMO, "served-model-name": args.served_model_name}
     said |= {"revision": args.revision, "adapter-path": args.adapter_path, "lora-modules": args.lora_modules}
+    said |= {"server-url": getattr(args, "server_url", None), "server-key": getattr(args, "server_key", None)}
+    said |= {"server-model": getattr(args, "server_model", None)}
     for name in (name for name, value in said.items() if value):
         raise BadRequest(f"--{name}: --models-config says which models there are.", param=name)
     memory_bytes = device.describe().memory_bytes

@@ -6,7 +6,7 @@ import binascii
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -39,6 +39,12 @@ def read_content(part: Part, limits: MediaLimits) -> Content:
     started = time.perf_counter()
     data = read_part(part, limits)
     return Content(data, (time.perf_counter() - started) * 1e3)
+
+
+def read_all(part: Part, there: Mapping[Part, Content], limits: MediaLimits) -> dict[Part, bytes]:
+    """The bytes of a part, or of each frame of a list. there: of those that were fetched already. Blocks; raises
+    BadMedia."""
+    return {one: (there.get(one) or read_content(one, limits)).data for one in part.parts or (part,)}
 
 
 def fingerprint(part: Part, content: Content | None) -> bytes | None:

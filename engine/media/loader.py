@@ -106,6 +106,24 @@ class Loader:
         content = contents.get(part) or read_content(part, self._limits)
         return self._documents.parts(load.request, part, content.data, self._limits)
 
+    async def as_sent(self, request: Request, room: Room) -> dict[Part, bytes]:
+        """The bytes of every medium as it came, of each frame of a list too: nothing is decoded. Raises as load."""
+        load = MediaLoad(request, room, is_preflight=False, num_waiting=len(request.media_parts))
+        works = (self._read_sent(load, index, part) for index, part in enumerate(request.media_parts))
+        found: dict[Part, bytes] = {}
+        async with self._waiting(load), _at_once(works) as tasks:
+            for part, task in zip(request.media_parts, tasks, strict=True):
+                found |= await task
+                self._check_bytes(part, sum(map(len, found.values())))
+        return found
+
+    async def _read_sent(self, load: MediaLoad, index: int, part: Part) -> dict[Part, bytes]:
+        from engine.media.fetch import read_all
+
+        load.room.clock.enter("media")
+        there = await self._fetch(load, index, part, FrameSampling())
+        return await self._run(self._decoding, load, part, partial(read_all, part, there, self._limits))
+
     async def load(
         self,
         request: Request,

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BadRequest
-from engine.request_log.body import CHAT, COMPLETIONS, MEDIA_FOLDER, RequestBody, SentMedium
+from engine.request_body import CHAT, COMPLETIONS
+from engine.request_log.body import MEDIA_FOLDER, RequestBody, SentMedium
 from engine.types import Json
 
 FORMAT = "vllm-mlx-request"

@@ -7,17 +7,15 @@ base64 might look like one. In the body stands for each medium its name, `media/
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from engine.errors import Conflict
-from engine.request_log.log import RequestLog, medium_ref, path_name
+from engine.request_body import openai_body, route, unsayable
+from engine.request_log.log import RequestLog, medium_ref
 from engine.request_log.record import LoggedRequest
-from engine.types import FrameSampling, Grammar, Json, Message, Part, Request, Tool, ToolChoice
+from engine.types import Json, Part
 
-CHAT, COMPLETIONS = "/chat/completions", "/completions"
 MEDIA_FOLDER = "media/"
 _HOLDERS = ("image_url", "video_url", "audio_url", "file")
 
@@ -67,13 +65,8 @@ def request_body(log: RequestLog, record: LoggedRequest) -> RequestBody:
         media[name] = SentMedium(ref.media_type, content)
         return name
 
-    body: Json = {"model": request.model or "default"}
-    if request.prompt is None:
-        body["messages"] = [_message(message, named) for message in request.messages]
-    else:
-        body["prompt"] = list(request.prompt) if isinstance(request.prompt, tuple) else request.prompt
-    body |= _sampling(request) | (_of_chat(request) if request.prompt is None else _of_text(request))
-    return RequestBody(CHAT if request.prompt is None else COMPLETIONS, log.redactor.json(body), media)
+    body = openai_body(request, request.model or "default", named)
+    return RequestBody(route(request), log.redactor.json(body), media)
 
 
 def filled(body: Json, urls: Mapping[str, str]) -> Json:
@@ -103,127 +96,11 @@ def _cannot(why: str) -> Conflict:
 
 def _check(record: LoggedRequest) -> None:
     request = record.request
-    if record.num_texts is not None or request.questions:
+    if record.num_texts is not None:
         raise _cannot("only those that are answered with text can")
-    if not request.messages and request.prompt is None:
+    if not request.messages and request.prompt is None and not request.questions:
         raise _cannot("it was refused before it was read")
-    if request.prompt is not None and request.media_parts:
-        raise _cannot("it has media within a raw prompt")
-    if request.forced or request.prompt_logprobs is not None:
-        raise _cannot("/v1 has no words for what it asked for")
-    parts = [part for part in request.media_parts if part.description is not None or _chosen(part.frames)]
-    if parts or _chosen(request.frames):
-        raise _cannot("the page chose its frames or descriptions one by one, and /v1 has no words for that")
-
-
-def _chosen(frames: FrameSampling | None) -> bool:
-    return frames is not None and frames.indices is not None
-
-
-def _given(values: Mapping[str, Any]) -> Json:
-    return {name: value for name, value in values.items() if value not in (None, (), [], {}, "", False)}
-
-
-def _set(values: Mapping[str, Any]) -> Json:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _sampling(request: Request) -> Json:
-    sampling = {**asdict(request.sampling), "logit_bias": {str(id): bias for id, bias in request.sampling.logit_bias}}
-    asked = _set({name: value for name, value in sampling.items() if value != {}} | {"max_tokens": request.max_tokens})
-    asked |= _given({
-        "min_tokens": request.min_tokens, "ignore_eos": request.ignore_eos, "stop": list(request.stop),
-        "stop_token_ids": list(request.stop_token_ids), "bad_words": list(request.bad_words),
-        "coordinates": request.coordinates,
-    })  # fmt: skip
-    return asked | ({"n": request.n} if request.n > 1 else {}) | _grammar(request.grammar)
-
-
-def _of_text(request: Request) -> Json:
-    special = {} if request.add_special_tokens else {"add_special_tokens": False}
-    return special | _set({"logprobs": request.logprobs})
-
-
-def _of_chat(request: Request) -> Json:
-    frames, reasoning = request.frames, request.reasoning
-    asked = _set({
-        "video_fps": frames.fps, "video_max_frames": frames.max_frames, "video_min_frames": frames.min_frames,
-        "video_start": frames.start_s, "video_end": frames.end_s, "video_max_pixels": frames.max_pixels,
-        "reasoning_effort": reasoning.effort, "thinking_token_budget": reasoning.max_tokens,
-        "enable_thinking": reasoning.enabled if reasoning.effort is None else None,
-    })  # fmt: skip
-    asked |= _given({"chat_template_kwargs": dict(request.template_kwargs), "tools": [_tool(t) for t in request.tools]})
-    asked |= _choice(request.tool_choice) if request.tools else {}
-    if request.logprobs is not None:
-        asked |= {"logprobs": True} | ({"top_logprobs": request.logprobs} if request.logprobs else {})
-    if request.continue_final_message:
-        return asked | {"continue_final_message": True, "add_generation_prompt": False}
-    return asked | ({} if request.add_generation_prompt else {"add_generation_prompt": False})
-
-
-def _grammar(grammar: Grammar | None) -> Json:
-    if grammar is None:
-        return {}
-    if grammar.kind == "json_object":
-        return {"response_format": {"type": "json_object"}}
-    if grammar.kind == "json_schema":
-        schema = {"name": "answer", "schema": json.loads(grammar.source)}
-        return {"response_format": {"type": "json_schema", "json_schema": schema}}
-    value = json.loads(grammar.source) if grammar.kind == "choice" else grammar.source
-    return {"structured_outputs": {grammar.kind: value}}
-
-
-def _tool(tool: Tool) -> Json:
-    given = _given({"description": tool.description, "parameters": tool.parameters, "strict": tool.strict})
-    return {"type": "function", "function": {"name": tool.name, **given}}
-
-
-def _choice(choice: ToolChoice) -> Json:
-    several = {} if choice.parallel else {"parallel_tool_calls": False}
-    if not choice.names:
-        return several | ({} if choice.mode == "auto" else {"tool_choice": choice.mode})
-    functions = [{"type": "function", "function": {"name": name}} for name in choice.names]
-    if choice.mode == "required" and len(functions) == 1:
-        return {"tool_choice": functions[0]}
-    allowed = {"mode": choice.mode, "tools": functions}
-    return several | {"tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
-
-
-def _message(message: Message, named: Callable[[Part], str]) -> Json:
-    texts = [part.text for part in message.parts]
-    is_text = len(texts) == 1 and message.parts[0].kind == "text"
-    content: Any = texts[0] if is_text else [_part(part, named) for part in message.parts]
-    told: Json = {"role": message.role, "content": content if message.parts or message.role != "assistant" else None}
-    if message.tool_calls:
-        told["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    more = {"tool_call_id": message.tool_call_id, "name": message.name, "reasoning_content": message.reasoning}
-    return told | _given(more)
-
-
-def _part(part: Part, named: Callable[[Part], str]) -> Json:
-    if part.kind == "text":
-        return {"type": "text", "text": part.text}
-    if part.kind == "document":
-        pages = part.document
-        own = {"pages": pages.pages, "text": pages.with_text, "max_pixels": part.max_pixels} if pages else {}
-        name = (pages.name if pages else "") or path_name(part)
-        return {"type": "file", "file": {"file_data": named(part), **_given({"filename": name, **own})}}
-    asked = _given({"max_pixels": part.max_pixels, "min_pixels": part.min_pixels})
-    asked |= dict(zip(("resized_width", "resized_height"), part.exact_px, strict=True)) if part.exact_px else {}
-    if part.kind == "audio":
-        return {"type": "audio_url", "audio_url": {"url": named(part)}}
-    if part.kind == "image":
-        asked |= ({"detail": part.detail} if part.detail != "auto" else {}) | _set({"animated": part.animated})
-        asked |= {"crop": list(part.crop_px)} if part.crop_px else {}
-        return {"type": "image_url", "image_url": {"url": named(part), **asked}}
-    frames = part.frames or FrameSampling()
-    asked |= _set({
-        "min_frames": frames.min_frames, "max_frames": frames.max_frames, "video_start": frames.start_s,
-        "video_end": frames.end_s, "total_pixels": frames.max_pixels, "fps": frames.list_fps or frames.fps,
-    })  # fmt: skip
-    if part.parts:
-        return {"type": "video", "video": [named(frame) for frame in part.parts], **asked}
-    return {"type": "video_url", "video_url": {"url": named(part), **asked}}
+    if why := unsayable(request):
+        raise _cannot(why)
+    if any(part.description is not None for part in request.media_parts):
+        raise _cannot("the page chose its descriptions one by one, and /v1 has no words for that")

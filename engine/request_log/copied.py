@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from engine.errors import BadRequest, Conflict, say_bytes
-from engine.request_log.body import CHAT, RequestBody
+from engine.request_body import CHAT
+from engine.request_log.body import RequestBody
 from engine.types import Json
 
 CopyForm = Literal["curl", "python", "javascript", "pytest"]

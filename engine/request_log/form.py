@@ -11,7 +11,8 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from engine.access.visibility import Caller
-from engine.request_log.log import RequestLog, path_name
+from engine.request_body import path_name
+from engine.request_log.log import RequestLog
 from engine.request_log.record import LoggedRequest, MediumRef
 from engine.request_log.waits import Wait, first_token, waits
 from engine.types import (
@@ -39,7 +40,8 @@ _PARAMETERS = (
 def summary_json(log: RequestLog, record: LoggedRequest) -> Json:
     """One request in a list: who, what, how far, and where its time went."""
     request, done = record.request, record.done
-    usage = done.usage if done else None
+    by = done.served_by if done else None
+    usage = done.usage if done and (by is None or by.tells_usage) else None
     first_s = record.clock.first_token_s()
     seconds = record.clock.elapsed_s
     summary = {
@@ -121,9 +123,13 @@ def _wait_json(wait: Wait, who: Caller) -> Json:
 def _ending_json(record: LoggedRequest, who: Caller) -> Json:
     done = record.done
     if done is None:
-        return {"usage": None, "timing": None, "receipts": [], "cache": None, "descriptions": []}
+        return {"usage": None, "timing": None, "receipts": [], "cache": None, "descriptions": [], "served_by": None}
+    by = done.served_by
     return {
-        "usage": {**asdict(done.usage), "total_tokens": done.usage.total_tokens},
+        "usage": {**asdict(done.usage), "total_tokens": done.usage.total_tokens}
+        if by is None or by.tells_usage
+        else None,
+        "served_by": None if by is None else {"server": by.host, "model": by.model},
         "timing": None
         if record.num_texts is not None  # there is no first token
         else {name: round(value, 3) for name, value in asdict(done.timing).items()},

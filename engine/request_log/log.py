@@ -11,7 +11,6 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.bounded import BoundedCache
@@ -202,8 +201,3 @@ def medium_ref(data: bytes) -> MediumRef:
     from engine.media.sniff import media_type
 
     return MediumRef(hashlib.sha256(data).hexdigest(), len(data), media_type(data))
-
-
-def path_name(part: Part) -> str:
-    """The file name of a medium that came as a file; "" for others."""
-    return Path(part.path).name if part.path else ""

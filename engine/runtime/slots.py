@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.config import EngineConfig
-from engine.errors import EngineError
+from engine.errors import BadRequest, EngineError
 from engine.runtime.commands import Command, LoadModel, UseModel, Wake, refuse
 from engine.runtime.deadline import Deadline
 from engine.types import ExpectedWeights, ModelCard, ModelStage, ModelState
@@ -140,6 +140,12 @@ class ModelSlot:
             self._last_use_s = time.monotonic()
             return self._model
 
+    def begin_use(self) -> None:
+        """One use of a model that another server answers for; `end_use` ends it."""
+        with self._lock:
+            self._num_uses += 1
+            self._last_use_s = time.monotonic()
+
     def wake(self) -> None:
         """Let the engine thread look again at what waits."""
         self._wake()
@@ -174,6 +180,7 @@ class ModelSlot:
             card=model.card if model else self.card,
             parent=spec.parent,
             adapter_path=spec.adapter_path,
+            server=spec.server.host if spec.server else "",
         )
 
     # What the engine thread says of it.
@@ -233,6 +240,14 @@ class ModelSlot:
             return model
 
 
+def check_here(slot: ModelSlot) -> None:
+    """Raise BadRequest for a model that another server answers for: it can be asked for answers, and for nothing that
+    needs its tokens, its weights or its cache."""
+    if (server := slot.config.model.server) is not None:
+        why = f"{slot.name} is served by {server.host}; what was asked for needs a model in this process."
+        raise BadRequest(why, param="model", code="remote_model")
+
+
 @dataclass(eq=False, slots=True)
 class ModelUse:
     """See ModelSlots.using. Not made of a generator: those are closed in any order where an event loop ends."""
@@ -260,6 +275,8 @@ class ModelSlots:
         self._by_spec = {spec: ModelSlot(config.of(spec), self._wake) for spec in config.models}
         for slot in self:
             preload = slot.config.model.preload
+            if slot.config.model.server is not None:
+                continue  # nothing of it is ever loaded
             if preload or (slot is self.default and preload is None):
                 slot.at_start = True
                 slot.show("loading")
@@ -296,8 +313,10 @@ class ModelSlots:
         """The model, loaded first where it is not, and kept in memory until the end. Never one use inside another:
         where models take turns in memory, each would wait for the other.
 
-        deadline: until when to wait for it. Raises TimedOut, and what kept it from loading.
+        deadline: until when to wait for it. Raises TimedOut, what kept it from loading, and BadRequest for one that
+        another server answers for.
         """
+        check_here(slot)
         return ModelUse(slot, self._loaded, deadline)
 
     async def _loaded(self, slot: ModelSlot) -> LoadedModel:

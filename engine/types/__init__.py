@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         ModelWeights,
         added_bytes,
     )
+    from engine.types.remote import RemoteServer, ServedBy
     from engine.types.replay import Replay
     from engine.types.request import (
         NO_LIMIT,
@@ -83,7 +84,9 @@ if TYPE_CHECKING:
     )
     from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 
-_MODULES = ("request", "stages", "grounding", "events", "decision", "replay", "vectors", "models", "cache", "state")
+_MODULES = (
+    "request", "remote", "stages", "grounding", "events", "decision", "replay", "vectors", "models", "cache", "state",
+)  # fmt: skip
 """In the order in which they import each other: to find a name loads little beside it."""
 
 __all__ = [
@@ -140,11 +143,13 @@ __all__ = [
     "Reasoning",
     "Record",
     "Region",
+    "RemoteServer",
     "Replay",
     "Request",
     "Role",
     "Running",
     "Sampling",
+    "ServedBy",
     "Snapshot",
     "Stage",
     "StageClock",

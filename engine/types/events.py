@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.errors import Internal
 from engine.types.grounding import CoordinatesGiven, Crop, Region
+from engine.types.remote import ServedBy
 from engine.types.request import Kind, ToolCall
 
 if TYPE_CHECKING:
@@ -246,7 +247,8 @@ class Done:
     """The last event of every stream that does not raise. finish_reason: that of the first choice. decisions: one for
     each of Request.questions. descriptions: one for each medium that another model described; `media` is then empty,
     and `usage` is the text model's alone. prompt_ids: of a request that asked for them, with every placeholder as often
-    as the model reads it. coordinates: None unless pixels of the original were asked for."""
+    as the model reads it. coordinates: None unless pixels of the original were asked for. served_by: of an answer that
+    another server gave; then `media` and `trace` are what that server told, and it may tell nothing."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -257,6 +259,7 @@ class Done:
     descriptions: tuple[Description, ...] = ()
     prompt_ids: tuple[int, ...] = ()
     coordinates: CoordinatesGiven | None = None
+    served_by: ServedBy | None = None
 
 
 Event = Delta | Done

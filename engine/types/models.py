@@ -52,7 +52,11 @@ class ModelCard:
     weights and processor settings. tested: a tiny model of its family is among this project's tests, or it is a text
     model. described_by: one of the names of the model that describes pictures and clips to it; "" where none does.
     base, adapter_bytes: see ModelWeights. embeds: it makes vectors of texts; ranks: it says how well documents answer a
-    query. sampling: what applies to a request that leaves it open, of the server's settings and the model's own."""
+    query. sampling: what applies to a request that leaves it open, of the server's settings and the model's own.
+
+    server: the host of another server that answers for it; "" for a model in this process. Of such a model only what
+    that server tells is known: "" and 0 stand for what it does not. takes_known: False where it does not tell which
+    media it takes; then pictures are offered, and what it refuses is an error of the request."""
 
     id: str
     path: str
@@ -80,6 +84,8 @@ class ModelCard:
     embeds: bool = False
     ranks: bool = False
     sampling: Sampling = field(default_factory=Sampling)
+    server: str = ""
+    takes_known: bool = True
 
     @property
     def can_turn_reasoning_off(self) -> bool:
@@ -108,6 +114,9 @@ class ModelState:
     num_requests: those that use it now, num_waiting: those that wait until it is loaded. idle_s: since the last one
     ended, None while it is in use or not loaded. card: what it is, as soon as it was loaded once. parent: the name of
     the model that it is an adapter of; adapter_path: the folder of the adapter it is loaded with.
+
+    server: the host of another server that answers for it, else ""; such a model is "ready" while that can be reached,
+    "failed" while it cannot, and "known" before anybody has looked. It is never loaded.
     """
 
     name: str
@@ -126,3 +135,4 @@ class ModelState:
     card: ModelCard | None = None
     parent: str | None = None
     adapter_path: str | None = None
+    server: str = ""

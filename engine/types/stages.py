@@ -26,6 +26,7 @@ StageName = Literal[
     "prefill",  # prompt tokens are computed
     "score",  # its questions are computed
     "turns",  # others are computed, or it waits for memory
+    "server",  # another server has it, and has not answered yet
     "decode",  # from its first token to its end
 ]
 

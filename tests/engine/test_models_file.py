@@ -34,7 +34,7 @@ def read(folder: Path, text: str, machine: Machine = LARGE) -> tuple[ModelSpec, 
 
 def test_the_example_can_be_read_and_says_what_its_comments_say() -> None:
     specs = read_models(ROOT / "assets" / "models.example.yaml", ModelSpec(), LARGE)
-    shapes, words, _, described = specs
+    shapes, words, _, far, described = specs
     assert (shapes.served_name, shapes.source, shapes.aliases, shapes.preload) == (
         "shapes", "demo", ("gpt-4o-mini",), True,
     )  # fmt: skip
@@ -42,6 +42,7 @@ def test_the_example_can_be_read_and_says_what_its_comments_say() -> None:
     assert shapes.prefill_chunk_tokens == 256 and shapes.vision == "native"
     assert (words.source, words.bits, words.dtype) == ("mlx-community/Qwen3-0.6B-bf16", 4, None)
     assert (words.idle_unload_s, words.vision, words.preload) == (600, "disabled", None)
+    assert far.server is not None and (far.server.host, far.server.model) == ("gpu.example.org", "org/large")
     assert described.vision == "proxy" and described.vision_proxy is not None
     assert described.vision_proxy.model == "shapes" and "{prompt}" in described.vision_proxy.prompt_template
     config = EngineConfig(model=specs[0], more_models=specs[1:])
@@ -102,8 +103,8 @@ WRONG = {
     "no mapping": ("models:\n- name: a\n  path: demo\n  params: 3", 4, "models[0].params", "mapping"),
     "seconds": ("models:\n- name: a\n  path: demo\n  idle_unload_secs: -1", 4, "models[0].idle_unload_secs", "than 0"),
     "no name": ("models:\n- path: demo", 2, "models[0].name", "missing"),
-    "neither": ("models:\n- name: a", 2, "models[0]", "either path"),
-    "both": ("models:\n- name: a\n  path: demo\n  hf_id: org/a", 2, "models[0]", "either path"),
+    "neither": ("models:\n- name: a", 2, "models[0]", "one of path"),
+    "both": ("models:\n- name: a\n  path: demo\n  hf_id: org/a", 2, "models[0]", "one of path"),
     "no hub id": ("models:\n- name: a\n  hf_id: nothing", 3, "models[0].hf_id", "pattern"),
     "no model": ("models:\n- name: a\n  path: /no/such/model", 3, "models[0].path", "No model"),
     "two of one name": (

@@ -189,6 +189,8 @@ def _json_of(result: Result) -> Json:
 
 def why_unsupported(suite: str, card: ModelCard | None) -> str:
     """Why a model cannot run a suite; "" if it can."""
+    if card is not None and card.server:
+        return t("{host} serves this model: measure it there, or by vllm-mlx-bench --base-url.", host=card.server)
     needs = SUITES[suite].needs
     if card is None or needs == "text" or (card.vision if needs == "image" else card.video):
         return ""

@@ -276,6 +276,8 @@ def why_nothing(snapshot: Snapshot) -> str:
         return t("The model is still loading.")
     if snapshot.state != "ready":
         return t("The engine does not run.")
+    if snapshot.model is not None and snapshot.model.server:
+        return t("{host} serves this model, and its cache is there.", host=snapshot.model.server)
     if not snapshot.cache.enabled:
         return t("The cache is switched off on this server, so every prompt is computed from its first token.")
     return ""
@@ -285,7 +287,7 @@ def family_note(snapshot: Snapshot) -> str:
     """What this model's family cannot store, and what is stored instead; "" where it stores blocks. Pure."""
     stats = snapshot.cache
     row = family(snapshot.model.model_type if snapshot.model else "")
-    if not stats.enabled:
+    if not stats.enabled or (snapshot.model is not None and snapshot.model.server):
         return ""
     if row.whole_prompt:
         return t(

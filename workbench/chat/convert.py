@@ -27,8 +27,11 @@ from engine.types import (
     Request,
     Sampling,
 )
-from workbench.language import number, t, tn
+from workbench.language import catalogued, number, t, tn
 from workbench.words import FROM_CACHE, milliseconds
+
+CACHED_THERE = catalogued("{count} cached there")
+"""Of an answer that another server gave."""
 
 EntryKind = Literal["text", "image", "video", "audio", "document", "reasoning", "note", "busy", "error"]
 SENT: tuple[EntryKind, ...] = ("text", "image", "video", "audio", "document")
@@ -193,15 +196,18 @@ def note(done: Done, num_parts: int = 1) -> str:
     """The quiet line under an answer: the same usage and timing that the API reports for this request. num_parts: how
     many requests they are the sum of.
     """
-    usage, timing = done.usage, done.timing
+    usage, timing, by = done.usage, done.timing, done.served_by
     tokens_in = tn("{count} token in", "{count} tokens in", usage.prompt_tokens)
-    if usage.cached_tokens:
-        tokens_in += f" ({t(FROM_CACHE, count=usage.cached_tokens)})"
+    if usage.cached_tokens:  # what another server has cached is not in the Cache tab, to which these words lead
+        tokens_in += f" ({t(CACHED_THERE if by else FROM_CACHE, count=usage.cached_tokens)})"
+    tokens = [tokens_in, out(usage.completion_tokens, num_parts)]
     words = [
-        tokens_in,
-        out(usage.completion_tokens, num_parts),
+        *([t("served by {host}", host=by.host)] if by else []),
+        *(tokens if by is None or by.tells_usage else [t("it does not tell its tokens")]),
         t("first token {time}", time=milliseconds(timing.ttft_ms)),
     ]
+    if by and by.num_media and not by.tells_media:
+        words.append(t("it does not tell what it saw"))
     if timing.decode_tps:
         words.append(t("{rate} tokens/s", rate=rate(timing.decode_tps)))
     if done.finish_reason == "length":

@@ -14,7 +14,7 @@ import gradio as gr
 
 from engine.errors import EngineError, MemoryExceeded
 from engine.runtime import fit
-from engine.types import Json, MediaReceipt, Preflight, Request
+from engine.types import Json, MediaReceipt, ModelCard, Preflight, Request
 from workbench.chat import turns
 from workbench.chat.actions import Asker
 from workbench.chat.convert import Entries, fitted_entries, to_request, user_entries
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHANGED = "() => { window.workbenchCost?.changed(); return []; }"
 COMPOSED = "(value) => { window.workbenchComposer?.changed(value); window.workbenchCost?.changed(); return []; }"
+ELSEWHERE = catalogued("{host} does not tell beforehand what a message costs")
 DESCRIBED = catalogued("{model} describes the media first; what that costs is known then")
 TOO_LONG = catalogued("It does not fit even with smaller media: shorten the text, or start a new chat.")
 
@@ -71,8 +72,8 @@ class CostLine:
             history = await self._chat.actions.history(asker)
             request = self._request(values, asker, (*self._chat.entries(asker, history), *draft))
             card = self._engine.snapshot().card_of(request.model)
-            if request.media_parts and card is not None and card.described_by:
-                return {"turn": turn, "words": t(DESCRIBED, model=card.described_by), "state": "fits"}
+            if words := _known_later(request, card):
+                return {"turn": turn, "words": words, "state": "fits"}
             task = session.estimate = asyncio.create_task(self._engine.preflight(request))
             preflight = await task
         except MemoryExceeded as error:
@@ -114,6 +115,15 @@ class CostLine:
     def _request(self, values: Mapping[Any, Any], asker: Asker, entries: Entries) -> Request:
         settings = self._chat.settings.read(values)
         return to_request(entries, settings, asker.session, asker.tenant)
+
+
+def _known_later(request: Request, card: ModelCard | None) -> str:
+    """Why nothing can be told of the cost beforehand; "" where it can."""
+    if card is not None and card.server:
+        return t(ELSEWHERE, host=card.server)
+    if request.media_parts and card is not None and card.described_by:
+        return t(DESCRIBED, model=card.described_by)
+    return ""
 
 
 def line(request: Request, preflight: Preflight, files: Sequence[Sequence[MediaReceipt]]) -> Json:

@@ -19,7 +19,8 @@ def cost_note(turn: Turn) -> str:
     parts = turn.ended_parts
     num_tokens = sum(part.num_tokens for part in parts)
     if turn.done is None:
-        return stopped_note(num_tokens, len(parts))
+        # A server that is asked by HTTP tells its tokens at the end, which this answer did not reach.
+        return t("stopped") if turn.text and not num_tokens else stopped_note(num_tokens, len(parts))
     known = [part.done for part in parts if part.done]
     if len(known) == len(parts):
         return note(summed(known), len(parts))

@@ -124,6 +124,11 @@ class SettingsPanel:
 
     def own_values(self, config: EngineConfig, card: ModelCard) -> list[Any]:
         """For each number, what applies where it is empty, in grey."""
+        if card.server:  # what applies where nothing is said here is up to that server
+            said = {name: getattr(card.sampling, name, None) for name in FIELDS}
+            said |= {"fps": config.frames.fps, "max_frames": config.frames.max_frames}
+            up_to = t("as the server says")
+            return [gr.Textbox(placeholder=up_to if one is None else number(one, "g")) for one in said.values()]
         values = {name: _default(config, card, name) for name in FIELDS}
         return [gr.Textbox(placeholder=_in_grey(name, value)) for name, value in values.items()]
 

@@ -18,10 +18,11 @@
   ].filter(Boolean).join(" · ");
 
   // The numbers under an answer: those of its request on the API, in the same places in every column.
+  const known = (value) => ((value ?? null) === null ? "–" : number(value));  // another server need not tell
   const FIGURES = [
-    [t("Tokens in"), (one) => number(one.prompt_tokens)],
-    [t("From cache"), (one) => one.cached_tokens && Object.assign(make("a", "", number(one.cached_tokens)), { href: `#strip-${encodeURIComponent(one.request)}` })],
-    [t("Tokens out"), (one) => number(one.completion_tokens)],
+    [t("Tokens in"), (one) => known(one.prompt_tokens)],
+    [t("From cache"), (one) => (one.cached_tokens && one.is_here ? Object.assign(make("a", "", number(one.cached_tokens)), { href: `#strip-${encodeURIComponent(one.request)}` }) : known(one.cached_tokens))],
+    [t("Tokens out"), (one) => known(one.completion_tokens)],
     [t("First token"), (one) => ms(one.ttft_ms)],
     [t("Whole"), (one) => ms(one.total_ms)],
     [t("Tokens/s"), (one) => (one.tokens_per_s ? figures(one.tokens_per_s) : "–")],

@@ -116,7 +116,8 @@ def result(turn: Turn) -> Json:
     if turn.done is None:
         return found if turn.state == "failed" else {**found, "completion_tokens": turn.num_tokens}
     usage, timing = turn.done.usage, turn.done.timing
-    return {
+    by = turn.done.served_by
+    told = {
         **found,
         "request": turns.request_id(turn.id),
         "finish_reason": turn.done.finish_reason,
@@ -128,7 +129,11 @@ def result(turn: Turn) -> Json:
         "tokens_per_s": timing.decode_tps,
         "media_tokens": [receipt.tokens for receipt in turn.done.media],
         "seen_px": [list(receipt.seen_px) for receipt in turn.done.media],
+        "is_here": by is None,
     }
+    if by is not None and not by.tells_usage:
+        told |= dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens", "tokens_per_s"))
+    return told
 
 
 def _marked(texts: Sequence[str]) -> list[list[markdown.Tree]] | None:

@@ -5,7 +5,7 @@
   const { LETTERS } = window.workbenchColumn, { milliseconds } = window.workbenchWords;
 
   const figures = (result) => [
-    result.completion_tokens !== undefined && t("{count} out", { count: result.completion_tokens }),
+    (result.completion_tokens ?? null) !== null && t("{count} out", { count: result.completion_tokens }),
     result.cached_tokens ? t("{count} from cache", { count: result.cached_tokens }) : "",
     result.total_ms !== undefined && milliseconds(result.total_ms),
   ].filter(Boolean).join(" · ");

@@ -97,6 +97,8 @@ class AnswerRun:
                     t("{done} of {all}", done=progress.num_done, all=progress.num_media),
                 ]
             )
+        elif (card := snapshot.card_of(self.request.model)) is not None and card.server:
+            words = t("Waiting for {host}", host=card.server)
         elif request is not None and request.stage == "waiting":
             words = t("Waiting for its turn")
         elif request is not None and request.stage == "restoring":
@@ -146,10 +148,10 @@ class AnswerRun:
 
     async def _finish(self) -> None:
         """Save what is written once a second, and the whole at the end, whichever way it ends."""
-        num_saved = 0
+        num_saved = 0  # letters: not every server tells each token
         while not (await asyncio.wait({self._reading}, timeout=SAVE_S))[0]:
-            if self.num_tokens != num_saved:
-                num_saved = self.num_tokens
+            if self._num_chars != num_saved:
+                num_saved = self._num_chars
                 await self._try_to_save(self.turn)
         whole = replace(self._whole(), tokens=self._tokens.tokens if self._tokens else self._turn.tokens)
         await self._try_to_save(whole)

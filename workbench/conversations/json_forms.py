@@ -18,6 +18,7 @@ from engine.types import (
     PageChoice,
     Part,
     Region,
+    ServedBy,
     Timing,
     Usage,
 )
@@ -49,6 +50,7 @@ def done_json(done: Done) -> Json:
         "timing": asdict(done.timing),
         "media": [asdict(receipt) for receipt in done.media],
         "descriptions": [asdict(one) for one in done.descriptions],
+        **({"served_by": asdict(done.served_by)} if done.served_by else {}),
     }
 
 
@@ -59,6 +61,7 @@ def done_from_json(done: Json) -> Done:
         timing=_known(Timing, done["timing"]),
         media=tuple(_receipt(receipt) for receipt in done.get("media", ())),
         descriptions=tuple(_known(Description, one) for one in done.get("descriptions", ())),
+        served_by=_known(ServedBy, done["served_by"]) if done.get("served_by") else None,
     )
 
 

@@ -21,6 +21,13 @@ STAGES = {
     "ready": catalogued("loaded"),
     "failed": catalogued("failed to load"),
 }
+REMOTE_STAGES = {
+    "known": catalogued("{host} is being asked"),
+    "ready": catalogued("served by {host}"),
+    "failed": catalogued("{host} does not answer"),
+}
+"""Of a model that another server answers for."""
+
 ORIGINS = {
     "shipped": catalogued("ships with this program"),
     "hub": catalogued("in the hub's cache"),
@@ -95,6 +102,7 @@ def choice(state: ModelState, states: Sequence[ModelState]) -> Json:
         "about": " · ".join(words for words in (adapter_words(state), details(card, states) if card else "") if words),
         "toy": t(card.toy) if card else "",
         "is_described": bool(card and card.described_by),
+        "is_here": not state.server,
     }
 
 
@@ -115,19 +123,20 @@ def takes(card: ModelCard, states: Iterable[ModelState] = ()) -> list[str]:
 
 
 def details(card: ModelCard, states: Iterable[ModelState] = ()) -> str:
-    """A model in a line."""
+    """A model in a line; of one that another server answers for, what that one tells."""
     by = f" ({t('described by {model}', model=card.described_by)})" if card.described_by else ""
-    return " · ".join(
-        [
-            card.model_type,
-            t("{count} parameters", count=count(card.num_params)),
-            card.dtype,
-            size(card.num_bytes),
-            t("{count} tokens of context", count=card.context_tokens),
-            t("takes {kinds}", kinds=_kinds(takes(card, states))) + by,
-            *([] if card.tested else [t("its family is not among the tests")]),
-        ]
-    )
+    kinds = t("takes {kinds}", kinds=_kinds(takes(card, states))) + by
+    facts = [
+        t("served by {host}", host=card.server) if card.server else "",
+        card.model_type,
+        t("{count} parameters", count=count(card.num_params)) if card.num_params or not card.server else "",
+        card.dtype,
+        "" if card.server else size(card.num_bytes),
+        t("{count} tokens of context", count=card.context_tokens) if card.context_tokens else "",
+        kinds if card.takes_known else t("it does not tell which media it takes"),
+        "" if card.tested else t("its family is not among the tests"),
+    ]
+    return " · ".join(fact for fact in facts if fact)
 
 
 def _kinds(kinds: Iterable[str]) -> str:
@@ -137,7 +146,7 @@ def _kinds(kinds: Iterable[str]) -> str:
 
 def stage_words(state: ModelState) -> str:
     """How far the engine is with a model."""
-    words = t(STAGES[state.stage])
+    words = t(REMOTE_STAGES[state.stage], host=state.server) if state.server else t(STAGES[state.stage])
     if state.stage in ("loading", "downloading"):
         done = (
             ", " + t("{done} of {all}", done=size(state.done_bytes), all=size(state.total_bytes))
@@ -181,11 +190,11 @@ def _state_row(state: ModelState, here: Here) -> Json:
         "name": state.name,
         "where": adapter_words(state),
         "family": card.model_type if card else "",
-        "takes": _kinds(takes(card, here.states)) if card else "",
+        "takes": _kinds(takes(card, here.states)) if card and card.takes_known else "",
         "quantization": card.dtype if card else "",
-        "size": size(card.adapter_bytes if state.parent else card.num_bytes) if card else "",
+        "size": size(card.adapter_bytes if state.parent else card.num_bytes) if card and not state.server else "",
         "problems": [],
-        "can_load": state.stage in ("known", "failed"),
+        "can_load": state.stage in ("known", "failed") and not state.server,
         "can_delete": False,
         "can_resume": False,
         **_state_fit(state, here.machine),
@@ -206,7 +215,15 @@ def _state_fit(state: ModelState, machine: MachineMemory) -> Json:
 def _engine_fields(state: ModelState | None) -> Json:
     """What the engine says of it; nothing of one that it was never asked for."""
     if state is None:
-        return {"stage": "", "stage_words": "", "progress": None, "error": "", "is_default": False, "choice": ""}
+        return {
+            "stage": "",
+            "stage_words": "",
+            "progress": None,
+            "error": "",
+            "is_default": False,
+            "choice": "",
+            "can_unload": False,
+        }
     is_moving = state.stage in ("loading", "downloading") and state.total_bytes > 0
     return {
         "stage": state.stage,
@@ -215,6 +232,7 @@ def _engine_fields(state: ModelState | None) -> Json:
         "error": state.error or "",
         "is_default": state.is_default,
         "choice": state.name,
+        "can_unload": state.stage == "ready" and not state.server,
     }
 
 

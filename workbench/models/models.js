@@ -99,7 +99,7 @@
     node.update = (item) => {
       node.dataset.name = item.name;
       say(name, item.name);
-      say(lamp, item.stage === "known" ? "" : item.is_default && item.stage_words ? t("{words} · default", { words: item.stage_words }) : item.stage_words);
+      say(lamp, item.stage === "known" && item.can_load ? "" : item.is_default && item.stage_words ? t("{words} · default", { words: item.stage_words }) : item.stage_words);
       lamp.className = `stage ${item.stage}`;
       say(where, item.where);
       say(facts, [item.family, item.takes && t("takes {kinds}", { kinds: item.takes }), item.quantization, item.size].filter(Boolean).join(" · "));
@@ -110,7 +110,7 @@
       show(progress, item.progress !== null);
       fill(progress, item.progress ?? 0, `${item.name}: ${item.stage_words}`);
       show(load, latest.manages && item.can_load && item.fit !== "no");
-      show(unload, latest.manages && item.stage === "ready");
+      show(unload, latest.manages && item.can_unload);
       show(resume, latest.manages && item.can_resume);
       show(remove, latest.manages && item.can_delete);
       for (const one of [load, unload, resume]) set(one, "aria-label", `${one.textContent}: ${item.name}`);

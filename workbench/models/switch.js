@@ -29,7 +29,7 @@
 
   const choose = async (one) => {
     hold(one.name);
-    if (one.stage === "ready" || !window.workbenchModels.latest().manages) return;
+    if (one.stage === "ready" || !one.is_here || !window.workbenchModels.latest().manages) return;
     const { problem } = await window.workbenchModels.act("load", { source: one.name });
     if (problem) window.workbenchList?.say(problem);
   };

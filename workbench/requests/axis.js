@@ -16,6 +16,7 @@
     ["prefill", t("prefill"), "#5b74e6", "#8198f5"],
     ["score", t("questions"), "#5b74e6", "#8198f5"],
     ["turns", t("others take their turns"), "#f6dda6", "#665022"],
+    ["server", t("another server has it"), "#4f9fb0", "#63b4c6"],
     ["decode", t("decode"), "#1f9d6f", "#35b67f"],
   ];
   const WORDS = Object.fromEntries(STAGES.map(([name, words]) => [name, words]));

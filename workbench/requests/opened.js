@@ -102,7 +102,7 @@
     const questions = whole.questions.length ? [text(JSON.stringify({ questions: whole.questions, decisions: whole.decisions }, null, 1))] : [];
     const raw = whole.prompt === null ? [] : [text(typeof whole.prompt === "string" ? whole.prompt : JSON.stringify(whole.prompt))];
     const parameters = { ...whole.parameters, ...mediaOptions(whole.messages) };
-    const words = [whole.id, whole.model, whole.num_texts === null ? "" : tn("{count} text", "{count} texts", whole.num_texts), whole.usage && t("{prompt} + {answer} tokens", { prompt: number(whole.usage.prompt_tokens), answer: number(whole.usage.completion_tokens) })];
+    const words = [whole.id, whole.model, whole.num_texts === null ? "" : tn("{count} text", "{count} texts", whole.num_texts), whole.served_by && t("served by {host}", { host: whole.served_by.server }), whole.usage && t("{prompt} + {answer} tokens", { prompt: number(whole.usage.prompt_tokens), answer: number(whole.usage.completion_tokens) })];
     const head = make("div", "opened-head", make("h4", "", title), make("label", "filter", make("span", "", t("Copy as")), form), copying, down, again, button("quiet", t("Close"), close));
     return make("div", "opened-inside", head, make("p", "quiet-words", words.filter(Boolean).join(" · ")), said,
       failure(whole.failure) && section(t("Error"), failure(whole.failure)),

@@ -17,7 +17,13 @@ from engine.errors import BadRequest, Busy, EngineError, Internal, TimedOut, Una
 
 log = logging.getLogger(__name__)
 
-RETRY_S = {"model_not_ready": 2, "shutting_down": 5, "restarting": 5}
+RETRY_S = {
+    "model_not_ready": 2,
+    "shutting_down": 5,
+    "restarting": 5,
+    "server_unreachable": 5,
+    "server_unavailable": 5,
+}
 """Seconds until it makes sense to ask again, by the code of an Unavailable."""
 
 

@@ -27,12 +27,15 @@ def usage_json(done: Done, operator: bool = True) -> Json:
 
 def own_usage(done: Done, operator: bool) -> Json:
     """What only this server says in usage, in every protocol: a receipt for each medium, in the order sent, or what
-    another model said about it, and what the cache did. operator: see trace_json."""
+    another model said about it, and what the cache did; of an answer that another server gave, which one that was.
+    operator: see trace_json."""
+    by = done.served_by
     return {
         "media": [receipt_json(receipt) for receipt in done.media],
         "descriptions": [description_json(one) for one in done.descriptions],
         "cache": trace_json(done.trace, operator) if done.trace else None,
         "coordinates": asdict(done.coordinates) if done.coordinates else None,
+        **({"served_by": {"server": by.host, "model": by.model, "usage_known": by.tells_usage}} if by else {}),
     }
 
 

@@ -24,7 +24,7 @@ MESSAGE_FIELDS = frozenset(
 def ignored_header(asked: BaseModel, card: ModelCard | None) -> dict[str, str]:
     """The header that names what was sent and has no effect on this model; {} where all of it has. Names are
     percent-encoded, since they may hold anything. card: None of a model that was never loaded; whether it reasons is
-    not known then."""
+    not known then, nor of one that another server answers for."""
     names = list(dict.fromkeys(_ignored(asked, card)))
     if not names:
         return {}
@@ -40,7 +40,7 @@ def _ignored(asked: BaseModel, card: ModelCard | None) -> Iterator[str]:
             given = (name for name, value in message.items() if value not in (None, [], {}, ""))
             yield from (f"messages[{i}].{name}" for name in given if name not in MESSAGE_FIELDS)
         yield from ignored_in_tools(asked)
-    if isinstance(asked, ReasoningFields) and card is not None:
+    if isinstance(asked, ReasoningFields) and card is not None and not card.server:
         yield from ignored_in_reasoning(asked, card)
 
 

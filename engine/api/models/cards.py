@@ -15,6 +15,9 @@ LOADING = ("starting", "loading")
 _STATES = {"known": "not_loaded"}
 """Of a model that the first request for it loads."""
 
+_REMOTE_STATES = {"known": "connecting", "failed": "unreachable"}
+"""Of a model that another server answers for."""
+
 
 def models_json(snapshot: Snapshot, states: tuple[ModelState, ...], started: int) -> Json:
     """GET /v1/models: all models that may be loaded, the default one first: a client that takes the first of the list
@@ -35,6 +38,8 @@ def state_json(state: ModelState, started: int) -> Json:
     known = model_json(state.card) if state.card else _named(state.name, started)
     json: Json = {**known, "state": stage_word(state)}
     json |= {"root": state.parent or state.name, "parent": state.parent}
+    if state.server:
+        json |= {"server": state.server, "owned_by": state.server}
     if state.aliases:
         json["aliases"] = list(state.aliases)
     if state.stage in ("downloading", "loading") and state.total_bytes:
@@ -46,7 +51,8 @@ def state_json(state: ModelState, started: int) -> Json:
 
 def stage_word(state: ModelState) -> str:
     """The stage of a model as the routes say it."""
-    return _STATES.get(state.stage, state.stage)
+    words = _REMOTE_STATES if state.server else _STATES
+    return words.get(state.stage, state.stage)
 
 
 def without_folder(words: str, state: ModelState) -> str:
@@ -76,8 +82,8 @@ def words_without_folders(words: str, states: Sequence[ModelState]) -> str:
 
 
 def loading_words(state: ModelState) -> str:
-    """What a client that waits for a model is told; "" of one that is there."""
-    if state.stage == "ready":
+    """What a client that waits for a model is told; "" of one that is there, or on another server."""
+    if state.stage == "ready" or state.server:
         return ""
     done = f", {say_bytes(state.done_bytes)} of {say_bytes(state.total_bytes)}" if state.total_bytes else ""
     stage = "waiting" if state.stage in ("known", "failed") else state.stage
@@ -97,18 +103,19 @@ def _named(name: str, created: int) -> Json:
 
 
 def model_json(card: ModelCard) -> Json:
-    """The model object, with the model's limits and capabilities, which are this server's own."""
+    """The model object, with the model's limits and capabilities, which are this server's own. null: of a model that
+    another server answers for, what that one does not tell."""
     return {
         **_named(card.id, card.created),
         "state": "ready",
-        "max_model_len": card.context_tokens,
-        "model_type": card.model_type,
-        "dtype": card.dtype,
-        "num_params": card.num_params,
+        "max_model_len": card.context_tokens or None,
+        "model_type": card.model_type or None,
+        "dtype": card.dtype or None,
+        "num_params": card.num_params or None,
         "capabilities": {
-            "vision": card.vision,
-            "video": card.video,
-            "audio": card.audio,
+            "vision": card.vision if card.takes_known else None,
+            "video": card.video if card.takes_known else None,
+            "audio": card.audio if card.takes_known else None,
             "embeddings": card.embeds,
             "rerank": card.ranks,
             "images_per_prompt": card.images_per_prompt,

@@ -21,8 +21,9 @@ from engine.api.http.paths import is_guarded
 BODY_STATUSES = (400, 408, 413, 415, 429)
 """Of whatever takes a body: it is wrong, too slow, too large, packed, or there are too many of them."""
 
-MODEL_STATUSES = (404, 503, 504)
-"""Of whatever asks the model: it is not here, not ready, or not done in time."""
+MODEL_STATUSES = (404, 502, 503, 504)
+"""Of whatever asks the model: it is not here, another server that answers for it fails, it is not ready, or not done in
+time."""
 
 EVENTS, LINES = SERVER_SENT.media_type, JSON_LINES.media_type
 STREAMS = {

@@ -106,6 +106,14 @@ class CoordinatesSchema(BaseModel):
     why: str
 
 
+class ServedBySchema(BaseModel):
+    """The other server that gave the answer. usage_known: it told the tokens; else the counts are 0."""
+
+    server: str
+    model: str
+    usage_known: bool
+
+
 class OwnUsageSchema(BaseModel):
     """What every protocol's usage has beside its own fields."""
 
@@ -113,6 +121,7 @@ class OwnUsageSchema(BaseModel):
     descriptions: list[DescriptionSchema]
     cache: CacheTraceSchema | None
     coordinates: CoordinatesSchema | None
+    served_by: ServedBySchema | None = None
 
 
 class UsageSchema(OwnUsageSchema):

@@ -113,5 +113,6 @@ class LoggedRequestSchema(LoggedSummarySchema):
     receipts: list[dict[str, Any]]
     cache: dict[str, Any] | None
     descriptions: list[dict[str, Any]]
+    served_by: dict[str, str] | None
     failure: FailureSchema | None
     media_dropped: bool

@@ -62,10 +62,16 @@ class IndexSchema(BaseModel):
     schema_: str = Field(alias="schema")
 
 
+ModelWord = Literal["ready", "loading", "downloading", "not_loaded", "failed", "connecting", "unreachable"]
+"""The last two are of models that another server answers for."""
+
+
 class CapabilitiesSchema(BaseModel):
-    vision: bool
-    video: bool
-    audio: bool
+    """null: another server answers for the model, and does not tell."""
+
+    vision: bool | None
+    video: bool | None
+    audio: bool | None
     embeddings: bool
     rerank: bool
     images_per_prompt: int | None
@@ -80,7 +86,7 @@ class ProgressSchema(BaseModel):
 
 class ModelSchema(BaseModel):
     """OpenAI's model object, and Anthropic's. As long as it was never loaded, its limits and capabilities are not
-    there."""
+    there. server: the host of another server that answers for it; null is then what that one does not tell."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -91,11 +97,12 @@ class ModelSchema(BaseModel):
     type: Literal["model"]
     display_name: str
     created_at: str
-    state: Literal["ready", "loading", "downloading", "not_loaded", "failed"]
-    max_model_len: int = 0
-    model_type: str = ""
-    dtype: str = ""
-    num_params: int = 0
+    state: ModelWord
+    max_model_len: int | None = 0
+    model_type: str | None = ""
+    dtype: str | None = ""
+    num_params: int | None = 0
+    server: str = ""
     capabilities: CapabilitiesSchema | None = None
     root: str = ""
     parent: str | None = None
@@ -157,7 +164,8 @@ class HealthModelSchema(BaseModel):
     """One of the models. seconds: how long its state lasts, or how long it took to load."""
 
     id: str
-    state: Literal["ready", "loading", "downloading", "not_loaded", "failed"]
+    state: ModelWord
+    server: str = ""
     default: bool
     done_bytes: int
     total_bytes: int
