@@ -61,3 +61,31 @@ def test_an_answer_without_places_stays_closed(person, workbench_url, drawn):
     receipt = me.page.locator("#chat .receipt").first
     receipt.wait_for()
     assert receipt.get_attribute("open") is None and me.page.locator("#chat .region, #chat .regions").count() == 0
+
+
+INSIDE = """node => {
+  const image = node.closest(".has-regions").querySelector("img").getBoundingClientRect();
+  const at = node.getBoundingClientRect(), slack = 3;
+  return at.top >= image.top - slack && at.bottom <= image.bottom + slack
+    && at.left >= image.left - slack && at.right <= image.right + slack;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("box", "side"),
+    [
+        ([100, 400, 300, 600], ""),
+        ([600, 20, 950, 400], "below from-right"),
+        ([20, 10, 400, 990], "within"),
+        ([700, 600, 980, 900], "from-right"),
+    ],
+)
+def test_a_label_stays_in_its_picture(person, workbench_url, drawn, model_says, box, side):
+    model_says(json.dumps([{"bbox_2d": box, "label": "a star"}]))
+    me = person(workbench_url).arrive()
+    me.drop(drawn("red", "circle"))
+    me.ask("Where is it?")
+    label = me.page.locator("#chat .receipt .region span")
+    label.wait_for()
+    assert label.get_attribute("class") == (side or None)
+    assert label.evaluate(INSIDE)

@@ -3,8 +3,15 @@
   const { t, tn } = window.workbenchLanguage;
   const { make, button, copy } = window.workbenchDraw;
   const COLOURS = 6;
+  const LABEL = 18; // a label's height in a small picture, as a share of it in percent
 
   const words = (region) => [region.label, `[${region.pixels.join(", ")}]`].filter(Boolean).join(" ");
+
+  // Which side of its mark a label stands at: above and from the left, but where it would leave the picture.
+  const beside = (left, top, height) => {
+    const down = top > LABEL ? "" : top + height < 100 - LABEL ? "below" : "within";
+    return [down, left > 50 ? "from-right" : ""].filter(Boolean).join(" ");
+  };
 
   // Over a frame, which holds an image of the whole picture: shares of the one are shares of the other.
   const mark = (region, place) => {
@@ -13,7 +20,7 @@
     Object.assign(node.style, { left: `${left}%`, top: `${top}%`, width: `${width}%`, height: `${height}%` });
     node.title = t("{words} (pixels of the picture that was sent; click to copy)", { words: words(region) });
     node.setAttribute("aria-label", t("Copy {words}", { words: words(region) }));
-    if (region.label) node.append(make("span", "", region.label));
+    if (region.label) node.append(make("span", beside(left, top, height), region.label));
     return node;
   };
 
