@@ -119,7 +119,7 @@ class Restart:
         self.is_asked = True
 
     def ended(self) -> int:
-        """The server has ended in order. Returns the exit status of the command."""
+        """The server has ended in order, not by a signal. Returns the exit status of the command."""
         how = self.how if self.is_asked else None
         self._starts_in_place = how == "in_place"
         return RESTART_STATUS if how == "supervisor" else 0

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import State
 
     from engine.core import Engine
+    from engine.runtime.tickets import ClosedFor
     from workbench.compare.tab import Comparisons
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin
@@ -137,10 +138,30 @@ def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
             app = create_app(engine, config, process)
             engine.finish_imports()
             announce = partial(_announce, engine, config, launch)
-            serve_app(app, listener, config, announce, Ending(engine, process.restart))
+            serve_app(app, listener, config, announce, Ending(EngineOfPages(engine, app), process.restart))
         finally:
             engine.stop()
     return process.restart.ended()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOfPages:
+    """The engine, at whose end the pages' connections to Gradio end, too: those stay open as long as a page does, and
+    the server would wait for them, end them by force and log that. As engine.api.ending.Answering."""
+
+    engine: Engine
+    app: FastAPI
+
+    @property
+    def num_open(self) -> int:
+        return self.engine.num_open
+
+    def drain(self, why: ClosedFor) -> None:
+        self.engine.drain(why)
+
+    def stop(self) -> None:
+        self.app.state.gradio.stop_event.set()
+        self.engine.stop()
 
 
 def kept(config: ServerConfig, args: argparse.Namespace) -> ServerConfig:
@@ -233,7 +254,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     )
     mounted.add_middleware(InLanguage)
     gradio: Any = mounted.routes[-1]
-    login.page = gradio.app
+    login.page = app.state.gradio = gradio.app
     gradio.app = LoginPage(gradio.app, login.is_known)
     # Around all the others, for SafeHeaders reads the page. Gradio packs its own files, but not the page.
     mounted.add_middleware(GZipMiddleware, compresslevel=PACKING, exclude_content_types=NOT_PACKED)

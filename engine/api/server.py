@@ -149,6 +149,5 @@ async def _serve(
         if started.done() and not server.is_ending:  # else it only says that the engine was stopped, as was asked for
             started.result()
     finally:
-        ending.restart.is_asked &= not server.has_signal
         started.cancel()
         end.cancel()

@@ -41,8 +41,7 @@ class Answering(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What ends with a server, and what it may end for beside a signal. restart: one that was asked for and then ended
-    by a signal is taken back."""
+    """What ends with a server, and what it may end for beside a signal."""
 
     answering: Answering | None = None
     restart: Restart = field(default_factory=Restart)
@@ -52,11 +51,9 @@ class EndingServer(uvicorn.Server):
     """uvicorn's server, whose first signal only says that the end is near; the second one is uvicorn's first."""
 
     is_ending = False
-    has_signal = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM while it serves."""
-        self.has_signal = True
         if self.is_ending:
             super().handle_exit(sig, frame)
         else:
