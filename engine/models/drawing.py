@@ -1,7 +1,7 @@
 """What a row says behind several tokens that were read together: its own sampler and processors, asked as one step
 after the other would ask them, and set back to where the row goes on. Engine thread only.
 
-A proposed token stays while it is what the row itself draws at that place, with the random number that is the place's
+A proposed token stays while it is what the row itself draws at that place, with the random numbers that are the place's
 own. Of tokens that are proposed for certain this is the rule of rejection sampling: one of probability p is drawn, and
 so stays, with probability p; what is drawn otherwise comes in its place. Answers are thus drawn as without speculation,
 and a seed gives the same tokens with it.
@@ -17,10 +17,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from engine.models.sampling import Bias, LogitsProcessor, Penalties, Sampler, SeededSampler, draw, is_greedy
-
-_ROUNDING, _MOST_EXPONENT = 1e-4, 80.0
-"""What sums of float32 are off by, as an exponent; and the greatest that still is a number there."""
+from engine.models.sampling import Bias, LogitsProcessor, Penalties, Sampler, SeededSampler, is_greedy
 
 
 def can_draw_ahead(sampler: Sampler, processors: Sequence[LogitsProcessor]) -> bool:
@@ -58,64 +55,44 @@ def draw_behind(
     parts: list[SeededSampler | Penalties] = [part for part in asked if isinstance(part, SeededSampler | Penalties)]
     states: list[list[Any]] = [[part.state for part in parts]]
     context = mx.array(list(ids))
-    rows, numbers = [], []
+    rows, noise = [], []
     for place in range(len(ids)):
         row = logits[place : place + 1]
         for process in processors:
             row = process(context[: place + 1], row)
         rows.append(row)
-        numbers += [sampler.number()] if isinstance(sampler, SeededSampler) else []
+        noise += [sampler.noise(row.shape[-1])] if isinstance(sampler, SeededSampler) else []
         states.append([part.state for part in parts])
     processed = mx.concatenate(rows)
     logprobs = processed - mx.logsumexp(processed, axis=-1, keepdims=True)
     slack *= math.prod(part.gain for part in parts if isinstance(part, Penalties))
     if isinstance(sampler, SeededSampler):
-        tokens, is_sure = _drawn(sampler, logprobs, mx.concatenate(numbers), slack)
+        tokens, is_sure = _drawn(sampler, logprobs, mx.concatenate(noise), slack)
     else:
-        tokens, is_sure = _greatest(sampler, logprobs, slack)
+        tokens = sampler(logprobs)
+        is_sure = ~_near(tokens, logprobs, slack).any(axis=-1)
     by_place = list(logprobs)
     mx.eval(tokens, is_sure, by_place)
     return Drawn(tokens, np.array(tokens).tolist(), np.array(is_sure).tolist(), by_place, parts, states)
 
 
-def _greatest(sampler: Sampler, logprobs: mx.array, slack: float) -> tuple[mx.array, mx.array]:
-    """The likeliest tokens, and whether each is that much likelier than the next."""
-    tokens = sampler(logprobs)
-    at = tokens[:, None]
-    others = mx.put_along_axis(logprobs, at, mx.array(-mx.inf, logprobs.dtype), axis=-1)
-    best = mx.take_along_axis(logprobs, at, axis=-1)[:, 0].astype(mx.float32)
-    return tokens, best - others.max(axis=-1).astype(mx.float32) > slack
-
-
-def _drawn(sampler: SeededSampler, logprobs: mx.array, numbers: mx.array, slack: float) -> tuple[mx.array, mx.array]:
-    """Tokens as they are drawn, and whether each number would hit the same one, whichever of the tokens before it and
-    behind it have the difference, and are kept by the filters."""
-    filtered, shares = sampler.filtered(logprobs), sampler.weights(logprobs)
+def _drawn(sampler: SeededSampler, logprobs: mx.array, noise: mx.array, slack: float) -> tuple[mx.array, mx.array]:
+    """Tokens as they are drawn, and whether each surely is: the filters keep it, and drop all that come near it."""
+    filtered = sampler.filtered(logprobs)
+    tokens = mx.argmax(sampler.scores(filtered, noise), axis=-1)
+    is_near = _near(tokens, sampler.scores(logprobs, noise), slack / sampler.temperature)
+    is_first = ~is_near.any(axis=-1, keepdims=True)
     if filtered is logprobs:
-        sums = mx.cumsum(shares, axis=-1)
-        tokens = draw(shares, sums, numbers)
-        at = tokens[:, None]
-        own = mx.take_along_axis(shares, at, axis=-1)
-        least = most = _around(sums, own, at)
-        is_kept = mx.array(True)
-    else:
-        weights = sampler.weights(filtered)
-        tokens = draw(weights, mx.cumsum(weights, axis=-1), numbers)
-        at = tokens[:, None]
-        own = mx.take_along_axis(shares, at, axis=-1)
-        surely, perhaps = sampler.kept_within(logprobs.astype(mx.float32), filtered > -mx.inf, slack)
-        is_kept = mx.take_along_axis(surely, at, axis=-1)
-        # Where the token itself is not surely kept, nothing is sure, and these are not looked at.
-        least, most = (
-            _around(mx.cumsum(mx.where(those, shares, 0.0), axis=-1), own, at) for those in (surely, perhaps)
-        )
-    factor = math.exp(min(slack / sampler.temperature + _ROUNDING, _MOST_EXPONENT))
-    latest_start = factor * most[0] / (factor * most[0] + own + least[1])
-    earliest_end = (least[0] + own) / (least[0] + own + factor * most[1])
-    return tokens, ((numbers >= latest_start) & (numbers < earliest_end) & is_kept)[:, 0]
+        return tokens, is_first[:, 0]
+    logprobs = logprobs.astype(mx.float32)
+    own = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)
+    likeliest = mx.where(is_near, logprobs, -mx.inf).max(axis=-1, keepdims=True)  # dropped, so are the others
+    is_sure = sampler.keeps(logprobs, own, -slack) & (is_first | ~sampler.keeps(logprobs, likeliest, slack))
+    return tokens, is_sure[:, 0]
 
 
-def _around(sums: mx.array, own: mx.array, at: mx.array) -> tuple[mx.array, mx.array]:
-    """What comes before the token in sums over the vocabulary, and what behind it, (places, 1)."""
-    upto = mx.take_along_axis(sums, at, axis=-1)
-    return mx.maximum(upto - own, 0.0), sums[:, -1:] - upto
+def _near(tokens: mx.array, scores: mx.array, slack: float) -> mx.array:
+    """Which others of (places, vocabulary) are at most so far below the place's token, or above it."""
+    at = tokens[:, None]
+    others = mx.arange(scores.shape[-1])[None] != at
+    return others & (scores >= mx.take_along_axis(scores, at, axis=-1) - slack)

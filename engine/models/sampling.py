@@ -29,14 +29,12 @@ LEAST_TEMPERATURE = 1e-4
 """Below it is greedy: the logits divided by so little are no numbers any more."""
 
 
-_LAST_NUMBER = 1.0 - 2.0**-23
-"""The greatest random number that is drawn with: its share of a sum in float32 is less than the sum."""
-
-
 class SeededSampler:
     """Temperature, top-p, min-p, top-k over log-probabilities (1, vocab) -> token (1,), from the request's own key.
 
-    state: of its random numbers, one for each token; set back to what it was, it draws the same ones again.
+    Each token of the vocabulary gets a random number, and the one that is greatest with it is drawn (Gumbel). Whoever
+    draws from nearly the same log-probabilities with the same numbers draws nearly always the same token. state: of the
+    random numbers; set back to what it was, it gives the same ones again.
     """
 
     def __init__(self, sampling: Sampling) -> None:
@@ -47,16 +45,19 @@ class SeededSampler:
         self.state = mx.random.key(secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64)
 
     def __call__(self, logprobs: mx.array) -> mx.array:
-        weights = self.weights(self.filtered(logprobs))
-        return draw(weights, mx.cumsum(weights, axis=-1), self.number())
+        return mx.argmax(self.scores(self.filtered(logprobs), self.noise(logprobs.shape[-1])), axis=-1)
 
-    def number(self) -> mx.array:
-        """The next token's random number, (1, 1)."""
+    def noise(self, num_ids: int) -> mx.array:
+        """The random numbers of the next token, (1, num_ids)."""
         self.state, key = mx.random.split(self.state)
-        return mx.minimum(mx.random.uniform(shape=(1, 1), key=key), _LAST_NUMBER)
+        return mx.random.gumbel((1, num_ids), key=key)
+
+    def scores(self, logprobs: mx.array, noise: mx.array) -> mx.array:
+        """Of these the greatest is drawn."""
+        return logprobs / self.temperature + noise
 
     def filtered(self, logprobs: mx.array) -> mx.array:
-        """-inf for tokens that cannot come."""
+        """-inf for tokens that cannot come; the same object where there is no filter."""
         if 0.0 < self._top_p < 1.0:
             logprobs = apply_top_p(logprobs, self._top_p)
         if self._min_p > 0.0:
@@ -65,29 +66,11 @@ class SeededSampler:
             logprobs = apply_top_k(logprobs, self._top_k)
         return logprobs
 
-    def weights(self, filtered: mx.array) -> mx.array:
-        """The probabilities that tokens are drawn with, in float32."""
-        return mx.softmax((filtered / self.temperature).astype(mx.float32), axis=-1)
+    def keeps(self, logprobs: mx.array, own: mx.array, more: float) -> mx.array:
+        """Whether every filter would keep one of the tokens of each place, if it had so much more against every other.
 
-    def kept_within(self, logprobs: mx.array, is_kept: mx.array, slack: float) -> tuple[mx.array, mx.array]:
-        """Which tokens the filters surely keep and which they may keep, as is_kept, if any two log-probabilities were
-        that much further apart, or nearer, than in (places, vocabulary), where they keep these.
-
-        Each filter keeps the likeliest tokens, so all are kept where the least of them is, and none where the greatest
-        is not. Where that is open, no token is sure to be kept, or each may be."""
-        last = mx.where(is_kept, logprobs, mx.inf).min(axis=-1, keepdims=True)
-        first_out = mx.where(is_kept, -mx.inf, logprobs).max(axis=-1, keepdims=True)
-        surely, perhaps = logprobs > first_out + slack, logprobs >= last - slack
-        least = mx.where(surely, logprobs, mx.inf).min(axis=-1, keepdims=True)
-        greatest = mx.where(perhaps, -mx.inf, logprobs).max(axis=-1, keepdims=True)
-        is_in = self._keeps(logprobs, least, -slack)
-        is_out = ~self._keeps(logprobs, greatest, slack)
-        return surely & is_in, perhaps | ~is_out
-
-    def _keeps(self, logprobs: mx.array, own: mx.array, more: float) -> mx.array:
-        """Whether each filter would keep the tokens of these log-probabilities, (places, 1), if they had so much more,
-        against every other token."""
-        is_above = (logprobs > own + more) if more > 0 else (logprobs >= own + more)  # a tie may go either way
+        logprobs: (places, vocabulary) in float32; own: the token's, (places, 1). A tie counts against more."""
+        is_above = (logprobs > own + more) if more > 0 else (logprobs >= own + more)
         num_own = 0 if more > 0 else 1
         num_above = is_above.sum(axis=-1, keepdims=True) - num_own
         kept = mx.ones(num_above.shape, mx.bool_)
@@ -102,12 +85,6 @@ class SeededSampler:
         if self._top_k > 0:
             kept = kept & (num_above < self._top_k)
         return kept
-
-
-def draw(weights: mx.array, sums: mx.array, numbers: mx.array) -> mx.array:
-    """Of weights (places, vocabulary), their sums up to each, and a random number below 1 for each place, (places, 1):
-    the tokens, (places,). One comes where its part of a line is hit, on which all lie one behind the other."""
-    return mx.argmax(mx.where(weights > 0.0, sums, 0.0) > numbers * sums[:, -1:], axis=-1)
 
 
 class Bias:

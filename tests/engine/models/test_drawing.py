@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -127,8 +128,11 @@ def test_a_sure_token_is_the_same_whatever_the_noise(sampling: Sampling) -> None
     assert num_sure >= 20, "hardly any is sure: the check would prove little"
 
 
-def as_they_are(_sampler: Any, _logprobs: mx.array, is_kept: mx.array, _slack: float) -> Any:
-    return is_kept, is_kept
+def as_they_are(sampler: Any, logprobs: mx.array, own: mx.array, more: float) -> mx.array:
+    return keeps(sampler, logprobs, own, math.copysign(1e-9, more))
+
+
+keeps = SeededSampler.keeps
 
 
 def less(function: Any) -> Any:
@@ -138,10 +142,10 @@ def less(function: Any) -> Any:
 @pytest.mark.parametrize(
     ("owner", "name", "fault", "seen_in"),
     [
-        (SeededSampler, "kept_within", as_they_are, FILTERED[2:9]),
-        (SeededSampler, "kept_within", less(SeededSampler.kept_within), FILTERED[2:9]),
+        (SeededSampler, "keeps", as_they_are, FILTERED[2:9]),
+        (SeededSampler, "keeps", less(SeededSampler.keeps), FILTERED[2:9]),
         (drawing, "_drawn", less(drawing._drawn), FILTERED[1:2]),
-        (drawing, "_greatest", less(drawing._greatest), FILTERED[:1]),
+        (drawing, "_near", less(drawing._near), FILTERED[:2]),
         (Penalties, "gain", 1.0, FILTERED[9:10]),
     ],
     ids=["filters are left out", "too little for filters", "too little for the draw", "too little", "no gain"],

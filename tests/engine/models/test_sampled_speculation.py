@@ -256,13 +256,13 @@ def test_sabotage_a_distribution_with_one_token_too_many_is_seen(
         check_distribution(small, SETTINGS[0])
 
 
-def test_sabotage_a_number_that_is_drawn_with_twice_is_seen(small: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every place of a pass is drawn with the number of the first: what comes depends on what came before."""
+def test_sabotage_numbers_that_are_drawn_with_twice_are_seen(small: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every place of a pass is drawn with the numbers of the first: what comes depends on what came before."""
     drawn = drawing._drawn
 
-    def with_one(sampler: Any, logprobs: mx.array, numbers: mx.array, slack: float) -> Any:
-        return drawn(sampler, logprobs, mx.broadcast_to(numbers[:1], numbers.shape), slack)
+    def with_the_same(sampler: Any, logprobs: mx.array, noise: mx.array, slack: float) -> Any:
+        return drawn(sampler, logprobs, mx.broadcast_to(noise[:1], noise.shape), slack)
 
-    monkeypatch.setattr(drawing, "_drawn", with_one)
+    monkeypatch.setattr(drawing, "_drawn", with_the_same)
     with pytest.raises(AssertionError, match="the distribution"):
         check_distribution(small, SETTINGS[0])
