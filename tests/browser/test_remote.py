@@ -77,6 +77,7 @@ def test_a_server_that_does_not_answer_is_said_so(person: Any, serve_page: Any, 
         expect(me.page.locator(".pill.model")).to_have_attribute("title", re.compile("connection refused"))
         me.send("Hello")
         expect(me.notes.last).to_contain_text("127.0.0.1:9 cannot be reached: connection refused.")
+        me.leave()
 
 
 def test_a_column_here_and_one_there(
@@ -98,3 +99,4 @@ def test_a_column_here_and_one_there(
         at.run(QUESTION)
         expect(at.note(0)).to_contain_text("whether it uses its cache is up to that server")
         expect(at.answer(1)).to_contain_text("blue")
+        at.me.leave()
