@@ -171,7 +171,8 @@
   const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => {
     say(cell, item.text);
     const term = tag === "th" ? TERMS[item.text] ?? TERMS[item.text.split(" ")[0]] : "";
-    if (term && cell.title !== term) cell.title = term;
+    if (term) set(cell, "title", term);
+    else cell.removeAttribute("title");  // the cell may have had another head
   });
 
   const line = () => {
