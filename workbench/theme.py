@@ -71,6 +71,7 @@ SCRIPTS = (
     "chat/cost.js",
     "video/playhead.js",
     "video/range.js",
+    "video/weights.js",
     "video/player.js",
     "video/video.js",
     "decide/questions.js",

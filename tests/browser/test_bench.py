@@ -175,6 +175,9 @@ def test_a_run_grows_and_is_zoomed_stopped_kept_compared_and_exported(tab, runs)
     assert me.dots("Time to first token") == 4
     me.page.locator("#bench .lamp-button", has_text="passed").first.click()
     me.page.locator("#bench .told p", has_text="when blanked").first.wait_for()
+    assert me.page.locator("#bench .measured td").first.inner_text() == "picture of 224 × 224"
+    tokens = me.page.locator("#bench .measured th", has_text="output tokens")
+    assert tokens.get_attribute("title") == "Tokens of an answer, on average"
     me.keep("whole")
     numbers_are_the_runs(me, json.loads((runs / "whole.json").read_text()))
     me.kept("stopped / early").locator("input").check()

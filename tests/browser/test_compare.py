@@ -75,6 +75,18 @@ def by_api(url: str, picture: Path, max_pixels: int | None = None) -> Any:
     return reply.json()
 
 
+def test_the_tab_has_a_heading_as_the_others_have(person: Any, workbench_url: str) -> None:
+    at = Compare(person(workbench_url))
+    tab = at.page.locator("#compare")
+    expect(tab.get_by_role("heading", level=3)).to_have_text("Compare")
+    expect(tab.get_by_role("heading", level=4)).to_have_text(["A", "B"])
+    words = tab.get_by_text("Two to four columns answer the same message")
+    expect(words).to_be_visible()
+    at.run("Hello!")
+    expect(words).to_be_hidden()
+    expect(tab.get_by_role("heading", name="Compare", exact=True)).to_be_visible()
+
+
 def test_two_sizes_of_a_picture_and_one_wrong_column(person: Any, workbench_url: str, drawn: Any) -> None:
     at, picture = Compare(person(workbench_url)), drawn("red", "circle")
     at.add(picture)

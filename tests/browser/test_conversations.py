@@ -265,6 +265,58 @@ def test_deleting_and_its_way_back(person, serve_page, demo_engine):
         me.leave()
 
 
+COVERED = """toast => {
+    const box = toast.getBoundingClientRect(), found = new Set();
+    for (let x = box.left + 1; x < box.right; x += 8) for (let y = box.top + 1; y < box.bottom; y += 8) {
+        const all = document.elementsFromPoint(x, y);
+        const home = all.findIndex(node => node !== toast && node.contains(toast));
+        if (!all.slice(0, home).every(node => toast.contains(node))) found.add(all[0].className);
+    }
+    return [...found];
+}"""
+"""What lies between the line and the part of the page that it stands in, or over it."""
+
+STAYS = """() => {
+    const later = window.setTimeout;
+    window.setTimeout = (act, ms, ...more) => later(act, ms === 10_000 ? 1_000_000_000 : ms, ...more);
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 640, 1099, 1280, 2560])
+def test_the_line_with_undo_covers_nothing_that_can_be_pressed(person, serve_page, demo_engine, width):
+    with serve_page(demo_engine) as url:
+        me = person(url, viewport={"width": width, "height": 800}).arrive()
+        page = me.page
+        toast, opener = page.locator(".list-toast"), page.get_by_role("button", name="Conversations", exact=True)
+        me.ask("What is a zebra?")
+        page.locator('#chat button[aria-label="New chat"]').click()
+        page.locator("#chat .welcome").wait_for()
+        me.ask("Hello there")
+        page.evaluate(STAYS)
+        composer = page.locator("#composer").bounding_box()["y"]
+        if opener.is_visible():
+            opener.click()
+        choose(me, "What is a zebra?", "Delete")
+        toast.get_by_role("button", name="Undo", exact=True).wait_for()
+        me.at_rest()
+        assert toast.evaluate(COVERED) == [], "with the list open"
+        assert page.locator("#composer").bounding_box()["y"] == composer, "the composer moves"
+        page.get_by_label("Close the list of conversations").click()
+        me.at_rest()
+        assert toast.evaluate(COVERED) == [], "with the list closed"
+        assert page.locator("#composer").bounding_box()["y"] == composer, "the composer moves"
+        page.get_by_role("tab", name="Requests").click()
+        page.locator("#requests h3").wait_for()
+        toast.wait_for()
+        me.at_rest()
+        assert toast.evaluate(COVERED) == [], "in another tab"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        toast.get_by_role("button", name="Undo", exact=True).click()
+        page.get_by_role("tab", name="Chat").click()
+        me.asked.get_by_text("What is a zebra?").wait_for()
+        me.leave()
+
+
 def test_edits_and_retries_are_branches(person, workbench_url, drawn):
     me = person(workbench_url).arrive()
     page = me.page

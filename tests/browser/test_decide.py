@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image, ImageDraw
+from playwright.sync_api import expect
 
 from tests.pages import Person
 from tests.pictures import data_url
@@ -116,6 +117,11 @@ def test_ten_questions_about_one_drawing(person: Any, workbench_url: str, drawin
     for question in at.page.locator("#decide .question").all():
         frame, answer = question.bounding_box(), question.locator(".said").bounding_box()
         assert frame["y"] < answer["y"] < frame["y"] + frame["height"], "an answer stands under its question"
+    expect(at.page.locator("#decide .of")).to_have_text(["Probability of each option"] * 10)
+    meaning = at.page.locator("#decide .meaning").first
+    expect(meaning).to_be_hidden()
+    at.page.get_by_role("button", name="confidence").first.click()
+    expect(meaning).to_contain_text("0 % where all options are equally likely, 100 % where one is certain.")
     # The numbers are the API's, for the same request.
     for drawn, answer in zip(at.probabilities(), by_api(workbench_url, drawing), strict=True):
         if answer["type"] == "predicate":

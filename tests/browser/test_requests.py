@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ import pytest
 from engine.config import EngineConfig
 from engine.core import Engine
 from engine.request_log.archive import unpacked
+from engine.request_log.form import summary_json
 from tests.browser.test_frame import serious
 from tests.pages import DESKTOP, PHONE
 from tests.pictures import picture_url
 from tests.waiting import wait_until
+from workbench.requests import live
 
 CONTEXTS = {"light": DESKTOP, "dark": {**DESKTOP, "color_scheme": "dark"}, "phone": PHONE}
 PLANTED = "sk-plantedplantedplantedplanted"
@@ -269,12 +272,41 @@ def test_a_zoom_survives_what_comes_after(person, workbench_url):
     assert axis_range(page) == zoomed
 
 
+def test_requests_of_before_are_no_empty_lines(person, workbench_url, monkeypatch):
+    """They are counted below the axis, and seen on it when that is pressed."""
+    old, new = ask(workbench_url, "An hour ago."), ask(workbench_url, "Now.")
+
+    def told(log: Any, record: Any) -> Any:
+        summary = summary_json(log, record)
+        return summary | ({"created": summary["created"] - 3600} if record.id == old else {})
+
+    monkeypatch.setattr(live, "summary_json", told)
+    page = open_requests(person(workbench_url).arrive())
+    line(page, old).wait_for()
+    page.locator("#requests .axis .bars").first.wait_for(state="attached")
+    assert new in page.evaluate(SHOWN) and old not in page.evaluate(SHOWN)
+    assert page.evaluate(EMPTY_LINES) == []
+    page.get_by_role("button", name=re.compile(r"Show \d+ earlier requests?")).click()
+    wait_until(lambda: old in page.evaluate(SHOWN), "it is not shown")
+    assert page.evaluate(EMPTY_LINES) == []
+    page.get_by_role("button", name="Only the last two minutes").click()
+    wait_until(lambda: old not in page.evaluate(SHOWN), "the window stays as it was")
+    page.get_by_label("Axis", exact=True).select_option("1")
+    wait_until(lambda: old in page.evaluate(SHOWN), "from the start of each, all of them have bars")
+    assert page.locator("#requests .earlier").is_hidden()
+
+
 BUTTONS_AND_LABELS = """axis => {
   const box = axis.getBoundingClientRect(), bottom = (node) => node.getBoundingClientRect().bottom;
   const rows = axis.querySelector('.nsewdrag').getBoundingClientRect();
   const buttons = [...axis.querySelectorAll('.modebar-btn')], names = [...axis.querySelectorAll('.ytick text')];
   return [axis._fullLayout.width === axis.clientWidth, buttons.every((one) => bottom(one) <= rows.top + 1),
     names.filter((one) => one.getBoundingClientRect().left < box.left).length]; }"""
+EMPTY_LINES = """(() => {
+  const axis = document.querySelector('#requests .axis'), [from, to] = axis.layout.xaxis.range;
+  const hasBar = (id) => axis.data.some((one) => one.y.some((y, at) =>
+    y === id && one.base[at] < to && one.base[at] + one.x[at] > from));
+  return axis.layout.yaxis.categoryarray.filter((id) => !hasBar(id)); })()"""
 SHOWN = "document.querySelector('#requests .axis').layout.yaxis.categoryarray"
 
 

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 import engine.prompt.build
 from engine.assets import asset
@@ -22,6 +23,7 @@ from tests.engine.drive import ask
 from tests.engine.runtime.test_preflight import unpatched
 from tests.pages import Person
 from tests.pictures import PAPER, data_url, picture, write_clip
+from workbench.words import seconds
 
 QUESTION = "What happens in this video?"
 
@@ -220,6 +222,27 @@ def test_which_frame_mattered_is_the_likelihood_without_it(person, workbench_url
 
     assert drops == pytest.approx(elsewhere(expected()), abs=2e-3)
     assert max(drops) > 0.2, "without the frames of one colour the answer is less likely"
+    most = drops.index(max(drops, key=abs))
+    (_, first_s, _), (_, second_s, _) = frames[2 * most : 2 * most + 2]
+    verdict = me.page.locator("#video .verdict")
+    named = f"Frames {2 * most + 1} and {2 * most + 2}, at {seconds(first_s)} and {seconds(second_s)}, mattered most:"
+    expect(verdict).to_contain_text(f"{named} without them, this answer is ")
+    expect(verdict).to_be_in_viewport(ratio=1)
+    assert verdict.bounding_box()["y"] < me.page.locator("#video .sheet").bounding_box()["y"], "after its chart"
+    assert "most" in me.page.locator("#video .pair").nth(most).get_attribute("class").split()
+    me.set("Frames per second", "1")
+    assert verdict.inner_text() == "", "it says nothing of other frames"
+
+
+def test_other_frames_in_the_middle_of_weighing(person, workbench_url, clip):
+    """The numbers of a sheet do not come to stand under the next one."""
+    me = Video(person(workbench_url)).drop(clip)
+    me.set("Frames per second", "20")
+    me.page.get_by_role("button", name="Which frame mattered?").click()
+    me.page.get_by_text("Leaving out pair 2 of").wait_for()
+    me.set("Frames per second", "2")
+    me.page.get_by_role("button", name="Which frame mattered?").wait_for()
+    assert me.page.locator("#video .weighed").count() == 0 and not me.page.locator("#video .verdict").inner_text()
 
 
 def test_it_can_be_stopped(person, workbench_url, clip):

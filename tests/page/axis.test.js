@@ -5,7 +5,7 @@ import "../../workbench/static/language.js";
 import "../../workbench/static/words.js";
 import "../../workbench/requests/axis.js";
 
-const { STAGES, ROWS, matches, choices, traces, range, figure, meanwhile } = globalThis.workbenchAxis;
+const { STAGES, ROWS, matches, choices, onAxis, traces, range, figure, meanwhile } = globalThis.workbenchAxis;
 const LOOK = { dark: false, text: "#000", line: "#ccc", card: "#fff", font: "sans", narrow: false };
 
 const row = (id, more = {}) => ({
@@ -35,9 +35,33 @@ test("aligned, all begin at nought, in seconds", () => {
 });
 
 test("the axis shows the last minutes up to now, or up to the last request", () => {
-  const [from, to] = range([row("new", { created: 5000 }), row("old", { created: 10 })], 6000, false);
+  const [from, to] = range([row("new", { created: 5000 })], { now: 6000 });
   assert.ok(from > 4_990_000 && from <= 5_000_000 && to >= 5_000_500 && to < 5_001_000);
-  assert.ok(range([row("a", { created: 5000, status: "running" })], 5010, false)[1] >= 5_010_000);
+  assert.ok(range([row("a", { created: 5000, status: "running" })], { now: 5010 })[1] >= 5_010_000);
+  const long = row("long", { created: 4000, total_ms: 1_000_000 });
+  assert.ok(range([row("new", { created: 5000 }), long], { now: 6000 })[0] > 4_870_000, "what began before the window is cut off");
+});
+
+test("no row of the axis is without a bar: what ended before its window is counted, and shown if that is wanted", () => {
+  const rows = [row("new", { created: 5000 }), row("near", { created: 4900 }), row("old", { created: 4800 }), row("older", { created: 10 })];
+  const ids = ({ shown, earlier }) => [shown.map((one) => one.id).join(" "), earlier];
+  assert.deepEqual(ids(onAxis(rows, { now: 9000 })), ["new near", 2]);
+  const whole = onAxis(rows, { now: 9000, whole: true });
+  assert.deepEqual(ids(whole), ["new near old older", 2]);
+  const [from, to] = range(whole.shown, { now: 9000, whole: true });
+  assert.ok(from < 10_000 && to > 5_000_500, "all of them are in sight");
+  assert.deepEqual(ids(onAxis(rows, { now: 9000, aligned: true })), ["new near old older", 0]);
+  const running = [row("new", { created: 8999, status: "running" }), row("waits", { created: 10, status: "waiting", total_ms: 0 }), ...rows];
+  assert.deepEqual(ids(onAxis(running, { now: 9000 })), ["new waits", 4], "up to now, while something runs");
+  assert.deepEqual(ids(onAxis([], { now: 9000 })), ["", 0]);
+  const many = Array.from({ length: ROWS + 5 }, (_, place) => row(`r${place}`));
+  assert.equal(onAxis(many, { now: 1001 }).shown.length, ROWS);
+});
+
+test("in a long stretch of time a short request is still seen", () => {
+  const given = { now: 6000, aligned: false, look: LOOK, labels: {}, revision: 1 };
+  const width = (more) => figure([row("a")], { ...given, ...more }).data[0].marker.line.width;
+  assert.deepEqual([width({ whole: true }), width({}), width({ whole: true, aligned: true })], [1, 0, 0]);
 });
 
 test("times are those of the clock on the wall, and what a person zoomed into stays", () => {
@@ -50,7 +74,7 @@ test("times are those of the clock on the wall, and what a person zoomed into st
 
 test("the newest stands at the top", () => {
   const many = Array.from({ length: ROWS + 5 }, (_, place) => row(`r${place}`));
-  const { layout } = figure(many, { now: 1001, aligned: false, look: LOOK, labels: { r0: "first" }, revision: 3 });
+  const { layout } = figure(onAxis(many, { now: 1001 }).shown, { now: 1001, aligned: false, look: LOOK, labels: { r0: "first" }, revision: 3 });
   assert.equal(layout.uirevision, 3);
   assert.equal(layout.yaxis.categoryarray.at(-1), "r0");
   assert.equal(layout.yaxis.ticktext.at(-1), "first");

@@ -2,8 +2,7 @@
 (() => {
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button } = window.workbenchDraw;
-  const { percent } = window.workbenchWords;
-  const { bars } = window.workbenchQuestions;
+  const { bars, confidence } = window.workbenchQuestions;
 
   // One of the decisions: its bars, and its answer as one of the options.
   const decision = (one, place, save) => {
@@ -15,8 +14,8 @@
     select.addEventListener("change", () => save(model.replace(/ \([\d.]+\)$/, "") === select.value ? model : select.value, place));
     const likeliest = Math.max(...one.bars.map((bar) => bar.probability));
     const drawn = bars({ answer: one.answer, confidence: one.confidence, bars: one.bars.map((bar) => ({ ...bar, best: bar.probability === likeliest })) });
-    const said = one.edited ? t("edited; the model said {answer}", { answer: one.model_answer }) : t("confidence {share}", { share: percent(one.confidence) });
-    return make("li", "decided", make("h4", "", one.question), make("div", "chosen", select, make("span", "", said)), ...drawn.slice(1));
+    const said = one.edited ? [make("span", "", t("edited; the model said {answer}", { answer: one.model_answer }))] : confidence(one.confidence);
+    return make("li", "decided", make("h4", "", one.question), make("div", "chosen", select, ...said), ...drawn.slice(1));
   };
 
   // ask(path, method, body): of the routes of the run. picture(row): the address of its picture. moved(step): the place

@@ -164,12 +164,15 @@
     TPOT: t("Time per output token: after the first one, on average"),
     ITL: t("Inter-token latency: the gaps between two tokens"),
     E2E: t("End to end: from sending the question to the end of the answer"),
+    [t("prompt tokens (cached)")]: t("Tokens of a prompt, on average over the answers; in brackets those that were reused from the cache"),
+    [t("output tokens")]: t("Tokens of an answer, on average"),
     [CANARY]: t("Checks that the model really saw its picture and that cold and warm runs were what they say"),
   };
   const cells = (row, texts, tag) => keep(row, texts.map((text, place) => ({ key: place, text })), () => make(tag), (cell, item) => {
     say(cell, item.text);
-    const term = tag === "th" ? TERMS[item.text.split(" ")[0]] : "";
-    if (term && cell.title !== term) cell.title = term;
+    const term = tag === "th" ? TERMS[item.text] ?? TERMS[item.text.split(" ")[0]] : "";
+    if (term) set(cell, "title", term);
+    else cell.removeAttribute("title");  // the cell may have had another head
   });
 
   const line = () => {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.types import Json
-from workbench.bench.live import DisplayedRun
+from workbench.bench.live import DisplayedRun, case_in_words
 from workbench.language import catalogued, t
 
 MAX_MOMENTS = 240
@@ -65,7 +65,9 @@ def _chart(suite: str, metric: str, runs: Sequence[DisplayedRun]) -> Json:
         return {**head, "kind": "line", "x": {"title": t(axis.title), "scale": axis.scale}, "series": series}
     if suite == "text":
         series = _series(
-            runs, suite, lambda row: [[i + 1, y, row["case"], ""] for i, y in enumerate(row["each"][metric])]
+            runs,
+            suite,
+            lambda row: [[i + 1, y, case_in_words(row["case"]), ""] for i, y in enumerate(row["each"][metric])],
         )
         return {**head, "kind": "line", "x": {"title": t("answer"), "scale": "count"}, "series": series}
     return {**head, "kind": "bars", "series": _series(runs, suite, lambda row: _bar(row, metric))}
@@ -96,7 +98,8 @@ def _point(row: Json, axis: Axis, metric: str) -> list[list[Any]]:
 
 
 def _bar(row: Json, metric: str) -> list[list[Any]]:
-    return [[row["case"], row[metric]["median"], row["case"], mark(row)]] if row.get(metric) else []
+    case = case_in_words(row["case"])
+    return [[case, row[metric]["median"], case, mark(row)]] if row.get(metric) else []
 
 
 def mark(row: Json) -> str:

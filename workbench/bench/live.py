@@ -14,7 +14,7 @@ from engine.measure.bench.about import roofline
 from engine.measure.bench.compare import samples_of
 from engine.measure.bench.events import Finished, Noise, Progress, RunEvent, Started
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import BenchSettings, Case
+from engine.measure.bench.plan import BenchSettings, Case, case_words
 from engine.measure.bench.result import UNITS, Point, Result, round_values
 from engine.measure.bench.samples import Sample
 from engine.types import Json
@@ -130,6 +130,11 @@ class Live:
             return None
         each_s = (self._answered_s[-1] - self._answered_s[0]) / (len(self._answered_s) - 1)
         return max(0.0, each_s * (self.total - self.done) - (now_s - self._answered_s[-1]))
+
+
+def case_in_words(name: str) -> str:
+    """A case's name as the page writes it, in the reader's language."""
+    return case_words(name, t("picture of {size}"))
 
 
 def so_far(target: str, case: Case, samples: Sequence[Sample]) -> Point:

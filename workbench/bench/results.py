@@ -9,18 +9,20 @@ from collections.abc import Sequence
 
 from engine.measure.bench import compare
 from engine.measure.bench.report import NAMES
-from engine.measure.bench.result import UNITS
+from engine.measure.bench.result import UNITS, GiB
 from engine.measure.bench.stats import Ratio
 from engine.measure.bench.store import StoredRun
 from engine.types import Json
 from workbench.bench.charts import mark
-from workbench.bench.live import DisplayedRun, Live
+from workbench.bench.live import DisplayedRun, Live, case_in_words
 from workbench.language import catalogued, number, t
 from workbench.words import percent, plural, size
 
 COLUMNS = ("ttft", "tpot", "itl", "e2e", "generation_tps", "prompt_tps", "total_tps")
 WITH_TAIL = ("ttft", "itl")
 """Metrics that show p95 besides the median."""
+
+TOKENS = ("prompt", "cached", "completion")
 
 HEADS = {**NAMES, "e2e": "E2E"}
 ENGINE_WORDS = (
@@ -57,13 +59,14 @@ def _table(run: DisplayedRun) -> Json:
     several = len({row["target"] for row in run.rows}) > 1
     names = [name for name in COLUMNS if any(row.get(name) for row in run.rows) and _is_informative(name, run)]
     heads = [t("case"), *([t("target")] if several else []), t("answers")]
-    heads += [f"{t(HEADS[name])}{_unit(name)}" for name in names] + [t("tokens (cached)")]
+    heads += [f"{t(HEADS[name])}{_unit(name)}" for name in names] + [t("prompt tokens (cached)"), t("output tokens")]
     rows = []
     for row in run.rows:
         each = max(row["answers"], 1)
-        cells = [row["case"], *([row["target"]] if several else []), str(row["answers"])]
+        cells = [case_in_words(row["case"]), *([row["target"]] if several else []), str(row["answers"])]
         cells += [_cell(row.get(name), name) for name in names]
-        cells.append(f"{number(row['prompt_tokens'] / each, ',.0f')} ({number(row['cached_tokens'] / each, ',.0f')})")
+        prompt, cached, output = (number(row[f"{name}_tokens"] / each, ",.0f") for name in TOKENS)
+        cells += [f"{prompt} ({cached})", output]
         rows.append({"key": f"{row['target']}/{row['case']}", "cells": cells, "marks": marks(row), "more": more(row)})
     return {"key": run.key, "name": run.name, "heads": heads, "rows": rows}
 
@@ -111,7 +114,7 @@ def ratio_table(triples: Sequence[tuple[str, str, Ratio]]) -> Json:
     rows = [
         {
             "key": case,
-            "case": case.partition(": ")[2],
+            "case": case_in_words(case.partition(": ")[2]),
             "cells": [_ratio(name, ratios.get((case, name))) for name in names],
         }
         for case in cases
@@ -169,11 +172,13 @@ def machine(facts: Json) -> list[str]:
     words = [
         hardware["chip_name"],
         t("{count} cores", count=hardware["num_cores"]),
-        f"{hardware['total_memory_gb']:g} GB",
+        size(hardware["total_memory_gb"] * GiB),
     ]
     words += [t("{count} GPU cores", count=hardware["gpu_cores"])] if hardware["gpu_cores"] else []
     words.append(
-        f"{bandwidth:g} GB/s ({hardware['bandwidth_source']})" if bandwidth else t("memory bandwidth not known")
+        f"{number(bandwidth, 'g')} GB/s ({hardware['bandwidth_source']})"
+        if bandwidth
+        else t("memory bandwidth not known")
     )
     words += [t("MLX on {device}", device=hardware["mlx_device"]), hardware["os"]]
     return words + ([f"{model['name']} {model['hash'][:8]}"] if model else [])

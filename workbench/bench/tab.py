@@ -22,7 +22,7 @@ from engine.types import Json, Snapshot
 from workbench.bench import results
 from workbench.bench.charts import charts
 from workbench.bench.figures import drawn
-from workbench.bench.live import DisplayedRun, Live
+from workbench.bench.live import DisplayedRun, Live, case_in_words
 from workbench.bench.runs import SUITE_NAMES, Bench, settings_of, why_unsupported
 from workbench.components import QUIET, changed, components, refusal, while_shown
 from workbench.figures import templates
@@ -241,7 +241,7 @@ def _progress_json(live: Live) -> Json:
     """The progress of a run."""
     return {
         "words": results.settings_words(live),
-        "now": live.current_case or t("reading its first prompt"),
+        "now": case_in_words(live.current_case) or t("reading its first prompt"),
         "done": live.done,
         "total": live.total,
         "left": results.remaining_words(live.remaining_s(time.monotonic())),

@@ -42,7 +42,7 @@
 
   // value: the column's settings, changed here. acts: {changed, opened, remove, stop, vote, keep, pictures}.
   const create = (value, acts) => {
-    const letter = make("h3"), model = make("select"), remove = button("remove", "×", () => acts.remove(node));
+    const letter = make("h4"), model = make("select"), remove = button("remove", "×", () => acts.remove(node));
     const stop = button("stop", t("Stop"), () => acts.stop(node));
     remove.title = t("Remove this column");
     const system = Object.assign(make("textarea"), { rows: 2, value: value.system, placeholder: t("How the model should behave. Optional.") });

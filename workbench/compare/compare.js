@@ -2,7 +2,7 @@
 // chat (chat/rich.js), never as HTML. Settings, message and prompts are kept by the browser; files and answers are not.
 (() => {
   const { t } = window.workbenchLanguage;
-  const { make, say, set, show, button, save } = window.workbenchDraw;
+  const { make, say, set, show, button, heading, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue, { csvInput } = window.workbenchQuestions;
   const { create } = window.workbenchCompareComposer, { create: createSide, EMPTY, LETTERS } = window.workbenchColumn;
   const { fill, progress } = window.workbenchCompareTable;
@@ -37,7 +37,8 @@
     let last = null, asked = [], names = [];  // the last run: {prompt, results, vote: a letter or ""}, its columns, and what they are called
 
     // --- the message
-    const about = make("p", "about", t("Two to four columns answer the same message at once, each with its own model, settings or picture size."));
+    const head = heading(t("Compare"), t("Two to four columns answer the same message at once, each with its own model, settings or picture size."));
+    const about = head.querySelector("p");  // not needed any more once somebody has seen it
     const error = make("p", "error"), status = make("p", "status");
     set(error, "role", "alert");
     set(status, "aria-live", "polite");
@@ -210,7 +211,8 @@
     set_.open = Boolean(kept.prompts);
 
     root.replaceChildren(
-      make("section", "composer", about, ...composer.nodes, make("div", "tools", go, composer.addFiles, more,
+      head,
+      make("section", "composer", ...composer.nodes, make("div", "tools", go, composer.addFiles, more,
         make("label", "check", marks, make("span", "", t("Mark differences from A"))), status), error),
       list, set_);
     values.forEach(addSide);

@@ -192,10 +192,22 @@
     say(parts.none, query() ? t("Nothing found.") : t("No conversations yet."));
   };
 
-  // -- a line at the bottom: what happened, and a way back
+  // -- a line that says what happened, with a way back. It has room of its own, so that it covers nothing: in the list where
+  // that is open, else above the composer, in the other tabs at the end of the page.
+
+  const isSeen = (node) => Boolean(node?.getClientRects().length);
+
+  const settle = () => {
+    const foot = root.querySelector(".list-foot"), composer = document.querySelector("#composer");
+    const place = [foot, composer].find(isSeen), { said } = parts;
+    if (place && place.previousElementSibling !== said) place.before(said);
+    const tabs = document.querySelector("#tabs");
+    if (!place && tabs.nextElementSibling !== said) tabs.after(said);
+  };
 
   const tell = (words, action = "", act = () => {}) => {
     clearTimeout(timer);
+    settle();
     say(parts.words, words);
     say(parts.undo, action);
     show(parts.undo, Boolean(action));
@@ -221,6 +233,7 @@
 
   const toggle = (isOpen) => {
     document.documentElement.classList.toggle("with-list", isOpen);
+    if (!parts.said.hidden) settle();
     set(parts.opener, "aria-expanded", isOpen);
     if (wide.matches) try { localStorage.setItem("workbench-list", isOpen ? "open" : "closed"); } catch { /* blocked */ }
   };
@@ -264,7 +277,7 @@
       make("div", "list-head", make("h2", "", t("Conversations")), close), search, make("div", "scroll", parts.folders, parts.more, parts.none),
       make("div", "list-foot", button("import", t("Import…"), () => file.click()), parts.kept), file,
     );
-    document.body.append(said);
+    new IntersectionObserver(() => { if (!said.hidden && !isSeen(said)) settle(); }).observe(said);  // another tab is shown
     const opener = button("list-opener", "", () => toggle(true));
     set(opener, "aria-label", t("Conversations"));
     parts.opener = opener;

@@ -1,7 +1,7 @@
 // The editor of typed questions, for every tab that asks such. Questions and answers go in as textContent, never as HTML.
 (() => {
   const { t } = window.workbenchLanguage;
-  const { make, say, show, button } = window.workbenchDraw;
+  const { make, say, set, show, button } = window.workbenchDraw;
   const { percent } = window.workbenchWords;
   const FEW = 8;  // bars shown at first; a button shows all
   const MAX_LINES = 8;  // of options, before they scroll
@@ -53,6 +53,20 @@
     return node;
   };
 
+  // "confidence 86 %", which tells what that is when it is pressed, and those words.
+  const confidence = (share) => {
+    const meaning = make("p", "meaning", t("Computed from the bars: 0 % where all options are equally likely, 100 % where one is certain. It does not say how often the model is right."));
+    const name = button("term", t("confidence {share}", { share: percent(share) }), () => {
+      show(meaning, meaning.hidden);
+      set(name, "aria-expanded", !meaning.hidden);
+    });
+    name.title = meaning.textContent;
+    set(name, "aria-expanded", false);
+    show(meaning, false);
+    return [name, meaning];
+  };
+
+  // The answer with its confidence; then a bar for each option.
   const bars = (found) => {
     const all = found.bars.map((item) => {
       const fill = make("span", "fill"), track = make("span", "track", fill);
@@ -62,7 +76,7 @@
       return node;
     });
     const list = make("ol", "bars", ...all);
-    const parts = [make("p", "said", make("strong", "", found.answer), make("span", "", t("confidence {share}", { share: percent(found.confidence) }))), list];
+    const parts = [make("div", "said", make("strong", "", found.answer), ...confidence(found.confidence)), make("p", "of", t("Probability of each option")), list];
     if (all.length <= FEW) return parts;
     // The likeliest are shown in the order in which they stand.
     const likely = new Set([...found.bars.keys()].sort((a, b) => found.bars[b].probability - found.bars[a].probability).slice(0, FEW));
@@ -73,7 +87,6 @@
     });
     return [...parts, more];
   };
-
 
   // A list of questions. changed: called when somebody writes. fields(): of all of them.
   const questionList = (kinds, changed) => {
@@ -100,5 +113,5 @@
     return input;
   };
 
-  window.workbenchQuestions = { labelled, bars, questionList, csvInput };
+  window.workbenchQuestions = { labelled, bars, confidence, questionList, csvInput };
 })();

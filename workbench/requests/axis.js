@@ -30,10 +30,24 @@
   // The values that a filter offers: those of the requests that are there, and the chosen one.
   const choices = (rows, name, chosen) => [...new Set([...rows.map((row) => row[name]), chosen].filter(Boolean))].sort();
 
+  const isRunning = (row) => ["waiting", "running"].includes(row.status);
+
+  // The end of the axis by the time of day, in ms: now, or that of the last request where nothing runs.
+  const endOf = (rows, now) => (rows.some(isRunning) || !rows.length ? now * 1000 : Math.max(...rows.map((row) => row.created * 1000 + row.total_ms)));
+
+  // The rows on the axis, and how many of the newest it leaves out: by the time of day those that ended before its window,
+  // which would be lines without a bar. whole: those are wanted, too.
+  const onAxis = (rows, { now, aligned, whole }) => {
+    const newest = rows.slice(0, ROWS), from = endOf(newest, now) - WINDOW_MS;
+    const isEarlier = (row) => !isRunning(row) && row.created * 1000 + row.total_ms <= from;
+    const earlier = aligned ? 0 : newest.filter(isEarlier).length;
+    return { shown: earlier && !whole ? newest.filter((row) => !isEarlier(row)) : newest, earlier };
+  };
+
   // A bar for each stage of each request. aligned: all begin at 0, in seconds; else at their time of day. shift: from UTC
-  // to the clock on the wall, in ms: Plotly knows no other time than UTC.
-  const traces = (rows, { aligned, dark, shift = 0 }) => STAGES.map(([stage, words, light, night]) => {
-    const trace = { type: "bar", orientation: "h", name: words, y: [], x: [], base: [], customdata: [], text: [], marker: { color: dark ? night : light, line: { width: 0 } }, hovertemplate: "%{text}<extra></extra>", textposition: "none", showlegend: false, width: 0.72 };
+  // to the clock on the wall, in ms: Plotly knows no other time than UTC. outlined: a bar is never thinner than its line.
+  const traces = (rows, { aligned, dark, outlined = false, shift = 0 }) => STAGES.map(([stage, words, light, night]) => {
+    const colour = dark ? night : light, trace = { type: "bar", orientation: "h", name: words, y: [], x: [], base: [], customdata: [], text: [], marker: { color: colour, line: { width: outlined ? 1 : 0, color: colour } }, hovertemplate: "%{text}<extra></extra>", textposition: "none", showlegend: false, width: 0.72 };
     for (const row of rows) {
       row.stages.forEach((span, place) => {
         if (span.stage !== stage) return;
@@ -47,21 +61,17 @@
     return trace;
   });
 
-  // What is seen at first: the last two minutes up to now, or up to the last request where nothing runs.
-  const range = (rows, now, aligned) => {
-    const ends = rows.map((row) => row.created * 1000 + row.total_ms);
+  // What is seen at first: the last two minutes, or all of it where the earlier rows are wanted, too.
+  const range = (rows, { now, aligned, whole = false }) => {
     if (aligned) return [0, Math.max(0.05, ...rows.map((row) => row.total_ms / 1000)) * 1.02];
-    const isRunning = rows.some((row) => ["waiting", "running"].includes(row.status));
-    const last = isRunning || !ends.length ? now * 1000 : Math.max(...ends);
-    const first = Math.min(...rows.map((row, place) => (ends[place] > last - WINDOW_MS ? row.created * 1000 : last)), last - 1000);
-    const from = Math.max(first, last - WINDOW_MS);
+    const last = endOf(rows, now), first = Math.min(...rows.map((row) => row.created * 1000), last - 1000);
+    const from = whole ? first : Math.max(first, last - WINDOW_MS);
     return [from - 0.01 * (last - from), last + 0.03 * (last - from)];
   };
 
-  // labels: of the rows by id. look: colours of the page and whether it is dark. zoom: what a person chose to see, null
-  // for what is seen at first. revision: what else they changed is kept as long as it is the same.
-  const figure = (rows, { now, aligned, look, labels, revision, zoom = null, shift = 0 }) => {
-    const shown = rows.slice(0, ROWS);
+  // shown: of onAxis. labels: of the rows by id. look: colours of the page and whether it is dark. zoom: what a person chose
+  // to see, null for what is seen at first. revision: what else they changed is kept as long as it is the same.
+  const figure = (shown, { now, aligned, look, labels, revision, whole = false, zoom = null, shift = 0 }) => {
     const ids = shown.map((row) => row.id).reverse();
     const top = look.narrow ? 44 : 26;  // Plotly's buttons have their place above the rows
     const layout = {
@@ -70,10 +80,10 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: look.text, family: look.font, size: 12 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.text, activecolor: look.text },
       hoverlabel: { bgcolor: look.card, bordercolor: look.line, font: { color: look.text } },
-      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, now, aligned).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, tickangle: 0, nticks: look.narrow ? 3 : 0, ...(aligned ? { title: { text: t("seconds since it was accepted") } } : {}) },
+      xaxis: { type: aligned ? "linear" : "date", range: zoom ?? range(shown, { now, aligned, whole }).map((end) => (aligned ? end : end + shift)), gridcolor: look.line, zeroline: false, tickangle: 0, nticks: look.narrow ? 3 : 0, ...(aligned ? { title: { text: t("seconds since it was accepted") } } : {}) },
       yaxis: { type: "category", categoryorder: "array", categoryarray: ids, range: [-0.6, Math.max(ids.length, 1) - 0.4], tickvals: ids, ticktext: ids.map((id) => labels[id] ?? id), fixedrange: true, automargin: true, gridcolor: "rgba(0,0,0,0)" },
     };
-    return { data: traces(shown, { aligned, dark: look.dark, shift }), layout };
+    return { data: traces(shown, { aligned, dark: look.dark, outlined: whole && !aligned, shift }), layout };
   };
 
   // "Meanwhile ran": the words for one wait, as the server tells it.
@@ -84,5 +94,5 @@
     return `${head} ${words}`;
   };
 
-  globalThis.workbenchAxis = { STAGES, WAITS, FIELDS, ROWS, matches, choices, traces, range, figure, meanwhile, ms };
+  globalThis.workbenchAxis = { STAGES, WAITS, FIELDS, ROWS, matches, choices, onAxis, traces, range, figure, meanwhile, ms };
 })();

@@ -3,7 +3,7 @@
   const { t, tn, number, clock } = window.workbenchLanguage;
   const { make, say, set, show, button, keep, heading, markEdges, save } = window.workbenchDraw;
   const { questions } = window.workbenchQueue, { draw: drawOpened } = window.workbenchOpened;
-  const { STAGES, WAITS, FIELDS, ROWS, matches, choices, figure, meanwhile, ms } = window.workbenchAxis;
+  const { STAGES, WAITS, FIELDS, matches, choices, onAxis, figure, meanwhile, ms } = window.workbenchAxis;
   const { library, isDark, whenThemed, plain, config, fitted } = window.workbenchFigures;
   const SOURCES = { chat: t("Chat"), api: "API", bench: t("Benchmark"), video: t("Video"), decide: t("Decide"), compare: t("Compare"), batch: t("Batch") };
   const NAMES = { source: t("Source"), model: t("Model"), status: t("Status"), key: t("Key") };
@@ -21,7 +21,7 @@
   const view = (element, props, watch, trigger) => {
     const home = element.firstElementChild, queue = questions(props, watch, trigger), rows = new Map();
     const ask = (what, fields, key) => queue.ask(what, () => ({ ...fields(), visitor: window.workbenchLive.visitor }), key);
-    let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 1, zoom = null, hasHeard = !props.setup.isOn;
+    let order = [], now = 0, source = null, pass = "", plot = null, timer = 0, cost = 0, shownWait = "", revision = 1, zoom = null, whole = false, hasHeard = !props.setup.isOn;
     const filters = Object.fromEntries(FIELDS.map((name) => [name, ""]));
 
     const selects = FIELDS.map((name) => {
@@ -43,6 +43,7 @@
     set(aligned, "aria-label", t("Axis"));
     aligned.append(new Option(t("time of day"), ""), new Option(t("from the start of each"), "1"));
     aligned.addEventListener("change", () => begin());
+    const widen = button("quiet earlier", "", () => { whole = !whole; begin(); });
     const csv = button("quiet", t("Save as CSV"), async () => {
       const reply = await ask("csv", () => ({ ids: chosen().map((row) => row.id) }));
       if (reply.error) say(said, reply.error);
@@ -73,7 +74,7 @@
     const bar = make("div", "filters", ...selects, make("label", "filter", make("span", "", t("Axis")), aligned), csv, count);
     home.append(
       heading(t("Requests"), t("What the page and programs ask, as it runs. Point at a wait to see who ran meanwhile.")),
-      bar, make("div", "card", axis, key, said), opened, scroll, empty,
+      bar, make("div", "card", axis, widen, key, said), opened, scroll, empty,
     );
     show(opened, false);
 
@@ -113,26 +114,29 @@
       return { dark: isDark(), text: of("--body-text-color"), line: of("--line") || of("--border-color-primary"), card: isDark() ? "#171b22" : "#ffffff", font: style.fontFamily, narrow: home.clientWidth < 620 };
     };
 
-    const drawAxis = (shown) => {
-      const labels = Object.fromEntries(shown.slice(0, ROWS).map((row) => [row.id, plain(home.clientWidth < 620 ? `${from(row)} …${short(row)}` : label(row))]));
-      const { data, layout } = figure(shown, { now, aligned: Boolean(aligned.value), look: look(), labels, revision, zoom, shift: -60_000 * new Date().getTimezoneOffset() });
+    const drawAxis = (all) => {
+      const at = { now, aligned: Boolean(aligned.value), whole }, { shown, earlier } = onAxis(all, at);
+      say(widen, whole ? t("Only the last two minutes") : tn("Show {count} earlier request", "Show {count} earlier requests", earlier));
+      show(widen, earlier > 0);
+      const labels = Object.fromEntries(shown.map((row) => [row.id, plain(home.clientWidth < 620 ? `${from(row)} …${short(row)}` : label(row))]));
+      const { data, layout } = figure(shown, { ...at, look: look(), labels, revision, zoom, shift: -60_000 * new Date().getTimezoneOffset() });
       const began = performance.now();
       plot.react(axis, data, layout, config(plot, "requests", home.clientWidth < 620));
       cost = performance.now() - began;
       if (!axis.dataset.listens) {
         axis.dataset.listens = "yes";
-        const at = (event) => {
+        const tell = (event) => {
           const [id, place] = event.points[0].customdata;
           if (WAITS.includes(rows.get(id)?.stages[place]?.stage) && shownWait !== `${id} ${place}`) tellWaits(id, place);
         };
-        axis.on("plotly_hover", at);
-        axis.on("plotly_click", at);
+        axis.on("plotly_hover", tell);
+        axis.on("plotly_click", tell);
         axis.on("plotly_relayout", (change) => {
           if (change["xaxis.range[0]"] !== undefined) zoom = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
           else if (change["xaxis.autorange"]) begin();
         });
       }
-      set(axis, "aria-label", t("{count} requests on a time axis. The table below has the same numbers.", { count: Math.min(ROWS, shown.length) }));
+      set(axis, "aria-label", t("{count} requests on a time axis. The table below has the same numbers.", { count: shown.length }));
     };
 
     const line = () => {
@@ -168,6 +172,7 @@
       for (const node of [bar, axis.parentElement, scroll]) show(node, order.length > 0);
       keep(body, shown.map((row) => ({ key: row.id, row })), line, (node, item) => node.update(item.row));
       if (plot && shown.length) drawAxis(shown);
+      else show(widen, false);
       show(axis, shown.length > 0);
     };
     // As often as the machine can: a drawing that takes long is made less often.

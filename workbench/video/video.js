@@ -1,11 +1,12 @@
 // Draws the Video tab, and sends its questions. Names and answers go in as textContent, never as HTML.
 (() => {
   const { number, t, tn } = window.workbenchLanguage;
-  const { make, button, address } = window.workbenchDraw;
-  const { seconds, times } = window.workbenchWords;
+  const { make, set, button, address } = window.workbenchDraw;
+  const { seconds } = window.workbenchWords;
   const { questions } = window.workbenchQueue;
   const { frameAt, isMovingPng } = window.workbenchPlayhead;
   const { range } = window.workbenchRange;
+  const { pairWords, strongest, conclusion } = window.workbenchWeights;
   const { player } = window.workbenchPlayer;
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
@@ -31,9 +32,11 @@
       make("label", "check", fold, make("span", "", t("Skip repeated frames"))));
     const name = make("h3", "side", title), error = make("p", "error"), numbers = make("div", "numbers"), track = make("div", "track");
     const rate = make("p", "quiet rate"), gaps = make("p", "quiet"), head = make("span", "head"), sheet = make("ol", "sheet"), answer = make("div", "answer");
-    const edited = () => { answer.replaceChildren(); refreshSoon(); };
+    const verdict = make("p", "verdict");
+    set(verdict, "role", "status");
+    const edited = () => { answer.replaceChildren(); verdict.textContent = ""; refreshSoon(); };
     const ends = range(fields.start_s.input, fields.end_s.input, title, () => edited());
-    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track, head, ends.node), rate, gaps, sheet);
+    const node = make("section", "panel", name, settings, error, numbers, make("div", "timeline", track, head, ends.node), rate, gaps, verdict, sheet);
     node.classList.add("bare");
     let data = null, turn = 0, timer = 0;
     let taken = [], shown = null;  // the times of the frames, and the place of the one that stands out
@@ -70,6 +73,7 @@
       gaps.textContent = data.gaps;
       fields.fps.input.placeholder = rateTaken();
       [taken, shown] = [data.frames.map((frame) => frame.time), null];
+      verdict.textContent = "";
       drawTrack();
       sheet.replaceChildren(...pairs(data.frames).map(pair));
     };
@@ -151,8 +155,10 @@
     };
 
     const weigh = async (progress) => {
+      verdict.textContent = "";
       const base = await shared.ask("answer", () => ({ ...frames(), weigh: true }));
       if (base.error) return progress.end(base.error);
+      const weighed = data;  // another sheet has other frames, of which these numbers say nothing
       if (!base.rest.length) return progress.end(t("There is only one pair of frames: nothing can be left out."));
       answer.replaceChildren(make("p", "text", base.text));
       const drops = [];
@@ -160,10 +166,18 @@
         if (!progress.step(place, base.rest.length)) return progress.end(t("Stopped after {done} of {count} pairs.", { done: place, count: base.rest.length }));
         const reply = await shared.ask("without", () => ({ ...frames(), rest, ids: base.ids, seen: base.seen }));
         if (reply.error) return progress.end(reply.error);
+        if (data !== weighed) return progress.end("");
         drops.push(base.logprob - reply.logprob);
         weights(drops);
       }
       progress.end(t("Each bar: how much less likely this answer gets when that pair of frames is left out (its log-probability, the answer held fixed)."));
+      conclude(drops);
+    };
+    const conclude = (drops) => {
+      const all = data.frames.map(({ time }, place) => ({ number: place + 1, time }));
+      verdict.textContent = conclusion(pairs(all), drops);
+      sheet.children[strongest(drops)]?.classList.add("most");
+      verdict.scrollIntoView({ block: "nearest", behavior: "smooth" });
     };
     const weights = (drops) => {
       const maxDrop = Math.max(0.1, ...drops.map(Math.abs));
@@ -174,7 +188,7 @@
         box.dataset.drop = drop.toFixed(4);
         bar.style.width = `${Math.max(2, (100 * Math.abs(drop)) / maxDrop)}%`;
         bar.className = drop > 0 ? "" : "against";
-        words.textContent = Math.abs(drop) < 0.05 ? t("hardly matters") : (drop > 0 ? t("{factor} × less likely without", { factor: times(Math.exp(drop)) }) : t("{factor} × more likely without", { factor: times(Math.exp(-drop)) }));
+        words.textContent = pairWords(drop);
       });
     };
     return { isWrong: () => node.classList.contains("old"), node, at, edited, refresh, refreshSoon, values, frames, showAnswer, weigh, answer, fields, data: () => data };

@@ -122,8 +122,10 @@ def _sizes(samples: Sequence[Sample], answers: ProofAnswers) -> Check:
 
 
 def media_words(media: Sequence[SeenMedia] | None) -> str:
-    """For each medium its size and tokens, as "64x48 in 12 tokens"."""
-    return ", ".join(f"{medium.px[0]}x{medium.px[1]} in {medium.tokens} tokens" for medium in media or ()) or "nothing"
+    """For each medium its size and tokens, as "64 × 48 in 12 tokens"."""
+    return (
+        ", ".join(f"{medium.px[0]} × {medium.px[1]} in {medium.tokens} tokens" for medium in media or ()) or "nothing"
+    )
 
 
 def _blank(answers: ProofAnswers) -> Check:

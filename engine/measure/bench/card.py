@@ -6,13 +6,13 @@ Drawn by Pillow with the font that it brings, from the JSON of a result, which m
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from engine.measure.bench.result import MiB
+from engine.measure.bench.plan import case_words
+from engine.measure.bench.result import GiB, MiB
 from engine.measure.bench.seal import seal_of
 
 WIDTH, HEIGHT = 1200, 630
@@ -100,7 +100,7 @@ def _machine(machine: dict[str, Any]) -> str:
     hardware = [str(machine["chip_name"])] if machine.get("chip_name") else []
     hardware += [f"{machine['num_cores']} cores"] if machine.get("num_cores") else []
     hardware += [f"{machine['gpu_cores']} GPU cores"] if machine.get("gpu_cores") else []
-    hardware += [f"{memory_gb:g} GB"] if memory_gb else []
+    hardware += [_size(memory_gb * GiB)] if memory_gb else []
     facts = [", ".join(hardware)] if hardware else []
     facts += [f"MLX on {machine['mlx_device']}"] if machine.get("mlx_device") else []
     facts += [str(machine["os"])] if machine.get("os") else []
@@ -140,7 +140,7 @@ def _rows(sheet: _Sheet, result: dict[str, Any]) -> None:
             _cell(sheet, (x, TOP + 38 + place * row), point.get(metric), most, bar)
     for place, point in enumerate(shown):
         y = TOP + 38 + place * row
-        case = re.sub(r"(?<=\d)x(?=\d)", " x ", point["case"])  # its font has no ×
+        case = case_words(point["case"]).replace("×", "x")  # its font has no ×
         name = (f"{point['target']}: " if several else "") + case + (" *" if point.get("noise") else "")
         colour = VERDICTS[False][0] if point["canary"]["ok"] is False else TEXT
         sheet.text((EDGE, y), sheet.fitted(name, 19, CASE_WIDTH), 19, colour)
@@ -185,8 +185,10 @@ def _foot(sheet: _Sheet, result: dict[str, Any], seal: str) -> None:
 
 def _size(num_bytes: float) -> str:
     """As the page says it: powers of 1024."""
-    size = num_bytes / MiB
-    return f"{size:,.0f} MB" if size < 1000 else f"{size / 1024:,.1f} GB"
+    if num_bytes < 1000 * MiB:
+        return f"{num_bytes / MiB:,.0f} MB"
+    size_gb = num_bytes / GiB
+    return f"{size_gb:.1f} GB" if size_gb < 10 else f"{size_gb:,.0f} GB"
 
 
 def _number(value: float) -> str:

@@ -179,12 +179,13 @@ async def _run(args: argparse.Namespace) -> None:
 async def _read(run: Any) -> None:
     """Read the events, and draw a progress bar."""
     from engine.measure.bench.events import Progress
+    from engine.measure.bench.plan import case_words
 
     try:
         async for event in run.events():
             if isinstance(event, Progress):
                 done = BAR * event.done // max(event.total, 1)
-                name = event.case.name if event.case else ""
+                name = case_words(event.case.name) if event.case else ""
                 line = f"[{'#' * done}{'.' * (BAR - done)}] {event.done} of {event.total}  {event.target}: {name}"
                 print(f"\r{line[:110]:<110}", end="", file=sys.stderr, flush=True)
     finally:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from engine.errors import BadRequest
 from engine.measure.bench import seal
 from engine.measure.bench.judging import differs, judge_together
+from engine.measure.bench.plan import case_words
 from engine.measure.bench.report import NAMES, rows_to_text
 from engine.measure.bench.result import LESS_IS_BETTER, round_values
 from engine.measure.bench.samples import Sample, SeenMedia
@@ -46,7 +47,8 @@ def table(a: dict[str, Any], b: dict[str, Any]) -> str:
     for case, metric, ratio in ratios(a, b):
         judged = verdict(metric, ratio).replace("even", "no difference shown")
         interval = "" if ratio.low is None else f"{ratio.low:.3g} to {ratio.high:.3g}"
-        rows.append([case, NAMES[metric], f"{ratio.value:.3f}", interval, judged])
+        suite, _, name = case.partition(": ")
+        rows.append([f"{suite}: {case_words(name)}", NAMES[metric], f"{ratio.value:.3f}", interval, judged])
     if not rows:
         return "The two runs have no case in common."
     text = rows_to_text(["case", "metric", "B / A", "interval", ""], rows)

@@ -9,6 +9,7 @@ reused but what the round itself repeats.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ CACHE_OFF = "cache off"
 
 SPECULATION_OFF = "speculation off"
 """Name of the target that is the same engine without speculation."""
+
+PICTURE = "picture of {size}"
+SIDES = re.compile(r"\d+x\d+")
+BETWEEN_SIDES = re.compile(r"(?<=\d)x(?=\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,19 @@ class Suite:
     sized: bool = False
 
 
+def case_words(name: str, picture: str = PICTURE) -> str:
+    """A case's name as a person reads it: "224x224" is "picture of 224 × 224". Runs are kept and compared by the name.
+
+    picture: PICTURE in the reader's language.
+    """
+    words = BETWEEN_SIDES.sub(" × ", name)
+    return picture.format(size=words) if SIDES.fullmatch(name) else words
+
+
 def select_groups(groups: Sequence[Group], only: Sequence[str]) -> list[Group]:
-    """The groups with a case of one of these names; all groups where `only` is empty."""
-    return [group for group in groups if not only or any(case.name in only for case in group.cases)]
+    """The groups with a case of one of these names, or of these words; all groups where `only` is empty."""
+
+    def is_wanted(case: Case) -> bool:
+        return case.name in only or case_words(case.name) in only
+
+    return [group for group in groups if not only or any(map(is_wanted, group.cases))]

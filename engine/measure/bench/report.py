@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from engine.measure.bench.result import LESS_IS_BETTER, Comparison, MiB, Point, Result, is_noisy
+from engine.errors import say_bytes
+from engine.measure.bench.plan import case_words
+from engine.measure.bench.result import LESS_IS_BETTER, Comparison, GiB, MiB, Point, Result, is_noisy
 from engine.measure.bench.stats import Numbers
 
 NAMES = {
@@ -64,8 +66,9 @@ def _about(result: Result) -> str:
         lines.append(f"model: {model['name']} ({model['model_type']}, {size}, {model['hash'][:8]})")
     if machine:
         gpu = f", {machine['gpu_cores']} GPU cores" if machine["gpu_cores"] else ""
+        memory = say_bytes(machine["total_memory_gb"] * GiB)
         lines.append(
-            f"machine: {machine['chip_name']}, {machine['num_cores']} cores{gpu}, {machine['total_memory_gb']:g} GB, "
+            f"machine: {machine['chip_name']}, {machine['num_cores']} cores{gpu}, {memory}, "
             f"MLX on {machine['mlx_device']}, {machine['os']}"
         )
     if result.versions:
@@ -148,7 +151,7 @@ def _rates(points: Sequence[Point]) -> str:
                 _number(sum(sample.prompt_tokens for sample in samples) / count),
                 _number(sum(cached) / len(cached)) if cached else "-",
                 _number(sum(sample.completion_tokens for sample in samples) / count),
-                " ".join(f"{medium.px[0]}x{medium.px[1]}/{medium.tokens}" for medium in media) or "-",
+                " ".join(f"{medium.px[0]}×{medium.px[1]}/{medium.tokens}" for medium in media) or "-",
                 f"{sum(graded)}/{len(graded)}" if graded else "-",
             ]
         )
@@ -171,7 +174,7 @@ def compared_row(comparison: Comparison, *, goals: bool) -> list[str]:
     return [
         comparison.title,
         NAMES[comparison.metric],
-        comparison.case,
+        case_words(comparison.case),
         f"{comparison.ratio.value:.3g}",
         interval,
         str(comparison.ratio.pairs),
@@ -204,7 +207,7 @@ def _side_by_side(result: Result) -> str:
         cells = [
             f"{comparison.good}{'' if comparison.reached else ' !'}" if comparison else "-" for comparison in ratios
         ]
-        rows.append([case, NAMES[metric], *cells])
+        rows.append([case_words(case), NAMES[metric], *cells])
     legend = (
         "times as good as they: above 1 is better for tokens per second and for times and bytes; ! goal not reached"
     )
@@ -258,7 +261,7 @@ def _memory(result: Result) -> str:
 def _canary(result: Result) -> str:
     """One line if all checks passed, else a line for every check that failed."""
     failed = [(point, check) for point in result.points for check in point.canary.failed]
-    lines = [f"CANARY: {point.name} of {point.target}: {check.name}: {check.said}" for point, check in failed]
+    lines = [f"CANARY: {point.words} of {point.target}: {check.name}: {check.said}" for point, check in failed]
     if lines:
         return "\n".join([*lines, "These numbers are not to be believed."])
     checks = [check for point in result.points for check in point.canary.checks]
@@ -275,14 +278,14 @@ def _canary(result: Result) -> str:
 
 
 def _notes(result: Result) -> str:
-    errors = [f"{point.name} of {point.target}: {error}" for point in result.points for error in point.errors]
-    others = [f"{point.name} of {point.target}: {words}" for point in result.points for words in point.noise]
+    errors = [f"{point.words} of {point.target}: {error}" for point in result.points for error in point.errors]
+    others = [f"{point.words} of {point.target}: {words}" for point in result.points for words in point.noise]
     notes = [f"note: {note}" for note in (*result.notes, *others)] + [f"error: {error}" for error in errors]
     return "\n".join([*notes, *(["stopped before the end; this is what was measured"] if result.stopped else [])])
 
 
 def _marked(point: Point) -> str:
-    return f"{point.name}{' *' if is_noisy(point) else ''}"
+    return f"{point.words}{' *' if is_noisy(point) else ''}"
 
 
 def _answered(points: Sequence[Point]) -> list[Point]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from engine.measure.bench.load import Load
-from engine.measure.bench.plan import BenchSettings, Case, Fact
+from engine.measure.bench.plan import BenchSettings, Case, Fact, case_words
 from engine.measure.bench.samples import Sample
 from engine.measure.bench.stats import NOISY, Numbers, Ratio, numbers, reached, spread
 
@@ -37,6 +37,7 @@ up to the first text; memory: the largest resident memory of the server's proces
 
 LESS_IS_BETTER = {"ttft", "tpot", "itl", "e2e", "cpu", "memory"}
 MiB = 2**20
+GiB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,11 @@ class Point:
     def name(self) -> str:
         """The case's, and where it would not be true, first what was seen."""
         return self.case.name if self.frames is None else f"{self.frames} frames, asked for {self.case.name}"
+
+    @property
+    def words(self) -> str:
+        """The name as a person reads it."""
+        return case_words(self.name)
 
     @property
     def labels(self) -> dict[str, Any]:

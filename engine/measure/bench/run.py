@@ -36,6 +36,7 @@ from engine.measure.bench.plan import (
     ScheduledQuestion,
     Step,
     Suite,
+    case_words,
     select_groups,
 )
 from engine.measure.bench.points import comparisons, facts_of, points_of
@@ -116,7 +117,7 @@ class Run:
         return (self._targets[0], *others) if others else ()
 
     def _no_room(self, group: Group) -> str:
-        names = ", ".join(case.name for case in group.cases)
+        names = ", ".join(case_words(case.name) for case in group.cases)
         need = f"about {group.num_tokens:,} tokens are needed, and its context has {self.settings.context:,}"
         return f"This model cannot be measured with {names}: {need}."
 
@@ -190,7 +191,7 @@ class Run:
         names = self._result.targets
         self._out.put_nowait(Started(self._result.suites, cases, names, self._total, self.settings))
         if unmeasured := [group for group in self._all_groups() if group.only_target and not self._targets_of(group)]:
-            skipped = ", ".join(case.name for group in unmeasured for case in group.cases)
+            skipped = ", ".join(case_words(case.name) for group in unmeasured for case in group.cases)
             self._note("skipped", f"not measured, because it needs a target {unmeasured[0].only_target!r}: {skipped}")
         for group in self._too_long:
             self._note("skipped", self._no_room(group))
@@ -315,7 +316,7 @@ class Run:
         points = [point for name in rounds for point in points_of(group, name, rounds[name], errors[name], proofs)]
         for point in points:
             if is_noisy(point):
-                self._note("spread", f"{point.name} of {point.target} is noisy")
+                self._note("spread", f"{point.words} of {point.target} is noisy")
             self._out.put_nowait(point)
         self._result = replace(
             self._result,

@@ -41,7 +41,10 @@ def by_key(runs: list[DisplayedRun]) -> dict[str, Any]:
 def test_pictures_lie_at_their_pixels() -> None:
     small, large = row("10x10", 7.25, labels={"pixels": 100}), row("1000x1000", 9.5, labels={"pixels": 10**6})
     found = by_key([shown(small, large)])
-    assert found["image-ttft"]["series"][0]["points"] == [[0.0001, 7.25, "10x10", ""], [1.0, 9.5, "1000x1000", ""]]
+    assert found["image-ttft"]["series"][0]["points"] == [
+        [0.0001, 7.25, "picture of 10 × 10", ""],
+        [1.0, 9.5, "picture of 1000 × 1000", ""],
+    ]
     assert [point[1] for point in found["image-generation_tps"]["series"][0]["points"]] == [14.5, 19.0]
 
 

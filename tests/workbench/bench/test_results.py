@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.measure.bench.result import Canary, Check, Point
@@ -9,8 +11,10 @@ from engine.measure.bench.stats import Ratio
 from engine.measure.bench.store import StoredRun
 from tests.engine.measure.bench.builders import CASE, sample
 from workbench.bench import results
+from workbench.bench.charts import charts
 from workbench.bench.live import DisplayedRun, row_of
 from workbench.bench.results import digits, ratio_table, roofline, tables
+from workbench.language import speaking
 
 
 @pytest.mark.parametrize(
@@ -32,11 +36,37 @@ def test_every_cell_is_the_number_of_the_json():
     assert said["TTFT ms"] == f"{digits(found['ttft']['median'])} ({digits(found['ttft']['p95'])})"
     assert said["TPOT ms"] == digits(found["tpot"]["median"]) and said["E2E ms"] == digits(found["e2e"]["median"])
     assert said["decode tok/s"] == digits(found["generation_tps"]["median"])
-    assert said["tokens (cached)"] == f"{found['prompt_tokens'] // 2} ({found['cached_tokens'] // 2})"
+    assert said["prompt tokens (cached)"] == f"{found['prompt_tokens'] // 2} ({found['cached_tokens'] // 2})"
+    assert said["output tokens"] == str(found["completion_tokens"] // 2) == "11"
     assert said["answers"] == "2" and "output tok/s" not in said and "target" not in said
     assert row["marks"] == {"canary": "false", "noise": True, "running": False}
     assert [one["lamp"] for one in row["more"]] == ["good", "false", "noise", "false"]
     assert row["more"][-1]["words"] == "It broke."
+
+
+def test_a_picture_is_told_as_one_wherever_its_case_is_read():
+    """In the table, the comparison and the charts; what a run is kept and compared by stays "224x224"."""
+    point = Point(replace(CASE, suite="image", name="224x224", labels=(("pixels", 224 * 224),)), "a", ((sample(0.1),),))
+    row = row_of(point)
+    assert row["case"] == "224x224"
+    ratio = ("image: 224x224", "ttft", Ratio(0.5, 0.4, 0.6, 5))
+    for language, words in (("en", "picture of 224 × 224"), ("de", "Bild mit 224 × 224")):
+        with speaking(language):
+            (table,) = tables([DisplayedRun("", "this run", (row,), ())])
+            assert table["rows"][0]["cells"][0] == words
+            assert ratio_table([ratio])["rows"][0]["case"] == words
+            assert charts([DisplayedRun("", "this run", (row,), ())])[0]["series"][0]["points"][0][2] == words
+
+
+def test_the_machine_is_told_in_the_readers_numbers():
+    found = {
+        "chip_name": "M4", "num_cores": 10, "gpu_cores": 8, "total_memory_gb": 15.6, "memory_bandwidth_gbs": 68.3,
+        "bandwidth_source": "Apple's number", "mlx_device": "GPU", "os": "macOS 26",
+    }  # fmt: skip
+    assert results.machine({"machine": found})[2:5] == ["16 GB", "8 GPU cores", "68.3 GB/s (Apple's number)"]
+    with speaking("de"):
+        told = results.machine({"machine": found | {"total_memory_gb": 7.75}})
+    assert (told[2], told[4]) == ("7,8 GB", "68,3 GB/s (Apple's number)")
 
 
 def test_a_ratio_is_better_worse_or_neither():

@@ -21,7 +21,7 @@ def test_the_quick_picture_suite(demo_server: Any, tmp_path: Path, capsys: pytes
     line = f"--base-url {demo_server.url} --quick --prompts 2 --mllm --temperature 0 --output {file}"
     assert bench(line.split()) == 0
     said = capsys.readouterr().out
-    assert "TTFT" in said and "1024x1024" in said and "CANARY" not in said
+    assert "TTFT" in said and "picture of 1024 × 1024" in said and "CANARY" not in said
     written = json.loads(file.read_text())
     assert {"ttft", "tpot", "canary", "machine", "settings", "load"} <= written.keys()
     assert written["ttft"]["n"] == 8 and written["ttft"]["p99"] >= written["ttft"]["median"] > 0

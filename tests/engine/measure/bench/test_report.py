@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.measure.bench.plan import BenchSettings, Case, Fact
+import pytest
+
+from engine.measure.bench import compare
+from engine.measure.bench.plan import BenchSettings, Case, Fact, Group, case_words, select_groups
 from engine.measure.bench.report import table
 from engine.measure.bench.result import Comparison, Point, Result
 from engine.measure.bench.stats import Ratio
@@ -30,8 +33,11 @@ def run(**more: object) -> Result:
 
 def test_it_says_which_model_on_which_machine() -> None:
     said = table(run(machine=MACHINE, model=MODEL, versions={"mlx": "1.2"}))
-    assert said.startswith("model: tiny (qwen3, 3 MiB of weights, 01234567)\nmachine: M4, 10 cores, 8 GPU cores, 16 GB")
+    assert said.startswith(
+        "model: tiny (qwen3, 3 MiB of weights, 01234567)\nmachine: M4, 10 cores, 8 GPU cores, 16 GiB,"
+    )
     assert "versions: mlx 1.2" in said
+    assert "cores, 15.6 GiB," in table(run(machine=MACHINE | {"gpu_cores": None, "total_memory_gb": 15.6}))
     assert "machine:" not in table(run()), "of a server elsewhere nothing is known"
 
 
@@ -40,6 +46,35 @@ def test_the_sums_and_the_throughputs() -> None:
         "sum of a: 4 answers in 3.50 s; 200 prompt tokens (0 cached), 44 answer tokens; output throughput 12.6 tok/s, "
         "total throughput (prompt and answer) 69.7 tok/s"
     ) in table(run())
+
+
+def test_a_picture_is_told_as_one_and_kept_runs_are_compared_by_its_name() -> None:
+    """A run of before, and its table, are those of now: what is stored is "224x224"."""
+    point = Point(Case("image", "224x224"), "a", ((sample(0.5), sample(0.25)),), errors=("It broke.",))
+    result = run(points=(point,))
+    said = table(result)
+    assert "picture of 224 × 224" in said and "224x224" not in said
+    assert "error: picture of 224 × 224 of a: It broke." in said
+    kept = result.json()
+    assert [one["case"] for one in kept["points"]] == ["224x224"]
+    assert "image: picture of 224 × 224  TTFT" in compare.table(kept, kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("1920x1080", "picture of 1920 × 1080"),
+        ("miss, picture of 448x448", "miss, picture of 448 × 448"),
+        ("448x448 picture, cold", "448 × 448 picture, cold"),
+        ("4 frames @ 1 fps", "4 frames @ 1 fps"),
+        ("exact repeat", "exact repeat"),
+        ("", ""),
+    ],
+)
+def test_a_cases_words(name: str, words: str) -> None:
+    assert case_words(name) == words
+    group = Group((Case("image", name),), lambda number: ())
+    assert select_groups([group], [words]) == select_groups([group], [name]) == [group], "--case takes both"
 
 
 def test_the_summary_has_the_average_the_fastest_and_the_slowest() -> None:

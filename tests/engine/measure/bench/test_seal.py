@@ -146,4 +146,5 @@ def test_a_card_of_somebody_elses_machine(machine: dict[str, Any]) -> None:
 
 def test_a_machine_is_told_in_one_line() -> None:
     assert card._machine(MACHINE) == "M4, 10 cores, 8 GPU cores, 16 GB  ·  MLX on GPU  ·  macOS 26"
-    assert card._machine({"total_memory_gb": 8, "os": "Linux"}) == "8 GB  ·  Linux"
+    assert card._machine({"total_memory_gb": 8, "os": "Linux"}) == "8.0 GB  ·  Linux"
+    assert card._machine({"total_memory_gb": 15.6}) == "16 GB", "as the page says it"
