@@ -68,6 +68,7 @@ def test_a_picture_is_asked_about_there(
         assert (
             row.get_by_role("button", name="Unload").is_hidden() and row.get_by_role("button", name="Load").is_hidden()
         )
+        me.leave()
 
 
 def test_a_server_that_does_not_answer_is_said_so(person: Any, serve_page: Any, engine_at: Any) -> None:
