@@ -17,7 +17,7 @@
     ├── PixelsMissing                 500    pixels_missing        (never leaves the engine)
     ├── NotShared                     500    not_shared            (never leaves the engine)
     ├── Internal                      500    internal_error
-    ├── BadGateway                    502    server_failed / server_key_refused
+    ├── BadGateway                    502    server_failed / server_refused / server_key_refused
     ├── Unavailable                   503    model_not_ready / model_load_failed / shutting_down / restarting /
     │                                        server_unreachable
     └── TimedOut                      504    request_timeout

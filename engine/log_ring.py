@@ -63,12 +63,17 @@ class LogRing(logging.Handler):
     def hide(self, secrets: Sequence[str]) -> None:
         """Take these out of every line, too: of those that are here and of those to come."""
         with self._guard:
-            self._redactor = Redactor(tuple(secrets))
+            self._redactor = Redactor(tuple(dict.fromkeys((*self._redactor.secrets, *secrets))))
             lines, self._num_bytes = list(self._lines), 0
             self._lines.clear()
             for line in lines:
                 text = self._redactor.text(line.text)
                 self._append(LogLine(line.id, line.created_s, line.level, line.logger, text))
+
+    def redacted(self, text: str) -> str:
+        """A text without what is taken out of every line."""
+        with self._guard:
+            return self._redactor.text(text)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by `handle`."""

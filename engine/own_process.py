@@ -12,7 +12,7 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -108,13 +108,13 @@ class Restart:
             return None
         return "supervisor" if self.command.is_supervised else "in_place"
 
-    async def ask(self) -> None:
+    async def ask(self, redacted: Callable[[str], str] = str) -> None:
         """Ask for it. Nothing is ended for a start that would fail: the command looks at its options first, some of
-        which name files. Raises Conflict."""
+        which name files. redacted: takes secrets out of what it says. Raises Conflict."""
         if self.obstacle:
             raise Conflict(OBSTACLES[self.obstacle], code="cannot_restart")
         assert self.command is not None
-        if why := await _refused(self.command):
+        if why := redacted(await _refused(self.command)):
             raise Conflict(f"The server would not start again with its options: {why}", code="cannot_restart")
         self.is_asked = True
 

@@ -147,7 +147,7 @@ def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
 @dataclass(frozen=True, slots=True)
 class EngineOfPages:
     """The engine, at whose end the pages' connections to Gradio end, too: those stay open as long as a page does, and
-    the server would wait for them, end them by force and log that. As engine.api.ending.Answering."""
+    the server would wait for them, end them by force and log that. As engine.api.http.ending.Answering."""
 
     engine: Engine
     app: FastAPI

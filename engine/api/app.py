@@ -81,7 +81,7 @@ def create_app(
     app.state.process = process = process or OwnProcess()
     secrets = tuple(key for _, key in config.api_keys)
     engine.requests.hide(secrets)
-    process.log.hide(secrets)
+    process.log.hide(engine.requests.redactor.secrets)
     add_error_handlers(app)
     app.include_router(health_router(engine))
     add_documentation(app)

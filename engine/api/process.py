@@ -89,5 +89,5 @@ async def restarted(engine: Engine, config: ServerConfig, process: OwnProcess) -
     if not restart.is_asked:
         if (draining := engine.draining) is not None:
             raise draining
-        await restart.ask()
+        await restart.ask(process.log.redacted)
     return process_json(engine, config, process)

@@ -73,7 +73,7 @@ class AnswerReader:
             self._usage = chunk["usage"]
         try:
             deltas = [delta for choice in chunk.get("choices") or () for delta in self._choice(choice)]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
             raise not_understood(self._server) from error
         if self._first_s is None and any(delta.text or delta.tool_call for delta in deltas):
             self._first_s = time.perf_counter()
@@ -113,6 +113,8 @@ class AnswerReader:
 
     def _choice(self, choice: Json) -> Iterator[Delta]:
         index = int(choice.get("index") or 0)
+        if index not in range(self._request.n):
+            raise ValueError(index)
         self._reasons.setdefault(index, None)
         piece: Json = choice.get("delta") or choice.get("message") or {}
         tokens = tuple(self._tokens(choice.get("logprobs")))
@@ -135,7 +137,7 @@ class AnswerReader:
         return Delta("", index=index, finish_reason=found, stop=stopped)
 
     def _call(self, index: int, place: int, call: Json) -> ToolCallDelta:
-        number = int(place if call.get("index") is None else call["index"])
+        number = self._number(index, place, call)
         function: Json = call.get("function") or {}
         arguments = _text(function.get("arguments") or "")
         if (index, number) in self._calls:
@@ -143,6 +145,13 @@ class AnswerReader:
         self._calls[index, number] = True
         id = _text(call.get("id") or f"call_{secrets.token_hex(12)}")
         return ToolCallDelta(number, id, _text(function.get("name") or ""), arguments)
+
+    def _number(self, index: int, place: int, call: Json) -> int:
+        """Which call of its choice a piece belongs to. Some servers do not say: then an id begins the next one."""
+        if call.get("index") is not None:
+            return int(call["index"])
+        known = [number for choice, number in self._calls if choice == index]
+        return len(known) if call.get("id") or not known else max(known[-1], place)
 
     def _tokens(self, logprobs: Any) -> Iterator[GeneratedToken]:
         """Where the request asked for them and the server tells them."""

@@ -7,6 +7,8 @@ httpx is imported where it is needed: that takes a tenth of a second, which most
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
@@ -33,6 +35,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_LINE_BYTES = 16 * 1024**2
 MAX_LIST_BYTES = 4 * 1024**2
 END = "[DONE]"
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Waiting(Protocol):
@@ -134,12 +137,29 @@ async def _lines(server: RemoteServer, response: httpx.Response) -> AsyncIterato
 
 def _object(server: RemoteServer, text: str) -> Json:
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise not_understood(server)
-    return found
+    return _sound(found) if _HALF.search(text) else found
+
+
+def _finite(written: str) -> float:
+    """No JSON of ours holds NaN, Infinity or 1e999."""
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError(written)
+    return number
+
+
+def _sound(value: Any) -> Any:
+    """The same with U+FFFD for half of a pair of surrogates, which a server writes that cuts an emoji in two."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_sound(one) for one in value]
+    return {_sound(name): _sound(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def listed_models(server: RemoteServer) -> list[Json]:

@@ -52,11 +52,13 @@ def refusal(server: RemoteServer, status: int, headers: dict[str, str], body: by
     found = _error_of(body)
     said = quoted(server, _message_of(found) or "nothing more")
     words = f"{server.host} answered {status}: {said}"
-    code, param = _text(found, "code"), _text(found, "param")
+    code, param = (_text(server, found, name) for name in ("code", "param"))
     if 300 <= status < 400:
         to = quoted(server, headers.get("location", "another address"))
         return BadGateway(f"{server.host} sends on to {to}, which is not followed: give the address itself.")
-    if status in (401, 403):
+    if status == 403:  # of the key, or of what this one request holds
+        return BadGateway(f"{server.host} refused this. It answered 403: {said}", code="server_refused")
+    if status == 401:
         why = "does not accept the key (server_key)" if server.key else "asks for a key (server_key)"
         return BadGateway(f"{server.host} {why}. It answered {status}: {said}", code="server_key_refused")
     if 400 <= status < 500 and status not in (404, 413, 429):
@@ -89,9 +91,9 @@ def _message_of(error: Any) -> str:
     return error if isinstance(error, str) else json.dumps(error)
 
 
-def _text(error: Any, name: str) -> str | None:
+def _text(server: RemoteServer, error: Any, name: str) -> str | None:
     value = error.get(name) if isinstance(error, dict) else None
-    return value[:100] if isinstance(value, str) and value else None
+    return quoted(server, value)[:100] if isinstance(value, str) and value else None
 
 
 def _seconds(retry_after: str) -> int:

@@ -101,8 +101,8 @@ class OpenRequest:
 
 
 class RemoteServers:
-    """slots: of all models; those of other servers are looked after here. submit: has a blocking work done in a thread
-    of its own."""
+    """slots: of all models; those of other servers are looked after here. submit: has a blocking work done in a
+    thread."""
 
     def __init__(self, slots: ModelSlots, config: EngineConfig, media: Loader, submit: InThread) -> None:
         self._slots = slots
@@ -177,8 +177,10 @@ class RemoteServers:
             done = reader.done()
             self._show(link, None)
         except EngineError as error:
-            if error.code in ("server_unreachable", "server_key_refused"):
+            if error.code == "server_key_refused":
                 self._show(link, error)
+            elif error.code == "server_unreachable":
+                self._probe(link)  # perhaps only this request could not be sent
             link.looked_s = -AGAIN_S  # whoever looks next learns how it is now
             raise
         finally:

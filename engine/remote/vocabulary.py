@@ -25,6 +25,8 @@ class RemoteVocabulary:
         """The number of a token. raw: its bytes as a list of numbers, None for what is no text; where a server says
         nothing of them, those of the text."""
         said = list(text.encode()) if raw is ... else raw
+        if not isinstance(said, list | None):
+            raise TypeError(said)
         token = TokenText(text, None if said is None else bytes(said))
         with self._lock:
             if token not in self._ids:

@@ -64,6 +64,16 @@ def test_secrets_are_taken_out(text: str) -> None:
     assert len(kept) == 2 and all(HIDDEN in one and SECRETS[text] not in one for one in kept)
 
 
+def test_another_secret_is_one_more() -> None:
+    ring = LogRing()
+    ring.hide(("first-secret",))
+    ring.hide(("other-secret",))
+    told(ring, "%s", "first-secret and other-secret")
+    assert "secret" not in texts(ring)[0].replace(HIDDEN, "") and "secret" not in ring.redacted(
+        "a first-secret"
+    ).replace(HIDDEN, "")
+
+
 def test_half_of_a_secret_is_not_left_where_a_line_is_cut() -> None:
     ring = LogRing()
     told(ring, "x" * (MAX_LINE_BYTES - 11) + " sk-abcdefghijklmnopqrstuvwxyz and more")

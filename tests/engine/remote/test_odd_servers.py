@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,11 +53,13 @@ class StandIn:
 
 @pytest.fixture
 def odd(serve: Callable[..., Any], engine_at: EngineAt) -> Iterator[Any]:
-    """with odd() as (stand_in, ask): ask(request) gives the Completion. Keywords go to the engine."""
+    """with odd() as (stand_in, ask): ask(request) gives the Completion. models: the answer to who asks for its list,
+    which is asked for from the start on. Other keywords go to the engine."""
 
     @contextmanager
-    def made(**settings: Any) -> Iterator[Any]:
+    def made(models: Response | None = None, **settings: Any) -> Iterator[Any]:
         stand_in = StandIn()
+        stand_in.models = models or stand_in.models
         with serve(stand_in.app()) as url:
             engine = engine_at(url, KEY, settings.pop("model", None), **settings)
 
@@ -90,7 +93,7 @@ def piece(text: str = "", reason: str | None = None, **delta: Any) -> dict[str, 
         ),
         (422, {"detail": [{"loc": ["body"]}]}, BadRequest, "invalid_value", '422: [{"loc": ["body"]}]'),
         (401, {"error": {"message": f"wrong: {KEY}"}}, BadGateway, "server_key_refused", "wrong: [secret]"),
-        (403, "no", BadGateway, "server_key_refused", "answered 403: no"),
+        (403, "no", BadGateway, "server_refused", "answered 403: no"),
         (404, {"error": "no such model"}, ModelNotFound, "model_not_found", "404: no such model"),
         (413, "", TooLarge, "request_too_large", "413: nothing more"),
         (500, "a\n\n  trace" + "x" * 9000, BadGateway, "server_failed", "500: a trace"),
@@ -108,6 +111,27 @@ def test_a_refusal_says_who_and_what(
     message = refused.value.message
     assert refused.value.code == code and words in message and "127.0.0.1:" in message
     assert KEY not in message and len(message) < 700 and "\n" not in message
+
+
+def test_no_field_of_an_error_tells_the_key(odd: Any) -> None:
+    said = {"message": f"no {KEY}", "code": f"bad {KEY}", "param": f"{'x' * 90}{KEY}"}
+    with odd() as (stand_in, ask):
+        stand_in.answer = JSONResponse({"error": said}, 400)
+        with pytest.raises(BadRequest) as refused:
+            ask(chat("a"))
+    told = json.dumps(refused.value.to_openai())
+    assert "[secret]" in told and KEY[:10] not in told
+
+
+def test_one_refused_request_is_not_a_server_that_is_away(serve: Any, engine_at: EngineAt) -> None:
+    stand_in = StandIn()
+    with serve(stand_in.app()) as url:
+        engine = engine_at(url, KEY)
+        wait_until(lambda: engine.models()[0].stage == "ready", "it is never reached")
+        stand_in.answer = Response("not this", 403)
+        with pytest.raises(BadGateway, match="not this"):
+            asyncio.run(engine.complete(chat("a")))
+        assert engine.models()[0].stage == "ready"
 
 
 def test_a_busy_server_says_when_to_come_back(odd: Any) -> None:
@@ -139,6 +163,11 @@ def test_nothing_is_sent_on_to_another_address(odd: Any, serve: Any) -> None:
         (lambda: events(piece("Hel"), "{no json"), "cannot be read"),
         (lambda: events({"choices": [{"delta": {"content": 5}}]}), "cannot be read"),
         (lambda: events({"choices": 7}), "cannot be read"),
+        (lambda: events({"choices": [{"index": -3, "delta": {"content": "a"}}]}), "cannot be read"),
+        (lambda: events({"choices": [{"index": 1, "delta": {"content": "a"}}]}), "cannot be read"),
+        (lambda: events('{"choices": [{"index": 1e999, "delta": {"content": "a"}}]}'), "cannot be read"),
+        (lambda: events('{"choices": [], "usage": {"media": [{"duration": NaN}]}}'), "cannot be read"),
+        (lambda: events("[" * 100_000), "cannot be read"),
         (lambda: Response("<html>", media_type="text/html"), "cannot be read"),
         (lambda: JSONResponse({"error": {"message": "in a 200"}}), "in a 200"),
     ],
@@ -191,15 +220,51 @@ def test_reasoning_calls_and_usage_of_other_servers(odd: Any) -> None:
     assert whole.done.finish_reason == "length"
 
 
-def test_a_server_without_a_list_of_models(odd: Any) -> None:
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        {"tokens": ["a", "b"], "token_logprobs": [-1.0]},
+        {"content": [{"token": "a", "logprob": -1.0, "bytes": 2_000_000_000}]},
+    ],
+)
+def test_probabilities_in_another_form(odd: Any, logprobs: Any) -> None:
     with odd() as (stand_in, ask):
-        stand_in.models = Response("", 404)
+        stand_in.answer = events({"choices": [{"delta": {"content": "a"}, "logprobs": logprobs}]}, piece("", "stop"))
+        with pytest.raises(BadGateway, match="cannot be read"):
+            ask(replace(chat("a"), logprobs=0))
+
+
+def test_half_of_an_emoji_is_text_all_the_same(odd: Any) -> None:
+    with odd() as (stand_in, ask):
+        stand_in.answer = events(piece("Hi \ud83d"), piece("\ude00 \U0001f600", "stop"))
+        assert ask(chat("a")).text == "Hi \ufffd\ufffd \U0001f600"
+
+
+def test_calls_without_a_number_are_told_apart(odd: Any) -> None:
+    """Each in a chunk of its own; what has no id belongs to the call before it."""
+
+    def call(arguments: str, **more: Any) -> Any:
+        return piece(tool_calls=[{"function": {"name": more.pop("name", ""), "arguments": arguments}, **more}])
+
+    with odd() as (stand_in, ask):
+        stand_in.answer = events(
+            call("{", id="a", name="f"),
+            call("}"),
+            call('{"x"', id="b", name="g"),
+            call(": 1}"),
+            piece("", "tool_calls"),
+        )
+        calls = ask(chat("a")).tool_calls
+    assert [(one.id, one.name, one.arguments) for one in calls] == [("a", "f", "{}"), ("b", "g", '{"x": 1}')]
+
+
+def test_a_server_without_a_list_of_models(odd: Any) -> None:
+    with odd(models=Response("", 404)) as (stand_in, ask):
         stand_in.answer = events(piece("Hi", "stop"))
         with pytest.raises(BadGateway, match="name one") as refused:
             ask(chat("a"))
         assert refused.value.code == "server_model_unknown"
-    with odd(model="named") as (stand_in, ask):
-        stand_in.models = Response("", 404)
+    with odd(models=Response("", 404), model="named") as (stand_in, ask):
         stand_in.answer = events(piece("Hi", "stop"))
         assert ask(chat("a")).text == "Hi" and stand_in.asked[0]["model"] == "named"
 
