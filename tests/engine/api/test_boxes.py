@@ -159,7 +159,7 @@ def test_a_click_by_a_tool_call_and_the_next_turn_reads_what_was_written(client:
     def ask(*more: dict[str, Any], **fields: Any) -> Any:
         return client.chat.completions.create(
             model="demo", messages=[question, *more], tools=[click], tool_choice="required", temperature=0,
-            max_completion_tokens=200, extra_body=fields,
+            parallel_tool_calls=False, max_completion_tokens=200, extra_body=fields,
         )  # fmt: skip
 
     (call,) = ask(**ORIGINAL).choices[0].message.tool_calls

@@ -15,7 +15,8 @@ import pytest
 
 from engine.api.answering import sse
 from engine.api.app import create_app
-from engine.api.models.cards import health_of, loading_words, state_json
+from engine.api.health import health_of
+from engine.api.models.cards import loading_words, state_json
 from engine.api.server import announce_models
 from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine

@@ -91,9 +91,11 @@ def test_pictures_do_not_see_each_other(folder: Path, family: str) -> None:
     stills = picture("red", size=SQUARE), picture("blue", "square", (160, 48))
     together, spans = embedded(loaded, *stills, "x")
     for still, span in zip(stills, spans, strict=True):
-        single, (own,) = embedded(loaded, still, "x")
-        ours, alone = (found.window(at.start, at.stop) for found, at in ((together, span), (single, own)))
-        assert mx.allclose(ours["inputs_embeds"], alone["inputs_embeds"], atol=1e-4)
+        single, (place,) = embedded(loaded, still, "x")
+        ours, alone = (found.window(at.start, at.stop) for found, at in ((together, span), (single, place)))
+        own, other = alone["inputs_embeds"], ours["inputs_embeds"]
+        rounding = max(1e-4, 1e-5 * mx.abs(own).max().item())  # of a product of other rows, as some BLAS have it
+        assert mx.allclose(other, own, atol=rounding)
 
 
 @pytest.mark.parametrize("family", APART)

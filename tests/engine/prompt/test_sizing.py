@@ -104,7 +104,7 @@ def test_what_was_seen_is_the_key(demo: registry.Loaded, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("to_right", [True, False])
 async def test_many_frames_are_understood(demo_engine: Any, tmp_path: Path, to_right: bool) -> None:
-    clip = walk(tmp_path / "walk.mp4", to_right=to_right)
+    clip = walk(tmp_path / "walk.mp4", to_right=to_right, size=(320, 240))
     request = chat(clip, "Which way does it move?", frames=FrameSampling(fps=8.0, max_frames=64))
     answer = await ask(demo_engine, request)
     assert len(answer.done.media[0].frames) == 64

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.api.models.cards import batch_json
+from engine.api.health import batch_json
 from engine.config import EngineConfig
 from engine.core import Engine
 from engine.errors import Busy, TimedOut
