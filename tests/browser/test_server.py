@@ -49,11 +49,13 @@ def logger() -> logging.Logger:
 
 
 @pytest.fixture
-def url(demo_engine: Any, serve: Any, logger: logging.Logger, tmp_path: Path) -> Iterator[str]:
+def url(
+    demo_engine: Any, serve: Any, logger: logging.Logger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A server with a log of the test's own, which could be restarted."""
     from workbench.app import create_app
 
-    pages.uploads(tmp_path)
+    pages.uploads(tmp_path_factory.getbasetemp())
     ring = LogRing("info")
     logger.addHandler(ring)
     command = StartCommand(("/bin/sh", "-c", "exit 3"), dict(os.environ))
