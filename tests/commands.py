@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import httpx
+
+from tests.endless import endless_request
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = [sys.executable, "-m", "engine"]
@@ -49,3 +55,20 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
+
+
+def begun(url: str, max_tokens: int) -> tuple[httpx.Response, Iterator[str]]:
+    """A stream that has said its first word: the open response and its lines."""
+    client = httpx.Client(timeout=60)
+    body = {**endless_request(max_tokens), "stream": True}
+    response = client.send(client.build_request("POST", f"{url}/v1/chat/completions", json=body), stream=True)
+    lines = response.iter_lines()
+    next(lines)
+    return response, lines
+
+
+def breaks_off(response: httpx.Response, lines: Iterator[str]) -> None:
+    """The stream ends with an error in place of its answer's end."""
+    last = [line for line in lines if line][-1]
+    assert "error" in json.loads(last.removeprefix("data: "))
+    response.close()

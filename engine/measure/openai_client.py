@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from engine.errors import BadRequest, Unavailable
+from engine.line_feeds import lines_of
 from engine.types import Json
 
 ANSWER_S = 600.0
@@ -59,14 +60,16 @@ class OpenAIClient:
                     text = (await response.aread()).decode(errors="replace")
                     error_class = Unavailable if response.status_code == 503 else BadRequest
                     raise error_class(self._refusal(path, response.status_code, text))
-                async for line in response.aiter_lines():
-                    if line.startswith("data: {"):
-                        chunk: Json = json.loads(line.removeprefix("data: "))
+                async for line in lines_of(response.aiter_bytes()):
+                    if line.startswith(b"data: {"):
+                        chunk: Json = json.loads(line.removeprefix(b"data: "))
                         if "error" in chunk:
                             raise BadRequest(f"{self.base_url}{path} stopped with an error: {chunk['error']}")
                         yield chunk
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+        except ValueError as error:
+            raise BadRequest(f"{self.base_url}{path} answered what cannot be read: {error}") from error
 
     async def optional(self, method: str, path: str, body: Json | None = None) -> Json:
         """The JSON object of a route that not every server has; {} where it does not answer with one."""

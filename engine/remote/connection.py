@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engine.errors import EngineError, ModelNotFound
+from engine.line_feeds import MAX_LINE_BYTES, lines_of
 from engine.remote.failures import broken_off, not_understood, refusal, unreachable
+from engine.surrogates import well_formed
 from engine.types import Json, RemoteServer
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ SILENCE_S = 600.0
 
 PROBE_S = 4.0
 MAX_ERROR_BYTES = 64 * 1024
-MAX_LINE_BYTES = 16 * 1024**2
 MAX_LIST_BYTES = 4 * 1024**2
 END = "[DONE]"
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Waiting(Protocol):
@@ -103,12 +102,15 @@ async def _refusal(server: RemoteServer, response: httpx.Response) -> EngineErro
 
 async def _events(server: RemoteServer, response: httpx.Response) -> AsyncGenerator[Json | None, None]:
     """https://html.spec.whatwg.org/multipage/server-sent-events.html, of which only data is read."""
-    async for line in _lines(server, response):
-        name, _, value = line.partition(b":")
-        if name != b"data":
-            continue
-        text = value.decode(errors="replace").strip()
-        yield None if text == END else _object(server, text)
+    try:
+        async for line in lines_of(response.aiter_bytes()):
+            name, _, value = line.partition(b":")
+            if name != b"data":
+                continue
+            text = value.decode(errors="replace").strip()
+            yield None if text == END else _object(server, text)
+    except ValueError as error:
+        raise not_understood(server, str(error)) from error
 
 
 async def _whole(server: RemoteServer, response: httpx.Response) -> AsyncGenerator[Json | None, None]:
@@ -122,19 +124,6 @@ async def _whole(server: RemoteServer, response: httpx.Response) -> AsyncGenerat
     yield None
 
 
-async def _lines(server: RemoteServer, response: httpx.Response) -> AsyncIterator[bytes]:
-    """Split at line feeds only: JSON may hold other characters that end a line elsewhere."""
-    rest = b""
-    async for piece in response.aiter_bytes():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line.rstrip(b"\r")
-        if len(rest) > MAX_LINE_BYTES:
-            raise not_understood(server, f"one line of it has more than {MAX_LINE_BYTES} bytes")
-    if rest:
-        yield rest
-
-
 def _object(server: RemoteServer, text: str) -> Json:
     try:
         found = json.loads(text, parse_float=_finite, parse_constant=_finite)
@@ -142,7 +131,7 @@ def _object(server: RemoteServer, text: str) -> Json:
         found = None
     if not isinstance(found, dict):
         raise not_understood(server)
-    return _sound(found) if _HALF.search(text) else found
+    return well_formed(found, names=True) if "\\u" in text else found
 
 
 def _finite(written: str) -> float:
@@ -151,15 +140,6 @@ def _finite(written: str) -> float:
     if not math.isfinite(number):
         raise ValueError(written)
     return number
-
-
-def _sound(value: Any) -> Any:
-    """The same with U+FFFD for half of a pair of surrogates, which a server writes that cuts an emoji in two."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_sound(one) for one in value]
-    return {_sound(name): _sound(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def listed_models(server: RemoteServer) -> list[Json]:

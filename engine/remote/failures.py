@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.errors import BadGateway, BadRequest, Busy, EngineError, ModelNotFound, TooLarge, Unavailable
+from engine.request_log.redact import HIDDEN
 from engine.types import RemoteServer
 
 SAID_CHARS = 500
 MAX_RETRY_S = 3600
-HIDDEN = "[secret]"
 
 
 def quoted(server: RemoteServer, text: str) -> str:

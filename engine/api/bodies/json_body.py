@@ -13,15 +13,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, model_validator
 
 from engine.errors import BadRequest
-
-MAX_DEPTH = 64
-
+from engine.surrogates import HALF, MAX_DEPTH, well_formed
 
 MAX_PATH_CHARS = 200
 """Of a field's path in an error: names of fields may be of any length."""
-
-
-HALF = re.compile("[\ud800-\udfff]")
 
 
 def _holds_integers(annotation: Any) -> bool:
@@ -55,24 +50,12 @@ class WholeNumbers(BaseModel):
 
 
 def readable(body: Any) -> Any:
-    """A body with its history well formed. Raises as check_readable."""
+    """A body with its history well formed, as far as check_readable goes on to look. Raises as that."""
     if isinstance(body, dict):
         histories = {name: body[name] for name in ("messages", "input") if isinstance(body.get(name), list)}
         body = {**body, **{name: well_formed(history) for name, history in histories.items()}}
     check_readable(body)
     return body
-
-
-def well_formed(value: Any, depth: int = 0) -> Any:
-    """A JSON value with U+FFFD for each half of a surrogate pair in its texts, as in the history of a chat that was cut
-    in the middle of one. What is too deep is left to check_readable, and so are names."""
-    if isinstance(value, str):  # a chat of screenshots has megabytes of base64, which is ASCII
-        return value if value.isascii() else HALF.sub("\ufffd", value)
-    if depth > MAX_DEPTH:
-        return value
-    if isinstance(value, list):
-        return [well_formed(inner, depth + 1) for inner in value]
-    return {k: well_formed(v, depth + 1) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def check_readable(body: Any) -> None:

@@ -14,7 +14,7 @@ import httpx
 from engine.api.app import create_app
 from engine.config import EngineConfig, ServerConfig
 from engine.core import Engine
-from tests.commands import Running
+from tests.commands import Running, begun, breaks_off
 from tests.endless import endless_request
 from tests.waiting import wait_until
 
@@ -47,16 +47,6 @@ def test_live_and_ready(serve: Callable[[Any], Any]) -> None:
         assert ask("live") == (503, "engine_failed") and ask("ready")[0] == 503
 
 
-def begun(url: str, max_tokens: int) -> tuple[Any, Any]:
-    """A stream that has said its first word: the open response and its lines."""
-    body = {**endless_request(max_tokens), "stream": True}
-    client = httpx.Client(timeout=60)
-    response = client.send(client.build_request("POST", f"{url}/v1/chat/completions", json=body), stream=True)
-    lines = response.iter_lines()
-    next(lines)
-    return response, lines
-
-
 def test_answers_are_finished_and_new_requests_told_so(started: list[Running]) -> None:
     server = Running("--shutdown-timeout", "30")
     started.append(server)
@@ -84,9 +74,7 @@ def test_a_second_signal_ends_them_at_once(started: list[Running]) -> None:
     server.process.send_signal(signal.SIGINT)
     wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503, "it goes on to be ready")
     server.process.send_signal(signal.SIGINT)
-    last = [line for line in lines if line][-1]
-    assert "error" in json.loads(last.removeprefix("data: "))
-    response.close()
+    breaks_off(response, lines)
     _, said = server.process.communicate(timeout=20)
     assert server.process.returncode == 0 and "Traceback" not in said
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import socket
@@ -19,7 +18,7 @@ from engine.config import ServerConfig
 from engine.log_ring import LogRing
 from engine.own_process import RESTART_STATUS, SUPERVISED, OwnProcess
 from engine.request_log.redact import HIDDEN
-from tests.commands import Running
+from tests.commands import Running, begun, breaks_off
 from tests.endless import endless_request
 from tests.waiting import wait_until
 
@@ -117,16 +116,6 @@ def process_of(url: str) -> dict[str, Any]:
     return dict(httpx.get(f"{url}/v1/server").json())
 
 
-def begun(url: str, max_tokens: int) -> tuple[httpx.Response, Iterator[str]]:
-    """A stream that has said its first word: the open response and its lines."""
-    client = httpx.Client(timeout=60)
-    body = {**endless_request(max_tokens), "stream": True}
-    response = client.send(client.build_request("POST", f"{url}/v1/chat/completions", json=body), stream=True)
-    lines = response.iter_lines()
-    next(lines)
-    return response, lines
-
-
 def test_a_server_is_restarted_in_place(started: list[Running]) -> None:
     """What runs comes to its end, new requests are told to come back, and then the same port answers anew."""
     server = Running("serve", "demo", "--shutdown-timeout", "60")
@@ -194,9 +183,7 @@ def test_a_signal_meanwhile_ends_it_for_good(started: list[Running]) -> None:
     assert httpx.post(f"{server.url}/v1/server/restart", timeout=60).status_code == 200
     wait_until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 503, "it goes on to be ready")
     server.process.send_signal(signal.SIGINT)
-    last = [line for line in lines if line][-1]
-    assert "error" in json.loads(last.removeprefix("data: "))
-    response.close()
+    breaks_off(response, lines)
     _, said = server.process.communicate(timeout=30)
     assert server.process.returncode == 0 and "Traceback" not in said
 

@@ -240,6 +240,13 @@ def test_half_of_an_emoji_is_text_all_the_same(odd: Any) -> None:
         assert ask(chat("a")).text == "Hi \ufffd\ufffd \U0001f600"
 
 
+def test_half_of_an_emoji_far_inside_is_no_fault(odd: Any) -> None:
+    with odd() as (stand_in, ask):
+        deep = "[" * 600 + "]" * 600
+        stand_in.answer = events(f'{{"choices": [], "other": ["\\ud83d", {deep}]}}', piece("Hi", "stop"))
+        assert ask(chat("a")).text == "Hi"
+
+
 def test_calls_without_a_number_are_told_apart(odd: Any) -> None:
     """Each in a chunk of its own; what has no id belongs to the call before it."""
 
