@@ -86,7 +86,13 @@ def test_the_list_offers_no_load_of_it() -> None:
 
 def test_what_cannot_be_told_of_it() -> None:
     assert HOST in _known_later(Request(), CARD) and _known_later(Request(), replace(CARD, server="")) == ""
-    assert HOST in why_unsupported("text", CARD) and HOST in why_nothing(Snapshot("ready", DEVICE, states=(STATE,)))
+    assert HOST in why_nothing(Snapshot("ready", DEVICE, states=(STATE,)))
+
+
+def test_what_a_benchmark_can_ask_of_it() -> None:
+    assert [why_unsupported(suite, CARD) for suite in ("text", "image", "decisions", "concurrency")] == [""] * 4
+    assert why_unsupported("video", CARD) == f"{HOST} does not say that it takes clips."
+    assert why_unsupported("video", replace(CARD, takes_known=True)) == "far takes no clips."
 
 
 def test_an_empty_field_is_up_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
