@@ -223,8 +223,8 @@ def settings_of(card: ModelCard | None, event: Any) -> BenchSettings:
         prompts=_number(event, "prompts", 1, 100),
         max_tokens=_number(event, "max_tokens", 1, 4096),
         quick=bool(getattr(event, "quick", False)),
-        pictures=bool(card and card.vision),
-        context=card.context_tokens if card else None,
+        pictures=bool(card and card.vision and card.takes_known),
+        context=(card.context_tokens or None) if card else None,
     )
 
 

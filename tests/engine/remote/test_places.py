@@ -15,7 +15,7 @@ from engine import core
 from engine.access.visibility import Caller
 from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.core import Engine
-from engine.errors import Busy, TooLarge
+from engine.errors import Busy, TooLarge, Unavailable
 from engine.media.expected import in_base64
 from engine.runtime.tickets import Places, TicketOffice
 from engine.types import Message, Part, RemoteServer
@@ -107,7 +107,8 @@ async def test_one_that_hangs_takes_no_place_of_a_model_here(stalling: Any) -> N
         waiting = [asyncio.create_task(engine.complete(asked)) for _ in range(3)]
         await until(lambda: len(server.bodies) == 3, "they are not sent")
         with pytest.raises(Busy, match="The queue is full"):
-            await engine.complete(asked)
+            async with asyncio.timeout(20):
+                await engine.complete(asked)
         near = await asyncio.gather(*(engine.complete(chat("Hello", max_tokens=4)) for _ in range(3)))
         assert all(done.text for done in near) and engine.num_open == 3
         server.set(server.go), server.set(server.end)
@@ -151,7 +152,8 @@ async def test_media_count_until_the_server_begins_to_answer(stalling: Any, engi
     await until(lambda: bool(server.bodies), "it is not sent")
     assert office.held_bytes == size
     with pytest.raises(Busy, match="Media of other requests that wait fill"):
-        await engine.complete(asked)
+        async with asyncio.timeout(20):
+            await engine.complete(asked)
     assert office.held_bytes == size
     server.set(server.go)
     await until(lambda: bool(engine._remote.running()) and engine._remote.running()[0].stage == "decode", "it waits on")
@@ -187,3 +189,12 @@ async def test_a_salt_goes_along_but_not_its_words(stalling: Any, engine_at: Eng
     first, second, *others, none = [body.get("cache_salt") for body in server.bodies]
     assert first == second and len({first, *others}) == 3 and none is None
     assert "pepper" not in str(server.bodies) and "ann" not in str(server.bodies)
+
+
+async def test_nobody_looks_after_the_end(stalling: Any, engine_at: EngineAt) -> None:
+    _, url = stalling()
+    engine = engine_at(url, model="slow")
+    assert (await engine.reached()).stage == "ready"
+    engine.stop()
+    with pytest.raises(Unavailable, match="The engine was stopped"):
+        await engine.reached()
