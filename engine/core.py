@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from engine import device
@@ -67,7 +67,6 @@ from engine.vision_proxy.describe import Describer
 
 if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
-    from engine.runtime.model_load import FoundModel
 
 T = TypeVar("T")
 _LOADING_GRACE_S = 15.0
@@ -97,14 +96,13 @@ class Engine:
         self._replayer = Replayer(self.complete, self.snapshot, self._count_replay, config.cache.verify_share)
         # Clips decode in processes of their own, pictures and long texts here.
         self._pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
-        fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
         self._media = Loader(
             config,
             decoding=self._pool,
-            fetching=fetching,
+            fetching=ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
             fetched=self.requests.fetched,
         )
-        self._remote = RemoteServers(self._slots, config, self._media, fetching.submit)
+        self._remote = RemoteServers(self._slots, config, self._media, _aside)
         self.requests.hide(tuple(spec.server.key for spec in config.models if spec.server and spec.server.key))
         self._preparation = Preparation(config, self._media)
         self._asking = Asking(self._preparation, self._runtime.tell, config.coordinates)
@@ -335,9 +333,7 @@ class Engine:
 
     async def detokenize(self, token_ids: list[int], model: str | None = None) -> str:
         """Token ids as text, special tokens by their names. Raises BadRequest for an id outside the vocabulary."""
-        deadline = Deadline(self.config.request_timeout_s)
-        async with self._slots.using(self._slots.find(model), deadline) as loaded:
-            return await deadline.wait(self.aside(partial(loaded.texts.decode, token_ids)))
+        return await self._serving.detokenize(token_ids, model)
 
     async def token_texts(self, model: str | None = None) -> Callable[[int], TokenText]:
         """What a token id of a model stands for, as a function for any thread. The model is loaded if need be; of one
@@ -398,9 +394,10 @@ class Engine:
         self._snapshot = replace(self._snapshot, state="failed", error=error.message, states=self._slots.states())
 
 
-def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
-    """Do a work in a thread of its own, which ends with the process: nothing can interrupt a download."""
-    done: Future[FoundModel] = Future()
+def _aside(work: Callable[[], T]) -> Future[T]:
+    """Do a work in a thread of its own, which ends with the process: nothing can interrupt a download, nor wake who
+    waits for a server."""
+    done: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -408,5 +405,5 @@ def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:
         except BaseException as e:
             done.set_exception(e)
 
-    threading.Thread(target=run, name="find", daemon=True).start()
+    threading.Thread(target=run, name="aside", daemon=True).start()
     return done

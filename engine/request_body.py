@@ -120,7 +120,7 @@ def _choice(choice: ToolChoice) -> Json:
 def _message(message: Message, named: Callable[[Part], str]) -> Json:
     texts = [part.text for part in message.parts]
     is_text = len(texts) == 1 and message.parts[0].kind == "text"
-    content: Any = texts[0] if is_text else [_part(part, named) for part in message.parts]
+    content: Any = texts[0] if is_text else [part_body(part, named) for part in message.parts]
     told: Json = {"role": message.role, "content": content if message.parts or message.role != "assistant" else None}
     if message.tool_calls:
         told["tool_calls"] = [
@@ -136,7 +136,8 @@ def path_name(part: Part) -> str:
     return Path(part.path).name if part.path else ""
 
 
-def _part(part: Part, named: Callable[[Part], str]) -> Json:
+def part_body(part: Part, named: Callable[[Part], str]) -> Json:
+    """A part of a chat's message. named: the URL of a medium."""
     if part.kind == "text":
         return {"type": "text", "text": part.text}
     if part.kind == "document":

@@ -68,7 +68,8 @@ class Serving:
             slot = self.slots.find(request.model)
             logged.named(slot.name)
             check_vision_mode(request, spec := slot.config.model, describes=True)
-            with self.tickets.take(clock) as ticket:  # first: who waits for a model to be loaded waits in the queue
+            # First: who waits for a model to be loaded waits in the queue.
+            with self.tickets.take(clock, server=_server_of(slot)) as ticket:
                 answer = self._answer if spec.server is None else self._answer_of_another
                 async with aclosing(answer(request, slot, ticket, deadline)) as events:
                     async for event in events:
@@ -99,8 +100,7 @@ class Serving:
         self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline
     ) -> AsyncGenerator[Event, None]:
         """Of another server."""
-        if not self.is_running():
-            raise Unavailable("The engine was stopped.")
+        self._check_running()
         return self.remote.events(request, slot, ticket, deadline)
 
     async def decide(self, request: Request, questions: tuple[TypedQuestion, ...]) -> Decisions:
@@ -112,7 +112,12 @@ class Serving:
             check_questions(questions)
             slot = self._slot(request)
             logged.named(slot.name)
-            with self.tickets.take(clock) as ticket:
+            with self.tickets.take(clock, server=_server_of(slot)) as ticket:
+                if slot.config.model.server is not None:
+                    self._check_running()
+                    decisions = await self.remote.decide(request, questions, slot, ticket, deadline)
+                    logged.decided(decisions)
+                    return decisions
                 async with self.slots.using(slot, deadline) as model:
                     request = self._checked(request, model)
 
@@ -141,7 +146,10 @@ class Serving:
         """See Engine.preflight."""
         slot = self._slot(request)
         deadline = Deadline(self.config.request_timeout_s)
-        with self.tickets.take(is_preflight=True) as ticket:
+        with self.tickets.take(server=_server_of(slot), is_preflight=True) as ticket:
+            if slot.config.model.server is not None and not pictures:
+                self._check_running()
+                return await self.remote.preflight(request, slot, ticket, deadline)
             async with self.slots.using(slot, deadline) as model:
                 check(request, model.card, self.config.media)
                 request = replace(request, model=model.card.id)
@@ -149,6 +157,16 @@ class Serving:
                 if not pictures:
                     return found
                 return replace(found, pictures=await self.media.as_seen(request, media, found.media))
+
+    async def detokenize(self, token_ids: list[int], model: str | None) -> str:
+        """See Engine.detokenize."""
+        slot, deadline = self.slots.find(model), Deadline(self.config.request_timeout_s)
+        if slot.config.model.server is not None:
+            with self.tickets.take(server=_server_of(slot), is_preflight=True) as ticket:
+                self._check_running()
+                return await self.remote.detokenize(token_ids, slot, ticket, deadline)
+        async with self.slots.using(slot, deadline) as loaded:
+            return await deadline.wait(self.asking.preparation.aside(partial(loaded.texts.decode, token_ids)))
 
     async def _read(self, asked: TextsToEmbed | DocumentsToRank, check: Callable[[], None], read: ReaderOf[R]) -> R:
         deadline = Deadline(self.config.request_timeout_s)
@@ -164,6 +182,10 @@ class Serving:
                     logged.has_read(found.num_tokens)
                     return found
 
+    def _check_running(self) -> None:
+        if not self.is_running():
+            raise Unavailable("The engine was stopped.")
+
     def _slot(self, request: Request) -> ModelSlot:
         """The model of a request. Raises EngineError for one that is not here, or not for this request."""
         slot = self.slots.find(request.model)
@@ -172,11 +194,15 @@ class Serving:
 
     def _checked(self, request: Request, model: LoadedModel) -> Request:
         """The request with an id and the name of its model. Raises EngineError for one that cannot be served."""
-        if not self.is_running():
-            raise Unavailable("The engine was stopped.")
+        self._check_running()
         check(request, model.card, self.config.media)
         reuse = request.reuse and request.prompt_logprobs is None  # stored KV has no logits
         return replace(request, model=model.card.id, reuse=reuse)
+
+
+def _server_of(slot: ModelSlot) -> str | None:
+    """The line in which requests for a model of another server wait."""
+    return slot.name if slot.config.model.server is not None else None
 
 
 def _labelled(request: Request) -> Request:

@@ -50,6 +50,10 @@ def tokens_router(engine: Engine, config: ServerConfig) -> APIRouter:
         exchange = await Exchange.begin(engine, http, body, body.model)
         request = tokenize_request(body, engine.config.media, exchange.id, exchange.who)
         asked = exchange.asked(request)
+        card = engine.snapshot().card_of(asked.model)
+        if body.return_token_strs and card is not None and card.server:
+            why = f"{card.server} numbers its tokens, and only it knows them; ask /detokenize for their text"
+            raise BadRequest(f"return_token_strs: {why}.", param="return_token_strs", code="remote_model")
 
         async def counted() -> Json:
             token_text = await engine.token_texts(asked.model) if body.return_token_strs else None

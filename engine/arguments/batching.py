@@ -35,7 +35,7 @@ def add_batching_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-queue": (DEFAULTS.max_queue, "requests that may wait beyond those worked on, before 429"),
         "--max-waiting-media-mb": (
             DEFAULTS.max_waiting_media_bytes // 1024**2,
-            "MiB of decoded media of all requests that have not begun to answer, before 429",
+            "MiB of media of all requests that have not begun to answer, decoded or as sent elsewhere, before 429",
         ),
     }
     add_numbers(group, numbers)

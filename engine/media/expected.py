@@ -1,4 +1,5 @@
-"""How much memory a medium will take once it is decoded, told before that is done. Cheap; decodes nothing.
+"""How much memory a medium will take once it is decoded, or as it is sent to another server, told before that is done.
+Cheap; decodes nothing.
 
 A picture says its size in its header. Other media, and those that are still somewhere on the web, count as a large one
 of their kind until they are there.
@@ -7,6 +8,7 @@ of their kind until they are there.
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from engine.config import MediaLimits
@@ -57,3 +59,26 @@ def picture_size(part: Part, data: bytes, limits: MediaLimits) -> MediaSize | No
     except BadMedia:
         return None
     return MediaSize(3 * width * height, is_exact=True)
+
+
+def sent_size(part: Part) -> MediaSize:
+    """Of a part as it is sent to another server; what is not known before it is read counts as a decoded one of its
+    kind. Any thread."""
+    sizes = [_sent_bytes(one) for one in part.parts or (part,)]
+    return MediaSize(sum(USUAL_BYTES[part.kind] if size is None else size for size in sizes))
+
+
+def in_base64(num_bytes: int) -> int:
+    """https://datatracker.ietf.org/doc/html/rfc4648#section-4"""
+    return -(-num_bytes // 3) * 4
+
+
+def _sent_bytes(part: Part) -> int | None:
+    from engine.media.fetch import is_data_url
+
+    if part.path is not None:
+        try:
+            return in_base64(Path(part.path).stat().st_size)
+        except OSError:
+            return None  # whoever reads it says so
+    return len(part.url) if part.url and is_data_url(part.url) else None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Hashable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from engine.errors import Busy
 from engine.media.expected import MediaSize
 from engine.media.fair_pool import FairPool
 from engine.types import Request, StageClock
+
+T = TypeVar("T")
 
 
 class Room(Protocol):
@@ -68,3 +71,15 @@ class MediaLoad:
 def caller_of(request: Request) -> Hashable:
     """Whose turn it is: a tenant's page, or all that a tenant sends by other ways."""
     return request.tenant, request.session or request.source
+
+
+@asynccontextmanager
+async def at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[list[asyncio.Task[T]]]:
+    """All of them as tasks. At the end of the block what still runs is cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

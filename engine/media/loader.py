@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.bounded import BoundedCache
 from engine.config import EngineConfig, MediaLimits
 from engine.errors import BadMedia, BadRequest, Unavailable, say_bytes
-from engine.media.expected import USUAL_BYTES, MediaSize, expected_size, picture_size
+from engine.media.expected import (
+    USUAL_BYTES,
+    MediaSize,
+    expected_size,
+    in_base64,
+    picture_size,
+    sent_size,
+)
 from engine.media.fair_pool import FairPool, PoolJob
-from engine.media.in_flight import MediaLoad, PoolStage, Room, caller_of
+from engine.media.in_flight import MediaLoad, PoolStage, Room, at_once, caller_of
 from engine.media.recent import OpenDocuments, Outlines
 from engine.media.thumbnails import Thumbnails, reduced
 from engine.types import FrameSampling, MediaReceipt, Part, Request
@@ -89,7 +96,7 @@ class Loader:
         room.clock.enter("media")
         async with self._waiting(load):
             room.expect([expected_size(part, self._limits) for part in request.media_parts])
-            async with _at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
+            async with at_once(self._open_document(load, index, part) for index, part in parts) as tasks:
                 return with_documents(request, [await task for task in tasks])
 
     async def _open_document(self, load: MediaLoad, index: int, part: Part) -> tuple[Part, ...]:
@@ -107,14 +114,18 @@ class Loader:
         return self._documents.parts(load.request, part, content.data, self._limits)
 
     async def as_sent(self, request: Request, room: Room) -> dict[Part, bytes]:
-        """The bytes of every medium as it came, of each frame of a list too: nothing is decoded. Raises as load."""
-        load = MediaLoad(request, room, is_preflight=False, num_waiting=len(request.media_parts))
-        works = (self._read_sent(load, index, part) for index, part in enumerate(request.media_parts))
+        """The bytes of every medium as it came, of each frame of a list too: nothing is decoded. room is told what they
+        take in the body of a request, which is in base64. Raises as load."""
+        parts = request.media_parts
+        load = MediaLoad(request, room, is_preflight=False, num_waiting=len(parts))
+        works = (self._read_sent(load, index, part) for index, part in enumerate(parts))
         found: dict[Part, bytes] = {}
-        async with self._waiting(load), _at_once(works) as tasks:
-            for part, task in zip(request.media_parts, tasks, strict=True):
-                found |= await task
-                self._check_bytes(part, sum(map(len, found.values())))
+        async with self._waiting(load):
+            room.expect([sent_size(part) for part in parts])
+            async with at_once(works) as tasks:
+                for part, task in zip(parts, tasks, strict=True):
+                    found |= await task
+                    self._check_bytes(part, sum(map(len, found.values())))
         return found
 
     async def _read_sent(self, load: MediaLoad, index: int, part: Part) -> dict[Part, bytes]:
@@ -122,7 +133,9 @@ class Loader:
 
         load.room.clock.enter("media")
         there = await self._fetch(load, index, part, FrameSampling())
-        return await self._run(self._decoding, load, part, partial(read_all, part, there, self._limits))
+        found = await self._run(self._decoding, load, part, partial(read_all, part, there, self._limits))
+        load.room.reserve(index, in_base64(sum(map(len, found.values()))))
+        return found
 
     async def load(
         self,
@@ -178,7 +191,7 @@ class Loader:
             # In two turns: if each waited for its own, that would take longer than the rest of an old picture's way.
             halves = [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
             works = [partial(self._look_up, load, half) for half in halves if half]
-            async with _at_once(self._run(self._decoding, load, parts[0], work) for work in works) as tasks:
+            async with at_once(self._run(self._decoding, load, parts[0], work) for work in works) as tasks:
                 found = [await task for task in tasks]
             known, load.keys = (
                 [value for half in of_halves for value in half] for of_halves in zip(*found, strict=True)
@@ -189,7 +202,7 @@ class Loader:
         self._waited(load, len(parts) - len(new))
         num_bytes = 0
         media: list[Media] = []
-        async with _at_once(self._load_part(load, index, parts[index]) for index in new) as tasks:
+        async with at_once(self._load_part(load, index, parts[index]) for index in new) as tasks:
             reading = iter(tasks)
             for part, medium in zip(parts, known, strict=True):
                 media.append(await next(reading) if medium is None else medium)
@@ -204,7 +217,7 @@ class Loader:
         from engine.media.resize import pngs
 
         work = [partial(pngs, medium, receipt.seen_px) for medium, receipt in zip(media, receipts, strict=True)]
-        async with _at_once(self.compute(request, one) for one in work) as tasks:
+        async with at_once(self.compute(request, one) for one in work) as tasks:
             return tuple([await task for task in tasks])
 
     async def compute(self, request: Request, work: Callable[[], T]) -> T:
@@ -305,7 +318,7 @@ class Loader:
                 load.room.reserve(index, num_bytes)
 
         with load.fetching():
-            async with _at_once(fetch(remote) for remote in remotes) as tasks:
+            async with at_once(fetch(remote) for remote in remotes) as tasks:
                 for task in tasks:
                     await task
         return contents
@@ -398,18 +411,6 @@ class Loader:
             return decoder.decode(part, data, limits, frames)
         finally:
             self._idle.append(decoder)
-
-
-@asynccontextmanager
-async def _at_once(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[list[asyncio.Task[T]]]:
-    """All of them as tasks. At the end of the block what still runs is cancelled."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _num_bytes(medium: Media) -> int:

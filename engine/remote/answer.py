@@ -120,10 +120,10 @@ class AnswerReader:
         tokens = tuple(self._tokens(choice.get("logprobs")))
         thought = piece.get("reasoning_content") or piece.get("reasoning")
         if thought:
-            yield Delta(_text(thought), "reasoning", index=index)
+            yield Delta(as_text(thought), "reasoning", index=index)
         text = piece.get("content") or piece.get("refusal") or choice.get("text")
         if text or tokens:
-            yield Delta(_text(text or ""), tokens=tokens, index=index)
+            yield Delta(as_text(text or ""), tokens=tokens, index=index)
         for place, call in enumerate(piece.get("tool_calls") or ()):
             yield Delta("", "tool", index=index, tool_call=self._call(index, place, call))
         if (reason := choice.get("finish_reason")) is not None:
@@ -139,12 +139,12 @@ class AnswerReader:
     def _call(self, index: int, place: int, call: Json) -> ToolCallDelta:
         number = self._number(index, place, call)
         function: Json = call.get("function") or {}
-        arguments = _text(function.get("arguments") or "")
+        arguments = as_text(function.get("arguments") or "")
         if (index, number) in self._calls:
             return ToolCallDelta(number, arguments=arguments)
         self._calls[index, number] = True
-        id = _text(call.get("id") or f"call_{secrets.token_hex(12)}")
-        return ToolCallDelta(number, id, _text(function.get("name") or ""), arguments)
+        id = as_text(call.get("id") or f"call_{secrets.token_hex(12)}")
+        return ToolCallDelta(number, id, as_text(function.get("name") or ""), arguments)
 
     def _number(self, index: int, place: int, call: Json) -> int:
         """Which call of its choice a piece belongs to. Some servers do not say: then an id begins the next one."""
@@ -166,16 +166,17 @@ class AnswerReader:
             ranked = sorted(likeliest.items(), key=lambda one: -float(one[1]))
             logprob = logprobs["token_logprobs"][place]
             yield GeneratedToken(
-                self._words.id_of(_text(text)),
+                self._words.id_of(as_text(text)),
                 None if logprob is None else float(logprob),
-                tuple((self._words.id_of(_text(other)), float(value)) for other, value in ranked),
+                tuple((self._words.id_of(as_text(other)), float(value)) for other, value in ranked),
             )
 
     def _token(self, told: Json) -> tuple[int, float]:
-        return self._words.id_of(_text(told["token"]), told.get("bytes", ...)), float(told["logprob"])
+        return self._words.id_of(as_text(told["token"]), told.get("bytes", ...)), float(told["logprob"])
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Raises TypeError for what is no text."""
     if not isinstance(value, str):
         raise TypeError(value)
     return value

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engine.errors import EngineError, ModelNotFound
 from engine.line_feeds import MAX_LINE_BYTES, lines_of
-from engine.remote.failures import broken_off, not_understood, refusal, unreachable
+from engine.remote.failures import broken_off, not_understood, refusal, unreachable, without_route
 from engine.surrogates import well_formed
 from engine.types import Json, RemoteServer
 
@@ -32,6 +33,7 @@ SILENCE_S = 600.0
 """Longest time without a byte of an answer."""
 
 PROBE_S = 4.0
+PIECE_BYTES = 256 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 MAX_LIST_BYTES = 4 * 1024**2
 END = "[DONE]"
@@ -55,24 +57,50 @@ def _headers(server: RemoteServer) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.key}"} if server.key else {}
 
 
+@dataclass(eq=False)
+class OutgoingBody:
+    """A body of JSON on its way: held until its server begins to answer, not until the answer has ended. gone: is
+    called then."""
+
+    content: bytes | None
+    gone: Callable[[], None]
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """All of it, once."""
+        for start in range(0, len(self.content or b""), PIECE_BYTES):
+            if self.content is None:  # the server does not want the rest
+                return
+            yield self.content[start : start + PIECE_BYTES]
+
+    def let_go(self) -> None:
+        self.content = None
+        self.gone()
+
+
 async def answered(
-    server: RemoteServer, path: str, content: bytes, deadline: Waiting
+    server: RemoteServer, url: str, body: OutgoingBody, deadline: Waiting, *, may_lack: bool = False
 ) -> AsyncGenerator[Json | None, None]:
     """The objects of an answer as they come; None for the server's own mark of its end. Closing this closes the
-    connection, which ends the request there. path: below the server's URL. content: a body of JSON."""
+    connection, which ends the request there. may_lack: not every server has this route; see failures.without_route."""
     import httpx
 
     timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
-    headers = {**_headers(server), "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+    headers = {
+        **_headers(server),
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body.content or b"")),
+        "Accept": "text/event-stream, application/json",
+    }
     async with httpx.AsyncClient(verify=_tls(), timeout=timeout, trust_env=False, follow_redirects=False) as client:
-        asked = client.build_request("POST", server.url + path, content=content, headers=headers)
+        asked = client.build_request("POST", url, content=body.pieces(), headers=headers)
         try:
             response = await deadline.wait(client.send(asked, stream=True))
         except httpx.HTTPError as error:
             raise unreachable(server, error) from error
+        body.let_go()
         try:
             if response.status_code != 200:
-                raise await deadline.wait(_refusal(server, response))
+                raise await deadline.wait(_refusal(server, response, may_lack=may_lack))
             is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
             pieces = _events(server, response) if is_stream else _whole(server, response)
             async with aclosing(pieces):
@@ -90,14 +118,23 @@ async def answered(
             await response.aclose()
 
 
-async def _refusal(server: RemoteServer, response: httpx.Response) -> EngineError:
+async def whole(server: RemoteServer, url: str, body: OutgoingBody, deadline: Waiting) -> Json:
+    """An answer that comes as one object, of a route that not every server has."""
+    async with aclosing(answered(server, url, body, deadline, may_lack=True)) as pieces:
+        return await anext(pieces, None) or {}
+
+
+async def _refusal(server: RemoteServer, response: httpx.Response, *, may_lack: bool) -> EngineError:
     body = b""
     async for piece in response.aiter_bytes():
         body += piece
         if len(body) > MAX_ERROR_BYTES:
             break
+    said = body[:MAX_ERROR_BYTES]
+    if may_lack and (lacks := without_route(server, response.url.path, response.status_code, said)) is not None:
+        return lacks
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return refusal(server, response.status_code, headers, body[:MAX_ERROR_BYTES])
+    return refusal(server, response.status_code, headers, said)
 
 
 async def _events(server: RemoteServer, response: httpx.Response) -> AsyncGenerator[Json | None, None]:

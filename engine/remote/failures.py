@@ -73,6 +73,33 @@ def refusal(server: RemoteServer, status: int, headers: dict[str, str], body: by
     return known.get(status) or BadGateway(words)
 
 
+NO_ROUTE = "no_route"
+"""Code of the error of a server that lacks a route which not all have."""
+
+
+def without_route(server: RemoteServer, route: str, status: int, body: bytes) -> EngineError | None:
+    """An answer that says that the server does not have a route, or has one of this name with other fields, as an error
+    with NO_ROUTE; None for any other. A model that it does not know is 404, too, and is told by its code."""
+    found = _error_of(body)
+    if status == 422 and (said := _not_its_fields(found)):
+        words = f"{server.host} has another {route}; it answered 422: {quoted(server, said)}"
+        return BadRequest(words, code=NO_ROUTE)
+    names_model = isinstance(found, dict) and (found.get("code") == "model_not_found" or found.get("param") == "model")
+    if status not in (404, 405, 501) or names_model:
+        return None
+    said = quoted(server, _message_of(found) or "nothing more")
+    return BadRequest(f"{server.host} does not have {route}; it answered {status}: {said}", code=NO_ROUTE)
+
+
+def _not_its_fields(detail: Any) -> str:
+    """What FastAPI says of fields that are missing from a body, or are of another type as a whole; "" for all else."""
+    entries = [entry for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []
+    faults = [(place, entry.get("msg")) for entry in entries if isinstance(place := entry.get("loc"), list) and place]
+    if not any(len(place) == 2 and place[0] == "body" for place, _ in faults):
+        return ""
+    return "; ".join(f"{place[-1]}: {words}" for place, words in faults)
+
+
 def _error_of(body: bytes) -> Any:
     """What a body says of an error: OpenAI's object, FastAPI's detail, or the text."""
     text = body.decode(errors="replace")

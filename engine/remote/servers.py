@@ -11,104 +11,72 @@ import base64
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from engine.access.visibility import salt_beyond
 from engine.config import EngineConfig
 from engine.errors import BadGateway, BadRequest, EngineError, Unavailable
 from engine.media.loader import Loader
 from engine.media.sniff import media_type
-from engine.remote.answer import AnswerReader
+from engine.remote.answer import AnswerReader, as_text
 from engine.remote.card import chosen, remote_card
-from engine.remote.connection import answered, listed_models
-from engine.remote.failures import unreachable
+from engine.remote.connection import OutgoingBody, answered, listed_models, whole
+from engine.remote.counts import DETOKENIZE, TOKENIZE, at_root, read_tokens
+from engine.remote.decisions import ROUTE as DECISIONS
+from engine.remote.decisions import (
+    decisions_body,
+    read_decisions,
+    sampled,
+    unsayable_question,
+    usage_of_chat,
+    written_tokens,
+)
+from engine.remote.failures import NO_ROUTE, not_understood, unreachable
+from engine.remote.links import AGAIN_S, OpenRequest, RemoteLink
 from engine.remote.vocabulary import RemoteVocabulary
 from engine.request_body import openai_body, route, unsayable
 from engine.runtime.checks import check, check_numbers
 from engine.runtime.deadline import Deadline
 from engine.runtime.slots import ModelSlot, ModelSlots
 from engine.runtime.tickets import Ticket
-from engine.types import NO_LIMIT, Event, Json, Part, RemoteServer, Request, Running, Sampling
+from engine.types import (
+    NO_LIMIT,
+    Decisions,
+    Event,
+    Json,
+    Message,
+    Part,
+    Preflight,
+    Request,
+    Running,
+    Sampling,
+    TypedQuestion,
+)
 
-AGAIN_S = 15.0
-"""So long what was learnt of a server holds, where somebody looks."""
-
-AGAIN_FAILED_S = 3.0
+LACKS_S = 300.0
+"""So long it holds that a server lacks a route; or until it comes back from being away."""
 
 T = TypeVar("T")
 InThread = Callable[[Callable[[], None]], Any]
-
-
-@dataclass(eq=False)
-class RemoteLink:
-    """One model of another server. model: its name there, once it is known. probe: the look at it that goes on now.
-    is_settled: False where the server said of the model that it is still on its way, as this project's do."""
-
-    slot: ModelSlot
-    server: RemoteServer
-    model: str | None
-    words: RemoteVocabulary = field(default_factory=RemoteVocabulary)
-    probe: Future[None] | None = None
-    looked_s: float = -AGAIN_S
-    is_settled: bool = True
-
-    @property
-    def is_due(self) -> bool:
-        again_s = AGAIN_S if self.is_settled and self.slot.stage != "failed" else AGAIN_FAILED_S
-        return self.probe is None and time.monotonic() - self.looked_s >= again_s
-
-
-@dataclass(eq=False)
-class OpenRequest:
-    """One that a server answers now, in the event loop that made this. What it waits for ends with its deadline, and
-    when the engine is stopped."""
-
-    request: Request
-    model: str
-    deadline: Deadline
-    has_begun: bool = False
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def wait(self, work: Awaitable[T]) -> T:
-        """What work gives. Raises TimedOut, Unavailable, and what work raises."""
-        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.stopped.wait())
-        try:
-            await self.deadline.wait(asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED))
-            if not working.done():
-                raise Unavailable("The engine was stopped.")
-            return working.result()
-        finally:
-            stopping.cancel()
-            if not working.done():
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
-
-    def stop(self) -> None:
-        """Any thread."""
-        with suppress(RuntimeError):  # its loop is closed
-            self.loop.call_soon_threadsafe(self.stopped.set)
-
-    def running(self) -> Running:
-        age_ms = (time.perf_counter() - self.deadline.accepted_s) * 1e3
-        stage: Any = "decode" if self.has_begun else "prefill"
-        request = self.request
-        return Running(request.id, stage, 0, 0, 0, age_ms, request.source, request.session, self.model)
+MakeBody = Callable[[str, Callable[[Part], str]], Json]
+"""(the model's name there, the URL of a medium) -> a body."""
 
 
 class RemoteServers:
-    """slots: of all models; those of other servers are looked after here. submit: has a blocking work done in a
-    thread."""
+    """slots: of all models; those of other servers are looked after here. aside: has a blocking work done in a thread
+    of its own, one at a time for each of them."""
 
-    def __init__(self, slots: ModelSlots, config: EngineConfig, media: Loader, submit: InThread) -> None:
+    def __init__(self, slots: ModelSlots, config: EngineConfig, media: Loader, aside: InThread) -> None:
         self._slots = slots
         self._config = config
         self._media = media
-        self._submit = submit
+        self._aside = aside
+        self._is_closed = False
         self._lock = threading.Lock()
         self._began = int(time.time())
         self._links: dict[str, RemoteLink] = {}
@@ -140,10 +108,11 @@ class RemoteServers:
 
     def running(self) -> tuple[Running, ...]:
         """Those that are being answered. Any thread."""
-        return tuple(one.running() for one in list(self._open.values()))
+        return tuple(one.running() for one in list(self._open.values()) if not one.is_preflight)
 
     def close(self) -> None:
         """The requests that are being answered end with an error. Any thread."""
+        self._is_closed = True
         for one in list(self._open.values()):
             one.stop()
 
@@ -151,20 +120,10 @@ class RemoteServers:
         self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline
     ) -> AsyncGenerator[Event, None]:
         """The events of a request that has a place. Closing the iterator cancels it at the server, too."""
-        link = self._links[slot.name]
-        request = self._asked(request, slot)
-        row = self._open[id(ticket)] = OpenRequest(request, slot.name, deadline)
-        slot.begin_use()
-        try:
-            contents = await row.wait(self._media.as_sent(request, ticket))
-            ticket.clock.enter("prepare")
-            model = await row.wait(self._model_of(link))
-            body = await row.wait(self._media.compute(request, partial(_encoded, request, model, contents)))
-            del contents
-            ticket.release_media()
-            ticket.clock.enter("server")
-            reader = AnswerReader(link.server, model, request, link.words, deadline.accepted_s)
-            async with aclosing(answered(link.server, route(request), body, row)) as chunks:
+        with self._asking(self._asked(request, slot), slot, ticket, deadline) as (link, row):
+            model, body = await self._sent(link, row, ticket, partial(_chat_body, row.request))
+            reader = AnswerReader(link.server, model, row.request, link.words, deadline.accepted_s)
+            async with aclosing(answered(link.server, link.server.url + route(request), body, row)) as chunks:
                 async for chunk in chunks:
                     deltas = reader.read(chunk)
                     if reader.has_begun and not row.has_begun:
@@ -175,6 +134,56 @@ class RemoteServers:
                     if chunk is None:
                         break
             done = reader.done()
+        yield done
+
+    async def decide(
+        self, request: Request, questions: Sequence[TypedQuestion], slot: ModelSlot, ticket: Ticket, deadline: Deadline
+    ) -> Decisions:
+        """What a server that has /v1/decisions answers. Raises BadRequest where it has not, and EngineError."""
+        frames = request.frames.over(self._config.frames)
+        questions = [replace(one, instructions=sampled(one.instructions, frames)) for one in questions]
+        about = tuple(replace(message, parts=sampled(message.parts, frames)) for message in request.messages)
+        own = Message("user", tuple(part for question in questions for part in question.instructions))
+        with_all = replace(request, messages=(*about, own))  # the media of the questions are checked and read, too
+        asked = self._asked(with_all, slot, unsayable_question(questions), cache_may_be_off=True)
+        with self._asking(asked, slot, ticket, deadline) as (link, row):
+            ask = partial(decisions_body, replace(asked, messages=about), questions)
+            model, body = await self._sent(link, row, ticket, ask)
+            told = await self._whole(link, link.server.url + DECISIONS, body, row)
+            reader = AnswerReader(link.server, model, asked, link.words, deadline.accepted_s)
+            reader.read({"usage": usage_of_chat(told)})
+            reader.read(None)
+            answers = _read(link, partial(read_decisions, questions, told))
+            return Decisions(answers, reader.done(), written_tokens(told))
+
+    async def preflight(self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline) -> Preflight:
+        """What a server that has vLLM's /tokenize counts. Raises BadRequest where it has not, or does not say what the
+        media of the request take; and EngineError."""
+        with self._asking(self._asked(request, slot), slot, ticket, deadline) as (link, row):
+            _, body = await self._sent(link, row, ticket, partial(openai_body, row.request))
+            told = await self._whole(link, at_root(link.server, TOKENIZE), body, row)
+            found = _read(link, partial(read_tokens, told, request.media_parts))
+            if found is None:
+                raise _elsewhere(slot, "it does not say how many tokens each medium takes")
+            return found
+
+    async def detokenize(self, token_ids: list[int], slot: ModelSlot, ticket: Ticket, deadline: Deadline) -> str:
+        """The text of token ids, as vLLM's /detokenize. Raises as `preflight`."""
+        with self._asking(Request(model=slot.name), slot, ticket, deadline) as (link, row):
+            _, body = await self._sent(link, row, ticket, lambda model, _: {"model": model, "tokens": token_ids})
+            told = await self._whole(link, at_root(link.server, DETOKENIZE), body, row)
+            return _read(link, lambda: as_text(told["prompt"]))
+
+    @contextmanager
+    def _asking(
+        self, request: Request, slot: ModelSlot, ticket: Ticket, deadline: Deadline
+    ) -> Iterator[tuple[RemoteLink, OpenRequest]]:
+        """Around all that is asked of a server: what comes of it says how that server is."""
+        link = self._links[slot.name]
+        row = self._open[id(ticket)] = OpenRequest(request, slot.name, deadline, is_preflight=ticket.is_preflight)
+        slot.begin_use()
+        try:
+            yield link, row
             self._show(link, None)
         except EngineError as error:
             if error.code == "server_key_refused":
@@ -186,21 +195,45 @@ class RemoteServers:
         finally:
             slot.end_use()
             self._open.pop(id(ticket), None)
-        yield done
 
-    def _asked(self, request: Request, slot: ModelSlot) -> Request:
-        """The request with what this server's operator said for all. Raises BadRequest for what cannot be sent on."""
+    async def _sent(
+        self, link: RemoteLink, row: OpenRequest, ticket: Ticket, make: MakeBody
+    ) -> tuple[str, OutgoingBody]:
+        """The model's name there, and a body with all media of the request, which leave memory with it."""
+        contents = await row.wait(self._media.as_sent(row.request, ticket))
+        ticket.clock.enter("prepare")
+        model = await row.wait(self._model_of(link))
+        encoded = await row.wait(self._media.compute(row.request, partial(_encoded, make, model, contents)))
+        ticket.clock.enter("server")
+        return model, OutgoingBody(encoded, ticket.release_media)
+
+    async def _whole(self, link: RemoteLink, url: str, body: OutgoingBody, row: OpenRequest) -> Json:
+        """What a route answers that not every server has. Raises BadRequest at once where it lately had not."""
+        lacks, since_s = link.lacks.get(url, (None, 0.0))
+        if lacks is not None and time.monotonic() - since_s < LACKS_S:
+            raise replaced(lacks)
+        try:
+            return await whole(link.server, url, body, row)
+        except EngineError as error:
+            if error.code != NO_ROUTE:
+                raise
+            refused = _elsewhere(link.slot, error.message)
+            link.lacks[url] = (replaced(refused), time.monotonic())
+            raise refused from error
+
+    def _asked(self, request: Request, slot: ModelSlot, why: str = "", *, cache_may_be_off: bool = False) -> Request:
+        """The request with what this server's operator said for all. Raises BadRequest for what cannot be sent on, and
+        for `why`."""
         card, server = slot.card, slot.config.model.server
         assert card is not None and server is not None, "only models of other servers come here"
         if card.takes_known:
             check(request, card, self._config.media)
         else:
             check_numbers(request)
-        why = unsayable(request) or ("its token ids are known only there" if request.prompt_ids else "")
-        if why := why or ("" if request.reuse else "whether it uses its cache is up to that server"):
-            raise BadRequest(
-                f"{slot.name} is served by {server.host}, which cannot be asked for this: {why}.", code="remote_model"
-            )
+        why = why or unsayable(request) or ("its token ids are known only there" if request.prompt_ids else "")
+        is_off = not (request.reuse or cache_may_be_off)
+        if why := why or ("whether it uses its cache is up to that server" if is_off else ""):
+            raise _elsewhere(slot, why)
         return replace(
             request,
             model=slot.name,
@@ -238,10 +271,12 @@ class RemoteServers:
             probe.set_result(None)
 
         try:
-            self._submit(look)
-        except RuntimeError:  # the pool is closed
+            if self._is_closed:
+                raise Unavailable("The engine was stopped.")
+            self._aside(look)
+        except (Unavailable, RuntimeError) as error:  # the process ends, or may have no more threads
             link.probe = None
-            probe.set_exception(Unavailable("The engine was stopped."))
+            probe.set_exception(error)
         return probe
 
     def _listed(self, link: RemoteLink, listed: list[Json]) -> None:
@@ -254,6 +289,8 @@ class RemoteServers:
 
     def _show(self, link: RemoteLink, error: EngineError | None) -> None:
         """The server was reached, or was not, for this reason."""
+        if error is None and link.slot.stage == "failed":
+            link.lacks.clear()  # perhaps it is a newer one
         link.slot.failure = error and replaced(error)
         link.slot.show("failed" if error else "ready", error=error.message if error else None)
 
@@ -271,12 +308,31 @@ def _over(said: Sampling, default: Sampling) -> Sampling:
     return replace(said, **left)
 
 
-def _encoded(request: Request, model: str, contents: Mapping[Part, bytes]) -> bytes:
-    """The body, with every medium in it as it came."""
+def _encoded(make: MakeBody, model: str, contents: Mapping[Part, bytes]) -> bytes:
+    """A body, with every medium in it as it came."""
 
     def named(part: Part) -> str:
         data = contents[part]
         return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}"
 
+    return json.dumps(make(model, named), separators=(",", ":"), allow_nan=False).encode()
+
+
+def _chat_body(request: Request, model: str, named: Callable[[Part], str]) -> Json:
     body = openai_body(request, model, named) | {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return body | ({"cache_salt": salt} if (salt := salt_beyond(request.tenant)) else {})
+
+
+def _read(link: RemoteLink, read: Callable[[], T]) -> T:
+    """What a reader makes of an answer. Raises BadGateway where it is not in the form of its route."""
+    try:
+        return read()
+    except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
+        raise not_understood(link.server, "it is not in the form of this route") from error
+
+
+def _elsewhere(slot: ModelSlot, why: str) -> BadRequest:
+    server = slot.config.model.server
+    assert server is not None
+    words = f"{slot.name} is served by {server.host}, which cannot be asked for this: {why.removesuffix('.')}."
+    return BadRequest(words, code="remote_model")

@@ -16,6 +16,7 @@ from tests.browser.test_compare import Compare
 from tests.waiting import wait_until
 
 QUESTION = "What is in this image?"
+QUESTIONS_CSV = b"question,type,options\nWhat color is it?,choice,red | green | blue\n"
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_picture_is_asked_about_there(
         expect(me.page.locator(".pill.model .head")).to_have_text("far")
         me.drop(drawn("red", "circle"))
         me.page.fill("#composer textarea", QUESTION)
-        expect(me.page.locator("#cost")).to_contain_text(f"{host} does not tell beforehand what a message costs")
+        expect(me.page.locator("#cost")).to_contain_text(f"what it costs is known once {host} has answered")
         answer = me.ask(QUESTION).lower()
         assert "red" in answer and "circle" in answer
         words = (
@@ -62,6 +63,16 @@ def test_a_picture_is_asked_about_there(
         expect(me.notes.last).to_contain_text(f"served by {host}")
         me.page.get_by_role("tab", name="Cache").click()
         expect(me.page.locator("#tab-cache, #cache").first).to_contain_text(f"{host} serves this model")
+        me.page.get_by_role("tab", name="Decide").click()
+        me.page.locator("#decide .about input[type=file]").set_input_files(drawn("red", "circle"))
+        me.page.locator("#decide .shown img").wait_for()
+        me.page.locator("#decide .questions input[type=file]").set_input_files(
+            {"name": "questions.csv", "mimeType": "text/csv", "buffer": QUESTIONS_CSV}
+        )
+        me.page.get_by_role("button", name="Decide", exact=True).click()
+        expect(me.page.locator("#decide .said strong")).to_have_text("red")
+        me.page.get_by_role("tab", name="Benchmark").click()
+        expect(me.page.locator("#bench")).to_contain_text(f"{host} is asked over the network")
         me.page.get_by_role("tab", name="Models").click()
         row = me.page.locator("#models li.model[data-name=far]")
         expect(row).to_contain_text(f"served by {host}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from gradio import EventData
 
 from engine.config import EngineConfig
 from engine.inventory.room import MachineMemory
@@ -21,7 +22,7 @@ from engine.types import (
     Usage,
 )
 from tests.workbench.test_header import DEVICE
-from workbench.bench.runs import why_unsupported
+from workbench.bench.runs import settings_of, why_unsupported
 from workbench.cache.tab import why_nothing
 from workbench.chat.convert import note
 from workbench.chat.cost import _known_later
@@ -86,7 +87,17 @@ def test_the_list_offers_no_load_of_it() -> None:
 
 def test_what_cannot_be_told_of_it() -> None:
     assert HOST in _known_later(Request(), CARD) and _known_later(Request(), replace(CARD, server="")) == ""
-    assert HOST in why_unsupported("text", CARD) and HOST in why_nothing(Snapshot("ready", DEVICE, states=(STATE,)))
+    assert HOST in why_nothing(Snapshot("ready", DEVICE, states=(STATE,)))
+
+
+def test_what_a_benchmark_can_ask_of_it() -> None:
+    assert [why_unsupported(suite, CARD) for suite in ("text", "image", "decisions", "concurrency")] == [""] * 4
+    assert why_unsupported("video", CARD) == f"{HOST} does not say that it takes clips."
+    assert why_unsupported("video", replace(CARD, takes_known=True)) == "far takes no clips."
+    asked = EventData(None, {"prompts": 1, "max_tokens": 4})
+    assert (settings_of(CARD, asked).context, settings_of(CARD, asked).pictures) == (None, False)
+    told = settings_of(replace(CARD, context_tokens=4096, takes_known=True), asked)
+    assert (told.context, told.pictures) == (4096, True)
 
 
 def test_an_empty_field_is_up_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

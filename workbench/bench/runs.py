@@ -1,5 +1,8 @@
 """The one benchmark of this process, and the saved runs, shared by all pages. Event loop only.
 
+A model that another server answers for is asked there by HTTP, as vllm-mlx-bench --base-url does: not through this
+process's queue.
+
 Run.events() ──(task; goes on when a page is closed)──> Live ──(once a second, each page)──> charts and rows
 """
 
@@ -18,11 +21,13 @@ from engine.measure.bench.about import about
 from engine.measure.bench.card import card
 from engine.measure.bench.events import Finished
 from engine.measure.bench.plan import BenchSettings
+from engine.measure.bench.remote import HttpTarget, Server
 from engine.measure.bench.run import Run
 from engine.measure.bench.store import Store, StoredRun
 from engine.measure.bench.suites import SUITES
 from engine.measure.bench.targets import EngineTarget
-from engine.types import Json
+from engine.remote.failures import quoted
+from engine.types import Json, RemoteServer
 from workbench.bench.live import DisplayedRun, Live, from_json
 from workbench.language import t
 
@@ -76,6 +81,10 @@ class Bench:
             )
         if reason := why_unsupported(suite, card):
             raise BadRequest(reason, param="suite")
+        if (server := self._engine.config.model.server) is not None and not server.url.endswith("/v1"):
+            raise BadRequest(
+                t("{host} has its routes elsewhere than below /v1, where a benchmark asks.", host=server.host)
+            )
         self.live = Live(suite, SUITES[suite].title, settings, time.monotonic())
         self._run = None
         self._task = asyncio.create_task(self._measure(self.live))
@@ -89,24 +98,30 @@ class Bench:
 
     async def _measure(self, live: Live) -> None:
         """The task of a run."""
+        server = self._engine.config.model.server
+        target = EngineTarget(self._engine) if server is None else _target_at(server)
         try:
             live.facts = await self.read_facts()
-            self._run = Run([SUITES[live.suite]], [EngineTarget(self._engine)], live.settings, live.facts)
+            self._run = Run([SUITES[live.suite]], [target], live.settings, live.facts)
             async with aclosing(self._run.events()) as events:
                 async for event in events:
                     if isinstance(event, Finished):
                         live.result_json = await asyncio.to_thread(_json_of, event.result)
                     live.add(event, time.monotonic())
         except EngineError as error:
-            live.error = error.message
+            live.error = error.message if server is None else quoted(server, error.message)
         except Exception:  # a fault of the harness: the page must show that it ended, and the log why
             logging.getLogger(__name__).exception("the benchmark ended by itself")
             live.error = t("The benchmark failed by a fault of its own; the log says more.")
         finally:
             live.ended = True
+            await target.close()
 
     async def read_facts(self) -> Json:
-        """Machine, model and versions; read once for each model."""
+        """Machine, model and versions; read once for each model. {} of one that another server answers for: its machine
+        is not this one."""
+        if self._engine.config.model.server is not None:
+            return {}
         card = self._engine.snapshot().model
         path = card.path if card else ""
         async with self._facts_lock:
@@ -187,14 +202,18 @@ def _json_of(result: Result) -> Json:
     return result_json
 
 
+def _target_at(server: RemoteServer) -> HttpTarget:
+    return HttpTarget(server.url, Server(name=server.host, api_key=server.key, model=server.model))
+
+
 def why_unsupported(suite: str, card: ModelCard | None) -> str:
     """Why a model cannot run a suite; "" if it can."""
-    if card is not None and card.server:
-        return t("{host} serves this model: measure it there, or by vllm-mlx-bench --base-url.", host=card.server)
     needs = SUITES[suite].needs
     if card is None or needs == "text" or (card.vision if needs == "image" else card.video):
         return ""
     kinds = t("pictures") if needs == "image" else t("clips")
+    if card.server and not card.takes_known:
+        return t("{host} does not say that it takes {kinds}.", host=card.server, kinds=kinds)
     return t("{model} takes no {kinds}.", model=card.id, kinds=kinds)
 
 
@@ -204,8 +223,8 @@ def settings_of(card: ModelCard | None, event: Any) -> BenchSettings:
         prompts=_number(event, "prompts", 1, 100),
         max_tokens=_number(event, "max_tokens", 1, 4096),
         quick=bool(getattr(event, "quick", False)),
-        pictures=bool(card and card.vision),
-        context=card.context_tokens if card else None,
+        pictures=bool(card and card.vision and card.takes_known),
+        context=(card.context_tokens or None) if card else None,
     )
 
 

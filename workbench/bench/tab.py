@@ -49,6 +49,7 @@ WORDS = {
     ),
     "concurrency": (catalogued("Streams"), catalogued("1 to 32 at once, text and pictures mixed; quick: 1, 4 and 16")),
 }
+ANOTHER = catalogued("{host} is asked over the network; its machine and its memory cannot be seen from here")
 OPERATORS_ONLY = catalogued(
     "A benchmark takes the whole machine, so only whoever runs this server may start one. On a machine of your "
     "own: vllm-mlx-chat, or vllm-mlx-bench on the command line."
@@ -188,7 +189,7 @@ class BenchTab:
             "run": _progress_json(live) if live and bench.running else None,
             "end": _outcome_json(live) if live and not bench.running else None,
             "noise": _noise(live) if live else [],
-            "machine": results.machine(facts),
+            "machine": [t(ANOTHER, host=card.server)] if card and card.server else results.machine(facts),
             "roofline": results.roofline(facts, live.roofline if live else {}),
         }
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CHANGED = "() => { window.workbenchCost?.changed(); return []; }"
 COMPOSED = "(value) => { window.workbenchComposer?.changed(value); window.workbenchCost?.changed(); return []; }"
-ELSEWHERE = catalogued("{host} does not tell beforehand what a message costs")
+ELSEWHERE = catalogued("what it costs is known once {host} has answered")
 DESCRIBED = catalogued("{model} describes the media first; what that costs is known then")
 TOO_LONG = catalogued("It does not fit even with smaller media: shorten the text, or start a new chat.")
 

@@ -27,12 +27,13 @@ MODELS = {"data": [{"id": "odd", "max_model_len": 4096}]}
 
 
 class StandIn:
-    """A server that answers as it is told. asked: the bodies that came; headers: of the last request."""
+    """A server that answers as it is told. asked: the bodies that came, and paths: where to; headers: theirs."""
 
     def __init__(self) -> None:
         self.answer: Response = JSONResponse({})
         self.models: Response = JSONResponse(MODELS)
         self.asked: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
 
     def app(self) -> FastAPI:
@@ -42,8 +43,9 @@ class StandIn:
         async def models() -> Response:
             return self.models
 
-        @app.post("/v1/{path:path}")
+        @app.post("/{path:path}")
         async def answer(path: str, request: Request) -> Response:
+            self.paths.append(path)
             self.asked.append(await request.json())
             self.headers.append(dict(request.headers))
             return self.answer

@@ -138,8 +138,7 @@ async def test_what_needs_the_model_here_says_so(demo_engine: Any, demo_server: 
     far = engine_at(demo_server.url)
     host = demo_server.url.partition("://")[2]
     for work in (
-        far.preflight(chat("a")),
-        far.detokenize([1]),
+        far.preflight(chat(picture(), "a"), pictures=True),
         far.load_model("far"),
         far.unload_model("far"),
         far.check_grammar(Grammar("json_object")),
@@ -302,9 +301,28 @@ def test_every_protocol_is_answered(demo_engine: Any, demo_server: Any, engine_a
             {"type": "input_image", "image_url": image}, {"type": "input_text", "text": QUESTION}]}]})  # fmt: skip
         assert "red" in seen.text and seen.json()["usage"]["media"][0]["tokens"] > 0
         asked = {"input": said, "questions": [{"type": "predicate", "instructions": "Is it a greeting?"}]}
-        for path, body in (("tokenize", {"prompt": "a"}), ("embeddings", {"input": "a"}), ("decisions", asked)):
+        for path, body in (
+            ("/v1/decisions", asked),
+            ("/v1/systemone", {"state": "Hi", "questions": {"a": {"type": "noul", "instructions": "A greeting?"}}}),
+            ("/v1/tokenize", {"prompt": "Hello", "add_special_tokens": False}),
+            ("/tokenize", {"messages": said}),
+            ("/detokenize", {"tokens": [70, 71]}),
+            ("/v1/messages/count_tokens", {"messages": said}),
+            ("/v1/responses/input_tokens", {"input": "Hello"}),
+        ):
+            found = http.post(path, json=body)
+            wanted = httpx.post(f"{demo_server.url}{path}", json={"model": "default", **body}, timeout=60)
+            assert found.status_code == wanted.status_code == 200, found.text + wanted.text
+            assert _compared(found.json()) == _compared(wanted.json())
+        for path, body in (("embeddings", {"input": "a"}), ("tokenize", {"prompt": "a", "return_token_strs": True})):
             refused = http.post(f"/v1/{path}", json={"model": "far", **body})
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "remote_model"), refused.text
+
+
+def _compared(answer: Any) -> Any:
+    """Of an answer, what is the same whoever passes it on, and however much of its prompt was cached."""
+    kept = {name: value for name, value in answer.items() if name not in ("model", "usage", "ttft_ms", "cached_tokens")}
+    return json.loads(json.dumps(kept), parse_float=lambda written: round(float(written), 4))
 
 
 def test_its_answers_are_as_they_are_described(

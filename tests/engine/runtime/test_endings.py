@@ -214,4 +214,4 @@ async def test_a_storm_leaves_nothing_held(tiny_model: TinyModel, tmp_path: Path
         async with asyncio.timeout(20):  # a stream that is closed does not wait for its cancel
             while (totals := engine.snapshot().totals).requests != totals.finished + totals.cancelled + totals.failed:
                 await asyncio.sleep(0.05)
-        assert engine._tickets._num_requests == 0 and engine._tickets._held_bytes == 0
+        assert engine._tickets.num_requests == 0 and engine._tickets.held_bytes == 0

@@ -164,7 +164,7 @@ def test_threads_lose_no_byte_and_no_place() -> None:
             list(pool.map(work, range(4)))
     finally:
         sys.setswitchinterval(interval)
-    assert (door._held_bytes, door._num_requests) == (0, 0)
+    assert (door.held_bytes, door.num_requests) == (0, 0)
 
 
 # -- when to come back -------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ async def test_a_place_comes_back_after_an_error_a_cancel_and_at_the_last_event(
         while not isinstance(await anext(stream), Done):
             pass
         assert (await ask(engine, chat("Next", max_tokens=1))).done, "before the reader has left"
-    assert (engine._tickets._held_bytes, engine._tickets._num_requests) == (0, 0)
+    assert (engine._tickets.held_bytes, engine._tickets.num_requests) == (0, 0)
 
 
 async def test_too_full_is_429_before_anything_is_fetched(
@@ -304,7 +304,7 @@ async def test_too_full_is_429_before_anything_is_fetched(
             chat(picture(size=(400, 300)), "?"),
             Request(messages=(Message("user", (Part("image", url="https://example.org/a.png"),)),)),
         ):
-            with pytest.raises(Busy, match="Decoded media of other requests fill") as caught:
+            with pytest.raises(Busy, match="Media of other requests that wait fill") as caught:
                 await ask(engine, request)
             assert caught.value.status == 429 and caught.value.retry_after_s >= 1
             with pytest.raises(Busy):
@@ -338,7 +338,7 @@ async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor, m
 
     def recorded(office: TicketOffice, ticket: Ticket, sizes: dict[int, MediaSize]) -> None:
         reserve(office, ticket, sizes)
-        held.append(office._held_bytes)
+        held.append(office.held_bytes)
 
     monkeypatch.setattr(TicketOffice, "reserve", recorded)
     unique = picture("purple", size=(400, 300))
@@ -346,7 +346,7 @@ async def test_the_bytes_come_back_with_the_first_token(engine_for: EngineFor, m
     stream = engine.stream(chat(unique, "Go on.", max_tokens=50))
     await anext(stream)
     assert held and set(held) == {400 * 300 * 3}
-    assert (engine._tickets._held_bytes, engine._tickets._num_requests) == (0, 1)
+    assert (engine._tickets.held_bytes, engine._tickets.num_requests) == (0, 1)
     await stream.aclose()
 
 

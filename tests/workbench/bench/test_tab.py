@@ -14,15 +14,19 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from engine.config import EngineConfig, ServerConfig
+from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
+from engine.errors import BadRequest
 from engine.measure.bench import files
 from engine.measure.bench.store import Store
+from engine.types import RemoteServer
+from tests.waiting import until
 from tests.workbench.cache.test_tab import LOOPBACK, SPACE, TWO_KEYS
 from workbench.bench import tab as bench
 from workbench.bench.results import digits
 from workbench.bench.runs import Bench, why_unsupported
 from workbench.bench.tab import PARTS, BenchTab, BenchView
+from workbench.language import t
 from workbench.shared import Shared
 
 SMALL = {"quick": True, "prompts": 1, "max_tokens": 4}
@@ -188,6 +192,38 @@ async def test_the_engines_stop_ends_a_run(tmp_path):
             await asyncio.sleep(0.02)
     assert own.live.ended
     own.stop()  # harmless
+
+
+async def test_a_model_of_another_server_is_measured_there(demo_server, tmp_path):
+    """Over HTTP, with its tokens; this machine is not told as the one that answers, nor does the engine here."""
+    card = await demo_server.engine.ready()
+    engine = Engine(EngineConfig(model=ModelSpec.remote(RemoteServer.at(demo_server.url), "far")))
+    engine.start()
+    try:
+        await until(lambda: (told := engine.snapshot().model) and told.takes_known, "it is never reached")
+        with gr.Blocks(), gr.Tabs(), gr.Tab(bench.NAME):
+            laid_out = bench.build(engine, Shared(tmp_path, server=LOOPBACK), Store(tmp_path / "runs"))
+        page = await Page(laid_out).act("run", suite="text", **SMALL)
+        await page.ended()
+        result, host = page.tab.bench.live.result, demo_server.url.partition("://")[2]
+        assert result is not None, page.has["panel"]
+        [sample] = result.points[0].samples
+        assert result.targets == (host,) and 0 < sample.completion_tokens <= 4 and sample.ttft_s > 0
+        assert result.canary is not False and not result.machine and not result.model and card.path not in str(result)
+        assert page.has["panel"]["machine"] == [t(bench.ANOTHER, host=host)]
+        assert not engine.requests.records()
+    finally:
+        engine.finish_imports()
+        engine.stop()
+
+
+async def test_where_a_benchmark_cannot_ask(tmp_path):
+    engine = Engine(EngineConfig(model=ModelSpec.remote(RemoteServer.at("http://127.0.0.1:9/v1beta/openai"), "far")))
+    own = Bench(engine, Store(tmp_path))
+    engine._snapshot = replace(engine._snapshot, state="ready")
+    with pytest.raises(BadRequest, match="elsewhere than below /v1"):
+        own.start("text", bench.settings_of(engine.snapshot().model, gr.EventData(None, SMALL)))
+    engine.stop()
 
 
 @pytest.mark.parametrize(("config", "username"), [(SPACE, None), (TWO_KEYS, "ben")])
