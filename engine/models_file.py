@@ -160,6 +160,8 @@ def _expected(error: Any, key: Key) -> str:
     kind, given = error["type"], error["input"]
     if key[-1:] == ("server_key",):
         return "it should be a text of at least one character"  # what was given is not said
+    if key[-1:] == ("server_key_env",):  # neither here: it may be the key itself, by mistake
+        return "it should be the name of an environment variable: letters, digits and underscores"
     if kind == "extra_forbidden":
         if key[-1] in _REFUSED:
             return _REFUSED[str(key[-1])]

@@ -278,7 +278,9 @@ def test_requests_of_before_are_no_empty_lines(person, workbench_url, monkeypatc
 
     def told(log: Any, record: Any) -> Any:
         summary = summary_json(log, record)
-        return summary | ({"created": summary["created"] - 3600} if record.id == old else {})
+        fetched = {"stage": "fetch", "start_ms": 0.0, "ms": 1.0}
+        early = {"created": summary["created"] - 3600, "stages": [fetched, *summary["stages"]]}
+        return summary | (early if record.id == old else {})
 
     monkeypatch.setattr(live, "summary_json", told)
     page = open_requests(person(workbench_url).arrive())
@@ -286,8 +288,11 @@ def test_requests_of_before_are_no_empty_lines(person, workbench_url, monkeypatc
     page.locator("#requests .axis .bars").first.wait_for(state="attached")
     assert new in page.evaluate(SHOWN) and old not in page.evaluate(SHOWN)
     assert page.evaluate(EMPTY_LINES) == []
+    fetched = page.locator("#requests .legend .entry.fetch")
+    assert fetched.is_hidden(), "the legend names a stage of a request that is not on the axis"
     page.get_by_role("button", name=re.compile(r"Show \d+ earlier requests?")).click()
     wait_until(lambda: old in page.evaluate(SHOWN), "it is not shown")
+    assert fetched.is_visible()
     assert page.evaluate(EMPTY_LINES) == []
     page.get_by_role("button", name="Only the last two minutes").click()
     wait_until(lambda: old not in page.evaluate(SHOWN), "the window stays as it was")

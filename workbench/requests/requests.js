@@ -114,8 +114,15 @@
       return { dark: isDark(), text: of("--body-text-color"), line: of("--line") || of("--border-color-primary"), card: isDark() ? "#171b22" : "#ffffff", font: style.fontFamily, narrow: home.clientWidth < 620 };
     };
 
+    // The legend: the stages of the requests on the axis.
+    const drawKey = (onIt) => {
+      const used = new Set(onIt.flatMap((row) => row.stages.map((span) => span.stage)));
+      for (const node of key.children) show(node, used.has(node.classList[1]));
+    };
+
     const drawAxis = (all) => {
       const at = { now, aligned: Boolean(aligned.value), whole }, { shown, earlier } = onAxis(all, at);
+      drawKey(shown);
       say(widen, whole ? t("Only the last two minutes") : tn("Show {count} earlier request", "Show {count} earlier requests", earlier));
       show(widen, earlier > 0);
       const labels = Object.fromEntries(shown.map((row) => [row.id, plain(home.clientWidth < 620 ? `${from(row)} …${short(row)}` : label(row))]));
@@ -165,14 +172,15 @@
       timer = 0;
       const shown = chosen();
       for (const node of selects) node.update();
-      const used = new Set(shown.flatMap((row) => row.stages.map((span) => span.stage)));
-      for (const node of key.children) show(node, used.has(node.classList[1]));
       say(count, order.length === shown.length ? tn("{count} request", "{count} requests", shown.length) : t("{count} of {all} requests", { count: shown.length, all: order.length }));
       show(empty, hasHeard && !order.length);
       for (const node of [bar, axis.parentElement, scroll]) show(node, order.length > 0);
       keep(body, shown.map((row) => ({ key: row.id, row })), line, (node, item) => node.update(item.row));
       if (plot && shown.length) drawAxis(shown);
-      else show(widen, false);
+      else {
+        show(widen, false);
+        drawKey([]);
+      }
       show(axis, shown.length > 0);
     };
     // As often as the machine can: a drawing that takes long is made less often.
