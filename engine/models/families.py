@@ -18,8 +18,6 @@ class Family:
     images_per_prompt: None is no limit of the model's own.
     audios_per_prompt: the same for sounds; 0 for a family that does not hear.
     max_sound_s: what its processor cuts off in silence; here a longer sound is refused.
-    sounds_apart: mlx-vlm pads the sounds of a prompt to the longest and takes that padding for the beginning of the
-    next sound; each is encoded in a pass of its own then.
     one_kind: mlx-vlm encodes only the pictures of a prompt that has pictures and clips, and loses the clips; they are
     encoded in a pass of their own then.
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
@@ -61,7 +59,6 @@ class Family:
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = 0
     max_sound_s: float | None = None
-    sounds_apart: bool = False
     one_kind: bool = False
     packed: bool = False
     encodes_apart: bool = False
@@ -105,7 +102,6 @@ FAMILIES: dict[str, Family] = {
         native_video=True,
         audios_per_prompt=None,
         max_sound_s=30.0,
-        sounds_apart=True,
         snapshots=True,
         note="where use_bidirectional_attention is vision, the tokens of a picture see each other, and prompts with "
         "pictures are not kept",
@@ -161,20 +157,21 @@ FAMILIES: dict[str, Family] = {
     ),
     "gemma3n": Family(
         "Gemma 3n",
+        audios_per_prompt=None,
+        max_sound_s=30.0,
         snapshots=True,
         shares_kv=True,
         unscaled=True,
         note="mlx-vlm alone misplaces tokens in its last layers, by as many as it reads at once, and reads prompts at "
-        f"another scale than answers; {_EARS}",
+        "another scale than answers; a sound of any length takes 188 tokens",
     ),
     "minicpmo": Family(
         "MiniCPM-o", one_by_one=True, image_token="<unk>", marker="<image>", plain_positions=True, note=_EARS
     ),
     "minicpmv4_6": Family("MiniCPM-V 4.6", one_by_one=True, marker="<image>", snapshots=True),
     "minicpmv4_7": Family("MiniCPM-V 4.7", one_by_one=True, marker="<image>", own_positions=True, snapshots=True),
-    # One sound: beside a longer one its processor pads it, and its last features change.
     "qwen3_omni_moe": Family(
-        "Qwen3-Omni", native_video=True, audios_per_prompt=1, max_sound_s=300.0, note="answers in text only"
+        "Qwen3-Omni", native_video=True, audios_per_prompt=None, max_sound_s=300.0, note="answers in text only"
     ),
     "mllama": Family(
         "Llama 3.2 Vision",

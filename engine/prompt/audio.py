@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from engine.types import Part
 from engine.types.media import Media, Samples
 
 DEFAULT_HZ = 16_000
+
+ARRAYS = frozenset({"input_features", "input_features_mask", "feature_attention_mask"})
+"""What processors call the arrays of sounds."""
 
 
 def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) -> None:
@@ -38,6 +42,11 @@ def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:
     token_samples = hz * int(getattr(loaded.processor, "audio_ms_per_token", 1)) // 1000
     resampled = [resample_audio_array(m.samples, m.sample_hz, hz) for m in media if m.kind == "audio"]
     return [_whole_tokens(samples, token_samples) for samples in resampled]
+
+
+def without_sounds(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A processor's arrays without those of sounds."""
+    return {name: value for name, value in inputs.items() if name not in ARRAYS}
 
 
 def _extractor(loaded: Loaded) -> object:

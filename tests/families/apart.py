@@ -291,16 +291,21 @@ GEMMA3N = Family(
             "conf_num_attention_heads": 2,
             "conf_num_hidden_layers": 2,
             "sscp_conv_channel_size": [16, 8],
-            "vocab_offset": 2048,
+            "input_feat_size": 128,
+            "vocab_offset": "<audio_soft_token>",
         },
         "image_token_id": "<image_soft_token>",
         "audio_token_id": "<audio_soft_token>",
+        "audio_soft_tokens_per_image": 16,
     },
     image="<image_soft_token>",
+    audio="<audio_soft_token>",
     tokens=("<bos>", *GEMMA3N_MARKS.values()),
     bos="<bos>",
     tokenizer=GEMMA3N_MARKS | {"extra_special_tokens": GEMMA3N_MARKS},
-    image_proc=image_processor("SiglipImageProcessor", size={"height": 256, "width": 256}),
+    image_proc=image_processor("SiglipImageProcessor", size={"height": 256, "width": 256})
+    | {"feature_extractor_type": "Gemma3nAudioFeatureExtractor"},
+    processor={"audio_seq_length": 16},  # of 0.16 s each; the published one has 188, mostly padding in a short sound
     embedding_scale=0.2,
     fixed={"mlx_vlm.models.gemma3n.vision.gemma3n_mobilenet_def": _mobilenet},
 )
