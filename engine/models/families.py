@@ -109,9 +109,12 @@ FAMILIES: dict[str, Family] = {
     "gemma4_unified": Family(
         "Gemma 4 unified",
         native_video=True,
+        audios_per_prompt=None,
+        max_sound_s=30.0,
         both_ways=True,
         snapshots=True,
-        note=f"the tokens of a picture see each other, and prompts with pictures are not kept; {_EARS}",
+        note="the tokens of a picture see each other, and prompts with pictures are not kept; beside a sound they are "
+        "read from left to right, and kept",
     ),
     "idefics2": Family("Idefics 2"),
     "idefics3": Family("Idefics 3"),

@@ -197,9 +197,8 @@ GEMMA4_UNIFIED = replace(
             "num_soft_tokens": 16,
             "output_proj_dims": 64,
         },
-        "audio_config": {"audio_embed_dim": 64, "hidden_size": 64, "output_proj_dims": 64},
+        "audio_config": {"audio_embed_dim": 640},  # the samples of one token
     },
-    audio=None,
 )
 
 FLORENCE2 = Family(
