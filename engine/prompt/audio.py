@@ -14,15 +14,26 @@ from engine.types.media import Media, Samples
 
 DEFAULT_HZ = 16_000
 
-ARRAYS = frozenset({"input_features", "input_features_mask", "feature_attention_mask"})
+ARRAYS = frozenset(
+    {
+        *("input_features", "input_features_mask", "feature_attention_mask"),
+        *("input_audio_embeds", "audio_embed_sizes", "audio_attention_mask"),  # Phi-4-Multimodal
+        *("audio_features", "audio_feature_lens", "audio_bounds"),  # MiniCPM-o
+    }
+)
 """What processors call the arrays of sounds."""
 
 
 def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) -> None:
-    """Raise BadMedia for a sound of which the processor would lose the end. parts, media: one each per medium."""
+    """Raise BadMedia for a sound of which the processor would lose the end, or all. parts, media: one each per
+    medium."""
     limits = (loaded.family.max_sound_s, getattr(_extractor(loaded), "chunk_length", None))
     max_s = min((float(limit) for limit in limits if limit), default=None)
+    min_s = loaded.family.min_sound_s
     for part, medium in zip(parts, media, strict=True):
+        if medium.kind == "audio" and medium.duration_s < min_s:
+            why = f"the sound lasts {medium.duration_s:.3f} s; {loaded.card.id} hears nothing of less than {min_s:g} s"
+            raise bad_media(part, why)
         if medium.kind == "audio" and max_s is not None and medium.duration_s > max_s:
             why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {max_s:g} s"
             raise bad_media(part, f"{why}, so send a shorter piece")

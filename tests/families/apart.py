@@ -115,11 +115,18 @@ MINICPM_O = Family(
         "vision_config": vision("siglip_vision_model"),
         "query_num": 16,
         "image_size": 112,
-        "init_audio": False,
+        "init_audio": True,
         "init_tts": False,
+        "audio_config": {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 128,
+        },
     },
     image="<image>./</image>\n",
-    tokens=MINICPM_TOKENS,
+    audio="<audio>./</audio>\n",
+    tokens=(*MINICPM_TOKENS, "<|audio_start|>", "<|audio_end|>"),
     tokenizer={"unk_token": "<unk>"},
     image_proc={"patch_size": 14, "scale_resolution": 112, "image_feature_size": 16},
 )
@@ -157,11 +164,13 @@ MLLAMA = Family(
     max_images=1,
 )
 
+PHI4_SOUND = "<|endoftext11|>"
 PHI4 = Family(
     config=text(partial_rotary_factor=1.0)
     | {
         "vision_config": vision("siglip2_vision_model"),
         "mm_hidden_size": 64,
+        "audio_token_index": PHI4_SOUND,
         "min_num_patches": 16,
         "max_num_patches": 64,
         "audio_processor": {
@@ -177,7 +186,9 @@ PHI4 = Family(
         },
     },
     image="<|image_1|>",
-    tokens=("<|image|>",),
+    audio="<|audio_1|>",
+    tokens=(PHI4_SOUND, "<|image|>"),
+    fixed={"mlx_vlm.models.phi4mm.processing_phi4mm.AUDIO_TOKEN_INDEX": 1024},
 )
 
 _GEMMA4 = GEMMA["gemma4"]

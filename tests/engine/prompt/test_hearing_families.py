@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from engine.errors import BadMedia
+from engine.errors import BadMedia, BadRequest
 from engine.inventory.checkpoint import read_checkpoint
 from engine.models import registry
 from engine.models.families import FAMILIES as ROWS
@@ -53,6 +56,10 @@ def folder(
     """The checkpoint of the family that the test is parametrized by, and mlx-vlm's own sizes made as small."""
     name = request.node.callspec.params["family"]
     return tiny.build_apart(name, monkeypatch, models_dir) if name in APART else tiny_model(name)
+
+
+def silence(seconds: float) -> bytes:
+    return wav(np.zeros(round(16_000 * seconds), np.float32))
 
 
 def heard(loaded: registry.Loaded, *pieces: Piece) -> list[np.ndarray]:
@@ -109,12 +116,18 @@ async def test_warm_and_in_a_batch_is_as_cold_and_alone(
 
 
 @pytest.mark.parametrize("family", HEARING)
-def test_a_sound_that_would_be_cut_off_is_refused(folder: Path, family: str) -> None:
-    loaded = load(folder)
-    longest = ROWS[family].max_sound_s or 30.0
-    silence = wav(np.zeros(round(16_000 * (longest + 0.5)), np.float32))
-    with pytest.raises(BadMedia, match=rf"the sound lasts {longest + 0.5:.1f} s; .* hears at most {longest:g} s"):
-        built(loaded, silence, "What?")
+def test_what_it_would_not_hear_is_refused(folder: Path, family: str) -> None:
+    """A sound of which the processor would cut off the end, and one that is too short for a token of its own."""
+    loaded, row = load(folder), ROWS[family]
+    if longest := row.max_sound_s:
+        with pytest.raises(BadMedia, match=rf"the sound lasts {longest + 0.5:.1f} s; .* hears at most {longest:g} s"):
+            built(loaded, silence(longest + 0.5), "What?")
+    if shortest := row.min_sound_s:
+        with pytest.raises(BadMedia, match=rf"hears nothing of less than {shortest:g} s"):
+            built(loaded, silence(shortest - 0.01), "What?")
+    least = max(shortest, 0.03)
+    brief = heard(loaded, wav(tone(440, least)), "What?")[0], heard(loaded, wav(noise(seconds=least)), "What?")[0]
+    assert not np.allclose(*brief), "a short sound is not heard"
 
 
 @pytest.mark.parametrize("family", ["gemma3n"])
@@ -127,3 +140,45 @@ def test_sabotage_sounds_in_one_pass_are_heard_differently(
     monkeypatch.setattr(loaded.adapter, "_with_sounds", lambda embeddings, *_: embeddings)
     with pytest.raises(AssertionError, match="heard differently in company"):
         check_each_is_heard_as_alone(loaded)
+
+
+# -- what single ones need ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["phi4mm", "minicpmo"])
+def test_sounds_stand_where_they_were_sent_under_a_template_of_texts(folder: Path, family: str) -> None:
+    """As their own templates are. mlx-vlm would put all sounds of a message before its pictures, or into the last
+    message."""
+    loaded = load(folder)
+    loaded.tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% endfor %}"
+    prompt = built(loaded, "First", RED, "then", SHORT, "and", HIGH, "Compare <|audio_1|> and <audio>.")
+    assert [placed.kind for placed in prompt.media] == ["image", "audio", "audio"]
+    starts = [span.start for span in prompt.spans]
+    assert len(starts) == 3 and starts == sorted(starts)
+    words = [loaded.decode(prompt.ids[a.end : b.start]) for a, b in pairwise(prompt.spans)]
+    assert "then" in words[0] and "and" in words[1]
+    assert num_placeholders(loaded, prompt) == sum(placed.tokens for placed in prompt.media)
+
+
+@pytest.mark.parametrize("family", ["phi4mm"])
+async def test_adapters_that_take_turns_make_it_deaf(
+    folder: Path, family: str, engine_for: EngineFor, tmp_path: Path
+) -> None:
+    """Phi-4-Multimodal as published: given a sound, mlx-vlm puts other weights under all rows of a batch."""
+    apart = shutil.copytree(folder, tmp_path / "apart")
+    file = apart / "model.safetensors"
+    weights = dict(mx.load(str(file)))
+    name = "language_model.model.layers.0.self_attn.qkv_proj"
+    base = weights.pop(f"{name}.weight")
+    name = name.removeprefix("language_model.")
+    weights[f"{name}.base_layer.weight"] = base
+    for adapter in ("vision", "speech"):
+        weights[f"{name}.lora_A.{adapter}.weight"] = mx.ones((4, base.shape[1]))
+        weights[f"{name}.lora_B.{adapter}.weight"] = mx.ones((base.shape[0], 4))
+    mx.save_safetensors(str(file), weights)
+    (apart / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(weights, file.name)}))
+    engine = await engine_for(apart)
+    assert (await ask(engine, chat(RED, "What?", max_tokens=2))).token_ids
+    with pytest.raises(BadRequest, match="cannot take audio input: its adapter for sounds would take the place"):
+        await ask(engine, chat(LOW, "What?"))
+    assert read_checkpoint(apart).modalities == ("image", "video")
