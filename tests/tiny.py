@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.families import CHAT_TOKENS, FAMILIES, QWEN_TOKENS, Family, qwen, text
+from tests.families import APART, CHAT_TOKENS, FAMILIES, QWEN_TOKENS, Family, qwen, text
 
 Dtype = Literal["float32", "bfloat16", "4bit"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "4bit")
@@ -40,6 +40,15 @@ def build(family: str, dtype: Dtype, out_dir: Path, *, seed: int = 0) -> Path:
     if (folder / "config.json").exists():
         return folder
     return write(FAMILIES[family], family, dtype, folder, seed=seed)
+
+
+def build_apart(family: str, patch: Any, out_dir: Path) -> Path:
+    """One of those families whose sizes mlx-vlm fixes (tests/families/apart.py), at which it stays while `patch`, a
+    pytest.MonkeyPatch, holds."""
+    for place, size in APART[family].fixed.items():
+        patch.setattr(place, size)
+    folder = out_dir / f"{family}-apart"
+    return folder if (folder / "config.json").exists() else write(APART[family], family, "float32", folder)
 
 
 def sized(

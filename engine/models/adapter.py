@@ -25,13 +25,13 @@ from engine.models.across import FEATURES, Across
 from engine.models.embeddings import Embeddings, Encoding
 from engine.models.encoder_decoder import EncoderDecoder
 from engine.models.families import GROUPED_SCORES, Family
-from engine.models.gemma3n import place_queries, scaled
+from engine.models.gemma3n import corrected, place_queries
 from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
 from engine.models.remaining_media import media_from
 from engine.models.rope_shifts import RopeShifts
 from engine.models.vision_tower import ApartVisionTower, CachedVisionTower
-from engine.types.prompt import Prompt, runs
+from engine.types.prompt import Prompt
 
 # State that a decode step would need again and the batch cannot carry.
 _UNBATCHABLE = ("cross_attention_states", "decoder_inputs_embeds")
@@ -69,7 +69,6 @@ class Adapter:
         self.model = model
         self._one_kind = family.one_kind
         self._packed = family.packed
-        self._sounds_apart = family.sounds_apart
         self._whole_prompt = family.whole_prompt
         self.serial = family.serial
         self._open_tiles = family.open_tiles
@@ -149,7 +148,7 @@ class Adapter:
         return embeddings
 
     def _embed_prompt(self, prompt: Prompt, first: int) -> Embeddings | None:
-        if not prompt.inputs:
+        if not (prompt.inputs or prompt.sounds):
             return None
         if prompt.has_media_before(first):
             return self._positions_only(prompt, first)
@@ -158,14 +157,15 @@ class Adapter:
         if kept is None:
             first, kept = 0, prompt.inputs
         embeddings = self._embed(prompt.ids[first:], kept, first)
+        if self._both_ways and prompt.is_whole:
+            embeddings = embeddings.with_array("mm_token_type_ids", mx.array(kept["mm_token_type_ids"]))
+        embeddings = self._with_sounds(embeddings, prompt, first)
         if not self._mrope or self._own_positions:
             return embeddings
         return embeddings.with_positions(*self._rope_index(prompt))
 
     def _embed(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
         """Embeddings of ids with the media of inputs in place."""
-        if self._sounds_apart and len(inputs.get("input_features", ())) > 1:
-            return self._embed_sounds(ids, inputs, first)
         if not (self._one_kind and "pixel_values" in inputs and "pixel_values_videos" in inputs):
             return self._embed_once(ids, inputs, first)
         video = self.model.config.video_token_id
@@ -177,19 +177,16 @@ class Adapter:
         moving = self._embed_once([0 if i == image else i for i in ids], clips, first)
         return embeddings.patched(moving, mx.array([[i == video for i in ids]]))
 
-    def _embed_sounds(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
-        """The rest in one pass, then each sound in a pass that sees only its own placeholders."""
-        audio = self.model.config.audio_token_id
-        both = ("input_features", "input_features_mask")
-        embeddings = self._embed_once(ids, {k: v for k, v in inputs.items() if k not in both}, first)
-        for (start, end), frames, mask in zip(runs(ids, audio), inputs[both[0]], inputs[both[1]], strict=True):
-            num_frames = int(mask.sum().item())  # behind it is padding up to the longest sound
-            one = {both[0]: frames[None, :num_frames], both[1]: mask[None, :num_frames]}
-            mine = [start <= at < end for at in range(len(ids))]
-            heard = self._embed_once(
-                [0 if i == audio and not m else i for i, m in zip(ids, mine, strict=True)], one, first
-            )
-            embeddings = embeddings.patched(heard, mx.array([mine]))
+    def _with_sounds(self, embeddings: Embeddings, prompt: Prompt, first: int) -> Embeddings:
+        """With what is heard of each sound at or after token `first`, where there are several (Prompt.sounds)."""
+        placed = [placed for placed in prompt.media if placed.kind == "audio"] if prompt.sounds else []
+        for sound, (ids, inputs) in zip(placed, prompt.sounds, strict=True):
+            if sound.span is None:
+                raise BadRequest("This model's processor does not tell the sounds of a prompt apart.", param="messages")
+            if not sound.ends_by(first):
+                places = mx.array(np.flatnonzero(np.array(ids) == sound.placeholder))
+                heard = self._embed_once(ids, inputs, 0).rows(places)
+                embeddings = embeddings.placed(heard, sound.span.start)
         return embeddings
 
     def _embed_once(self, ids: Sequence[int], inputs: dict[str, Any], first: int) -> Embeddings:
@@ -204,9 +201,7 @@ class Adapter:
         if not (self._across or self._encoder_decoder) and any(name in arrays for name in _UNBATCHABLE):
             raise BadRequest("This family reads pictures in a way that cannot join a shared batch.", param="model")
         if self._unscaled:
-            arrays["inputs_embeds"] = scaled(self.model, ids, arrays["inputs_embeds"])
-        if self._both_ways and "input_features" not in inputs:
-            arrays["mm_token_type_ids"] = mx.array(inputs["mm_token_type_ids"])
+            arrays["inputs_embeds"] = corrected(self.model, ids, arrays["inputs_embeds"])
         mx.eval([value for value in arrays.values() if isinstance(value, mx.array)])
         embeddings = Embeddings(arrays, first)
         if not self._encoder_decoder and embeddings.num_tokens != first + num_tokens:

@@ -30,5 +30,6 @@ def context_tokens(config: dict[str, Any]) -> int:
 
 
 def has_ears(config: dict[str, Any], row: Family) -> bool:
-    """Whether a checkpoint of this family has what hears: some come without it (gemma4's larger sizes)."""
-    return row.audios_per_prompt != 0 and bool(config.get("audio_config") or config.get("audio_processor"))
+    """Whether a checkpoint of this family has what hears: some come without it (gemma4's larger sizes), or say so."""
+    has_tower = bool(config.get("audio_config") or config.get("audio_processor"))
+    return row.audios_per_prompt != 0 and has_tower and config.get("init_audio") is not False

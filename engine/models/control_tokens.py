@@ -29,8 +29,8 @@ _LAST = 0x10FFFF
 _PRIVATE = f"[{chr(_FIRST)}-{chr(_LAST)}]"
 """The private characters of Unicode's planes 15 and 16."""
 
-_NUMBERED_START, _NUMBERED = "<|", r"image_\d+\|>"
-"""What Phi-3-Vision's processor takes for pictures."""
+_NUMBERED_START, _NUMBERED = "<|", r"(?:image|audio)_\d+\|>"
+"""What the processors of Phi-3-Vision and Phi-4-Multimodal take for media."""
 
 _MAX_FILLERS = 8
 T = TypeVar("T")

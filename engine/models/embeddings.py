@@ -46,6 +46,24 @@ class Embeddings:
         arrays = self._arrays | {"position_ids": position_ids[..., self._first :], "rope_deltas": rope_deltas}
         return Embeddings(arrays, self._first)
 
+    def with_array(self, name: str, array: mx.array) -> Embeddings:
+        """The same with one more array."""
+        return Embeddings(self._arrays | {name: array}, self._first)
+
+    def rows(self, places: mx.array) -> mx.array:
+        """The embeddings of the tokens at these places, (places, hidden)."""
+        rows: mx.array = self._arrays["inputs_embeds"][0, places]
+        return rows
+
+    def placed(self, rows: mx.array, start: int) -> Embeddings:
+        """The same with rows (tokens, hidden) as the embeddings of the prompt's tokens from `start` on; those before
+        where these begin are left out."""
+        rows = rows[max(0, self._first - start) :]
+        start = max(0, start - self._first)
+        embeds = self._arrays["inputs_embeds"]
+        parts = [embeds[:, :start], rows[None].astype(embeds.dtype), embeds[:, start + len(rows) :]]
+        return Embeddings(self._arrays | {"inputs_embeds": mx.concatenate(parts, axis=1)}, self._first)
+
     def patched(self, other: Embeddings, where: mx.array) -> Embeddings:
         """These embeddings with the other's at the tokens of `where`, (1, tokens) bool."""
         embeds = mx.where(where[..., None], other._arrays["inputs_embeds"], self._arrays["inputs_embeds"])

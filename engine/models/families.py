@@ -17,9 +17,8 @@ class Family:
     native_video: the processor takes clips; else frames go in as labelled pictures.
     images_per_prompt: None is no limit of the model's own.
     audios_per_prompt: the same for sounds; 0 for a family that does not hear.
-    max_sound_s: what its processor cuts off in silence; here a longer sound is refused.
-    sounds_apart: mlx-vlm pads the sounds of a prompt to the longest and takes that padding for the beginning of the
-    next sound; each is encoded in a pass of its own then.
+    max_sound_s: what its processor cuts off in silence; here a longer sound is refused. min_sound_s: of less it would
+    hear nothing, and that is refused, too.
     one_kind: mlx-vlm encodes only the pictures of a prompt that has pictures and clips, and loses the clips; they are
     encoded in a pass of their own then.
     packed: its vision tower takes patches of all media with one grid each, so features can be kept by picture and by
@@ -32,6 +31,8 @@ class Family:
     no_padding: transformers' image processor refuses the padding argument that mlx-vlm passes to it.
     image_token: the placeholder of pictures where config.json does not name it: its text, or the id itself.
     marker: text that stands for a picture in the prompt without being its placeholder, so that no user may write it.
+    audio_token: the placeholder of sounds, the same way. sound_marker: what stands for a sound in a message where the
+    template knows texts only, and no user may write it.
     numbered: the prompt names its pictures <|image_1|>, <|image_2|> in their order, and its processor has another
     placeholder for each.
     own_positions: only what encodes its pictures knows their positions: they are encoded again where all are reused.
@@ -61,7 +62,7 @@ class Family:
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = 0
     max_sound_s: float | None = None
-    sounds_apart: bool = False
+    min_sound_s: float = 0.0
     one_kind: bool = False
     packed: bool = False
     encodes_apart: bool = False
@@ -70,6 +71,8 @@ class Family:
     no_padding: bool = False
     image_token: str | int = ""
     marker: str = ""
+    audio_token: str = ""
+    sound_marker: str = ""
     numbered: bool = False
     own_positions: bool = False
     plain_positions: bool = False
@@ -90,7 +93,6 @@ class Family:
 _QWEN = Family(native_video=True, packed=True)
 _QWEN_ONE_KIND = Family(native_video=True, packed=True, one_kind=True)
 _FIXED = "mlx-vlm reads its pictures at its own settings, not the checkpoint's"
-_EARS = "its sound is not offered: nothing tests it here"
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": replace(_QWEN_ONE_KIND, name="Qwen2-VL"),
@@ -105,7 +107,6 @@ FAMILIES: dict[str, Family] = {
         native_video=True,
         audios_per_prompt=None,
         max_sound_s=30.0,
-        sounds_apart=True,
         snapshots=True,
         note="where use_bidirectional_attention is vision, the tokens of a picture see each other, and prompts with "
         "pictures are not kept",
@@ -113,9 +114,12 @@ FAMILIES: dict[str, Family] = {
     "gemma4_unified": Family(
         "Gemma 4 unified",
         native_video=True,
+        audios_per_prompt=None,
+        max_sound_s=30.0,
         both_ways=True,
         snapshots=True,
-        note=f"the tokens of a picture see each other, and prompts with pictures are not kept; {_EARS}",
+        note="the tokens of a picture see each other, and prompts with pictures are not kept; beside a sound they are "
+        "read from left to right, and kept",
     ),
     "idefics2": Family("Idefics 2"),
     "idefics3": Family("Idefics 3"),
@@ -154,27 +158,45 @@ FAMILIES: dict[str, Family] = {
     "phi3_v": Family("Phi-3-Vision, Phi-3.5-Vision", image_token=-1, numbered=True),
     "phi4mm": Family(
         "Phi-4-Multimodal",
+        audios_per_prompt=None,
+        min_sound_s=0.03,
         image_token=-200,
         marker="<image>",
+        audio_token="<|endoftext11|>",
+        sound_marker="<|audio_1|>",
         expands="patches",
-        note=f"its vision adapter is always on, as in mlx-vlm; {_EARS}",
+        note="its vision adapter is always on, as in mlx-vlm; as published it does not hear here, for mlx-vlm would "
+        "change the weights of all requests for it; it hears where its adapters are merged into the weights; mlx-vlm "
+        "alone loses the second of two sounds side by side, and projects sounds beside pictures as without them",
     ),
     "gemma3n": Family(
         "Gemma 3n",
+        audios_per_prompt=None,
+        max_sound_s=30.0,
+        min_sound_s=0.04,
         snapshots=True,
         shares_kv=True,
         unscaled=True,
         note="mlx-vlm alone misplaces tokens in its last layers, by as many as it reads at once, and reads prompts at "
-        f"another scale than answers; {_EARS}",
+        "another scale than answers; a sound of any length takes 188 tokens",
     ),
     "minicpmo": Family(
-        "MiniCPM-o", one_by_one=True, image_token="<unk>", marker="<image>", plain_positions=True, note=_EARS
+        "MiniCPM-o",
+        audios_per_prompt=None,
+        max_sound_s=30.0,
+        min_sound_s=0.1,
+        one_by_one=True,
+        image_token="<unk>",
+        marker="<image>",
+        audio_token="<unk>",
+        sound_marker="<audio>",
+        plain_positions=True,
+        note="mlx-vlm hears a sound as one whole, the published code in pieces of audio_chunk_length seconds",
     ),
     "minicpmv4_6": Family("MiniCPM-V 4.6", one_by_one=True, marker="<image>", snapshots=True),
     "minicpmv4_7": Family("MiniCPM-V 4.7", one_by_one=True, marker="<image>", own_positions=True, snapshots=True),
-    # One sound: beside a longer one its processor pads it, and its last features change.
     "qwen3_omni_moe": Family(
-        "Qwen3-Omni", native_video=True, audios_per_prompt=1, max_sound_s=300.0, note="answers in text only"
+        "Qwen3-Omni", native_video=True, audios_per_prompt=None, max_sound_s=300.0, note="answers in text only"
     ),
     "mllama": Family(
         "Llama 3.2 Vision",

@@ -5,7 +5,9 @@ has already put the chunk in, so that is the end of the chunk, not its beginning
 and every place is off by one at least.
 
 Embeddings of texts are scaled where the decoder makes them itself, and not where pictures are put in beside them. In
-the published model they always are, and what stands for a picture or a sound never is
+the published model they always are, and what stands for a picture or a sound never is. The marks before and behind a
+medium have embeddings in tables of their own, which mlx-vlm asks only where it puts in media in the same pass; here
+each of several sounds has a pass of its own
 (https://github.com/huggingface/transformers/blob/main/src/transformers/models/gemma3n/modeling_gemma3n.py).
 """
 
@@ -52,8 +54,15 @@ def place_queries(layers: Any) -> None:
             layer.self_attn = _InPlace(layer.self_attn)
 
 
-def scaled(model: Any, ids: Sequence[int], embeds: mx.array) -> mx.array:
-    """A prompt's embeddings (1, tokens, hidden), those of texts at the scale at which the decoder makes them."""
-    first_of_pictures = model.config.vision_config.vocab_offset
-    is_text = mx.array([[token < first_of_pictures] for token in ids])
-    return mx.where(is_text, embeds * model.config.text_config.hidden_size**0.5, embeds)
+def corrected(model: Any, ids: Sequence[int], embeds: mx.array) -> mx.array:
+    """A prompt's embeddings (1, tokens, hidden): texts at the scale at which the decoder makes them, marks from the
+    tables of their medium."""
+    tokens = mx.array([list(ids)])
+    is_text = (tokens < model.embed_vision.vocab_offset)[..., None]
+    embeds = mx.where(is_text, embeds * model.config.text_config.hidden_size**0.5, embeds)
+    is_soft = (tokens == model.config.image_token_id) | (tokens == model.config.audio_token_id)
+    for table, end in ((model.embed_vision, model.embed_audio.vocab_offset), (model.embed_audio, model.vocab_size)):
+        is_mark = (tokens >= table.vocab_offset) & (tokens < end) & ~is_soft
+        marks = table(input_ids=mx.where(is_mark, tokens, table.vocab_offset))
+        embeds = mx.where(is_mark[..., None], marks.astype(embeds.dtype), embeds)
+    return embeds

@@ -82,9 +82,13 @@ class Loaded:
     def placeholder_ids(self) -> dict[str, int]:
         """Token ids that stand for media in the prompt, by kind."""
         found = _placeholders(self.config)
-        token = self.family.image_token or getattr(self.processor, "image_token", "")
-        if token and "image" not in found:
-            found["image"] = token if isinstance(token, int) else int(self.tokenizer.convert_tokens_to_ids(token))
+        own: dict[str, str | int] = {
+            "image": self.family.image_token or getattr(self.processor, "image_token", ""),
+            "audio": self.family.audio_token,
+        }
+        for kind, token in own.items():
+            if token and kind not in found:
+                found[kind] = token if isinstance(token, int) else int(self.tokenizer.convert_tokens_to_ids(token))
         return found
 
 
@@ -153,7 +157,8 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
     own = _generation_defaults(path)
     card = replace(card, sampling=resolve(config.sampling, own, Sampling(temperature=DEFAULT_TEMPERATURE)))
     if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
-        card = replace(card, audio=True, audios_per_prompt=row.audios_per_prompt)
+        why_deaf = _why_deaf(model)
+        card = replace(card, audio=not why_deaf, why_deaf=why_deaf, audios_per_prompt=row.audios_per_prompt)
     adapter = Adapter(model, vision, row)
     modules = _text_modules(path, raw, adapter, len(tokenizer))
     card = replace(card, embeds=modules.pooling is not None, ranks=modules.tokens is not None)
@@ -202,6 +207,14 @@ def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:
     return row
 
 
+def _why_deaf(model: nn.Module) -> str:
+    """Why a model of a family that hears does not; "" where it does. Phi-4-Multimodal as published: mlx-vlm changes all
+    its weights when it is given a sound, and the other requests of a batch and what is kept of prompts need the old."""
+    if not getattr(model, "_speech_lora_a", None):
+        return ""
+    return "its adapter for sounds would take the place of the one for pictures in all requests at once"
+
+
 def _as_ids(value: Any) -> set[int]:
     if value is None:
         return set()
@@ -247,7 +260,8 @@ def _control_tokens(raw: dict[str, Any], row: Family, tokenizer: Any, processor:
         else []
     )
     ids = [token for token in _placeholders(raw).values() if token >= 0]
-    own += [row.image_token, row.marker, *(tokenizer.convert_ids_to_tokens(token) for token in ids)]
+    own += [row.image_token, row.marker, row.audio_token, row.sound_marker]
+    own += [tokenizer.convert_ids_to_tokens(token) for token in ids]
     own += [tokenizer.think_start, tokenizer.think_end]
     more = [text for text in own if isinstance(text, str)]
     return ControlTokens(_chat_tokenizer(tokenizer, processor), template, more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,26 @@ from engine.types.media import Media, Samples
 
 DEFAULT_HZ = 16_000
 
+ARRAYS = frozenset(
+    {
+        *("input_features", "input_features_mask", "feature_attention_mask"),
+        *("input_audio_embeds", "audio_embed_sizes", "audio_attention_mask"),  # Phi-4-Multimodal
+        *("audio_features", "audio_feature_lens", "audio_bounds"),  # MiniCPM-o
+    }
+)
+"""What processors call the arrays of sounds."""
+
 
 def check_sounds(loaded: Loaded, parts: Sequence[Part], media: Sequence[Media]) -> None:
-    """Raise BadMedia for a sound of which the processor would lose the end. parts, media: one each per medium."""
+    """Raise BadMedia for a sound of which the processor would lose the end, or all. parts, media: one each per
+    medium."""
     limits = (loaded.family.max_sound_s, getattr(_extractor(loaded), "chunk_length", None))
     max_s = min((float(limit) for limit in limits if limit), default=None)
+    min_s = loaded.family.min_sound_s
     for part, medium in zip(parts, media, strict=True):
+        if medium.kind == "audio" and medium.duration_s < min_s:
+            why = f"the sound lasts {medium.duration_s:.3f} s; {loaded.card.id} hears nothing of less than {min_s:g} s"
+            raise bad_media(part, why)
         if medium.kind == "audio" and max_s is not None and medium.duration_s > max_s:
             why = f"the sound lasts {medium.duration_s:.1f} s; {loaded.card.id} hears at most {max_s:g} s"
             raise bad_media(part, f"{why}, so send a shorter piece")
@@ -38,6 +53,11 @@ def sounds(loaded: Loaded, media: Sequence[Media]) -> list[Samples]:
     token_samples = hz * int(getattr(loaded.processor, "audio_ms_per_token", 1)) // 1000
     resampled = [resample_audio_array(m.samples, m.sample_hz, hz) for m in media if m.kind == "audio"]
     return [_whole_tokens(samples, token_samples) for samples in resampled]
+
+
+def without_sounds(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A processor's arrays without those of sounds."""
+    return {name: value for name, value in inputs.items() if name not in ARRAYS}
 
 
 def _extractor(loaded: Loaded) -> object:

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.errors import BadMedia, PixelsMissing
 from engine.models.registry import Loaded
-from engine.prompt.audio import check_sounds
+from engine.prompt.audio import check_sounds, without_sounds
 from engine.prompt.cache_ids import cache_ids, locate
 from engine.prompt.media_tokens import MediaTokens, count_media_tokens, placeholder_kind
 from engine.prompt.processor import KnownGrids, Processed, process
@@ -51,15 +51,19 @@ def _with_media(loaded: Loaded, request: Request, media: tuple[Media, ...], need
     check_sounds(loaded, request.media_parts, media)
     chat = render(loaded, request, media)
     ids, inputs = _process(loaded, request, chat, media, grids)
+    alone = _processed_alone(loaded, request, media)
+    heard = [i for i, medium in enumerate(media) if medium.kind == "audio"]
+    sounds = tuple(alone(i) for i in heard) if len(heard) > 1 else ()
     processor_ms = (perf_counter() - started_s) * 1e3
-    counts = count_media_tokens(loaded, media, (ids, inputs), _processed_alone(loaded, request, media))
+    counts = count_media_tokens(loaded, media, (ids, inputs), alone)
     placed = locate(ids, _placed(loaded, request, media, counts, grids))
-    is_whole = loaded.family.whole_prompt or (loaded.family.both_ways and all(m.kind != "audio" for m in media))
+    is_whole = loaded.family.whole_prompt or (loaded.family.both_ways and not heard)
     return Prompt(
         ids=ids,
         cache_ids=[] if is_whole else cache_ids(ids, placed, told_apart=not _is_padded(inputs)),
         media=placed,
-        inputs=inputs,
+        inputs=without_sounds(inputs) if sounds else inputs,
+        sounds=sounds,
         processor_ms=processor_ms,
         starts_in_reasoning=chat.starts_in_reasoning,
         is_whole=is_whole,

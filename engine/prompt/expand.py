@@ -19,10 +19,10 @@ def expanded(
 
     For "tiles", pixel_values is (pictures, tiles, 3, height, width), and the model does not mind how many placeholders
     the processor wrote for a picture: it puts in a block for each tile, then as many of newlines. For "patches",
-    spatial_shapes is (pictures, 2), and the processor writes one placeholder for each.
+    spatial_shapes is (pictures, 2), and the processor writes one placeholder for each. Without pictures there is none.
     """
     if family.expands == "patches":
-        counts = iter(np.array(inputs["spatial_shapes"]).prod(axis=1).tolist())
+        counts = iter(np.array(inputs.get("spatial_shapes", np.empty((0, 2)))).prod(axis=1).tolist())
         return [token for token in ids for _ in range(next(counts) if token == placeholder else 1)]
     if family.expands == "tiles":
         vision = config["vision_config"]

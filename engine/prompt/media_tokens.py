@@ -11,6 +11,7 @@ The prefix cache keys every placeholder by its own medium, so a token counted to
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -39,10 +40,13 @@ def count_media_tokens(
     out: dict[int, MediaTokens] = {}
     if any(grids in inputs for _, grids in ARRAY_NAMES.values()):
         out = _by_grid(loaded, media, inputs)
-    for kind in ("image", "video", "audio"):
-        rest = [i for i, medium in enumerate(media) if placeholder_kind(loaded, medium) == kind and i not in out]
-        if rest:
-            out |= _of_one_placeholder(loaded, {i: media[i] for i in rest}, (prompt, alone), kind)
+    ids = loaded.placeholder_ids()
+    by_placeholder: defaultdict[int, dict[int, Media]] = defaultdict(dict)
+    for i, medium in enumerate(media):
+        if i not in out:
+            by_placeholder[ids.get(placeholder_kind(loaded, medium), -1)][i] = medium
+    for placeholder, own in by_placeholder.items():
+        out |= _of_one_placeholder(loaded, own, (prompt, alone), placeholder)
     return [out[i] for i in range(len(media))]
 
 
@@ -73,26 +77,28 @@ def _of_one_placeholder(
     loaded: Loaded,
     media: dict[int, Media],
     sources: tuple[Processed, Callable[[int], Processed]],
-    kind: Kind,
+    placeholder: int,
 ) -> dict[int, MediaTokens]:
-    """Of media that all share one placeholder id, by their place among all media of the prompt."""
+    """Of media that all share one placeholder id, by their place among all media of the prompt; MiniCPM-o has one for
+    pictures and sounds."""
     (ids, inputs), alone = sources
-    placeholder = loaded.placeholder_ids().get(kind, -1)
+    kinds = {i: placeholder_kind(loaded, medium) for i, medium in media.items()}
     lengths = [end - start for start, end in runs(ids, placeholder)]
     # A clip without native video is as many pictures as it has frames.
-    num_pictures = [len(m.frames) if m.kind == "video" and kind == "image" else 1 for m in media.values()]
-    ends = np.cumsum([0, *num_pictures]).tolist()
+    num_runs = {i: len(m.frames) if m.kind == "video" and kinds[i] == "image" else 1 for i, m in media.items()}
+    ends = np.cumsum([0, *num_runs.values()]).tolist()
     if len(media) == 1:
-        return {i: (sum(lengths), _seen_px(loaded, inputs, kind, 0)) for i in media}
+        return {i: (sum(lengths), _seen_px(loaded, inputs, kinds[i], 0)) for i in media}
     if len(lengths) == ends[-1]:
+        before = {i: sum(num for j, num in num_runs.items() if j < i and kinds[j] == kinds[i]) for i in media}
         return {
-            i: (sum(lengths[start:end]), _seen_px(loaded, inputs, kind, start))
+            i: (sum(lengths[start:end]), _seen_px(loaded, inputs, kinds[i], before[i]))
             for i, (start, end) in zip(media, pairwise(ends), strict=True)
         }
     out: dict[int, MediaTokens] = {}
     for i in media:
         own_ids, own_inputs = alone(i)
-        out[i] = (own_ids.count(placeholder), _seen_px(loaded, own_inputs, kind, 0))
+        out[i] = (own_ids.count(placeholder), _seen_px(loaded, own_inputs, kinds[i], 0))
     return out
 
 

@@ -232,6 +232,8 @@ def _pieces(loaded: Loaded, part: Part, media: Iterator[Media]) -> list[dict[str
     if part.kind == "text":
         return [_text_piece(part.text)]
     medium = next(media)
+    if part.kind == "audio" and loaded.family.sound_marker and not _reads_parts(loaded):
+        return [_text_piece(loaded.family.sound_marker)]  # mlx-vlm would put it before all else, or not write it
     if part.kind != "video" or loaded.card.native_video:
         return [{"type": part.kind}]
     return [

@@ -32,9 +32,9 @@ def check(request: Request, card: ModelCard, limits: MediaLimits) -> None:
     count = {"document": 0, "image": 0, "video": 0, "audio": 0}
     for part in request.media_parts:
         if not takes[part.kind]:
-            raise BadRequest(
-                f"{part.param}: {card.id} cannot take {part.kind} input.", param=part.param, code="unsupported_media"
-            )
+            why = f": {card.why_deaf}" if part.kind == "audio" and card.why_deaf else ""
+            what = f"{part.param}: {card.id} cannot take {part.kind} input{why}."
+            raise BadRequest(what, param=part.param, code="unsupported_media")
         count[part.kind] += 1
     most = {
         "image": (card.images_per_prompt, limits.max_images),

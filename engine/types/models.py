@@ -46,7 +46,8 @@ def added_bytes(models: Sequence[ModelWeights]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A loaded model: what it is and what it can take. keeps_grids: a prompt about media whose KV is there is built
+    """A loaded model: what it is and what it can take. why_deaf: why it takes no sound, where its family does, else "".
+    keeps_grids: a prompt about media whose KV is there is built
     without their pixels (engine.models.grids). reasons: it may think before it answers. template_variables: what its
     chat template reads. toy: what a model can do that is a toy, as its README says; else "". fingerprint: of its
     weights and processor settings. tested: a tiny model of its family is among this project's tests, or it is a text
@@ -71,6 +72,7 @@ class ModelCard:
     audio: bool = False
     images_per_prompt: int | None = None
     audios_per_prompt: int | None = None
+    why_deaf: str = ""
     keeps_grids: bool = False
     reasons: bool = False
     template_variables: tuple[str, ...] = ()

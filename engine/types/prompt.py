@@ -73,15 +73,17 @@ class Prompt:
 
     ids: token ids with placeholders expanded. cache_ids: the same length, see engine.prompt.cache_ids.
     media: in the order in which they were sent, which is that of their spans; all have a span, or none has.
-    inputs: the processor's other arrays, empty for text. processor_ms: what resizing and processing all media took.
-    starts_in_reasoning: the template has opened the think block already. is_whole: tokens of it see what lies behind
-    them, so it is computed in one pass, and nothing of it serves another prompt; its cache_ids are [].
+    inputs: the processor's other arrays, empty for text. sounds: where there are several, the ids and arrays of each in
+    a prompt of its own, and inputs has none of sounds; else (). processor_ms: what resizing and processing all media
+    took. starts_in_reasoning: the template has opened the think block already. is_whole: tokens of it see what lies
+    behind them, so it is computed in one pass, and nothing of it serves another prompt; its cache_ids are [].
     """
 
     ids: list[int]
     cache_ids: list[int]
     media: tuple[PlacedMedia, ...] = ()
     inputs: dict[str, Any] = field(default_factory=dict)
+    sounds: tuple[tuple[list[int], dict[str, Any]], ...] = ()
     processor_ms: float = 0.0
     starts_in_reasoning: bool = False
     is_whole: bool = False

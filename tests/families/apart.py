@@ -115,11 +115,18 @@ MINICPM_O = Family(
         "vision_config": vision("siglip_vision_model"),
         "query_num": 16,
         "image_size": 112,
-        "init_audio": False,
+        "init_audio": True,
         "init_tts": False,
+        "audio_config": {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 128,
+        },
     },
     image="<image>./</image>\n",
-    tokens=MINICPM_TOKENS,
+    audio="<audio>./</audio>\n",
+    tokens=(*MINICPM_TOKENS, "<|audio_start|>", "<|audio_end|>"),
     tokenizer={"unk_token": "<unk>"},
     image_proc={"patch_size": 14, "scale_resolution": 112, "image_feature_size": 16},
 )
@@ -157,11 +164,13 @@ MLLAMA = Family(
     max_images=1,
 )
 
+PHI4_SOUND = "<|endoftext11|>"
 PHI4 = Family(
     config=text(partial_rotary_factor=1.0)
     | {
         "vision_config": vision("siglip2_vision_model"),
         "mm_hidden_size": 64,
+        "audio_token_index": PHI4_SOUND,
         "min_num_patches": 16,
         "max_num_patches": 64,
         "audio_processor": {
@@ -177,7 +186,9 @@ PHI4 = Family(
         },
     },
     image="<|image_1|>",
-    tokens=("<|image|>",),
+    audio="<|audio_1|>",
+    tokens=(PHI4_SOUND, "<|image|>"),
+    fixed={"mlx_vlm.models.phi4mm.processing_phi4mm.AUDIO_TOKEN_INDEX": 1024},
 )
 
 _GEMMA4 = GEMMA["gemma4"]
@@ -197,9 +208,8 @@ GEMMA4_UNIFIED = replace(
             "num_soft_tokens": 16,
             "output_proj_dims": 64,
         },
-        "audio_config": {"audio_embed_dim": 64, "hidden_size": 64, "output_proj_dims": 64},
+        "audio_config": {"audio_embed_dim": 640},  # the samples of one token
     },
-    audio=None,
 )
 
 FLORENCE2 = Family(
@@ -291,16 +301,21 @@ GEMMA3N = Family(
             "conf_num_attention_heads": 2,
             "conf_num_hidden_layers": 2,
             "sscp_conv_channel_size": [16, 8],
-            "vocab_offset": 2048,
+            "input_feat_size": 128,
+            "vocab_offset": "<audio_soft_token>",
         },
         "image_token_id": "<image_soft_token>",
         "audio_token_id": "<audio_soft_token>",
+        "audio_soft_tokens_per_image": 16,
     },
     image="<image_soft_token>",
+    audio="<audio_soft_token>",
     tokens=("<bos>", *GEMMA3N_MARKS.values()),
     bos="<bos>",
     tokenizer=GEMMA3N_MARKS | {"extra_special_tokens": GEMMA3N_MARKS},
-    image_proc=image_processor("SiglipImageProcessor", size={"height": 256, "width": 256}),
+    image_proc=image_processor("SiglipImageProcessor", size={"height": 256, "width": 256})
+    | {"feature_extractor_type": "Gemma3nAudioFeatureExtractor"},
+    processor={"audio_seq_length": 16},  # of 0.16 s each; the published one has 188, mostly padding in a short sound
     embedding_scale=0.2,
     fixed={"mlx_vlm.models.gemma3n.vision.gemma3n_mobilenet_def": _mobilenet},
 )

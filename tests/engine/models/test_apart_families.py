@@ -38,11 +38,7 @@ WORDS = "A question that is long enough to be cut in several places."
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> Path:
     """The checkpoint of the family that the test is parametrized by, and mlx-vlm's own sizes made as small."""
-    name = request.node.callspec.params["family"]
-    for place, size in APART[name].fixed.items():
-        monkeypatch.setattr(place, size)
-    where = models_dir / f"{name}-apart"
-    return where if (where / "config.json").exists() else tiny.write(APART[name], name, "float32", where)
+    return tiny.build_apart(request.node.callspec.params["family"], monkeypatch, models_dir)
 
 
 def decoded(part: Part) -> Media:

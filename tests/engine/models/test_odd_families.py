@@ -160,6 +160,7 @@ def shown(clip: Path) -> list[list[Piece]]:
         ["First", picture("blue", "square"), picture("green"), "Compare."],
         [clip, "What moves?"],
         [picture("red"), wav(tone()), "What?"],  # with a sound, mlx-vlm reads pictures from left to right
+        [picture("red"), wav(tone()), wav(tone(3000)), "What?"],
     ]
 
 
@@ -174,7 +175,7 @@ async def test_where_it_says_so_pictures_are_read_in_both_directions(
         assert list(answer.token_ids) == oracle.greedy(request.messages, 6, native_video=True)
     warm = await asyncio.gather(*(ask(engine, request) for request in requests))
     assert [answer.token_ids for answer in warm] == [answer.token_ids for answer in cold]
-    assert [answer.done.usage.cached_tokens > 0 for answer in warm] == [True, False, False, False, True]
+    assert [answer.done.usage.cached_tokens > 0 for answer in warm] == [True, False, False, False, True, True]
     assert max(steps) > 1
 
 
@@ -185,4 +186,4 @@ def test_sabotage_reading_them_in_one_direction_is_seen(both_ways: Path, clip_pa
         greedy(loaded, pieces, 2048) == oracle.greedy(chat(*pieces).messages, 6, native_video=True)
         for pieces in shown(clip_path)
     ]
-    assert same == [True, False, False, False, True]
+    assert same == [True, False, False, False, True, True]

@@ -98,45 +98,12 @@ def test_several_sounds_are_heard_as_each_alone(loaded: registry.Loaded) -> None
     check_each_is_heard_as_alone(loaded)
 
 
-@pytest.fixture(scope="module")
-def omni(tiny_model: TinyModel) -> registry.Loaded:
-    return registry.load(EngineConfig(model=ModelSpec(str(tiny_model("qwen3_omni_moe")))))
-
-
-def test_qwen3_omni_hears(omni: registry.Loaded) -> None:
-    tones = [heard(omni, sound, "What?")[0] for sound in (TONE, wav(tone(3000)))]
-    assert tones[0].shape == tones[1].shape
-    assert np.abs(tones[0] - tones[1]).max() > 0.01
-
-
-async def test_qwen3_omni_alone_and_in_a_batch(engine_for: EngineFor, tiny_model: TinyModel, tape: Tape) -> None:
-    engine = await engine_for(tiny_model("qwen3_omni_moe"), prefill_chunk_tokens=16, cache=NO_CACHE)
-    requests = [
-        chat(TONE, "What?", max_tokens=10, id="tone"),
-        chat(picture("red"), NOISE, "Both?", max_tokens=10, id="both"),
-        chat("No sound.", max_tokens=10, id="text"),
-    ]
-    for request in requests:
-        await ask(engine, replace(request, id=f"alone-{request.id}"))
-    await asyncio.gather(*(ask(engine, request) for request in requests))
-    assert all(tape.tokens[request.id] == tape.tokens[f"alone-{request.id}"] for request in requests)
-    with pytest.raises(BadRequest, match="2 audios were sent; the limit is 1 per prompt"):
-        await ask(engine, chat(TONE, NOISE, "What?"))
-
-
-@pytest.mark.parametrize("pieces", [(TONE, "What?"), (picture("red"), NOISE, "Both?")])
-def test_qwen3_omni_gives_the_stock_answer(tiny_model: TinyModel, omni: registry.Loaded, pieces: Any) -> None:
-    oracle = Oracle.load(tiny_model("qwen3_omni_moe"), vision=True)
-    expected = oracle.greedy(chat(*pieces).messages, 6, native_video=True)
-    for chunk_tokens in (2048, 7):
-        assert answer(omni, chunk_tokens, *pieces)[: len(expected)] == expected
-
-
 def test_sabotage_stock_mlx_vlm_hears_padding_in_place_of_the_next_sound(
     loaded: registry.Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twin, and the reason: sounds of different lengths in one pass."""
-    monkeypatch.setattr(loaded.adapter, "_sounds_apart", False)
+    monkeypatch.setattr(build_module, "without_sounds", lambda inputs: inputs)
+    monkeypatch.setattr(loaded.adapter, "_with_sounds", lambda embeddings, *_: embeddings)
     with pytest.raises(AssertionError, match="heard differently in company"):
         check_each_is_heard_as_alone(loaded)
 
