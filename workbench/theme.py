@@ -40,6 +40,7 @@ STYLES = (
 SCRIPTS = (
     "static/language.js",
     "static/network.js",  # before Gradio asks for anything
+    "static/clock.js",  # and before it keeps the browser's own function
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
