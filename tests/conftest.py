@@ -10,6 +10,7 @@ session: starting one takes longer than most tests.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -33,8 +34,14 @@ device.prepare()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", GRADIO_ANALYTICS_ENABLED="False", TOKENIZERS_PARALLELISM="false")
 
+import httpx._transports.default as httpx_transport  # noqa: E402
+
 from engine.config import EngineConfig, ModelSpec, ServerConfig  # noqa: E402
 from tests import commands, gates, pictures, smollm2, tiny  # noqa: E402
+
+# Each client of httpx, and so each httpx.get and each openai.OpenAI, reads all the machine's certificates: more work
+# than most of the tests' requests are, and what waits for a server to start asks a hundred times a second.
+httpx_transport.create_ssl_context = functools.cache(httpx_transport.create_ssl_context)
 
 ROOT = Path(__file__).resolve().parent.parent
 EngineFor = Callable[..., Awaitable[Any]]
@@ -148,7 +155,7 @@ class ServerThread:
             self._port = probe.getsockname()[1]
         # A page that is open listens for as long as it is.
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=self._port, log_level="warning", timeout_graceful_shutdown=2
+            app, host="127.0.0.1", port=self._port, log_level="warning", timeout_graceful_shutdown=0.5
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="test-server", daemon=True)

@@ -50,6 +50,8 @@ TITLE = "MLX Workbench"
 PACKING = 4
 """zlib's level for the page: 6 takes more than twice the time for 6 % less."""
 
+NOTHING_QUEUED_S = 1.0
+
 NOT_PACKED = (
     *("application/*", "audio/*", "font/*", "image/*", "multipart/*", "video/*"),
     *("text/css", "text/csv", "text/event-stream", "text/javascript", "text/markdown", "text/plain"),
@@ -200,9 +202,8 @@ def prepare_gradio(uploads: Path) -> None:
 def create_app(engine: Engine, config: ServerConfig, process: OwnProcess | None = None) -> FastAPI:
     """The whole server: /v1 and the page. Call `prepare_gradio` first."""
     from engine.api.app import create_app as create_api
-    from workbench import theme
 
-    return mount(create_api(engine, config, scripts=[theme.page_script()], process=process), engine, config)
+    return mount(create_api(engine, config, process=process), engine, config)
 
 
 def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
@@ -210,7 +211,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     import gradio as gr
     from starlette.middleware.gzip import GZipMiddleware
 
-    from workbench import theme
+    from workbench import files, theme
     from workbench.batch.desk import BatchDesk
     from workbench.batch.routes import batch_routes
     from workbench.compare.routes import compare_routes
@@ -232,6 +233,7 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
     app.include_router(_routes(engine, shared, library, login, app.state))
     app.include_router(batch_routes(desk, config, login))
     app.include_router(install_routes())
+    app.include_router(files.file_routes())
     app.include_router(request_routes(engine, passes))
     app.include_router(compare_routes(engine, comparisons))
     # Gradio skips its check "did a page upload this file?" until launch() sets this, and a mounted app never launches:
@@ -246,16 +248,18 @@ def mount(app: FastAPI, engine: Engine, config: ServerConfig) -> FastAPI:
         max_file_size=config.max_upload_bytes,
         favicon_path=str(asset("icon.png")),
         theme=theme.theme(),
-        head=theme.head(),
+        head=files.head(),
         footer_links=[],
         ssr_mode=False,  # Node in front would answer /v1 with the page
         run_history=False,
         show_error=True,
     )
+    # Nothing of the page waits in Gradio's queue, which looks for work a thousand times a second.
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = NOTHING_QUEUED_S
     mounted.add_middleware(InLanguage)
     gradio: Any = mounted.routes[-1]
     login.page = app.state.gradio = gradio.app
-    gradio.app = LoginPage(gradio.app, login.is_known)
+    gradio.app = LoginPage(files.EarlyFiles(gradio.app), login.is_known)
     # Around all the others, for SafeHeaders reads the page. Gradio packs its own files, but not the page.
     mounted.add_middleware(GZipMiddleware, compresslevel=PACKING, exclude_content_types=NOT_PACKED)
     return mounted

@@ -10,15 +10,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 from engine.errors import EngineError, Internal
 from engine.types import Json
-from workbench.language import NAMES, catalogue, current, t
+from workbench.language import t
 
 log = logging.getLogger(__name__)
 Callback = Callable[..., Any]
 Answer = Callable[[Json, gr.Request], Awaitable[Json]]
 """(fields of a question, the page that asks) -> fields of the reply. Raises EngineError, whose message is shown."""
+
+MARK = "__i18n__"
+"""Before the JSON that Gradio makes of a text that is to be translated; of a button's text it is a plain string."""
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For events of the page's own scripts: outside Gradio's queue, without a progress display."""
@@ -40,31 +44,37 @@ def component(part: str, call: str, elem_id: str, value: Json | None = None, **m
 
 
 def static(text: str) -> Any:
-    """A text of a component that Gradio draws, whoever reads it: the page puts it into their language.
+    """A text of a component that Gradio draws, for whoever reads it (`Page`).
 
-    text: a literal, for the catalogue. It is read as an ICU message, so it has no { and no '.
+    text: a literal, for the catalogue.
     """
     return gr.I18n()(text)
 
 
 class Page(gr.Blocks):
     """Gradio's page with its texts from `static` in the reader's language. Gradio itself would go by the browser's
-    language alone.
+    language alone, and looks each of them up in the browser.
     """
 
     @property
     def config(self) -> Any:
-        """What a browser is told of the page; it reads a text from the language that it takes for its own."""
-        texts = catalogue(current())
-        told = {text: texts.get(text, text) for text in self._static}
-        return {**self._config, "i18n_translations": dict.fromkeys(NAMES, told)}
+        """What a browser is told of the page."""
+        return _told(self._config)
 
     @config.setter
     def config(self, value: Any) -> None:
         self._config = value
-        shown = json.dumps(value, default=str, ensure_ascii=False)
-        texts = set().union(*map(catalogue, NAMES))
-        self._static = [text for text in texts if json.dumps(text, ensure_ascii=False)[1:-1] in shown]
+
+
+def _told(value: Any) -> Any:
+    """The value with its texts from `static` in the reader's language."""
+    if isinstance(value, dict):
+        return {name: _told(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_told(one) for one in value]
+    if isinstance(value, str | I18nData) and str(value).startswith(MARK):
+        return t(json.loads(str(value).removeprefix(MARK))["key"])
+    return value
 
 
 def components(script: str, names: Sequence[str]) -> list[gr.HTML]:

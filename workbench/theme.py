@@ -40,6 +40,7 @@ STYLES = (
 SCRIPTS = (
     "static/language.js",
     "static/network.js",  # before Gradio asks for anything
+    "static/clock.js",  # and before it keeps the browser's own function
     "static/workbench.js",
     "static/draw.js",
     "static/words.js",
@@ -143,29 +144,24 @@ def theme() -> gr.themes.Base:
     )
 
 
-def head() -> str:
-    """The page's own style and script, inline.
-
-    The style is not given as `css`: Gradio adds a prefix to each of its selectors, and splits at the commas inside
-    `:is()`. The script must run before the first drop, and before the components that it draws.
-    """
-    return f"{ICON}{style()}<script>{page_script()}</script>"
-
-
 @lru_cache(maxsize=1)
 def page_script() -> str:
-    """The inline script of the page, which its Content-Security-Policy has to allow."""
+    """The page's own script (workbench/files.py): it runs before the first drop, and before the components that it
+    draws."""
     scripts = "\n".join(text(name) for name in SCRIPTS)
     return f"{catalogues(scripts)}\n{scripts}"
 
 
+@lru_cache(maxsize=1)
 def version() -> str:
-    """Changes when the page's own scripts do: a page that was opened before then asks to be loaded anew."""
-    return hashlib.sha256(page_script().encode()).hexdigest()[:16]
+    """Changes when the page's own script or style does: a page that was opened before then asks to be loaded anew."""
+    return hashlib.sha256(f"{page_script()}{style()}".encode()).hexdigest()[:16]
 
 
 def style() -> str:
-    return "".join(f"<style>{text(name)}</style>" for name in STYLES)
+    """The page's own style. Not given to Gradio as `css`: that adds a prefix to each of its selectors, and splits at
+    the commas inside `:is()`."""
+    return "\n".join(text(name) for name in STYLES)
 
 
 def text(name: str) -> str:

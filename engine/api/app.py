@@ -63,13 +63,11 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """FastAPI exports to wherever the environment says, errors with their messages; nothing of a user leaves from here."""
 
 
-def create_app(
-    engine: Engine, config: ServerConfig, scripts: Sequence[str] = (), process: OwnProcess | None = None
-) -> FastAPI:
+def create_app(engine: Engine, config: ServerConfig, process: OwnProcess | None = None) -> FastAPI:
     """The routes over an engine, which may still be loading. Starts nothing.
 
-    There is no route at "/", so that a page can be mounted there. scripts: inline scripts that this page adds to
-    itself, and that may therefore run. process: that of the server; None inside another program.
+    There is no route at "/", so that a page can be mounted there. process: that of the server; None inside another
+    program.
     """
     # FastAPI's own documentation loads its scripts from a CDN; add_documentation serves them from here.
     app = DescribedApi(title=TITLE, version=version(), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
@@ -90,13 +88,13 @@ def create_app(
     routers = [router(engine, config) for router in ROUTERS]
     for router in (*batch_routers(engine, config, routers, places), *routers):
         app.include_router(router)
-    _add_middleware(app, config, scripts)
+    _add_middleware(app, config)
     return app
 
 
-def _add_middleware(app: FastAPI, config: ServerConfig, scripts: Sequence[str]) -> None:
+def _add_middleware(app: FastAPI, config: ServerConfig) -> None:
     """From the innermost, which sees a request last, to the outermost."""
-    app.add_middleware(SafeHeaders, scripts=scripts, frame_ancestors=SPACE if config.open_access else ())
+    app.add_middleware(SafeHeaders, frame_ancestors=SPACE if config.open_access else ())
     app.add_middleware(UploadGuard, config=config)
     app.add_middleware(PackedBodies)
     app.add_middleware(Methods)

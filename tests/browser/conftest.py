@@ -79,14 +79,29 @@ def slow_url(serve_page: Any, slow_engine: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Any]:
-    """Headless Chromium. No browser is a failure, not a skip."""
+def playwright() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=pages.executable(), args=list(pages.QUIET))
-        yield browser
-        browser.close()
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Any) -> Iterator[Any]:
+    """Headless Chromium. No browser is a failure, not a skip."""
+    browser = playwright.chromium.launch(executable_path=pages.executable(), args=list(pages.QUIET))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def whole_browser(playwright: Any) -> Iterator[Any]:
+    """Chromium as people have it, without a window, for what its shell cannot do: it allows no notifications."""
+    path = pages.executable(pages.WHOLE_BROWSERS)
+    channel = None if path else "chromium"  # the one that Playwright brings
+    browser = playwright.chromium.launch(executable_path=path, channel=channel, args=list(pages.QUIET))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

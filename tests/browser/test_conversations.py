@@ -9,20 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.pages import PHONE, Person
 from tests.waiting import wait_until
 from tests.wire import Wire
 
-SIZES = {"desktop": {}, "phone": PHONE}
 STORY = "Tell me a long story."
 QUESTION = "What is in this image?"
-
-
-@pytest.fixture(params=SIZES)
-def size(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return SIZES[request.param]
 
 
 def address(me: Person) -> str:
@@ -45,8 +38,8 @@ def forgive(me: Person) -> None:
     me.complaints = [said for said in me.complaints if "ERR_" not in said and "Failed to load resource" not in said]
 
 
-def test_a_reload_in_mid_answer_sees_it_go_on(person, slow_url, size):
-    me = person(slow_url, **size).arrive()
+def test_a_reload_in_mid_answer_sees_it_go_on(person, slow_url):
+    me = person(slow_url).arrive()
     me.send(STORY)
     me.answers.last.wait_for()
     written = me.answer
@@ -142,10 +135,11 @@ def test_a_server_that_is_started_anew(person, serve_page, demo_engine, drawn, t
         me.leave()
 
 
-def test_a_drop_of_the_network_in_mid_answer(person, slow_url, slow_engine, size):
-    """Seconds without a wire, while an answer is written and something is typed: all of it is there afterwards."""
+def test_a_drop_of_the_network_in_mid_answer(person, slow_url, slow_engine):
+    """Seconds without a wire, while an answer is written and something is typed: all of it is there afterwards. On a
+    phone, which is where it happens."""
     with Wire(slow_url) as wire:
-        me = person(wire.url, **size).arrive()
+        me = person(wire.url, **PHONE).arrive()
         me.send(STORY)
         me.answers.last.wait_for()
         me.page.evaluate("window.stayed = true")
@@ -282,39 +276,52 @@ STAYS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("width", [360, 640, 1099, 1280, 2560])
-def test_the_line_with_undo_covers_nothing_that_can_be_pressed(person, serve_page, demo_engine, width):
+def test_the_line_with_undo_covers_nothing_that_can_be_pressed(person, serve_page, demo_engine):
     with serve_page(demo_engine) as url:
-        me = person(url, viewport={"width": width, "height": 800}).arrive()
+        me = person(url).arrive()
         page = me.page
-        toast, opener = page.locator(".list-toast"), page.get_by_role("button", name="Conversations", exact=True)
         me.ask("What is a zebra?")
         page.locator('#chat button[aria-label="New chat"]').click()
         page.locator("#chat .welcome").wait_for()
         me.ask("Hello there")
         page.evaluate(STAYS)
-        composer = page.locator("#composer").bounding_box()["y"]
-        if opener.is_visible():
-            opener.click()
-        choose(me, "What is a zebra?", "Delete")
-        toast.get_by_role("button", name="Undo", exact=True).wait_for()
-        me.at_rest()
-        assert toast.evaluate(COVERED) == [], "with the list open"
-        assert page.locator("#composer").bounding_box()["y"] == composer, "the composer moves"
-        page.get_by_label("Close the list of conversations").click()
-        me.at_rest()
-        assert toast.evaluate(COVERED) == [], "with the list closed"
-        assert page.locator("#composer").bounding_box()["y"] == composer, "the composer moves"
-        page.get_by_role("tab", name="Requests").click()
-        page.locator("#requests h3").wait_for()
-        toast.wait_for()
-        me.at_rest()
-        assert toast.evaluate(COVERED) == [], "in another tab"
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        toast.get_by_role("button", name="Undo", exact=True).click()
-        page.get_by_role("tab", name="Chat").click()
-        me.asked.get_by_text("What is a zebra?").wait_for()
+        for width in (2560, 1280, 1099, 640, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            delete_and_undo(me, width)
         me.leave()
+
+
+def delete_and_undo(me: Person, width: int) -> None:
+    """Another conversation than the one that is shown is deleted, and comes back."""
+    page = me.page
+    toast, opener = page.locator(".list-toast"), page.get_by_role("button", name="Conversations", exact=True)
+    me.at_rest()
+    composer = page.locator("#composer").bounding_box()["y"]
+    if opener.is_visible():
+        opener.click()
+    choose(me, "What is a zebra?", "Delete")
+    toast.get_by_role("button", name="Undo", exact=True).wait_for()
+    me.at_rest()
+    assert toast.evaluate(COVERED) == [], f"with the list open, {width}"
+    assert page.locator("#composer").bounding_box()["y"] == composer, f"the composer moves, {width}"
+    page.get_by_label("Close the list of conversations").click()
+    me.at_rest()
+    assert toast.evaluate(COVERED) == [], f"with the list closed, {width}"
+    assert page.locator("#composer").bounding_box()["y"] == composer, f"the composer moves, {width}"
+    page.get_by_role("tab", name="Requests").click()
+    page.locator("#requests h3").wait_for()
+    toast.wait_for()
+    me.at_rest()
+    assert toast.evaluate(COVERED) == [], f"in another tab, {width}"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+    toast.get_by_role("button", name="Undo", exact=True).click()
+    page.get_by_role("tab", name="Chat").click()
+    me.asked.get_by_text("What is a zebra?").wait_for()
+    opener.click()
+    page.locator("#conversations .item", has_text="Hello there").locator(".open").click()
+    me.asked.get_by_text("Hello there").wait_for()
+    if page.get_by_label("Close the list of conversations").is_visible():
+        page.get_by_label("Close the list of conversations").click()
 
 
 def test_edits_and_retries_are_branches(person, workbench_url, drawn):

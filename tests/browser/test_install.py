@@ -68,8 +68,8 @@ def stop_elsewhere(person: Any, url: str, at: str) -> None:
     other.finished()
 
 
-def test_a_long_answer_that_is_done_while_nobody_looks_is_told(person, browser, slow_url):
-    me = Person(browser, slow_url)
+def test_a_long_answer_that_is_done_while_nobody_looks_is_told(person, whole_browser, slow_url):
+    me = Person(whole_browser, slow_url)
     me.page.context.grant_permissions(["notifications"], origin=slow_url)
     me.page.add_init_script(ASKED)
     me.page.reload()
@@ -94,8 +94,8 @@ def test_a_long_answer_that_is_done_while_nobody_looks_is_told(person, browser, 
     me.close()
 
 
-def test_nothing_is_told_to_who_looks_or_did_not_switch_it_on(person, browser, slow_url):
-    me = Person(browser, slow_url)
+def test_nothing_is_told_to_who_looks_or_did_not_switch_it_on(person, whole_browser, slow_url):
+    me = Person(whole_browser, slow_url)
     me.page.context.grant_permissions(["notifications"], origin=slow_url)
     me.page.add_init_script(ASKED)
     me.page.reload()

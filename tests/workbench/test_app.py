@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from engine.api.http.headers import inline_scripts, script_hash
 from engine.arguments.server import server_config
 from engine.assets import data_folder
 from engine.config import ServerConfig
-from workbench import theme
-from workbench.app import PACKING, local_url, open_to
+from workbench.app import local_url, open_to
 
 KEYS = (("anna", "sk-anna-0123456789"),)
 LOCAL = "http://127.0.0.1"
@@ -37,7 +35,7 @@ def send(client: TestClient, path: str) -> Any:
 
 def page_of(app: FastAPI) -> Any:
     """The Blocks mounted in the app, behind the login page."""
-    return app.routes[-1].app._app.get_blocks()  # type: ignore[attr-defined]
+    return app.routes[-1].app._app._app.get_blocks()  # type: ignore[attr-defined]
 
 
 def test_help_imports_neither_gradio_nor_mlx():
@@ -62,19 +60,27 @@ def test_help_imports_neither_gradio_nor_mlx():
         assert option in out
 
 
-def test_the_page_is_packed_and_its_scripts_are_small(page_app: Any) -> None:
-    """Under 200 KB as they are sent, beside Gradio's own."""
+def test_the_page_is_packed_and_small(page_app: Any) -> None:
+    """Its own script is not in it (test_files.py)."""
     with TestClient(page_app(), base_url=LOCAL) as client:
         reply = client.get("/", headers={"Accept-Encoding": "gzip"})
-        assert reply.headers["content-encoding"] == "gzip" and "window.workbenchDecide" in reply.text
+        assert reply.headers["content-encoding"] == "gzip" and 50_000 < len(reply.content) < 200_000
         assert int(reply.headers["content-length"]) < len(reply.content) / 3
         allowed = reply.headers["content-security-policy"]
         assert all(script_hash(script) in allowed for script in inline_scripts(reply.content))
         for path in ("/v1/models", "/openapi.json"):
             assert "content-encoding" not in client.get(path, headers={"Accept-Encoding": "gzip"}).headers
         assert "content-encoding" not in client.get("/", headers={"Accept-Encoding": "identity"}).headers
-    packed = len(zlib.compress(theme.page_script().encode(), PACKING))
-    assert 10_000 < packed < 200_000
+
+
+def test_gradios_queue_sleeps_because_nothing_of_the_page_is_queued(page_app):
+    """Awake, it took a twentieth of a core of every server that has nothing to do."""
+    app = page_app()
+    with TestClient(app, base_url=LOCAL) as client:
+        events = client.get("/config").json()["dependencies"]
+    assert len(events) > 50 and not [event for event in events if event["queue"] is not False]
+    queue = page_of(app)._queue
+    assert min(queue.sleep_when_free, queue.progress_update_sleep_when_free) >= 1
 
 
 def test_loopback_asks_for_no_key():

@@ -91,15 +91,15 @@ class SettingsPanel:
         self.numbers: dict[str, gr.Textbox] = {}
         names = iter(FIELDS)
         with gr.Sidebar(label=static("Settings"), open=False, position="right", width=340, elem_id="settings"):
-            gr.Markdown(static("### Settings"))
+            _words("h3", static("Settings"))
             self.system = gr.Textbox(
                 label=static("System prompt"),
                 lines=3,
                 max_lines=12,
                 placeholder=static("How the model should behave. Optional."),
             )
-            for title, num_rows in ((static("#### Sampling"), 3), (static("#### Video"), 1)):
-                gr.Markdown(title, elem_classes="group")
+            for title, num_rows in ((static("Sampling"), 3), (static("Video"), 1)):
+                _words("h4", title, "group")
                 for _ in range(num_rows):
                     with gr.Row():
                         for name in (next(names), next(names)):
@@ -109,10 +109,10 @@ class SettingsPanel:
             self.probabilities = gr.Checkbox(
                 label=static("Keep how likely each token of an answer was"), container=False, elem_id="probabilities"
             )
-            gr.Markdown(static("An empty field has the value that stands in it in grey."), elem_classes="hint")
+            _words("p", static("An empty field has the value that stands in it in grey."), "hint")
             reset = gr.Button(static("Back to the defaults"), size="sm", variant="secondary", elem_id="settings-reset")
             reset.click(lambda: [*[""] * len(FIELDS), False, False], None, self.sampling, **QUIET)
-            gr.Markdown(static("#### This page"), elem_classes="group")
+            _words("h4", static("This page"), "group")
             component("notify", "workbenchNotify.view(element)", "notify")
             component("preferences", "workbenchPreferences.view(element)", "preferences")
             self.model = gr.Textbox(label=static("Model"), visible="hidden", elem_id="chat-model")
@@ -203,6 +203,13 @@ def _say_what_is_wrong(field: Field, box: gr.Textbox) -> None:
         return gr.Textbox(info=t(field.help), elem_classes="number")
 
     box.change(check, box, box, trigger_mode="always_last", **QUIET)
+
+
+def _words(element: str, text: Any, class_name: str | None = None) -> None:
+    """A text, from `static`, in an element. Not gr.Markdown, whose scripts nothing else here needs."""
+    script = f"element.querySelector('{element}').textContent = props.value"
+    template = f"<{element}></{element}>"
+    gr.HTML(text, html_template=template, js_on_load=script, apply_default_css=False, elem_classes=class_name)
 
 
 def _number(name: str) -> gr.Textbox:

@@ -10,7 +10,10 @@
   const chosen = cookie() in names ? cookie() : "";
   const language = wanted().find((one) => one in names) ?? "en", texts = all[language] ?? {};
 
-  const number = (value, digits = 1) => value.toLocaleString(language, { maximumFractionDigits: digits });
+  // What writes numbers is made once for each number of digits, for making it takes a hundred times as long as its work.
+  const formats = {};
+  const number = (value, digits = 1) =>
+    (formats[digits] ??= new Intl.NumberFormat(language, { maximumFractionDigits: digits })).format(value);
   const shown = (value) => (typeof value === "number" ? number(value) : String(value));
 
   const filled = (text, values) =>

@@ -11,7 +11,7 @@
   const PAUSE_MS = 350, REST_MS = 900;
   const COUNTS = [4, 8, 16, 32, 64];
   const PIXELS = [25_000, 50_000, 100_000, 250_000, 1_000_000, 4_000_000, 16_000_000];
-  const BUDGETS = [["", t("the model's own")], ...PIXELS.map((count) => [count, number(count)])];
+  const budgets = () => [["", t("the model's own")], ...PIXELS.map((count) => [count, number(count)])];
 
   const field = (label, hint, options) => {
     const input = make(options ? "select" : "input");
@@ -25,7 +25,7 @@
     const { clip } = shared;  // kept: a question may be sent after another clip was chosen
     const fields = {
       fps: field(t("Frames per second"), "2"), max_frames: field(t("Max frames"), "64"), start_s: field(t("From, s"), t("start")),
-      end_s: field(t("To, s"), t("end")), max_pixels: field(t("Pixels, all frames"), "", BUDGETS),
+      end_s: field(t("To, s"), t("end")), max_pixels: field(t("Pixels, all frames"), "", budgets()),
     };
     const fold = Object.assign(make("input"), { type: "checkbox" });
     const settings = make("div", "settings", ...Object.values(fields).map((item) => item.node),

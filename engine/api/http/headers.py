@@ -60,11 +60,10 @@ def inline_scripts(html: bytes) -> list[bytes]:
 
 class SafeHeaders:
     """Adds the headers to what has none yet. Of a page, the inline scripts that it holds as it leaves the server may
-    run, and `scripts`, which it adds by itself. Stands where pages are not compressed yet."""
+    run. Stands where pages are not compressed yet."""
 
-    def __init__(self, app: ASGIApp, scripts: Sequence[str] = (), frame_ancestors: Sequence[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, frame_ancestors: Sequence[str] = ()) -> None:
         self._app = app
-        self._hashes = [script_hash(text.encode()) for text in scripts]
         self._frame_ancestors = frame_ancestors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +97,7 @@ class SafeHeaders:
         for name, value in OTHERS.items():
             headers.setdefault(name, value)
         if "content-security-policy" not in headers:
-            headers["Content-Security-Policy"] = policy([*self._hashes, *hashes], self._frame_ancestors)
+            headers["Content-Security-Policy"] = policy(hashes, self._frame_ancestors)
 
 
 def _is_page(start: Message) -> bool:

@@ -39,15 +39,10 @@ TOOLS = [
 ]
 PLAIN_REQUESTS = {
     "Is it raining in London today?": "get_weather",
-    "Get the weather of Berlin.": "get_weather",
-    "Send an email to Bob about the meeting.": "send_email",
     "Email my boss that I am sick.": "send_email",
-    "Wake me up at 7 am: set an alarm.": "set_alarm",
     "Set an alarm for 6:30.": "set_alarm",
-    "Play the song Yesterday.": "play_music",
     "Play some music by Mozart.": "play_music",
     "Translate good morning into French.": "translate",
-    "Translate this text into German: I am hungry.": "translate",
 }
 NOW = function("now")
 
@@ -60,8 +55,8 @@ def ask(client: openai.OpenAI, question: str, **more: Any) -> Any:
 # -- a model with sense in its words -----------------------------------------------------------------------------------
 
 
-def test_the_right_tool_for_ten_plain_requests(trained: openai.OpenAI) -> None:
-    """Nine of them at once."""
+def test_the_right_tool_for_a_plain_request_of_each(trained: openai.OpenAI) -> None:
+    """All but the first at once."""
 
     def picked(question: str) -> str:
         more: dict[str, Any] = {"tool_choice": "required", "parallel_tool_calls": False, "reasoning_effort": "none"}
@@ -70,7 +65,7 @@ def test_the_right_tool_for_ten_plain_requests(trained: openai.OpenAI) -> None:
 
     first, *rest = PLAIN_REQUESTS
     names = [picked(first)]  # and the others reuse its prompt
-    with ThreadPoolExecutor(9) as pool:
+    with ThreadPoolExecutor(len(rest)) as pool:
         names += pool.map(picked, rest)
     assert dict(zip(PLAIN_REQUESTS, names, strict=True)) == PLAIN_REQUESTS
 

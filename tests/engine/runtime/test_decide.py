@@ -362,7 +362,7 @@ async def gap(engine: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     with monkeypatch.context() as patch:
         patch.setattr(Adapter, "logits_at", counted)
         patch.setattr(Batch, "step", stepped)
-        deciding = asyncio.create_task(engine.decide(about("llama"), many(400)))
+        deciding = asyncio.create_task(engine.decide(about("llama"), many(160)))
         while not gaps[-1]:
             await asyncio.sleep(0.001)
         running = engine.stream(chat("Go on for ever.", max_tokens=3000, ignore_eos=True))

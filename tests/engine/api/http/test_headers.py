@@ -36,7 +36,7 @@ async def pieces(request):
 @pytest.fixture
 def client():
     app = Starlette(routes=[Route("/", page), Route("/numbers", numbers), Route("/pieces", pieces)])
-    return TestClient(SafeHeaders(app, scripts=["three()"]))
+    return TestClient(SafeHeaders(app))
 
 
 def test_the_scripts_of_a_page_may_run_and_no_others(client):
@@ -44,10 +44,10 @@ def test_the_scripts_of_a_page_may_run_and_no_others(client):
         answer = client.get(path)
         assert answer.text == PAGE
         csp = answer.headers["content-security-policy"]
-        for text in ("one()", "\ntwo()\n", "three()"):
+        for text in ("one()", "\ntwo()\n"):
             assert script_hash(text.encode()) in csp
         assert "'unsafe-inline'" not in csp.partition("style-src")[0]
-        assert csp.count("sha256-") == 3
+        assert csp.count("sha256-") == 2
 
 
 @pytest.mark.parametrize("path", ["/", "/numbers", "/pieces", "/missing"])
