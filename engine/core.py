@@ -70,7 +70,6 @@ if TYPE_CHECKING:
     from engine.runtime.model_load import FoundModel
 
 T = TypeVar("T")
-_LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
 """They wait for the network and are only made when they are needed."""
@@ -140,7 +139,7 @@ class Engine:
         elif self._thread is not None:
             atexit.unregister(self.stop)
             self._runtime.tell(Stop())
-            self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
+            self._thread.join(self._runtime.grace_s)
             self._thread = None
         self._remote.close()
         self._media.close()
@@ -396,6 +395,8 @@ class Engine:
             return
         self._failure = error
         self._snapshot = replace(self._snapshot, state="failed", error=error.message, states=self._slots.states())
+        if self._runtime.is_lost:  # else the thread tells them itself
+            self._asking.readers.fail(error)
 
 
 def _aside(work: Callable[[], FoundModel]) -> Future[FoundModel]:

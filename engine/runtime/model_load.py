@@ -18,6 +18,7 @@ from engine.models import mlx_memory, registry
 from engine.models.checkpoint import expected_weights
 from engine.models.locate import first_line, locate, locate_here
 from engine.models.lora import BaseWeights
+from engine.models.mirror import Mirror
 from engine.models.registry import Loaded
 from engine.models.vocabulary import Vocabulary
 from engine.prompt.question_tokens import QuestionPrompts
@@ -80,10 +81,18 @@ def find(slot: ModelSlot, aside: Aside, *, at_start: bool = False) -> WantedMode
 
 class ModelLoad:
     """new_worker: makes what serves the model, once it is known what it takes. shared: weights that it may have from
-    models that are loaded."""
+    models that are loaded. mirror: to other processes that load parts of it."""
 
-    def __init__(self, slot: ModelSlot, path: Path, new_worker: NewWorker, shared: BaseWeights | None = None) -> None:
+    def __init__(
+        self,
+        slot: ModelSlot,
+        path: Path,
+        new_worker: NewWorker,
+        shared: BaseWeights | None = None,
+        mirror: Mirror | None = None,
+    ) -> None:
         self.slot = slot
+        self._mirror = mirror
         self._steps = self._load(path, new_worker, shared)
 
     def turn(self) -> LoadedModel | None:
@@ -107,7 +116,7 @@ class ModelLoad:
 
     def _load(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
         slot, config = self.slot, self.slot.config
-        parts = registry.load_in_parts(config, path, shared)
+        parts = registry.load_in_parts(config, path, shared, self._mirror)
         while True:
             try:
                 done_bytes, total_bytes = next(parts)

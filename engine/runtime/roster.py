@@ -20,6 +20,7 @@ from engine.config import EngineConfig
 from engine.errors import Conflict, EngineError, Unavailable, say_bytes
 from engine.models import mlx_memory
 from engine.models.locate import first_line
+from engine.models.mirror import Mirror
 from engine.models.registry import Loaded
 from engine.runtime.cache_commands import answer
 from engine.runtime.collecting import rarely_collecting
@@ -50,7 +51,8 @@ _UNLOADED = "The model was unloaded."
 
 
 class Roster:
-    """Takes turns with the models that are loaded, as engine.runtime.turns has it. stats: shows what is loaded."""
+    """Takes turns with the models that are loaded, as engine.runtime.turns has it. stats: shows what is loaded.
+    mirror: to the other processes that hold parts of the model."""
 
     def __init__(
         self,
@@ -59,12 +61,14 @@ class Roster:
         stats: EngineStats,
         aside: Aside,
         observer: TokenObserver | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self._slots = slots
         self._config = config
         self._stats = stats
         self._aside = aside
         self._observer = observer
+        self._mirror = mirror
         self._room = ModelRoom(slots, config)
         self._wanted: list[WantedModel] = []
         self._load: ModelLoad | None = None
@@ -271,7 +275,7 @@ class Roster:
         self._wanted.remove(wanted)
         slot.show("loading", 0, slot.expected.num_bytes)
         base = next((model.base for model in self.loaded if model.base.key == slot.expected.base), None)
-        self._load = ModelLoad(slot, found.path, self._new_worker, base)
+        self._load = ModelLoad(slot, found.path, self._new_worker, base, self._mirror)
         self._divide()  # before its weights come: then there is room for them
         self._must_free = not self._stats.is_starting  # who used a model that failed may have held it until now
         self._reopen()
