@@ -1,0 +1,63 @@
+"""Several ranks answer as one process does: text, pictures, and mixed batches in which one is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.engine.ranks.battery import answered, cached_tokens, same_answers
+from tests.engine.ranks.conftest import CHUNK_TOKENS, Alone
+from tests.engine.ranks.processes import RankProcesses
+
+SPECULATION = '{"method": "ngram"}'
+
+
+def serving(model: Path, *more: str) -> tuple[str, ...]:
+    return ("serve", str(model), "--port", "0", "--prefill-step-size", str(CHUNK_TOKENS), *more)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "more"),
+    [("qwen3", 2, ()), ("qwen3_vl", 2, ()), ("qwen3_vl", 3, ("--speculative-config", SPECULATION))],
+)
+async def test_the_tokens_of_one_process(
+    family: str, size: int, more: tuple[str, ...], divisible_model: Callable[[str], Path], alone: Alone, tmp_path: Path
+) -> None:
+    with RankProcesses(tmp_path, size, *serving(divisible_model(family), *more)) as ranks:
+        expected = await alone(family)  # meanwhile
+        url = await asyncio.to_thread(lambda: ranks.url)
+        found = await answered(url, sees=family == "qwen3_vl")
+        same_answers(expected, found)
+        assert cached_tokens(found["long, again"]) == cached_tokens(expected["long, again"]) > 0
+        assert cached_tokens(found["long"]) == cached_tokens(expected["long"])
+        check_memory(httpx.get(f"{url}/health").json(), size)
+        assert ranks.end() == [0] * size, ranks.said
+
+
+def check_memory(health: dict[str, Any], size: int) -> None:
+    """Every rank says what it has in use, and each has a part of the weights."""
+    ranks = health["memory"]["ranks"]
+    assert [rank["rank"] for rank in ranks] == list(range(size))
+    assert all(rank["process_bytes"] > 0 and rank["total_bytes"] > 0 for rank in ranks)
+    assert all(rank["mlx_active_bytes"] >= 1_000_000 for rank in ranks), ranks
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("same_part", "not the tokens of one process"), ("forgets", "not the tokens of one process")],
+)
+async def test_a_rank_that_does_something_else_is_seen(
+    how: str, words: str, divisible_model: Callable[[str], Path], alone: Alone, tmp_path: Path
+) -> None:
+    expected = await alone("qwen3")
+    words_of = (how, *serving(divisible_model("qwen3")))
+    with RankProcesses(tmp_path, 2, *words_of, module="tests.engine.ranks.saboteur") as ranks:
+        url = await asyncio.to_thread(lambda: ranks.url)
+        found = await answered(url, sees=False)
+        with pytest.raises(AssertionError, match=words):
+            same_answers(expected, found)
