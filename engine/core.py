@@ -386,7 +386,8 @@ class Engine:
         await self._asking.reply(lambda reply: CountReplay(request.model, mismatch, reply))
 
     def _publish(self, snapshot: Snapshot) -> None:
-        if self._snapshot.state != "stopped":  # a model that stop() has not waited for
+        # Of an engine that has failed by another process's end; of a model that stop() has not waited for.
+        if self._failure is None and self._snapshot.state != "stopped":
             self._snapshot = snapshot
 
     def _fail(self, error: EngineError) -> None:
