@@ -1,7 +1,7 @@
 """A row's state whose layers exist once more on each other rank: what is done with these here is told there.
 
-mlx-lm's batcher and engine.cache.tensors do the same with all layers of a row, the RowState among them. So it stands for
-them: under its name every other rank holds the layers of its own part of the model. Engine thread of rank 0 only.
+mlx-lm's batcher and engine.cache.tensors do the same with all layers of a row, the RowState among them. So it stands
+for them: under its name every other rank holds the layers of its own part of the model. Engine thread of rank 0 only.
 """
 
 from __future__ import annotations

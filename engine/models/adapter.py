@@ -381,7 +381,7 @@ class Adapter:
         states_only = module is not None
         ids = self._mirror.read(cache[-1], ids, arguments, is_drawn=is_drawn, states_only=states_only)
         out = self._pass(ids, cache, arguments, module)
-        # Whole and at once: if it were evaluated in parts, or not to its end, ranks would wait for sums that never come.
+        # Whole and at once: of one that is evaluated in parts, or not to its end, ranks would miss sums of each other.
         mx.async_eval(self._before_head(out, states_only=states_only))
         return out
 

@@ -14,8 +14,9 @@ def to_parts(value: Any, parts: list[bytes]) -> Any:
     its bytes are added. Raises TypeError for anything else."""
     if isinstance(value, mx.array | np.ndarray):
         # numpy has no bfloat16
+        bits: Any = value
         is_half = isinstance(value, mx.array) and value.dtype == mx.bfloat16
-        array = np.ascontiguousarray(np.array(value.view(mx.uint16) if is_half else value))
+        array = np.ascontiguousarray(np.array(bits.view(mx.uint16) if is_half else bits))
         parts.append(array.tobytes())
         return {"array": len(parts) - 1, "dtype": "bfloat16" if is_half else array.dtype.name, "shape": array.shape}
     if isinstance(value, dict):

@@ -161,7 +161,7 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None, mirror: 
     spec = config.model
     if mirror is not None:
         mirror.begin_load()
-    found = open_checkpoint(path, spec, mirror and mirror.group)
+    found = open_checkpoint(path, spec, None if mirror is None else mirror.group)
     raw, vision, row, model = found.config, found.vision, found.family, found.model
     key = base_fingerprint(path, spec)
     if shared is not None and shared.key == key:  # else its files have changed since

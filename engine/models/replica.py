@@ -64,7 +64,7 @@ class Replica:
         spec = next(spec for spec in self._config.models if spec.server is None)
         path = locate(spec)
         found = registry.open_checkpoint(path, spec, self._group)
-        part = getattr(found.model, "language_model", found.model)  # rank 0 alone sees
+        part: Any = getattr(found.model, "language_model", found.model)  # rank 0 alone sees
         num_bytes = 0
         for num_bytes, _ in in_portions(part):
             log.debug("%d bytes of weights are here", num_bytes)

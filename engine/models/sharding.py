@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx import nn
 from mlx.nn.layers.distributed import shard_linear
 
@@ -45,7 +46,7 @@ def told_by_first(group: mx.distributed.Group, told: bytes = bytes(NUM_TOLD)) ->
     """NUM_TOLD bytes that rank 0 tells all ranks."""
     mine = mx.array(list(told), mx.uint8)
     heard = mx.distributed.all_sum(mine if group.rank() == 0 else mx.zeros_like(mine), group=group)
-    return bytes(heard.tolist())
+    return np.array(heard).tobytes()
 
 
 def check_divides(raw: dict[str, Any], size: int) -> None:

@@ -1,8 +1,8 @@
 """Messages between two processes of one model: a header in JSON, then arrays as bytes. Nothing is unpickled.
 
-    4 bytes   size of the header, big-endian
-    header    JSON; "sizes": of the parts that follow, in bytes
-    parts     one behind the other
+4 bytes   size of the header, big-endian
+header    JSON; "sizes": of the parts that follow, in bytes
+parts     one behind the other
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ def leave(status: int = LOST_STATUS) -> None:
     os._exit(status)
 
 
-def rank_place(size: int, environment: Mapping[str, str]) -> RankPlace | None:
-    """The place of this process among so many; None for one alone. Raises BadRequest where they were not started
-    together, or are of another number."""
+def rank_place(size: int, environment: Mapping[str, str], *, script: bool = False) -> RankPlace | None:
+    """The place of this process among so many; None for one alone. script: it is a script of the user, not our server.
+    Raises BadRequest where they were not started together, or are of another number."""
     if not 1 <= size <= MOST_RANKS:
         raise BadRequest(f"{OPTION}: it must be from 1 to {MOST_RANKS}, not {size}.", param=OPTION)
     if size == 1:
@@ -76,9 +76,9 @@ def rank_place(size: int, environment: Mapping[str, str]) -> RankPlace | None:
     except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
         raise BadRequest(f"{OPTION}: what mlx.launch has told cannot be read: {error!r}.", param=OPTION) from None
     if found is None:
+        command = "python SCRIPT" if script else f"vllm-mlx serve MODEL --tensor-parallel-size {size}"
         why = (
-            f"it takes {size} processes that are started together: "
-            f"mlx.launch -n {size} --backend ring -- vllm-mlx serve MODEL --tensor-parallel-size {size} "
+            f"it takes {size} processes that are started together: mlx.launch -n {size} --backend ring -- {command} "
             "(on several machines with --hosts in place of -n)"
         )
         raise BadRequest(f"{OPTION} {size}: {why}.", param=OPTION, code="unsupported_parameter")

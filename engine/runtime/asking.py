@@ -143,7 +143,8 @@ class Asking:
                     finished = isinstance(event, Done | EngineError)
                     if isinstance(event, EngineError):
                         raise event
-                    for told in (regions.read(event),) if coordinates is None else coordinates.write(regions.read(event)):
+                    read = regions.read(event)
+                    for told in (read,) if coordinates is None else coordinates.write(read):
                         yield told
             finally:
                 if not finished:

@@ -5,28 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from contextlib import suppress
+from typing import NoReturn
 
 from engine import device
 from engine.config import EngineConfig
 from engine.errors import EngineError, Unavailable
-from engine.ranks.place import LOST_STATUS, RankPlace, leave
+from engine.ranks.place import RankPlace, leave
 
 log = logging.getLogger(__name__)
 
 
 def follow_unless_first(config: EngineConfig) -> None:
-    """Return at once in a process that serves. In one that holds a further part of the model, follow rank 0 to its end,
-    and raise SystemExit. To be called in the main thread, before anything else is made. Raises EngineError."""
+    """Return at once in a process that serves. One that holds a further part of the model follows rank 0, and ends with
+    it. To be called before anything else is made. Raises EngineError."""
     if config.ranks is not None and not config.ranks.leads:
-        raise SystemExit(follow(config, config.ranks))
+        _follow(config, config.ranks)
 
 
-def follow(config: EngineConfig, place: RankPlace) -> int:
-    """Do what rank 0 tells until it ends. Returns the exit status. Ends the process where rank 0 is gone."""
-    # Rank 0 lets running answers come to their end first, and tells then.
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asked, signal.SIG_IGN)
+def _follow(config: EngineConfig, place: RankPlace) -> NoReturn:
+    """Do what rank 0 tells, and end this process when it ends, or is gone."""
+    if threading.current_thread() is threading.main_thread():
+        # Rank 0 lets running answers come to their end first, and tells then.
+        for asked in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(asked, signal.SIG_IGN)
     device.prepare()
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import mlx.core as mx
@@ -57,7 +60,7 @@ def follow(config: EngineConfig, place: RankPlace) -> int:
         message, parts = line.next()
         if message["do"] == "end":
             mx.synchronize()
-            leave(0)
+            leave(0)  # the threads of the line and of MLX have nothing to end
         try:
             replica.do(message, parts)
         except Exception as error:

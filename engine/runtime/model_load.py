@@ -24,6 +24,7 @@ from engine.models.vocabulary import Vocabulary
 from engine.prompt.question_tokens import QuestionPrompts
 from engine.prompt.read_texts import ReadTexts
 from engine.prompt.text import TextPrompts
+from engine.runtime.commands import TokenObserver
 from engine.runtime.memory import ModelMemory
 from engine.runtime.slots import LoadedModel, ModelSlot
 from engine.runtime.worker import Worker
@@ -56,6 +57,16 @@ class WantedModel:
 
 Aside = Callable[[Callable[[], FoundModel]], Future[FoundModel]]
 """Does a work in a thread of its own, which dies with the process: neither a download nor a disk can be interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadMeans:
+    """With what models are loaded and served. observer: is told of every token. mirror: to the other processes that
+    hold parts of a model; None where this one holds all of it."""
+
+    aside: Aside
+    observer: TokenObserver | None = None
+    mirror: Mirror | None = None
 
 
 def find(slot: ModelSlot, aside: Aside, *, at_start: bool = False) -> WantedModel:

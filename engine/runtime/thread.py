@@ -43,7 +43,7 @@ from engine.runtime.commands import (
 )
 from engine.runtime.slots import LoadedModel, ModelSlots
 from engine.runtime.turns import Turner, Turns
-from engine.types import Snapshot
+from engine.types import RankMemory, Snapshot
 
 if TYPE_CHECKING:
     from engine.models.mirror import Mirror
@@ -182,6 +182,7 @@ class EngineThread:
             from transformers.utils import logging as transformers_logging
 
             from engine.models import cpu, mlx_memory
+            from engine.runtime.model_load import LoadMeans
             from engine.runtime.roster import Roster
             from engine.runtime.stats import EngineStats
         self.imported.set()
@@ -191,10 +192,12 @@ class EngineThread:
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
         wired_bytes = self._config.wired_limit_bytes or 0 if mlx_memory.has_wired_limit() else None
-        mirror = self._mirror()
-        ranks = (lambda: self._line.memory) if self._line else tuple
-        stats = EngineStats(self._outside.publish, self.slots.states, wired_bytes, ranks)
-        return Roster(self.slots, self._config, stats, self._outside.aside, self._observer, mirror)
+        stats = EngineStats(self._outside.publish, self.slots.states, wired_bytes, self._other_ranks)
+        means = LoadMeans(self._outside.aside, self._observer, self._mirror())
+        return Roster(self.slots, self._config, stats, means)
+
+    def _other_ranks(self) -> tuple[RankMemory, ...]:
+        return self._line.memory if self._line else ()
 
     def _mirror(self) -> Mirror | None:
         """What tells the other processes of the model, once all are there; None where this one is alone."""

@@ -91,8 +91,8 @@ async def answered(url: str, *, sees: bool) -> dict[str, Any]:
 def same_answers(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Token by token, with log-probabilities as near as float32 lets sums in another order be."""
     assert one.keys() == other.keys()
-    for name in one:
-        mine, others = _drawn(one[name]), _drawn(other[name])
+    for name, answer in one.items():
+        mine, others = _drawn(answer), _drawn(other[name])
         assert [text for text, _ in mine] == [text for text, _ in others], f"{name}: not the tokens of one process"
         apart = max(abs(a - b) for (_, a), (_, b) in zip(mine, others, strict=True))
         assert apart < 2e-3, f"{name}: log-probabilities are {apart} apart"
