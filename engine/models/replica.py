@@ -24,7 +24,7 @@ from engine.models.sharding import digest
 
 log = logging.getLogger(__name__)
 
-Message = dict[str, Any]
+RankMessage = dict[str, Any]
 
 
 class Replica:
@@ -42,7 +42,7 @@ class Replica:
         """Rows, batches and stored blocks."""
         return len(self._held)
 
-    def do(self, message: Message, parts: Sequence[bytes]) -> None:
+    def do(self, message: RankMessage, parts: Sequence[bytes]) -> None:
         """Carry out a message. Raises what the libraries raise, and Internal for a message that it does not know."""
         what = message["do"]
         if what == "load":
@@ -71,7 +71,7 @@ class Replica:
         self._adapter = Adapter(found.model, found.vision, found.family)
         self._answer(digest=digest(path), num_bytes=num_bytes)
 
-    def _read(self, message: Message, parts: Sequence[bytes]) -> None:
+    def _read(self, message: RankMessage, parts: Sequence[bytes]) -> None:
         """A pass, begun in the order of the messages and evaluated as a whole, as on rank 0."""
         adapter, layers = self._loaded(), self._held[message["of"]]
         layers[-1].deltas = message["deltas"]
@@ -91,59 +91,59 @@ class Replica:
 
     # What is done with layers: `of` and `by` name them, `new` is the name of what comes of it.
 
-    def _make(self, message: Message) -> None:
+    def _make(self, message: RankMessage) -> None:
         self._held[message["new"]] = self._loaded().make_cache()
 
-    def _merge(self, message: Message) -> None:
+    def _merge(self, message: RankMessage) -> None:
         rows = [self._held[name] for name in message["of"]]
         self._held[message["new"]] = [layers[0].merge(list(layers)) for layers in zip(*rows, strict=True)]
 
-    def _extend(self, message: Message) -> None:
+    def _extend(self, message: RankMessage) -> None:
         for layer, other in zip(self._held[message["of"]], self._held[message["by"]], strict=True):
             layer.extend(other)
 
-    def _filter(self, message: Message) -> None:
+    def _filter(self, message: RankMessage) -> None:
         for layer in self._held[message["of"]]:
             layer.filter(message["keep"])
 
-    def _extract(self, message: Message) -> None:
+    def _extract(self, message: RankMessage) -> None:
         self._held[message["new"]] = [layer.extract(message["index"]) for layer in self._held[message["of"]]]
 
-    def _prepare(self, message: Message) -> None:
+    def _prepare(self, message: RankMessage) -> None:
         for layer in self._held[message["of"]]:
             layer.prepare(**message["padding"])
 
-    def _finalize(self, message: Message) -> None:
+    def _finalize(self, message: RankMessage) -> None:
         for layer in self._held[message["of"]]:
             layer.finalize()
 
-    def _trim(self, message: Message) -> None:
+    def _trim(self, message: RankMessage) -> None:
         for layer in self._held[message["of"]]:
             layer.trim(message["num"])
 
-    def _fork(self, message: Message) -> None:
+    def _fork(self, message: RankMessage) -> None:
         self._held[message["new"]] = tensors.fork(self._held[message["of"]])
 
-    def _copy(self, message: Message) -> None:
+    def _copy(self, message: RankMessage) -> None:
         self._held[message["new"]] = copy.deepcopy(self._held[message["of"]])
 
-    def _widen(self, message: Message) -> None:
+    def _widen(self, message: RankMessage) -> None:
         self._held[message["new"]] = tensors.widened(self._held[message["of"]], message["num"])
 
-    def _branch(self, message: Message) -> None:
+    def _branch(self, message: RankMessage) -> None:
         wide = self._held[message["of"]]
         self._held[message["new"]] = tensors.branched(wide, message["stems"], message["lengths"])
 
-    def _cut(self, message: Message) -> None:
+    def _cut(self, message: RankMessage) -> None:
         payloads = tensors.cut(self._held[message["of"]], [(start, end) for start, end in message["spans"]])
         self._held.update(zip(message["new"], payloads, strict=True))
 
-    def _join(self, message: Message) -> None:
+    def _join(self, message: RankMessage) -> None:
         parts = [(self._held[name], num_tokens) for name, num_tokens in message["parts"]]
         tensors.join(parts, self._held[message["of"]])
 
 
-_STEPS: dict[str, Callable[[Replica, Message], None]] = {
+_STEPS: dict[str, Callable[[Replica, RankMessage], None]] = {
     "make": Replica._make,
     "merge": Replica._merge,
     "extend": Replica._extend,

@@ -18,7 +18,7 @@ from engine.ranks.frames import FrameSocket
 from engine.ranks.leader import BEAT_S, LOST_S
 from engine.ranks.place import RankPlace, leave
 
-Told = tuple[dict[str, Any], list[bytes]]
+RankTold = tuple[dict[str, Any], list[bytes]]
 
 
 class FollowerLine:
@@ -29,7 +29,7 @@ class FollowerLine:
     def __init__(self, place: RankPlace, told: bytes, memory: Callable[[], dict[str, int]]) -> None:
         self._place = place
         self._memory = memory
-        self._told: SimpleQueue[Told] = SimpleQueue()
+        self._told: SimpleQueue[RankTold] = SimpleQueue()
         port, token = int.from_bytes(told[:2], "big"), told[2:]
         try:
             connection = socket.create_connection((place.host, port), timeout=LOST_S)
@@ -43,7 +43,7 @@ class FollowerLine:
         threading.Thread(target=self._read, name="told", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
-    def next(self) -> Told:
+    def next(self) -> RankTold:
         """The next thing to do. Blocks."""
         return self._told.get()
 
@@ -60,16 +60,14 @@ class FollowerLine:
             try:
                 message, parts = self._line.receive()
             except (OSError, EOFError, ValueError) as error:
-                self._leave(str(error))
+                # The engine's thread may be waiting for rank 0 in MLX, so nothing can end in order.
+                print(f"error: rank {self._place.rank}: rank 0 is gone: {error}", file=sys.stderr, flush=True)
+                leave()
+                return
             if message["do"] != "beat":
                 self._told.put((message, parts))
             if message["do"] == "end":
                 return
-
-    def _leave(self, why: str) -> None:
-        """The engine's thread may be waiting for rank 0 in MLX, so nothing can end in order."""
-        print(f"error: rank {self._place.rank}: rank 0 is gone: {why}", file=sys.stderr, flush=True)
-        leave()
 
     def _beat(self) -> None:
         while True:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.errors import EngineError, Unavailable
-from engine.ranks import leader
+from engine.ranks import follower, leader
 from engine.ranks.follower import FollowerLine
 from engine.ranks.frames import FrameSocket
 from engine.ranks.leader import LeaderLine
@@ -38,11 +39,23 @@ class Pair:
         joining.join()
 
 
+@pytest.fixture(autouse=True)
+def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """In place of ending the process, which is that of the tests."""
+    statuses: list[int] = []
+    monkeypatch.setattr(follower, "leave", lambda status=1: statuses.append(status))
+    return statuses
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     made = Pair()
     yield made
     made.leader.close()
+    for line in made.leader._others.values():
+        with suppress(OSError):  # it is closed already
+            line._socket.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: "told" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_what_is_told_arrives_in_order_with_its_arrays(pair: Pair) -> None:
@@ -88,10 +101,18 @@ def test_a_rank_that_says_nothing_is_lost(pair: Pair, monkeypatch: pytest.Monkey
     assert "it has said nothing" in pair.lost[0].message and len(pair.lost) == 1
 
 
-def test_who_ends_as_it_was_told_is_not_lost(pair: Pair) -> None:
+def test_who_ends_as_it_was_told_is_not_lost(pair: Pair, left: list[int]) -> None:
     pair.leader.close()
     assert pair.follower.next()[0] == {"do": "end"}
-    assert not pair.lost
+    assert not pair.lost and not left
+
+
+def test_without_rank_0_a_rank_ends_at_once(pair: Pair, left: list[int], capfd: pytest.CaptureFixture[str]) -> None:
+    for line in pair.leader._others.values():
+        line._socket.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: left)
+    assert left == [1]
+    assert "error: rank 1: rank 0 is gone: the other end has closed" in capfd.readouterr().err
 
 
 STRANGERS: list[dict[str, Any]] = [{"rank": 1, "token": "00" * 32}, {"rank": 1}, {"token": "zz"}, {"rank": 9}]
