@@ -94,6 +94,7 @@ class Adapter:
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
         self._places = use_last_token_head(self._lm)
+        self._places.keeps_read = mirror is not None
         self._has_last_token_head = False  # until a chunk shows it
         self.can_branch = not self.serial and tensors.is_plain(self.make_cache())
 
@@ -358,11 +359,12 @@ class Adapter:
     def follow(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], *, states_only: bool) -> mx.array:
         """The pass of another process, with this one's part of the model -> what it comes to before its head, nothing
         evaluated."""
+        self._places.keeps_read = True
         out = self._forward(ids, cache, arguments, self._lm.model if states_only else None)
         return self._before_head(out, states_only=states_only)
 
     def _before_head(self, out: mx.array, *, states_only: bool) -> mx.array:
-        read = self._places.read
+        read, self._places.read = self._places.read, None
         return out if states_only or read is None else read
 
     def _forward(

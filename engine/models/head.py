@@ -38,11 +38,12 @@ def _last(x: mx.array) -> mx.array:
 class ReadPlaces:
     """Which tokens a model's head computes logits of: the last of each row, unless a pass asks for others.
 
-    read: what the last pass has come to before its head, (rows, tokens, width)."""
+    keeps_read: `read` is what the last pass has come to before its head, (rows, tokens, width), until it is taken."""
 
     def __init__(self) -> None:
         self._asked: mx.array | None = None
         self.was_asked = False
+        self.keeps_read = False
         self.read: mx.array | None = None
 
     @contextmanager
@@ -58,7 +59,8 @@ class ReadPlaces:
 
     def of(self, x: mx.array) -> mx.array:
         """(rows, tokens, width) -> (rows, 1, width), or (1, places, width)."""
-        self.read = x
+        if self.keeps_read:
+            self.read = x
         if self._asked is None:
             return _last(x)
         self.was_asked = True

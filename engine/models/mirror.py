@@ -11,7 +11,6 @@ layer; so each evaluates every pass as soon as it is told, as a whole and in the
 
 from __future__ import annotations
 
-import threading
 from itertools import count
 from typing import Any
 
@@ -30,7 +29,6 @@ class Mirror:
         self.group = group
         self._line = line
         self._names = count(1)
-        self._thread = threading.get_ident()
 
     def row(self) -> MirroredRow:
         """The state of a new, empty row."""
@@ -84,11 +82,6 @@ class Mirror:
         """The model leaves memory; nothing happens where a rank is lost."""
         if self._line.lost is None:
             self.tell("unload")
-
-    @property
-    def num_here(self) -> int:
-        """Ranks on this machine, which share its memory."""
-        return self._line.place.num_here
 
 
 def drawn_ids(ids: mx.array, group: mx.distributed.Group) -> mx.array:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from engine.errors import EngineError, Unavailable
@@ -33,6 +34,9 @@ LOST_S = 8.0
 
 JOIN_S = 60.0
 """How long the other ranks may take to connect, once all have found each other."""
+
+CLOSE_S = 5.0
+"""How long they may take to end."""
 
 TOKEN_BYTES = 32
 
@@ -52,6 +56,7 @@ class LeaderLine:
         self._memory: dict[int, RankMemory] = {}
         self._answers: dict[int, dict[str, Any]] = {}
         self._gone: deque[int] = deque()
+        self._watching: threading.Thread | None = None
         self._is_closed = False
 
     def open(self) -> bytes:
@@ -82,7 +87,8 @@ class LeaderLine:
             raise Unavailable(f"{why}.", code="rank_lost") from None
         finally:
             listener.close()
-        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+        self._watching = threading.Thread(target=self._watch, name="ranks", daemon=True)
+        self._watching.start()
 
     def _admit(self, connection: socket.socket) -> None:
         """Take a connection that knows the secret and says which rank it is; any other one is closed."""
@@ -146,29 +152,29 @@ class LeaderLine:
         return tuple(memory for _, memory in sorted(self._memory.items()))
 
     def close(self) -> None:
-        """Tell them to end in order."""
+        """Tell them to end in order, and wait until they have: where this end closes first, they may not hear it."""
         if self.lost is None and not self._is_closed:
             self._is_closed = True
-            for other in self._others.values():
-                try:
+            for other in list(self._others.values()):
+                with suppress(OSError):  # it had ended already
                     other.send({"do": "end"})
-                except OSError:
-                    log.debug("a rank had ended already", exc_info=True)
+            if self._watching is not None:
+                self._watching.join(CLOSE_S)
 
     # Thread "ranks".
 
     def _watch(self) -> None:
         beaten_s = 0.0
-        while self.lost is None and not self._is_closed:
+        while self.lost is None and self._others:
             readable, _, _ = select.select(list(self._others.values()), [], [], BEAT_S / 2)
-            for rank, other in self._others.items():
+            for rank, other in list(self._others.items()):
                 if other in readable:
                     self._hear(rank, other)
             now_s = time.monotonic()
-            for rank, heard_s in self._heard_s.items():
-                if now_s - heard_s > LOST_S:
+            for rank in list(self._others):
+                if now_s - self._heard_s[rank] > LOST_S:
                     self._lose(rank, f"it has said nothing for {LOST_S:g} s")
-            if now_s - beaten_s > BEAT_S:
+            if now_s - beaten_s > BEAT_S and not self._is_closed:
                 beaten_s = now_s
                 self._beat()
 
@@ -176,7 +182,10 @@ class LeaderLine:
         try:
             said, _ = other.receive()
         except (OSError, EOFError, ValueError) as error:
-            self._lose(rank, str(error))
+            if self._is_closed:
+                self._others.pop(rank).close()
+            else:
+                self._lose(rank, str(error))
             return
         self._heard_s[rank] = time.monotonic()
         if (memory := said.get("memory")) is not None:

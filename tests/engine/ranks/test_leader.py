@@ -48,11 +48,12 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     made = Pair()
     yield made
+    monkeypatch.setattr(leader, "CLOSE_S", 0.1)  # it does not end, as a process would
     made.leader.close()
-    for line in made.leader._others.values():
+    for line in list(made.leader._others.values()):
         with suppress(OSError):  # it is closed already
             line._socket.shutdown(socket.SHUT_RDWR)
     wait_until(lambda: "told" not in {thread.name for thread in threading.enumerate()})

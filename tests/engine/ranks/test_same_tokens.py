@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.engine.ranks.battery import answered, cached_tokens, same_answers
+from tests.engine.ranks.battery import TIMEOUT_S, answered, cached_tokens, same_answers, texts
 from tests.engine.ranks.conftest import CHUNK_TOKENS, Alone
 from tests.engine.ranks.processes import RankProcesses
 
@@ -36,6 +36,9 @@ async def test_the_tokens_of_one_process(
         assert cached_tokens(found["long, again"]) == cached_tokens(expected["long, again"]) > 0
         assert cached_tokens(found["long"]) == cached_tokens(expected["long"])
         check_memory(httpx.get(f"{url}/health").json(), size)
+        if family == "qwen3":
+            await check_loaded_again(url, expected)
+            check_restart(url)
         assert ranks.end() == [0] * size, ranks.said
 
 
@@ -45,6 +48,21 @@ def check_memory(health: dict[str, Any], size: int) -> None:
     assert [rank["rank"] for rank in ranks] == list(range(size))
     assert all(rank["process_bytes"] > 0 and rank["total_bytes"] > 0 for rank in ranks)
     assert all(rank["mlx_active_bytes"] >= 1_000_000 for rank in ranks), ranks
+
+
+async def check_loaded_again(url: str, expected: dict[str, Any]) -> None:
+    """Every rank lets its part go, and loads it anew for the next request."""
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as client:
+        body = {"model": "default"}
+        assert (await client.post("/v1/models/unload", json=body)).status_code == 200
+        assert (await client.get("/health")).json()["models"][0]["state"] != "ready"
+        found = (await client.post("/v1/chat/completions", json=texts()["short"])).json()
+    same_answers({"short": expected["short"]}, {"short": found})
+
+
+def check_restart(url: str) -> None:
+    refused = httpx.post(f"{url}/v1/server/restart", timeout=TIMEOUT_S)
+    assert refused.status_code == 409 and "mlx.launch" in refused.json()["error"]["message"], refused.text
 
 
 @pytest.mark.parametrize(
