@@ -10,6 +10,7 @@ import httpx
 from tests.pictures import picture_url
 
 TIMEOUT_S = 60.0
+ALONE = {"short", "picture"}
 LONG = "One line after another, and each of them is a little longer than the one before. " * 12
 
 
@@ -19,7 +20,7 @@ def message(text: str, *pictures: str) -> list[dict[str, Any]]:
 
 
 def greedy(text: str, *pictures: str, **more: Any) -> dict[str, Any]:
-    fixed = {"temperature": 0, "max_tokens": 12, "logprobs": True, "ignore_eos": True}
+    fixed = {"temperature": 0, "max_tokens": 10, "logprobs": True, "ignore_eos": True}
     return {"messages": message(text, *pictures), **fixed, **more}
 
 
@@ -64,9 +65,9 @@ async def _cancelled(client: httpx.AsyncClient) -> None:
             await anext(lines)
 
 
-async def answered(url: str, *, sees: bool, one_by_one: bool = True) -> dict[str, Any]:
-    """Every answer by the name of its request: one by one, then all at once with one that is cancelled, then again from
-    the cache."""
+async def answered(url: str, *, sees: bool) -> dict[str, Any]:
+    """Every answer by the name of its request: some alone, then all at once with one that is cancelled, then one again
+    from the cache."""
     asked = {**texts(), **(pictures() if sees else {})}
     found: dict[str, Any] = {}
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as client:
@@ -76,8 +77,8 @@ async def answered(url: str, *, sees: bool, one_by_one: bool = True) -> dict[str
             assert response.status_code == 200, response.text
             found[name] = response.json()
 
-        for name, body in asked.items() if one_by_one else ():
-            await ask(name, body)
+        for name in ALONE & asked.keys():
+            await ask(name, asked[name])
         all_of_them = [ask(f"{name}, among others", body) for name, body in asked.items()]
         await asyncio.gather(*all_of_them, _cancelled(client))
         await ask("long, again", asked["long"])
