@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.arguments.models import add_remote_arguments, add_several_models_arguments
+from engine.arguments.ranks import add_ranks_arguments
 from engine.arguments.request_log import add_request_log_arguments
 from engine.arguments.server import add_server_arguments, secured, server_config
 from engine.config import ServerConfig
@@ -94,6 +95,7 @@ def serve_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=PrintVersion)
     add_engine_arguments(parser, max_tokens=32_768)
     add_several_models_arguments(parser)
+    add_ranks_arguments(parser)
     add_remote_arguments(parser)
     add_request_log_arguments(parser)
     add_server_arguments(parser)
@@ -107,16 +109,20 @@ def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
     from engine.api.http.ending import Ending
     from engine.api.server import listen, serve_app
     from engine.core import Engine
+    from engine.runtime.following import follow_unless_first
 
     config = secured(given := server_config(args))
     if args.check:
         engine_config(args)
         return 0
     process.log = logs.configure(args.log_level)
+    engine_settings = engine_config(args)
+    follow_unless_first(engine_settings)
     with listen(config) as listener:
         port = listener.getsockname()[1]
         process.restart.keep(given, replace(config, port=port))
-        engine = Engine(engine_config(args))
+        process.restart.is_of_several = engine_settings.ranks is not None
+        engine = Engine(engine_settings)
         engine.start()
         try:
             app = add_pointer(create_app(engine, config, process=process))
@@ -131,7 +137,7 @@ def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
 async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
     """Say where the server is, then wait for the model. Raises what kept it from loading, which ends the server.
 
-    With --exit-on-failure it goes on to watch, and raises what ended the engine.
+    With --exit-on-failure, and as one of several ranks, it goes on to watch, and raises what ended the engine.
     """
     from engine.api.server import announce_models, until_failed
 
@@ -140,7 +146,7 @@ async def _announce(engine: Engine, config: ServerConfig, port: int) -> None:
     for name, key in config.api_keys:
         print(f"API key:       {key}   ({name})", flush=True)
     await announce_models(engine)
-    if config.exit_on_failure:
+    if config.exit_on_failure or engine.config.ranks is not None:
         await until_failed(engine.snapshot)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from engine.errors import BadRequest, Conflict, ModelNotFound
+from engine.ranks.place import RankPlace
 from engine.types import Coordinates, FrameSampling, RemoteServer, Sampling
 
 DEMO = "demo"
@@ -271,6 +272,7 @@ class EngineConfig:
     stream_interval: tokens of an answer that are handed out together.
     speculation: how answers that copy are written faster; None: each token has a pass of its own.
     coordinates: of answers, where a request says nothing of them (Request.coordinates).
+    ranks: this process among several that hold a part of the model each; None: it holds all of it.
     """
 
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -299,9 +301,13 @@ class EngineConfig:
     max_queue: int = 256
     max_waiting_media_bytes: int = 2 * 1024**3
     request_timeout_s: float | None = None
+    ranks: RankPlace | None = None
 
     def __post_init__(self) -> None:
-        """Raise BadRequest where two models have one name, or one of them that which the default one has."""
+        """Raise BadRequest where two models have one name, or one of them that which the default one has, and for what
+        several processes cannot serve together."""
+        if self.ranks is not None:
+            self.ranks.check(self.models, self.cache.disk_folder)
         owners: dict[str, int] = {}
         for i, spec in enumerate(self.models):
             for name in (spec.served_name, *spec.aliases):

@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     from engine.hub.shelf import Shelf
 
 T = TypeVar("T")
-_LOADING_GRACE_S = 15.0
 _DECODE_THREADS = 2
 _FETCH_THREADS = 32
 """They wait for the network and are only made when they are needed."""
@@ -138,7 +137,7 @@ class Engine:
         elif self._thread is not None:
             atexit.unregister(self.stop)
             self._runtime.tell(Stop())
-            self._thread.join(_LOADING_GRACE_S if self._runtime.is_loading else None)
+            self._thread.join(self._runtime.grace_s)
             self._thread = None
         self._remote.close()
         self._media.close()
@@ -383,7 +382,8 @@ class Engine:
         await self._asking.reply(lambda reply: CountReplay(request.model, mismatch, reply))
 
     def _publish(self, snapshot: Snapshot) -> None:
-        if self._snapshot.state != "stopped":  # a model that stop() has not waited for
+        # Of an engine that has failed by another process's end; of a model that stop() has not waited for.
+        if self._failure is None and self._snapshot.state != "stopped":
             self._snapshot = snapshot
 
     def _fail(self, error: EngineError) -> None:
@@ -392,6 +392,8 @@ class Engine:
             return
         self._failure = error
         self._snapshot = replace(self._snapshot, state="failed", error=error.message, states=self._slots.states())
+        if self._runtime.is_lost:  # else the thread tells them itself
+            self._asking.readers.fail(error)
 
 
 def _aside(work: Callable[[], T]) -> Future[T]:

@@ -31,10 +31,11 @@ RESTART_STATUS = 75
 CHECK_S = 60.0
 """How long the command may take to look at its options."""
 
-Obstacle = Literal["", "embedded", "no_program"]
+Obstacle = Literal["", "embedded", "no_program", "several_ranks"]
 OBSTACLES: Mapping[Obstacle, str] = {
     "embedded": "This server runs inside another program; restart that one.",
     "no_program": "The program that this server was started with is not there any more.",
+    "several_ranks": "This server is one of several processes that mlx.launch has started; restart that one.",
 }
 """What is in the way of a restart, in words."""
 
@@ -76,10 +77,12 @@ class StartCommand:
 
 @dataclass
 class Restart:
-    """Whether this process can be started anew, and whether that was asked for. command: None in another program."""
+    """Whether this process can be started anew, and whether that was asked for. command: None in another program.
+    is_of_several: processes that can only be started together."""
 
     command: StartCommand | None = None
     is_asked: bool = False
+    is_of_several: bool = False
     _starts_in_place: bool = False
 
     @classmethod
@@ -99,6 +102,8 @@ class Restart:
         """What is in the way."""
         if self.command is None:
             return "embedded"
+        if self.is_of_several:
+            return "several_ranks"
         return "" if os.access(self.command.words[0], os.X_OK) else "no_program"
 
     @property

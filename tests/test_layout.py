@@ -18,6 +18,7 @@ TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", "engine", "workbench", "t
 MLX_FILES = (
     "engine/runtime/worker.py",
     "engine/runtime/thread.py",
+    "engine/runtime/following.py",  # the engine thread of a process that serves nobody
     "engine/runtime/stats.py",
     "engine/runtime/detokenizer.py",
     "engine/grammar/mask.py",  # a logits processor
@@ -38,6 +39,8 @@ THREAD_FILES = {
     "engine/offline/shared.py",  # the loop of calls that wait: the caller's thread may run a loop of its own
     "engine/hub/shelf.py",  # looking through folders and the hub, and downloads, which take minutes
     "engine/cache/disk/writer.py",  # a disk takes as long as it takes, and the engine thread must not wait for it
+    "engine/ranks/leader.py",  # a rank that is lost must be noticed while the engine thread waits for it in MLX
+    "engine/ranks/follower.py",  # the same on the other side
     "engine/request_log/file.py",  # the same disk, and no request may wait for it
     "engine/request_log/otlp.py",  # the last spans, when it ends: a collector that hangs must not keep the process
     "engine/cache/disk/reader.py",  # the same; not the writer's thread, whose queue may be long when a prompt comes

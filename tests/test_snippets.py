@@ -114,6 +114,10 @@ def test_commands(snippet: Snippet) -> None:
             _parser().parse_args(words)
         elif name == "curl":
             check_curl(words)
+        elif name == "mlx.launch":
+            started = words[words.index("--") + 1 :]
+            assert Path(started[0]).name == "vllm-mlx"
+            check(started[1:])
         else:
             raise AssertionError(f"nothing looks at {name}")
 

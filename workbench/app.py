@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from engine import logs
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.arguments.models import add_remote_arguments, add_several_models_arguments
+from engine.arguments.ranks import add_ranks_arguments
 from engine.arguments.request_log import add_request_log_arguments
 from engine.arguments.server import add_server_arguments, secured, server_config
 from engine.arguments.types import more_than_zero
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_engine_arguments(parser)
     add_several_models_arguments(parser)
+    add_ranks_arguments(parser)
     add_remote_arguments(parser)
     add_request_log_arguments(parser)
     add_server_arguments(parser, port=7860)
@@ -119,6 +121,7 @@ def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
     from engine.api.http.ending import Ending
     from engine.api.server import listen, serve_app
     from engine.core import Engine
+    from engine.runtime.following import follow_unless_first
 
     if args.share_server and not args.share:
         raise BadRequest("--share-server: it is the server for --share; give both.", param="--share-server")
@@ -130,11 +133,14 @@ def _serve(args: argparse.Namespace, process: OwnProcess) -> int:
         engine_config(args)
         return 0
     process.log = logs.configure(args.log_level)
+    engine_settings = engine_config(args)
+    follow_unless_first(engine_settings)
     with listen(config) as listener, tempfile.TemporaryDirectory(prefix="mlx-workbench-") as uploads:
         config = replace(config, port=listener.getsockname()[1])
         process.restart.keep(given, config)
         prepare_gradio(Path(uploads))
-        engine = Engine(engine_config(args))
+        process.restart.is_of_several = engine_settings.ranks is not None
+        engine = Engine(engine_settings)
         engine.start()
         try:
             app = create_app(engine, config, process)
@@ -351,7 +357,8 @@ def _shared(config: ServerConfig) -> Shared:
 async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> None:
     """Say where the page is, show it, make the tunnel; then wait for the model.
 
-    Raises what kept the model from loading, which ends the server; with --exit-on-failure, also what ended the engine.
+    Raises what kept the model from loading, which ends the server; with --exit-on-failure, and as one of several ranks,
+    also what ended the engine.
     """
     import asyncio
 
@@ -367,7 +374,7 @@ async def _announce(engine: Engine, config: ServerConfig, launch: Launch) -> Non
         # A blocked tunnel may hang far beyond its own time limit, so it must not hold up the server or its end.
         threading.Thread(target=_share, args=(config, launch), name="tunnel", daemon=True).start()
     await announce_models(engine)
-    if config.exit_on_failure:
+    if config.exit_on_failure or engine.config.ranks is not None:
         await until_failed(engine.snapshot)
 
 

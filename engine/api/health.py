@@ -11,7 +11,7 @@ from engine.api.answering.failures import error_response
 from engine.api.models.cards import model_json, stage_word, without_folder, words_without_folders
 from engine.core import Engine
 from engine.errors import Unavailable
-from engine.types import BatchState, Json, ModelState, Snapshot, State, added_bytes
+from engine.types import BatchState, Json, ModelState, RankMemory, Snapshot, State, added_bytes
 
 STATUS = {"starting": "loading", "loading": "loading", "ready": "ok", "failed": "failed", "stopped": "stopped"}
 GONE: tuple[State, ...] = ("failed", "stopped")
@@ -91,7 +91,33 @@ def health_json(snapshot: Snapshot, media_bytes: int = 0, max_queue: int = 0) ->
             "wired_limit_bytes": snapshot.wired_limit_bytes,
             "used_bytes": sum(parts.values()),
             "parts": parts,
+            **({"ranks": [rank_json(rank) for rank in own_and_others(snapshot)]} if snapshot.ranks else {}),
         },
+    }
+
+
+def own_and_others(snapshot: Snapshot) -> list[RankMemory]:
+    """The memory of every process that holds a part of the model, this one's first."""
+    own = RankMemory(
+        rank=0,
+        active_bytes=snapshot.active_bytes,
+        cache_bytes=snapshot.cache_bytes,
+        peak_bytes=snapshot.peak_bytes,
+        process_bytes=snapshot.process_bytes,
+        total_bytes=snapshot.device.memory_bytes,
+    )
+    return [own, *snapshot.ranks]
+
+
+def rank_json(rank: RankMemory) -> Json:
+    """Names as of the process that answers, see `health_json`."""
+    return {
+        "rank": rank.rank,
+        "total_bytes": rank.total_bytes,
+        "process_bytes": rank.process_bytes,
+        "mlx_active_bytes": rank.active_bytes,
+        "mlx_cache_bytes": rank.cache_bytes,
+        "mlx_peak_bytes": rank.peak_bytes,
     }
 
 

@@ -11,6 +11,7 @@ from engine.arguments.batching import add_batching_arguments, batching
 from engine.arguments.cache import add_cache_arguments, cache_config
 from engine.arguments.media import add_media_arguments, frame_sampling, media_config
 from engine.arguments.models import add_model_arguments, model_specs, several_models
+from engine.arguments.ranks import ranks
 from engine.arguments.request_log import request_log
 from engine.arguments.types import at_least_zero, count, positive, share, share_or_zero
 from engine.config import EngineConfig
@@ -29,8 +30,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_tokens: int = DEFA
 
 
 def engine_config(args: argparse.Namespace) -> EngineConfig:
-    """EngineConfig from arguments declared by `add_engine_arguments`; by `add_several_models_arguments` and
-    `add_request_log_arguments` too, where a command has them. Raises BadRequest."""
+    """EngineConfig from arguments declared by `add_engine_arguments`; by `add_several_models_arguments`,
+    `add_ranks_arguments` and `add_request_log_arguments` too, where a command has them. Raises BadRequest."""
     model, *more_models = model_specs(args)
     return EngineConfig(
         model=model,
@@ -38,6 +39,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         **several_models(args),
         **request_log(args),
         **batching(args),
+        **ranks(args),
         media=media_config(args),
         cache=cache_config(args),
         sampling=Sampling(temperature=args.temperature, top_p=args.top_p, top_k=args.top_k, min_p=args.min_p),

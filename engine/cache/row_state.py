@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,3 +58,23 @@ class RowState:
 
     def trim(self, n: int) -> int:
         return n
+
+    # What engine.cache.tensors does with the layers that this is the last of, told to it.
+
+    def forked(self) -> RowState:
+        """That of a copy of a row."""
+        return RowState(self.deltas, copy.deepcopy(self.again))
+
+    def widened(self, num_rows: int) -> RowState:
+        """That of so many rows that all begin with this one."""
+        return RowState(self.deltas * num_rows, self.again * num_rows)
+
+    def branched(self, stems: Sequence[int], lengths: Sequence[int]) -> RowState:
+        """That of rows that go on from these, each behind so many tokens of its stem."""
+        return RowState([self.deltas[i] for i in stems], [self.again[i] for i in stems])
+
+    def was_cut(self, spans: Sequence[tuple[int, int]], payloads: Sequence[Any]) -> None:
+        """Copies were made of these token ranges."""
+
+    def was_joined(self, parts: Sequence[tuple[Any, int]]) -> None:
+        """The layers were filled with the first n tokens of each of these payloads."""

@@ -33,26 +33,29 @@ _WHOLE = {
 
 _PARTS = ("keys", "values")
 
-Payload = list[tuple[mx.array, mx.array]]
-"""Per layer keys and values, each (1, kv_heads, tokens, head_dim), contiguous and evaluated."""
+
+class Payload(list[tuple[mx.array, mx.array]]):
+    """Per layer keys and values, each (1, kv_heads, tokens, head_dim), contiguous and evaluated."""
 
 
 def is_plain(cache: Sequence[Any]) -> bool:
     """Whether every layer is plain KV, so that any token range of it stands alone (no sliding window, no state)."""
-    kinds = {type(layer) for layer in cache} - {RowState}
+    kinds = {type(layer) for layer in cache if not isinstance(layer, RowState)}
     return bool(kinds) and kinds <= set(_PLAIN)
 
 
 def cut(cache: Sequence[Any], spans: Sequence[tuple[int, int]]) -> list[Payload]:
     """Copies of the token ranges [start, end) of one row's KV, one payload per range, evaluated in one go."""
     payloads = [
-        [
+        Payload(
             (mx.contiguous(layer.keys[..., start:end, :]), mx.contiguous(layer.values[..., start:end, :]))
             for layer in _layers(cache)
-        ]
+        )
         for start, end in spans
     ]
     mx.eval([array for payload in payloads for pair in payload for array in pair])
+    for row in _states(cache):
+        row.was_cut(spans, payloads)
     return payloads
 
 
@@ -64,10 +67,16 @@ def join(parts: Sequence[tuple[Payload, int]], cache: Sequence[Any]) -> None:
         values = mx.concatenate([payload[i][1][..., :n, :] for payload, n in parts], axis=2)
         layer.keys, layer.values, layer.offset = keys, values, keys.shape[2]
     mx.eval([(layer.keys, layer.values) for layer in layers])
+    for row in _states(cache):
+        row.was_joined(parts)
 
 
 def _layers(cache: Sequence[Any]) -> list[Any]:
     return [layer for layer in cache if isinstance(layer, _PLAIN)]
+
+
+def _states(cache: Sequence[Any]) -> list[RowState]:
+    return [layer for layer in cache if isinstance(layer, RowState)]
 
 
 def num_tokens(cache: Sequence[Any]) -> int:
@@ -95,7 +104,7 @@ def fork(cache: Sequence[Any]) -> list[Any]:
 
 def _forked(layer: Any) -> Any:
     if isinstance(layer, RowState):
-        return RowState(layer.deltas, copy.deepcopy(layer.again))
+        return layer.forked()
     out = copy.copy(layer)
     vars(out).update({name: _own(value) for name, value in vars(layer).items()})
     return out
@@ -111,7 +120,7 @@ def widened(cache: Sequence[Any], num_rows: int) -> list[Any]:
 
 def _wide(layer: Any, num_rows: int) -> Any:
     if isinstance(layer, RowState):
-        return RowState(layer.deltas * num_rows, layer.again * num_rows)
+        return layer.widened(num_rows)
     if type(layer) in _PLAIN:
         kind = _SharedTextKV if type(layer) is TextKV else _SharedVisionKV
         shared: Any = kind.__new__(kind)
@@ -152,7 +161,7 @@ def branched(wide: Sequence[Any], stems: Sequence[int], lengths: Sequence[int]) 
     rows, width = mx.array(list(stems)), max(lengths)
     ends = mx.array(list(lengths))
     return [
-        RowState([layer.deltas[i] for i in stems], [layer.again[i] for i in stems])
+        layer.branched(stems, lengths)
         if isinstance(layer, RowState)
         else BranchedKV(layer, [own[rows, :, :width] for own in layer.own], ends)
         for layer in wide
@@ -243,7 +252,7 @@ def to_arrays(payload: Payload) -> dict[str, mx.array]:
 
 def from_arrays(arrays: Mapping[str, mx.array]) -> Payload:
     """The payload of which these are the arrays. Raises KeyError when one is missing."""
-    return [(arrays[f"{i}.keys"], arrays[f"{i}.values"]) for i in range(len(arrays) // len(_PARTS))]
+    return Payload((arrays[f"{i}.keys"], arrays[f"{i}.values"]) for i in range(len(arrays) // len(_PARTS)))
 
 
 def serialize(layers: Sequence[Any]) -> tuple[dict[str, mx.array], str] | None:

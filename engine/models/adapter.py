@@ -28,6 +28,7 @@ from engine.models.families import GROUPED_SCORES, Family
 from engine.models.gemma3n import corrected, place_queries
 from engine.models.head import use_last_token_head
 from engine.models.interleave import interleave
+from engine.models.mirror import Mirror
 from engine.models.remaining_media import media_from
 from engine.models.rope_shifts import RopeShifts
 from engine.models.vision_tower import ApartVisionTower, CachedVisionTower
@@ -63,10 +64,12 @@ def _ended(crops: Any, num_tiles: int) -> mx.array:
 class Adapter:
     """A model behind the one convention. `model` is mlx-lm's or mlx-vlm's; vision says which.
 
-    can_branch: rows can go on from other rows in one pass (engine.models.branching)."""
+    can_branch: rows can go on from other rows in one pass (engine.models.branching). mirror: tells the other processes
+    that hold parts of it, of all that is done here with caches, and of every pass."""
 
-    def __init__(self, model: Any, vision: bool, family: Family) -> None:
+    def __init__(self, model: Any, vision: bool, family: Family, mirror: Mirror | None = None) -> None:
         self.model = model
+        self._mirror = mirror
         self._one_kind = family.one_kind
         self._packed = family.packed
         self._whole_prompt = family.whole_prompt
@@ -90,6 +93,7 @@ class Adapter:
         # mlx-lm's batcher asks for it when a row comes without a cache.
         self.layers = self._lm.layers if hasattr(self._lm, "layers") else self._lm.model.layers
         self._places = use_last_token_head(self._lm)
+        self._places.keeps_read = mirror is not None
         self._has_last_token_head = False  # until a chunk shows it
         self.can_branch = not self.serial and tensors.is_plain(self.make_cache())
 
@@ -119,12 +123,24 @@ class Adapter:
         """Empty KV layers for one row, plus its RowState as the last entry."""
         if self._encoder_decoder:
             return [RowState()]
+        state = RowState() if self._mirror is None else self._mirror.row()
         if self.vision:
             from mlx_vlm.models.cache import make_prompt_cache
         else:
             from mlx_lm.models.cache import make_prompt_cache
         layers = make_prompt_cache(self._lm)
-        return [*(self._across.own(layers) if self._across else layers), RowState()]
+        return [*(self._across.own(layers) if self._across else layers), state]
+
+    @property
+    def stream(self) -> mx.Stream | None:
+        """On which every pass must run; None where it does not matter. Ranks meet in one order, so of several streams
+        that run side by side each pass would have to wait for the others."""
+        return None if self._mirror is None else mx.default_stream(mx.default_device())
+
+    def close(self) -> None:
+        """The model leaves memory."""
+        if self._mirror is not None:
+            self._mirror.unload()
 
     def embed(self, prompt: Prompt, cache: list[Any], first: int = 0) -> Embeddings | None:
         """Run the vision tower over the media at or after token `first` and put them into the prompt's embeddings.
@@ -333,10 +349,40 @@ class Adapter:
 
     def __call__(self, ids: mx.array, cache: list[Any]) -> mx.array:
         """One decode step for the batcher: ids (rows, 1) -> logits (rows, 1, vocab)."""
-        return self._forward(ids, cache, {})
+        return self._forward(ids, cache, {}, is_drawn=True)
 
-    def _forward(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any = None) -> mx.array:
-        """module: of the language model what is asked, None for all of it."""
+    def follow(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], *, states_only: bool) -> mx.array:
+        """The pass of another process, with this one's part of the model -> what it comes to before its head, nothing
+        evaluated."""
+        self._places.keeps_read = True
+        out = self._forward(ids, cache, arguments, self._lm.model if states_only else None)
+        return self._before_head(out, states_only=states_only)
+
+    def _before_head(self, out: mx.array, *, states_only: bool) -> mx.array:
+        read, self._places.read = self._places.read, None
+        return out if states_only or read is None else read
+
+    def _forward(
+        self,
+        ids: mx.array,
+        cache: list[Any],
+        arguments: dict[str, Any],
+        module: Any = None,
+        *,
+        is_drawn: bool = False,
+    ) -> mx.array:
+        """module: of the language model what is asked, None for all of it. is_drawn: the ids are those that the step
+        before draws, and perhaps not computed yet."""
+        if self._mirror is None:
+            return self._pass(ids, cache, arguments, module)
+        states_only = module is not None
+        ids = self._mirror.read(cache[-1], ids, arguments, is_drawn=is_drawn, states_only=states_only)
+        out = self._pass(ids, cache, arguments, module)
+        # Whole and at once: of one that is evaluated in parts, or not to its end, ranks would miss sums of each other.
+        mx.async_eval(self._before_head(out, states_only=states_only))
+        return out
+
+    def _pass(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any) -> mx.array:
         if self._encoder_decoder:
             return self._encoder_decoder(ids, cache[-1].again[0], arguments)
         layers = cache[:-1]

@@ -69,7 +69,10 @@ class Batch:
         model: Any = adapter
         # Rows bring one token that the model has not read: all that came since the last step read theirs together.
         self._generator = BatchGenerator(
-            model, completion_batch_size=completion_batch_size, prefill_batch_size=completion_batch_size
+            model,
+            completion_batch_size=completion_batch_size,
+            prefill_batch_size=completion_batch_size,
+            stream=adapter.stream,
         )
         set_wired_limit(wired_limit_bytes)  # the batcher has just raised it
         self._rows: set[int] = set()

@@ -36,11 +36,15 @@ def _last(x: mx.array) -> mx.array:
 
 
 class ReadPlaces:
-    """Which tokens a model's head computes logits of: the last of each row, unless a pass asks for others."""
+    """Which tokens a model's head computes logits of: the last of each row, unless a pass asks for others.
+
+    keeps_read: `read` is what the last pass has come to before its head, (rows, tokens, width), until it is taken."""
 
     def __init__(self) -> None:
         self._asked: mx.array | None = None
         self.was_asked = False
+        self.keeps_read = False
+        self.read: mx.array | None = None
 
     @contextmanager
     def at(self, places: Sequence[int]) -> Iterator[None]:
@@ -55,6 +59,8 @@ class ReadPlaces:
 
     def of(self, x: mx.array) -> mx.array:
         """(rows, tokens, width) -> (rows, 1, width), or (1, places, width)."""
+        if self.keeps_read:
+            self.read = x
         if self._asked is None:
             return _last(x)
         self.was_asked = True

@@ -32,12 +32,17 @@ from engine.models.loading import convert, in_portions, load_tokenizer, text_mod
 from engine.models.locate import first_line, is_multimodal, locate
 from engine.models.lora import BaseWeights, add_lora
 from engine.models.lora_files import read_lora
+from engine.models.mirror import Mirror
 from engine.models.readme import toy_note
 from engine.models.sampling import DEFAULT_TEMPERATURE, resolve
+from engine.models.sharding import check_divides, digest, shard
 from engine.models.text_modules import TextModules
 from engine.types import ModelCard, Sampling
 
 log = logging.getLogger(__name__)
+
+_OTHERS_S = 0.01
+"""Between two looks at whether other processes have loaded their parts."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,35 @@ class Loaded:
 Parts = Generator[tuple[int, int], None, Loaded]
 
 
+@dataclass(frozen=True)
+class OpenCheckpoint:
+    """A model whose weights are not read yet. config: what config.json says of the part that answers. num_params: of
+    the whole model, where only a part of it stays here; else 0."""
+
+    config: dict[str, Any]
+    vision: bool
+    family: Family
+    model: nn.Module
+    num_params: int
+
+
+def open_checkpoint(path: Path, spec: ModelSpec, group: mx.distributed.Group | None = None) -> OpenCheckpoint:
+    """group: of the processes that divide it among them; each keeps its part. Raises as `load` does, and whatever the
+    libraries raise."""
+    raw = answering_part(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    vision = is_multimodal(path, raw) and not spec.text_only
+    row = _family(raw, spec)
+    if group is not None:
+        check_divides(raw, group.size())
+    model = vision_model(path) if vision else text_model(path, spec)
+    convert(model, spec, raw)
+    num_params = 0
+    if group is not None:
+        num_params = _num_params(model)
+        shard(model, group)
+    return OpenCheckpoint(raw, vision, row, model, num_params)
+
+
 def load(config: EngineConfig) -> Loaded:
     """Load the configured model into memory, all at once. Raises ModelNotFound or
     Unavailable(code="model_load_failed")."""
@@ -107,15 +141,18 @@ def load(config: EngineConfig) -> Loaded:
             return loaded
 
 
-def load_in_parts(config: EngineConfig, path: Path, shared: BaseWeights | None = None) -> Parts:
+def load_in_parts(
+    config: EngineConfig, path: Path, shared: BaseWeights | None = None, mirror: Mirror | None = None
+) -> Parts:
     """Load the configured model from its folder. Between two parts the thread may do something else. shared: weights
-    of its base that are in memory already.
+    of its base that are in memory already. mirror: to the other processes that hold parts of it, which load theirs
+    meanwhile.
 
     Yields bytes of weights that are in memory, and how many there are (0: not known); returns the model. What is not
     divided: making the module and listing its weights, the processor, the tokenizer. Raises as `load` does.
     """
     try:
-        return (yield from _load(path, config, shared))
+        return (yield from _load(path, config, shared, mirror))
     except (ModelNotFound, Unavailable):
         raise
     except Exception as e:
@@ -124,14 +161,12 @@ def load_in_parts(config: EngineConfig, path: Path, shared: BaseWeights | None =
         raise Unavailable(why, code="model_load_failed") from e
 
 
-def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts:
+def _load(path: Path, config: EngineConfig, shared: BaseWeights | None, mirror: Mirror | None) -> Parts:
     spec = config.model
-    raw = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    raw = answering_part(raw)
-    vision = is_multimodal(path, raw) and not spec.text_only
-    row = _family(raw, spec)
-    model = vision_model(path) if vision else text_model(path, spec)
-    convert(model, spec, raw)
+    if mirror is not None:
+        mirror.begin_load()
+    found = open_checkpoint(path, spec, None if mirror is None else mirror.group)
+    raw, vision, row, model = found.config, found.vision, found.family, found.model
     key = base_fingerprint(path, spec)
     if shared is not None and shared.key == key:  # else its files have changed since
         shared.give_to(model)
@@ -152,6 +187,7 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
     template = template_text(tokenizer, processor)
     variables = template_variables(template)
     card = _card(path, raw, model, config, row if vision else None)
+    card = replace(card, num_params=found.num_params or card.num_params)
     card = replace(card, reasons=bool(tokenizer.has_thinking), template_variables=tuple(sorted(variables)))
     card = replace(card, fingerprint=fingerprint(path, spec), base=key, adapter_bytes=base.added_bytes(model))
     own = _generation_defaults(path)
@@ -159,7 +195,13 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None) -> Parts
     if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
         why_deaf = _why_deaf(model)
         card = replace(card, audio=not why_deaf, why_deaf=why_deaf, audios_per_prompt=row.audios_per_prompt)
-    adapter = Adapter(model, vision, row)
+    while mirror is not None and not mirror.loaded(digest(path)):
+        time.sleep(_OTHERS_S)
+        yield num_bytes, num_bytes
+    adapter = Adapter(model, vision, row, mirror)
+    if mirror is not None and not adapter.can_branch:
+        why = "some of its layers keep something else than plain KV"
+        raise Unavailable(f"{spec.served_name} cannot be divided among ranks: {why}.", code="model_load_failed")
     modules = _text_modules(path, raw, adapter, len(tokenizer))
     card = replace(card, embeds=modules.pooling is not None, ranks=modules.tokens is not None)
     return Loaded(

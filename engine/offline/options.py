@@ -5,12 +5,14 @@ Their names are vLLM's where it has one (https://docs.vllm.ai/en/latest/api/vllm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
 from engine.errors import BadRequest
+from engine.ranks.place import rank_place
 
 MAX_SEQS = 256
 """As vLLM has it: a list of prompts is one batch, as far as memory has room."""
@@ -28,7 +30,8 @@ class ModelOptions(TypedDict, total=False):
     text_only: load only the language part of a model that sees.
     allowed_local_media_path: the folder whose files the URLs of a chat's messages may name. allow_private_urls: fetch
     from this machine and its network, too. allowed_media_domains: the only hosts to fetch from.
-    tensor_parallel_size, pipeline_parallel_size: 1.
+    tensor_parallel_size: processes that divide the model, as many as mlx.launch has started of the script; the lines
+    behind the LLM run in the first one only (engine.runtime.following). pipeline_parallel_size: 1.
     """
 
     revision: str | None
@@ -58,10 +61,16 @@ def engine_config(model: str | Path, options: Mapping[str, Any]) -> EngineConfig
             why = f"this keyword is not known; there are {', '.join(sorted(known))}"
             raise BadRequest(f"{name}: {why}.", param=name, code="unknown_parameter")
     given = {name: value for name, value in options.items() if value is not None}
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if given.get(name, 1) != 1:
-            why = f"a model runs on one device here, so it must be 1, not {given[name]!r}"
-            raise BadRequest(f"{name}: {why}.", param=name, code="unsupported_parameter")
+    if given.get("pipeline_parallel_size", 1) != 1:
+        why = "the layers of a model are not dealt out to processes here, but each is divided (tensor_parallel_size)"
+        number = f"so it must be 1, not {given['pipeline_parallel_size']!r}"
+        raise BadRequest(
+            f"pipeline_parallel_size: {why}, {number}.", param="pipeline_parallel_size", code="unsupported_parameter"
+        )
+    size = given.get("tensor_parallel_size", 1)
+    if not _is_whole(size, least=1):
+        why = f"it must be a whole number of at least 1, not {size!r}"
+        raise BadRequest(f"tensor_parallel_size: {why}.", param="tensor_parallel_size")
     limits = given.get("limit_mm_per_prompt", {})
     for kind, most in limits.items():
         if kind not in MEDIA_KINDS or not _is_whole(most, least=0):
@@ -98,6 +107,7 @@ def engine_config(model: str | Path, options: Mapping[str, Any]) -> EngineConfig
         max_model_len=given.get("max_model_len"),
         max_num_seqs=given.get("max_num_seqs", MAX_SEQS),
         memory_utilization=share,
+        ranks=rank_place(size, os.environ, script=True),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from engine.config import EngineConfig
 from engine.core import Engine
 from engine.errors import Busy, Unavailable
+from engine.runtime.following import follow_unless_first
 from engine.types import Completion, Event, Request
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class EngineLease:
     last one the model leaves memory."""
 
     def __init__(self, config: EngineConfig) -> None:
+        follow_unless_first(config)
         with _lock:
             shared = _engines.get(config)
             if shared is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,7 @@ from engine.runtime.commands import Answered, Cancel, Command, PreflightCommand,
 from engine.runtime.deadline import Deadline
 from engine.runtime.poster import poster
 from engine.runtime.preparation import Preparation
+from engine.runtime.readers import Readers
 from engine.runtime.sequence import Sequence
 from engine.runtime.slots import LoadedModel
 from engine.runtime.tickets import Ticket
@@ -32,17 +34,24 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Asking:
     """Prepares requests and hands them to the engine thread. tell: queues a command for it. coordinates: of answers to
-    requests that say nothing of them."""
+    requests that say nothing of them. readers: those whose answer is still to come."""
 
     preparation: Preparation
     tell: Callable[[Command], None]
     coordinates: Coordinates = "model"
+    readers: Readers = field(default_factory=Readers)
 
     async def reply(self, make_command: Callable[[Future[T]], Answered]) -> T:
         """What the engine thread replies to a command, which is made with the future for its reply."""
         reply: Future[T] = Future()
-        self.tell(make_command(reply))
-        return await asyncio.wrap_future(reply)
+
+        def ended(error: EngineError) -> None:
+            with suppress(InvalidStateError):  # it is answered this moment, or nobody waits any more
+                reply.set_exception(error)
+
+        with self.readers.reading(ended):
+            self.tell(make_command(reply))
+            return await asyncio.wrap_future(reply)
 
     async def preflight(
         self, request: Request, model: LoadedModel, ticket: Ticket, *, need_pixels: bool
@@ -115,26 +124,28 @@ class Asking:
             self.tell(Submit(sequence))
             return sequence  # which alone holds the media: the engine thread lets them go once its prompt is read
 
-        sequence = await deadline.wait(submit())
-        coordinates = None
-        if self._wants_original(request):
-            model_type = model.card.model_type
-            why = why_not(request, model_type)
-            coordinates = CoordinateWriter(FORMS.get(model_type), lambda: sequence.prompt.media, why)
-        finished = False
-        try:
-            while not finished:
-                event = await deadline.wait(events.get())
-                if isinstance(event, PixelsMissing):
-                    sequence = await deadline.wait(submit(sequence))
-                    continue
-                if given is None:
-                    ticket.release_media()
-                finished = isinstance(event, Done | EngineError)
-                if isinstance(event, EngineError):
-                    raise event
-                for told in (regions.read(event),) if coordinates is None else coordinates.write(regions.read(event)):
-                    yield told
-        finally:
-            if not finished:
-                self.tell(Cancel(sequence))
+        with self.readers.reading(post):
+            sequence = await deadline.wait(submit())
+            coordinates = None
+            if self._wants_original(request):
+                model_type = model.card.model_type
+                why = why_not(request, model_type)
+                coordinates = CoordinateWriter(FORMS.get(model_type), lambda: sequence.prompt.media, why)
+            finished = False
+            try:
+                while not finished:
+                    event = await deadline.wait(events.get())
+                    if isinstance(event, PixelsMissing):
+                        sequence = await deadline.wait(submit(sequence))
+                        continue
+                    if given is None:
+                        ticket.release_media()
+                    finished = isinstance(event, Done | EngineError)
+                    if isinstance(event, EngineError):
+                        raise event
+                    read = regions.read(event)
+                    for told in (read,) if coordinates is None else coordinates.write(read):
+                        yield told
+            finally:
+                if not finished:
+                    self.tell(Cancel(sequence))

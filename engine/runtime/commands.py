@@ -172,5 +172,7 @@ def refuse(command: Command, error: EngineError) -> None:
     """Answer a command that nobody will carry out. Nothing for those that are not answered."""
     if isinstance(command, Submit):
         command.sequence.post(error)
-    elif not isinstance(command, Cancel | Stop | Wake) and command.reply.set_running_or_notify_cancel():
+    elif isinstance(command, Cancel | Stop | Wake) or command.reply.done():
+        return
+    elif command.reply.set_running_or_notify_cancel():
         command.reply.set_exception(error)

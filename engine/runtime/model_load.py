@@ -18,11 +18,13 @@ from engine.models import mlx_memory, registry
 from engine.models.checkpoint import expected_weights
 from engine.models.locate import first_line, locate, locate_here
 from engine.models.lora import BaseWeights
+from engine.models.mirror import Mirror
 from engine.models.registry import Loaded
 from engine.models.vocabulary import Vocabulary
 from engine.prompt.question_tokens import QuestionPrompts
 from engine.prompt.read_texts import ReadTexts
 from engine.prompt.text import TextPrompts
+from engine.runtime.commands import TokenObserver
 from engine.runtime.memory import ModelMemory
 from engine.runtime.slots import LoadedModel, ModelSlot
 from engine.runtime.worker import Worker
@@ -57,6 +59,16 @@ Aside = Callable[[Callable[[], FoundModel]], Future[FoundModel]]
 """Does a work in a thread of its own, which dies with the process: neither a download nor a disk can be interrupted."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadMeans:
+    """With what models are loaded and served. observer: is told of every token. mirror: to the other processes that
+    hold parts of a model; None where this one holds all of it."""
+
+    aside: Aside
+    observer: TokenObserver | None = None
+    mirror: Mirror | None = None
+
+
 def find(slot: ModelSlot, aside: Aside, *, at_start: bool = False) -> WantedModel:
     """Begin to look for a model, and to read the headers of its files."""
     spec, found = slot.config.model, Future[FoundModel]()
@@ -80,10 +92,18 @@ def find(slot: ModelSlot, aside: Aside, *, at_start: bool = False) -> WantedMode
 
 class ModelLoad:
     """new_worker: makes what serves the model, once it is known what it takes. shared: weights that it may have from
-    models that are loaded."""
+    models that are loaded. mirror: to other processes that load parts of it."""
 
-    def __init__(self, slot: ModelSlot, path: Path, new_worker: NewWorker, shared: BaseWeights | None = None) -> None:
+    def __init__(
+        self,
+        slot: ModelSlot,
+        path: Path,
+        new_worker: NewWorker,
+        shared: BaseWeights | None = None,
+        mirror: Mirror | None = None,
+    ) -> None:
         self.slot = slot
+        self._mirror = mirror
         self._steps = self._load(path, new_worker, shared)
 
     def turn(self) -> LoadedModel | None:
@@ -107,7 +127,7 @@ class ModelLoad:
 
     def _load(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
         slot, config = self.slot, self.slot.config
-        parts = registry.load_in_parts(config, path, shared)
+        parts = registry.load_in_parts(config, path, shared, self._mirror)
         while True:
             try:
                 done_bytes, total_bytes = next(parts)

@@ -26,9 +26,19 @@ class ModelRoom:
         self._config = config
 
     @property
+    def _device_bytes(self) -> int:
+        """What this process may have of the device: others that hold parts of the same model may be on it, too."""
+        return mlx_memory.device_bytes() // (self._config.ranks.num_here if self._config.ranks else 1)
+
+    @property
+    def _parts(self) -> int:
+        """Into how many the weights of a model are divided."""
+        return self._config.ranks.size if self._config.ranks else 1
+
+    @property
     def budget_bytes(self) -> int:
         """For the weights and KV of all."""
-        most = int(mlx_memory.device_bytes() * self._config.memory_utilization)
+        most = int(self._device_bytes * self._config.memory_utilization)
         return min(self._config.max_models_bytes or most, most)
 
     @property
@@ -48,11 +58,11 @@ class ModelRoom:
     def check_size(self, slot: ModelSlot) -> None:
         """Raise Unavailable for a model that does not fit even alone: on this machine, or into what it may have. Beyond
         memory_utilization it is served, one row at a time."""
-        limits = (mlx_memory.device_bytes(), self._config.max_models_bytes, slot.config.model.max_bytes)
+        limits = (self._device_bytes, self._config.max_models_bytes, slot.config.model.max_bytes)
         most = min(limit for limit in limits if limit is not None)
-        if slot.expected.num_bytes > most:
+        if (num_bytes := slot.expected.num_bytes // self._parts) > most:
             raise Unavailable(
-                f"{slot.name} does not fit: its weights take {say_bytes(slot.expected.num_bytes)}, and it may have "
+                f"{slot.name} does not fit: its weights take {say_bytes(num_bytes)}, and it may have "
                 f"{say_bytes(most)} of memory.",
                 param="model",
                 code="model_too_large",

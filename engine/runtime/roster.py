@@ -27,13 +27,12 @@ from engine.runtime.commands import (
     CacheCommand,
     LoadModel,
     ModelCommand,
-    TokenObserver,
     UnloadModel,
     UseModel,
     refuse,
 )
 from engine.runtime.memory import ModelMemory
-from engine.runtime.model_load import Aside, ModelLoad, WantedModel, find
+from engine.runtime.model_load import LoadMeans, ModelLoad, WantedModel, find
 from engine.runtime.room import ModelRoom
 from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
 from engine.runtime.stats import EngineStats
@@ -57,14 +56,12 @@ class Roster:
         slots: ModelSlots,
         config: EngineConfig,
         stats: EngineStats,
-        aside: Aside,
-        observer: TokenObserver | None = None,
+        means: LoadMeans,
     ) -> None:
         self._slots = slots
         self._config = config
         self._stats = stats
-        self._aside = aside
-        self._observer = observer
+        self._means = means
         self._room = ModelRoom(slots, config)
         self._wanted: list[WantedModel] = []
         self._load: ModelLoad | None = None
@@ -224,7 +221,7 @@ class Roster:
         """Load it after those that are wanted already. Its folder is looked for at once."""
         if (self._load and self._load.slot is slot) or any(wanted.slot is slot for wanted in self._wanted):
             return
-        self._wanted.append(find(slot, self._aside, at_start=at_start))
+        self._wanted.append(find(slot, self._means.aside, at_start=at_start))
         self._stats.show(force=True)
 
     def _next(self) -> WantedModel | None:
@@ -271,7 +268,7 @@ class Roster:
         self._wanted.remove(wanted)
         slot.show("loading", 0, slot.expected.num_bytes)
         base = next((model.base for model in self.loaded if model.base.key == slot.expected.base), None)
-        self._load = ModelLoad(slot, found.path, self._new_worker, base)
+        self._load = ModelLoad(slot, found.path, self._new_worker, base, self._means.mirror)
         self._divide()  # before its weights come: then there is room for them
         self._must_free = not self._stats.is_starting  # who used a model that failed may have held it until now
         self._reopen()
@@ -390,4 +387,4 @@ class Roster:
 
     def _new_worker(self, slot: ModelSlot, loaded: Loaded, memory: ModelMemory) -> Worker:
         *_, budget = self._room.budgets([*(model.memory for model in self.loaded), memory])
-        return Worker(slot.config, loaded, budget, self._stats, self._observer)
+        return Worker(slot.config, loaded, budget, self._stats, self._means.observer)

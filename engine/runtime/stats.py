@@ -19,7 +19,7 @@ from engine.models import mlx_memory
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence
 from engine.runtime.together import all_batches, all_caches, ended
-from engine.types import CacheStats, Done, ModelCard, ModelState, Record, Running, Snapshot, Totals
+from engine.types import CacheStats, Done, ModelCard, ModelState, RankMemory, Record, Running, Snapshot, Totals
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class EngineStats:
     """Written by the engine thread; what it publishes is frozen and read anywhere.
 
     states: of all models that may be loaded. wired_bytes: the wired limit that is set; None where there is none.
-    is_starting: those that are loaded at the start are not there yet.
+    is_starting: those that are loaded at the start are not there yet. ranks: memory of the other processes of a model.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class EngineStats:
         publish: Callable[[Snapshot], None],
         states: Callable[[], tuple[ModelState, ...]] = lambda: (),
         wired_bytes: int | None = None,
+        ranks: Callable[[], tuple[RankMemory, ...]] = lambda: (),
     ) -> None:
         self.is_starting = True
         self._wired_bytes = wired_bytes
+        self._ranks = ranks
         self._publish = publish
         self._states = states
         self._models: list[_Model] = []
@@ -134,6 +136,7 @@ class EngineStats:
             wired_limit_bytes=self._wired_bytes,
             process_bytes=self._process_bytes,
             decode_tps=self._decode_tps(now),
+            ranks=self._ranks(),
         )
 
 

@@ -10,6 +10,7 @@ restart the process.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 from engine import device
 from engine.config import EngineConfig
 from engine.errors import EngineError, Internal, ModelNotFound, Unavailable
+from engine.ranks.leader import LeaderLine
+from engine.ranks.place import leave
 from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     Cancel,
@@ -40,9 +43,10 @@ from engine.runtime.commands import (
 )
 from engine.runtime.slots import LoadedModel, ModelSlots
 from engine.runtime.turns import Turner, Turns
-from engine.types import Snapshot
+from engine.types import RankMemory, Snapshot
 
 if TYPE_CHECKING:
+    from engine.models.mirror import Mirror
     from engine.runtime.model_load import Aside
     from engine.runtime.roster import Roster
 
@@ -50,6 +54,9 @@ log = logging.getLogger(__name__)
 
 MAX_FAILURES = 8
 """Turns that may fail one after the other before the thread gives up."""
+
+_LOADING_GRACE_S = 15.0
+_LOST_GRACE_S = 2.0
 
 _IDLE_S = 1.0
 _DISK_S = 0.002
@@ -64,7 +71,8 @@ decoding media."""
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What the thread calls of its owner. publish takes each new Snapshot; failed is called once with the reason when
-    the thread ends before Stop; both are called on the engine thread. aside: see engine.runtime.model_load."""
+    the thread ends before Stop; both are called on the engine thread, failed also on the one that has seen that another
+    process of the model is lost. aside: see engine.runtime.model_load."""
 
     publish: Callable[[Snapshot], None]
     failed: Callable[[EngineError], None]
@@ -86,12 +94,34 @@ class EngineThread:
         self._turns = Turns()
         self._end: EngineError = Unavailable("The engine was stopped.")
         self._is_over = False
+        self._line = LeaderLine(config.ranks, self._lose) if config.ranks else None
         self.imported = threading.Event()
 
     @property
     def is_loading(self) -> bool:
         """Whether a part of a model is being loaded, which cannot be interrupted."""
         return not self.imported.is_set() or any(slot.stage == "loading" for slot in self.slots)
+
+    @property
+    def grace_s(self) -> float | None:
+        """How long the thread may take to end once it was told to; None: as long as it takes."""
+        if self.is_lost:
+            return _LOST_GRACE_S
+        return _LOADING_GRACE_S if self.is_loading else None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process of the model is gone: then this thread may wait for it in MLX for ever."""
+        return self._line is not None and self._line.lost is not None
+
+    def _lose(self, error: EngineError) -> None:
+        """Another process of the model is gone. Called on the thread that has seen it."""
+        # The engine thread may wait for it in MLX for ever, and MLX for the engine thread where the process ends.
+        atexit.register(leave)
+        self._end = error
+        self._is_over = True
+        self._outside.failed(error)
+        self._refuse_rest()
 
     def tell(self, command: Command) -> None:
         """Queue a command. Any thread. A command that comes too late is refused at once."""
@@ -110,7 +140,7 @@ class EngineThread:
             log.exception("the engine thread ended")
             error = Unavailable(f"The engine ended: {e}", code="engine_failed")
         finally:
-            if error is not None:
+            if error is not None and not self.is_lost:
                 self._end = error
                 self._outside.failed(error)  # first: who gets the error looks at the snapshot next
             self._is_over = True
@@ -124,6 +154,8 @@ class EngineThread:
         try:
             self._load_and_serve()
         finally:
+            if self._line is not None:
+                self._line.close()
             gc.collect()
             mx.clear_cache()
             # Without this a thread that used MLX aborts the process at exit.
@@ -150,6 +182,7 @@ class EngineThread:
             from transformers.utils import logging as transformers_logging
 
             from engine.models import cpu, mlx_memory
+            from engine.runtime.model_load import LoadMeans
             from engine.runtime.roster import Roster
             from engine.runtime.stats import EngineStats
         self.imported.set()
@@ -159,8 +192,24 @@ class EngineThread:
         # It warns on every prompt about how mlx-vlm calls its processors.
         transformers_logging.set_verbosity_error()
         wired_bytes = self._config.wired_limit_bytes or 0 if mlx_memory.has_wired_limit() else None
-        stats = EngineStats(self._outside.publish, self.slots.states, wired_bytes)
-        return Roster(self.slots, self._config, stats, self._outside.aside, self._observer)
+        stats = EngineStats(self._outside.publish, self.slots.states, wired_bytes, self._other_ranks)
+        means = LoadMeans(self._outside.aside, self._observer, self._mirror())
+        return Roster(self.slots, self._config, stats, means)
+
+    def _other_ranks(self) -> tuple[RankMemory, ...]:
+        return self._line.memory if self._line else ()
+
+    def _mirror(self) -> Mirror | None:
+        """What tells the other processes of the model, once all are there; None where this one is alone."""
+        if self._line is None:
+            return None
+        from engine.models.mirror import Mirror
+        from engine.models.sharding import joined, told_by_first
+
+        group = joined(self._line.place)
+        told_by_first(group, self._line.open())
+        self._line.join()
+        return Mirror(self._line, group)
 
     def _serve(self, roster: Roster) -> None:
         """Commands, then one turn of somebody, until Stop. Raises what fails MAX_FAILURES times in a row, and what
@@ -199,9 +248,9 @@ class EngineThread:
 
     def _take_commands(self, roster: Roster, is_busy: bool) -> bool:
         """Carry out what has come in; wait for something when there is no work, or none before the disk has answered
-        (not is_busy). False on Stop."""
+        (not is_busy). False on Stop, and where a process of the model is lost."""
         num_idle_s = 0
-        while True:
+        while not self.is_lost:
             roster.tidy()
             idle = roster.is_idle and all(model.is_idle for model in roster.loaded)
             try:
@@ -226,6 +275,7 @@ class EngineThread:
             except Exception:
                 refuse(command, Internal("The engine could not do that; the server's log has the cause."))
                 raise
+        return False
 
     def _idle(self, num_idle_s: int) -> None:
         from engine.models.mlx_memory import return_memory

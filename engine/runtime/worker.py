@@ -154,6 +154,7 @@ class Worker:
         self._readings.close(error)
         self._rows.close()
         self._prefix.close()
+        self._loaded.adapter.close()
 
     # -- commands
 

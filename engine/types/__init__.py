@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from engine.types.state import (
         BatchState,
         DeviceInfo,
+        RankMemory,
         Record,
         Running,
         Snapshot,
@@ -139,6 +140,7 @@ __all__ = [
     "Part",
     "Preflight",
     "QuestionKind",
+    "RankMemory",
     "Ranked",
     "Reasoning",
     "Record",

@@ -30,6 +30,19 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class RankMemory:
+    """What one of several processes of a model has in use, in bytes, as it has told last (engine.ranks). total_bytes:
+    memory of its machine."""
+
+    rank: int
+    active_bytes: int
+    cache_bytes: int
+    peak_bytes: int
+    process_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """One request the scheduler holds, as the tabs see it. model: the name of the one that answers it."""
 
@@ -106,6 +119,7 @@ class Snapshot:
 
     Memory in bytes, from MLX: active (weights, KV, features), cache (freed, kept by the allocator), peak, device (what
     MLX may fill; 0: not known yet), wired_limit (what the system may not page out; None: there is no such limit here).
+    ranks: the same of each other process that holds a part of the model, where there are several.
     """
 
     state: State
@@ -126,6 +140,7 @@ class Snapshot:
     wired_limit_bytes: int | None = None
     process_bytes: int = 0
     decode_tps: float = 0.0
+    ranks: tuple[RankMemory, ...] = ()
 
     @property
     def model(self) -> ModelCard | None:

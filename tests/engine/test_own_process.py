@@ -52,6 +52,13 @@ async def test_in_another_program_it_cannot_be_done() -> None:
     assert refused.value.code == "cannot_restart" and not restart.is_asked and restart.ended() == 0
 
 
+async def test_one_of_several_processes_is_not_restarted_alone() -> None:
+    restart = Restart(COMMAND, is_of_several=True)
+    assert (restart.how, restart.obstacle) == (None, "several_ranks")
+    with pytest.raises(Conflict, match="restart that one"):
+        await restart.ask()
+
+
 async def test_a_program_that_is_gone_is_said(tmp_path: Path) -> None:
     restart = Restart(replace(COMMAND, words=(str(tmp_path / "python"),)))
     assert (restart.how, restart.obstacle) == (None, "no_program")

@@ -121,7 +121,8 @@
     show(sure, false);
 
     const obstacles = { embedded: t("The server runs inside another program, such as a notebook, so it cannot be restarted from here."),
-      no_program: t("The program that the server was started with is not there any more, so it cannot be restarted.") };
+      no_program: t("The program that the server was started with is not there any more, so it cannot be restarted."),
+      several_ranks: t("This server is one of several processes that mlx.launch has started: restart that one.") };
     const running = () => (now.running ? tn("{count} request runs now.", "{count} requests run now.", now.running) : t("No request runs now."));
     const draw = () => {
       if (!now) return;

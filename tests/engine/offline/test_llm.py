@@ -190,9 +190,14 @@ def test_keywords_that_are_not_known_are_refused_by_name() -> None:
     with pytest.raises(BadRequest, match="swap_space: this keyword is not known") as refused:
         LLM("demo", swap_space=4)  # type: ignore[call-arg]
     assert refused.value.param == "swap_space"
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        with pytest.raises(BadRequest, match=f"{name}: a model runs on one device here, so it must be 1, not 2"):
-            LLM("demo", **{name: 2})  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match=r"pipeline_parallel_size: the layers of a model are not dealt .* not 2"):
+        LLM("demo", pipeline_parallel_size=2)
+    with pytest.raises(
+        BadRequest, match=r"tensor_parallel_size 2: .* mlx\.launch -n 2 --backend ring -- python SCRIPT"
+    ):
+        LLM("demo", tensor_parallel_size=2)
+    with pytest.raises(BadRequest, match="tensor_parallel_size: it must be a whole number of at least 1, not 0"):
+        LLM("demo", tensor_parallel_size=0)
     with pytest.raises(BadRequest, match="dtype: it must be auto"):
         LLM("demo", dtype="int3")
     with pytest.raises(BadRequest, match="limit_mm_per_prompt"):

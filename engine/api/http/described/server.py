@@ -39,7 +39,7 @@ class RestartSchema(BaseModel):
     answers may go on. changes_link: a public link gets another address."""
 
     how: Literal["in_place", "supervisor"] | None
-    obstacle: Literal["embedded", "no_program"] | None
+    obstacle: Literal["embedded", "no_program", "several_ranks"] | None
     why_not: str | None
     asked: bool
     wait_seconds: float
@@ -147,8 +147,20 @@ class DeviceSchema(BaseModel):
     blas: str
 
 
+class RankMemorySchema(BaseModel):
+    """Memory of one of several processes that hold a part of the model each, in bytes."""
+
+    rank: int
+    total_bytes: int
+    process_bytes: int
+    mlx_active_bytes: int
+    mlx_cache_bytes: int
+    mlx_peak_bytes: int
+
+
 class MemorySchema(BaseModel):
-    """In bytes; the parts sum to used_bytes. wired_limit_bytes: on a Mac, where it is set."""
+    """In bytes; the parts sum to used_bytes. wired_limit_bytes: on a Mac, where it is set. ranks: of each process of
+    several."""
 
     total_bytes: int
     process_bytes: int
@@ -158,6 +170,7 @@ class MemorySchema(BaseModel):
     used_bytes: int
     wired_limit_bytes: int | None = None
     parts: dict[str, int]
+    ranks: list[RankMemorySchema] = []
 
 
 class HealthModelSchema(BaseModel):
