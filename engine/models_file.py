@@ -155,13 +155,18 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
+_SECRETS: dict[str | int, str] = {
+    "server_key": "it should be a text of at least one character",
+    # it may be the key itself, by mistake
+    "server_key_env": "it should be the name of an environment variable: letters, digits and underscores",
+}
+
+
 def _expected(error: Any, key: Key) -> str:
     """What was expected there, in words."""
     kind, given = error["type"], error["input"]
-    if key[-1:] == ("server_key",):
-        return "it should be a text of at least one character"  # what was given is not said
-    if key[-1:] == ("server_key_env",):  # neither here: it may be the key itself, by mistake
-        return "it should be the name of an environment variable: letters, digits and underscores"
+    if secret := _SECRETS.get(key[-1] if key else ""):
+        return secret  # what was given is not said
     if kind == "extra_forbidden":
         if key[-1] in _REFUSED:
             return _REFUSED[str(key[-1])]
