@@ -150,7 +150,8 @@ def test_a_server_without_the_route_is_asked_once(ask: Any, status: int) -> None
 
 def test_a_route_of_the_same_name_with_other_fields(ask: Any) -> None:
     """As mlx-vlm's server has one; a fault further inside is one of the request."""
-    other = {"loc": ["body", "questions"], "msg": "Input should be a valid dictionary", "input": [1]}
+    words = "Input should be a valid dictionary"
+    other = {"type": "dict_type", "loc": ["body", "questions"], "msg": words, "input": [1]}
     words = r"has another /v1/decisions; it answered 422: questions: Input should be a valid dictionary\."
     for _ in range(2):
         with pytest.raises(BadRequest, match=words) as refused:
