@@ -1,4 +1,4 @@
-"""Errors of servers whose texts could not be written on, or that are in another form: through the routes of this one."""
+"""Errors of servers whose texts could not be written on, or that are in another form: through this one's routes."""
 
 from __future__ import annotations
 
