@@ -23,7 +23,7 @@ BUSY = (429, 503)
 MAX_WAIT_S = 30.0
 ERROR_CHARS = 500
 MAX_ANSWER_BYTES = 64 * 1024**2
-"""Of an answer that comes whole."""
+"""Of one answer, whole or streamed."""
 
 
 class OpenAIClient:
@@ -67,7 +67,11 @@ class OpenAIClient:
                     text = (await self._read(response, path)).decode(errors="replace")
                     error_class = Unavailable if response.status_code == 503 else BadRequest
                     raise error_class(self._refusal(path, response.status_code, text))
+                num_bytes = 0
                 async for line in lines_of(response.aiter_bytes()):
+                    num_bytes += len(line)
+                    if num_bytes > MAX_ANSWER_BYTES:
+                        raise self._endless(path)
                     if line.startswith(b"data: {"):
                         chunk: Json = json.loads(line.removeprefix(b"data: "))
                         if b"\\u" in line:  # half a surrogate pair cannot be written on
@@ -102,8 +106,11 @@ class OpenAIClient:
         async for piece in response.aiter_bytes():
             content += piece
             if len(content) > MAX_ANSWER_BYTES:
-                raise BadRequest(f"{self.base_url}{path} answered more than {say_bytes(MAX_ANSWER_BYTES)}.")
+                raise self._endless(path)
         return bytes(content)
+
+    def _endless(self, path: str) -> BadRequest:
+        return BadRequest(f"{self.base_url}{path} answered more than {say_bytes(MAX_ANSWER_BYTES)}.")
 
     def _refusal(self, path: str, status: int, text: str) -> str:
         return f"{self.base_url}{path} answered {status}: {self._quoted(text)}"

@@ -265,3 +265,22 @@ def test_no_more_threads_is_said_and_does_not_last(ask: Any, monkeypatch: pytest
         asyncio.run(ask.engine.reached())
     monkeypatch.setattr(remote, "_aside", aside)
     assert asyncio.run(ask.engine.reached()).stage == "ready"
+
+
+def test_a_look_that_fails_is_over(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it fails by: who waits for it goes on, and the next one begins."""
+    remote = ask.engine._remote
+    asyncio.run(ask.engine.reached())
+    [link] = remote._links.values()
+
+    def broken(*_: Any) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(remote, "_show", broken)
+
+    def aside(look: Callable[[], None]) -> None:
+        with pytest.raises(ValueError, match="a fault"):
+            look()
+
+    monkeypatch.setattr(remote, "_aside", aside)
+    assert remote._probe(link).done() and link.probe is None
