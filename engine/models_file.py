@@ -265,7 +265,8 @@ def _remote_spec(entry: ModelEntry, url: str, key: Key, places: _Places) -> Mode
         raise places.error((*key, "server_key_env"), "say either server_key or server_key_env")
     given = entry.server_key
     if entry.server_key_env is not None and not (given := os.environ.get(entry.server_key_env, "").strip()):
-        raise places.error((*key, "server_key_env"), f"the environment has no variable {entry.server_key_env}")
+        # not the name: a key that was written here by mistake may look like one
+        raise places.error((*key, "server_key_env"), "the environment has no variable of this name")
     try:
         server = RemoteServer.at(url, given, entry.server_model)
     except BadRequest as e:

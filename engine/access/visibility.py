@@ -49,8 +49,9 @@ class Caller:
 
 
 def salt_beyond(tenant: str) -> str:
-    """What stands for the salt of a tenant (Caller.tenant) at another server; "" for one without. Nobody learns the
-    salt, nor who sent it, from it, and two who send the same salt have two."""
+    """What stands for the salt of a tenant (Caller.tenant) at another server; "" for one without. It does not hold the
+    salt, nor who sent it, but one that is easily guessed can be found by trying; two who send the same salt have two.
+    """
     return hashlib.sha256(tenant.encode()).hexdigest() if "\0" in tenant else ""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.errors import BadGateway
 from engine.remote.failures import broken_off, not_understood, said_in_the_middle
+from engine.remote.numbers import count, finite
 from engine.remote.told import told_coordinates, told_descriptions, told_media, told_trace, told_usage
 from engine.remote.vocabulary import RemoteVocabulary
 from engine.types import (
@@ -112,7 +113,7 @@ class AnswerReader:
         )
 
     def _choice(self, choice: Json) -> Iterator[Delta]:
-        index = int(choice.get("index") or 0)
+        index = count(choice.get("index") or 0)
         if index not in range(self._request.n):
             raise ValueError(index)
         self._reasons.setdefault(index, None)
@@ -149,7 +150,7 @@ class AnswerReader:
     def _number(self, index: int, place: int, call: Json) -> int:
         """Which call of its choice a piece belongs to. Some servers do not say: then an id begins the next one."""
         if call.get("index") is not None:
-            return int(call["index"])
+            return count(call["index"])
         known = [number for choice, number in self._calls if choice == index]
         return len(known) if call.get("id") or not known else max(known[-1], place)
 
@@ -163,16 +164,16 @@ class AnswerReader:
         tops = logprobs.get("top_logprobs") or ()
         for place, text in enumerate(logprobs.get("tokens") or ()):  # of a completion
             likeliest: Json = (tops[place] if place < len(tops) else None) or {}
-            ranked = sorted(likeliest.items(), key=lambda one: -float(one[1]))
+            ranked = sorted(likeliest.items(), key=lambda one: -finite(one[1]))
             logprob = logprobs["token_logprobs"][place]
             yield GeneratedToken(
                 self._words.id_of(as_text(text)),
-                None if logprob is None else float(logprob),
-                tuple((self._words.id_of(as_text(other)), float(value)) for other, value in ranked),
+                None if logprob is None else finite(logprob),
+                tuple((self._words.id_of(as_text(other)), finite(value)) for other, value in ranked),
             )
 
     def _token(self, told: Json) -> tuple[int, float]:
-        return self._words.id_of(as_text(told["token"]), told.get("bytes", ...)), float(told["logprob"])
+        return self._words.id_of(as_text(told["token"]), told.get("bytes", ...)), finite(told["logprob"])
 
 
 def as_text(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.config import EngineConfig, ModelSpec
+from engine.remote.numbers import is_count
 from engine.types import Json, ModelCard, RemoteServer
 
 CONTEXT_NAMES = ("max_model_len", "context_length", "context_window")
@@ -62,4 +63,4 @@ def _text(told: Json, name: str) -> str:
 
 def _count(told: Json, name: str) -> int | None:
     value = told.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if is_count(value) else None

@@ -62,18 +62,16 @@ class OutgoingBody:
     """A body of JSON on its way: held until its server begins to answer, not until the answer has ended. gone: is
     called then."""
 
-    content: bytes | None
+    content: bytes
     gone: Callable[[], None]
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """All of it, once."""
-        for start in range(0, len(self.content or b""), PIECE_BYTES):
-            if self.content is None:  # the server does not want the rest
-                return
+        for start in range(0, len(self.content), PIECE_BYTES):
             yield self.content[start : start + PIECE_BYTES]
 
     def let_go(self) -> None:
-        self.content = None
+        self.content = b""
         self.gone()
 
 
@@ -88,7 +86,7 @@ async def answered(
     headers = {
         **_headers(server),
         "Content-Type": "application/json",
-        "Content-Length": str(len(body.content or b"")),
+        "Content-Length": str(len(body.content)),
         "Accept": "text/event-stream, application/json",
     }
     async with httpx.AsyncClient(verify=_tls(), timeout=timeout, trust_env=False, follow_redirects=False) as client:

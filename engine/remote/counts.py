@@ -7,8 +7,8 @@ https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#tokenizer-a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from engine.remote.numbers import count, finite
 from engine.remote.told import told_media
 from engine.types import Json, Part, Preflight, RemoteServer
 
@@ -28,15 +28,9 @@ def read_tokens(told: Json, sent: Sequence[Part]) -> Preflight | None:
         return None
     ttft_ms = told.get("ttft_ms")
     return Preflight(
-        tokens=tuple(_count(id) for id in told["tokens"]),
-        context_tokens=_count(told["max_model_len"]),
+        tokens=tuple(count(id) for id in told["tokens"]),
+        context_tokens=count(told["max_model_len"]),
         media=media,
-        cached_tokens=_count(told.get("cached_tokens") or 0),
-        ttft_ms=None if ttft_ms is None else float(ttft_ms),
+        cached_tokens=count(told.get("cached_tokens") or 0),
+        ttft_ms=None if ttft_ms is None else finite(ttft_ms),
     )
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(value)
-    return value

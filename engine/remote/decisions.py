@@ -5,12 +5,12 @@ https://developers.openai.com/api/docs/guides/decisions
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from engine.access.visibility import salt_beyond
+from engine.remote.numbers import finite, is_count
 from engine.request_body import part_body
 from engine.types import Decision, FrameSampling, Json, Message, Part, Request, TypedQuestion
 
@@ -78,8 +78,8 @@ def written_tokens(told: Json) -> int:
     """How many of the computed tokens that server keeps; 0 where it does not say."""
     usage = told.get("usage")
     details = usage.get("input_tokens_details") if isinstance(usage, dict) else None
-    count = details.get("cache_write_tokens") if isinstance(details, dict) else None
-    return count if isinstance(count, int) else 0
+    written = details.get("cache_write_tokens") if isinstance(details, dict) else None
+    return written if is_count(written) else 0
 
 
 def _items(message: Message, named: Callable[[Part], str]) -> Iterator[Json]:
@@ -127,7 +127,6 @@ def _decision(question: TypedQuestion, answer: Any) -> Decision:
 
 
 def _probability(value: Any) -> float:
-    number = float(value)
-    if isinstance(value, bool) or not (math.isfinite(number) and 0 <= number <= 1):
+    if not 0 <= (number := finite(value)) <= 1:
         raise ValueError(value)
     return number

@@ -6,6 +6,7 @@ Every message names the server by its host and quotes what it said: bounded, on 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from engine.errors import BadGateway, BadRequest, Busy, EngineError, ModelNotFound, TooLarge, Unavailable
 from engine.request_log.redact import HIDDEN
+from engine.surrogates import well_formed
 from engine.types import RemoteServer
 
 SAID_CHARS = 500
@@ -76,46 +78,67 @@ def refusal(server: RemoteServer, status: int, headers: dict[str, str], body: by
 NO_ROUTE = "no_route"
 """Code of the error of a server that lacks a route which not all have."""
 
+UNKNOWN_MODEL = re.compile(r"\bmodel\b.*\b(does not exist|not found)\b", re.IGNORECASE)
+"""Words of servers whose errors have neither a code nor a field, as older ones of vLLM: "The model `x` does not exist."
+"""
+
 
 def without_route(server: RemoteServer, route: str, status: int, body: bytes) -> EngineError | None:
     """An answer that says that the server does not have a route, or has one of this name with other fields, as an error
-    with NO_ROUTE; None for any other. A model that it does not know is 404, too, and is told by its code."""
+    with NO_ROUTE; None for any other. A model that it does not know is 404, too, and is told by its code or words."""
     found = _error_of(body)
     if status == 422 and (said := _not_its_fields(found)):
         words = f"{server.host} has another {route}; it answered 422: {quoted(server, said)}"
         return BadRequest(words, code=NO_ROUTE)
-    names_model = isinstance(found, dict) and (found.get("code") == "model_not_found" or found.get("param") == "model")
-    if status not in (404, 405, 501) or names_model:
+    if status not in (404, 405, 501) or _names_model(found):
         return None
     said = quoted(server, _message_of(found) or "nothing more")
     return BadRequest(f"{server.host} does not have {route}; it answered {status}: {said}", code=NO_ROUTE)
 
 
+def _names_model(error: Any) -> bool:
+    if not isinstance(error, dict):
+        return False
+    is_told = error.get("code") == "model_not_found" or error.get("param") == "model"
+    return is_told or UNKNOWN_MODEL.search(_message_of(error)[:SAID_CHARS]) is not None
+
+
 def _not_its_fields(detail: Any) -> str:
     """What FastAPI says of fields that are missing from a body, or are of another type as a whole; "" for all else."""
     entries = [entry for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []
-    faults = [(place, entry.get("msg")) for entry in entries if isinstance(place := entry.get("loc"), list) and place]
-    if not any(len(place) == 2 and place[0] == "body" for place, _ in faults):
+    faults = [(place, entry) for entry in entries if isinstance(place := entry.get("loc"), list) and place]
+    if not any(len(place) == 2 and place[0] == "body" and _is_of_form(entry.get("type")) for place, entry in faults):
         return ""
-    return "; ".join(f"{place[-1]}: {words}" for place, words in faults)
+    return "; ".join(f"{place[-1]}: {entry.get('msg')}" for place, entry in faults)
+
+
+def _is_of_form(fault: Any) -> bool:
+    """Whether a fault is that a field is not there or of another type, not that its value is refused. fault: Pydantic's
+    name of it, https://docs.pydantic.dev/latest/errors/validation_errors/"""
+    return isinstance(fault, str) and (fault == "missing" or fault.endswith(("_type", "_parsing")))
 
 
 def _error_of(body: bytes) -> Any:
-    """What a body says of an error: OpenAI's object, FastAPI's detail, or the text."""
+    """What a body says of an error: OpenAI's object, the same without "error" around it, FastAPI's detail, or the text.
+    It has no halves of surrogate pairs, which no answer of ours could be written with."""
     text = body.decode(errors="replace")
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = well_formed(json.loads(text), names=True)
+    except (ValueError, RecursionError):
         return text
-    if isinstance(found, dict):
-        return found.get("error") or found.get("detail") or found.get("message") or text
-    return text
+    if not isinstance(found, dict):
+        return text
+    is_flat = isinstance(found.get("message"), str)
+    return found.get("error") or found.get("detail") or (found if is_flat else text)
 
 
 def _message_of(error: Any) -> str:
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])
-    return error if isinstance(error, str) else json.dumps(error)
+    try:
+        return error if isinstance(error, str) else json.dumps(error)
+    except RecursionError:  # too deep to be written, though not to be read
+        return ""
 
 
 def _text(server: RemoteServer, error: Any, name: str) -> str | None:

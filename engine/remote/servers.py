@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from engine.access.visibility import salt_beyond
 from engine.config import EngineConfig
-from engine.errors import BadGateway, BadRequest, EngineError, Unavailable
+from engine.errors import BadGateway, BadRequest, EngineError, Unavailable, caused
 from engine.media.loader import Loader
 from engine.media.sniff import media_type
 from engine.remote.answer import AnswerReader, as_text
@@ -36,7 +36,7 @@ from engine.remote.decisions import (
     usage_of_chat,
     written_tokens,
 )
-from engine.remote.failures import NO_ROUTE, not_understood, unreachable
+from engine.remote.failures import NO_ROUTE, not_understood, said_in_the_middle, unreachable
 from engine.remote.links import AGAIN_S, OpenRequest, RemoteLink
 from engine.remote.vocabulary import RemoteVocabulary
 from engine.request_body import openai_body, route, unsayable
@@ -144,12 +144,12 @@ class RemoteServers:
         questions = [replace(one, instructions=sampled(one.instructions, frames)) for one in questions]
         about = tuple(replace(message, parts=sampled(message.parts, frames)) for message in request.messages)
         own = Message("user", tuple(part for question in questions for part in question.instructions))
-        with_all = replace(request, messages=(*about, own))  # the media of the questions are checked and read, too
-        asked = self._asked(with_all, slot, unsayable_question(questions), cache_may_be_off=True)
+        with_all = replace(request, messages=(*about, own))  # the media of the questions are read, too
+        prompts = [replace(request, messages=(*about, Message("user", one.instructions))) for one in questions]
+        asked = self._asked(with_all, slot, unsayable_question(questions), prompts=prompts, cache_may_be_off=True)
         with self._asking(asked, slot, ticket, deadline) as (link, row):
             ask = partial(decisions_body, replace(asked, messages=about), questions)
-            model, body = await self._sent(link, row, ticket, ask)
-            told = await self._whole(link, link.server.url + DECISIONS, body, row)
+            model, told = await self._told(link, link.server.url + DECISIONS, row, ticket, ask)
             reader = AnswerReader(link.server, model, asked, link.words, deadline.accepted_s)
             reader.read({"usage": usage_of_chat(told)})
             reader.read(None)
@@ -160,8 +160,8 @@ class RemoteServers:
         """What a server that has vLLM's /tokenize counts. Raises BadRequest where it has not, or does not say what the
         media of the request take; and EngineError."""
         with self._asking(self._asked(request, slot), slot, ticket, deadline) as (link, row):
-            _, body = await self._sent(link, row, ticket, partial(openai_body, row.request))
-            told = await self._whole(link, at_root(link.server, TOKENIZE), body, row)
+            ask = partial(_salted_body, row.request)
+            _, told = await self._told(link, at_root(link.server, TOKENIZE), row, ticket, ask)
             found = _read(link, partial(read_tokens, told, request.media_parts))
             if found is None:
                 raise _elsewhere(slot, "it does not say how many tokens each medium takes")
@@ -170,8 +170,11 @@ class RemoteServers:
     async def detokenize(self, token_ids: list[int], slot: ModelSlot, ticket: Ticket, deadline: Deadline) -> str:
         """The text of token ids, as vLLM's /detokenize. Raises as `preflight`."""
         with self._asking(Request(model=slot.name), slot, ticket, deadline) as (link, row):
-            _, body = await self._sent(link, row, ticket, lambda model, _: {"model": model, "tokens": token_ids})
-            told = await self._whole(link, at_root(link.server, DETOKENIZE), body, row)
+
+            def ask(model: str, _: Callable[[Part], str]) -> Json:
+                return {"model": model, "tokens": token_ids}
+
+            _, told = await self._told(link, at_root(link.server, DETOKENIZE), row, ticket, ask)
             return _read(link, lambda: as_text(told["prompt"]))
 
     @contextmanager
@@ -207,27 +210,43 @@ class RemoteServers:
         ticket.clock.enter("server")
         return model, OutgoingBody(encoded, ticket.release_media)
 
-    async def _whole(self, link: RemoteLink, url: str, body: OutgoingBody, row: OpenRequest) -> Json:
-        """What a route answers that not every server has. Raises BadRequest at once where it lately had not."""
+    async def _told(
+        self, link: RemoteLink, url: str, row: OpenRequest, ticket: Ticket, make: MakeBody
+    ) -> tuple[str, Json]:
+        """The model's name there, and what a route answers that not every server has. Raises BadRequest at once where
+        it lately had not: no media are read for it."""
         lacks, since_s = link.lacks.get(url, (None, 0.0))
         if lacks is not None and time.monotonic() - since_s < LACKS_S:
             raise replaced(lacks)
+        model, body = await self._sent(link, row, ticket, make)
         try:
-            return await whole(link.server, url, body, row)
+            told = await whole(link.server, url, body, row)
         except EngineError as error:
             if error.code != NO_ROUTE:
                 raise
             refused = _elsewhere(link.slot, error.message)
             link.lacks[url] = (replaced(refused), time.monotonic())
             raise refused from error
+        if told.get("error"):
+            raise said_in_the_middle(link.server, told["error"])
+        return model, told
 
-    def _asked(self, request: Request, slot: ModelSlot, why: str = "", *, cache_may_be_off: bool = False) -> Request:
+    def _asked(
+        self,
+        request: Request,
+        slot: ModelSlot,
+        why: str = "",
+        *,
+        prompts: Sequence[Request] = (),
+        cache_may_be_off: bool = False,
+    ) -> Request:
         """The request with what this server's operator said for all. Raises BadRequest for what cannot be sent on, and
-        for `why`."""
+        for `why`. prompts: what that server's model reads each by itself, where that is not all of the request."""
         card, server = slot.card, slot.config.model.server
         assert card is not None and server is not None, "only models of other servers come here"
         if card.takes_known:
-            check(request, card, self._config.media)
+            for prompt in prompts or (request,):
+                check(prompt, card, self._config.media)
         else:
             check_numbers(request)
         why = why or unsayable(request) or ("its token ids are known only there" if request.prompt_ids else "")
@@ -261,23 +280,32 @@ class RemoteServers:
 
         def look() -> None:
             try:
-                self._listed(link, listed_models(link.server))
-                self._show(link, None)
-            except EngineError as error:
-                self._show(link, error)
-            except Exception as error:
-                self._show(link, unreachable(link.server, error))
-            link.looked_s, link.probe = time.monotonic(), None
-            probe.set_result(None)
+                self._look(link)
+            finally:
+                link.looked_s, link.probe = time.monotonic(), None
+                probe.set_result(None)
 
         try:
             if self._is_closed:
                 raise Unavailable("The engine was stopped.")
             self._aside(look)
-        except (Unavailable, RuntimeError) as error:  # the process ends, or may have no more threads
+        except Unavailable as error:
             link.probe = None
             probe.set_exception(error)
+        except RuntimeError as error:  # the process ends, or may have no more threads
+            link.probe = None
+            why = Unavailable(f"Nobody can look at {link.server.host} just now: {error}.")
+            probe.set_exception(caused(why, error))
         return probe
+
+    def _look(self, link: RemoteLink) -> None:
+        try:
+            self._listed(link, listed_models(link.server))
+            self._show(link, None)
+        except EngineError as error:
+            self._show(link, error)
+        except Exception as error:
+            self._show(link, unreachable(link.server, error))
 
     def _listed(self, link: RemoteLink, listed: list[Json]) -> None:
         told = chosen(listed, link.server)
@@ -319,7 +347,12 @@ def _encoded(make: MakeBody, model: str, contents: Mapping[Part, bytes]) -> byte
 
 
 def _chat_body(request: Request, model: str, named: Callable[[Part], str]) -> Json:
-    body = openai_body(request, model, named) | {"stream": True, "stream_options": {"include_usage": True}}
+    return _salted_body(request, model, named) | {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def _salted_body(request: Request, model: str, named: Callable[[Part], str]) -> Json:
+    """What a request and a preflight of it have in common: both find the same in that server's cache."""
+    body = openai_body(request, model, named)
     return body | ({"cache_salt": salt} if (salt := salt_beyond(request.tenant)) else {})
 
 

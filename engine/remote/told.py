@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar, get_args
 
+from engine.remote.numbers import count, finite, is_count
 from engine.types import (
     CacheTrace,
     CoordinatesGiven,
@@ -29,7 +30,7 @@ T = TypeVar("T")
 def told_usage(usage: Json) -> Usage | None:
     """The tokens; None where they are not told."""
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(completion, int):
+    if not is_count(prompt) or not is_count(completion):
         return None
     details, own = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
     return Usage(
@@ -59,7 +60,7 @@ def told_descriptions(usage: Json, sent: Sequence[Part]) -> tuple[Description, .
     told = usage.get("descriptions")
     if not isinstance(told, list):
         return ()
-    numbers = {"prompt_tokens": int, "completion_tokens": int, "cached_tokens": int, "seconds": float}
+    numbers = {"prompt_tokens": count, "completion_tokens": count, "cached_tokens": count, "seconds": finite}
     kinds: dict[str, Any] = {**numbers, "kept": bool, "edited": bool}
 
     def read() -> tuple[Description, ...]:
@@ -84,13 +85,13 @@ def told_trace(usage: Json) -> CacheTrace | None:
         "before": str,
         "here": str,
         "other": str,
-        "evicted_s": float,
+        "evicted_s": finite,
         "media_first": bool,
     }
 
     def read() -> CacheTrace:
         known = {field.name for field in fields(CacheTrace)} & set(trace)
-        return CacheTrace(**{name: kinds.get(name, int)(trace[name]) for name in known})
+        return CacheTrace(**{name: kinds.get(name, count)(trace[name]) for name in known})
 
     return _read(read)
 
@@ -116,7 +117,7 @@ def _details(usage: Json, name: str) -> Json:
 
 def _count(details: Json, name: str) -> int:
     value = details.get(name)
-    return value if isinstance(value, int) else 0
+    return value if is_count(value) else 0
 
 
 def _receipt(told: Json) -> MediaReceipt:
@@ -127,18 +128,18 @@ def _receipt(told: Json) -> MediaReceipt:
     (decoded_x, decoded_y), (seen_x, seen_y) = told["decoded"], told["seen"]
     return MediaReceipt(
         kind=kind,
-        num_bytes=int(told["bytes"]),
-        decoded_px=(int(decoded_x), int(decoded_y)),
-        seen_px=(int(seen_x), int(seen_y)),
-        tokens=int(told["tokens"]),
+        num_bytes=count(told["bytes"]),
+        decoded_px=(count(decoded_x), count(decoded_y)),
+        seen_px=(count(seen_x), count(seen_y)),
+        tokens=count(told["tokens"]),
         sha256=str(told["sha256"]),
-        frames=tuple((int(frame["index"]), float(frame["time"])) for frame in told.get("frames") or ()),
-        duration_s=float(told.get("duration") or 0),
-        fetch_ms=float(told.get("fetch_ms") or 0),
-        decode_ms=float(told.get("decode_ms") or 0),
-        resize_ms=float(told.get("resize_ms") or 0),
-        encode_ms=float(told.get("encode_ms") or 0),
-        features=FeatureUse(int(features["hits"]), int(features["misses"])) if features else None,
+        frames=tuple((count(frame["index"]), finite(frame["time"])) for frame in told.get("frames") or ()),
+        duration_s=finite(told.get("duration") or 0),
+        fetch_ms=finite(told.get("fetch_ms") or 0),
+        decode_ms=finite(told.get("decode_ms") or 0),
+        resize_ms=finite(told.get("resize_ms") or 0),
+        encode_ms=finite(told.get("encode_ms") or 0),
+        features=FeatureUse(count(features["hits"]), count(features["misses"])) if features else None,
         notes=tuple(str(note) for note in told.get("notes") or ()),
         param=str(told.get("param") or ""),
         regions=tuple(_region(region) for region in told.get("boxes") or ()),
@@ -148,21 +149,21 @@ def _receipt(told: Json) -> MediaReceipt:
 
 def _crop(told: Json) -> Crop:
     (x, y, *_), (width, height) = told["part"], told["of"]
-    return Crop(int(x), int(y), (int(width), int(height)))
+    return Crop(count(x), count(y), (count(width), count(height)))
 
 
 def _region(told: Json) -> Region:
     kind: Any = told["kind"]
-    pixels = tuple(float(number) for number in told["pixels"])
+    pixels = tuple(finite(number) for number in told["pixels"])
     if (kind, len(pixels)) not in (("box", 4), ("point", 2)):
         raise ValueError(kind)
     time_s = told.get("time")
     return Region(
         kind=kind,
         px=pixels,
-        written=tuple(float(number) for number in told.get("written") or ()),
+        written=tuple(finite(number) for number in told.get("written") or ()),
         label=str(told.get("label") or ""),
-        choice=int(told.get("choice") or 0),
-        time_s=None if time_s is None else float(time_s),
+        choice=count(told.get("choice") or 0),
+        time_s=None if time_s is None else finite(time_s),
         is_cut=bool(told.get("cut")),
     )

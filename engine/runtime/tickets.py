@@ -1,6 +1,7 @@
-"""The ticket office: whether a request may come in, and how much memory its decoded media may take. No I/O; any thread.
+"""The ticket office: whether a request may come in, and how much memory its media may take: decoded, or as they are
+sent to another server. No I/O; any thread.
 
-    Engine.stream ── take ──> a place ── expect ──> room for decoded media ── reserve: what they came to ──> release
+    Engine.stream ── take ──> a place ── expect ──> room for its media ── reserve: what they came to ──> release
                       └─ 429, with an estimate of when to come back, wherever there is too little
 
 A place, and a guess of the bytes, are asked for before anything is fetched; the real bytes as soon as they are known.
@@ -64,14 +65,21 @@ class Places:
         one for all models in this process."""
         return self.max_media_bytes // (len(self.of_servers) + 1)
 
+    @property
+    def here_expected_bytes(self) -> int:
+        """What is left for the models in this process when those of other servers have all their shares."""
+        return self.max_media_bytes - len(self.of_servers) * self.server_media_bytes
+
 
 @dataclass(eq=False)
 class WaitingLine:
     """Those who wait for the same: the models in this process, or one of another server. max_media_bytes: the most that
-    the media of its tickets take together; held_bytes: what they take now."""
+    the media of its tickets take together, max_expected_bytes: the most that is kept for one before its size is known;
+    held_bytes: what they take now."""
 
     num_seqs: int
     max_media_bytes: int
+    max_expected_bytes: int
     num_requests: int = 0
     num_preflights: int = 0
     held_bytes: int = 0
@@ -130,8 +138,9 @@ class TicketOffice:
         self._places = places
         self._clock = clock
         self._lock = threading.Lock()
-        self._here = WaitingLine(places.num_seqs, places.max_media_bytes)
-        self._there = {name: WaitingLine(num, places.server_media_bytes) for name, num in places.of_servers.items()}
+        share = places.server_media_bytes
+        self._here = WaitingLine(places.num_seqs, places.max_media_bytes, places.here_expected_bytes)
+        self._there = {name: WaitingLine(num, share, share) for name, num in places.of_servers.items()}
         self._closed_for: ClosedFor | None = None
 
     @property
@@ -211,8 +220,8 @@ class TicketOffice:
             raise self._busy(line, f"The queue is full: {max_queue} requests are waiting, and no more may.")
 
     def _hold(self, ticket: Ticket) -> None:
-        """Book what the ticket's media need now. What is only expected never asks for more than all there is: it may
-        turn out smaller."""
+        """Book what the ticket's media need now. What is only expected never asks for more than what no other server
+        can hold: it may turn out smaller."""
         ticket.is_refused = True  # unless it comes to the end
         line, limit = ticket.line, ticket.line.max_media_bytes
         exact = sum(size.num_bytes for size in ticket.sizes.values() if size.is_exact)
@@ -222,7 +231,8 @@ class TicketOffice:
                 f"most {say_bytes(limit)} of such media (--max-waiting-media-mb). Send fewer or smaller ones.",
                 param="messages",
             )
-        needed = min(limit, sum(size.num_bytes for size in ticket.sizes.values()))
+        expected = min(line.max_expected_bytes, sum(size.num_bytes for size in ticket.sizes.values()))
+        needed = max(exact, expected)
         for others, most in (
             (line.held_bytes - ticket.held_bytes, limit),
             (self.held_bytes - ticket.held_bytes, self._places.max_media_bytes),

@@ -102,7 +102,8 @@ class Bench:
         target = EngineTarget(self._engine) if server is None else _target_at(server)
         try:
             live.facts = await self.read_facts()
-            self._run = Run([SUITES[live.suite]], [target], live.settings, live.facts)
+            is_elsewhere = server is not None
+            self._run = Run([SUITES[live.suite]], [target], live.settings, live.facts, is_elsewhere=is_elsewhere)
             async with aclosing(self._run.events()) as events:
                 async for event in events:
                     if isinstance(event, Finished):

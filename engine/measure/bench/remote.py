@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,56 +63,65 @@ class HttpTarget:
         body = encoded(http_body(question, self._model))
         watch = Stopwatch(on_first)
         usage: Json = {}
-        async for chunk in self._client.stream("/v1/chat/completions", body):
-            usage = chunk.get("usage") or usage
-            for choice in chunk.get("choices") or ():
-                delta = choice.get("delta") or {}
-                if text := delta.get("content") or delta.get("reasoning_content"):
-                    watch.note(text)
-        if "completion_tokens" not in usage:
-            raise BadRequest(f"{self.name} does not report usage, so its tokens cannot be counted.")
-        sample = watch.sample(
-            self.name, question, int(usage.get("prompt_tokens") or 0), int(usage["completion_tokens"])
-        )
-        details = usage.get("prompt_tokens_details") or {}
-        trace = usage.get("cache") or {}
-        return replace(
-            sample,
-            cached_tokens=details.get("cached_tokens"),
-            accepted_tokens=(usage.get("completion_tokens_details") or {}).get("accepted_prediction_tokens") or 0,
-            seen=seen_json(usage.get("media")),
-            feature_hits=_feature_hits(usage.get("media")),
-            reason=str(trace.get("reason", "")) if isinstance(trace, dict) else "",
-            process_bytes=process_bytes(self._pid),
-        )
+        with self._reads():
+            async for chunk in self._client.stream("/v1/chat/completions", body):
+                usage = chunk.get("usage") or usage
+                for choice in chunk.get("choices") or ():
+                    delta = choice.get("delta") or {}
+                    if text := delta.get("content") or delta.get("reasoning_content"):
+                        watch.note(text)
+            if "completion_tokens" not in usage:
+                raise BadRequest(f"{self.name} does not report usage, so its tokens cannot be counted.")
+            sample = watch.sample(
+                self.name, question, int(usage.get("prompt_tokens") or 0), int(usage["completion_tokens"])
+            )
+            details, own = (_object(usage.get(f"{kind}_tokens_details")) for kind in ("prompt", "completion"))
+            return replace(
+                sample,
+                cached_tokens=_count(details, "cached_tokens"),
+                accepted_tokens=_count(own, "accepted_prediction_tokens") or 0,
+                seen=seen_json(usage.get("media")),
+                feature_hits=_feature_hits(usage.get("media")),
+                reason=str(_object(usage.get("cache")).get("reason", "")),
+                process_bytes=process_bytes(self._pid),
+            )
 
     async def _decide(self, question: Question, watch: Stopwatch) -> Sample:
         """All at once from this project's servers; from others one after the other, a few of them: the rest is taken to
         cost as much."""
         model = self._model or "default"
         found = await self._client.optional("POST", "/v1/decisions", decisions_body(question, model))
-        usage, num_asked = found.get("usage") or {}, len(question.predicates)
+        usage, num_asked = _object(found.get("usage")), len(question.predicates)
         if not found:
             num_asked = min(num_asked, LOOPED)
             for text in question.predicates[:num_asked]:
                 alone = replace(question, text=text + YES_OR_NO_ONLY, predicates=())
                 await self._client.request("POST", "/v1/chat/completions", http_body(alone, model) | WHOLE)
         watch.note("")
-        sample = watch.sample(self.name, question, int(usage.get("input_tokens") or 0), 0)
-        cached = (usage.get("input_tokens_details") or {}).get("cached_tokens")
-        times = (1 if question.each else len(question.predicates)) / num_asked
-        return replace(
-            sample,
-            ttft_s=sample.ttft_s * times,
-            e2e_s=sample.e2e_s * times,
-            cached_tokens=cached,
-            seen=seen_json(usage.get("media")),
-            process_bytes=process_bytes(self._pid),
-        )
+        with self._reads():
+            sample = watch.sample(self.name, question, int(usage.get("input_tokens") or 0), 0)
+            cached = _count(_object(usage.get("input_tokens_details")), "cached_tokens")
+            times = (1 if question.each else len(question.predicates)) / num_asked
+            return replace(
+                sample,
+                ttft_s=sample.ttft_s * times,
+                e2e_s=sample.e2e_s * times,
+                cached_tokens=cached,
+                seen=seen_json(usage.get("media")),
+                process_bytes=process_bytes(self._pid),
+            )
+
+    @contextmanager
+    def _reads(self) -> Iterator[None]:
+        """Around the reading of an answer: one of another shape is an error of that server. Raises BadRequest."""
+        try:
+            yield
+        except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
+            raise BadRequest(f"{self.name} answered in another form than that of OpenAI's routes.") from error
 
     async def has_vision(self) -> bool:
         """Whether its /v1/models says so, as this project's servers do; False for servers that say nothing."""
-        return any((card.get("capabilities") or {}).get("vision") is True for card in await self._cards())
+        return any(_object(card.get("capabilities")).get("vision") is True for card in await self._cards())
 
     async def context(self) -> int | None:
         """Tokens of its model's context, where /v1/models says so, as vLLM and this project's servers do."""
@@ -133,23 +143,25 @@ class HttpTarget:
 
     async def status(self) -> Status:
         """From this project's /health and /v1/cache/stats; other servers have neither."""
-        memory = (await self._client.optional("GET", "/health")).get("memory") or {}
+        memory = _object((await self._client.optional("GET", "/health")).get("memory"))
         cache = await self._client.optional("GET", "/v1/cache/stats")
-        sizes = cache.get("bytes") or {}
+        sizes = _object(cache.get("bytes"))
         return Status(
-            process_bytes=memory.get("process_bytes") or process_bytes(self._pid),
-            mlx_active_bytes=memory.get("mlx_active_bytes"),
-            mlx_peak_bytes=memory.get("mlx_peak_bytes"),
-            mlx_cache_bytes=memory.get("mlx_cache_bytes"),
-            kv_bytes=sizes["kv"] + sizes.get("snapshots", 0) if "kv" in sizes else None,
-            feature_hits=cache.get("feature_hits"),
+            process_bytes=_count(memory, "process_bytes") or process_bytes(self._pid),
+            mlx_active_bytes=_count(memory, "mlx_active_bytes"),
+            mlx_peak_bytes=_count(memory, "mlx_peak_bytes"),
+            mlx_cache_bytes=_count(memory, "mlx_cache_bytes"),
+            kv_bytes=None if (kv := _count(sizes, "kv")) is None else kv + (_count(sizes, "snapshots") or 0),
+            feature_hits=_count(cache, "feature_hits"),
         )
 
     async def predict(self, question: Question) -> tuple[SeenMedia, ...] | None:
         """From this project's /v1/tokenize; other servers' does not report media."""
         names = ("model", "messages", "video_fps", "video_max_frames")
         body = {k: v for k, v in http_body(question, self._model or "default").items() if k in names}
-        return seen_json((await self._client.optional("POST", "/v1/tokenize", body)).get("media"))
+        told = await self._client.optional("POST", "/v1/tokenize", body)
+        with self._reads():
+            return seen_json(told.get("media"))
 
     async def close(self) -> None:
         await self._client.close()
@@ -199,6 +211,16 @@ def _media_parts(media: Sequence[Medium]) -> list[Json]:
         where: Json = {"url": medium.url} | ({"max_pixels": medium.max_pixels} if medium.max_pixels else {})
         parts.append({"type": f"{medium.kind}_url", f"{medium.kind}_url": where})
     return parts
+
+
+def _object(value: Any) -> Json:
+    """{} for what is none: other servers have routes of the same names."""
+    return value if isinstance(value, dict) else {}
+
+
+def _count(told: Json, name: str) -> int | None:
+    value = told.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _feature_hits(media: Any) -> int:

@@ -57,7 +57,7 @@ MEASURED_WORDS = (20, 120)
 
 class Run:
     """One run of one or several suites; its events can be read once. about: facts for the result (machine, model,
-    versions)."""
+    versions). is_elsewhere: what is measured runs on another machine, so that the load of this one is no part of it."""
 
     def __init__(
         self,
@@ -65,7 +65,10 @@ class Run:
         targets: Sequence[Target],
         settings: BenchSettings,
         about: dict[str, Any] | None = None,
+        *,
+        is_elsewhere: bool = False,
     ) -> None:
+        self._is_elsewhere = is_elsewhere
         settings = replace(settings, seed=settings.seed or secrets.randbelow(SEEDS) + 1)
         self.settings = settings
         self._suites = tuple(suites)
@@ -195,6 +198,10 @@ class Run:
             self._note("skipped", f"not measured, because it needs a target {unmeasured[0].only_target!r}: {skipped}")
         for group in self._too_long:
             self._note("skipped", self._no_room(group))
+        if not self._is_elsewhere:
+            self._note_machine()
+
+    def _note_machine(self) -> None:
         busy, cores = os.getloadavg()[0], os.cpu_count() or 1
         if busy > BUSY_SHARE * cores:
             self._note("busy", f"load average {busy:.1f} on {cores} cores when it began")
@@ -331,7 +338,7 @@ class Run:
     async def _watch(self) -> None:
         """A Load every half second, and a note when swap has grown."""
         swap: int | None = None
-        while True:
+        while not self._is_elsewhere:
             now = load.read(time.perf_counter() - self._began_s, self._targets[0].status_nowait())
             self._loads.append(now)
             self._out.put_nowait(now)

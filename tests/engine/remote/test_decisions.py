@@ -110,7 +110,7 @@ def test_what_is_asked_and_what_is_read(ask: Any) -> None:
     assert body["input"] == [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Look."}]}]
     assert body["questions"][2]["levels"] == [{"label": "none"}, {"label": "one"}, {"label": "two"}]
     assert body["prompt_cache_options"] == {"mode": "explicit"} and len(body["prompt_cache_key"]) == 64
-    assert "pepper" not in str(body) and "ann" not in str(body)
+    assert body["prompt_cache_key"] != Caller().tenant("pepper").partition("\0")[2], "the hash of the salt alone"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,8 @@ def test_what_is_asked_and_what_is_read(ask: Any) -> None:
         [ANSWERS[1], ANSWERS[1], ANSWERS[2]],
         [{**ANSWERS[0], "probability": 1.5}, *ANSWERS[1:]],
         [{**ANSWERS[0], "probability": True}, *ANSWERS[1:]],
-        [{**ANSWERS[0], "probability": "x"}, *ANSWERS[1:]],
+        [{**ANSWERS[0], "probability": "0.5"}, *ANSWERS[1:]],
+        [{**ANSWERS[0], "probability": 10**400}, *ANSWERS[1:]],
         [ANSWERS[0], {**ANSWERS[1], "probabilities": ANSWERS[1]["probabilities"][:2]}, ANSWERS[2]],
     ],
 )
@@ -150,7 +151,8 @@ def test_a_server_without_the_route_is_asked_once(ask: Any, status: int) -> None
 
 def test_a_route_of_the_same_name_with_other_fields(ask: Any) -> None:
     """As mlx-vlm's server has one; a fault further inside is one of the request."""
-    other = {"loc": ["body", "questions"], "msg": "Input should be a valid dictionary", "input": [1]}
+    words = "Input should be a valid dictionary"
+    other = {"type": "dict_type", "loc": ["body", "questions"], "msg": words, "input": [1]}
     words = r"has another /v1/decisions; it answered 422: questions: Input should be a valid dictionary\."
     for _ in range(2):
         with pytest.raises(BadRequest, match=words) as refused:
@@ -198,6 +200,87 @@ def test_a_count_that_may_be_without_the_pictures_is_none(ask: Any) -> None:
     with pytest.raises(BadRequest, match="does not say how many tokens each medium takes") as refused:
         ask(lambda engine: engine.preflight(chat(picture(), "Hi")), told)
     assert refused.value.code == "remote_model"
-    for wrong in ({}, {**told, "tokens": [-1]}, {**told, "tokens": "x"}, {**told, "max_model_len": None}):
+    odd: list[dict[str, Any]] = [{"tokens": [-1]}, {"tokens": [True]}, {"tokens": [2**70]}, {"tokens": "x"}]
+    odd += [{"max_model_len": None}, {"ttft_ms": "nan"}, {"ttft_ms": 10**400}, {"cached_tokens": -1}]
+    for wrong in ({}, *({**told, **one} for one in odd)):
         with pytest.raises(BadGateway, match="cannot be read"):
             ask(lambda engine: engine.preflight(chat("Hi")), wrong)
+    seen = {"kind": "image", "bytes": 1, "decoded": [1, 1], "seen": [1, 1], "tokens": 1, "sha256": ""}
+    with_picture = lambda engine: engine.preflight(chat(picture(), "Hi"))  # noqa: E731
+    assert ask(with_picture, {**told, "media": [seen]}).media[0].tokens == 1
+    for wrong in ({"duration": "nan"}, {"tokens": -1}, {"bytes": True}, {"fetch_ms": 10**400}):
+        with pytest.raises(BadRequest, match="does not say how many tokens each medium takes"):
+            ask(with_picture, {**told, "media": [{**seen, **wrong}]})
+
+
+def test_a_preflight_counts_what_the_request_would_find_in_the_cache(ask: Any) -> None:
+    told = {"count": 1, "max_model_len": 100, "tokens": [5]}
+    request = replace(chat("Hi"), tenant=Caller("ann").tenant("pepper"))
+    ask(lambda engine: engine.preflight(request), told)
+    whole = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
+    ask(lambda engine: engine.complete(request), whole)
+    counted, answered = ask.server.asked
+    assert counted["cache_salt"] == answered["cache_salt"] and len(counted["cache_salt"]) == 64
+
+
+def test_an_error_in_a_200_keeps_its_words(ask: Any) -> None:
+    works: list[Asker] = [decide, lambda engine: engine.preflight(chat("Hi")), lambda engine: engine.detokenize([5])]
+    for work in works:
+        with pytest.raises(BadGateway, match="stopped with an error: out of memory"):
+            ask(work, {"error": {"message": "out of memory"}})
+
+
+def test_a_route_that_is_lacking_costs_no_media(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    about, read = replace(ABOUT, messages=chat(picture("red"), "Look.").messages), []
+    as_sent = ask.engine._remote._media.as_sent
+    monkeypatch.setattr(ask.engine._remote._media, "as_sent", lambda *given: read.append(given) or as_sent(*given))
+    for _ in range(2):
+        with pytest.raises(BadRequest, match="does not have"):
+            ask(lambda engine: decide(engine, about), Response("", 404))
+    assert len(read) == len(ask.server.asked) == 1
+
+
+def test_a_limit_of_pictures_is_one_of_each_question(ask: Any) -> None:
+    """The input and one question are what its model reads at once."""
+    takes = {"vision": True, "images_per_prompt": 1}
+    ask.server.models = JSONResponse({"data": [{"id": "odd", "capabilities": takes}]})
+    asyncio.run(ask.engine.reached())
+    seeing = replace(QUESTIONS[0], instructions=(part(picture()), Part("text", text="A circle.")))
+    assert ask(lambda engine: decide(engine, ABOUT, (seeing,) * 3), {"answers": ANSWERS[:1] * 3}).answers
+    about = replace(ABOUT, messages=chat(picture("red"), "Look.").messages)
+    with pytest.raises(BadRequest, match="2 images were sent; the limit is 1 per prompt"):
+        ask(lambda engine: decide(engine, about, (QUESTIONS[0], seeing)), {})
+
+
+def test_no_more_threads_is_said_and_does_not_last(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = ask.engine._remote
+    asyncio.run(ask.engine.reached())
+    aside = remote._aside
+
+    def full(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(remote, "_aside", full)
+    with pytest.raises(Unavailable, match="can't start new thread"):
+        asyncio.run(ask.engine.reached())
+    monkeypatch.setattr(remote, "_aside", aside)
+    assert asyncio.run(ask.engine.reached()).stage == "ready"
+
+
+def test_a_look_that_fails_is_over(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it fails by: who waits for it goes on, and the next one begins."""
+    remote = ask.engine._remote
+    asyncio.run(ask.engine.reached())
+    [link] = remote._links.values()
+
+    def broken(*_: Any) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(remote, "_show", broken)
+
+    def aside(look: Callable[[], None]) -> None:
+        with pytest.raises(ValueError, match="a fault"):
+            look()
+
+    monkeypatch.setattr(remote, "_aside", aside)
+    assert remote._probe(link).done() and link.probe is None

@@ -227,6 +227,7 @@ def test_reasoning_calls_and_usage_of_other_servers(odd: Any) -> None:
     [
         {"tokens": ["a", "b"], "token_logprobs": [-1.0]},
         {"content": [{"token": "a", "logprob": -1.0, "bytes": 2_000_000_000}]},
+        {"content": [{"token": "a", "logprob": "nan"}]},
     ],
 )
 def test_probabilities_in_another_form(odd: Any, logprobs: Any) -> None:

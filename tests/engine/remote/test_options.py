@@ -109,7 +109,7 @@ def test_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (f"name: a, path: demo, server_url: '{URL}'", "say one of path"),
         ("name: a, path: demo, server_key: k", "server_key: it belongs to server_url"),
         (f"name: a, server_url: '{URL}', params: {{mem: 5}}", "params: it is about a model in this process"),
-        (f"name: a, server_url: '{URL}', server_key_env: NOT_THERE_AT_ALL", "has no variable NOT_THERE_AT_ALL"),
+        (f"name: a, server_url: '{URL}', server_key_env: hf_71117", "server_key_env: the environment has no variable"),
         (f"name: a, server_url: '{URL}', server_key: 71117", "server_key: it should be a text"),
         (f"name: a, server_url: '{URL}', server_key_env: 71117", "server_key_env: it should be the name of"),
         (f"name: a, server_url: '{URL}', server_key_env: sk-71117", "server_key_env: it should be the name of"),

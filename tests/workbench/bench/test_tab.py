@@ -18,6 +18,7 @@ from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import BadRequest
 from engine.measure.bench import files
+from engine.measure.bench import run as bench_run
 from engine.measure.bench.store import Store
 from engine.types import RemoteServer
 from tests.waiting import until
@@ -194,8 +195,9 @@ async def test_the_engines_stop_ends_a_run(tmp_path):
     own.stop()  # harmless
 
 
-async def test_a_model_of_another_server_is_measured_there(demo_server, tmp_path):
+async def test_a_model_of_another_server_is_measured_there(demo_server, tmp_path, monkeypatch):
     """Over HTTP, with its tokens; this machine is not told as the one that answers, nor does the engine here."""
+    monkeypatch.setattr(bench_run, "BUSY_SHARE", -1.0)
     card = await demo_server.engine.ready()
     engine = Engine(EngineConfig(model=ModelSpec.remote(RemoteServer.at(demo_server.url), "far")))
     engine.start()
@@ -210,6 +212,7 @@ async def test_a_model_of_another_server_is_measured_there(demo_server, tmp_path
         [sample] = result.points[0].samples
         assert result.targets == (host,) and 0 < sample.completion_tokens <= 4 and sample.ttft_s > 0
         assert result.canary is not False and not result.machine and not result.model and card.path not in str(result)
+        assert not result.loads and not result.notes, "the load of the machine that asks"
         assert page.has["panel"]["machine"] == [t(bench.ANOTHER, host=host)]
         assert not engine.requests.records()
     finally:
