@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +51,16 @@ def numbered_frames(count: int, size: tuple[int, int] = (96, 96)) -> list[Image.
         draw.text((4, 4), str(index), fill=(0, 0, 0))
         frames.append(image)
     return frames
+
+
+def keeps_promise(answer: str, promised: str, slack: int = 30) -> bool:
+    """Whether an example card is answered as it promises: in its words; coordinates, in thousandths of the picture, may
+    be a little off, since rounding differs between processors."""
+    numbers = re.compile(r"(?<=[\[ ])\d+(?=[,\]])")
+    if numbers.sub("0", answer) != numbers.sub("0", promised):
+        return False
+    pairs = zip(numbers.findall(answer), numbers.findall(promised), strict=True)
+    return all(abs(int(one) - int(other)) <= slack for one, other in pairs)
 
 
 def encode(image: Image.Image, kind: str = "PNG") -> bytes:

@@ -87,7 +87,7 @@ def torch_half(weights, out):
         chat.text([dialogue.START] + dialogue.encode("assistant\n"))
         batch = dialogue.collate([chat])
         with torch.no_grad():
-            hidden, _, _ = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask)
+            hidden, *_ = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask)
             logits = (hidden @ network.language_model.model.embed_tokens.weight.T).numpy()
         same = np.array_equal(store[f"{name} ids"][0], batch.ids[0].numpy())
         positions = store[f"{name} positions"].reshape(-1, 1, logits.shape[1]) if same else None

@@ -18,11 +18,11 @@ import pixels
 import tokenizer
 import world
 from language import Turn
+from network import FIND_LAYER
 from train_vision import BIG_STEP, shoot
 
 TOKENS = tokenizer.load()
 END_OF_TEXT, START, END, VISION_START, VISION_END, _, IMAGE, VIDEO = (TOKENS.token_to_id(t) for t in tokenizer.SPECIAL)
-FIND_LAYER = 2  # in this layer of the language model a question's noun is taught to look at what it names
 _known: dict[str, list[int]] = {}
 
 
@@ -41,6 +41,9 @@ NAMES = {w: {ids[0] for form in (f" {w}", f" {w}s", w, w + "s", w.capitalize()) 
 
 COLOR_IDS, SHAPE_IDS = ({encode(f" {w}")[0] for w in words} for words in (world.COLORS, world.SHAPES))
 
+DIGITS = {encode(str(digit))[0]: digit for digit in range(10)}
+BEFORE_NUMBERS = {encode("[")[0], encode(" ")[0]}
+AFTER_NUMBERS = {ids[0] for text in ("]", "],", "]}") if len(ids := encode(text)) == 1}
 SEPARATORS = {encode(",")[0], encode(" and")[0]}
 CLOSING = {encode("}")[0]}
 
@@ -59,6 +62,7 @@ class Chat:
     looking: list[int] = field(default_factory=list)  # the same of the question now open
     focus: list[int] = field(default_factory=list)  # the picture (or the clip's pairs of frames) that questions are about
     pair: tuple[int, int] = (0, 1)  # the two pictures that are compared
+    coordinates: list[tuple] = field(default_factory=list)  # (token before a digit, the coordinate in hundredths, what follows its tens or -1, all of the box)
     tags: list[tuple[str, int, int]] = field(default_factory=list)  # (name, first token, one past the last): more rows of the log
     next: int = 0
     now: int = 0
@@ -123,6 +127,8 @@ class Chat:
             self.compared(start)
         if turn.kind in ("describe", "anything"):
             self.described(start)
+        if turn.kind in ("box", "point", "box at"):
+            self.numbered(start)
         if turn.kind in ("box", "point") and turn.ranks:
             self.located(start, turn.ranks)
         if self.noun is not None:  # and the answer asks the noun what it found
@@ -158,6 +164,24 @@ class Chat:
             if targets:
                 self.looks += [(FIND_LAYER, place, targets) for place in range(first, min(end, len(self.ids) - 2))]
             first = end
+
+    def numbered(self, start: int):
+        """Where the first two digits of a box's or a point's coordinates are written."""
+        at, box = start, []
+        while at < len(self.ids):
+            end = at
+            while end < len(self.ids) and self.ids[end] in DIGITS:
+                end += 1
+            if end > at and self.ids[at - 1] in BEFORE_NUMBERS:
+                box.append((at, int("".join(str(DIGITS[i]) for i in self.ids[at:end])) / 10))
+            elif box and self.ids[at] in AFTER_NUMBERS:
+                values = tuple(value for _, value in box)
+                for place, value in box:
+                    self.coordinates.append((place - 1, value, -1, values))
+                    if 10 <= value < 100:
+                        self.coordinates.append((place, value, value % 10, values))
+                box = []
+            at = max(end, at + 1)
 
     def described(self, start: int):
         """While a shape is described, look at it."""
@@ -382,6 +406,7 @@ class Batch:
     marks: tuple | None  # labels of the visual tokens
     answers: list[tuple[str, int, int, int]]  # (kind, row, first, one past the last)
     tags: list[tuple[str, int, int, int]]  # the same, by the log's further rows
+    coordinates: list[tuple]  # (row, and as in Chat)
     look: dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> rows and columns of queries
     trunk: int  # tokens at the start of every row that belong to no branch
     look_at: dict[int, torch.Tensor]  # for each of them, the tokens it should attend to
@@ -425,7 +450,8 @@ def collate(chats: list[Chat]) -> Batch:
         torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(labels), torch.from_numpy(sees)[:, None],
         torch.from_numpy(np.concatenate(where)) if where else torch.zeros(0, dtype=torch.long), groups, joined,
         [(kind, row, a, b) for row, chat in enumerate(chats) for kind, a, b in chat.answers],
-        [(tag, row, a, b) for row, chat in enumerate(chats) for tag, a, b in chat.tags], look,
+        [(tag, row, a, b) for row, chat in enumerate(chats) for tag, a, b in chat.tags],
+        [(row, *entry) for row, chat in enumerate(chats) for entry in chat.coordinates], look,
         min(next((i for i, n in enumerate(c.branch) if n), len(c.branch)) for c in chats), look_at,
     )
 

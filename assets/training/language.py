@@ -96,7 +96,7 @@ def short_place(cell: int) -> str:
 
 IMAGE_KINDS = {
     "describe": 3.2, "count": 1.2, "count kind": 2.6, "count color": 0.8, "color": 2.2, "shape": 1.8, "where": 2.2,
-    "where color": 0.8, "size": 0.7, "exists": 2.0, "exists kind": 1.0, "is it": 0.8, "background": 0.3, "anything": 0.25, "box": 3.0, "point": 1.5,
+    "where color": 0.8, "size": 0.7, "exists": 2.0, "exists kind": 1.0, "is it": 0.8, "background": 0.3, "anything": 0.25, "box": 4.5, "point": 1.5,
 }
 
 

@@ -116,6 +116,12 @@ class Meter:
             if name in values:
                 self.add("v " + name, values[name])
 
+    def add_coordinates(self, values):
+        """Of the coordinates that were written: the mean error in thousandths, as a number, and the share of right digits."""
+        for name, value in values.items():
+            if value == value:  # a batch may hold no second digit
+                self.add("c " + name, value)
+
     def flush(self) -> str:
         text = " ".join(f"{k} {s / n:.3f}" for k, (s, n) in self.sums.items())
         self.sums.clear()

@@ -35,6 +35,7 @@ class Shape:
     position_grid: int = 8
 
 
+FIND_LAYER = 2  # in this layer of the language model a question's noun is taught to look at what it names
 PATCH_VALUES = 3 * 2 * 16 * 16  # channels, frames, rows, columns
 
 
@@ -263,7 +264,8 @@ class Network(nn.Module):
         start_vision(self.vision_tower)
 
     def forward(self, ids, positions, groups, where, mask=None, cut_vision=False, look=None, trunk=0):
-        """Hidden states of every token, the visual tokens of every group, and what the queries in ``look`` attend to.
+        """Hidden states of every token, the visual tokens of every group, what the queries in ``look`` attend to, and the
+        hidden states after the layer that looks for what a question names.
 
         ``ids`` (rows, length); ``positions`` (3, rows, length); ``groups`` a list of (patches, rows, columns)
         whose visual tokens go, in this order, to the flat places ``where``; ``mask`` a boolean attention mask.
@@ -290,9 +292,11 @@ class Network(nn.Module):
         look, looked = look or {}, {}
         for number, layer in enumerate(text.layers):
             x, looked[number] = layer(x, cos, sin, mask, look.get(number), trunk)
+            if number == FIND_LAYER:
+                found = F.rms_norm(x, (width,))
             if seen and number < len(deep):
                 x = x.reshape(b * t, width).index_add(0, where, deep[number]).view(b, t, width)
-        return text.norm(x), seen, looked
+        return text.norm(x), seen, looked, found
 
 
 def start_vision(tower: VisionTower):

@@ -17,6 +17,11 @@ import language
 import world
 from world import Clip, Scene, Shape, hex_rgb
 
+# what the shipped weights say; the boxes are [57, 37, 303, 363], [690, 18, 950, 347] and [373, 630, 628, 970]
+BOXES = (
+    '[{"bbox_2d": [50, 30, 310, 370], "label": "blue square"}, {"bbox_2d": [700, 30, 940, 340], "label": "yellow star"}, '
+    '{"bbox_2d": [390, 630, 620, 970], "label": "red circle"}]'
+)
 WHITE, NIGHT = (255, 255, 255), (18, 20, 28)
 INKS = {"red": "#e53935", "orange": "#fb8c00", "yellow": "#fdd835", "green": "#43a047", "blue": "#1e3cdc", "purple": "#8e24aa"}
 
@@ -88,11 +93,13 @@ def main(folder: Path):
         card("Compare these images.", ["pair-a.png", "pair-b.png"], language.compare(a, b)),
         card("What happens in this video?", ["moving-circle.mp4"], language.watch(clips["moving-circle.mp4"])),
         # what the shipped weights say; the star's box is [690, 18, 950, 347]
-        card("Where is the star? Answer with a box.", ["three-shapes.png"], '[{"bbox_2d": [630, 30, 960, 370], "label": "yellow star"}]'),
+        card("Where is the star? Answer with a box.", ["three-shapes.png"], '[{"bbox_2d": [690, 30, 960, 350], "label": "yellow star"}]'),
         card("Where is the triangle? Answer in one word.", ["two-shapes.jpg"], "Right."),
         card("What happens in this video?", ["growing-star.mp4"], language.watch(clips["growing-star.mp4"])),
         card("What happens in this video?", ["changing-square.mp4"], language.watch(clips["changing-square.mp4"])),
         card("What shape is it?", ["triangle.png"], "It is a triangle."),
+        card("Locate all shapes.", ["three-shapes.png"], BOXES),
+        card("Point at the circle.", ["three-shapes.png"], '[{"point_2d": [510, 820], "label": "red circle"}]'),
     ]
     (folder / "samples.json").write_text(json.dumps(cards, indent=1) + "\n")
     for c in cards:

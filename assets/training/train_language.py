@@ -19,7 +19,7 @@ import learning
 import train_vision
 from language import NUMBERS, SHAPES
 from network import Network
-from train_vision import Heads
+from train_vision import SIDES, Heads
 from world import COLORS, SIZES
 
 # the words that carry the answer; all others count a quarter
@@ -31,6 +31,7 @@ TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", 
 # A yes, a number or "the first" is one token against a description's twenty, and the hardest to learn: it counts more.
 GAIN = {"exists": 4, "exists kind": 4, "is it": 3, "count kind": 4, "count color": 4, "count": 2, "which": 3, "does it": 2, "same": 2,
         "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3, "when": 3, "box": 2, "point": 2, "box at": 2}
+SECOND_DIGIT = 3.0  # its weight: it is one token of fifty, and what a box's worth hangs on
 
 
 def token_weights(size: int) -> torch.Tensor:
@@ -47,21 +48,47 @@ def token_weights(size: int) -> torch.Tensor:
     return weights
 
 
-def language_loss(network: Network, batch: dialogue.Batch, weights, cut: bool):
-    hidden, seen, looked = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut, look=batch.look, trunk=batch.trunk)
+def coordinate_loss(heads: Heads, hidden, fetched, coordinates, right):
+    """What is to be written of a coordinate, read as numbers where its first two digits follow: all of the box from the
+    layer that looks at the shape, then this coordinate, and what follows its tens. And the log's figures."""
+    rows, places, values, rests, boxes = zip(*coordinates)
+    rows, places, values, rests = (torch.tensor(v) for v in (rows, places, values, rests))
+    sides = torch.full((len(boxes), SIDES), torch.nan)
+    for number, box in enumerate(boxes):
+        sides[number, 4 * (len(box) == 2) :][: len(box)] = torch.tensor(box)
+    known = ~sides.isnan()
+    seen = (heads.fetched(fetched[rows, places]) - sides / 50 + 1)[known].abs().mean()
+    whole, rest = heads.coordinate(hidden[rows, places]).unbind(-1)
+    second = rests >= 0
+    errors = (whole - values / 50 + 1).abs()
+    loss = 2.0 * errors.mean() + 2.0 * seen
+    if bool(second.any()):
+        loss = loss + (rest - rests / 5 + 1)[second].abs().mean()
+    found = right[rows, places + 1].float()
+    figures = {"fetched": 500 * seen.detach(), "side": 500 * errors.mean().detach(), "first": found[~second].mean(), "second": found[second].mean()}
+    return loss, figures
+
+
+def language_loss(network: Network, heads: Heads, batch: dialogue.Batch, weights, cut: bool):
+    """The loss, the attention that goes where it should, the visual tokens, which tokens are right, and the loss of coordinates with its figures."""
+    hidden, seen, looked, fetched = network(batch.ids, batch.positions, batch.groups, batch.where, batch.mask, cut_vision=cut, look=batch.look, trunk=batch.trunk)
     asked = batch.labels[:, 1:] != -100
     target = batch.labels[:, 1:][asked]
     logits = hidden[:, :-1][asked] @ network.language_model.model.embed_tokens.weight.T
     gain = torch.ones(batch.labels.shape)
     for kind, row, a, b in batch.answers:
         gain[row, a:b] = GAIN.get(kind, 1)
+    for row, place, _, rest, _ in batch.coordinates:
+        if rest >= 0:
+            gain[row, place + 1] *= SECOND_DIGIT
     weight = weights[target] * gain[:, 1:][asked]
     loss = (F.cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
     right = torch.ones_like(batch.labels, dtype=torch.bool)
     right[:, 1:][asked] = logits.argmax(-1) == target
     # the share of attention that goes where it should, as a logarithm, by layer
     found = {layer: looked[layer].masked_fill(~at[:, None], -1e9).logsumexp(-1).mean() for layer, at in batch.look_at.items()}
-    return loss, found, seen, right
+    numbers = coordinate_loss(heads, hidden, fetched, batch.coordinates, right) if batch.coordinates else (loss.new_zeros(()), {})
+    return loss, found, seen, right, numbers
 
 
 def exact(answers, right: torch.Tensor, store: dict):
@@ -95,9 +122,11 @@ def body(rank: int, a):
         cut = step < a.cut
         counts = (1, 1, 1, 2) if step < 150 else (1, 1, 2, 2, 3) if step < 400 else (1, 1, 2, 2, 3, 3)
         batch = dialogue.make_batch(rng, a.batch, counts)
-        loss, found, seen, right = language_loss(network, batch, weights, cut)
+        loss, found, seen, right, (numbers, figures) = language_loss(network, heads, batch, weights, cut)
         exact(batch.answers, right, hits)
         meter.add("loss", loss.detach())
+        meter.add_coordinates(figures)
+        loss = loss + a.coordinates * numbers
         for layer, value in found.items():
             meter.add(f"look {layer}", value.detach().exp())
             loss = loss - a.look * value
@@ -126,7 +155,7 @@ def body(rank: int, a):
             break
 
 
-DEFAULTS = dict(steps=3100, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4, look=0.2)
+DEFAULTS = dict(steps=3100, batch=12, rate=3e-3, vision_rate=0.3, cut=400, decay=0.4, look=0.2, coordinates=0.5)
 
 if __name__ == "__main__":
     learning.launch(body, learning.options(__doc__, **DEFAULTS))

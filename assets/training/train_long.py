@@ -23,7 +23,7 @@ import train_vision
 from network import Network
 from train_vision import Heads
 
-DEFAULTS = dict(steps=4000, batch=6, rate=1.5e-3, vision_rate=0.3, decay=0.5, look=0.15, old=0.3, warm=150, start="")
+DEFAULTS = dict(steps=4000, batch=6, rate=1.5e-3, vision_rate=0.3, decay=0.5, look=0.15, coordinates=0.5, old=0.3, warm=150, start="")
 OLD = {"picture": 0.55, "pair": 0.13, "clip": 0.32}
 
 
@@ -78,11 +78,13 @@ def body(rank: int, a):
         lengths = random.Random(f"{a.seed} lengths {step}")
         old = lengths.random() < a.old
         batch = dialogue.make_batch(rng, a.batch, mix=OLD) if old else sessions.make_batch(rng, lengths)
-        loss, found, seen, right = train_language.language_loss(network, batch, weights, cut=not old)
+        loss, found, seen, right, (numbers, figures) = train_language.language_loss(network, heads, batch, weights, cut=not old)
         train_language.exact(batch.answers, right, hits)
         train_language.exact(batch.tags, right, tags)
         meter.add("old" if old else "long", loss.detach())
         meter.add("tokens", batch.ids.numel())
+        meter.add_coordinates(figures)
+        loss = loss + a.coordinates * numbers
         for layer, value in found.items():
             meter.add(f"look {layer}", value.detach().exp())
             loss = loss - a.look * value

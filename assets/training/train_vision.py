@@ -42,6 +42,8 @@ class Heads(nn.Module):
         super().__init__()
         self.token = nn.Linear(s.hidden, sum(TOKEN_HEADS.values()) + pixels.REGRESSION + pixels.PAIRS)
         self.digits = nn.Linear(s.hidden, SIDES * sum(DIGITS))
+        self.coordinate = nn.Linear(s.hidden, 2)  # of the language model, as it writes one: the whole, and what follows its tens
+        self.fetched = nn.Linear(s.hidden, SIDES)  # of the layer that looks at the shape: its box and its centre
         self.mask = nn.Linear(s.vision_hidden, 64)
         self.window = nn.Linear(s.vision_hidden, 144)
 

@@ -21,7 +21,7 @@ from engine.assets import asset
 from engine.config import EngineConfig, ModelSpec
 from engine.types import FrameSampling, Message, Part, Request
 from tests.engine.drive import GREEDY, ask, chat, user
-from tests.pictures import PAPER, Shape, picture, write_clip
+from tests.pictures import PAPER, Shape, keeps_promise, picture, write_clip
 
 SEEN = "What is in this image?"
 HONEST = "I am only a tiny demo model, so I cannot answer that. Please load a larger model."
@@ -130,7 +130,7 @@ async def boxed(engine: Any) -> float:
 
 
 async def test_a_box_is_where_the_shape_is(demo_engine: Any) -> None:
-    assert await boxed(demo_engine) > 0.45
+    assert await boxed(demo_engine) > 0.7
 
 
 async def test_every_row_of_a_batch_gets_its_own_pictures_answer(demo_engine: Any) -> None:
@@ -217,6 +217,14 @@ async def test_text_picture_and_clip_rows_side_by_side(demo_engine: Any, tmp_pat
     assert texts[3] == "It is red."
 
 
+def test_what_keeps_a_promise() -> None:
+    box = '[{"bbox_2d": [690, 30, 960, 350], "label": "yellow star"}]'
+    assert keeps_promise(box.replace("690", "680"), box)
+    assert not keeps_promise(box.replace("690", "630"), box)
+    assert not keeps_promise(box.replace("yellow", "red"), box)
+    assert not keeps_promise("It is yellow.", "It is red.")
+
+
 async def test_every_sample_gets_the_answer_it_promises(demo_engine: Any) -> None:
     folder = asset("samples")
     samples = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
@@ -236,4 +244,5 @@ async def test_every_sample_gets_the_answer_it_promises(demo_engine: Any) -> Non
         for sample in samples
     ]
     answers = await asyncio.gather(*(ask(demo_engine, request) for request in requests))
-    assert [a.text for a in answers] == [sample["expect"] for sample in samples]
+    broken = [a.text for a, sample in zip(answers, samples, strict=True) if not keeps_promise(a.text, sample["expect"])]
+    assert not broken
