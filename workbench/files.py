@@ -54,23 +54,24 @@ def head() -> str:
 
 
 def early() -> bytes:
-    """Stands in the page before Gradio's script: ours has run when that begins to draw, and the style is under way."""
+    """Stands in the page before Gradio's script: when that begins to draw, ours has run and the style is there."""
     script = f'<script defer src="{SCRIPT}?v={theme.version()}"></script>'
-    return f'<link rel="preload" as="style" href="{STYLE}?v={theme.version()}">{script}'.encode()
+    return f'<link rel="stylesheet" href="{STYLE}?v={theme.version()}">{script}'.encode()
 
 
 def file_routes() -> APIRouter:
-    """Below /workbench the page's own script and style, and /assets in Gradio's place. Nobody has to log in."""
+    """Below /workbench the page's own script and style, and /assets in Gradio's place. Nobody has to log in. Threads of
+    the pool answer: packing a large file would hold the event loop."""
     router = APIRouter(include_in_schema=False)
     folder = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
     names = {path.name for path in folder.iterdir()}
 
     @router.get("/workbench/page.js")
-    async def script(request: Request, v: str = "") -> Response:
+    def script(request: Request, v: str = "") -> Response:
         return _script().response(request, FOR_EVER if v == theme.version() else ANEW)
 
     @router.get("/workbench/page.css")
-    async def style(request: Request, v: str = "") -> Response:
+    def style(request: Request, v: str = "") -> Response:
         return _style().response(request, FOR_EVER if v == theme.version() else ANEW)
 
     @cache
@@ -78,7 +79,7 @@ def file_routes() -> APIRouter:
         return packed((folder / name).read_bytes(), _media_type(name))
 
     @router.get("/assets/{name}")
-    async def asset(request: Request, name: str) -> Response:
+    def asset(request: Request, name: str) -> Response:
         """The names hold a digest of the content."""
         if name not in names:
             return Response(status_code=404)

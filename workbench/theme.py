@@ -158,6 +158,7 @@ def version() -> str:
     return hashlib.sha256(f"{page_script()}{style()}".encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1)
 def style() -> str:
     """The page's own style. Not given to Gradio as `css`: that adds a prefix to each of its selectors, and splits at
     the commas inside `:is()`."""

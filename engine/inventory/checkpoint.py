@@ -12,11 +12,11 @@ from typing import Any
 
 from engine.inventory.kv_size import token_numbers
 from engine.models.checkpoint import memory_bytes
-from engine.models.config_facts import answering_part, context_tokens, has_ears
+from engine.models.config_facts import answering_part, context_tokens, has_ears, why_deaf
 from engine.models.families import FAMILIES, family
 from engine.models.json_files import part, read_object, whole
 from engine.models.locate import is_multimodal
-from engine.models.safetensors_files import INDEX, ITEM_BYTES, MAX_FILES, read_header, weight_files
+from engine.models.safetensors_files import ITEM_BYTES, MAX_FILES, read_header, weight_files
 from engine.types import Kind
 
 MAX_PROBLEMS = 6
@@ -89,7 +89,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         family_name=row.name,
         is_known=model_type in FAMILIES,
         refused=row.refused,
-        modalities=_heard(folder, modalities(config, sees=is_multimodal(folder, config))),
+        modalities=modalities(config, sees=is_multimodal(folder, config)),
         quantization=quantization(config, weights),
         num_bytes=num_bytes,
         weight_bytes=sum(memory_bytes(dtype, num, config) for dtype, num in weights.num_bytes.items()),
@@ -147,21 +147,9 @@ def modalities(config: dict[str, Any], *, sees: bool) -> tuple[Kind, ...]:
         found.append("image")
         if row.native_video or row.images_per_prompt is None:
             found.append("video")
-    if found and has_ears(config, row):
+    if found and has_ears(config, row) and not why_deaf(config):
         found.append("audio")
     return tuple(found)
-
-
-def _heard(folder: Path, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
-    """Without sound where its adapter is apart from the weights, as Phi-4-Multimodal is published."""
-    if "audio" not in kinds:
-        return kinds
-    try:
-        names = part(read_object(folder / INDEX), "weight_map")
-    except ValueError:
-        return kinds
-    is_apart = any(".lora_A.speech." in name for name in names)
-    return tuple(kind for kind in kinds if kind != "audio") if is_apart else kinds
 
 
 def quantization(config: dict[str, Any], weights: Weights) -> str:

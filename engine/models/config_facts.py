@@ -33,3 +33,12 @@ def has_ears(config: dict[str, Any], row: Family) -> bool:
     """Whether a checkpoint of this family has what hears: some come without it (gemma4's larger sizes), or say so."""
     has_tower = bool(config.get("audio_config") or config.get("audio_processor"))
     return row.audios_per_prompt != 0 and has_tower and config.get("init_audio") is not False
+
+
+def why_deaf(config: dict[str, Any]) -> str:
+    """Why a checkpoint of a family that hears does not; "" where it does. Phi-4-Multimodal with an adapter for sounds:
+    mlx-vlm changes all its weights when it is given a sound, and the other requests of a batch and what is kept of
+    prompts need the old ones; what mlx-vlm has converted names the adapter and lacks it."""
+    if not config.get("speech_lora"):
+        return ""
+    return "its adapter for sounds would take the place of the one for pictures in all requests at once"

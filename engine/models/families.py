@@ -165,9 +165,10 @@ FAMILIES: dict[str, Family] = {
         audio_token="<|endoftext11|>",
         sound_marker="<|audio_1|>",
         expands="patches",
-        note="its vision adapter is always on, as in mlx-vlm; as published it does not hear here, for mlx-vlm would "
-        "change the weights of all requests for it; it hears where its adapters are merged into the weights; mlx-vlm "
-        "alone loses the second of two sounds side by side, and projects sounds beside pictures as without them",
+        note="its vision adapter is always on, as in mlx-vlm; as published, and as mlx-vlm converts it, it does not "
+        "hear here, for mlx-vlm would change the weights of all requests for it; it hears where its adapters are "
+        "merged into the weights and its configuration names none (`speech_lora`); mlx-vlm alone loses the second of "
+        "two sounds side by side, and projects sounds beside pictures as without them",
     ),
     "gemma3n": Family(
         "Gemma 3n",

@@ -23,7 +23,7 @@ from engine.errors import ModelNotFound, Unavailable
 from engine.models.adapter import Adapter
 from engine.models.chat_format import ToolFormat, template_text, template_variables, tool_format
 from engine.models.checkpoint import base_fingerprint, fingerprint
-from engine.models.config_facts import answering_part, context_tokens, has_ears, text_part
+from engine.models.config_facts import answering_part, context_tokens, has_ears, text_part, why_deaf
 from engine.models.control_tokens import ControlTokens
 from engine.models.families import Family, family
 from engine.models.grids import Grids
@@ -193,8 +193,8 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None, mirror: 
     own = _generation_defaults(path)
     card = replace(card, sampling=resolve(config.sampling, own, Sampling(temperature=DEFAULT_TEMPERATURE)))
     if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
-        why_deaf = _why_deaf(model)
-        card = replace(card, audio=not why_deaf, why_deaf=why_deaf, audios_per_prompt=row.audios_per_prompt)
+        deaf = why_deaf(raw)
+        card = replace(card, audio=not deaf, why_deaf=deaf, audios_per_prompt=row.audios_per_prompt)
     while mirror is not None and not mirror.loaded(digest(path)):
         time.sleep(_OTHERS_S)
         yield num_bytes, num_bytes
@@ -247,14 +247,6 @@ def _family(raw: dict[str, Any], spec: ModelSpec) -> Family:
             code="model_load_failed",
         )
     return row
-
-
-def _why_deaf(model: nn.Module) -> str:
-    """Why a model of a family that hears does not; "" where it does. Phi-4-Multimodal as published: mlx-vlm changes all
-    its weights when it is given a sound, and the other requests of a batch and what is kept of prompts need the old."""
-    if not getattr(model, "_speech_lora_a", None):
-        return ""
-    return "its adapter for sounds would take the place of the one for pictures in all requests at once"
 
 
 def _as_ids(value: Any) -> set[int]:

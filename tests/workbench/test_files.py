@@ -25,6 +25,7 @@ def test_the_page_names_its_own_files_by_their_content_and_before_gradios(page_a
         reply = client.get(f"/{named[1]}", headers=GZIP)
         assert "immutable" in reply.headers["cache-control"] and "accept-encoding" in reply.headers["vary"].lower()
         assert 3 * int(reply.headers["content-length"]) < len(reply.content)
+        assert int(reply.headers["content-length"]) < 200_000, "what a page loads of ours beside Gradio's own"
         assert reply.text == {files.SCRIPT: theme.page_script(), files.STYLE: theme.style()}[path]
         assert client.get(f"/{named[1]}", headers=PLAIN).text == reply.text
         assert client.get(f"/{path}?v=another", headers=GZIP).headers["cache-control"] == "no-cache"

@@ -160,13 +160,9 @@ def test_sounds_stand_where_they_were_sent_under_a_template_of_texts(folder: Pat
     assert num_placeholders(loaded, prompt) == sum(placed.tokens for placed in prompt.media)
 
 
-@pytest.mark.parametrize("family", ["phi4mm"])
-async def test_adapters_that_take_turns_make_it_deaf(
-    folder: Path, family: str, engine_for: EngineFor, tmp_path: Path
-) -> None:
-    """Phi-4-Multimodal as published: given a sound, mlx-vlm puts other weights under all rows of a batch."""
-    apart = shutil.copytree(folder, tmp_path / "apart")
-    file = apart / "model.safetensors"
+def _put_adapters(folder: Path) -> None:
+    """Split one layer's weights into a base and two adapters, as the published files have them."""
+    file = folder / "model.safetensors"
     weights = dict(mx.load(str(file)))
     name = "language_model.model.layers.0.self_attn.qkv_proj"
     base = weights.pop(f"{name}.weight")
@@ -176,7 +172,20 @@ async def test_adapters_that_take_turns_make_it_deaf(
         weights[f"{name}.lora_A.{adapter}.weight"] = mx.ones((4, base.shape[1]))
         weights[f"{name}.lora_B.{adapter}.weight"] = mx.ones((base.shape[0], 4))
     mx.save_safetensors(str(file), weights)
-    (apart / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(weights, file.name)}))
+
+
+@pytest.mark.parametrize("has_weights", [True, False], ids=["published", "converted"])
+@pytest.mark.parametrize("family", ["phi4mm"])
+async def test_adapters_that_take_turns_make_it_deaf(
+    folder: Path, family: str, has_weights: bool, engine_for: EngineFor, tmp_path: Path
+) -> None:
+    """Phi-4-Multimodal as published: given a sound, mlx-vlm puts other weights under all rows of a batch. What mlx-vlm
+    has converted names the adapter, too, and does not hold its weights."""
+    apart = shutil.copytree(folder, tmp_path / "apart")
+    config = json.loads((apart / "config.json").read_text()) | {"speech_lora": {"r": 4, "lora_alpha": 8}}
+    (apart / "config.json").write_text(json.dumps(config))
+    if has_weights:
+        _put_adapters(apart)
     engine = await engine_for(apart)
     assert (await ask(engine, chat(RED, "What?", max_tokens=2))).token_ids
     with pytest.raises(BadRequest, match="cannot take audio input: its adapter for sounds would take the place"):
