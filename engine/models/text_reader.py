@@ -61,7 +61,8 @@ class TextReader:
             text.found = self._scores(chunk, [end - start], text.cache, start)
         else:
             text.found = self._joined(text.found, self._sums(chunk, [end - start], text.cache))
-            mx.eval(text.found, [layer.state for layer in text.cache])
+            with self._adapter.awaited():
+                mx.eval(text.found, [layer.state for layer in text.cache])
         text.num_read = end
         return self._finished(text.found, [len(text.ids)]) if is_last else None
 

@@ -15,8 +15,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from engine.errors import EngineError, Unavailable
@@ -38,12 +38,16 @@ JOIN_S = 60.0
 CLOSE_S = 5.0
 """How long they may take to end."""
 
+PASS_S = 60.0
+"""A pass that takes longer will not end: some rank is stuck, or what carries the sums is broken where rank 0's own
+connections are not. One pass reads a chunk of a prompt at most, which takes seconds; loading does not count."""
+
 TOKEN_BYTES = 32
 
 
 class LeaderLine:
     """Made in any thread; `open`, `tell` and `close` are the engine thread's. on_lost: called once, on the thread
-    "ranks", when a rank is lost or has failed."""
+    "ranks" or on the engine thread, when a rank is lost or has failed."""
 
     def __init__(self, place: RankPlace, on_lost: Callable[[EngineError], None]) -> None:
         self.place = place
@@ -58,6 +62,13 @@ class LeaderLine:
         self._gone: deque[int] = deque()
         self._watching: threading.Thread | None = None
         self._is_closed = False
+        self._losing = threading.Lock()
+        self._waits_since_s: float | None = None
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether all ranks have come. Any thread."""
+        return self._watching is not None
 
     def open(self) -> bytes:
         """Listen where the other ranks reach this one. Returns what they must be told to connect: the port, 2 bytes,
@@ -161,6 +172,19 @@ class LeaderLine:
             if self._watching is not None:
                 self._watching.join(CLOSE_S)
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the engine thread waits for what all ranks do together: longer than PASS_S, it waits in vain."""
+        before_s, self._waits_since_s = self._waits_since_s, time.monotonic()
+        try:
+            yield
+        finally:
+            self._waits_since_s = before_s
+
+    def fail(self, error: BaseException) -> None:
+        """Rank 0 itself has not done what it has told the others to do, so the ranks are apart. Engine thread."""
+        self._end(f"Rank 0 of {self.place.size} is lost: {type(error).__name__}: {error}.")
+
     # Thread "ranks".
 
     def _watch(self) -> None:
@@ -174,6 +198,9 @@ class LeaderLine:
             for rank in list(self._others):
                 if now_s - self._heard_s[rank] > LOST_S:
                     self._lose(rank, f"it has said nothing for {LOST_S:g} s")
+            since_s = self._waits_since_s
+            if since_s is not None and now_s - since_s > PASS_S:
+                self._end(f"The {self.place.size} ranks are stuck: a pass of the model has not ended for {PASS_S:g} s.")
             if now_s - beaten_s > BEAT_S and not self._is_closed:
                 beaten_s = now_s
                 self._beat()
@@ -206,9 +233,13 @@ class LeaderLine:
                     self._lose(rank, error.strerror or str(error))
 
     def _lose(self, rank: int, why: str) -> None:
+        self._end(f"Rank {rank} of {self.place.size} is lost: {why}.")
+
+    def _end(self, why: str) -> None:
         """Once, and not for who leaves because it was told to. Any thread."""
-        if self.lost is not None or self._is_closed:
-            return
-        self.lost = Unavailable(f"Rank {rank} of {self.place.size} is lost: {why}.", code="rank_lost")
-        log.error("%s Its part of the model is gone, so this server ends.", self.lost.message)
-        self._on_lost(self.lost)
+        with self._losing:
+            if self.lost is not None or self._is_closed:
+                return
+            self.lost = lost = Unavailable(why, code="rank_lost")
+        log.error("%s The model cannot go on without it, so this server ends.", lost.message)
+        self._on_lost(lost)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -146,3 +147,24 @@ def test_a_first_message_is_small() -> None:
         b.receive(most_bytes=4096)
     a.close()
     b.close()
+
+
+def test_a_pass_that_does_not_end(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader, "PASS_S", 0.0)
+    with pair.leader.waiting():
+        wait_until(lambda: pair.lost)
+    assert pair.lost[0].message == "The 2 ranks are stuck: a pass of the model has not ended for 0 s."
+    assert len(pair.lost) == 1
+
+
+def test_who_waits_for_nothing_is_not_stuck(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader, "PASS_S", 0.0)
+    with pair.leader.waiting():
+        pass
+    time.sleep(2 * leader.BEAT_S)
+    assert not pair.lost
+
+
+def test_rank_0_may_be_what_fails(pair: Pair) -> None:
+    pair.leader.fail(RuntimeError("out of memory"))
+    assert [error.message for error in pair.lost] == ["Rank 0 of 2 is lost: RuntimeError: out of memory."]

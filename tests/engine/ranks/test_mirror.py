@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ class OwnLine:
 
     def release(self, name: int) -> None:
         self._gone.append(name)
+
+    def fail(self, error: BaseException) -> None:
+        raise AssertionError("a pass has failed") from error
+
+    def waiting(self) -> Any:
+        return nullcontext()
 
     def held(self) -> dict[int, Any]:
         """What the replica holds by name, but for what is gone since the last message."""
