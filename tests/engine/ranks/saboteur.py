@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from engine.cli import main
@@ -68,6 +69,18 @@ def runs_out() -> None:
         Adapter._pass = failing  # type: ignore[method-assign]
 
 
+def finds_nobody() -> None:
+    """MLX waits for the other ranks without end."""
+    from engine.models import sharding
+
+    def joined(_: Any) -> Any:
+        print("waits", flush=True)
+        time.sleep(600)
+
+    sharding.joined = joined
+
+
 if __name__ == "__main__":
-    {"same_part": same_part, "forgets": forgets, "runs_out": runs_out}[sys.argv.pop(1)]()
+    known = {"same_part": same_part, "forgets": forgets, "runs_out": runs_out, "finds_nobody": finds_nobody}
+    known[sys.argv.pop(1)]()
     raise SystemExit(main())

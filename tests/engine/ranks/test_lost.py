@@ -19,6 +19,7 @@ from engine.runtime import thread as engine_thread
 from engine.runtime.thread import EngineThread, Outside
 from tests.engine.ranks.battery import greedy
 from tests.engine.ranks.processes import RankProcesses
+from tests.waiting import wait_until
 
 NOTICED_S = 10.0
 BEGUN_LINES = 6
@@ -72,6 +73,17 @@ def test_a_pass_that_fails_on_rank_0_alone(divisible_model: Callable[[str], Path
         error, _ = stream_until_error(ranks.url, lambda: None)
         assert error["code"] == "rank_lost" and "Rank 0 of 2 is lost: RuntimeError: out of memory" in error["message"]
         assert ranks.wait(NOTICED_S) == [1, 1], ranks.said
+
+
+def test_ranks_that_have_not_found_each_other_end_when_asked(
+    divisible_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    words = ("finds_nobody", "serve", str(divisible_model("qwen3")), "--port", "0")
+    with RankProcesses(tmp_path, 2, *words, module="tests.engine.ranks.saboteur") as ranks:
+        wait_until(lambda: ranks.said.count("waits") == 2, "a rank does not come so far", 30)
+        for process in ranks.processes:
+            process.send_signal(signal.SIGTERM)
+        assert ranks.wait(NOTICED_S) == [1, -signal.SIGTERM], ranks.said
 
 
 @pytest.mark.parametrize("has_joined", [False, True])
