@@ -66,6 +66,10 @@ class Mirror:
         self._line.tell({**message, "arguments": to_parts(arguments, parts)}, parts)
         return drawn_ids(ids, self.group) if is_drawn else ids
 
+    def idle(self) -> None:
+        """Nothing is to do: the others let go of what is used no more."""
+        self._line.tell_released()
+
     @contextmanager
     def told(self) -> Iterator[None]:
         """To be held around a pass that `read` has told of. The others begin it in any case: where it fails here, their

@@ -153,6 +153,11 @@ class LeaderLine:
         collector."""
         self._gone.append(name)
 
+    def tell_released(self) -> None:
+        """Now, where nothing else is told. Raises as `tell`."""
+        if self._gone and self.lost is None:
+            self.tell({"do": "release"})
+
     def _take_gone(self) -> list[int]:
         gone = []
         while self._gone:

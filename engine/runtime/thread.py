@@ -301,6 +301,8 @@ class EngineThread:
 
         if num_idle_s % _RETURN_MEMORY_EVERY_S == _RETURN_MEMORY_EVERY_S - 1:
             return_memory()
+            if self._line is not None and not self.is_lost:
+                self._line.tell({"do": "return_memory"})
 
     def _carry_out(self, command: Command, roster: Roster) -> None:
         match command:

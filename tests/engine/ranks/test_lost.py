@@ -86,6 +86,24 @@ def test_ranks_that_have_not_found_each_other_end_when_asked(
         assert ranks.wait(NOTICED_S) == [1, -signal.SIGTERM], ranks.said
 
 
+def test_an_idle_engine_lets_the_others_return_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.models import replica
+    from engine.models.replica import Replica
+
+    config = EngineConfig(model=ModelSpec("demo"), ranks=RankPlace(0, 2, "127.0.0.1"))
+    runtime = EngineThread(config, Outside(lambda _: None, lambda _: None, lambda _: None))  # type: ignore[arg-type,return-value]
+    told: list[Any] = []
+    monkeypatch.setattr(runtime._line, "tell", told.append)
+    for idle_s in range(engine_thread._RETURN_MEMORY_EVERY_S):
+        runtime._idle(idle_s)
+    assert told == [{"do": "return_memory"}]
+    returned: list[bool] = []
+    monkeypatch.setattr(replica, "return_memory", lambda: returned.append(True))
+    other: Any = Replica(config, None, lambda **_: None)  # type: ignore[arg-type]
+    other.do(told[0], [])
+    assert returned
+
+
 @pytest.mark.parametrize("has_joined", [False, True])
 def test_a_thread_that_waits_for_another_rank_is_not_waited_for(
     has_joined: bool, monkeypatch: pytest.MonkeyPatch
