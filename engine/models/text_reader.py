@@ -92,6 +92,7 @@ class TextReader:
     def _finished(self, found: mx.array, lengths: Sequence[int]) -> NDArray[np.float32]:
         if self._modules.pooling == "mean":
             found = found / mx.array(list(lengths))[:, None]
-        out = np.array(found.astype(mx.float32))
+        with self._adapter.awaited():
+            out = np.array(found.astype(mx.float32))
         mx.clear_cache()
         return out
