@@ -137,7 +137,7 @@ class Engine:
         elif self._thread is not None:
             atexit.unregister(self.stop)
             self._runtime.tell(Stop())
-            self._thread.join(self._runtime.grace_s)
+            self._runtime.join(self._thread)
             self._thread = None
         self._remote.close()
         self._media.close()

@@ -11,6 +11,7 @@ mlx-lm's batcher calls `model(ids, cache=...)` and knows nothing of pictures. Tw
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -137,6 +138,10 @@ class Adapter:
         that run side by side each pass would have to wait for the others."""
         return None if self._mirror is None else mx.default_stream(mx.default_device())
 
+    def awaited(self) -> AbstractContextManager[None]:
+        """To be held while the outcome of a pass is waited for (Mirror.awaited)."""
+        return nullcontext() if self._mirror is None else self._mirror.awaited()
+
     def close(self) -> None:
         """The model leaves memory."""
         if self._mirror is not None:
@@ -256,7 +261,8 @@ class Adapter:
     ) -> None:
         """Compute the KV of prompt tokens [start, end) into `cache`, evaluated before it returns."""
         self._read(ids, span, cache, embeddings)  # its logits are never evaluated
-        mx.eval([layer.state for layer in cache])
+        with self.awaited():
+            mx.eval([layer.state for layer in cache])
         mx.clear_cache()
 
     def finish(self, ids: Sequence[int], start: int, cache: list[Any], embeddings: Embeddings | None) -> mx.array:
@@ -267,7 +273,8 @@ class Adapter:
             self.prefill(ids, (start, end - 1), cache, embeddings)
             start = end - 1
         logits = self._read(ids, (start, end), cache, embeddings)[:, -1]
-        mx.eval(logits, [layer.state for layer in cache])
+        with self.awaited():
+            mx.eval(logits, [layer.state for layer in cache])
         mx.clear_cache()
         return logits
 
@@ -279,7 +286,8 @@ class Adapter:
         start, end = span
         rows = mx.array([list(ids[start:end])])
         logits = self._logits(rows, range(end - start), cache, self._arguments(span, embeddings))
-        mx.eval(logits, [layer.state for layer in cache])
+        with self.awaited():
+            mx.eval(logits, [layer.state for layer in cache])
         mx.clear_cache()
         return logits
 
@@ -312,7 +320,8 @@ class Adapter:
         """
         logits = self._logits(rows, places, cache, self._arguments_behind(rows, cache, first))
         if places:
-            mx.eval(logits)
+            with self.awaited():
+                mx.eval(logits)
         return logits
 
     def behind(self, ids: mx.array, cache: list[Any]) -> mx.array:
@@ -377,9 +386,10 @@ class Adapter:
             return self._pass(ids, cache, arguments, module)
         states_only = module is not None
         ids = self._mirror.read(cache[-1], ids, arguments, is_drawn=is_drawn, states_only=states_only)
-        out = self._pass(ids, cache, arguments, module)
-        # Whole and at once: of one that is evaluated in parts, or not to its end, ranks would miss sums of each other.
-        mx.async_eval(self._before_head(out, states_only=states_only))
+        with self._mirror.told():
+            out = self._pass(ids, cache, arguments, module)
+            # Whole and at once: of one that is evaluated in parts, or not to its end, ranks miss sums of each other.
+            mx.async_eval(self._before_head(out, states_only=states_only))
         return out
 
     def _pass(self, ids: mx.array, cache: list[Any], arguments: dict[str, Any], module: Any) -> mx.array:

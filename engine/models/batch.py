@@ -68,6 +68,7 @@ class Batch:
     ) -> None:
         model: Any = adapter
         # Rows bring one token that the model has not read: all that came since the last step read theirs together.
+        self._awaited = adapter.awaited
         self._generator = BatchGenerator(
             model,
             completion_batch_size=completion_batch_size,
@@ -118,8 +119,9 @@ class Batch:
         """One token for every row that joined before this step, or several for one that is alone and has proposed them;
         finished rows leave by themselves."""
         began_s = time.perf_counter()
-        accepted = self._speculate()
-        responses = accepted or self._plain()
+        with self._awaited():
+            accepted = self._speculate()
+            responses = accepted or self._plain()
         if self._was_plain and not accepted and len(responses) == 1 and self._speculation is not None:
             # Behind another kind of step, its pass was over already.
             self._speculation.costs.plain(time.perf_counter() - began_s)

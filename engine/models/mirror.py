@@ -11,6 +11,8 @@ layer; so each evaluates every pass as soon as it is told, as a whole and in the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -64,6 +66,31 @@ class Mirror:
         self._line.tell({**message, "arguments": to_parts(arguments, parts)}, parts)
         return drawn_ids(ids, self.group) if is_drawn else ids
 
+    def idle(self) -> None:
+        """Nothing is to do: the others let go of what is used no more."""
+        self._line.tell_released()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """To be held around a pass that `read` has told of. The others begin it in any case: where it fails here, their
+        sums would meet those of another pass, so no rank can go on."""
+        try:
+            yield
+        except BaseException as error:
+            self._line.fail(error)
+            raise
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """To be held while the outcome of a pass is waited for, which must come within PASS_S. What MLX raises then has
+        ended the pass here alone; other errors have nothing to do with the other ranks."""
+        with self._line.waiting():
+            try:
+                yield
+            except (RuntimeError, MemoryError) as error:
+                self._line.fail(error)
+                raise
+
     def begin_load(self) -> None:
         """Let the other ranks load their parts of the model."""
         self._line.ask({"do": "load"})
@@ -81,7 +108,8 @@ class Mirror:
     def unload(self) -> None:
         """The model leaves memory; nothing happens where a rank is lost."""
         if self._line.lost is None:
-            self.tell("unload")
+            with suppress(Unavailable):
+                self.tell("unload")
 
 
 def drawn_ids(ids: mx.array, group: mx.distributed.Group) -> mx.array:

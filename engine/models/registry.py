@@ -195,7 +195,8 @@ def _load(path: Path, config: EngineConfig, shared: BaseWeights | None, mirror: 
     if has_ears(raw, row) and getattr(processor, "feature_extractor", None) is not None:
         deaf = why_deaf(raw)
         card = replace(card, audio=not deaf, why_deaf=deaf, audios_per_prompt=row.audios_per_prompt)
-    while mirror is not None and not mirror.loaded(digest(path)):
+    mine = "" if mirror is None else digest(path)
+    while mirror is not None and not mirror.loaded(mine):
         time.sleep(_OTHERS_S)
         yield num_bytes, num_bytes
     adapter = Adapter(model, vision, row, mirror)

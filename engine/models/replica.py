@@ -20,6 +20,7 @@ from engine.models.arrays_told import from_parts
 from engine.models.loading import in_portions
 from engine.models.locate import locate
 from engine.models.mirror import drawn_ids
+from engine.models.mlx_memory import return_memory
 from engine.models.sharding import digest
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,6 @@ class Replica:
         self._adapter: Adapter | None = None
         self._held: dict[int, Any] = {}
 
-    @property
-    def num_held(self) -> int:
-        """Rows, batches and stored blocks."""
-        return len(self._held)
-
     def do(self, message: RankMessage, parts: Sequence[bytes]) -> None:
         """Carry out a message. Raises what the libraries raise, and Internal for a message that it does not know."""
         what = message["do"]
@@ -54,6 +50,8 @@ class Replica:
             self._read(message, parts)
         elif (step := _STEPS.get(what)) is not None:
             step(self, message)
+        elif what == "return_memory":
+            return_memory()
         elif what != "release":
             raise Internal(f"rank 0 has told this rank to {what!r}, which it cannot: is its version another one?")
         for name in message.get("gone", ()):

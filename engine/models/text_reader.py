@@ -61,7 +61,8 @@ class TextReader:
             text.found = self._scores(chunk, [end - start], text.cache, start)
         else:
             text.found = self._joined(text.found, self._sums(chunk, [end - start], text.cache))
-            mx.eval(text.found, [layer.state for layer in text.cache])
+            with self._adapter.awaited():
+                mx.eval(text.found, [layer.state for layer in text.cache])
         text.num_read = end
         return self._finished(text.found, [len(text.ids)]) if is_last else None
 
@@ -91,6 +92,7 @@ class TextReader:
     def _finished(self, found: mx.array, lengths: Sequence[int]) -> NDArray[np.float32]:
         if self._modules.pooling == "mean":
             found = found / mx.array(list(lengths))[:, None]
-        out = np.array(found.astype(mx.float32))
+        with self._adapter.awaited():
+            out = np.array(found.astype(mx.float32))
         mx.clear_cache()
         return out

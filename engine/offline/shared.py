@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from engine.config import EngineConfig
 from engine.core import Engine
-from engine.errors import Busy, Unavailable
+from engine.errors import Busy, Conflict, Unavailable
+from engine.ranks.place import OPTION
 from engine.runtime.following import follow_unless_first
 from engine.types import Completion, Event, Request
 
@@ -29,7 +30,8 @@ GRACE_S = 10.0
 
 _engines: dict[EngineConfig, SharedEngine] = {}
 _lock = threading.Lock()
-"""Guards _engines and each one's number of leases."""
+"""Guards _engines, each one's number of leases, and _had_ranks."""
+_had_ranks = threading.Event()
 
 
 class EngineLease:
@@ -41,6 +43,7 @@ class EngineLease:
         with _lock:
             shared = _engines.get(config)
             if shared is None:
+                _note_ranks(config)
                 shared = _engines[config] = SharedEngine(config)
             shared.num_leases += 1
         self._shared = shared
@@ -58,6 +61,16 @@ class EngineLease:
         """Idempotent. Waits until the engine is gone where this was the last lease."""
         if self._end.detach():
             self._shared.give_back(wait=True)
+
+
+def _note_ranks(config: EngineConfig) -> None:
+    """Raise Conflict for a second model with ranks: the other processes follow the first one, and end with it."""
+    if config.ranks is not None:
+        if _had_ranks.is_set():
+            why = "a script has one model that is divided among processes, and this is the second"
+            message = f"{OPTION} {config.ranks.size}: {why}; the other processes end with the first."
+            raise Conflict(message, param=OPTION, code="unsupported_parameter")
+        _had_ranks.set()
 
 
 class SharedEngine:

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.errors import Unavailable
 from engine.ranks.frames import FrameSocket
-from engine.ranks.leader import BEAT_S, LOST_S
+from engine.ranks.leader import BEAT_S, CLOSE_S, JOIN_S, LOST_S, rank_version
 from engine.ranks.place import RankPlace, leave
 
 RankTold = tuple[dict[str, Any], list[bytes]]
@@ -30,26 +30,29 @@ class FollowerLine:
         self._place = place
         self._memory = memory
         self._told: SimpleQueue[RankTold] = SimpleQueue()
+        self._question = 0
         port, token = int.from_bytes(told[:2], "big"), told[2:]
         try:
             connection = socket.create_connection((place.host, port), timeout=LOST_S)
             self._line = FrameSocket(connection)
-            self._line.send({"rank": place.rank, "token": token.hex()})
+            self._line.send({"rank": place.rank, "token": token.hex(), "version": rank_version()})
         except OSError as error:
             why = f"rank 0 cannot be reached at {place.host}: {error.strerror or error}"
             raise Unavailable(f"{why}.", code="rank_lost") from None
-        # Rank 0 says at least every second that it is there; a machine that is gone closes nothing.
-        connection.settimeout(LOST_S)
+        # Rank 0 says nothing before all ranks have come.
+        self._line.settimeout(JOIN_S + LOST_S)
         threading.Thread(target=self._read, name="told", daemon=True).start()
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def next(self) -> RankTold:
         """The next thing to do. Blocks."""
-        return self._told.get()
+        message, parts = self._told.get()
+        self._question = message.pop("question", self._question)
+        return message, parts
 
     def answer(self, **facts: Any) -> None:
-        """To a question of rank 0."""
-        self._line.send({"answer": facts})
+        """To the question of rank 0 that `next` gave last."""
+        self._line.send({"answer": facts, "to": self._question})
 
     def failed(self, why: str) -> None:
         """This process cannot go on."""
@@ -64,9 +67,13 @@ class FollowerLine:
                 print(f"error: rank {self._place.rank}: rank 0 is gone: {error}", file=sys.stderr, flush=True)
                 leave()
                 return
+            # It says at least every second that it is there; a machine that is gone closes nothing.
+            self._line.settimeout(LOST_S)
             if message["do"] != "beat":
                 self._told.put((message, parts))
             if message["do"] == "end":
+                time.sleep(CLOSE_S)
+                leave(0)  # the engine's thread waits for what does not come any more
                 return
 
     def _beat(self) -> None:

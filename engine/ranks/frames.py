@@ -11,6 +11,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,25 +54,47 @@ class FrameSocket:
             self._sending.release()
         return True
 
-    def receive(self, most_bytes: int = MOST_HEADER_BYTES) -> tuple[dict[str, Any], list[bytes]]:
+    def receive(self) -> tuple[dict[str, Any], list[bytes]]:
         """The next message. Raises EOFError where the other end has closed, OSError, and ValueError for what is no
         message."""
-        (size,) = _SIZE.unpack(self._exactly(_SIZE.size))
-        if size > most_bytes:
-            raise ValueError(f"a header of {size} bytes")
-        header = json.loads(self._exactly(size))
+        header = self._header(MOST_HEADER_BYTES, None)
         return header, [self._exactly(part) for part in header.pop("sizes", ())]
 
-    def _exactly(self, num_bytes: int) -> bytes:
+    def receive_first(self, most_s: float) -> dict[str, Any]:
+        """The first message of a connection, which may be anybody's: small, without parts, and whole within most_s
+        seconds, TimeoutError else. Raises as `receive`, and what reading JSON raises. Sets the socket's timeout."""
+        header = self._header(FIRST_HEADER_BYTES, time.monotonic() + most_s)
+        if "sizes" in header:
+            raise ValueError("a first message with parts")
+        return header
+
+    def _header(self, most_bytes: int, until_s: float | None) -> dict[str, Any]:
+        (size,) = _SIZE.unpack(self._exactly(_SIZE.size, until_s))
+        if size > most_bytes:
+            raise ValueError(f"a header of {size} bytes")
+        header = json.loads(self._exactly(size, until_s))
+        if not isinstance(header, dict):
+            raise ValueError("a header that is no object")
+        return header
+
+    def _exactly(self, num_bytes: int, until_s: float | None = None) -> bytes:
         found = bytearray(num_bytes)
         view = memoryview(found)
         at = 0
         while at < num_bytes:
+            if until_s is not None:
+                if (left_s := until_s - time.monotonic()) <= 0:
+                    raise TimeoutError("the other end is too slow")
+                self._socket.settimeout(left_s)
             read = self._socket.recv_into(view[at:])
             if not read:
                 raise EOFError("the other end has closed")
             at += read
         return bytes(found)
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        """For each wait of a send or a receive from now on."""
+        self._socket.settimeout(timeout_s)
 
     def close(self) -> None:
         self._socket.close()

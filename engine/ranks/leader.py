@@ -15,14 +15,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from engine.errors import EngineError, Unavailable
-from engine.ranks.frames import FIRST_HEADER_BYTES, Buffer, FrameSocket
+from engine.ranks.frames import Buffer, FrameSocket
 from engine.ranks.place import RankPlace
 from engine.types import RankMemory
+from engine.version import PROJECT, installed_version, version
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,24 @@ LOST_S = 8.0
 JOIN_S = 60.0
 """How long the other ranks may take to connect, once all have found each other."""
 
+FIRST_S = 2.0
+"""How long a connection may take to say who it is: the ranks say it at once, and meanwhile nobody else is heard."""
+
 CLOSE_S = 5.0
-"""How long they may take to end."""
+"""How long they may take to end: after that they leave, whatever they wait for."""
+
+PASS_S = 60.0
+"""A pass that takes longer will not end: some rank is stuck, or what carries the sums is broken where rank 0's own
+connections are not. One pass reads a chunk of a prompt at most, which takes seconds; loading does not count."""
 
 TOKEN_BYTES = 32
+_BACKLOG = 128
+"""Connections that may wait, those of strangers among them."""
 
 
 class LeaderLine:
     """Made in any thread; `open`, `tell` and `close` are the engine thread's. on_lost: called once, on the thread
-    "ranks", when a rank is lost or has failed."""
+    "ranks" or on the engine thread, when a rank is lost or has failed."""
 
     def __init__(self, place: RankPlace, on_lost: Callable[[EngineError], None]) -> None:
         self.place = place
@@ -55,15 +65,23 @@ class LeaderLine:
         self._heard_s: dict[int, float] = {}
         self._memory: dict[int, RankMemory] = {}
         self._answers: dict[int, dict[str, Any]] = {}
+        self._asked = 0
         self._gone: deque[int] = deque()
         self._watching: threading.Thread | None = None
         self._is_closed = False
+        self._losing = threading.Lock()
+        self._waits_since_s: float | None = None
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether all ranks have come. Any thread."""
+        return self._watching is not None
 
     def open(self) -> bytes:
         """Listen where the other ranks reach this one. Returns what they must be told to connect: the port, 2 bytes,
         and a secret. Raises Unavailable."""
         try:
-            self._listener = socket.create_server((self.place.host, 0), backlog=self.place.size)
+            self._listener = socket.create_server((self.place.host, 0), backlog=_BACKLOG)
         except OSError as error:
             why = f"rank 0 cannot listen on {self.place.host} for the other ranks: {error.strerror or error}"
             raise Unavailable(f"{why}.", code="rank_lost") from None
@@ -71,16 +89,17 @@ class LeaderLine:
         return port.to_bytes(2, "big") + self._token
 
     def join(self) -> None:
-        """Wait for the others, then watch over them. Raises Unavailable where one does not come."""
+        """Wait for the others, then watch over them. Raises Unavailable where one does not come, or is of another
+        version."""
         listener, until_s = self._listener, time.monotonic() + JOIN_S
         assert listener is not None, "open() first"
         try:
             while len(self._others) < self.place.size - 1:
-                listener.settimeout(max(0.1, until_s - time.monotonic()))
+                if (left_s := until_s - time.monotonic()) <= 0:
+                    raise TimeoutError
+                listener.settimeout(left_s)
                 connection, _ = listener.accept()
                 self._admit(connection)
-                if time.monotonic() > until_s:
-                    raise TimeoutError
         except TimeoutError:
             missing = sorted(set(range(1, self.place.size)) - set(self._others))
             why = f"of {self.place.size} ranks these have not come within {JOIN_S:g} s: {missing}"
@@ -92,20 +111,26 @@ class LeaderLine:
 
     def _admit(self, connection: socket.socket) -> None:
         """Take a connection that knows the secret and says which rank it is; any other one is closed."""
-        connection.settimeout(LOST_S)
-        other = FrameSocket(connection)
         try:
-            first, _ = other.receive(FIRST_HEADER_BYTES)
+            other = FrameSocket(connection)
+            first = other.receive_first(FIRST_S)
             rank, token = int(first["rank"]), bytes.fromhex(first["token"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except Exception:  # whatever a stranger may think of
             rank, token = -1, b""
         if not hmac.compare_digest(token, self._token) or rank in self._others or not 0 < rank < self.place.size:
             log.warning("a connection to the port of the ranks was refused: it is none of them")
-            other.close()
+            connection.close()
             return
-        connection.settimeout(None)
+        other.settimeout(None)
+        self._check_version(rank, first.get("version"))
         self._others[rank] = other
         self._heard_s[rank] = time.monotonic()
+
+    @staticmethod
+    def _check_version(rank: int, theirs: Any) -> None:
+        if theirs != (mine := rank_version()):
+            why = f"rank {rank} is {theirs or 'of an unknown version'}, rank 0 is {mine}"
+            raise Unavailable(f"All ranks must have the same version: {why}.", code="rank_lost")
 
     # What they are told.
 
@@ -128,6 +153,11 @@ class LeaderLine:
         collector."""
         self._gone.append(name)
 
+    def tell_released(self) -> None:
+        """Now, where nothing else is told. Raises as `tell`."""
+        if self._gone and self.lost is None:
+            self.tell({"do": "release"})
+
     def _take_gone(self) -> list[int]:
         gone = []
         while self._gone:
@@ -142,9 +172,10 @@ class LeaderLine:
         return dict(self._answers) if len(self._answers) == self.place.size - 1 else None
 
     def ask(self, message: dict[str, Any]) -> None:
-        """Tell them something that each answers; see `answers`."""
+        """Tell them something that each answers; see `answers`. An answer to an earlier question counts no more."""
+        self._asked += 1
         self._answers.clear()
-        self.tell(message)
+        self.tell({**message, "question": self._asked})
 
     @property
     def memory(self) -> tuple[RankMemory, ...]:
@@ -156,14 +187,35 @@ class LeaderLine:
         if self.lost is None and not self._is_closed:
             self._is_closed = True
             for other in list(self._others.values()):
-                with suppress(OSError):  # it had ended already
+                with suppress(OSError):  # it had ended already, or does not read
+                    other.settimeout(CLOSE_S)
                     other.send({"do": "end"})
             if self._watching is not None:
-                self._watching.join(CLOSE_S)
+                self._watching.join(CLOSE_S + BEAT_S)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the engine thread waits for what all ranks do together: longer than PASS_S, it waits in vain."""
+        before_s, self._waits_since_s = self._waits_since_s, time.monotonic()
+        try:
+            yield
+        finally:
+            self._waits_since_s = before_s
+
+    def fail(self, error: BaseException) -> None:
+        """Rank 0 itself cannot do what it has told the others to do, so the ranks are apart."""
+        self._end(f"Rank 0 of {self.place.size} is lost: {type(error).__name__}: {error}.")
 
     # Thread "ranks".
 
     def _watch(self) -> None:
+        try:
+            self._watch_all()
+        except Exception as error:  # unwatched, a rank that is lost would be waited for
+            log.exception("the ranks are not watched any more")
+            self.fail(error)
+
+    def _watch_all(self) -> None:
         beaten_s = 0.0
         while self.lost is None and self._others:
             readable, _, _ = select.select(list(self._others.values()), [], [], BEAT_S / 2)
@@ -174,6 +226,9 @@ class LeaderLine:
             for rank in list(self._others):
                 if now_s - self._heard_s[rank] > LOST_S:
                     self._lose(rank, f"it has said nothing for {LOST_S:g} s")
+            since_s = self._waits_since_s
+            if since_s is not None and now_s - since_s > PASS_S:
+                self._end(f"The {self.place.size} ranks are stuck: a pass of the model has not ended for {PASS_S:g} s.")
             if now_s - beaten_s > BEAT_S and not self._is_closed:
                 beaten_s = now_s
                 self._beat()
@@ -181,17 +236,17 @@ class LeaderLine:
     def _hear(self, rank: int, other: FrameSocket) -> None:
         try:
             said, _ = other.receive()
-        except (OSError, EOFError, ValueError) as error:
+            if (memory := said.get("memory")) is not None:
+                self._memory[rank] = RankMemory(rank, **memory)
+            if (answer := said.get("answer")) is not None and said["to"] == self._asked:
+                self._answers[rank] = answer
+        except Exception as error:  # its end, or a message that is none
             if self._is_closed:
                 self._others.pop(rank).close()
             else:
-                self._lose(rank, str(error))
+                self._lose(rank, str(error) if isinstance(error, OSError | EOFError) else repr(error))
             return
         self._heard_s[rank] = time.monotonic()
-        if (memory := said.get("memory")) is not None:
-            self._memory[rank] = RankMemory(rank, **memory)
-        if (answer := said.get("answer")) is not None:
-            self._answers[rank] = answer
         if (failed := said.get("failed")) is not None:
             self._lose(rank, str(failed))
 
@@ -206,9 +261,18 @@ class LeaderLine:
                     self._lose(rank, error.strerror or str(error))
 
     def _lose(self, rank: int, why: str) -> None:
+        self._end(f"Rank {rank} of {self.place.size} is lost: {why}.")
+
+    def _end(self, why: str) -> None:
         """Once, and not for who leaves because it was told to. Any thread."""
-        if self.lost is not None or self._is_closed:
-            return
-        self.lost = Unavailable(f"Rank {rank} of {self.place.size} is lost: {why}.", code="rank_lost")
-        log.error("%s Its part of the model is gone, so this server ends.", self.lost.message)
-        self._on_lost(self.lost)
+        with self._losing:
+            if self.lost is not None or self._is_closed:
+                return
+            self.lost = lost = Unavailable(why, code="rank_lost")
+        log.error("%s The model cannot go on without it, so this server ends.", lost.message)
+        self._on_lost(lost)
+
+
+def rank_version() -> str:
+    """Of what must be the same on all ranks."""
+    return f"{PROJECT} {version()} with mlx {installed_version('mlx')} and mlx-lm {installed_version('mlx-lm')}"

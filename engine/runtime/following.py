@@ -24,12 +24,16 @@ def follow_unless_first(config: EngineConfig) -> None:
         _follow(config, config.ranks)
 
 
+def _on_signals(what: signal.Handlers) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for asked in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(asked, what)
+
+
 def _follow(config: EngineConfig, place: RankPlace) -> NoReturn:
     """Do what rank 0 tells, and end this process when it ends, or is gone."""
-    if threading.current_thread() is threading.main_thread():
-        # Rank 0 lets running answers come to their end first, and tells then.
-        for asked in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(asked, signal.SIG_IGN)
+    # Until it can hear rank 0: MLX may wait for the others without end, and no handler in Python would run meanwhile.
+    _on_signals(signal.SIG_DFL)
     device.prepare()
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import mlx.core as mx
@@ -54,6 +58,7 @@ def _follow(config: EngineConfig, place: RankPlace) -> NoReturn:
 
     group = joined(place)
     line = FollowerLine(place, told_by_first(group), memory)
+    _on_signals(signal.SIG_IGN)  # rank 0 lets running answers come to their end first, and tells then
     print(f"Rank {place.rank} of {place.size} follows rank 0 at {place.host}", flush=True)
     replica = Replica(config, group, line.answer)
     while True:

@@ -126,6 +126,14 @@ class ModelLoad:
         self._steps.close()
 
     def _load(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
+        try:
+            return (yield from self._all_steps(path, new_worker, shared))
+        except BaseException:  # given up, too
+            if self._mirror is not None:
+                self._mirror.unload()
+            raise
+
+    def _all_steps(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
         slot, config = self.slot, self.slot.config
         parts = registry.load_in_parts(config, path, shared, self._mirror)
         while True:

@@ -173,6 +173,8 @@ class Roster:
         """Nothing to do: use the moment. Returns within some 20 ms."""
         for model in self.loaded:
             model.worker.idle()
+        if self._means.mirror is not None:
+            self._means.mirror.idle()
         self._stats.show(force=True)
 
     def tidy(self) -> None:

@@ -15,6 +15,7 @@ import gc
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -57,6 +58,11 @@ MAX_FAILURES = 8
 
 _LOADING_GRACE_S = 15.0
 _LOST_GRACE_S = 2.0
+_RANKS_GRACE_S = 30.0
+"""For one of several processes: it may wait in MLX for another one that is stuck, and never end."""
+
+_JOIN_S = 0.5
+"""How often a wait for the thread's end looks whether that may still take longer."""
 
 _IDLE_S = 1.0
 _DISK_S = 0.002
@@ -104,10 +110,23 @@ class EngineThread:
 
     @property
     def grace_s(self) -> float | None:
-        """How long the thread may take to end once it was told to; None: as long as it takes."""
-        if self.is_lost:
+        """How long the thread may take to end once it was told to; None: as long as it takes. To be asked again."""
+        if self.is_lost or (self._line is not None and not self._line.has_joined):
             return _LOST_GRACE_S
-        return _LOADING_GRACE_S if self.is_loading else None
+        if self.is_loading:
+            return _LOADING_GRACE_S
+        return None if self._line is None else _RANKS_GRACE_S
+
+    def join(self, thread: threading.Thread) -> None:
+        """Wait for the thread that runs this and was told to stop, as long as it may take."""
+        began_s = time.monotonic()
+        while thread.is_alive():
+            grace_s = self.grace_s
+            if grace_s is not None and time.monotonic() - began_s > grace_s:
+                if self._line is not None:  # waiting in MLX for another process, it would keep this one from its end
+                    atexit.register(leave)
+                return
+            thread.join(_JOIN_S)
 
     @property
     def is_lost(self) -> bool:
@@ -282,6 +301,8 @@ class EngineThread:
 
         if num_idle_s % _RETURN_MEMORY_EVERY_S == _RETURN_MEMORY_EVERY_S - 1:
             return_memory()
+            if self._line is not None and not self.is_lost:
+                self._line.tell({"do": "return_memory"})
 
     def _carry_out(self, command: Command, roster: Roster) -> None:
         match command:

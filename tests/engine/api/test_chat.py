@@ -153,7 +153,7 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(client: openai.OpenAI) -
 
 def test_a_seed_repeats_and_another_differs(client: openai.OpenAI) -> None:
     def said(seed: int) -> str:
-        return ask(client, temperature=1.5, seed=seed, max_tokens=24).choices[0].message.content
+        return ask(client, temperature=2.0, seed=seed, max_tokens=24).choices[0].message.content
 
     assert said(1) == said(1)
     assert len({said(seed) for seed in range(1, 7)}) > 1

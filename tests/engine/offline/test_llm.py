@@ -257,7 +257,7 @@ def test_more_media_than_have_room_wait_for_their_turn(monkeypatch: pytest.Monke
         found = texts(one.generate(prompts, GREEDY, use_tqdm=False))
         assert found == [f"It is {colour}." for colour in ("red", "blue", "green", "yellow")]
         large = Image.new("RGB", (2 * size[0], 2 * size[1]))
-        with pytest.raises(EngineError, match="decoded media"):
+        with pytest.raises(EngineError, match="decoded, this request's media have"):
             one.generate({**prompts[0], "multi_modal_data": {"image": large}}, GREEDY, use_tqdm=False)
 
 

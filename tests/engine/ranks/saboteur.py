@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from typing import Any
 
 from engine.cli import main
@@ -50,6 +52,35 @@ def forgets() -> None:
     Replica._read = forgetful  # type: ignore[method-assign]
 
 
+def runs_out() -> None:
+    """Rank 0 has no memory for one of its passes, of which the others know already."""
+    from engine.models.adapter import Adapter
+
+    one_pass, num_left = Adapter._pass, 300
+
+    def failing(self: Adapter, ids: Any, *rest: Any) -> Any:
+        nonlocal num_left
+        num_left -= 1
+        if not num_left:
+            raise RuntimeError("out of memory")
+        return one_pass(self, ids, *rest)
+
+    if os.environ["MLX_RANK"] == "0":
+        Adapter._pass = failing  # type: ignore[method-assign]
+
+
+def finds_nobody() -> None:
+    """MLX waits for the other ranks without end."""
+    from engine.models import sharding
+
+    def joined(_: Any) -> Any:
+        print("waits", flush=True)
+        time.sleep(600)
+
+    sharding.joined = joined
+
+
 if __name__ == "__main__":
-    {"same_part": same_part, "forgets": forgets}[sys.argv.pop(1)]()
+    known = {"same_part": same_part, "forgets": forgets, "runs_out": runs_out, "finds_nobody": finds_nobody}
+    known[sys.argv.pop(1)]()
     raise SystemExit(main())

@@ -20,6 +20,11 @@ from engine import LLM, SamplingParams
 llm = LLM(sys.argv[1], tensor_parallel_size=2)
 outputs = llm.generate({prompts!r}, SamplingParams(temperature=0, max_tokens=8), use_tqdm=False)
 print("ANSWERS", json.dumps([output.outputs[0].token_ids for output in outputs]), flush=True)
+llm.close()
+try:
+    LLM(sys.argv[1], tensor_parallel_size=2)
+except Exception as error:
+    print("SECOND", type(error).__name__, error, flush=True)
 """
 TIMEOUT_S = 90
 
@@ -52,3 +57,4 @@ def test_a_script(divisible_model: Callable[[str], Path], tmp_path: Path) -> Non
         said
     )
     assert "exited with code" not in said, said
+    assert "SECOND Conflict tensor_parallel_size 2: a script has one model" in said, said

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 
 from engine.config import EngineConfig, ModelSpec, ServerConfig, SpeculationConfig
 from engine.core import Engine
+from engine.errors import Unavailable
 from tests.engine.drive import settled
 from tests.engine.ranks.battery import answered
 from tests.engine.ranks.conftest import CHUNK_TOKENS
+from tests.waiting import until
 
 ALL_STEPS = {"load", "make", "read", "merge", "extend", "filter", "extract", "trim", "fork", "copy", "cut", "join"}
-ALL_STEPS |= {"widen", "branch"}
+ALL_STEPS |= {"widen", "branch", "release"}
 
 
 class OwnLine:
@@ -44,9 +47,10 @@ class OwnLine:
         if self._replica is None:
             self._replica = Replica(self._config, mx.distributed.init(), self._answered)
         self.counted[message["do"]] = self.counted.get(message["do"], 0) + 1
-        gone, self._gone = self._gone, []
+        gone = list(self._gone)
         if message["do"] != self.without:
             self._replica.do(json.loads(json.dumps({**message, "gone": gone})), [bytes(part) for part in parts])
+        del self._gone[: len(gone)]
 
     ask = tell
 
@@ -59,10 +63,20 @@ class OwnLine:
     def release(self, name: int) -> None:
         self._gone.append(name)
 
-    def held(self) -> dict[int, Any]:
-        """What the replica holds by name, but for what is gone since the last message."""
-        gone = set(self._gone)
-        return {name: layers for name, layers in self._replica._held.items() if name not in gone}
+    def fail(self, error: BaseException) -> None:
+        raise AssertionError("a pass has failed") from error
+
+    def waiting(self) -> Any:
+        return nullcontext()
+
+    def tell_released(self) -> None:
+        if self._gone:
+            self.tell({"do": "release"})
+
+    async def held(self) -> dict[int, Any]:
+        """What the replica holds by name, once rank 0 has told of all that is gone, as it does when idle."""
+        await until(lambda: not self._gone, "names that are gone are not told", 10)
+        return dict(self._replica._held)
 
 
 async def after_the_battery(
@@ -99,7 +113,7 @@ async def after_the_battery(
         loaded = engine._slots.default.model
         assert loaded is not None
         stored = {block.payload.name: block.payload for block in loaded.worker._prefix.pool}
-        held = line.held()
+        held = await line.held()
     finally:
         await asyncio.to_thread(engine.stop)
     return line, {name: (payload, held.get(name)) for name, payload in stored.items()} | {
@@ -133,3 +147,37 @@ async def test_a_replica_that_is_not_told_all_is_seen(
     _, blocks = await after_the_battery(divisible_model("qwen3_vl"), serve, monkeypatch, without="join")
     with pytest.raises(AssertionError, match="its KV differs"):
         same_kv(blocks)
+
+
+@pytest.mark.parametrize("how", ["given up", "fails", "fails behind the weights"])
+def test_a_load_that_comes_to_nothing_is_unloaded_everywhere(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.models import registry
+    from engine.runtime.model_load import ModelLoad
+    from engine.runtime.slots import ModelSlots
+
+    def parts(*_: Any) -> Any:
+        yield 0, 1
+        if how == "fails":
+            raise Unavailable("no memory")
+        yield 1, 1
+        return None  # no model: what comes next fails
+
+    class Unloads:
+        count = 0
+
+        def unload(self) -> None:
+            self.count += 1
+
+    monkeypatch.setattr(registry, "load_in_parts", parts)
+    mirror: Any = Unloads()
+    slot = ModelSlots(EngineConfig(model=ModelSpec("none")), lambda _: None).default
+    load = ModelLoad(slot, Path("none"), lambda *_: pytest.fail("it is not there"), mirror=mirror)
+    load.turn()
+    assert mirror.count == 0
+    if how == "given up":
+        load.close()
+    else:
+        with pytest.raises(Unavailable):
+            for _ in range(3):
+                load.turn()
+    assert mirror.count == 1

@@ -330,10 +330,10 @@ async def test_a_pass_that_fails_ends_the_call_and_no_other(
     alone = (await ask(engine, beside)).token_ids
     forward, calls = Adapter._forward, count()
 
-    def broken(self: Adapter, ids: Any, cache: Any, arguments: Any) -> Any:
+    def broken(self: Adapter, ids: Any, cache: Any, *rest: Any, **named: Any) -> Any:
         if isinstance(cache[0], tensors._SharedTextKV) and next(calls) == 0:
             raise RuntimeError("no memory")
-        return forward(self, ids, cache, arguments)
+        return forward(self, ids, cache, *rest, **named)
 
     monkeypatch.setattr(Adapter, "_forward", broken)
     staying = asyncio.create_task(ask(engine, beside))

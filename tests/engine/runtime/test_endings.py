@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from mlx_lm.generate import BatchGenerator
 
-from engine import core
 from engine.cache.disk import store
 from engine.cache.snapshots import SnapshotStore
 from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
@@ -156,7 +155,7 @@ async def test_long_texts_are_fair_to_pictures(tiny_model: TinyModel, monkeypatc
 
 
 async def test_stop_while_the_model_loads_stays_stopped(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "_LOADING_GRACE_S", 0.1)
+    monkeypatch.setattr(thread, "_LOADING_GRACE_S", 0.1)
     load, loading = registry.load_in_parts, threading.Event()
     slow = lambda *given: (loading.set(), time.sleep(1.5), load(*given))[2]  # noqa: E731
     monkeypatch.setattr(registry, "load_in_parts", slow)
