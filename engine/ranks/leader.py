@@ -70,6 +70,7 @@ class LeaderLine:
         self._watching: threading.Thread | None = None
         self._is_closed = False
         self._losing = threading.Lock()
+        self._is_told = threading.Event()
         self._waits_since_s: float | None = None
 
     @property
@@ -137,6 +138,7 @@ class LeaderLine:
     def tell(self, message: dict[str, Any], parts: Sequence[Buffer] = ()) -> None:
         """Send a message to every other rank. Raises Unavailable where one is lost."""
         if self.lost is not None:
+            self._is_told.wait(BEAT_S)  # who waits for an answer learns the reason first
             raise self.lost
         if gone := self._take_gone():
             message = {**message, "gone": gone}
@@ -203,8 +205,15 @@ class LeaderLine:
             self._waits_since_s = before_s
 
     def fail(self, error: BaseException) -> None:
-        """Rank 0 itself cannot do what it has told the others to do, so the ranks are apart."""
-        self._end(f"Rank 0 of {self.place.size} is lost: {type(error).__name__}: {error}.")
+        """Rank 0 itself cannot do what it has told the others to do, so the ranks are apart. Returns when all who wait
+        know it. Engine thread."""
+        # MLX fails here, too, where another rank is gone: the thread "ranks" will see in a moment which one.
+        if not self._is_told.wait(BEAT_S):
+            self._end(self._failed(error))
+            self._is_told.wait(BEAT_S)  # that thread may have been quicker
+
+    def _failed(self, error: BaseException) -> str:
+        return f"Rank 0 of {self.place.size} is lost: {type(error).__name__}: {error}."
 
     # Thread "ranks".
 
@@ -213,7 +222,7 @@ class LeaderLine:
             self._watch_all()
         except Exception as error:  # unwatched, a rank that is lost would be waited for
             log.exception("the ranks are not watched any more")
-            self.fail(error)
+            self._end(self._failed(error))
 
     def _watch_all(self) -> None:
         beaten_s = 0.0
@@ -271,6 +280,7 @@ class LeaderLine:
             self.lost = lost = Unavailable(why, code="rank_lost")
         log.error("%s The model cannot go on without it, so this server ends.", lost.message)
         self._on_lost(lost)
+        self._is_told.set()
 
 
 def rank_version() -> str:

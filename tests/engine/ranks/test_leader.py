@@ -301,3 +301,9 @@ def test_who_waits_for_nothing_is_not_stuck(pair: Pair, monkeypatch: pytest.Monk
 def test_rank_0_may_be_what_fails(pair: Pair) -> None:
     pair.leader.fail(RuntimeError("out of memory"))
     assert [error.message for error in pair.lost] == ["Rank 0 of 2 is lost: RuntimeError: out of memory."]
+
+
+def test_where_mlx_sees_first_that_another_rank_is_gone_that_one_is_named(pair: Pair) -> None:
+    threading.Timer(0.2, lambda: pair.follower._line._socket.shutdown(socket.SHUT_RDWR)).start()
+    pair.leader.fail(RuntimeError("[ring] connection to a peer was lost."))
+    assert [error.message for error in pair.lost] == ["Rank 1 of 2 is lost: the other end has closed."]
