@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import mlx.core as mx
 import pytest
 
@@ -12,9 +14,10 @@ from engine.runtime.thread import EngineThread
 def test_memory_goes_back_after_a_minute_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before: who asks again soon would have to get it anew."""
     returned: list[int] = []
+    alone = SimpleNamespace(_line=None)  # no other ranks
     for num_idle_s in range(130):
         monkeypatch.setattr(mlx_memory, "return_memory", lambda at=num_idle_s: returned.append(at))
-        EngineThread._idle(None, num_idle_s)  # type: ignore[arg-type]
+        EngineThread._idle(alone, num_idle_s)  # type: ignore[arg-type]
     assert returned == [59, 119]
 
 
