@@ -88,18 +88,18 @@ def main(folder: Path):
     (a, b), three = (pictures["pair-a.png"], pictures["pair-b.png"]), pictures["three-shapes.png"]
     cards = [
         card("What is in this image?", ["circle.png"], language.describe(pictures["circle.png"])),
-        card("What color is the star?", ["three-shapes.png"], "It is yellow."),
-        card("Describe this image.", ["three-shapes.png"], language.describe(three)),
         card("Compare these images.", ["pair-a.png", "pair-b.png"], language.compare(a, b)),
         card("What happens in this video?", ["moving-circle.mp4"], language.watch(clips["moving-circle.mp4"])),
         # what the shipped weights say; the star's box is [690, 18, 950, 347]
         card("Where is the star? Answer with a box.", ["three-shapes.png"], '[{"bbox_2d": [690, 30, 960, 350], "label": "yellow star"}]'),
+        card("Locate all shapes.", ["three-shapes.png"], BOXES),
+        card("Point at the circle.", ["three-shapes.png"], '[{"point_2d": [510, 820], "label": "red circle"}]'),
+        card("What color is the star?", ["three-shapes.png"], "It is yellow."),
+        card("Describe this image.", ["three-shapes.png"], language.describe(three)),
         card("Where is the triangle? Answer in one word.", ["two-shapes.jpg"], "Right."),
         card("What happens in this video?", ["growing-star.mp4"], language.watch(clips["growing-star.mp4"])),
         card("What happens in this video?", ["changing-square.mp4"], language.watch(clips["changing-square.mp4"])),
         card("What shape is it?", ["triangle.png"], "It is a triangle."),
-        card("Locate all shapes.", ["three-shapes.png"], BOXES),
-        card("Point at the circle.", ["three-shapes.png"], '[{"point_2d": [510, 820], "label": "red circle"}]'),
     ]
     (folder / "samples.json").write_text(json.dumps(cards, indent=1) + "\n")
     for c in cards:

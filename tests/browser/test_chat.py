@@ -90,6 +90,7 @@ def test_the_example_cards_get_the_answers_they_promise(person, workbench_url):
     cards = me.page.locator("#chat .example")
     count = cards.count()
     assert count >= 3
+    assert sum("_2d" in words for words in promised[:count]) >= 3, "boxes and points are shown"
     for number in range(count):
         cards.nth(number).click()
         me.finished()
@@ -101,7 +102,8 @@ def test_the_example_cards_get_the_answers_they_promise(person, workbench_url):
 def test_the_cards_pictures_one_after_the_other_in_one_chat(person, workbench_url):
     folder = asset("samples")
     me = person(workbench_url).arrive()
-    for card in json.loads((folder / "samples.json").read_text())[:4]:
+    cards = json.loads((folder / "samples.json").read_text())
+    for card in [card for card in cards if not card["expect"].startswith("[")][:4]:
         me.drop(*(folder / name for name in card["files"]))
         assert me.ask(card["text"]) == card["expect"]
 
