@@ -16,6 +16,7 @@ from engine.measure.bench.samples import Sample, SeenMedia, Stopwatch
 from engine.measure.bench.targets import OnFirst, Status
 from engine.measure.openai_client import OpenAIClient, encoded
 from engine.prompt.questions import YES_OR_NO_ONLY
+from engine.remote.numbers import is_count
 from engine.types import Json
 
 LOOPED = 5
@@ -220,7 +221,7 @@ def _object(value: Any) -> Json:
 
 def _count(told: Json, name: str) -> int | None:
     value = told.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if is_count(value) else None
 
 
 def _feature_hits(media: Any) -> int:
