@@ -149,16 +149,14 @@ class ServerThread:
     def __init__(self, app: Any, port: int = 0) -> None:
         import uvicorn
 
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            self._port = probe.getsockname()[1]
+        listener = socket.socket()  # bound here for good: between two binds another process could take the port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        self._port = listener.getsockname()[1]
         # A page that is open listens for as long as it is.
-        config = uvicorn.Config(
-            app, host="127.0.0.1", port=self._port, log_level="warning", timeout_graceful_shutdown=0.5
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="test-server", daemon=True)
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=0.5))
+        serving = functools.partial(self._server.run, sockets=[listener])
+        self._thread = threading.Thread(target=serving, name="test-server", daemon=True)
 
     def __enter__(self) -> str:
         self._thread.start()
