@@ -264,7 +264,7 @@ class EngineConfig:
     these, prefill_batch_size prompts take turns, and completion_batch_size answers decode together (None: all of them;
     see max_rows). max_queue: requests that may wait beyond that before 429, those whose media are still being read
     included. max_waiting_media_bytes: media of all requests that have not begun to answer, before 429: decoded, or as
-    they are sent to another server. Each model of another server has places of its own (engine.runtime.tickets).
+    they are sent to another server. Each model of another server has places of its own (engine.runtime.intake.tickets).
     request_timeout_s: from the arrival of a request to its last token; None is no limit.
     memory_utilization: share of the device's memory that weights, stored and running KV may fill together.
     wired_limit_bytes: how much of MLX's memory macOS may not page out (None: none of it is kept from that).

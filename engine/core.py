@@ -22,12 +22,11 @@ from engine.errors import EngineError, Unavailable
 from engine.inventory.inventory import Inventory
 from engine.media.loader import Loader
 from engine.remote.servers import RemoteServers
+from engine.request_flow import Serving
 from engine.request_log.form import whole_json
 from engine.request_log.log import RequestLog
 from engine.request_log.otlp import span_export
 from engine.request_log.record import LoggedRequest
-from engine.runtime import fit
-from engine.runtime.asking import Asking
 from engine.runtime.cache_inspection import CacheInspection
 from engine.runtime.commands import (
     CountReplay,
@@ -36,13 +35,14 @@ from engine.runtime.commands import (
     TokenObserver,
     UnloadModel,
 )
-from engine.runtime.deadline import Deadline
-from engine.runtime.preparation import Preparation
+from engine.runtime.estimates import fit
+from engine.runtime.intake.asking import Asking
+from engine.runtime.intake.deadline import Deadline
+from engine.runtime.intake.preparation import Preparation
+from engine.runtime.intake.tickets import ClosedFor, Places, TicketOffice
+from engine.runtime.loading.slots import check_here
 from engine.runtime.replay import Replayer, as_replay
-from engine.runtime.slots import check_here
 from engine.runtime.thread import EngineThread, Outside
-from engine.runtime.tickets import ClosedFor, Places, TicketOffice
-from engine.serving import Serving
 from engine.types import (
     Completion,
     Decisions,

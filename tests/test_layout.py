@@ -20,7 +20,7 @@ MLX_FILES = (
     "engine/runtime/thread.py",
     "engine/runtime/following.py",  # the engine thread of a process that serves nobody
     "engine/runtime/stats.py",
-    "engine/runtime/detokenizer.py",
+    "engine/runtime/output/detokenizer.py",
     "engine/grammar/mask.py",  # a logits processor
     "engine/prompt/*.py",
     "engine/models/*.py",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import State
 
     from engine.core import Engine
-    from engine.runtime.tickets import ClosedFor
+    from engine.runtime.intake.tickets import ClosedFor
     from workbench.compare.tab import Comparisons
     from workbench.conversations.library import ConversationLibrary
     from workbench.conversations.routes import PageLogin

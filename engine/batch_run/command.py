@@ -156,7 +156,7 @@ def _schema(path: Path) -> Json | bool:
 def _questions(path: Path) -> tuple[TypedQuestion, ...]:
     from engine.batch_run.question_table import read_csv, typed_questions
     from engine.errors import EngineError
-    from engine.runtime.deciding import check_questions
+    from engine.runtime.decisions.decide import check_questions
 
     try:
         questions = typed_questions(read_csv(_text(path, "--questions")))

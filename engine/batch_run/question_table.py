@@ -15,7 +15,7 @@ import pandas as pd
 
 from engine import spreadsheet
 from engine.errors import BadRequest
-from engine.runtime.deciding import MAX_QUESTIONS
+from engine.runtime.decisions.decide import MAX_QUESTIONS
 from engine.types import YES_NO, Decision, Json, Option, Part, QuestionKind, TypedQuestion
 
 KINDS: dict[str, QuestionKind] = {"yes or no": "predicate", "choice": "choice", "score": "score"}

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session
 
-from engine.inventory.checkpoint import modalities
+from engine.inventory.checkpoint_facts import modalities
 from engine.models.families import FAMILIES, family
 from engine.models.safetensors_files import ITEM_BYTES
 from engine.types import Kind

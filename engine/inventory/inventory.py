@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.config import DEMO
 from engine.errors import Conflict, Forbidden, ModelNotFound, Unavailable
-from engine.inventory.checkpoint import Checkpoint, read_checkpoint
+from engine.inventory.checkpoint_facts import Checkpoint, read_checkpoint
 from engine.inventory.places import MAX_ENTRIES, ModelPlace, hub_cache, in_folder, in_hub_cache, shipped
 
 Stamp = tuple[tuple[str, int, int], ...]

@@ -22,7 +22,7 @@ from engine.cache import tensors
 from engine.cache.features import FeatureStore
 from engine.cache.row_state import RowState
 from engine.errors import BadRequest
-from engine.models.across import FEATURES, Across
+from engine.models.cross_attention import FEATURES, Across
 from engine.models.embeddings import Embeddings, Encoding
 from engine.models.encoder_decoder import EncoderDecoder
 from engine.models.families import GROUPED_SCORES, Family

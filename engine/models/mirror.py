@@ -20,7 +20,7 @@ import mlx.core as mx
 
 from engine.cache.mirrored_row import MirroredRow
 from engine.errors import Unavailable
-from engine.models.arrays_told import to_parts
+from engine.models.array_messages import to_parts
 from engine.ranks.leader import LeaderLine
 
 

@@ -16,7 +16,7 @@ from engine.config import EngineConfig
 from engine.errors import Internal
 from engine.models import registry
 from engine.models.adapter import Adapter
-from engine.models.arrays_told import from_parts
+from engine.models.array_messages import from_parts
 from engine.models.loading import in_portions
 from engine.models.locate import locate
 from engine.models.mirror import drawn_ids

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from engine.errors import EngineError, Unavailable
 from engine.remote.vocabulary import RemoteVocabulary
-from engine.runtime.deadline import Deadline
-from engine.runtime.slots import ModelSlot
+from engine.runtime.intake.deadline import Deadline
+from engine.runtime.loading.slots import ModelSlot
 from engine.types import RemoteServer, Request, Running
 
 T = TypeVar("T")

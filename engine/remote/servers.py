@@ -40,10 +40,10 @@ from engine.remote.failures import NO_ROUTE, not_understood, said_in_the_middle,
 from engine.remote.links import AGAIN_S, OpenRequest, RemoteLink
 from engine.remote.vocabulary import RemoteVocabulary
 from engine.request_body import openai_body, route, unsayable
-from engine.runtime.checks import check, check_numbers
-from engine.runtime.deadline import Deadline
-from engine.runtime.slots import ModelSlot, ModelSlots
-from engine.runtime.tickets import Ticket
+from engine.runtime.intake.checks import check, check_numbers
+from engine.runtime.intake.deadline import Deadline
+from engine.runtime.intake.tickets import Ticket
+from engine.runtime.loading.slots import ModelSlot, ModelSlots
 from engine.types import (
     NO_LIMIT,
     Decisions,

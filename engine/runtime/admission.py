@@ -18,13 +18,13 @@ from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import uses
 from engine.prompt.tool_prompt import tool_json
-from engine.runtime.detokenizer import Detokenizer
-from engine.runtime.masks import Masks
-from engine.runtime.request_memory import RequestMemory
+from engine.runtime.estimates.work import work_of
+from engine.runtime.memory_use.encoder_work import missing
+from engine.runtime.memory_use.request_memory import RequestMemory
+from engine.runtime.output.detokenizer import Detokenizer
+from engine.runtime.output.masks import Masks
+from engine.runtime.output.tool_calls import ToolCallReader
 from engine.runtime.sequence import Choice, Sequence
-from engine.runtime.to_encode import missing
-from engine.runtime.tool_calls import ToolCallReader
-from engine.runtime.work import work_of
 from engine.types import NO_LIMIT, Request, Sampling
 from engine.types.prompt import Prompt
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.runtime.asking import Asking
 from engine.runtime.commands import (
     ChangeAction,
     ChangeBlock,
@@ -17,6 +16,7 @@ from engine.runtime.commands import (
     ListBlocks,
     ListFeatures,
 )
+from engine.runtime.intake.asking import Asking
 from engine.types import BlockInfo, FeatureInfo
 
 

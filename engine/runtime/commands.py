@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from engine.runtime.slots import LoadedModel, ModelSlot
+    from engine.runtime.loading.slots import LoadedModel, ModelSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class UnloadModel:
 
 @dataclass(frozen=True, slots=True)
 class PreflightCommand:
-    """Say what a request would cost (engine.runtime.preflight), without pictures.
+    """Say what a request would cost (engine.runtime.estimates.preflight), without pictures.
 
     prompt: of a long text, built ahead (engine.prompt.text)."""
 

@@ -15,7 +15,7 @@ from engine.cache.prefix import PrefixCache
 from engine.cache.provenance import decode_ids
 from engine.errors import EngineError, Internal, caused
 from engine.prompt.receipts import receipts
-from engine.runtime.expectation import Expectations
+from engine.runtime.estimates.expectation import Expectations
 from engine.runtime.rows import Rows
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.runtime.memory import padded_tokens
+from engine.runtime.memory_use.memory import padded_tokens
 from engine.runtime.sequence import Sequence
 from engine.types import BatchState
 
@@ -107,7 +107,7 @@ class Scheduler:
         return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence. How many may wait is bounded at the door (engine.runtime.tickets)."""
+        """Queue a sequence. How many may wait is bounded at the door (engine.runtime.intake.tickets)."""
         self.waiting.append(sequence)
 
     def admit(self) -> Sequence | None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from engine.grammar.mask import AnswerMask
     from engine.models.embeddings import Embeddings, Encoding
     from engine.models.proposer import Proposer
-    from engine.runtime.detokenizer import Detokenizer
-    from engine.runtime.expectation import Observed
-    from engine.runtime.scoring import Scoring
+    from engine.runtime.decisions.scoring import Scoring
+    from engine.runtime.estimates.expectation import Observed
+    from engine.runtime.output.detokenizer import Detokenizer
 
 SCORED_ROWS = 4
 """While options are scored, a sequence has memory for so many rows beside its prompt."""

@@ -16,9 +16,9 @@ import mlx.core as mx
 from engine import device
 from engine.cache.prefix import PrefixCache
 from engine.models import mlx_memory
+from engine.runtime.model_sums import all_batches, all_caches, ended
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence
-from engine.runtime.together import all_batches, all_caches, ended
 from engine.types import CacheStats, Done, ModelCard, ModelState, RankMemory, Record, Running, Snapshot, Totals
 
 log = logging.getLogger(__name__)

@@ -71,7 +71,7 @@ class TextReadings:
         return len(self._waiting)
 
     def add(self, command: ReadCommand) -> None:
-        """How many may wait is bounded at the door (engine.runtime.tickets)."""
+        """How many may wait is bounded at the door (engine.runtime.intake.tickets)."""
         self._stats.count(requests=1)
         self._waiting.append(_Reading(command))
 

@@ -26,7 +26,6 @@ from engine.config import EngineConfig
 from engine.errors import EngineError, Internal, ModelNotFound, Unavailable
 from engine.ranks.leader import LeaderLine
 from engine.ranks.place import leave
-from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     Cancel,
     Command,
@@ -42,14 +41,15 @@ from engine.runtime.commands import (
     Wake,
     refuse,
 )
-from engine.runtime.slots import LoadedModel, ModelSlots
+from engine.runtime.loading.garbage_collection import rarely_collecting
+from engine.runtime.loading.slots import LoadedModel, ModelSlots
 from engine.runtime.turns import Turner, Turns
 from engine.types import RankMemory, Snapshot
 
 if TYPE_CHECKING:
     from engine.models.mirror import Mirror
-    from engine.runtime.model_load import Aside
-    from engine.runtime.roster import Roster
+    from engine.runtime.loading.model_load import Aside
+    from engine.runtime.loading.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ decoding media."""
 class Outside:
     """What the thread calls of its owner. publish takes each new Snapshot; failed is called once with the reason when
     the thread ends before Stop; both are called on the engine thread, failed also on the one that has seen that another
-    process of the model is lost. aside: see engine.runtime.model_load."""
+    process of the model is lost. aside: see engine.runtime.loading.model_load."""
 
     publish: Callable[[Snapshot], None]
     failed: Callable[[EngineError], None]
@@ -201,8 +201,8 @@ class EngineThread:
             from transformers.utils import logging as transformers_logging
 
             from engine.models import cpu, mlx_memory
-            from engine.runtime.model_load import LoadMeans
-            from engine.runtime.roster import Roster
+            from engine.runtime.loading.model_load import LoadMeans
+            from engine.runtime.loading.roster import Roster
             from engine.runtime.stats import EngineStats
         self.imported.set()
         mlx_memory.limit_mlx_cache()

@@ -20,23 +20,23 @@ from engine.models.drawing import can_draw_ahead
 from engine.models.registry import Loaded
 from engine.models.speculation import make_speculation
 from engine.models.text_reader import TextReader
-from engine.runtime import answer
 from engine.runtime.admission import Admission
 from engine.runtime.cache_commands import carry_out
 from engine.runtime.commands import CacheCommand, Cancel, PreflightCommand, ReadCommand, Submit, TokenObserver
+from engine.runtime.decisions.scorer import Scorer
 from engine.runtime.endings import FAILED_ANSWER, Endings
-from engine.runtime.expectation import Expectations
-from engine.runtime.memory import MemoryBudget
-from engine.runtime.preflight import Preflights
-from engine.runtime.prompt_logprobs import read_with_logprobs
-from engine.runtime.request_memory import RequestMemory
+from engine.runtime.estimates.expectation import Expectations
+from engine.runtime.estimates.preflight import Preflights
+from engine.runtime.loading.warm_up import WarmUp
+from engine.runtime.memory_use.memory import MemoryBudget
+from engine.runtime.memory_use.request_memory import RequestMemory
+from engine.runtime.output import answer
+from engine.runtime.output.prompt_logprobs import read_with_logprobs
 from engine.runtime.rows import Rows
 from engine.runtime.scheduler import DecodeStep, OpenPrompt, PrefillChunk, RestorePrompt, Scheduler, ScoreRows
-from engine.runtime.scorer import Scorer
 from engine.runtime.sequence import Choice, Sequence
 from engine.runtime.stats import EngineStats
 from engine.runtime.text_readings import TextReadings
-from engine.runtime.warm_up import WarmUp
 
 log = logging.getLogger(__name__)
 

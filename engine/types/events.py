@@ -179,7 +179,7 @@ class Preflight:
     tokens: the prompt's token ids, placeholders expanded. left: context tokens left for an answer; negative when the
     prompt does not fit. cached_tokens: how many the prefix cache would reuse right now. ttft_ms: time to first token
     by this engine's own records, beside what runs now, without fetch and decode; None unless such estimates have held
-    lately (engine.runtime.track_record).
+    lately (engine.runtime.estimates.track_record).
     pictures: per medium, a PNG of every frame (or of the picture) at the size the model sees; () unless asked for.
     """
 

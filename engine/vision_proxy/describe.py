@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from engine.bounded import BoundedCache
 from engine.config import MediaLimits, ModelSpec, VisionProxy
 from engine.errors import BadRequest, EngineError, ModelNotFound, Unavailable
-from engine.runtime.asking import Asking
-from engine.runtime.checks import check, check_numbers
-from engine.runtime.deadline import Deadline
-from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
-from engine.runtime.tickets import Ticket
+from engine.runtime.intake.asking import Asking
+from engine.runtime.intake.checks import check, check_numbers
+from engine.runtime.intake.deadline import Deadline
+from engine.runtime.intake.tickets import Ticket
+from engine.runtime.loading.slots import LoadedModel, ModelSlot, ModelSlots
 from engine.types import (
     Completion,
     Description,

@@ -56,7 +56,7 @@ def test_a_picture_and_words_cost_what_was_said(person, workbench_url, drawn):
 
 def test_the_time_that_is_shown_is_the_one_that_the_api_tells(person, workbench_url, drawn, monkeypatch):
     """For the same request: one expectation, in the page's words. Twin: until expectations have held, neither tells."""
-    from engine.runtime.track_record import TrackRecord
+    from engine.runtime.estimates.track_record import TrackRecord
 
     picture = drawn("blue", "triangle")
     parts = [

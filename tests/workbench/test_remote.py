@@ -8,7 +8,7 @@ import pytest
 from gradio import EventData
 
 from engine.config import EngineConfig
-from engine.inventory.room import MachineMemory
+from engine.inventory.memory_fit import MachineMemory
 from engine.types import (
     Done,
     FrameSampling,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from engine.batch_run.question_table import typed_questions
 from engine.batch_run.task import BatchTask
 from engine.errors import BadRequest
-from engine.runtime.deciding import check_questions
+from engine.runtime.decisions.decide import check_questions
 from engine.types import Json, Sampling
 from workbench.language import t
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from engine.errors import EngineError, MemoryExceeded
-from engine.runtime import fit
+from engine.runtime.estimates import fit
 from engine.types import Json, MediaReceipt, ModelCard, Preflight, Request
 from workbench.chat import turns
 from workbench.chat.actions import Asker

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
 from engine.inventory.inventory import ModelHere, real_folder
-from engine.inventory.room import MachineMemory, ModelFit, room, room_for
+from engine.inventory.memory_fit import MachineMemory, ModelFit, room, room_for
 from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot, added_bytes
 from workbench.language import catalogued, t, tn
 from workbench.words import MANY, NAMES, count, seconds, size

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from engine.inventory.inventory import ModelHere
-from engine.inventory.room import MachineMemory, usable_bytes
+from engine.inventory.memory_fit import MachineMemory, usable_bytes
 from engine.types import Json
 from workbench.models.listing import Here, download_json, folder_of, memory, models_json
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 
 from engine.api.bodies.json_body import check_readable
-from engine.runtime.deciding import MAX_OPTIONS, MAX_QUESTIONS
+from engine.runtime.decisions.decide import MAX_OPTIONS, MAX_QUESTIONS
 
 MAX_NAME_CHARS = 512
 MAX_SYSTEMONE_QUESTIONS = 64

@@ -18,7 +18,7 @@ from typing import Protocol
 import uvicorn
 
 from engine.own_process import Restart
-from engine.runtime.tickets import ClosedFor
+from engine.runtime.intake.tickets import ClosedFor
 
 log = logging.getLogger(__name__)
 

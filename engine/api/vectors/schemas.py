@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 from engine.api.bodies.generation import MAX_COUNT, TokenId
 from engine.api.bodies.json_body import WholeNumbers, check_readable
 from engine.api.bodies.refused import Refusals, other_than
-from engine.runtime.embedding import MAX_DOCUMENTS
+from engine.runtime.intake.embedding import MAX_DOCUMENTS
 
 NEVER_CUT = "a text that is too long is refused, never cut"
 

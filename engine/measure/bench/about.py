@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from engine.measure.bench.checkpoint import model_facts
+from engine.measure.bench.bytes_per_token import model_facts
 from engine.measure.bench.hardware import detect_hardware
 from engine.measure.bench.result import Point
 from engine.measure.versions import versions

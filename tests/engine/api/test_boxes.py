@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from engine.api.app import create_app
 from engine.assets import asset
 from engine.config import ServerConfig
-from engine.runtime import asking
+from engine.runtime.intake import asking
 from tests import pictures
 
 UPRIGHT, SHAPE = (300, 400), (60, 120, 180, 360)

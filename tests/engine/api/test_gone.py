@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from engine.runtime import scorer
+from engine.runtime.decisions import scorer
 from tests.endless import endless_request
 from tests.engine.api.protocols import ASK
 from tests.waiting import wait_until

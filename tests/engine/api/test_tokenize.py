@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from engine.runtime.track_record import TrackRecord
+from engine.runtime.estimates.track_record import TrackRecord
 from tests import pictures
 from tests.waiting import wait_until
 

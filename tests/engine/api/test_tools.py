@@ -103,7 +103,7 @@ def test_calls_stream_as_they_are_written(trained: openai.OpenAI) -> None:
 
 
 def test_sabotage_a_choice_that_is_not_kept_to_is_seen(trained: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.runtime import preparation
+    from engine.runtime.intake import preparation
 
     monkeypatch.setattr(preparation, "answer_grammar", lambda request: None)
     with pytest.raises(AssertionError, match="it was not called"):

@@ -12,7 +12,7 @@ import pytest
 
 from engine.assets import asset
 from engine.config import ModelSpec
-from engine.inventory.checkpoint import read_checkpoint
+from engine.inventory.checkpoint_facts import read_checkpoint
 from engine.models.checkpoint import expected_bytes
 from engine.models.json_files import MAX_JSON_BYTES
 from tests.engine.inventory.folders import QWEN3, write_model, write_weights

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import EngineConfig, ModelSpec
-from engine.inventory.checkpoint import read_checkpoint
+from engine.inventory.checkpoint_facts import read_checkpoint
 from engine.inventory.kv_size import MAX_LAYERS, token_numbers
 from engine.models.mlx_memory import token_sizes
 from engine.models.registry import load

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.inventory.checkpoint import Checkpoint
-from engine.inventory.room import LEAST_CONTEXT, MachineMemory, room, room_for, usable_bytes
-from engine.runtime.memory import GROWTH_TOKENS
+from engine.inventory.checkpoint_facts import Checkpoint
+from engine.inventory.memory_fit import LEAST_CONTEXT, MachineMemory, room, room_for, usable_bytes
+from engine.runtime.memory_use.memory import GROWTH_TOKENS
 from engine.types import DeviceInfo
 
 GB = 1024**3

@@ -22,7 +22,7 @@ from engine.errors import BadMedia, BadRequest, Busy, Unavailable
 from engine.media import child, read_medium
 from engine.media import loader as loading
 from engine.media.loader import Loader
-from engine.runtime.tickets import Places, Ticket, TicketOffice
+from engine.runtime.intake.tickets import Places, Ticket, TicketOffice
 from engine.types import FrameSampling, Message, Part, Request
 from engine.types.media import Media
 from tests.engine.drive import ask, chat, part

@@ -10,10 +10,10 @@ import mlx.core as mx
 import pytest
 
 from engine.config import MediaLimits
-from engine.inventory.checkpoint import read_checkpoint
+from engine.inventory.checkpoint_facts import read_checkpoint
 from engine.media.read_medium import load_media
 from engine.models import registry
-from engine.models.across import Across
+from engine.models.cross_attention import Across
 from engine.models.families import family as family_row
 from engine.models.mlx_memory import token_sizes
 from engine.prompt.render import render

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engine.errors import BadMedia, BadRequest
-from engine.inventory.checkpoint import read_checkpoint
+from engine.inventory.checkpoint_facts import read_checkpoint
 from engine.models import registry
 from engine.models.families import FAMILIES as ROWS
 from engine.prompt import build as build_module

@@ -20,7 +20,7 @@ from engine.models import registry
 from engine.prompt import text
 from engine.prompt.build import build_prompt
 from engine.prompt.text import TextPrompts
-from engine.runtime import checks
+from engine.runtime.intake import checks
 from engine.types import Message, Request
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat, part, user

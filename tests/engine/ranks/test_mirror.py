@@ -152,8 +152,8 @@ async def test_a_replica_that_is_not_told_all_is_seen(
 @pytest.mark.parametrize("how", ["given up", "fails", "fails behind the weights"])
 def test_a_load_that_comes_to_nothing_is_unloaded_everywhere(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.models import registry
-    from engine.runtime.model_load import ModelLoad
-    from engine.runtime.slots import ModelSlots
+    from engine.runtime.loading.model_load import ModelLoad
+    from engine.runtime.loading.slots import ModelSlots
 
     def parts(*_: Any) -> Any:
         yield 0, 1

@@ -18,7 +18,7 @@ from engine.config import EngineConfig, MediaLimits, ModelSpec
 from engine.core import Engine
 from engine.errors import Busy, TooLarge, Unavailable
 from engine.media.expected import MediaSize, in_base64
-from engine.runtime.tickets import Places, TicketOffice
+from engine.runtime.intake.tickets import Places, TicketOffice
 from engine.types import Message, Part, RemoteServer
 from engine.types import Request as Generation
 from tests.engine.drive import chat

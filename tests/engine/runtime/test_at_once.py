@@ -13,7 +13,7 @@ from engine.config import EngineConfig
 from engine.core import Engine
 from engine.errors import Busy, TimedOut
 from engine.models.batch import Batch
-from engine.runtime.deadline import Deadline
+from engine.runtime.intake.deadline import Deadline
 from engine.runtime.scheduler import Scheduler
 from engine.types import BatchState, Sampling
 from tests.conftest import EngineFor

@@ -8,7 +8,7 @@ import pytest
 
 from engine.config import MediaLimits
 from engine.errors import BadRequest
-from engine.runtime.checks import check
+from engine.runtime.intake.checks import check
 from engine.types import Message, ModelCard, Part, Request, Sampling
 
 SEES = ModelCard("m", "/m", "qwen3_vl", "float32", 1, 4, 4096, vision=True, video=True)

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from engine.runtime.curve import KEPT, Curve
-from engine.runtime.track_record import RIGHT
-from engine.runtime.work import chunk_terms
+from engine.runtime.estimates.curve import KEPT, Curve
+from engine.runtime.estimates.track_record import RIGHT
+from engine.runtime.estimates.work import chunk_terms
 
 TRUE = (12.0, 0.4, 2e-4)
 """Milliseconds for a chunk, for a token, and for a token that attends to another."""

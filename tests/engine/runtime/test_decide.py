@@ -23,9 +23,9 @@ from engine.models.decision_settings import DecisionSettings
 from engine.prompt import question_tokens
 from engine.prompt.option_tree import Tokens
 from engine.prompt.questions import question_parts, spellings, with_question
-from engine.runtime import scorer
+from engine.runtime.decisions import scorer
 from engine.runtime.endings import Endings
-from engine.runtime.memory import padded_tokens
+from engine.runtime.memory_use.memory import padded_tokens
 from engine.runtime.sequence import SCORED_ROWS
 from engine.types import Decision, Message, Option, Part, Request, TypedQuestion
 from tests.conftest import EngineFor
@@ -388,7 +388,7 @@ async def test_running_rows_go_on_between_the_passes(
 async def test_sabotage_passes_without_a_limit(
     tiny_model: TinyModel, engine_for: EngineFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.runtime.scoring import Scoring
+    from engine.runtime.decisions.scoring import Scoring
 
     next_rows = Scoring.next_rows
     monkeypatch.setattr(Scoring, "next_rows", lambda self, tokens, *rest: next_rows(self, 8 * tokens, *rest))
@@ -511,7 +511,7 @@ async def test_a_question_with_many_ways_is_the_one_alone(
     tiny_model: TinyModel, engine_for: EngineFor, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In passes of one row each: behind the question itself nothing is read in some of them."""
-    from engine.runtime.scoring import Scoring
+    from engine.runtime.decisions.scoring import Scoring
 
     engine = await engine_for(tiny_model(family), prefill_chunk_tokens=2048, cache=CacheConfig(enabled=False))
     alone = (await engine.decide(about(family), (replace(WAYS, alone=True),))).answers

@@ -11,7 +11,7 @@ import pytest
 
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
-from engine.runtime.detokenizer import Detokenizer
+from engine.runtime.output.detokenizer import Detokenizer
 from engine.types import Delta, GeneratedToken
 from tests import tiny
 from tests.families import FAMILIES, Family

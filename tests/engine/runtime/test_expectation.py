@@ -12,11 +12,11 @@ import pytest
 
 from engine.errors import EngineError
 from engine.models.embeddings import Encoding
-from engine.runtime.expectation import Expectations
+from engine.runtime.estimates.expectation import Expectations
+from engine.runtime.estimates.track_record import ENOUGH, RIGHT
+from engine.runtime.estimates.work import EncoderWork, Others, Work, chunk_terms
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.sequence import Sequence
-from engine.runtime.track_record import ENOUGH, RIGHT
-from engine.runtime.work import EncoderWork, Others, Work, chunk_terms
 from engine.types import Event, Part, Request
 from engine.types.media import Media, no_pixels
 from engine.types.prompt import PlacedMedia, Prompt

@@ -21,7 +21,7 @@ from engine.errors import EngineError, Internal, Unavailable
 from engine.models.interleave import InterleavedLayer
 from engine.models.sampling import SeededSampler
 from engine.runtime import thread
-from engine.runtime.preflight import Preflights
+from engine.runtime.estimates.preflight import Preflights
 from engine.runtime.scheduler import Scheduler
 from engine.runtime.stats import EngineStats
 from engine.types import Sampling

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ContextOverflow
-from engine.runtime import fit
+from engine.runtime.estimates import fit
 from engine.types import FrameSampling, Part, Preflight
 from tests.conftest import EngineFor
 from tests.engine.drive import ask, chat

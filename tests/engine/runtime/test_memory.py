@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.config import CacheConfig
-from engine.runtime.memory import GROWTH_TOKENS, ModelMemory, padded_tokens, room, share
+from engine.runtime.memory_use.memory import GROWTH_TOKENS, ModelMemory, padded_tokens, room, share
 
 GIB = 1024**3
 

@@ -23,7 +23,7 @@ from engine.errors import Conflict, EngineError, ModelNotFound, TimedOut, Unavai
 from engine.models import loading
 from engine.models.checkpoint import expected_bytes, expected_weights
 from engine.runtime import roster, thread
-from engine.runtime.memory import room
+from engine.runtime.memory_use.memory import room
 from engine.runtime.scheduler import Scheduler
 from engine.types import Delta, ModelState
 from tests import tiny

@@ -21,10 +21,10 @@ from engine.media.resize import pngs
 from engine.models import registry
 from engine.prompt.build import build_prompt
 from engine.runtime.commands import ListBlocks, PreflightCommand
-from engine.runtime.expectation import Expectations
-from engine.runtime.tickets import MAX_PREFLIGHTS
-from engine.runtime.track_record import ENOUGH, TrackRecord
-from engine.runtime.work import Work
+from engine.runtime.estimates.expectation import Expectations
+from engine.runtime.estimates.track_record import ENOUGH, TrackRecord
+from engine.runtime.estimates.work import Work
+from engine.runtime.intake.tickets import MAX_PREFLIGHTS
 from engine.types import FrameSampling, Message, Part, Preflight, Request
 from engine.types.media import Media
 from tests.conftest import EngineFor

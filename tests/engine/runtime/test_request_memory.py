@@ -17,12 +17,12 @@ from engine.config import EngineConfig, ModelSpec
 from engine.errors import ContextOverflow, MemoryExceeded
 from engine.models import mlx_memory, registry
 from engine.models.mlx_memory import peak_of
-from engine.runtime import warm_up as warm_up_module
-from engine.runtime.encoder_memory import EncoderMemory
-from engine.runtime.memory import ModelMemory
-from engine.runtime.request_memory import ENCODER_MARGIN, RequestMemory
-from engine.runtime.warm_up import WarmUp
-from engine.runtime.work import EncoderWork, Work, work_of
+from engine.runtime.estimates.work import EncoderWork, Work, work_of
+from engine.runtime.loading import warm_up as warm_up_module
+from engine.runtime.loading.warm_up import WarmUp
+from engine.runtime.memory_use.encoder_memory import EncoderMemory
+from engine.runtime.memory_use.memory import ModelMemory
+from engine.runtime.memory_use.request_memory import ENCODER_MARGIN, RequestMemory
 from engine.types import Option, Part, TypedQuestion
 from tests.engine.drive import ask, chat
 from tests.engine.prompt.test_receipts import built

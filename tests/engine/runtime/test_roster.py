@@ -19,9 +19,9 @@ from engine.config import EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import Busy, Unavailable
 from engine.models import registry
-from engine.runtime import model_load
+from engine.runtime.intake.tickets import MAX_PREFLIGHTS
+from engine.runtime.loading import model_load
 from engine.runtime.scheduler import Scheduler
-from engine.runtime.tickets import MAX_PREFLIGHTS
 from engine.types import Option, Part, TypedQuestion
 from tests.engine.drive import ask, chat
 from tests.waiting import until

@@ -10,7 +10,7 @@ import pytest
 from engine.errors import ContextOverflow, NotShared
 from engine.prompt.option_tree import OptionTree, Tokens
 from engine.prompt.question_tokens import QuestionSet, QuestionTokens
-from engine.runtime.scoring import RowRules, ScoreRow, Scoring
+from engine.runtime.decisions.scoring import RowRules, ScoreRow, Scoring
 
 
 def asked(suffix: Tokens, *options: Tokens) -> QuestionTokens:

@@ -18,7 +18,7 @@ from engine.core import Engine
 from engine.errors import BadMedia, Busy, EngineError, TooLarge
 from engine.media import fetch, read_medium
 from engine.media.expected import USUAL_BYTES, MediaSize, expected_size
-from engine.runtime.tickets import MAX_PREFLIGHTS, MAX_RETRY_S, Places, Ticket, TicketOffice
+from engine.runtime.intake.tickets import MAX_PREFLIGHTS, MAX_RETRY_S, Places, Ticket, TicketOffice
 from engine.types import Done, Message, Part, Request
 from tests.conftest import EngineFor
 from tests.engine.drive import GREEDY, ask, chat, part

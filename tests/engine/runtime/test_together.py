@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from engine.runtime.together import all_batches, all_caches, ended
+from engine.runtime.model_sums import all_batches, all_caches, ended
 from engine.types import BatchState, CacheStats, DiskStats
 
 NOT_SUMMED = {"enabled", "block_tokens", "kv_layer_bytes", "disk"}

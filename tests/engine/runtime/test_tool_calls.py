@@ -15,8 +15,8 @@ from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.models.chat_format import PLAIN_TOOLS, ToolFormat
 from engine.prompt.tool_prompt import tool_json
-from engine.runtime.detokenizer import Detokenizer
-from engine.runtime.tool_calls import ToolCallReader
+from engine.runtime.output.detokenizer import Detokenizer
+from engine.runtime.output.tool_calls import ToolCallReader
 from engine.types import CompletedChoice, Completion, Delta, Done, GeneratedToken, Timing, Tool, ToolCall, Usage
 from tests import tiny
 from tests.families import FAMILIES, Family
@@ -236,7 +236,7 @@ def test_half_of_a_pair_in_arguments_is_escaped() -> None:
 @pytest.mark.parametrize("filler", [" ", "{", "[", ",", "a", "\n", '{"name": "', '"', "é"])
 def test_a_text_without_a_head_costs_the_same_for_every_token(filler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: how much of the text is looked at when one more token comes."""
-    from engine.runtime import tool_calls
+    from engine.runtime.output import tool_calls
 
     looked_at: list[int] = []
 
@@ -293,7 +293,7 @@ def test_arguments_become_json(written: str) -> None:
 def test_sabotage_a_reader_that_takes_braces_in_texts_for_its_own_is_seen(
     answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.runtime import tool_calls
+    from engine.runtime.output import tool_calls
 
     def first_brace(self: Any, text: str, start: int) -> int:
         at = text.find("}", start)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from engine.runtime.track_record import ENOUGH, MISSES_PER, RECENT, RIGHT, TrackRecord
+from engine.runtime.estimates.track_record import ENOUGH, MISSES_PER, RECENT, RIGHT, TrackRecord
 
 KIND = "alone"
 

@@ -6,7 +6,7 @@ import pytest
 
 from engine.config import ModelSpec, VisionProxy
 from engine.errors import BadRequest
-from engine.runtime.checks import check_vision_mode
+from engine.runtime.intake.checks import check_vision_mode
 from engine.types import Message, Part, Request
 
 PROXY = ModelSpec("org/words", vision="proxy", vision_proxy=VisionProxy("eyes"))

@@ -13,9 +13,9 @@ from engine.cache.features import FeatureStore
 from engine.config import EngineConfig, ModelSpec
 from engine.models import registry
 from engine.models.vision_tower import MAX_PATCHES
-from engine.runtime import warm_up as warm_up_module
-from engine.runtime.encoder_memory import EncoderMemory
-from engine.runtime.warm_up import SIDES_PX, WarmUp
+from engine.runtime.loading import warm_up as warm_up_module
+from engine.runtime.loading.warm_up import SIDES_PX, WarmUp
+from engine.runtime.memory_use.encoder_memory import EncoderMemory
 from tests.engine.drive import ask, chat
 from tests.pictures import picture
 
@@ -41,7 +41,7 @@ class Run:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO, logger="engine.runtime.warm_up")
+    caplog.set_level(logging.INFO, logger="engine.runtime.loading.warm_up")
     return lambda: [record.getMessage() for record in caplog.records if "warm-up" in record.getMessage()]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from engine import device
 from engine.hub.download import DownloadState
 from engine.hub.search import HubModel
-from engine.inventory.checkpoint import Checkpoint
+from engine.inventory.checkpoint_facts import Checkpoint
 from engine.inventory.inventory import Inventory, ModelHere
+from engine.inventory.memory_fit import MachineMemory
 from engine.inventory.places import ModelPlace
-from engine.inventory.room import MachineMemory
 from engine.types import CacheStats, Json, ModelCard, ModelState, Snapshot
 from tests.engine.inventory.folders import write_model
 from workbench.models.listing import Here, download_json, hit_json, memory, models_json

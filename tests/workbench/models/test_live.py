@@ -11,7 +11,7 @@ import pytest
 from engine import device
 from engine.config import EngineConfig
 from engine.hub.download import DownloadState
-from engine.inventory.checkpoint import Checkpoint
+from engine.inventory.checkpoint_facts import Checkpoint
 from engine.inventory.inventory import ModelHere
 from engine.inventory.places import ModelPlace
 from engine.types import ModelState, Snapshot

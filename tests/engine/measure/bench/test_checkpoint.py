@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.assets import asset
-from engine.measure.bench.checkpoint import bytes_per_token, model_facts, model_hash
+from engine.measure.bench.bytes_per_token import bytes_per_token, model_facts, model_hash
 from engine.measure.versions import versions
 
 

@@ -23,7 +23,7 @@ from engine.measure.bench.result import Result
 from engine.measure.bench.run import WARM_UP, Run
 from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
 from engine.measure.bench.targets import EngineTarget, Status
-from engine.runtime.track_record import TrackRecord
+from engine.runtime.estimates.track_record import TrackRecord
 from engine.types import FrameSampling
 from tests.conftest import EngineFor
 from tests.engine.measure.bench.builders import sample

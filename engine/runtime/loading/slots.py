@@ -1,7 +1,7 @@
 """The models that may be loaded, and who uses each. Any thread; no MLX.
 
     ModelSlot: one configured model ── use ──> LoadedModel: all that belongs to it, while somebody uses it ── end_use
-                                    └─ not loaded: UseModel, and the engine thread loads it (engine.runtime.roster)
+                                    └─ not loaded: UseModel, and the engine thread loads it (engine.runtime.loading.roster)
 
 Uses are counted in any event loop, so a lock guards them: a model that is used never leaves memory.
 """
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from engine.config import EngineConfig
 from engine.errors import BadRequest, EngineError
 from engine.runtime.commands import Command, LoadModel, UseModel, Wake, refuse
-from engine.runtime.deadline import Deadline
+from engine.runtime.intake.deadline import Deadline
 from engine.types import ExpectedWeights, ModelCard, ModelStage, ModelState
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.prompt.question_tokens import QuestionPrompts
     from engine.prompt.read_texts import ReadTexts
     from engine.prompt.text import TextPrompts
-    from engine.runtime.memory import ModelMemory
+    from engine.runtime.memory_use.memory import ModelMemory
     from engine.runtime.worker import Worker
 
 

@@ -17,10 +17,10 @@ from engine.prompt.build import build_prompt, with_pixels
 from engine.prompt.media_first import in_read_order
 from engine.prompt.receipts import receipts
 from engine.runtime.commands import PreflightCommand
-from engine.runtime.expectation import Expectations
-from engine.runtime.request_memory import RequestMemory
-from engine.runtime.to_encode import missing
-from engine.runtime.work import work_of
+from engine.runtime.estimates.expectation import Expectations
+from engine.runtime.estimates.work import work_of
+from engine.runtime.memory_use.encoder_work import missing
+from engine.runtime.memory_use.request_memory import RequestMemory
 from engine.types import Preflight
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Preflights:
         return len(self._waiting)
 
     def add(self, command: PreflightCommand) -> None:
-        """How many may wait is bounded at the door (engine.runtime.tickets)."""
+        """How many may wait is bounded at the door (engine.runtime.intake.tickets)."""
         self._waiting.append(command)
 
     def turn(self) -> bool:

@@ -22,7 +22,6 @@ from engine.models import mlx_memory
 from engine.models.locate import first_line
 from engine.models.registry import Loaded
 from engine.runtime.cache_commands import answer
-from engine.runtime.collecting import rarely_collecting
 from engine.runtime.commands import (
     CacheCommand,
     LoadModel,
@@ -31,10 +30,11 @@ from engine.runtime.commands import (
     UseModel,
     refuse,
 )
-from engine.runtime.memory import ModelMemory
-from engine.runtime.model_load import LoadMeans, ModelLoad, WantedModel, find
-from engine.runtime.room import ModelRoom
-from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
+from engine.runtime.loading.garbage_collection import rarely_collecting
+from engine.runtime.loading.model_load import LoadMeans, ModelLoad, WantedModel, find
+from engine.runtime.loading.model_room import ModelRoom
+from engine.runtime.loading.slots import LoadedModel, ModelSlot, ModelSlots
+from engine.runtime.memory_use.memory import ModelMemory
 from engine.runtime.stats import EngineStats
 from engine.runtime.worker import Worker
 from engine.types import ExpectedWeights

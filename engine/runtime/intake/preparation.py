@@ -15,15 +15,15 @@ from engine.errors import EngineError, Internal
 from engine.grammar.calls import holds_calls
 from engine.grammar.tools import answer_grammar, parts
 from engine.media.loader import Loader
-from engine.runtime.checks import check, is_long_text
-from engine.runtime.deciding import Grouped
-from engine.runtime.slots import LoadedModel
-from engine.runtime.tickets import Ticket
+from engine.runtime.decisions.decide import Grouped
+from engine.runtime.intake.checks import check, is_long_text
+from engine.runtime.intake.tickets import Ticket
+from engine.runtime.loading.slots import LoadedModel
 from engine.types import ModelCard, Request, TypedQuestion
 
 if TYPE_CHECKING:
     from engine.grammar.follow import CompiledGrammar
-    from engine.runtime.scoring import Scoring
+    from engine.runtime.decisions.scoring import Scoring
     from engine.types.media import Media
     from engine.types.prompt import Prompt
 
@@ -100,7 +100,7 @@ class Preparation:
         """Its questions as tokens; None for a request that asks none. Raises EngineError."""
         if not request.questions:
             return None
-        from engine.runtime.scoring import RowRules, Scoring
+        from engine.runtime.decisions.scoring import RowRules, Scoring
 
         prompts = model.questions
         rules = RowRules(prompts.max_places, prompts.can_branch)

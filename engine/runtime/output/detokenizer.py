@@ -14,7 +14,7 @@ from mlx_lm.generate import TextStateMachine
 
 from engine.models.chat_format import ToolFormat
 from engine.models.registry import Loaded
-from engine.runtime.tool_calls import ToolCallReader
+from engine.runtime.output.tool_calls import ToolCallReader
 from engine.types import Channel, Delta, GeneratedToken, ToolCallDelta
 
 _CHANNEL: dict[str, Channel] = {"normal": "text", "reasoning": "reasoning", "tool": "tool"}

@@ -18,14 +18,14 @@ from engine.errors import Internal, Unavailable
 from engine.media.loader import Loader
 from engine.remote.servers import RemoteServers
 from engine.request_log.log import RequestLog
-from engine.runtime.asking import Asking
-from engine.runtime.checks import check, check_vision_mode
-from engine.runtime.deadline import Deadline
-from engine.runtime.deciding import check_questions, decide
-from engine.runtime.embedding import check_documents, check_texts, embed, rank
+from engine.runtime.decisions.decide import check_questions, decide
+from engine.runtime.intake.asking import Asking
+from engine.runtime.intake.checks import check, check_vision_mode
+from engine.runtime.intake.deadline import Deadline
+from engine.runtime.intake.embedding import check_documents, check_texts, embed, rank
+from engine.runtime.intake.tickets import Ticket, TicketOffice
+from engine.runtime.loading.slots import LoadedModel, ModelSlot, ModelSlots
 from engine.runtime.replay import Replayer
-from engine.runtime.slots import LoadedModel, ModelSlot, ModelSlots
-from engine.runtime.tickets import Ticket, TicketOffice
 from engine.types import (
     Decisions,
     DocumentsToRank,

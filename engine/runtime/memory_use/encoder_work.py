@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.cache.features import FeatureStore
 from engine.models.vision_tower import unit_tokens
-from engine.runtime.work import Missing, num_units
+from engine.runtime.estimates.work import Missing, num_units
 from engine.types import Request
 from engine.types.prompt import PlacedMedia
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.runtime.work import EncoderWork
+from engine.runtime.estimates.work import EncoderWork
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from engine.errors import MemoryExceeded, say_bytes
 from engine.models import mlx_memory
-from engine.runtime.encoder_memory import EncoderMemory
-from engine.runtime.memory import ModelMemory, padded_row
-from engine.runtime.work import Work
+from engine.runtime.estimates.work import Work
+from engine.runtime.memory_use.encoder_memory import EncoderMemory
+from engine.runtime.memory_use.memory import ModelMemory, padded_row
 
 ENCODER_MARGIN = 2
 """A tower's prediction may be so many times what it then takes (tests/engine/runtime/test_request_memory.py)."""

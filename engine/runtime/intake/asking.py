@@ -16,13 +16,13 @@ from engine.grounding.coordinates import CoordinateWriter, why_not, with_own_coo
 from engine.grounding.forms import FORMS
 from engine.grounding.place import RegionReader
 from engine.runtime.commands import Answered, Cancel, Command, PreflightCommand, Submit
-from engine.runtime.deadline import Deadline
-from engine.runtime.poster import poster
-from engine.runtime.preparation import Preparation
-from engine.runtime.readers import Readers
+from engine.runtime.intake.deadline import Deadline
+from engine.runtime.intake.poster import poster
+from engine.runtime.intake.preparation import Preparation
+from engine.runtime.intake.tickets import Ticket
+from engine.runtime.intake.waiting_readers import Readers
+from engine.runtime.loading.slots import LoadedModel
 from engine.runtime.sequence import Sequence
-from engine.runtime.slots import LoadedModel
-from engine.runtime.tickets import Ticket
 from engine.types import Coordinates, Done, Event, ModelCard, Preflight, Request, StageClock
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from engine.cache import tensors
 from engine.models import sampling
 from engine.models.adapter import Adapter
 from engine.models.branching import score
-from engine.runtime.memory import padded_tokens
+from engine.runtime.decisions.scoring import Scoring
+from engine.runtime.memory_use.memory import padded_tokens
 from engine.runtime.scheduler import Scheduler
-from engine.runtime.scoring import Scoring
 from engine.runtime.sequence import SCORED_ROWS, Sequence
 
 

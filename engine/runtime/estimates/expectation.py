@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from engine.prompt.receipts import uses
-from engine.runtime.curve import Curve
-from engine.runtime.track_record import TrackRecord
-from engine.runtime.work import EncoderWork, Others, Work, chunk_terms, encoder_work
+from engine.runtime.estimates.curve import Curve
+from engine.runtime.estimates.track_record import TrackRecord
+from engine.runtime.estimates.work import EncoderWork, Others, Work, chunk_terms, encoder_work
 
 if TYPE_CHECKING:
     from engine.runtime.scheduler import Scheduler

@@ -5,15 +5,15 @@
     KV of requests    = rest − what stored prompts and pictures may take (as asked for, at most half of the rest)
     largest context   = KV of requests / KV of a token − room to answer, and at most the model's own
 
-by the engine's own rule (engine.runtime.memory), for one request and with no other model in memory.
+by the engine's own rule (engine.runtime.memory_use.memory), for one request and with no other model in memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.inventory.checkpoint import Checkpoint
-from engine.runtime.memory import GROWTH_TOKENS, ModelMemory, share
+from engine.inventory.checkpoint_facts import Checkpoint
+from engine.runtime.memory_use.memory import GROWTH_TOKENS, ModelMemory, share
 from engine.types import DeviceInfo
 
 LEAST_CONTEXT = 2048

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadRequest
-from engine.runtime.asking import Asking
 from engine.runtime.commands import ReadCommand
-from engine.runtime.slots import LoadedModel
+from engine.runtime.intake.asking import Asking
+from engine.runtime.loading.slots import LoadedModel
 from engine.types import DocumentsToRank, Embedded, Ranked, StageClock, TextsToEmbed
 
 MAX_TEXTS = 2048

@@ -25,8 +25,8 @@ from engine.prompt.question_tokens import QuestionPrompts
 from engine.prompt.read_texts import ReadTexts
 from engine.prompt.text import TextPrompts
 from engine.runtime.commands import TokenObserver
-from engine.runtime.memory import ModelMemory
-from engine.runtime.slots import LoadedModel, ModelSlot
+from engine.runtime.loading.slots import LoadedModel, ModelSlot
+from engine.runtime.memory_use.memory import ModelMemory
 from engine.runtime.worker import Worker
 from engine.types import ExpectedWeights
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from engine.config import EngineConfig
 from engine.errors import Conflict, Unavailable, say_bytes
 from engine.models import mlx_memory
-from engine.runtime.memory import MemoryBudget, ModelMemory, room, share
-from engine.runtime.slots import ModelSlot, ModelSlots
+from engine.runtime.loading.slots import ModelSlot, ModelSlots
+from engine.runtime.memory_use.memory import MemoryBudget, ModelMemory, room, share
 from engine.types import ModelWeights
 
 log = logging.getLogger(__name__)

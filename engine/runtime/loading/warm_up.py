@@ -13,8 +13,8 @@ from engine.models.mlx_memory import peak_of
 from engine.models.registry import Loaded
 from engine.models.vision_tower import MAX_PATCHES
 from engine.prompt.build import build_prompt
-from engine.runtime.encoder_memory import EncoderMemory
-from engine.runtime.work import EncoderWork, work_of
+from engine.runtime.estimates.work import EncoderWork, work_of
+from engine.runtime.memory_use.encoder_memory import EncoderMemory
 from engine.types import Message, Part, Request
 from engine.types.media import Media
 

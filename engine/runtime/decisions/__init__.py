@@ -1,0 +1,1 @@
+"""Typed questions about one input: rows of options, scored behind a shared prompt."""

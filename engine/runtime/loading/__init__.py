@@ -1,0 +1,1 @@
+"""The models in memory: which are there, which come and go, and what each gets."""

@@ -1,0 +1,1 @@
+"""One answer as it is written: tokens, text, tool calls, and what must not be written."""
