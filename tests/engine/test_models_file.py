@@ -134,8 +134,8 @@ WRONG = {
         "    prompt_template: 'See {questoin}'",
         7, "models[0].vision_proxy.prompt_template", "{question}",
     ),
-    "a draft model": (
-        "models:\n- name: a\n  path: demo\n  draft_model: org/a", 4, "models[0].draft_model", "no draft model",
+    "no folder of a draft model": (
+        "models:\n- name: a\n  path: demo\n  draft_model: nowhere", 4, "models[0].draft_model", "no folder 'nowhere'",
     ),
     "no folder of an adapter": (
         "models:\n- name: a\n  path: demo\n  adapter_path: nowhere", 4, "models[0].adapter_path", "no folder 'nowhere'",
