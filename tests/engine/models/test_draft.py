@@ -38,11 +38,10 @@ from tests.pictures import picture
 TinyModel = Callable[..., Path]
 COLD = CacheConfig(enabled=False)
 CHUNK = 16
-STORY = "Once upon a time there was a fox who lived in a wood. " * 6
+STORY = "Once upon a time there was a fox who lived in a wood. " * 3
 ASKED = [
-    chat("What is the capital of France, and what can one see there?", max_tokens=40),
-    chat("Name the colours of a rainbow.", max_tokens=40, sampling=Sampling(temperature=0.6, seed=5)),
-    chat(STORY, "Tell the story of the fox.", max_tokens=40, sampling=Sampling(temperature=0.6, top_p=0.9, seed=7)),
+    chat("What is the capital of France, and what can one see there?", max_tokens=24),
+    chat(STORY, "Tell the story of the fox.", max_tokens=32, sampling=Sampling(temperature=0.6, top_p=0.9, seed=7)),
 ]
 
 
@@ -238,8 +237,16 @@ async def answers(engine: Engine) -> list[Answer]:
     return [await ask(engine, request) for request in ASKED]
 
 
-async def plain(engine_for: EngineFor, smollm2: Path) -> list[Answer]:
-    return await answers(await engine_for(smollm2, cache=COLD))
+@pytest.fixture(scope="module")
+def known() -> list[Answer]:
+    return []
+
+
+@pytest.fixture
+async def plain(engine_for: EngineFor, smollm2: Path, known: list[Answer]) -> list[Answer]:
+    """The answers without a draft model."""
+    known += [] if known else await answers(await engine_for(smollm2, cache=COLD))
+    return known
 
 
 async def with_itself(engine_for: EngineFor, smollm2: Path) -> Engine:
@@ -250,19 +257,21 @@ async def check_accepted(engine: Engine) -> list[Answer]:
     """Nearly all where both are greedy; where the row draws, as often as it draws the likeliest token."""
     found = await answers(engine)
     shares = [accepted / num for num, accepted in map(counted, found)]
-    assert shares[0] > 0.9 and min(shares[1:]) > 0.5, f"its proposals are not accepted: {shares}"
+    assert shares[0] > 0.9 and shares[1] > 0.5, f"its proposals are not accepted: {shares}"
     return found
 
 
 @pytest.mark.usefixtures("always_pays")
-async def test_a_model_accepts_what_it_proposes_itself(engine_for: EngineFor, smollm2: Path) -> None:
+async def test_a_model_accepts_what_it_proposes_itself(
+    engine_for: EngineFor, smollm2: Path, plain: list[Answer]
+) -> None:
     """And its answers are those without a draft: greedy and with a seed, behind a prompt of several chunks, too."""
     found = await check_accepted(await with_itself(engine_for, smollm2))
-    for one, other in zip(await plain(engine_for, smollm2), found, strict=True):
+    for one, other in zip(plain, found, strict=True):
         assert other.token_ids == one.token_ids
         assert counted(one) == (0, 0)
         num_proposed, num_accepted = counted(other)
-        assert num_proposed >= num_accepted > 15
+        assert num_proposed >= num_accepted > 12
         assert other.done.usage.completion_tokens == one.done.usage.completion_tokens
 
 
@@ -276,17 +285,17 @@ async def test_sabotage_a_draft_that_keeps_what_was_rejected_is_seen(
 
 
 async def test_a_draft_that_knows_nothing_changes_nothing_and_soon_rests(
-    engine_for: EngineFor, smollm2: Path, random_draft: Path
+    engine_for: EngineFor, smollm2: Path, random_draft: Path, plain: list[Answer]
 ) -> None:
     engine = await engine_for(smollm2, cache=COLD, prefill_chunk_tokens=CHUNK, speculation=drafts(random_draft))
-    for one, other in zip(await plain(engine_for, smollm2), await answers(engine), strict=True):
+    for one, other in zip(plain, await answers(engine), strict=True):
         assert other.token_ids == one.token_ids
         num_proposed, num_accepted = counted(other)
         assert 0 < num_proposed <= 16 and num_accepted <= 3, "it goes on proposing"
 
 
 @pytest.fixture
-def kv(monkeypatch: pytest.MonkeyPatch, model: DraftModel) -> list[weakref.ref[Any]]:
+def kv(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     """The first layer of each draft's KV that was made."""
     made: list[weakref.ref[Any]] = []
     write = DraftModel.write
@@ -427,7 +436,8 @@ async def test_another_vocabulary_is_an_error_that_names_both(
     refused: Callable[[Path, Path | str], Any], tiny_model: TinyModel, random_draft: Path
 ) -> None:
     message = await refused(tiny_model("llama"), random_draft)
-    assert f"'{random_draft}' cannot be the draft model of llama-float32: their vocabularies differ: token 0" in message
+    names = f"'{random_draft}' cannot be the draft model of llama-float32"
+    assert message.startswith(f"{names}: their vocabularies differ: token 3 is '<repo_name>' to the draft model, and ")
 
 
 async def test_a_draft_that_is_no_text_model_or_is_not_there_is_an_error(
@@ -445,7 +455,7 @@ async def test_a_draft_that_is_no_text_model_or_is_not_there_is_an_error(
 async def test_a_draft_whose_kv_cannot_be_cut_is_an_error(
     refused: Callable[[Path, Path | str], Any], tiny_model: TinyModel, tmp_path: Path
 ) -> None:
-    """Gemma 2's text model has it, a Gemma 3 text model has sliding windows."""
+    """A Gemma 3 text model has sliding windows."""
     from tests import tiny
     from tests.families import Family, text
 
