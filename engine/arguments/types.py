@@ -101,10 +101,11 @@ def speculation(text: str) -> SpeculationConfig:
         given = dict(json.loads(text).items())
     except (ValueError, AttributeError):
         raise argparse.ArgumentTypeError(f'{text!r} is not like {{"method": "ngram"}}') from None
-    method = given.pop("method", None)
-    if not isinstance(method, str) or method not in SPECULATION_FIELDS:
+    said = given.pop("method", None)
+    method = next((one for one in SPECULATION_FIELDS if one == said), None)
+    if method is None:
         why = '"ngram" and "draft_model" are what there is; a model\'s own heads are not used'
-        raise argparse.ArgumentTypeError(f"method {method!r}: {why}")
+        raise argparse.ArgumentTypeError(f"method {said!r}: {why}")
     for name, value in given.items():
         if name not in SPECULATION_FIELDS[method]:
             known = ", ".join(SPECULATION_FIELDS[method])

@@ -13,7 +13,9 @@ from engine.errors import BadRequest
 SPECULATION_LIMITS = {"num_speculative_tokens": 64, "prompt_lookup_min": 64, "prompt_lookup_max": 64}
 """The most that each number of SpeculationConfig may be."""
 
-SPECULATION_FIELDS = {
+SpeculationMethod = Literal["ngram", "draft_model"]
+
+SPECULATION_FIELDS: dict[SpeculationMethod, tuple[str, ...]] = {
     "ngram": ("num_speculative_tokens", "prompt_lookup_min", "prompt_lookup_max"),
     "draft_model": ("model", "num_speculative_tokens"),
 }
@@ -27,7 +29,7 @@ class SpeculationConfig:
     that are proposed at a time. prompt_lookup_min, prompt_lookup_max: how many of the last tokens must have come before
     in the same order, and how many are looked at. model: of "draft_model", its folder or hub id. Raises BadRequest."""
 
-    method: Literal["ngram", "draft_model"] = "ngram"
+    method: SpeculationMethod = "ngram"
     num_speculative_tokens: int = 8
     prompt_lookup_min: int = 3
     prompt_lookup_max: int = 8
