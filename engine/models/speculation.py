@@ -22,13 +22,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from engine.config import SpeculationConfig
 from engine.models.adapter import Adapter
 from engine.models.draft import Draft, DraftModel
 from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
 from engine.models.proposer import PassCosts, Proposer, Source
 from engine.models.registry import Loaded
+from engine.types import SpeculationConfig
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from mlx_lm.models import llama
 
 from engine.api.health import health_json
 from engine.arguments import types
-from engine.config import CacheConfig, EngineConfig, ModelSpec, SpeculationConfig
+from engine.config import CacheConfig, EngineConfig, ModelSpec
 from engine.core import Engine
 from engine.errors import BadRequest, EngineError
 from engine.models import registry
@@ -30,7 +30,7 @@ from engine.models.adapter import Adapter
 from engine.models.draft import Draft, DraftModel
 from engine.models.draft_loading import difference
 from engine.models.proposer import PassCosts, Proposer
-from engine.types import Request, Sampling
+from engine.types import Request, Sampling, SpeculationConfig
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, settled
 from tests.pictures import picture

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.config import EngineConfig, ModelSpec, ServerConfig, SpeculationConfig
+from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import Unavailable
-from engine.types import ExpectedWeights
+from engine.types import ExpectedWeights, SpeculationConfig
 from tests.engine.drive import settled
 from tests.engine.ranks.battery import answered
 from tests.engine.ranks.conftest import CHUNK_TOKENS
