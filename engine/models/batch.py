@@ -142,7 +142,8 @@ class Batch:
     def _forget(self, rows: set[int]) -> None:
         self._rows -= rows
         for row in rows:
-            self._proposers.pop(row, None)
+            if proposer := self._proposers.pop(row, None):
+                proposer.close()
 
     def _plain(self) -> list[Any]:
         _, responses = self._generator.next()
@@ -172,4 +173,5 @@ class Batch:
 
     def close(self) -> None:
         """Let the batcher set the wired limit back to what it found, which is what was set here."""
+        self._forget({*self._rows})
         self._generator.close()

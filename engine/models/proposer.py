@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from statistics import median
-
-from engine.models.lookup import PromptLookup
+from typing import Protocol
 
 _FIRST = 4
 """Tokens that a row proposes at first."""
@@ -20,12 +20,32 @@ _MOST_MISSES = 4
 _LAST_PASSES = 15
 
 
+Begun = Callable[[], int]
+"""Waits for the token that the model has begun, behind those that were handed out, and tells it."""
+
+
+class Source(Protocol):
+    """Where the proposals of one row come from. It is asked for one row at a time."""
+
+    def append(self, token: int) -> None:
+        """The row has gone on with this token."""
+
+    def proposal(self, num_tokens: int, begun: Begun) -> list[int]:
+        """At most so many tokens: the one that the model has begun, as it is expected or as it is, and what may come
+        behind it. [] where it proposes nothing."""
+
+    def close(self) -> None:
+        """The row has ended: what is held for it is let go."""
+
+
 class PassCosts:
-    """What each further token of a pass costs, in passes over one token: from the last passes of both kinds."""
+    """What each further token of a pass costs, in passes over one token: to propose it and to read it. From the last
+    passes of all kinds."""
 
     def __init__(self) -> None:
         self._plain_s: deque[float] = deque(maxlen=_LAST_PASSES)
         self._further: deque[float] = deque(maxlen=_LAST_PASSES)
+        self._proposed: deque[float] = deque(maxlen=_LAST_PASSES)
 
     def plain(self, seconds: float) -> None:
         """A pass over one token took so long."""
@@ -36,9 +56,15 @@ class PassCosts:
         if self._plain_s:
             self._further.append((seconds / median(self._plain_s) - 1.0) / (num_tokens - 1))
 
+    def proposed(self, seconds: float, num_tokens: int) -> None:
+        """To propose so many tokens behind the one that had begun took so long, while the model did nothing."""
+        if self._plain_s:
+            self._proposed.append(seconds / median(self._plain_s) / num_tokens)
+
     @property
     def further(self) -> float:
-        return max(0.0, median(self._further)) if self._further else 0.0
+        to_read = max(0.0, median(self._further)) if self._further else 0.0
+        return to_read + (median(self._proposed) if self._proposed else 0.0)
 
 
 class Proposer:
@@ -50,9 +76,9 @@ class Proposer:
     again only after the shortest rest, so that a copy that begins is soon seen.
     """
 
-    def __init__(self, lookup: PromptLookup, most: int) -> None:
+    def __init__(self, source: Source, most: int) -> None:
         self.num_proposed = 0
-        self._lookup = lookup
+        self._source = source
         self._most = most
         self._width = min(_FIRST, most)
         self._won = 0.0
@@ -62,16 +88,16 @@ class Proposer:
 
     def append(self, token: int) -> None:
         """The row has gone on with this token."""
-        self._lookup.append(token)
+        self._source.append(token)
         self._rest = max(0, self._rest - 1)
 
-    def proposal(self, num_left: int) -> list[int]:
+    def proposal(self, num_left: int, begun: Begun) -> list[int]:
         """The token that the model has begun, as it is expected, and at least one to read behind it; else []. num_left:
         tokens that the row may still have."""
         if self._rest or self._reads_alone or num_left < 2:
             self._reads_alone = False
             return []
-        found = self._lookup.proposal(min(num_left, 1 + self._width))
+        found = self._source.proposal(min(num_left, 1 + self._width), begun)
         return found if len(found) > 1 else []
 
     def took(self, num_tokens: int, num_right: int, further: float) -> None:
@@ -95,3 +121,7 @@ class Proposer:
     def read_alone(self) -> None:
         """The next pass is to be over one token."""
         self._reads_alone = True
+
+    def close(self) -> None:
+        """The row has ended."""
+        self._source.close()

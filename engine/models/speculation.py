@@ -22,12 +22,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from engine.config import SpeculationConfig
 from engine.models.adapter import Adapter
+from engine.models.draft import Draft, DraftModel
 from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
-from engine.models.proposer import PassCosts, Proposer
+from engine.models.proposer import PassCosts, Proposer, Source
 from engine.models.registry import Loaded
+from engine.types import SpeculationConfig
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,14 @@ _CONTEXT, _MEASURED = 16, 5
 
 
 class Speculation:
-    """Speculation on one model. reason: why it cannot be done there; "" where it can, once `measure` has run."""
+    """Speculation on one model. draft: what proposes, if not prompt lookup. reason: why it cannot be done there; ""
+    where it can, once `measure` has run."""
 
-    def __init__(self, adapter: Adapter, config: SpeculationConfig) -> None:
+    def __init__(self, adapter: Adapter, config: SpeculationConfig, draft: DraftModel | None = None) -> None:
         self.costs = PassCosts()
         self._adapter = adapter
         self._config = config
+        self._draft = draft
         self._noise = 0.0
         self._num_passes = 0
         self.reason = "" if adapter.can_branch else "its KV cannot be cut back, or its rows decode one at a time"
@@ -93,16 +96,24 @@ class Speculation:
 
     def proposer(self, tokens: Sequence[int]) -> Proposer:
         """Of a row with these tokens, ids below zero where there are media."""
-        lookup = PromptLookup(tokens, self._config.prompt_lookup_min, self._config.prompt_lookup_max)
-        return Proposer(lookup, self._config.num_speculative_tokens)
+        return Proposer(self._source(tokens), self._config.num_speculative_tokens)
+
+    def _source(self, tokens: Sequence[int]) -> Source:
+        if self._draft is not None:
+            return Draft(self._draft, tokens, self.costs)
+        return PromptLookup(tokens, self._config.prompt_lookup_min, self._config.prompt_lookup_max)
 
     def step(self, batch: Any, proposer: Proposer) -> list[Any]:
         """Several tokens of the one row of a GenerationBatch, as Responses of it: the one that was computed already,
         and what was proposed behind it and is right. [] where nothing is proposed; the batch is then as it was."""
-        proposed = proposer.proposal(batch.max_tokens[0] - batch._num_tokens[0])
+
+        def begun() -> int:
+            return int(batch._next_tokens.item())
+
+        proposed = proposer.proposal(batch.max_tokens[0] - batch._num_tokens[0], begun)
         if not proposed:
             return []
-        if int(batch._next_tokens.item()) != proposed[0]:
+        if begun() != proposed[0]:
             proposer.missed()
             return []
         return self._read(batch, proposer, proposed)
@@ -161,7 +172,7 @@ def make_speculation(config: SpeculationConfig | None, loaded: Loaded) -> Specul
     """Speculation on a model, measured there; None where it is off, or the model cannot do it, which the log says."""
     if config is None:
         return None
-    speculation = Speculation(loaded.adapter, config)
+    speculation = Speculation(loaded.adapter, config, loaded.draft)
     speculation.measure(loaded.num_ids)
     if speculation.reason:
         log.warning("%s writes without speculation: %s", loaded.card.id, speculation.reason)

@@ -25,7 +25,7 @@ from engine.models import registry, speculation
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
 from engine.models.lookup import PromptLookup
-from engine.models.proposer import PassCosts, Proposer
+from engine.models.proposer import Begun, PassCosts, Proposer
 from engine.models.speculation import Speculation, kept, make_speculation
 from engine.runtime.rows import Rows
 from engine.types import Grammar, Request, Sampling
@@ -87,10 +87,10 @@ def accepted(found: list[Answer]) -> int:
     return sum(answer.done.usage.accepted_prediction_tokens for answer in found)
 
 
-def told(answers: list[tuple[int, ...]]) -> Callable[[PromptLookup, int], list[int]]:
+def told(answers: list[tuple[int, ...]]) -> Callable[[PromptLookup, int, Begun], list[int]]:
     """A lookup that knows these answers and is wrong in every fifth place: random models copy nothing."""
 
-    def proposal(self: PromptLookup, num_tokens: int) -> list[int]:
+    def proposal(self: PromptLookup, num_tokens: int, begun: Begun) -> list[int]:
         said = tuple(self._ids[: self._num].tolist())
         for answer in answers:
             for at in range(min(len(answer), self._num), 0, -1):
@@ -337,6 +337,10 @@ async def test_where_two_tokens_are_near_each_is_read_by_itself(
     assert counts[0] > counts[1] == 0
 
 
+def begun() -> int:
+    raise AssertionError("what is looked up waits for no token")
+
+
 def proposer() -> Proposer:
     return Proposer(PromptLookup([1, 2, 3] * 20, 2, 4), 8)
 
@@ -345,11 +349,11 @@ def test_it_proposes_more_while_it_is_right() -> None:
     row = proposer()
     widths = []
     for _ in range(3):
-        widths.append(len(row.proposal(100)) - 1)
+        widths.append(len(row.proposal(100, begun)) - 1)
         row.took(widths[-1], widths[-1], 0.1)
     assert widths == [4, 8, 8]
     row.took(8, 2, 0.1)
-    assert len(row.proposal(100)) - 1 == 3
+    assert len(row.proposal(100, begun)) - 1 == 3
 
 
 def test_it_rests_longer_each_time_where_it_does_not_pay() -> None:
@@ -357,10 +361,10 @@ def test_it_rests_longer_each_time_where_it_does_not_pay() -> None:
     for _ in range(4):
         row.took(4, 0, 0.2)
         rests.append(0)
-        while not row.proposal(100):
+        while not row.proposal(100, begun):
             row.append(1 + sum(rests) % 3)
             rests[-1] += 1
-            row._lookup = PromptLookup([1, 2, 3] * 20, 2, 4)
+            row._source = PromptLookup([1, 2, 3] * 20, 2, 4)
     assert rests == [8, 16, 32, 64]
 
 
@@ -368,21 +372,21 @@ def test_it_looks_seldom_where_not_even_the_first_token_is_right() -> None:
     """Four times at once, then at every eighth token, however long that goes on; and as ever once one was right."""
     row, looked = proposer(), []
     for place in range(60):
-        if row.proposal(100):
+        if row.proposal(100, begun):
             looked.append(place)
             row.missed()
         row.append(1 + place % 3)
     assert looked == [0, 1, 2, 3, 11, 19, 27, 35, 43, 51, 59]
     for _ in range(20):
-        if row.proposal(100):
+        if row.proposal(100, begun):
             row.took(4, 4, 0.1)
             break
         row.append(1)
     for place in range(3):
-        assert row.proposal(100), "a copy rests at its first differences"
+        assert row.proposal(100, begun), "a copy rests at its first differences"
         row.missed()
         row.append(1 + place)
-    assert row.proposal(100)
+    assert row.proposal(100, begun)
 
 
 def test_a_miss_is_told() -> None:
@@ -394,8 +398,8 @@ def test_a_miss_is_told() -> None:
 
 
 def test_it_never_proposes_more_than_the_row_may_have() -> None:
-    assert len(proposer().proposal(3)) == 3
-    assert proposer().proposal(1) == []
+    assert len(proposer().proposal(3, begun)) == 3
+    assert proposer().proposal(1, begun) == []
 
 
 # -- sabotage: the same check goes red ---------------------------------------------------------------------------------
