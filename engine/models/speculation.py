@@ -105,11 +105,13 @@ class Speculation:
         batch = [layers[0].merge(layers) for layers in zip(*rows, strict=True)]
         steps = []
         for _ in range(2):
-            steps.append(self._together(batch, ids[:1]))
+            steps.append(self._adapter(mx.array([ids[:1]] * len(rows)), batch)[:, -1])
+            mx.eval(steps)
+            tensors.trim_rows(batch, [1] * len(rows))
             noise_of_rows = _apart(mx.concatenate(alone), self._together(batch, ids))
         if _apart(steps[0], steps[1]) > noise:
             return math.inf
-        return max(noise, noise_of_rows)
+        return max(noise, noise_of_rows, _apart(steps[0], mx.stack([logits[0] for logits in alone])))
 
     def _row(self, context: list[int]) -> list[Any]:
         row = self._adapter.make_cache()
@@ -186,9 +188,11 @@ class Speculation:
         for row, ids in proposed.items():
             num_kept = said[row].num_kept
             proposers[batch.uids[row]].took(len(ids) - 1, max(0, num_kept - 1), share)
-            self._reads_alone |= not said[row].is_sure
         self._clear_sometimes()
-        return self._responses(batch, [ids[: row.num_kept] for ids, row in zip(reads, said, strict=True)], width, said)
+        reads = [ids[: row.num_kept] for ids, row in zip(reads, said, strict=True)]
+        # Where nothing is kept, the plain step comes at once.
+        self._reads_alone = any(reads) and not all(row.is_sure for row in said)
+        return self._responses(batch, reads, width, said)
 
     def _said(self, batch: Any, reads: Sequence[list[int]]) -> list[_Said]:
         """What every row says behind the tokens that it reads in one pass."""
@@ -208,7 +212,7 @@ class Speculation:
         drawn = draw_behind(logits, ids, batch.samplers[row], batch.logits_processors[row], self._slack)
         num_kept = kept(ids, drawn.said, drawn.is_sure)
         drawn.go_on_behind(num_kept)
-        if batch.logits_processors[row]:  # as the batcher, which keeps no context for rows without one
+        if num_kept and batch.logits_processors[row]:  # as the batcher, which keeps no context for rows without one
             batch._token_context[row].update_and_fetch(mx.array(ids[:num_kept], mx.int32))
         is_right = num_kept == 0 or (num_kept < len(ids) and drawn.said[num_kept - 1] == ids[num_kept])
         return _Said(drawn.tokens, drawn.logprobs, num_kept, not is_right or drawn.is_sure[num_kept])

@@ -5,8 +5,10 @@ Each check has a sabotage twin that breaks one thing and must see the same check
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -17,6 +19,7 @@ from mlx_lm.models import llama
 
 from engine.cache import tensors
 from engine.cache.ragged import RaggedKV
+from engine.config import SpeculationConfig
 from engine.models import speculation
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch, NewRow, Token
@@ -25,8 +28,11 @@ from engine.models.lookup import PromptLookup
 from engine.models.pass_costs import PassCosts
 from engine.models.sampling import LogitsProcessor, make_processors, make_sampler
 from engine.models.speculation import Speculation, kept
-from engine.types import Sampling
-from tests.engine.models.test_speculation import EAGER, told
+from engine.types import Request, Sampling
+from tests.conftest import EngineFor
+from tests.engine.drive import Answer, ask, chat, settled
+from tests.engine.models.test_speculation import COLD, EAGER, PERSON, TABLE, told
+from tests.pictures import picture
 
 VOCAB = 96
 NUM_TOKENS = 24
@@ -309,3 +315,74 @@ def test_sabotage_kv_of_a_rejected_token_is_seen(model: Adapter, monkeypatch: py
     monkeypatch.setattr(tensors, "trim_rows", lambda cache, nums: trim_rows(cache, [max(0, nums[0] - 1), *nums[1:]]))
     with pytest.raises(AssertionError, match="row 0"):
         check(model, asked(2), speculates)
+
+
+# -- in an engine ------------------------------------------------------------------------------------------------------
+
+
+def mixed() -> list[Request]:
+    """Copies, fresh text, a drawn answer, one with penalties and log-probabilities, JSON, and one with a picture."""
+    return [
+        chat(TABLE, "Again.", max_tokens=70, id="copy"),
+        chat("Tell me.", max_tokens=66, id="fresh"),
+        chat(TABLE, "Draw.", max_tokens=66, sampling=Sampling(temperature=0.9, seed=4), id="drawn"),
+        chat(TABLE, "And again.", max_tokens=66, logprobs=2, sampling=SETTINGS[2], id="penalties"),
+        chat("An object.", max_tokens=40, grammar=PERSON, id="json"),
+        chat(picture("red"), "What is this? What is this?", max_tokens=66, id="picture"),
+    ]
+
+
+def stored(engine: Any) -> dict[bytes, Any]:
+    """The KV of every stored block by the hash of its tokens and those before."""
+    return {block.hash: block.payload for block in engine._slots.default.model.worker._prefix.pool}
+
+
+async def check_blocks(engine_for: EngineFor, model: Path) -> list[Answer]:
+    """Answers at once, beside one that is cancelled: each as alone without speculation, and so are their blocks."""
+    plain, fast = await engine_for(model), await engine_for(model, speculation=EAGER)
+    without = [await ask(plain, request) for request in mixed()]
+
+    async def cancelled() -> None:
+        stream = fast.stream(chat(TABLE, "For ever.", max_tokens=500))
+        for _ in range(4):
+            await anext(stream)
+        await stream.aclose()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptLookup, "proposal", told([answer.token_ids for answer in without]))
+        *found, _ = await asyncio.gather(*(ask(fast, request) for request in mixed()), cancelled())
+    for request, one, other in zip(mixed(), without, found, strict=True):
+        assert other.token_ids == one.token_ids, f"{request.id} has another answer"
+        for a, b in zip(one.tokens, other.tokens, strict=True):
+            assert request.logprobs is None or a.logprob == pytest.approx(b.logprob, abs=1e-3)
+    await settled(fast)
+    ours, theirs = stored(fast), stored(plain)
+    assert set(theirs) <= set(ours), "a block is missing"
+    for key, payload in theirs.items():
+        for one_layer, other_layer in zip(payload, ours[key], strict=True):
+            for a, b in zip(one_layer, other_layer, strict=True):
+                assert mx.allclose(a, b, atol=1e-3), "a block has other KV"
+    return list(found)
+
+
+async def test_an_engine_leaves_the_blocks_that_it_leaves_without(
+    engine_for: EngineFor, tiny_model: Callable[..., Path]
+) -> None:
+    found = await check_blocks(engine_for, tiny_model("qwen3_vl"))
+    usage = {request.id: one.done.usage for request, one in zip(mixed(), found, strict=True)}
+    assert all(usage[name].accepted_prediction_tokens > 5 for name in ("copy", "drawn", "penalties", "picture"))
+    assert usage["json"].accepted_prediction_tokens == usage["json"].rejected_prediction_tokens == 0
+
+
+async def test_rows_of_a_trained_model_copy_together(engine_for: EngineFor, smollm2: Path) -> None:
+    """With what the lookup itself finds."""
+    plain = await engine_for(smollm2, cache=COLD)
+    fast = await engine_for(smollm2, cache=COLD, speculation=SpeculationConfig())
+    asks = [chat("Write a short story about a fox.", max_tokens=24)]
+    for number in (17, 31, 45):
+        lines = [f"| {name} | {number * place} |" for place, name in enumerate(("red", "green", "blue"), 3)]
+        asks.append(chat("Write this table again exactly as it is:\n\n" + "\n".join(lines), max_tokens=24))
+    without = [await ask(plain, request) for request in asks]
+    found = await asyncio.gather(*(ask(fast, request) for request in asks))
+    assert [one.token_ids for one in found] == [one.token_ids for one in without]
+    assert sum(one.done.usage.accepted_prediction_tokens > 2 for one in found) >= 2, "hardly any row copied"
