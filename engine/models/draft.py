@@ -18,7 +18,8 @@ import mlx.core as mx
 import numpy as np
 
 from engine.models.adapter import Adapter
-from engine.models.proposer import Begun, PassCosts
+from engine.models.pass_costs import PassCosts
+from engine.models.proposer import Begun
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from engine.models import registry
 from engine.models.adapter import Adapter
 from engine.models.draft import Draft, DraftModel
 from engine.models.draft_loading import difference
-from engine.models.proposer import PassCosts, Proposer
+from engine.models.pass_costs import PassCosts
+from engine.models.proposer import Proposer
 from engine.types import Request, Sampling, SpeculationConfig
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, settled
@@ -173,16 +174,16 @@ def test_what_it_takes_to_propose_counts(model: DraftModel) -> None:
     """Proposals that cost as much as the passes they save are given up, though every one is right."""
     for cost_s, rests in ((0.05, False), (1.2, True)):
         costs = PassCosts()
-        costs.plain(1.0)
+        costs.plain(1.0, 1)
         costs.proposed(4 * cost_s, 4)
-        assert costs.further == pytest.approx(cost_s)
+        assert costs.to_propose(1) == pytest.approx(cost_s)
         row = Proposer(Draft(model, [5, 80], costs), 4)
-        row.took(4, 4, costs.further)
+        row.took(4, 4, costs.to_propose(1))
         assert bool(row.proposal(100, lambda: 7)) is not rests
     costs = PassCosts()
-    costs.plain(1e-9)  # next to it, writing takes for ever
+    costs.plain(1e-9, 1)  # next to it, writing takes for ever
     Draft(model, [5, 80], costs).proposal(5, lambda: 7)
-    assert costs.further > 1
+    assert costs.to_propose(1) > 1
 
 
 # -- whose vocabulary --------------------------------------------------------------------------------------------------
@@ -204,7 +205,8 @@ def test_vocabularies_are_the_same_where_each_id_means_the_same() -> None:
 @pytest.fixture
 def always_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A draft as large as the model never does."""
-    monkeypatch.setattr(PassCosts, "further", 0.0)
+    monkeypatch.setattr(PassCosts, "further", lambda *_: 0.0)
+    monkeypatch.setattr(PassCosts, "to_propose", lambda *_: 0.0)
 
 
 def counted(answer: Answer) -> tuple[int, int]:

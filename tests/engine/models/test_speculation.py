@@ -19,13 +19,15 @@ import pytest
 from mlx_lm.generate import BatchGenerator, GenerationBatch
 
 from engine.arguments import types
+from engine.cache import tensors
 from engine.config import CacheConfig, EngineConfig, ModelSpec, SpeculationConfig
 from engine.core import Engine
 from engine.models import registry, speculation
 from engine.models.adapter import Adapter
 from engine.models.batch import Batch
 from engine.models.lookup import PromptLookup
-from engine.models.proposer import Begun, PassCosts, Proposer
+from engine.models.pass_costs import PassCosts
+from engine.models.proposer import Begun, Proposer
 from engine.models.speculation import Speculation, kept, make_speculation
 from engine.runtime.rows import Rows
 from engine.types import Grammar, Request, Sampling
@@ -44,21 +46,24 @@ PERSON = Grammar("json_schema", '{"type": "object", "properties": {"a": {"enum":
 @pytest.fixture(autouse=True)
 def always_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models spend their time beside the passes, so that nothing would pay."""
-    monkeypatch.setattr(PassCosts, "further", 0.0)
+    monkeypatch.setattr(PassCosts, "further", lambda *_: 0.0)
+    monkeypatch.setattr(PassCosts, "is_known", lambda *_: True)
 
 
 @pytest.fixture(autouse=True)
 def kv_faults(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is wrong with the KV of a row that is alone, after any step: it has the tokens that were handed out."""
+    """What is wrong with the KV of any row after any step: it has the tokens that were handed out."""
     faults: list[str] = []
     step = Batch.step
 
     def checked(self: Batch) -> Any:
         tokens = step(self)
         running = self._generator._generation_batch
-        if self._speculation and tokens and len(running.uids) == 1:
-            num_kept, num_said = running.prompt_cache[0].size(), len(running.tokens[0])
-            faults.extend([f"KV of {num_kept} tokens, and {num_said} were accepted"] if num_kept != num_said else [])
+        if self._speculation and tokens and running.uids:
+            for num_kept, said in zip(running.prompt_cache[0].lengths, running.tokens, strict=True):
+                faults.extend(
+                    [f"KV of {num_kept} tokens, and {len(said)} were accepted"] if num_kept != len(said) else []
+                )
         return tokens
 
     monkeypatch.setattr(Batch, "step", checked)
@@ -303,7 +308,7 @@ def test_a_family_whose_wide_pass_is_wrong_says_so(
     loaded = registry.load(EngineConfig(model=ModelSpec(str(tiny_model("llama")))))
     assert make_speculation(EAGER, loaded) is not None
     behind = Adapter.behind
-    monkeypatch.setattr(Adapter, "behind", lambda self, ids, cache: behind(self, ids, cache)[::-1])
+    monkeypatch.setattr(Adapter, "behind", lambda self, *given: behind(self, *given)[::-1])
     assert make_speculation(EAGER, loaded) is None and "gives it other logits" in caplog.text
 
 
@@ -393,8 +398,9 @@ def test_a_miss_is_told() -> None:
     """The model has begun a token that was not proposed."""
     row, told_misses = proposer(), []
     row.missed = lambda: told_misses.append(1)  # type: ignore[method-assign]
-    batch = SimpleNamespace(max_tokens=[100], _num_tokens=[0], _next_tokens=mx.array([99]))
-    assert Speculation.step(object.__new__(Speculation), batch, row) == [] and told_misses == [1]
+    batch = SimpleNamespace(uids=[7], max_tokens=[100], _num_tokens=[0], _next_tokens=mx.array([99]))
+    model: Any = SimpleNamespace(can_branch=True)
+    assert Speculation(model, EAGER).step(batch, {7: row}) == [] and told_misses == [1]
 
 
 def test_it_never_proposes_more_than_the_row_may_have() -> None:
@@ -438,10 +444,10 @@ async def test_sabotage_one_token_too_many_is_seen(
 async def test_sabotage_kv_of_a_rejected_token_is_seen(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, kv_faults: list[str]
 ) -> None:
-    cut = speculation._cut
+    trim_rows = tensors.trim_rows
 
     def spoil() -> None:
-        monkeypatch.setattr(speculation, "_cut", lambda cache, num_tokens: cut(cache, max(0, num_tokens - 1)))
+        monkeypatch.setattr(tensors, "trim_rows", lambda cache, nums: trim_rows(cache, [max(0, n - 1) for n in nums]))
 
     await broken(tiny_model, lambda engine_for, model: check(engine_for, model, 1, kv_faults), "were accepted", spoil)
 

@@ -23,8 +23,8 @@ from tests.engine.ranks.battery import answered
 from tests.engine.ranks.conftest import CHUNK_TOKENS
 from tests.waiting import until
 
-ALL_STEPS = {"load", "make", "read", "merge", "extend", "filter", "extract", "trim", "fork", "copy", "cut", "join"}
-ALL_STEPS |= {"widen", "branch", "release"}
+ALL_STEPS = {"load", "make", "read", "merge", "extend", "filter", "extract", "fork", "copy", "cut", "join"}
+ALL_STEPS |= {"ragged", "trim_rows", "widen", "branch", "release"}
 
 
 class OwnLine:
