@@ -58,6 +58,7 @@ SCRIPTS = (
     "conversations/list.js",
     "cache/cache.js",
     "chat/rich.js",
+    "chat/labels.js",
     "chat/regions.js",
     "chat/receipts.js",
     "chat/crop_rules.js",
