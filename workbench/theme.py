@@ -67,6 +67,7 @@ SCRIPTS = (
     "chat/frames.js",
     "chat/probabilities.js",
     "chat/message.js",
+    "chat/outgoing.js",
     "chat/conversation.js",
     "chat/order.js",
     "chat/composer.js",
