@@ -74,17 +74,20 @@ def test_it_stays_where_the_server_fails(person, workbench_url, drawn):
     me.complaints.clear()
 
 
-def test_a_second_enter_sends_nothing_more(person, workbench_url):
+def test_it_is_drawn_in_the_event_of_the_key_and_a_second_enter_sends_nothing_more(person, workbench_url):
     me = person(workbench_url).arrive()
     me.page.fill("#composer textarea", QUESTION)
-    me.page.evaluate(
+    drawn = me.page.evaluate(
         """() => {
           const press = () => document.querySelector("#composer textarea").dispatchEvent(
             new KeyboardEvent("keypress", { key: "Enter", bubbles: true, cancelable: true }));
           press();
+          const drawn = document.querySelector("#chat .turn.user")?.textContent ?? "";
           press();
           document.querySelector("#composer .submit-button").click();
+          return drawn;
         }"""
     )
+    assert QUESTION in drawn
     me.finished()
     assert me.asked.count() == 1
