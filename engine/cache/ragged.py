@@ -37,10 +37,13 @@ class RaggedKV:
 
     # What a model asks for in a pass.
 
-    def make_mask(self, num_queries: int, **_: Any) -> mx.array:
-        """(rows, 1, queries, keys): of each row what it has, and the pass up to the query."""
-        last_seen = self.offset[:, None] + mx.arange(num_queries)
-        return mx.arange(self.size() + num_queries) <= last_seen[:, None, :, None]
+    def make_mask(self, num_queries: int, *, window_size: int | None = None, **_: Any) -> mx.array:
+        """(rows, 1, queries, keys): of each row what it has, and the pass up to the query; of a layer with a window,
+        the last of them."""
+        last = (self.offset[:, None] + mx.arange(num_queries))[:, None, :, None]
+        places = mx.arange(self.size() + num_queries)
+        mask = places <= last
+        return mask if window_size is None else mask & (places > last - window_size)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Put (rows, kv_heads, tokens, head_dim) behind the end of each row. Returns what all have, up to the end of

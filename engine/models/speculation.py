@@ -227,7 +227,7 @@ class Speculation:
         num_kept = kept(ids, drawn.said, drawn.is_sure)
         drawn.go_on_behind(num_kept)
         if num_kept and batch.logits_processors[row]:  # as the batcher, which keeps no context for rows without one
-            batch._token_context[row].update_and_fetch(mx.array(ids[:num_kept], mx.int32))
+            batch._token_context[row].update_and_fetch(mx.array(list(ids[:num_kept])))
         is_right = num_kept == 0 or (num_kept < len(ids) and drawn.said[num_kept - 1] == ids[num_kept])
         return _Said(drawn.tokens, drawn.logprobs, num_kept, not is_right or drawn.is_sure[num_kept])
 

@@ -77,6 +77,15 @@ def test_rows_keep_different_numbers_of_tokens(kind: Any) -> None:
     assert type(layer.extract(1)) is kind and tensors.is_plain([layer.extract(1), RowState()])
 
 
+def test_a_window_is_of_each_row() -> None:
+    """As mlx-lm's cache of a batch has it, for a row by itself."""
+    layer, (one, _) = batch(6, 3)[0], alone(0, 6)
+    mask = layer.make_mask(2, return_array=True, window_size=4)
+    expected = TextKV.merge([one]).make_mask(2, window_size=4)
+    assert mx.array_equal(mask[:1], expected)
+    assert [np.flatnonzero(seen).tolist() for seen in np.array(mask)[1, 0]] == [[0, 1, 2, 3], [1, 2, 3, 4]]
+
+
 def test_rows_come_and_go() -> None:
     cache, more = batch(5, 3), [tensors.ragged(alone(2, 300)), tensors.ragged(alone(3, 1))]
     layer = cache[0]

@@ -394,6 +394,23 @@ def test_it_looks_seldom_where_not_even_the_first_token_is_right() -> None:
     assert row.proposal(100, begun)
 
 
+def test_the_chance_of_a_token_is_that_behind_right_ones() -> None:
+    """Where no pass is made, the tokens that come tell of it, too; what is wrong from the start says nothing."""
+    row = proposer()
+    before = row.chance
+    for _ in range(5):
+        row.missed()
+    assert row.chance == before
+    for _ in range(20):
+        row.was_right()
+    assert row.chance > 0.99
+    row.missed()
+    assert row.chance < 0.9
+    row.took(4, 0, 0.0)
+    row.took(4, 0, 0.0)
+    assert row.chance < 0.5
+
+
 def test_a_miss_is_told() -> None:
     """The model has begun a token that was not proposed."""
     row, told_misses = proposer(), []
@@ -475,9 +492,6 @@ async def test_sabotage_kv_that_is_stored_with_it_is_seen(
 
 def test_mlx_lm_generation_batch_is_as_we_use_it() -> None:
     """What is read and set between two of its steps; an upgrade must fail here, not in a user's answer."""
-    from mlx_lm.models.cache import BatchKVCache
-    from mlx_vlm.models.cache import BatchKVCache as VisionBatchKVCache
-
     assert "self._generation_batch = GenerationBatch.empty(" in inspect.getsource(BatchGenerator.__init__)
     init = inspect.getsource(GenerationBatch.__init__)
     for name in ("uids", "prompt_cache", "tokens", "max_tokens", "_next_tokens", "_next_logprobs", "_num_tokens"):
@@ -490,5 +504,3 @@ def test_mlx_lm_generation_batch_is_as_we_use_it() -> None:
     assert list(GenerationBatch.Response.__dataclass_fields__) == [
         "uid", "token", "logprobs", "finish_reason", "prompt_cache", "all_tokens",
     ]  # fmt: skip
-    for kind in (BatchKVCache, VisionBatchKVCache):
-        assert {"trim", "extract", "size"} <= set(dir(kind))
