@@ -225,16 +225,18 @@ async def with_itself(engine_for: EngineFor, model: Path) -> Engine:
     return engine
 
 
-async def check_accepted(engine: Engine, without: Sequence[Answer], asked: Sequence[Request]) -> None:
+async def check_accepted(
+    engine: Engine, without: Sequence[Answer], asked: Sequence[Request], least: float = 0.15
+) -> None:
     """The answers are those without a draft. Of what is proposed nearly all is accepted where both are greedy; where
-    the row draws, as often as it draws the likeliest token."""
+    the row draws, as often as it draws the likeliest token: of random weights seldom. least: of all it then is."""
     found = await answers(engine, asked)
     for one, other in zip(without, found, strict=True):
         assert other.token_ids == one.token_ids
         assert other.done.usage.completion_tokens == one.done.usage.completion_tokens
     shares = [accepted / num for num, accepted in map(counted, found)]
-    assert shares[0] > 0.9 and shares[1] > 0.5, f"its proposals are not accepted: {shares}"
-    assert all(counted(one)[1] > len(one.token_ids) / 3 for one in found), "hardly anything was proposed"
+    assert shares[0] > 0.9 and shares[1] > least, f"its proposals are not accepted: {shares}"
+    assert min(counted(one)[1] for one in found) > 3, "hardly anything was proposed"
 
 
 @pytest.mark.usefixtures("always_pays")
@@ -343,7 +345,7 @@ async def plain(engine_for: EngineFor, smollm2: Path, known: list[Answer]) -> li
 async def test_a_trained_model_accepts_what_it_proposes_itself(
     engine_for: EngineFor, smollm2: Path, plain: list[Answer]
 ) -> None:
-    await check_accepted(await with_itself(engine_for, smollm2), plain, SHORT)
+    await check_accepted(await with_itself(engine_for, smollm2), plain, SHORT, least=0.5)
 
 
 async def test_a_draft_that_knows_nothing_changes_nothing_and_soon_rests(
