@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import median
 
-from engine.models.lookup import PromptLookup
+from engine.grammar.lookup import Lookup
 
 _FIRST = 4
 """Tokens that a row proposes at first."""
@@ -50,7 +50,7 @@ class Proposer:
     again only after the shortest rest, so that a copy that begins is soon seen.
     """
 
-    def __init__(self, lookup: PromptLookup, most: int) -> None:
+    def __init__(self, lookup: Lookup, most: int) -> None:
         self.num_proposed = 0
         self._lookup = lookup
         self._most = most

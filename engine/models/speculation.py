@@ -23,6 +23,8 @@ import mlx.core as mx
 import numpy as np
 
 from engine.config import SpeculationConfig
+from engine.grammar.lookup import FormLookup
+from engine.grammar.mask import AnswerMask
 from engine.models.adapter import Adapter
 from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
@@ -91,10 +93,10 @@ class Speculation:
         apart = mx.abs(mx.stack(one_by_one).astype(mx.float32) - together.astype(mx.float32))
         return float(np.array(apart).max())
 
-    def proposer(self, tokens: Sequence[int]) -> Proposer:
-        """Of a row with these tokens, ids below zero where there are media."""
+    def proposer(self, tokens: Sequence[int], mask: AnswerMask | None = None) -> Proposer:
+        """Of a row with these tokens, ids below zero where there are media. mask: of a row that has one."""
         lookup = PromptLookup(tokens, self._config.prompt_lookup_min, self._config.prompt_lookup_max)
-        return Proposer(lookup, self._config.num_speculative_tokens)
+        return Proposer(FormLookup(mask, lookup) if mask else lookup, self._config.num_speculative_tokens)
 
     def step(self, batch: Any, proposer: Proposer) -> list[Any]:
         """Several tokens of the one row of a GenerationBatch, as Responses of it: the one that was computed already,
