@@ -29,9 +29,11 @@ import mlx.core as mx
 import numpy as np
 
 from engine.cache import tensors
+from engine.grammar.mask import AnswerMask
 from engine.models.adapter import Adapter
 from engine.models.draft import Draft, DraftModel
 from engine.models.drawing import draw_behind
+from engine.models.form_lookup import FormLookup
 from engine.models.head import max_places
 from engine.models.lookup import PromptLookup
 from engine.models.pass_costs import PassCosts, num_worth_it
@@ -141,9 +143,10 @@ class Speculation:
         tensors.trim_rows(batch, [len(ids)] * num_rows)
         return logits
 
-    def proposer(self, tokens: Sequence[int]) -> Proposer:
-        """Of a row with these tokens, ids below zero where there are media."""
-        return Proposer(self._source(tokens), self._config.num_speculative_tokens)
+    def proposer(self, tokens: Sequence[int], mask: AnswerMask | None = None) -> Proposer:
+        """Of a row with these tokens, ids below zero where there are media. mask: of a row that has one."""
+        source = self._source(tokens)
+        return Proposer(FormLookup(mask, source) if mask else source, self._config.num_speculative_tokens)
 
     def _source(self, tokens: Sequence[int]) -> Source:
         if self._draft is not None:

@@ -279,7 +279,7 @@ class Worker:
             processors.append(choice.mask)
             sampler = choice.mask.watch(sampler)
         if self._speculation is not None and can_draw_ahead(sampler, processors):
-            choice.proposer = self._speculation.proposer(sequence.prompt.cache_ids)
+            choice.proposer = self._speculation.proposer(sequence.prompt.cache_ids, choice.mask)
         return self._rows.add(
             choice,
             NewRow(

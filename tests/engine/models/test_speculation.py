@@ -30,7 +30,7 @@ from engine.models.pass_costs import PassCosts
 from engine.models.proposer import Begun, Proposer
 from engine.models.speculation import Speculation, kept, make_speculation
 from engine.runtime.rows import Rows
-from engine.types import Grammar, Request, Sampling
+from engine.types import Grammar, Request
 from tests.conftest import EngineFor
 from tests.engine.drive import Answer, ask, chat, settled
 from tests.pictures import picture
@@ -242,19 +242,9 @@ async def test_kept_blocks_are_of_accepted_tokens(engine_for: EngineFor, tiny_mo
 # -- who proposes ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"bad_words": ("again",)},
-        {"sampling": Sampling(temperature=0.8, seed=1), "grammar": PERSON},
-        {"grammar": PERSON},
-        {"forced": (5, 6, 7, 5, 6, 7, 5, 6)},
-    ],
-    ids=["bad words", "sampled json", "json", "forced"],
-)
-async def test_rows_that_do_not_propose(engine_for: EngineFor, tiny_model: TinyModel, more: dict[str, Any]) -> None:
+async def test_answers_that_are_given_do_not_propose(engine_for: EngineFor, tiny_model: TinyModel) -> None:
     fast = await engine_for(tiny_model("qwen3_vl"), speculation=EAGER)
-    usage = (await ask(fast, chat(TABLE, "Again.", max_tokens=8, **more))).done.usage
+    usage = (await ask(fast, chat(TABLE, "Again.", max_tokens=8, forced=(5, 6, 7, 5, 6, 7, 5, 6)))).done.usage
     assert (usage.accepted_prediction_tokens, usage.rejected_prediction_tokens) == (0, 0)
 
 
