@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from playwright.sync_api import Route
+
 from tests.pages import Person
 from tests.waiting import wait_until
 
@@ -13,26 +15,21 @@ QUESTION = "What shape is it?"
 PLACE = "node => [node.getBoundingClientRect().x, node.getBoundingClientRect().y]"
 
 
-def hold_back(me: Person, then: Callable[[Any], None] | None = None) -> list[Any]:
-    """What sends the message is kept on its way, or answered by `then`; gives what was kept."""
-    kept: list[Any] = []
+def hold_back(me: Person, then: Callable[[Any], None]) -> None:
+    """What asks the server about the question, the message itself among it, is given to `then`."""
 
     def see(route: Any) -> None:
-        if json.dumps(QUESTION) not in (route.request.post_data or ""):
-            route.continue_()
-            return
-        kept.append(route)
-        if then is not None:
-            then(route)
+        (then if json.dumps(QUESTION) in (route.request.post_data or "") else Route.continue_)(route)
 
     me.page.route("**/gradio_api/run/**", see)
-    return kept
 
 
 def test_it_is_there_while_the_server_is_silent(person, workbench_url, drawn):
     me = person(workbench_url).arrive()
     me.drop(drawn("red", "circle"))
-    kept = hold_back(me)
+    kept: list[Any] = []
+    is_silent = True
+    hold_back(me, lambda route: kept.append(route) if is_silent else route.continue_())
     me.send(QUESTION)
     wait_until(lambda: kept or me.page.wait_for_timeout(20))  # which lets `hold_back` hear of it
     words, picture = me.asked.get_by_text(QUESTION, exact=True), me.page.locator("#chat .turn.user .medium img")
@@ -42,7 +39,7 @@ def test_it_is_there_while_the_server_is_silent(person, workbench_url, drawn):
     assert me.answers.count() == 0
     me.page.wait_for_function("document.querySelector('#chat .turn.user .medium img').naturalWidth > 0")
     node, place = words.element_handle(), words.evaluate(PLACE)
-    me.page.unroute("**/gradio_api/run/**")
+    is_silent = False
     for route in kept:  # the line that counts tokens may have asked about the same words
         route.continue_()
     me.finished()
