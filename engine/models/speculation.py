@@ -23,10 +23,10 @@ import mlx.core as mx
 import numpy as np
 
 from engine.models.adapter import Adapter
-from engine.models.draft import Draft, DraftModel
+from engine.models.draft import DraftModel, RowDraft
 from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
-from engine.models.proposer import PassCosts, Proposer, Source
+from engine.models.proposer import PassCosts, ProposalSource, Proposer
 from engine.models.registry import Loaded
 from engine.types import SpeculationConfig
 
@@ -98,9 +98,9 @@ class Speculation:
         """Of a row with these tokens, ids below zero where there are media."""
         return Proposer(self._source(tokens), self._config.num_speculative_tokens)
 
-    def _source(self, tokens: Sequence[int]) -> Source:
+    def _source(self, tokens: Sequence[int]) -> ProposalSource:
         if self._draft is not None:
-            return Draft(self._draft, tokens, self.costs)
+            return RowDraft(self._draft, tokens, self.costs)
         return PromptLookup(tokens, self._config.prompt_lookup_min, self._config.prompt_lookup_max)
 
     def step(self, batch: Any, proposer: Proposer) -> list[Any]:

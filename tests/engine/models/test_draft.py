@@ -27,7 +27,7 @@ from engine.core import Engine
 from engine.errors import BadRequest, EngineError
 from engine.models import registry
 from engine.models.adapter import Adapter
-from engine.models.draft import Draft, DraftModel
+from engine.models.draft import DraftModel, RowDraft
 from engine.models.draft_loading import difference
 from engine.models.proposer import PassCosts, Proposer
 from engine.types import Request, Sampling, SpeculationConfig
@@ -66,7 +66,7 @@ def greedy(model: DraftModel, tokens: Sequence[int], num_tokens: int) -> list[in
     return said
 
 
-def proposed(draft: Draft, num_tokens: int, begun: int) -> list[int]:
+def proposed(draft: RowDraft, num_tokens: int, begun: int) -> list[int]:
     """Its next proposal, however many steps it reads before."""
     for _ in range(50):
         if found := draft.proposal(num_tokens, lambda: begun):
@@ -74,20 +74,20 @@ def proposed(draft: Draft, num_tokens: int, begun: int) -> list[int]:
     raise AssertionError("it proposes nothing")
 
 
-def kv_tokens(draft: Draft) -> int:
+def kv_tokens(draft: RowDraft) -> int:
     return int(draft._cache[0].size())
 
 
 def test_it_proposes_its_greedy_continuation(model: DraftModel) -> None:
     tokens = [5, 80, 200, 7, 400]
-    draft = Draft(model, tokens, PassCosts())
+    draft = RowDraft(model, tokens, PassCosts())
     assert draft.proposal(5, lambda: 33) == [33, *greedy(model, [*tokens, 33], 4)]
 
 
 def check_in_step(model: DraftModel, num_right: int) -> None:
     """Behind a pass in which so many of four were right, it proposes what a draft that has read nothing else does."""
     tokens = [5, 80, 200, 7, 400]
-    draft = Draft(model, tokens, PassCosts())
+    draft = RowDraft(model, tokens, PassCosts())
     for _ in range(3):
         said = proposed(draft, 5, 33)
         kept = said[: 1 + num_right]
@@ -105,14 +105,14 @@ def test_it_stays_in_step_with_what_was_accepted(model: DraftModel, num_right: i
 
 
 def test_sabotage_kv_that_is_not_cut_is_seen(model: DraftModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Draft, "_cut_ahead", lambda self: setattr(self, "_ahead", []))
+    monkeypatch.setattr(RowDraft, "_cut_ahead", lambda self: setattr(self, "_ahead", []))
     with pytest.raises(AssertionError, match="its KV is of other tokens"):
         check_in_step(model, 1)
 
 
 def test_it_catches_up_behind_tokens_that_came_one_by_one(model: DraftModel) -> None:
     """Also where the row has said what it proposed, without asking it."""
-    draft = Draft(model, [5, 80], PassCosts())
+    draft = RowDraft(model, [5, 80], PassCosts())
     first = proposed(draft, 5, 33)
     tokens = [5, 80, *first[:2], 9, 10, 11]
     for token in tokens[2:]:
@@ -122,7 +122,7 @@ def test_it_catches_up_behind_tokens_that_came_one_by_one(model: DraftModel) -> 
 
 def test_a_token_that_was_read_ahead_is_read_again_to_propose_behind_it(model: DraftModel) -> None:
     """A token whose place was near a tie is computed by itself: the row then stands where the draft has gone on."""
-    draft = Draft(model, [5, 80], PassCosts())
+    draft = RowDraft(model, [5, 80], PassCosts())
     said = proposed(draft, 5, 33)
     draft.append(33)
     assert proposed(draft, 5, said[1]) == [said[1], *greedy(model, [5, 80, 33, said[1]], 4)]
@@ -138,7 +138,7 @@ def test_a_long_prompt_is_read_a_chunk_in_a_step(model: DraftModel, monkeypatch:
         return forward(self, ids, *args, **settings)
 
     tokens = [3 + 7 * i % 900 for i in range(5 * CHUNK + 3)]
-    draft = Draft(model, tokens, PassCosts())
+    draft = RowDraft(model, tokens, PassCosts())
     with monkeypatch.context() as patch:
         patch.setattr(Adapter, "_forward", seen)
         for chunk in range(1, 6):
@@ -151,7 +151,7 @@ def test_a_long_prompt_is_read_a_chunk_in_a_step(model: DraftModel, monkeypatch:
 
 def test_what_it_cannot_read_is_left_out(model: DraftModel) -> None:
     """Media, and ids beyond its vocabulary; behind one of these it proposes nothing, and it never proposes one."""
-    draft = Draft(model, [5, -77, -77, 80, 1003], PassCosts())
+    draft = RowDraft(model, [5, -77, -77, 80, 1003], PassCosts())
     assert proposed(draft, 3, 7) == [7, *greedy(model, [5, 80, 7], 2)]
     draft.append(7)
     assert draft.proposal(3, lambda: 1001) == []
@@ -161,7 +161,7 @@ def test_what_it_cannot_read_is_left_out(model: DraftModel) -> None:
 
 def test_a_row_longer_than_its_context_has_no_proposals_and_no_kv(model: DraftModel) -> None:
     short = replace(model, context_tokens=12)
-    draft = Draft(short, [5, 80, 200, 7, 400], PassCosts())
+    draft = RowDraft(short, [5, 80, 200, 7, 400], PassCosts())
     for _ in range(2):
         for token in proposed(draft, 3, 33):
             draft.append(token)
@@ -176,12 +176,12 @@ def test_what_it_takes_to_propose_counts(model: DraftModel) -> None:
         costs.plain(1.0)
         costs.proposed(4 * cost_s, 4)
         assert costs.further == pytest.approx(cost_s)
-        row = Proposer(Draft(model, [5, 80], costs), 4)
+        row = Proposer(RowDraft(model, [5, 80], costs), 4)
         row.took(4, 4, costs.further)
         assert bool(row.proposal(100, lambda: 7)) is not rests
     costs = PassCosts()
     costs.plain(1e-9)  # next to it, writing takes for ever
-    Draft(model, [5, 80], costs).proposal(5, lambda: 7)
+    RowDraft(model, [5, 80], costs).proposal(5, lambda: 7)
     assert costs.further > 1
 
 
@@ -253,7 +253,7 @@ async def test_sabotage_a_draft_that_keeps_what_was_rejected_is_seen(
     model = tiny_model("llama")
     without = await answers(await engine_for(model, cache=COLD), ASKED)
     engine = await with_itself(engine_for, model)
-    monkeypatch.setattr(Draft, "_cut_ahead", lambda self: setattr(self, "_ahead", []))
+    monkeypatch.setattr(RowDraft, "_cut_ahead", lambda self: setattr(self, "_ahead", []))
     with pytest.raises(AssertionError, match="its proposals are not accepted"):
         await check_accepted(engine, without, ASKED)
 
