@@ -32,8 +32,9 @@ from engine.models.draft_loading import difference
 from engine.models.proposer import PassCosts, Proposer
 from engine.types import Request, Sampling, SpeculationConfig
 from tests.conftest import EngineFor
-from tests.engine.drive import Answer, ask, chat, settled
+from tests.engine.drive import Answer, ask, chat
 from tests.pictures import picture
+from tests.waiting import until
 
 TinyModel = Callable[..., Path]
 COLD = CacheConfig(enabled=False)
@@ -284,12 +285,11 @@ async def test_a_draft_leaves_nothing_behind(
         await anext(stream)
     assert kv[0]() is not None
     await stream.aclose()
-    await settled(engine)
-    assert kv[0]() is None, "a cancelled answer's draft keeps its KV"
+    await until(lambda: kv[0]() is None, "a cancelled answer's draft keeps its KV")
     first, second = await answers(engine, [ASKED[0], ASKED[0]])
-    await settled(engine)
     assert first.token_ids == second.token_ids and counted(first) == counted(second)
-    assert len(kv) == 3 and all(ref() is None for ref in kv)
+    await until(lambda: all(ref() is None for ref in kv), "an answer's draft keeps its KV")
+    assert len(kv) == 3
 
 
 async def test_its_memory_is_counted(engine_for: EngineFor, tiny_model: TinyModel) -> None:
@@ -372,8 +372,8 @@ async def test_a_draft_reads_the_words_around_pictures(
         one, other = await ask(slow, request), await ask(fast, request)
         assert other.token_ids == one.token_ids
         assert counted(other)[0] > 0
-    await settled(fast)
-    assert len(kv) == 2 and all(ref() is None for ref in kv)
+    await until(lambda: all(ref() is None for ref in kv), "an answer's draft keeps its KV")
+    assert len(kv) == 2
 
 
 async def test_a_model_that_cannot_speculate_loads_no_draft(
