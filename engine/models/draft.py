@@ -46,9 +46,9 @@ class DraftModel:
         return found
 
 
-class Draft:
-    """What a draft model proposes for one row; see engine.models.proposer.Source. tokens: the row's, ids below zero
-    where there are media.
+class RowDraft:
+    """What a draft model proposes for one row (engine.models.proposer.ProposalSource). tokens: the row's, ids below
+    zero where there are media.
 
     Its KV has the first _num_read of the row's tokens and, behind all of them, those that it has read of its own
     (_ahead) as long as the row may still say the same.

@@ -96,16 +96,16 @@ def _unfit(loaded: Loaded, spec: ModelSpec, why: str) -> Unavailable:
     return Unavailable(message, param="speculative_config", code="model_load_failed")
 
 
-Vocabulary = Mapping[int, tuple[str, bool]]
+TokenMeanings = Mapping[int, tuple[str, bool]]
 """What each token id is, and whether it was added to the tokenizer behind its own."""
 
 
-def _vocabulary(tokenizer: Any) -> Vocabulary:
+def _vocabulary(tokenizer: Any) -> TokenMeanings:
     added = tokenizer.added_tokens_decoder
     return {token_id: (token, token_id in added) for token, token_id in tokenizer.get_vocab().items()}
 
 
-def difference(draft: Vocabulary, target: Vocabulary) -> str | None:
+def difference(draft: TokenMeanings, target: TokenMeanings) -> str | None:
     """The first token id that means something else to the draft; None where there is none. What was added to one of
     them alone, as marks of pictures or tools are, is no difference."""
     for token_id in sorted(draft.keys() | target.keys()):

@@ -1,4 +1,4 @@
-"""What an answer that is held to a form may say next: what the form leaves no choice in. Engine thread only; no MLX call.
+"""What an answer that is held to a form may say next: what the form leaves no choice in. Engine thread only.
 
     … 12, "custo │ mer_identification_number │ ": 7
                  └── no other key may come ──┘
@@ -9,14 +9,14 @@ Whether each of these tokens comes, the row says itself (engine.models.speculati
 from __future__ import annotations
 
 from engine.grammar.mask import AnswerMask
-from engine.models.proposer import Begun, Source
+from engine.models.proposer import Begun, ProposalSource
 
 
 class FormLookup:
     """Of one row: what its form forces, else what another source proposes, as far as the form allows that. See
-    engine.models.proposer.Source."""
+    engine.models.proposer.ProposalSource."""
 
-    def __init__(self, mask: AnswerMask, otherwise: Source) -> None:
+    def __init__(self, mask: AnswerMask, otherwise: ProposalSource) -> None:
         self._mask = mask
         self._otherwise = otherwise
 

@@ -22,7 +22,7 @@ Begun = Callable[[], int]
 """Waits for the token that the model has begun, behind those that were handed out, and tells it."""
 
 
-class Source(Protocol):
+class ProposalSource(Protocol):
     """Where the proposals of one row come from. It is asked for one row at a time."""
 
     def append(self, token: int) -> None:
@@ -45,7 +45,7 @@ class Proposer:
     again only after the shortest rest, so that a copy that begins is soon seen.
     """
 
-    def __init__(self, source: Source, most: int) -> None:
+    def __init__(self, source: ProposalSource, most: int) -> None:
         self.num_proposed = 0
         self._source = source
         self._most = most

@@ -31,13 +31,13 @@ import numpy as np
 from engine.cache import tensors
 from engine.grammar.mask import AnswerMask
 from engine.models.adapter import Adapter
-from engine.models.draft import Draft, DraftModel
+from engine.models.draft import DraftModel, RowDraft
 from engine.models.drawing import draw_behind
 from engine.models.form_lookup import FormLookup
 from engine.models.head import max_places
 from engine.models.lookup import PromptLookup
 from engine.models.pass_costs import PassCosts, num_worth_it
-from engine.models.proposer import Proposer, Source
+from engine.models.proposer import ProposalSource, Proposer
 from engine.models.registry import Loaded
 from engine.types import SpeculationConfig
 
@@ -148,9 +148,9 @@ class Speculation:
         source = self._source(tokens)
         return Proposer(FormLookup(mask, source) if mask else source, self._config.num_speculative_tokens)
 
-    def _source(self, tokens: Sequence[int]) -> Source:
+    def _source(self, tokens: Sequence[int]) -> ProposalSource:
         if self._draft is not None:
-            return Draft(self._draft, tokens, self.costs)
+            return RowDraft(self._draft, tokens, self.costs)
         return PromptLookup(tokens, self._config.prompt_lookup_min, self._config.prompt_lookup_max)
 
     def step(self, batch: Any, proposers: Mapping[int, Proposer]) -> list[Any]:

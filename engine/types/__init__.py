@@ -87,8 +87,8 @@ if TYPE_CHECKING:
     from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 
 _MODULES = (
-    "request", "remote", "stages", "grounding", "events", "decision", "replay", "vectors", "models", "cache", "state",
-    "speculation",
+    "speculation", "request", "remote", "stages", "grounding", "events", "decision", "replay", "vectors", "models",
+    "cache", "state",
 )  # fmt: skip
 """In the order in which they import each other: to find a name loads little beside it."""
 
