@@ -95,7 +95,9 @@ class Trail:
         """To where it had taken so many."""
         num_behind = len(self._taken) - num_tokens
         del self._taken[num_tokens:]
-        if num_behind and not self._matcher.rollback(num_behind):  # it has failed behind there, and stays so
+        if num_behind:
+            self._matcher.rollback(num_behind)
+        if self._matcher.is_error():  # it has failed behind there, and stays so
             self._matcher = self._compiled.matcher.deep_copy()
             self._matcher.consume_tokens(self._taken)
 

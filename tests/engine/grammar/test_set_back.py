@@ -153,16 +153,17 @@ def test_sabotage_thoughts_that_are_not_set_back_are_seen(
         check_set_back(MASKS[name], tokenizer)
 
 
-def test_a_form_that_became_too_complex_is_set_back_too(tokenizer: Any) -> None:
-    """A matcher that has failed stays so: another takes its place."""
-    follower = Follower(grammars(tokenizer).compile(Grammar("regex", "b?(((a{1000}){1000}){1000})")))
-    b, a = tokenizer.convert_tokens_to_ids(["b", "a"])
-    follower.accept(b)
+def test_a_matcher_that_has_failed_is_set_back_too(tokenizer: Any) -> None:
+    """It stays failed: another takes its place."""
+    follower = Follower(grammars(tokenizer).compile(SCHEMA))
+    for token in tokenizer.encode('{"customer_', add_special_tokens=False):
+        follower.accept(token)
     state, allowed = follower.state, follower.allowed()
-    follower.accept(a)
-    assert follower.error is not None and follower.allowed() is None
+    assert allowed is not None
+    follower._trail._matcher.consume_token(int(np.flatnonzero(~allowed)[0]))
+    assert follower.allowed() is None and follower.error is not None
     follower.state = state
-    assert follower.error is None and allowed is not None
+    assert follower.error is None
     assert np.array_equal(follower.allowed(), allowed)  # type: ignore[arg-type]
 
 
@@ -200,7 +201,7 @@ def test_what_is_forced_is_proposed_and_comes(tokenizer: Any, name: str) -> None
     num_forced = 0
     for seed in range(3):
         for proposed, came in proposals(name, tokenizer, seed):
-            assert proposed == came[: len(proposed)]
+            assert proposed[: len(came)] == came[: len(proposed)]  # an answer may be cut off
             num_forced += max(0, len(proposed) - 1)
     assert num_forced > 10
 
