@@ -113,7 +113,7 @@ def _forked(layer: Any) -> Any:
 
 def ragged(cache: Sequence[Any]) -> list[Any]:
     """A row's layers, plain KV with something in it, as those of a batch whose rows may each go on from another length.
-    The row's own stay as they are."""
+    Until they are merged with others, which copies them, they hold the row's own arrays."""
     return [
         layer.ragged()
         if isinstance(layer, RowState)

@@ -83,7 +83,7 @@ class Batch:
         self._rows: set[int] = set()
         self._speculation = speculation
         self._proposers: dict[int, Proposer] = {}
-        self._was_plain, self._ended_s = False, 0.0
+        self._was_plain, self._num_last, self._ended_s = False, 0, 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -122,11 +122,11 @@ class Batch:
     def step(self) -> list[Token]:
         """One token for every row that joined before this step, or several for rows that have proposed them; finished
         rows leave by themselves."""
-        began_s = time.perf_counter()
+        began_s, num_works = time.perf_counter(), self._num_other_works
         with self._awaited():
             accepted = self._speculate()
             responses = accepted or self._plain()
-        self._measure(began_s, responses, is_plain=not accepted)
+        self._measure(began_s, len(responses), is_plain=not accepted and num_works == self._num_other_works)
         left = {r.uid: r.prompt_cache for r in responses if r.finish_reason}
         tokens, begun = [], set()
         for r in responses:
@@ -137,14 +137,19 @@ class Batch:
         self._forget({*left})
         return tokens
 
-    def _measure(self, began_s: float, responses: list[Any], *, is_plain: bool) -> None:
+    @property
+    def _num_other_works(self) -> int:
+        return self._speculation.costs.num_other_works if self._speculation else 0
+
+    def _measure(self, began_s: float, num_tokens: int, *, is_plain: bool) -> None:
         """What a plain step took, where its pass was not over already, as behind a pass over several tokens and behind
-        other work of this thread."""
+        other work of this thread, and was not one of other rows."""
         ended_s = time.perf_counter()
         seconds, gap_s = ended_s - began_s, began_s - self._ended_s
-        if self._speculation is not None and is_plain and self._was_plain and gap_s < _MOST_GAP * seconds:
-            self._speculation.costs.plain(seconds, len(responses))
-        self._was_plain, self._ended_s = is_plain, ended_s
+        follows = is_plain and self._was_plain and num_tokens == self._num_last and gap_s < _MOST_GAP * seconds
+        if self._speculation is not None and follows:
+            self._speculation.costs.plain(seconds, num_tokens)
+        self._was_plain, self._num_last, self._ended_s = is_plain, num_tokens, ended_s
 
     def _forget(self, rows: set[int]) -> None:
         self._rows -= rows

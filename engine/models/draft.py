@@ -21,16 +21,21 @@ from engine.models.adapter import Adapter
 from engine.models.pass_costs import PassCosts
 from engine.models.proposer import Begun
 
+_FEW_UNREAD = 64
+"""Where more tokens of a row are to be read first, the time tells of reading, and not of writing."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class DraftModel:
     """A draft model in memory. num_ids: token ids from 0 that it and the model it writes for may have. context_tokens:
-    the longest row that it reads. chunk_tokens: most that it reads of a row in one step."""
+    the longest row that it reads. chunk_tokens: most that it reads of prompts in one step. may_read: whether it has
+    read no chunk in this step yet."""
 
     adapter: Adapter
     num_ids: int
     context_tokens: int
     chunk_tokens: int
+    may_read: bool = True
 
     def knows(self, token: int) -> bool:
         return 0 <= token < self.num_ids
@@ -80,8 +85,10 @@ class RowDraft:
             self.close()
             return []
         self._cache = self._cache or self._model.adapter.make_cache()
-        if len(self._ids) - self._num_read > self._model.chunk_tokens:
-            self._read_chunk()
+        num_unread = len(self._ids) - self._num_read
+        if num_unread > self._model.chunk_tokens:
+            if self._model.may_read:
+                self._read_chunk()
             return []
         token = begun()
         if not self._model.knows(token):
@@ -90,7 +97,10 @@ class RowDraft:
         self._cut_ahead()
         written = self._model.write([*self._ids[self._num_read :], token], num_tokens - 1, self._cache)
         self._num_read, self._ahead = len(self._ids), [token, *written[:-1]]
-        self._costs.proposed(time.perf_counter() - began_s, len(written))
+        if num_unread <= _FEW_UNREAD:
+            self._costs.proposed(time.perf_counter() - began_s, len(written))
+        else:
+            self._costs.did_other_work()
         return [token, *written]
 
     def close(self) -> None:
@@ -101,6 +111,8 @@ class RowDraft:
         end = self._num_read + self._model.chunk_tokens
         self._model.adapter.prefill(self._ids, (self._num_read, end), self._cache, None)
         self._num_read = end
+        self._model.may_read = False
+        self._costs.did_other_work()
 
     def _cut_ahead(self) -> None:
         """Take off the KV of what the row has not said."""

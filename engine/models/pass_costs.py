@@ -16,9 +16,12 @@ _FORGET_EVERY = 32
 
 class PassCosts:
     """What each further token of a pass costs, in passes over one token of each of its rows: from the last passes of
-    both kinds over so many rows."""
+    both kinds over so many rows.
+
+    num_other_works: how often a step has done something beside its pass, so that its time says nothing of the pass."""
 
     def __init__(self) -> None:
+        self.num_other_works = 0
         self._plain_s: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_LAST_PASSES))
         self._wide: dict[int, deque[tuple[float, int]]] = defaultdict(lambda: deque(maxlen=_LAST_PASSES))
         self._num_dear: dict[int, int] = defaultdict(int)
@@ -36,12 +39,18 @@ class PassCosts:
         """No pass was made, for what it would have cost. In time that is measured again: the machine may have been busy
         when it was measured."""
         self._num_dear[num_rows] += 1
-        if self._num_dear[num_rows] % _FORGET_EVERY == 0 and self._wide[num_rows]:
-            self._wide[num_rows].popleft()
+        measured = self._measured(num_rows)
+        if self._num_dear[num_rows] % _FORGET_EVERY == 0 and measured:
+            self._wide[measured].popleft()
 
     def proposed(self, seconds: float, num_tokens: int) -> None:
         """To propose so many tokens for one row took so long, while the model did nothing."""
         self._proposed_s.append(seconds / num_tokens)
+        self.did_other_work()
+
+    def did_other_work(self) -> None:
+        """This step did more than its pass."""
+        self.num_other_works += 1
 
     def to_propose(self, num_rows: int) -> float:
         """What it costs to propose a token for one of so many rows, in tokens that all of them would have had."""
@@ -55,11 +64,15 @@ class PassCosts:
 
     def further(self, num_rows: int) -> float:
         """What each further token costs in a pass over so many rows; where none was made yet, over fewer."""
-        for rows in range(num_rows, 0, -1):
-            if self._wide[rows] and self._plain_s[rows]:
-                plain_s = median(self._plain_s[rows])
-                return max(0.0, median((seconds / plain_s - 1.0) / (num - 1) for seconds, num in self._wide[rows]))
-        return 0.0
+        measured = self._measured(num_rows)
+        if not measured:
+            return 0.0
+        plain_s = median(self._plain_s[measured])
+        return max(0.0, median((seconds / plain_s - 1.0) / (num - 1) for seconds, num in self._wide[measured]))
+
+    def _measured(self, num_rows: int) -> int:
+        """So many rows, or the next fewer of which both kinds of passes were measured; 0 where there are none."""
+        return next((rows for rows in range(num_rows, 0, -1) if self._wide[rows] and self._plain_s[rows]), 0)
 
 
 def num_worth_it(proposed: Sequence[tuple[int, float]], cost: float, room: int) -> int:

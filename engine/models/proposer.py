@@ -55,6 +55,7 @@ class Proposer:
         self._misses = 0
         self._right, self._wrong = _RIGHT, _WRONG
         self._was_right = False
+        self._is_guess = True  # the first token of the last proposal: nobody had waited for the model to tell it
 
     def append(self, token: int) -> None:
         """The row has gone on with this token."""
@@ -66,7 +67,13 @@ class Proposer:
         tokens that the row may still have."""
         if self._rest or num_left < 2:
             return []
-        found = self._source.proposal(min(num_left, 1 + self._width), begun)
+        self._is_guess = True
+
+        def waited() -> int:
+            self._is_guess = False
+            return begun()
+
+        found = self._source.proposal(min(num_left, 1 + self._width), waited)
         return found if len(found) > 1 else []
 
     def took(self, num_tokens: int, num_right: int, further: float) -> None:
@@ -95,8 +102,9 @@ class Proposer:
         """The model has begun the first token that was proposed, and there was no pass. cost: what it took to propose
         what was not read, in tokens."""
         self._misses = 0
-        self._was_right = True
-        self._count(1, 0)
+        if self._is_guess:
+            self._was_right = True
+            self._count(1, 0)
         if cost:
             self._weigh(-cost)
 

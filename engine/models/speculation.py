@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -153,10 +153,12 @@ class Speculation:
             return RowDraft(self._draft, tokens, self.costs)
         return PromptLookup(tokens, self._config.prompt_lookup_min, self._config.prompt_lookup_max)
 
-    def step(self, batch: Any, proposers: Mapping[int, Proposer]) -> list[Any]:
+    def step(self, batch: Any, proposers: MutableMapping[int, Proposer]) -> list[Any]:
         """One token of every row of a GenerationBatch, which was computed already, and of each what was proposed behind
         it and is right: Responses of the batch, by row. [] where no pass over several tokens is worth it; the batch is
         then as it was. proposers: of its rows that propose, by uid."""
+        if self._draft is not None:
+            self._draft.may_read = True
         if self._reads_alone or not self.costs.is_known(len(batch.uids)):
             self._reads_alone = False
             return []
@@ -174,7 +176,7 @@ class Speculation:
             return []
         return self._read(batch, {row: ids[: 1 + num_further] for row, ids in proposed.items()}, proposers)
 
-    def _proposed(self, batch: Any, proposers: Mapping[int, Proposer]) -> dict[int, list[int]]:
+    def _proposed(self, batch: Any, proposers: MutableMapping[int, Proposer]) -> dict[int, list[int]]:
         """By place in the batch: the token that has begun, and what is proposed behind it."""
         begun: list[int] = []
 
@@ -187,7 +189,11 @@ class Speculation:
         for row, uid in enumerate(batch.uids):
             if (proposer := proposers.get(uid)) is not None:
                 num_left = batch.max_tokens[row] - batch._num_tokens[row]
-                found[row] = proposer.proposal(num_left, partial(token_of, row))
+                try:
+                    found[row] = proposer.proposal(num_left, partial(token_of, row))
+                except Exception:  # the rows need no proposals
+                    log.exception("a row goes on without speculation")
+                    proposers.pop(uid).close()
         found = {row: ids for row, ids in found.items() if ids}
         for row, ids in found.items():
             if ids[0] != token_of(row):
@@ -209,6 +215,8 @@ class Speculation:
         reads = [ids[: row.num_kept] for ids, row in zip(reads, said, strict=True)]
         # Where nothing is kept, the plain step comes at once.
         self._reads_alone = any(reads) and not all(row.is_sure for row in said)
+        if not any(reads):
+            self.costs.did_other_work()
         return self._responses(batch, reads, width, said)
 
     def _said(self, batch: Any, reads: Sequence[list[int]]) -> list[_Said]:

@@ -309,8 +309,8 @@ class Worker:
             self._decode_step()
 
     def _decode_step(self) -> None:
-        """A token for every row, or several for one. Where that fails, the rows end with an error and a new batch takes
-        their place."""
+        """A token for every row, or several for those that propose. Where that fails, the rows end with an error and a
+        new batch takes their place."""
         self._scheduler.stepped()
         if not len(self._rows):
             return

@@ -192,6 +192,7 @@ def proposals(name: str, tokenizer: Any, seed: int) -> list[tuple[list[int], lis
     lookup, out = FormLookup(mask, Told()), []
     for place, token in enumerate(tokens):
         out.append((lookup.proposal(8, lambda token=token: token), tokens[place : place + 8]))
+        lookup.append(token)
         taken(mask, token)
     return out
 
@@ -247,3 +248,21 @@ def test_proposing_leaves_no_trace(tokenizer: Any) -> None:
     for place, token in enumerate(tokens):
         FormLookup(mask, Told(token, 9, 9)).proposal(8, lambda token=token: token)
         assert taken(mask, token) == expected[place + 1] and mask.error is None
+
+
+def test_where_nothing_is_forced_it_soon_waits_no_more(tokenizer: Any) -> None:
+    """Each wait keeps all rows of a batch from preparing their next pass."""
+    tokens, _ = walk(MASKS["numbers"], tokenizer, 1)
+    mask, _ = begun(MASKS["numbers"], tokenizer)
+    lookup, waits = FormLookup(mask, Told()), 0
+    for token in tokens[:16]:
+
+        def wait(token: int = token) -> int:
+            nonlocal waits
+            waits += 1
+            return token
+
+        lookup.proposal(8, wait)
+        lookup.append(token)
+        taken(mask, token)
+    assert len(tokens) >= 12 and 4 <= waits <= 8

@@ -27,6 +27,7 @@ from engine.core import Engine
 from engine.errors import BadRequest, EngineError
 from engine.models import registry
 from engine.models.adapter import Adapter
+from engine.models.batch import Batch
 from engine.models.draft import DraftModel, RowDraft
 from engine.models.draft_loading import difference
 from engine.models.pass_costs import PassCosts
@@ -146,6 +147,9 @@ def test_a_long_prompt_is_read_a_chunk_in_a_step(model: DraftModel, monkeypatch:
         for chunk in range(1, 6):
             assert draft.proposal(4, lambda: pytest.fail("it waits for a token")) == []
             assert kv_tokens(draft) == chunk * CHUNK
+            if chunk < 5:
+                assert draft.proposal(4, lambda: 9) == [] and kv_tokens(draft) == chunk * CHUNK, "two chunks in a step"
+            model.may_read = True  # as the next step says
         found = draft.proposal(4, lambda: 9)
     assert found == [9, *greedy(model, [*tokens, 9], 3)]
     assert widths == [CHUNK] * 5 + [4, 1, 1]
@@ -292,6 +296,48 @@ async def test_a_draft_leaves_nothing_behind(
     assert first.token_ids == second.token_ids and counted(first) == counted(second)
     await until(lambda: all(ref() is None for ref in kv), "an answer's draft keeps its KV")
     assert len(kv) == 3
+
+
+async def test_a_draft_that_fails_ends_no_answer(
+    engine_for: EngineFor, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer goes on by itself, and so do those beside it."""
+
+    def fails(*_: Any) -> list[int]:
+        raise MemoryError("no room for a draft")
+
+    without = await answers(await engine_for(tiny_model("llama"), cache=COLD), ASKED)
+    monkeypatch.setattr(DraftModel, "write", fails)
+    found = await answers(await with_itself(engine_for, tiny_model("llama")), ASKED)
+    assert [one.token_ids for one in found] == [one.token_ids for one in without]
+    assert [counted(one) for one in found] == [(0, 0), (0, 0)]
+
+
+async def test_only_passes_are_measured_as_passes(
+    engine_for: EngineFor, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step in which the draft has read or written says nothing of what a pass takes."""
+    events: list[str] = []
+    step, plain, works = Batch.step, PassCosts.plain, PassCosts.did_other_work
+
+    def seen(name: str, method: Any) -> Any:
+        def call(self: Any, *args: Any) -> Any:
+            events.append(name)
+            return method(self, *args)
+
+        return call
+
+    engine = await with_itself(engine_for, tiny_model("llama"))
+    for owner, name, method in (
+        (Batch, "step", step),
+        (PassCosts, "plain", plain),
+        (PassCosts, "did_other_work", works),
+    ):
+        monkeypatch.setattr(owner, name, seen(name, method))
+    await answers(engine, ASKED)
+    steps = " ".join(events).split("step")
+    assert sum("did_other_work" in one for one in steps) > 3 and any("plain" in one for one in steps)
+    assert not [one for one in steps if "plain" in one and "did_other_work" in one]
 
 
 async def test_its_memory_is_counted(engine_for: EngineFor, tiny_model: TinyModel) -> None:

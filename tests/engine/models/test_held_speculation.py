@@ -19,7 +19,7 @@ from engine.errors import EngineError
 from engine.grammar.mask import AnswerMask, BadWords
 from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
-from engine.models.proposer import PassCosts
+from engine.models.pass_costs import PassCosts
 from engine.models.sampling import greedy_sampler, make_processors, make_sampler
 from engine.models.speculation import Speculation
 from engine.types import Grammar, Reasoning, Request, Sampling, Tool, ToolChoice
@@ -34,7 +34,8 @@ TinyModel = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def always_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models spend their time beside the passes, so that nothing would pay."""
-    monkeypatch.setattr(PassCosts, "further", 0.0)
+    monkeypatch.setattr(PassCosts, "further", lambda *_: 0.0)
+    monkeypatch.setattr(PassCosts, "is_known", lambda *_: True)
 
 
 def schema(**properties: Any) -> dict[str, Any]:

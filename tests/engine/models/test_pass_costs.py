@@ -44,6 +44,14 @@ def test_what_was_too_dear_is_measured_again_in_time() -> None:
     assert costs.further(4) == pytest.approx(0.1)
 
 
+def test_what_was_too_dear_of_fewer_rows_is_measured_again_too() -> None:
+    costs = measured(0.9, 1)
+    for _ in range(32):
+        assert costs.further(4) == pytest.approx(0.9)
+        costs.was_too_dear(4)
+    assert costs.further(4) == 0.0
+
+
 @pytest.mark.parametrize(
     ("proposed", "cost", "worth"),
     [

@@ -375,7 +375,7 @@ async def test_an_engine_leaves_the_blocks_that_it_leaves_without(
     found = await check_blocks(engine_for, tiny_model("qwen3_vl"))
     usage = {request.id: one.done.usage for request, one in zip(mixed(), found, strict=True)}
     assert all(usage[name].accepted_prediction_tokens > 5 for name in ("copy", "drawn", "penalties", "picture"))
-    assert usage["json"].accepted_prediction_tokens == usage["json"].rejected_prediction_tokens == 0
+    assert usage["json"].accepted_prediction_tokens > 0
 
 
 async def test_rows_of_a_trained_model_copy_together(engine_for: EngineFor, smollm2: Path) -> None:

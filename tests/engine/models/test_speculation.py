@@ -392,7 +392,7 @@ def test_the_chance_of_a_token_is_that_behind_right_ones() -> None:
         row.missed()
     assert row.chance == before
     for _ in range(20):
-        row.was_right()
+        row.was_right(0.0)
     assert row.chance > 0.99
     row.missed()
     assert row.chance < 0.9
@@ -408,6 +408,21 @@ def test_a_miss_is_told() -> None:
     batch = SimpleNamespace(uids=[7], max_tokens=[100], _num_tokens=[0], _next_tokens=mx.array([99]))
     model: Any = SimpleNamespace(can_branch=True)
     assert Speculation(model, EAGER).step(batch, {7: row}) == [] and told_misses == [1]
+
+
+def test_a_token_that_was_waited_for_is_no_guess() -> None:
+    """That it was right says nothing of those behind it."""
+
+    class Waits(PromptLookup):
+        def proposal(self, num_tokens: int, begun: Begun) -> list[int]:
+            return [begun(), 5, 6]
+
+    for source, is_guess in ((Waits([1], 1, 1), False), (PromptLookup([1, 2, 3] * 20, 2, 4), True)):
+        row = Proposer(source, 8)
+        before = row.chance
+        assert row.proposal(100, lambda: 4)
+        row.was_right(0.0)
+        assert (row.chance > before) is is_guess
 
 
 def test_it_never_proposes_more_than_the_row_may_have() -> None:
