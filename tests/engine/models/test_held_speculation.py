@@ -20,6 +20,7 @@ from engine.grammar.mask import AnswerMask, BadWords
 from engine.models.drawing import Drawn, draw_behind
 from engine.models.lookup import PromptLookup
 from engine.models.pass_costs import PassCosts
+from engine.models.proposer import Begun
 from engine.models.sampling import greedy_sampler, make_processors, make_sampler
 from engine.models.speculation import Speculation
 from engine.types import Grammar, Reasoning, Request, Sampling, Tool, ToolChoice
@@ -136,9 +137,9 @@ async def test_the_end_of_a_form_inside_of_a_pass(
     read: list[list[int]] = []
     inside = Speculation._read
 
-    def seen(self: Speculation, batch: Any, proposer: Any, ids: list[int]) -> Any:
-        read.append(ids)
-        return inside(self, batch, proposer, ids)
+    def seen(self: Speculation, batch: Any, proposed: dict[int, list[int]], proposers: Any) -> Any:
+        read.extend(proposed.values())
+        return inside(self, batch, proposed, proposers)
 
     monkeypatch.setattr(Speculation, "_read", seen)
     num_inside = 0
@@ -155,8 +156,8 @@ async def test_the_end_of_a_form_inside_of_a_pass(
     assert num_inside, "it was the last of every pass"
 
 
-def always_told(answer: tuple[int, ...]) -> Callable[[PromptLookup, int], list[int]]:
-    def proposal(self: PromptLookup, num_tokens: int) -> list[int]:
+def always_told(answer: tuple[int, ...]) -> Callable[[PromptLookup, int, Begun], list[int]]:
+    def proposal(self: PromptLookup, num_tokens: int, begun: Begun) -> list[int]:
         text = tuple(self._ids[: self._num].tolist())
         at = next((at for at in range(len(answer), 0, -1) if text[-at:] == answer[:at]), 0)
         return [*answer[at : at + num_tokens]] if at else []
