@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from engine.errors import BadRequest, Conflict, ModelNotFound
 from engine.ranks.place import RankPlace
-from engine.types import Coordinates, FrameSampling, RemoteServer, Sampling
+from engine.types import Coordinates, FrameSampling, RemoteServer, Sampling, SpeculationConfig
 
 DEMO = "demo"
 """The name under which the embedded model is asked for; it is a checkpoint like any other."""
@@ -92,7 +92,8 @@ class ModelSpec:
     EngineConfig says for all. preload: loaded at the start; None: the default model is, and no other.
     vision: "disabled" refuses media, "proxy" lets another model look at them (vision_proxy).
     adapter_path: folder of a LoRA adapter that it is loaded with. parent: the name of the model that this one is an
-    adapter of, whose weights it shares; None for a model of its own.
+    adapter of, whose weights it shares; None for a model of its own. draft_model: folder or hub id of its draft model
+    (SpeculationConfig); its adapters have none.
     server: another server answers for it, and nothing of it is loaded here; source is then that server's URL.
     """
 
@@ -114,6 +115,7 @@ class ModelSpec:
     vision_proxy: VisionProxy | None = None
     adapter_path: str | None = None
     parent: str | None = None
+    draft_model: str | None = None
     server: RemoteServer | None = None
     served_name: str = field(init=False, compare=False)
 
@@ -146,6 +148,7 @@ class ModelSpec:
             aliases=tuple(aliases),
             adapter_path=folder,
             parent=self.served_name,
+            draft_model=None,
             preload=None,
         )
 
@@ -227,28 +230,6 @@ class CacheConfig:
         return replace(self, max_bytes=kv, max_feature_bytes=features)
 
 
-SPECULATION_LIMITS = {"num_speculative_tokens": 64, "prompt_lookup_min": 64, "prompt_lookup_max": 64}
-"""The most that each number of SpeculationConfig may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeculationConfig:
-    """Several tokens of an answer in one pass (engine.models.speculation), in vLLM's words. method: "ngram", what came
-    before in prompt and answer is proposed again. num_speculative_tokens: most that are proposed at a time.
-    prompt_lookup_min, prompt_lookup_max: how many of the last tokens must have come before in the same order, and how
-    many are looked at. Raises BadRequest."""
-
-    method: Literal["ngram"] = "ngram"
-    num_speculative_tokens: int = 8
-    prompt_lookup_min: int = 3
-    prompt_lookup_max: int = 8
-
-    def __post_init__(self) -> None:
-        if self.prompt_lookup_min > self.prompt_lookup_max:
-            why = f"prompt_lookup_min {self.prompt_lookup_min} is more than prompt_lookup_max {self.prompt_lookup_max}"
-            raise BadRequest(why, param="speculative_config")
-
-
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Everything an Engine needs.
@@ -270,7 +251,8 @@ class EngineConfig:
     wired_limit_bytes: how much of MLX's memory macOS may not page out (None: none of it is kept from that).
     media_first: a question before its picture is read after it (engine.prompt.media_first).
     stream_interval: tokens of an answer that are handed out together.
-    speculation: how answers that copy are written faster; None: each token has a pass of its own.
+    speculation: how answers are written several tokens at a time; None: each token has a pass of its own. A draft model
+    is the default model's.
     coordinates: of answers, where a request says nothing of them (Request.coordinates).
     ranks: this process among several that hold a part of the model each; None: it holds all of it.
     """
@@ -352,7 +334,15 @@ class EngineConfig:
             max_model_len=spec.max_model_len or self.max_model_len,
             prefill_chunk_tokens=spec.prefill_chunk_tokens or self.prefill_chunk_tokens,
             idle_unload_s=self.idle_unload_s if spec.idle_unload_s is None else spec.idle_unload_s,
+            speculation=self._speculation_of(spec),
         )
+
+    def _speculation_of(self, spec: ModelSpec) -> SpeculationConfig | None:
+        """A draft model fits the vocabulary of one model."""
+        if spec.draft_model is not None:
+            return SpeculationConfig("draft_model", model=spec.draft_model)
+        has_own = self.speculation is not None and self.speculation.model is not None
+        return None if has_own and spec != self.model else self.speculation
 
     @property
     def max_rows(self) -> int:

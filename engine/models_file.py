@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from engine.config import ADAPTER_NAME, DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy, given_folder
+from engine.config import ADAPTER_NAME, DEFAULT_MODEL, DEMO, ModelSpec, VisionMode, VisionProxy, given_folder, is_hub_id
 from engine.errors import BadRequest, EngineError, Unavailable, say_bytes
 from engine.types import RemoteServer
 
@@ -25,11 +25,6 @@ _OF_REMOTE = frozenset(
     ("name", "aliases", "default", "capabilities", "server_url", "server_key", "server_key_env", "server_model")
 )
 """The keys of a model that another server answers for."""
-
-_REFUSED = {
-    "draft_model": "no draft model is used here, so that it would be loaded for nothing; leave it out",
-}
-"""Keys that others have, and why they are not taken."""
 
 AdapterName = Annotated[StrictStr, Field(pattern=f"^{ADAPTER_NAME}$")]
 
@@ -74,6 +69,7 @@ class ModelEntry(_Keys):
     aliases: list[StrictStr] = Field(default_factory=list)
     adapter_path: StrictStr | None = Field(default=None, min_length=1)
     adapters: dict[AdapterName, StrictStr] = Field(default_factory=dict)
+    draft_model: StrictStr | None = Field(default=None, min_length=1)
     idle_unload_secs: float | None = Field(default=None, gt=0, strict=True, allow_inf_nan=False)
     default: StrictBool = False
     preload: StrictBool | None = None
@@ -168,8 +164,6 @@ def _expected(error: Any, key: Key) -> str:
     if secret := _SECRETS.get(key[-1] if key else ""):
         return secret  # what was given is not said
     if kind == "extra_forbidden":
-        if key[-1] in _REFUSED:
-            return _REFUSED[str(key[-1])]
         return f"this key is not known here; known are {', '.join(_known(key))}"
     if kind == "missing":
         return "this key is missing"
@@ -251,6 +245,7 @@ def _spec(entry: ModelEntry, i: int, base: ModelSpec, places: _Places) -> ModelS
         vision=mode,
         vision_proxy=_vision_proxy(proxy, key, places) if proxy else None,
         adapter_path=_adapter(entry.adapter_path, (*key, "adapter_path"), places) if entry.adapter_path else None,
+        draft_model=_draft(entry.draft_model, (*key, "draft_model"), places) if entry.draft_model else None,
     )
 
 
@@ -291,6 +286,14 @@ def _adapter(path: str, key: Key, places: _Places) -> str:
     if not Path(folder).is_dir():
         raise places.error(key, f"there is no folder {path!r}")
     return folder
+
+
+def _draft(source: str, key: Key, places: _Places) -> str:
+    """A folder where there is one, else a hub id."""
+    folder = _folder(source, places.file)
+    if not Path(folder).is_dir() and not is_hub_id(source):
+        raise places.error(key, f"there is no folder {source!r}, and no hub id is written so")
+    return folder if Path(folder).is_dir() else source
 
 
 def _vision_proxy(proxy: ProxyEntry, key: Key, places: _Places) -> VisionProxy:

@@ -15,31 +15,42 @@ have_browser() {
     || [ -d "/Applications/Google Chrome.app" ] || [ -d "/Applications/Chromium.app" ]
 }
 
+unset PYTHONDONTWRITEBYTECODE  # hundreds of processes of the tests import the same files
+
 # Linux: Debian's Chromium, OpenBLAS for MLX on the CPU (opencv-python's own serves where it is missing), Node.js, and
 # FFmpeg's program, which writes one clip (Theora) that the library's wheel cannot; its test is skipped without it.
 # Where there is a shell of Chromium, most tests use it: a page costs it half the processor time. Some need the whole of it.
-if have apt-get && ! { have_browser && have npm && have ffmpeg; }; then
-  as_root apt-get update -qq
-  have chromium-headless-shell || as_root apt-get install -y -qq chromium-headless-shell || true
-  have_browser || as_root apt-get install -y -qq chromium libopenblas0-pthread
-  have ffmpeg || as_root apt-get install -y -qq --no-install-recommends ffmpeg
-  have npm || as_root apt-get install -y -qq --no-install-recommends nodejs npm
-fi
-have npm || { echo "tests/run.sh: Node.js 18.18 or newer is missing; install it (on a Mac: brew install node)." >&2; exit 1; }
+install_programs() {
+  if have apt-get && ! { have_browser && have npm && have ffmpeg; }; then
+    as_root apt-get update -qq
+    have chromium-headless-shell || as_root apt-get install -y -qq chromium-headless-shell || true
+    have_browser || as_root apt-get install -y -qq chromium libopenblas0-pthread
+    have ffmpeg || as_root apt-get install -y -qq --no-install-recommends ffmpeg
+    have npm || as_root apt-get install -y -qq --no-install-recommends nodejs npm
+  fi
+}
 
+install_programs &  # beside pip
+programs=$!
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
 constraints="${CONSTRAINTS-tests/constraints.txt}"
 .venv/bin/python -m pip install --quiet --upgrade pip
 .venv/bin/python -m pip install --quiet --editable '.[dev]' ${constraints:+--constraint "$constraints"}
+wait "$programs"
+have npm || { echo "tests/run.sh: Node.js 18.18 or newer is missing; install it (on a Mac: brew install node)." >&2; exit 1; }
 have_browser || .venv/bin/playwright install chromium
-[ tests/page/node_modules/.package-lock.json -nt tests/page/package-lock.json ] \
-  || npm --prefix tests/page ci --silent --no-audit --no-fund
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/mypy
+.venv/bin/mypy &  # it takes one core for a minute, beside the checks of the page
+types=$!
+trap 'kill "$types" 2>/dev/null || true' EXIT
+[ tests/page/node_modules/.package-lock.json -nt tests/page/package-lock.json ] \
+  || npm --prefix tests/page ci --silent --no-audit --no-fund
 npm --prefix tests/page run --silent lint
 npm --prefix tests/page run --silent test
+wait "$types"
+trap - EXIT
 
 if [ "$#" -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"

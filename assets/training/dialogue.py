@@ -57,7 +57,7 @@ class Chat:
     places: list[int] = field(default_factory=list)  # of the visual tokens
     pictures: list[tuple] = field(default_factory=list)  # (patches, rows, columns, labels)
     answers: list[tuple[str, int, int]] = field(default_factory=list)  # (kind of question, first token, one past the last)
-    looks: list[tuple[int, int, list[int]]] = field(default_factory=list)  # (layer, token, the tokens it should attend to)
+    looks: list[tuple] = field(default_factory=list)  # (layer, token, the tokens it should attend to: for all heads, or for each)
     noun: int | None = None  # of the question now open
     looking: list[int] = field(default_factory=list)  # the same of the question now open
     focus: list[int] = field(default_factory=list)  # the picture (or the clip's pairs of frames) that questions are about
@@ -131,6 +131,11 @@ class Chat:
             self.numbered(start)
         if turn.kind in ("box", "point") and turn.ranks:
             self.located(start, turn.ranks)
+        if turn.moment is not None:
+            self.dated(start, self.focus[turn.moment])
+        if self.lead:  # all of the answer looks at what was asked before a pasted text
+            asked = [i for i in self.lead if i != self.noun]
+            self.looks += [(FIND_LAYER + 2, place, asked) for place in range(start - 1, min(start + 8, len(self.ids) - 2))]
         if self.noun is not None:  # and the answer asks the noun what it found
             self.looks += [(FIND_LAYER + 1, place, [self.noun]) for place in range(start - 1, len(self.ids) - 3)]
         elif self.lead:  # or, as it begins, the question before a pasted text what it was
@@ -164,6 +169,17 @@ class Chat:
             if targets:
                 self.looks += [(FIND_LAYER, place, targets) for place in range(first, min(end, len(self.ids) - 2))]
             first = end
+
+    def dated(self, start: int, picture: int):
+        """While the seconds of a pair of frames are written, look at its shape, which looks at the digits before the frames:
+        one head at those before the point, one at the one behind it."""
+        tokens = self.tokens_of(picture)
+        if not tokens:
+            return
+        end = self.places[self.first_of(picture)] - 2  # where "<1.4 seconds>" ends
+        digits = [i for i in range(end, max(-1, end - 12), -1) if self.ids[i] in DIGITS]
+        self.looks += [(FIND_LAYER, place, tokens) for place in range(start - 1, len(self.ids) - 3)]
+        self.looks += [(FIND_LAYER - 1, place, (digits[1:], digits[:1])) for place in tokens]
 
     def numbered(self, start: int):
         """Where the first two digits of a box's or a point's coordinates are written."""
@@ -377,7 +393,7 @@ def pair_chat(rng, grid, source, counts, room=230) -> Chat:
 
 def clip_chat(rng, grid, source, count: int, room=100) -> Chat:
     chat = Chat()
-    clip = None if rng.random() < 0.05 else world.make_clip(rng, *source)
+    clip = None if rng.random() < 0.05 else world.make_clip(rng, *source, motion="color" if rng.random() < 0.3 else None)
     times = clip_times(rng, count)
     ask = lambda: language.ask_clip(rng, clip, times=times, count=count)
     opened = first_turn(rng, chat, lambda: put_clip(rng, chat, clip, grid, source, count, times), ask, 0.2)
@@ -409,7 +425,7 @@ class Batch:
     coordinates: list[tuple]  # (row, and as in Chat)
     look: dict[int, tuple[torch.Tensor, torch.Tensor]]  # layer -> rows and columns of queries
     trunk: int  # tokens at the start of every row that belong to no branch
-    look_at: dict[int, torch.Tensor]  # for each of them, the tokens it should attend to
+    look_at: dict[int, torch.Tensor]  # for each of them, the tokens that all heads or each head should attend to
 
 
 def collate(chats: list[Chat]) -> Batch:
@@ -435,13 +451,14 @@ def collate(chats: list[Chat]) -> Batch:
         where += [i[2] for i in items]
         marks += [i[1] for i in items]
     look, look_at = {}, {}
-    for layer in (FIND_LAYER, FIND_LAYER + 1):
+    for layer in range(FIND_LAYER - 1, FIND_LAYER + 3):
         looks = [(row, token, targets) for row, chat in enumerate(chats) for at, token, targets in chat.looks if at == layer]
         if looks:
             look[layer] = torch.tensor([i[0] for i in looks]), torch.tensor([i[1] for i in looks])
-            look_at[layer] = torch.zeros(len(looks), length, dtype=torch.bool)
+            look_at[layer] = torch.zeros(len(looks), 2 if layer == FIND_LAYER - 1 else 1, length, dtype=torch.bool)
             for number, (_, _, targets) in enumerate(looks):
-                look_at[layer][number, targets] = True
+                for head, places in enumerate(targets if isinstance(targets, tuple) else (targets,)):
+                    look_at[layer][number, head, places] = True
     joined = None
     if marks:
         joined = tuple(torch.from_numpy(np.concatenate(v)) for v in ([m[0] for m in marks], [m[1] for m in marks]))

@@ -55,6 +55,7 @@ class Turn:
     about: tuple[str | None, str | None] | None = None  # (color, kind) that the question asks about, for teaching where to look
     which: int | None = None  # 0 or 1: it asks about the first or the second of two pictures
     lead: str = ""  # the question itself, where a pasted text follows it
+    moment: int | None = None  # the pair of a clip's frames in which what is asked for happens, counted from 0
     ranks: tuple[int, ...] = ()  # the shapes whose boxes or points are the answer, counted from 1 in reading order
 
 
@@ -376,7 +377,7 @@ def ask_moment(rng: random.Random, clip: Clip, times: list[float], count: int) -
         if not happens:
             return Turn("when", q, f"It does not turn {color}.")
         first = next(i for i in range(count) if i / last > clip.moment)
-        return Turn("when", q, f"At {times[first // 2]:.1f} seconds.")
+        return Turn("when", q, f"At {times[first // 2]:.1f} seconds.", moment=first // 2)
     if count < 6:
         return ask_clip(rng, clip)
     pair = rng.randrange(len(times))

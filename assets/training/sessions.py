@@ -21,16 +21,18 @@ from language import Turn
 POSITIONS = 4096
 MOST_PICTURES, MOST_CLIPS = 8, 2
 
-# the chances that a turn brings a picture, two pictures, a clip; that it is chatter; that it holds a pasted text
+# the chances that a turn brings a picture, two pictures, a clip; that it is chatter; that it holds a pasted text, and that this
+# text follows its question
 STYLES = {
-    "album": (0.80, 0.03, 0.03, 0.04, 0.02),
-    "mixed": (0.30, 0.06, 0.10, 0.18, 0.06),
-    "one": (0.02, 0.0, 0.0, 0.15, 0.04),
-    "clips": (0.10, 0.0, 0.30, 0.08, 0.04),
-    "pastes": (0.20, 0.03, 0.04, 0.15, 0.60),
-    "talk": (0.05, 0.0, 0.02, 0.85, 0.25),
+    "album": (0.80, 0.03, 0.03, 0.04, 0.02, 0.5),
+    "mixed": (0.30, 0.06, 0.10, 0.18, 0.06, 0.5),
+    "one": (0.02, 0.0, 0.0, 0.15, 0.04, 0.5),
+    "clips": (0.10, 0.0, 0.30, 0.08, 0.04, 0.5),
+    "pastes": (0.20, 0.03, 0.04, 0.15, 0.60, 0.5),
+    "questions first": (0.15, 0.02, 0.04, 0.08, 0.85, 0.85),
+    "talk": (0.05, 0.0, 0.02, 0.85, 0.25, 0.5),
 }
-MIX = {"album": 0.30, "mixed": 0.20, "one": 0.15, "clips": 0.05, "pastes": 0.22, "talk": 0.08}
+MIX = {"album": 0.24, "mixed": 0.17, "one": 0.12, "clips": 0.06, "pastes": 0.18, "questions first": 0.17, "talk": 0.06}
 
 
 def length(rng: random.Random, most: int, least: int = 12) -> int:
@@ -42,15 +44,15 @@ def chatter(rng: random.Random, media: bool) -> Turn:
     return language.as_typed(rng, language.ask_talk(rng, media))
 
 
-def with_paste(rng: random.Random, turn: Turn, tokens: int) -> Turn:
-    """The same turn with a text of about this many tokens before or after its question."""
+def with_paste(rng: random.Random, turn: Turn, tokens: int, after: float = 0.5) -> Turn:
+    """The same turn with a text of about this many tokens before its question or, with this chance, after it."""
     if turn.kind in WITH_MEDIA:
         return turn
     text = texts.paste(rng, tokens)
     if turn.kind in ("talk", "unknown"):  # a text alone, or with an order that nobody here can follow
         question = text if rng.random() < 0.7 else f"{language.unknown_text(rng)}\n\n{text}"
         return Turn("unknown", question, language.UNKNOWN)
-    if rng.random() < 0.5:
+    if rng.random() >= after:
         return replace(turn, question=text + rng.choice(("\n\n", "\n", "\n\n", " ")) + turn.question)
     return replace(turn, question=turn.question + rng.choice(("\n\n", "\n", "\n\n", "\n---\n")) + text, lead=turn.question)
 
@@ -60,7 +62,7 @@ class Session:
 
     def __init__(self, rng: random.Random, grids, style: str, room: int, most: int):
         self.rng, self.grids, self.room, self.most = rng, grids, room, most
-        self.new, self.two, self.clip, self.talk, self.paste = STYLES[style]
+        self.new, self.two, self.clip, self.talk, self.paste, self.after = STYLES[style]
         self.chat, self.pictures, self.clips, self.turns = Chat(), 0, 0, 0
         self.singles: list = []  # the scenes, while every picture came alone and nothing else was shown
         self.about = None  # what a question is about: asks it
@@ -124,7 +126,7 @@ class Session:
             return "new pair", put
         roll -= self.two
         if 0 <= roll < self.clip and self.clips < MOST_CLIPS:
-            clip = world.make_clip(rng, *rng.choice(self.grids[-1][1]))
+            clip = world.make_clip(rng, *rng.choice(self.grids[-1][1]), motion="color" if rng.random() < 0.2 else None)
             count = rng.choice([c for c in CLIP_COUNTS if c <= 12])
             times = clip_times(rng, count)
             self.clips += 1
@@ -148,7 +150,7 @@ class Session:
         question, pasted = turn.question, 0
         if rng.random() < self.paste:
             pasted = length(rng, self.most)
-            turn = with_paste(rng, turn, pasted)
+            turn = with_paste(rng, turn, pasted, self.after)
             question = turn.question
         chat.open_user()
         if shown and rng.random() < 0.8:
@@ -167,6 +169,7 @@ class Session:
             names += ["turn 9 to 24"] if self.turns > 8 else []
             names += ["after 500"] if far > 500 else []
             names += ["paste 150"] if pasted > 150 else []
+            names += ["question first"] if turn.lead else []
         chat.tags += [(name, a, b) for name in names]
 
     def close(self, branches: int):
@@ -180,13 +183,15 @@ class Session:
                 branches -= 1
                 continue
             seen.add(turn.question)
-            if rng.random() < 0.2:
-                turn = with_paste(rng, turn, length(rng, min(self.most, 120)))
+            if rng.random() < (0.2 if self.after == 0.5 else 0.7):
+                turn = with_paste(rng, turn, length(rng, min(self.most, 120)), self.after)
             chat.begin_branch()
             chat.ask(turn)
             chat.answer(turn)
             _, a, b = chat.answers[-1]
             chat.tags.append(("branch after 500" if chat.next > 500 else "branch", a, b))
+            if turn.lead:
+                chat.tags.append(("question first", a, b))
 
 
 def session(rng: random.Random, grids, style: str, room: int, turns: int, most: int, branches: int) -> Chat:

@@ -30,7 +30,7 @@ TELLING = [*SHAPES, *COLORS, *NUMBERS, *SIZES, "white", "gray", "black", "top", 
 
 # A yes, a number or "the first" is one token against a description's twenty, and the hardest to learn: it counts more.
 GAIN = {"exists": 4, "exists kind": 4, "is it": 3, "count kind": 4, "count color": 4, "count": 2, "which": 3, "does it": 2, "same": 2,
-        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3, "when": 3, "box": 2, "point": 2, "box at": 2}
+        "color": 2, "where": 2, "where color": 2, "shape": 1.5, "motion": 1.5, "compare": 3, "when": 6, "box": 2, "point": 2, "box at": 2}
 SECOND_DIGIT = 3.0  # its weight: it is one token of fifty, and what a box's worth hangs on
 
 
@@ -78,6 +78,9 @@ def language_loss(network: Network, heads: Heads, batch: dialogue.Batch, weights
     gain = torch.ones(batch.labels.shape)
     for kind, row, a, b in batch.answers:
         gain[row, a:b] = GAIN.get(kind, 1)
+    for name, row, a, b in batch.tags:
+        if name == "question first":
+            gain[row, a:b] *= 2
     for row, place, _, rest, _ in batch.coordinates:
         if rest >= 0:
             gain[row, place + 1] *= SECOND_DIGIT
@@ -86,7 +89,7 @@ def language_loss(network: Network, heads: Heads, batch: dialogue.Batch, weights
     right = torch.ones_like(batch.labels, dtype=torch.bool)
     right[:, 1:][asked] = logits.argmax(-1) == target
     # the share of attention that goes where it should, as a logarithm, by layer
-    found = {layer: looked[layer].masked_fill(~at[:, None], -1e9).logsumexp(-1).mean() for layer, at in batch.look_at.items()}
+    found = {layer: looked[layer].masked_fill(~at, -1e9).logsumexp(-1).mean() for layer, at in batch.look_at.items()}
     numbers = coordinate_loss(heads, hidden, fetched, batch.coordinates, right) if batch.coordinates else (loss.new_zeros(()), {})
     return loss, found, seen, right, numbers
 

@@ -24,7 +24,7 @@ from network import Network
 from train_vision import Heads
 
 DEFAULTS = dict(steps=4000, batch=6, rate=1.5e-3, vision_rate=0.3, decay=0.5, look=0.15, coordinates=0.5, old=0.3, warm=150, start="")
-OLD = {"picture": 0.55, "pair": 0.13, "clip": 0.32}
+OLD = {"picture": 0.53, "pair": 0.11, "clip": 0.36}
 
 
 def learn_heads(network: Network, heads: Heads, a, rank: int):

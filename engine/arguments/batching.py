@@ -51,7 +51,8 @@ def add_batching_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         type=speculation,
         help='{"method": "ngram"}: an answer that copies from its prompt is written several tokens at a time in the '
-        "same words (default: off)",
+        'same words; {"method": "draft_model", "model": FOLDER or hub id}: so are others, which a small text model of '
+        "the same vocabulary proposes (default: off)",
     )
     group.add_argument(
         "--timeout",

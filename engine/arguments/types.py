@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from engine.config import ADAPTER_NAME, SPECULATION_LIMITS, SpeculationConfig, given_folder
+from engine.config import ADAPTER_NAME, given_folder, is_hub_id
 from engine.errors import BadRequest
+from engine.types import SPECULATION_FIELDS, SPECULATION_LIMITS, SpeculationConfig
 
 
 class NamedAdapter(NamedTuple):
@@ -95,25 +96,36 @@ def media_limits(text: str) -> dict[str, int]:
 
 def speculation(text: str) -> SpeculationConfig:
     """As vLLM has it: {"method": "ngram", "num_speculative_tokens": 8, "prompt_lookup_min": 3, "prompt_lookup_max": 8},
-    of which only the method must be said."""
+    of which only the method must be said; or {"method": "draft_model", "model": …, "num_speculative_tokens": 8}."""
     try:
         given = dict(json.loads(text).items())
     except (ValueError, AttributeError):
         raise argparse.ArgumentTypeError(f'{text!r} is not like {{"method": "ngram"}}') from None
-    if (method := given.pop("method", None)) != "ngram":
-        why = "is what there is: neither draft models nor a model's own heads are used"
-        raise argparse.ArgumentTypeError(f'method {method!r}: "ngram" {why}')
+    said = given.pop("method", None)
+    method = next((one for one in SPECULATION_FIELDS if one == said), None)
+    if method is None:
+        why = '"ngram" and "draft_model" are what there is; a model\'s own heads are not used'
+        raise argparse.ArgumentTypeError(f"method {said!r}: {why}")
     for name, value in given.items():
-        if name not in SPECULATION_LIMITS:
-            known = ", ".join(SPECULATION_LIMITS)
-            raise argparse.ArgumentTypeError(f"{name!r} is not among what it may say: method, {known}")
-        if type(value) is not int or not 1 <= value <= SPECULATION_LIMITS[name]:
+        if name not in SPECULATION_FIELDS[method]:
+            known = ", ".join(SPECULATION_FIELDS[method])
+            raise argparse.ArgumentTypeError(f"{name!r} is not among what {method} may say: method, {known}")
+        if name == "model":
+            _check_draft(value)
+        elif type(value) is not int or not 1 <= value <= SPECULATION_LIMITS[name]:
             limits = f"a whole number from 1 to {SPECULATION_LIMITS[name]}"
             raise argparse.ArgumentTypeError(f"{name} must be {limits}, not {json.dumps(value)}")
     try:
-        return SpeculationConfig(**given)
+        return SpeculationConfig(method=method, **given)
     except BadRequest as error:
         raise argparse.ArgumentTypeError(error.message) from None
+
+
+def _check_draft(model: object) -> None:
+    if not isinstance(model, str) or not model:
+        raise argparse.ArgumentTypeError(f"model must be a folder or a hub id, not {json.dumps(model)}")
+    if not given_folder(model).is_dir() and not is_hub_id(model):
+        raise argparse.ArgumentTypeError(f"model: there is no folder {model!r}, and no hub id is written so")
 
 
 def host(text: str) -> str:

@@ -52,9 +52,11 @@ def _typed(row: Mapping[str, Any], name: str) -> TypedQuestion:
 
 
 def answer_words(question: TypedQuestion, decision: Decision) -> str:
-    """The likeliest option; of levels with the mean level, counted from 0."""
+    """The likeliest option; of levels with the mean level, the lowest being 0: "two, mean 1.93 of 0 to 3"."""
     best = question.options[decision.best].text
-    return f"{best} ({decision.score:.2f})" if question.kind == "score" else best
+    if question.kind != "score":
+        return best
+    return f"{best}, mean {decision.score:.2f} of 0 to {len(question.options) - 1}"
 
 
 def answer_confidence(question: TypedQuestion, decision: Decision) -> float:

@@ -61,15 +61,17 @@ class MirroredRow(RowState):
     def finalize(self) -> None:
         self.mirror.tell("finalize", of=self.name)
 
-    def trim(self, n: int) -> int:
-        self.mirror.tell("trim", of=self.name, num=n)
-        return super().trim(n)
+    def trim_rows(self, nums: Sequence[int]) -> None:
+        self.mirror.tell("trim_rows", of=self.name, nums=list(nums))
 
     def forked(self) -> MirroredRow:
         return self._new("fork", super().forked())
 
     def widened(self, num_rows: int) -> MirroredRow:
         return self._new("widen", super().widened(num_rows), num=num_rows)
+
+    def ragged(self) -> MirroredRow:
+        return self._new("ragged", super().ragged())
 
     def branched(self, stems: Sequence[int], lengths: Sequence[int]) -> MirroredRow:
         branched = super().branched(stems, lengths)

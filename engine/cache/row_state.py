@@ -59,6 +59,9 @@ class RowState:
     def trim(self, n: int) -> int:
         return n
 
+    def trim_rows(self, nums: Sequence[int]) -> None:
+        """The last tokens of each row are taken off (engine.cache.ragged)."""
+
     # What engine.cache.tensors does with the layers that this is the last of, told to it.
 
     def forked(self) -> RowState:
@@ -68,6 +71,10 @@ class RowState:
     def widened(self, num_rows: int) -> RowState:
         """That of so many rows that all begin with this one."""
         return RowState(self.deltas * num_rows, self.again * num_rows)
+
+    def ragged(self) -> RowState:
+        """That of the row in a batch whose rows may each go on from another length."""
+        return RowState(self.deltas, self.again)
 
     def branched(self, stems: Sequence[int], lengths: Sequence[int]) -> RowState:
         """That of rows that go on from these, each behind so many tokens of its stem."""

@@ -19,6 +19,7 @@ from mlx_lm.models.cache import KVCache as TextKV
 from mlx_vlm.models import cache as vision_layers
 from mlx_vlm.models.cache import KVCache as VisionKV
 
+from engine.cache.ragged import RaggedKV
 from engine.cache.row_state import RowState
 
 # Both libraries have a class of their own, with the same inside.
@@ -108,6 +109,30 @@ def _forked(layer: Any) -> Any:
     out = copy.copy(layer)
     vars(out).update({name: _own(value) for name, value in vars(layer).items()})
     return out
+
+
+def ragged(cache: Sequence[Any]) -> list[Any]:
+    """A row's layers, plain KV with something in it, as those of a batch whose rows may each go on from another length.
+    Until they are merged with others, which copies them, they hold the row's own arrays."""
+    return [
+        layer.ragged()
+        if isinstance(layer, RowState)
+        else RaggedKV(layer.keys, layer.values, [layer.offset], type(layer))
+        for layer in cache
+    ]
+
+
+def alone(cache: Sequence[Any]) -> list[Any]:
+    """The layers of a row that has left a batch, perhaps before it was merged into it: plain again."""
+    is_ragged = any(isinstance(layer, RaggedKV) for layer in cache)
+    return [layer.extract(0) for layer in cache] if is_ragged else list(cache)
+
+
+def trim_rows(cache: Sequence[Any], nums: Sequence[int]) -> None:
+    """Take its last tokens off each row of such a batch."""
+    if any(nums):
+        for layer in cache:
+            layer.trim_rows(nums)
 
 
 def widened(cache: Sequence[Any], num_rows: int) -> list[Any]:

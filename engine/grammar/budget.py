@@ -6,6 +6,8 @@ from typing import Literal
 
 from engine.grammar.follow import ThinkTokens
 
+MarksState = tuple[bool, tuple[int, ...]]
+
 
 class ReasoningMarks:
     """Where one answer reasons. in_reasoning: its prompt ends inside its reasoning."""
@@ -15,6 +17,15 @@ class ReasoningMarks:
         self.is_inside = in_reasoning
         self.tail: tuple[int, ...] = ()
         """The last tokens, as many as the next mark has."""
+
+    @property
+    def state(self) -> MarksState:
+        """Where the answer is; set back to where it was, it goes on from there."""
+        return self.is_inside, self.tail
+
+    @state.setter
+    def state(self, state: MarksState) -> None:
+        self.is_inside, self.tail = state
 
     def accept(self, token: int) -> Literal["mark", "reasoning", "answer"]:
         """Take the token that came. Returns what it is: the last one of a mark, or a part of what lies between."""
@@ -33,6 +44,15 @@ class ThinkBudget:
     def __init__(self, marks: ReasoningMarks, max_tokens: int) -> None:
         self._marks = marks
         self._left = max_tokens
+
+    @property
+    def state(self) -> tuple[MarksState, int]:
+        """As ReasoningMarks.state."""
+        return self._marks.state, self._left
+
+    @state.setter
+    def state(self, state: tuple[MarksState, int]) -> None:
+        self._marks.state, self._left = state
 
     def accept(self, token: int) -> None:
         """Take the token that came."""

@@ -9,19 +9,20 @@ What stands before, between and behind calls is free, and so is reasoning, in wh
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from llguidance import LLMatcher
 from numpy.typing import NDArray
 
 from engine.errors import BadRequest
-from engine.grammar.budget import ReasoningMarks
-from engine.grammar.follow import CompiledGrammar, next_tokens, refusal
+from engine.grammar.budget import MarksState, ReasoningMarks
+from engine.grammar.follow import CompiledGrammar, Trail
 from engine.grammar.schemas import closed
 from engine.types import Grammar, Request, Tool
 
 PARAM = "tools"
+
+CallState = tuple[bytes, Trail | None, int, MarksState | None, BadRequest | None]
 
 
 def holds_calls(request: Request) -> bool:
@@ -68,8 +69,23 @@ class CallFollower:
         self._start = start.encode()
         self._reasoning = reasoning
         self._tail = b""
-        self._call: LLMatcher | None = None
+        self._call: Trail | None = None
         self.error: BadRequest | None = None
+
+    @property
+    def state(self) -> CallState:
+        """As Follower.state."""
+        num_taken = len(self._call) if self._call is not None else 0
+        reasoning = self._reasoning.state if self._reasoning is not None else None
+        return self._tail, self._call, num_taken, reasoning, self.error
+
+    @state.setter
+    def state(self, state: CallState) -> None:
+        self._tail, self._call, num_taken, reasoning, self.error = state
+        if self._call is not None:
+            self._call.set_back(num_taken)
+        if self._reasoning is not None and reasoning is not None:
+            self._reasoning.state = reasoning
 
     def accept(self, token: int) -> None:
         """Take the token that came."""
@@ -86,29 +102,32 @@ class CallFollower:
         """As Follower.allowed: None outside calls."""
         if self._call is None or self.error:
             return None
-        allowed = next_tokens(self._call, self._compiled.num_tokens)
+        allowed = self._call.next_tokens()
         if allowed is None:
             self._note_error()
         return allowed
+
+    def forced(self) -> Sequence[int]:
+        """As Follower.forced."""
+        return () if self._call is None or self.error else self._call.forced()
 
     def _look_for_start(self, raw: bytes) -> None:
         before, found, behind = (self._tail + raw).partition(self._start)
         if not found:
             self._tail = before[-len(self._start) :]
             return
-        self._tail, self._call = b"", self._compiled.matcher.deep_copy()
+        self._tail, self._call = b"", Trail(self._compiled)
         if behind:  # a token that reaches over the mark
             self._consume(self._compiled.vocabulary.tokenize_bytes(behind))
 
     def _consume(self, tokens: list[int]) -> None:
         assert self._call is not None
-        if not self._call.consume_tokens(tokens):
+        if not all(self._call.take(token) for token in tokens):
             self._note_error()
-        elif self._call.is_stopped():
+        elif self._call.is_stopped:
             self._call = None
 
     def _note_error(self) -> None:
         assert self._call is not None
-        reason = self._call.get_error() or "a call could not follow its schema"
-        self.error = refusal(self._compiled.grammar, reason)
+        self.error = self._call.refusal("a call could not follow its schema")
         self._call = None

@@ -15,6 +15,7 @@ from engine.errors import BadRequest
 from engine.types import Grammar
 
 AnswerStage = Literal["start", "reasoning", "answer"]
+FollowerState = tuple[AnswerStage, list[int], bool, BadRequest | None, int]
 
 _TAIL = 4
 """How many tokens, such as line ends, may lie behind the mark that closes a prompt's reasoning."""
@@ -71,13 +72,60 @@ class CompiledGrammar:
         return self.vocabulary.vocab_size
 
 
-def next_tokens(matcher: LLMatcher, num_tokens: int) -> NDArray[np.bool_] | None:
-    """Which token ids may come next, (num_tokens,); None where the matcher has failed."""
-    bits = allocate_token_bitmask(1, num_tokens)
-    fill_next_token_bitmask(matcher, bits)
-    if matcher.is_error():
-        return None
-    return np.unpackbits(bits.view(np.uint8), bitorder="little").astype(np.bool_)
+class Trail:
+    """A matcher on its way through one answer, token by token, that can be set back."""
+
+    def __init__(self, compiled: CompiledGrammar) -> None:
+        self._compiled = compiled
+        self._matcher = compiled.matcher.deep_copy()
+        self._taken: list[int] = []
+
+    def __len__(self) -> int:
+        """How many tokens it has taken."""
+        return len(self._taken)
+
+    def take(self, token: int) -> bool:
+        """Take the token that came, where it may come; the matcher is none that has stopped."""
+        if not self._matcher.try_consume_tokens([token]):
+            return False
+        self._taken.append(token)
+        return True
+
+    def set_back(self, num_tokens: int) -> None:
+        """To where it had taken so many."""
+        num_behind = len(self._taken) - num_tokens
+        del self._taken[num_tokens:]
+        if num_behind:
+            self._matcher.rollback(num_behind)
+        if self._matcher.is_error():  # it has failed behind there, and stays so
+            self._matcher = self._compiled.matcher.deep_copy()
+            self._matcher.consume_tokens(self._taken)
+
+    def next_tokens(self) -> NDArray[np.bool_] | None:
+        """Which token ids may come next, (tokens of the tokenizer,); None where the matcher has failed."""
+        bits = allocate_token_bitmask(1, self._compiled.num_tokens)
+        fill_next_token_bitmask(self._matcher, bits)
+        if self._matcher.is_error():
+            return None
+        return np.unpackbits(bits.view(np.uint8), bitorder="little").astype(np.bool_)
+
+    def forced(self) -> Sequence[int]:
+        """The tokens that come next, one after the other, as far as the grammar leaves no choice."""
+        return self._matcher.compute_ff_tokens()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing but an end is left."""
+        return self._matcher.is_stopped()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether a token that ends an answer has come."""
+        return self._matcher.stop_reason() == "EndOfSentence"
+
+    def refusal(self, otherwise: str) -> BadRequest:
+        """Why it cannot go on. otherwise: where the matcher does not say."""
+        return refusal(self._compiled.grammar, self._matcher.get_error() or otherwise)
 
 
 class Follower:
@@ -91,9 +139,8 @@ class Follower:
     def __init__(
         self, compiled: CompiledGrammar, think: ThinkTokens | None = None, stage: AnswerStage = "answer"
     ) -> None:
-        self._grammar = compiled.grammar
         self._num_tokens = compiled.num_tokens
-        self._matcher = compiled.matcher.deep_copy()
+        self._trail = Trail(compiled)
         self._think = think
         self._stage = stage if think else "answer"
         self._tail: list[int] = []
@@ -103,6 +150,16 @@ class Follower:
     @property
     def is_reasoning(self) -> bool:
         return self._stage == "reasoning"
+
+    @property
+    def state(self) -> FollowerState:
+        """Where it is; set back to where it was, it goes on from there."""
+        return self._stage, self._tail, self._is_over, self.error, len(self._trail)
+
+    @state.setter
+    def state(self, state: FollowerState) -> None:
+        self._stage, self._tail, self._is_over, self.error, num_taken = state
+        self._trail.set_back(num_taken)
 
     def accept(self, token: int) -> None:
         """Take the token that came."""
@@ -123,12 +180,12 @@ class Follower:
         """Which token ids may come next, as (tokens of the tokenizer,); None for all of them."""
         if self.is_reasoning or self._is_over:
             return None
-        mark = self._think.start if self._stage == "start" and self._think else ()
+        mark = self._mark()
         if self._tail:  # the mark has several tokens, and some are there
             only = np.zeros(self._num_tokens, np.bool_)
             only[mark[len(self._tail)]] = True
             return only
-        allowed = next_tokens(self._matcher, self._num_tokens)
+        allowed = self._trail.next_tokens()
         if allowed is None:
             self._note_error()
             return None
@@ -136,16 +193,28 @@ class Follower:
             allowed[mark[0]] = True
         return allowed
 
+    def forced(self) -> Sequence[int]:
+        """The tokens that come next, one after the other, as far as there is no choice."""
+        if self.is_reasoning or self._is_over:
+            return ()
+        if mark := self._mark():
+            return mark[len(self._tail) :] if self._tail else ()
+        return self._trail.forced()
+
+    def _mark(self) -> tuple[int, ...]:
+        """What the answer may begin with in place of its form, while it may."""
+        return self._think.start if self._stage == "start" and self._think else ()
+
     def _consume(self, token: int) -> None:
         if self._is_over or self.error:
             return
-        if self._matcher.is_stopped():  # nothing but an end was left
+        if self._trail.is_stopped:
             self._is_over = True
-        elif not self._matcher.consume_token(token):
+        elif not self._trail.take(token):
             self._note_error()
         else:
-            self._is_over = self._matcher.stop_reason() == "EndOfSentence"
+            self._is_over = self._trail.is_ended
 
     def _note_error(self) -> None:
         self._is_over = True
-        self.error = refusal(self._grammar, self._matcher.get_error() or "the answer could not follow it")
+        self.error = self._trail.refusal("the answer could not follow it")

@@ -9,8 +9,8 @@ a KV head (https://arxiv.org/abs/2305.13245, section 2.2). Their type is that of
 also for quantized ones, whose scales have it; float32 where the checkpoint is float32. MLX converts nothing on a CPU.
 
 Layers of a sliding window count as if they saw everything, as the engine's admission counts them
-(engine.runtime.memory_use.memory). State-space and linear-attention layers keep a state of one size, which is small, and are left
-out. A test holds this against what the engine measures of every family it has a tiny model of.
+(engine.runtime.memory_use.memory). State-space and linear-attention layers keep a state of one size, which is small,
+and are left out. A test holds this against what the engine measures of every family it has a tiny model of.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Room(Protocol):
-    """Where a request's media are accounted for, decoded or as they are sent on (engine.runtime.intake.tickets.Ticket)."""
+    """Where a request's media are accounted for, decoded or as they are sent on (engine.runtime.intake.tickets)."""
 
     @property
     def clock(self) -> StageClock: ...

@@ -285,7 +285,7 @@ class Adapter:
         vocabulary) in float32; both evaluated."""
         start, end = span
         rows = mx.array([list(ids[start:end])])
-        logits = self._logits(rows, range(end - start), cache, self._arguments(span, embeddings))
+        logits = self._logits(rows, range(end - start), cache, self._arguments(span, embeddings)).astype(mx.float32)
         with self.awaited():
             mx.eval(logits, [layer.state for layer in cache])
         mx.clear_cache()
@@ -318,18 +318,16 @@ class Adapter:
         places: of the rows × tokens. first: the position of each row's first token, (rows or 1, 1), without the delta
         of M-RoPE; the other families take it from the cache.
         """
-        logits = self._logits(rows, places, cache, self._arguments_behind(rows, cache, first))
+        logits = self._logits(rows, places, cache, self._arguments_behind(rows, cache, first)).astype(mx.float32)
         if places:
             with self.awaited():
                 mx.eval(logits)
         return logits
 
-    def behind(self, ids: mx.array, cache: list[Any]) -> mx.array:
-        """Token ids (1, tokens) behind the one row of a batch -> the logits behind each, (tokens, vocabulary), as a
-        decode step has them; nothing evaluated."""
-        arguments = self._arguments_behind(ids, cache, cache[0].offset[:, None])
-        with self._places.at(range(ids.shape[1])):
-            return self._forward(ids, cache, arguments)[0]
+    def behind(self, ids: mx.array, places: Sequence[int], cache: list[Any]) -> mx.array:
+        """Token ids (rows, tokens) behind the rows of a batch -> logits (places, vocabulary) at these places of the
+        rows × tokens, as a decode step has them; nothing evaluated."""
+        return self._logits(ids, places, cache, self._arguments_behind(ids, cache, cache[0].offset[:, None]))
 
     def _arguments_behind(self, rows: mx.array, cache: list[Any], first: mx.array) -> dict[str, Any]:
         """What the model wants beside token ids (rows, tokens) behind what is in `cache`. first: see logits_at."""
@@ -339,12 +337,12 @@ class Adapter:
         return {"position_ids": mx.broadcast_to(positions, (3, *rows.shape))}
 
     def _logits(self, rows: mx.array, places: Sequence[int], cache: list[Any], arguments: dict[str, Any]) -> mx.array:
-        """Logits (places, vocabulary) in float32 at these places of the rows × tokens; nothing evaluated."""
+        """Logits (places, vocabulary) at these places of the rows × tokens; nothing evaluated."""
         with self._places.at(places):
             logits = self._forward(rows, cache, arguments)
         if not self._places.was_asked:
             logits = logits.reshape(1, -1, logits.shape[-1])[:, mx.array(list(places), mx.int32)]
-        return logits[0].astype(mx.float32)
+        return logits[0]
 
     @property
     def gives_states(self) -> bool:

@@ -15,11 +15,15 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.generate import BatchGenerator, StopSequences
 
+from engine.cache import tensors
 from engine.models.adapter import Adapter
 from engine.models.mlx_memory import set_wired_limit
 from engine.models.proposer import Proposer
 from engine.models.sampling import LogitsProcessor, Sampler
 from engine.models.speculation import Speculation
+
+_MOST_GAP = 4.0
+"""Between two steps, in the second one's time: in more of it something was computed beside handing tokens out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Batch:
         self._rows: set[int] = set()
         self._speculation = speculation
         self._proposers: dict[int, Proposer] = {}
-        self._was_plain = False
+        self._was_plain, self._num_last, self._ended_s = False, 0, 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -93,7 +97,7 @@ class Batch:
         (row,) = self._generator.insert(
             [[token]],
             max_tokens=[decode.max_tokens - 1],
-            caches=[decode.cache],
+            caches=[decode.cache if self._speculation is None else tensors.ragged(decode.cache)],
             all_tokens=[[*decode.prompt]],  # it adds to them
             samplers=[decode.sampler],
             logits_processors=[decode.processors],
@@ -116,48 +120,54 @@ class Batch:
         return int(np.array(token).item()), row
 
     def step(self) -> list[Token]:
-        """One token for every row that joined before this step, or several for one that is alone and has proposed them;
-        finished rows leave by themselves."""
-        began_s = time.perf_counter()
+        """One token for every row that joined before this step, or several for rows that have proposed them; finished
+        rows leave by themselves."""
+        began_s, num_works = time.perf_counter(), self._num_other_works
         with self._awaited():
             accepted = self._speculate()
             responses = accepted or self._plain()
-        if self._was_plain and not accepted and len(responses) == 1 and self._speculation is not None:
-            # Behind another kind of step, its pass was over already.
-            self._speculation.costs.plain(time.perf_counter() - began_s)
-        self._was_plain = not accepted
-        left = accepted[-1].prompt_cache if accepted else None
-        tokens = [
-            Token(
-                r.uid, int(r.token), r.finish_reason, left or r.prompt_cache, r.logprobs, bool(accepted) and place > 0
-            )
-            for place, r in enumerate(responses)
-        ]
-        for response in responses:
-            if proposer := self._proposers.get(response.uid):
-                proposer.append(int(response.token))
-        self._forget({response.uid for response in responses if response.finish_reason})
+        self._measure(began_s, len(responses), is_plain=not accepted and num_works == self._num_other_works)
+        left = {r.uid: r.prompt_cache for r in responses if r.finish_reason}
+        tokens, begun = [], set()
+        for r in responses:
+            tokens.append(Token(r.uid, int(r.token), r.finish_reason, left.get(r.uid), r.logprobs, r.uid in begun))
+            begun.add(r.uid)
+            if proposer := self._proposers.get(r.uid):
+                proposer.append(int(r.token))
+        self._forget({*left})
         return tokens
+
+    @property
+    def _num_other_works(self) -> int:
+        return self._speculation.costs.num_other_works if self._speculation else 0
+
+    def _measure(self, began_s: float, num_tokens: int, *, is_plain: bool) -> None:
+        """What a plain step took, where its pass was not over already, as behind a pass over several tokens and behind
+        other work of this thread, and was not one of other rows."""
+        ended_s = time.perf_counter()
+        seconds, gap_s = ended_s - began_s, began_s - self._ended_s
+        follows = is_plain and self._was_plain and num_tokens == self._num_last and gap_s < _MOST_GAP * seconds
+        if self._speculation is not None and follows:
+            self._speculation.costs.plain(seconds, num_tokens)
+        self._was_plain, self._num_last, self._ended_s = is_plain, num_tokens, ended_s
 
     def _forget(self, rows: set[int]) -> None:
         self._rows -= rows
         for row in rows:
-            self._proposers.pop(row, None)
+            if proposer := self._proposers.pop(row, None):
+                proposer.close()
 
     def _plain(self) -> list[Any]:
         _, responses = self._generator.next()
         return list(responses)
 
     def _speculate(self) -> list[Any]:
-        """What the one row says in a pass over what it proposes; [] where there are more rows, or no proposal."""
+        """What the rows say in a pass over what they propose; [] where none is worth it, or a row is about to join."""
         running = self._generator._generation_batch
-        if self._speculation is None or len(self._rows) != 1 or self._rows != {*running.uids}:
-            return []
-        proposer = self._proposers.get(running.uids[0])
-        if proposer is None:
+        if self._speculation is None or not self._proposers or self._rows != {*running.uids}:
             return []
         with mx.stream(self._generator.stream):
-            return self._speculation.step(running, proposer)
+            return self._speculation.step(running, self._proposers)
 
     def remove(self, row: int) -> list[Any]:
         """Take a row out; the others do not notice. Returns its KV, [] for a row that has left already."""
@@ -165,11 +175,12 @@ class Batch:
             return []
         self._forget({row})
         kv, _ = self._generator.remove([row], return_prompt_caches=True)[row]
-        return list(kv)
+        return tensors.alone(kv)
 
     def kv_bytes(self) -> int:
         return int(self._generator.prompt_cache_nbytes)
 
     def close(self) -> None:
         """Let the batcher set the wired limit back to what it found, which is what was set here."""
+        self._forget({*self._rows})
         self._generator.close()

@@ -17,13 +17,23 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from engine.grammar.mask import AnswerMask, Watched
 from engine.models.sampling import Bias, LogitsProcessor, Penalties, Sampler, SeededSampler, is_greedy
 
 
 def can_draw_ahead(sampler: Sampler, processors: Sequence[LogitsProcessor]) -> bool:
-    """Whether a row with these can be asked for several tokens and be set back: a mask or forced tokens cannot."""
-    is_known = is_greedy(sampler) or isinstance(sampler, SeededSampler)
-    return is_known and all(isinstance(process, Bias | Penalties) for process in processors)
+    """Whether a row with these can be asked for several tokens and be set back: one that plays tokens cannot."""
+    drawing = _unwatched(sampler)
+    is_known = is_greedy(drawing) or isinstance(drawing, SeededSampler)
+    return is_known and all(isinstance(process, Bias | Penalties | AnswerMask) for process in processors)
+
+
+def _unwatched(sampler: Sampler) -> Sampler:
+    return sampler.sampler if isinstance(sampler, Watched) else sampler
+
+
+_Part = SeededSampler | Penalties | AnswerMask
+"""Of a row, what remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +46,15 @@ class Drawn:
     said: list[int]
     is_sure: list[bool]
     logprobs: list[mx.array]
-    _parts: list[SeededSampler | Penalties]
+    _parts: list[_Part]
     _states: list[list[Any]]
 
     def go_on_behind(self, num_tokens: int) -> None:
         """Set the row back to where only so many of the tokens were read."""
         for part, state in zip(self._parts, self._states[num_tokens], strict=True):
             part.state = state
+            if isinstance(part, AnswerMask) and num_tokens:
+                part.drawn = self.tokens[num_tokens - 1 : num_tokens]
 
 
 def draw_behind(
@@ -51,16 +63,18 @@ def draw_behind(
     """Of logits (places, vocabulary) behind each of these tokens, of a row that can draw ahead; evaluated.
 
     slack: how much further apart any two logits may be, or nearer, in a pass over one token."""
+    sampler = _unwatched(sampler)
     asked: list[Any] = [sampler, *processors]
-    parts: list[SeededSampler | Penalties] = [part for part in asked if isinstance(part, SeededSampler | Penalties)]
+    parts: list[_Part] = [part for part in asked if isinstance(part, _Part)]
     states: list[list[Any]] = [[part.state for part in parts]]
     context = mx.array(list(ids))
-    rows, noise = [], []
-    for place in range(len(ids)):
+    rows, noise, is_held = [], [], []
+    for place, token in enumerate(ids):
         row = logits[place : place + 1]
         for process in processors:
-            row = process(context[: place + 1], row)
+            row = process.behind(token, row) if isinstance(process, AnswerMask) else process(context[: place + 1], row)
         rows.append(row)
+        is_held.append(not any(isinstance(part, AnswerMask) and part.error for part in parts))
         noise += [sampler.noise(row.shape[-1])] if isinstance(sampler, SeededSampler) else []
         states.append([part.state for part in parts])
     processed = mx.concatenate(rows)
@@ -71,6 +85,7 @@ def draw_behind(
     else:
         tokens = sampler(logprobs)
         is_sure = ~_near(tokens, logprobs, slack).any(axis=-1)
+    is_sure = is_sure & mx.array(is_held)
     by_place = list(logprobs)
     mx.eval(tokens, is_sure, by_place)
     return Drawn(tokens, np.array(tokens).tolist(), np.array(is_sure).tolist(), by_place, parts, states)

@@ -6,7 +6,7 @@ stood before, what followed them there is proposed for here. Whether it is right
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -41,8 +41,9 @@ class PromptLookup:
         self._ids[self._num] = token
         self._num += 1
 
-    def proposal(self, num_tokens: int) -> list[int]:
-        """At most so many tokens that may come next; [] where the last ones are new.
+    def proposal(self, num_tokens: int, begun: Callable[[], int] | None = None) -> list[int]:
+        """At most so many tokens that may come next; [] where the last ones are new. It is found while the model
+        computes: the token that has begun is not waited for.
 
         What is found near the end goes on into itself, so a line that repeats is proposed as often as there is room.
         """
@@ -55,6 +56,9 @@ class PromptLookup:
                 break
             out.append(token)
         return out
+
+    def close(self) -> None:
+        """It holds nothing but these tokens."""
 
     def _after_match(self) -> int | None:
         """The place behind the best earlier occurrence of the last tokens."""

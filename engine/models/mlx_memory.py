@@ -22,20 +22,23 @@ MAX_CPU_CACHE_BYTES = 256 * 1024**2
 again but kept, and half of a process's memory was that."""
 
 
-def token_sizes(adapter: Adapter) -> dict[int | None, int]:
+def token_sizes(adapter: Adapter, *more: Adapter) -> dict[int | None, int]:
     """KV bytes of one token of one row by how many tokens the layers keep (None: all), by running two tokens through
-    the model; empty when that fails.
+    the model; empty when that fails. more: draft models, which keep the same row, too.
 
     Measured, for families differ in heads, shared layers and dtypes. It also compiles the first kernels, so that the
     first request does not wait for them.
     """
-    cache = adapter.make_cache()
+    layers = []
     try:
-        adapter.prefill([1, 2], (0, 2), cache, None)
+        for one in (adapter, *more):
+            cache = one.make_cache()
+            one.prefill([1, 2], (0, 2), cache, None)
+            layers += cache
     except Exception:  # whatever a family's code raises: then its memory is not budgeted, and it serves all the same
         log.warning("the memory of a token could not be measured", exc_info=True)
         return {}
-    return tensors.bytes_per_token(cache)
+    return tensors.bytes_per_token(layers)
 
 
 def peak_of(run: Callable[[], object]) -> int:

@@ -25,6 +25,7 @@ from engine.models.chat_format import ToolFormat, template_text, template_variab
 from engine.models.checkpoint import base_fingerprint, fingerprint
 from engine.models.config_facts import answering_part, context_tokens, has_ears, text_part, why_deaf
 from engine.models.control_tokens import ControlTokens
+from engine.models.draft import DraftModel
 from engine.models.families import Family, family
 from engine.models.grids import Grids
 from engine.models.json_files import read_optional, whole
@@ -50,8 +51,8 @@ class Loaded:
     """A model ready to run. processor is None for a text model; tokenizer is mlx-lm's TokenizerWrapper.
     video_settings: the checkpoint's video_preprocessor_config.json, {} without one. control: what must not be read in
     texts from outside. tools: how it writes tool calls. base: what further models of this base may share. modules: what
-    is made of texts that it only reads. grids: of
-    media it has read."""
+    is made of texts that it only reads. draft: what proposes tokens for it, where it has one
+    (engine.models.draft_loading). grids: of media it has read."""
 
     card: ModelCard
     fingerprint: str
@@ -67,6 +68,7 @@ class Loaded:
     tools: ToolFormat
     base: BaseWeights
     modules: TextModules = field(default_factory=TextModules)
+    draft: DraftModel | None = None
     grids: Grids = field(default_factory=Grids)
 
     @property

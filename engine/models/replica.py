@@ -115,9 +115,11 @@ class Replica:
         for layer in self._held[message["of"]]:
             layer.finalize()
 
-    def _trim(self, message: RankMessage) -> None:
-        for layer in self._held[message["of"]]:
-            layer.trim(message["num"])
+    def _trim_rows(self, message: RankMessage) -> None:
+        tensors.trim_rows(self._held[message["of"]], message["nums"])
+
+    def _ragged(self, message: RankMessage) -> None:
+        self._held[message["new"]] = tensors.ragged(self._held[message["of"]])
 
     def _fork(self, message: RankMessage) -> None:
         self._held[message["new"]] = tensors.fork(self._held[message["of"]])
@@ -149,7 +151,8 @@ _STEPS: dict[str, Callable[[Replica, RankMessage], None]] = {
     "extract": Replica._extract,
     "prepare": Replica._prepare,
     "finalize": Replica._finalize,
-    "trim": Replica._trim,
+    "trim_rows": Replica._trim_rows,
+    "ragged": Replica._ragged,
     "fork": Replica._fork,
     "copy": Replica._copy,
     "widen": Replica._widen,

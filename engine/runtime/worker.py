@@ -279,7 +279,7 @@ class Worker:
             processors.append(choice.mask)
             sampler = choice.mask.watch(sampler)
         if self._speculation is not None and can_draw_ahead(sampler, processors):
-            choice.proposer = self._speculation.proposer(sequence.prompt.cache_ids)
+            choice.proposer = self._speculation.proposer(sequence.prompt.cache_ids, choice.mask)
         return self._rows.add(
             choice,
             NewRow(
@@ -309,8 +309,8 @@ class Worker:
             self._decode_step()
 
     def _decode_step(self) -> None:
-        """A token for every row, or several for one. Where that fails, the rows end with an error and a new batch takes
-        their place."""
+        """A token for every row, or several for those that propose. Where that fails, the rows end with an error and a
+        new batch takes their place."""
         self._scheduler.stepped()
         if not len(self._rows):
             return

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         ToolChoice,
         ToolMode,
     )
+    from engine.types.speculation import SPECULATION_FIELDS, SPECULATION_LIMITS, SpeculationConfig
     from engine.types.stages import WAITS, WORK, StageClock, StageName, StageSpan
     from engine.types.state import (
         BatchState,
@@ -86,13 +87,16 @@ if TYPE_CHECKING:
     from engine.types.vectors import DocumentsToRank, Embedded, Ranked, TextsToEmbed
 
 _MODULES = (
-    "request", "remote", "stages", "grounding", "events", "decision", "replay", "vectors", "models", "cache", "state",
+    "speculation", "request", "remote", "stages", "grounding", "events", "decision", "replay", "vectors", "models",
+    "cache", "state",
 )  # fmt: skip
 """In the order in which they import each other: to find a name loads little beside it."""
 
 __all__ = [
     "NO_LIMIT",
     "SAMPLING_RANGES",
+    "SPECULATION_FIELDS",
+    "SPECULATION_LIMITS",
     "WAITS",
     "WORK",
     "YES_NO",
@@ -153,6 +157,7 @@ __all__ = [
     "Sampling",
     "ServedBy",
     "Snapshot",
+    "SpeculationConfig",
     "Stage",
     "StageClock",
     "StageName",

@@ -12,8 +12,8 @@ ModelStage = Literal["known", "downloading", "loading", "ready", "failed"]
 
 
 class ModelWeights(Protocol):
-    """What a model takes: num_bytes in all, adapter_bytes of them for its LoRA adapter. base: which weights the others
-    are; models of one base share them. "" where it is not known: shared with nobody."""
+    """What a model takes: num_bytes in all, adapter_bytes of them for its LoRA adapter and its draft model. base: which
+    weights the others are; models of one base share them. "" where it is not known: shared with nobody."""
 
     @property
     def num_bytes(self) -> int: ...

@@ -57,7 +57,7 @@ class Decide:
         return str(summary.inner_text())
 
     def answers(self) -> list[str]:
-        return [text.split(" (")[0] for text in self.page.locator("#decide .said strong").all_inner_texts()]
+        return [text.split(", mean ")[0] for text in self.page.locator("#decide .said strong").all_inner_texts()]
 
     def probabilities(self) -> list[list[float]]:
         found = self.page.locator("#decide .bars").evaluate_all(
@@ -129,7 +129,7 @@ def test_ten_questions_about_one_drawing(person: Any, workbench_url: str, drawin
         else:
             assert drawn == pytest.approx([p["probability"] for p in answer["probabilities"]], abs=1e-4)
     exported = at.export()
-    assert [row["answer"].split(" (")[0] for row in exported] == [right for *_, right in QUESTIONS]
+    assert [row["answer"].split(", mean ")[0] for row in exported] == [right for *_, right in QUESTIONS]
     shown = [list(json.loads(row["probabilities"]).values()) for row in exported]
     assert shown == at.probabilities()
     again = re.search(r"(\d+) of them from the cache", at.decide("10 questions in"))

@@ -34,7 +34,7 @@ def read(folder: Path, text: str, machine: Machine = LARGE) -> tuple[ModelSpec, 
 
 def test_the_example_can_be_read_and_says_what_its_comments_say() -> None:
     specs = read_models(ROOT / "assets" / "models.example.yaml", ModelSpec(), LARGE)
-    shapes, words, _, far, described = specs
+    shapes, words, tuned, far, described = specs
     assert (shapes.served_name, shapes.source, shapes.aliases, shapes.preload) == (
         "shapes", "demo", ("gpt-4o-mini",), True,
     )  # fmt: skip
@@ -42,6 +42,7 @@ def test_the_example_can_be_read_and_says_what_its_comments_say() -> None:
     assert shapes.prefill_chunk_tokens == 256 and shapes.vision == "native"
     assert (words.source, words.bits, words.dtype) == ("mlx-community/Qwen3-0.6B-bf16", 4, None)
     assert (words.idle_unload_s, words.vision, words.preload) == (600, "disabled", None)
+    assert tuned.draft_model == "mlx-community/Qwen3-0.6B-4bit"
     assert far.server is not None and (far.server.host, far.server.model) == ("gpu.example.org", "org/large")
     assert described.vision == "proxy" and described.vision_proxy is not None
     assert described.vision_proxy.model == "shapes" and "{prompt}" in described.vision_proxy.prompt_template
@@ -134,8 +135,8 @@ WRONG = {
         "    prompt_template: 'See {questoin}'",
         7, "models[0].vision_proxy.prompt_template", "{question}",
     ),
-    "a draft model": (
-        "models:\n- name: a\n  path: demo\n  draft_model: org/a", 4, "models[0].draft_model", "no draft model",
+    "no folder of a draft model": (
+        "models:\n- name: a\n  path: demo\n  draft_model: nowhere", 4, "models[0].draft_model", "no folder 'nowhere'",
     ),
     "no folder of an adapter": (
         "models:\n- name: a\n  path: demo\n  adapter_path: nowhere", 4, "models[0].adapter_path", "no folder 'nowhere'",

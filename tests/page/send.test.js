@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Script } from "node:vm";
+import { Script, createContext } from "node:vm";
 
 // The file is one function, which Gradio calls with the values of its inputs. It asks the page two things: is an answer
 // being written (then the composer shows a button that stops it), and can a message be sent now.
-const source = readFileSync(new URL("../../workbench/chat/send.js", import.meta.url), "utf8");
+const read = (name) => readFileSync(new URL(`../../workbench/chat/${name}`, import.meta.url), "utf8");
+const source = read("send.js"), outgoing = new Script(read("outgoing.js"));
 const send = (value, messages, isWriting = false, sends = () => true) => {
   const document = { querySelector: (selector) => (selector === "#composer .stop-button" && isWriting ? {} : null) };
-  const result = new Script(`(${source})`).runInNewContext({ document, workbenchLive: { sends } })(value, messages);
+  const page = createContext({ document, workbenchLive: { sends } });
+  outgoing.runInContext(page);
+  const result = new Script(`(${source})`).runInContext(page)(value, messages);
   return JSON.parse(JSON.stringify(result));
 };
 
@@ -26,7 +29,7 @@ test("a message joins the chat, files before their question, and the composer is
 test("what follows a message without an answer belongs to it", () => {
   const before = { turns: [{ role: "user", parts: [{ at: 0 }] }] };
   const [, chat] = send({ text: "And?", files: [] }, before);
-  assert.deepEqual(chat.turns, [{ role: "user", parts: [{ at: 0 }, { at: 1, kind: "text", text: "And?" }] }]);
+  assert.deepEqual(chat.turns, [{ role: "user", isOwn: true, parts: [{ at: 0 }, { at: 1, kind: "text", text: "And?" }] }]);
 });
 
 test("nothing is sent of an empty composer, nor while an answer is written", () => {
@@ -45,4 +48,10 @@ test("spaces around a picture alone are no text", () => {
 test("a message waits in the composer while a conversation is opened", () => {
   const value = { text: "Hello", files: [] };
   assert.deepEqual(send(value, [], false, () => false), [value, [], { text: "", files: [] }]);
+});
+
+test("a message that the server did not take makes room for the next one", () => {
+  const [, before] = send({ text: "Lost", files: [] }, { turns: [{ role: "assistant", parts: [{ at: 0 }] }] });
+  const [, chat] = send({ text: "Again", files: [] }, before);
+  assert.deepEqual(chat.turns.map((turn) => turn.parts.map((part) => part.text ?? "")), [[""], ["Again"]]);
 });

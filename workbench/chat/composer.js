@@ -101,6 +101,43 @@
   };
   const release = () => { isHeld = false; };
 
+  // --- one's own message, drawn before Gradio hears of it: what Gradio does at Enter takes the browser several times as
+  // long as the bubble, and would come first
+
+  let isDrawn = false, isPassed = false;  // isPassed: the click that Gradio is to hear of
+
+  const ahead = (event) => {
+    const send = composer()?.querySelector(".submit-button");
+    if (isPassed || !send || send.disabled) return;
+    if (isDrawn) return stay(event);  // a second Enter sends nothing more
+    const value = { text: area().value, files };
+    const isUploaded = composer().querySelectorAll(".thumbnail-item").length === files.length;
+    if (document.hidden || !isUploaded || window.workbenchOutgoing.isEmpty(value) || !window.workbenchLive.canSend()) return;
+    stay(event);
+    isDrawn = true;
+    window.workbenchChat.own(value);
+    requestAnimationFrame(() => setTimeout(pass, 0));
+  };
+
+  const stay = (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+  };
+
+  const pass = () => {
+    isDrawn = false;
+    isPassed = true;
+    composer().querySelector(".submit-button")?.click();
+    isPassed = false;
+  };
+
+  addEventListener("keypress", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && event.target === area()) ahead(event);
+  }, true);
+  addEventListener("click", (event) => {
+    if (event.target.closest?.("#composer .submit-button")) ahead(event);
+  }, true);
+
   // Who stops the answer decides anew what to send.
   addEventListener("click", (event) => {
     if (event.target.closest?.("#composer .stop-button")) { release(); close(); }

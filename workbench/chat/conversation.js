@@ -124,7 +124,7 @@
         (turn) => create(turn, acts), (node, turn) => fillIfNew(node, turn));
       set(list, "aria-busy", Boolean(isLive));
       show(empty, !all.length);
-      show(fresh, all.length > 0);
+      show(fresh, all.some((turn) => !turn.isOwn));
       root.classList.toggle("is-empty", !all.length);
     };
     const fillIfNew = (node, turn) => {
@@ -134,6 +134,8 @@
     };
     chat = {
       live: (parts) => { live = parts; draw(); },
+      own: (value) => { turns = window.workbenchOutgoing.added(turns, value); draw(); end.toEnd(); },
+      unsent: () => window.workbenchMessage.unsent(list.lastElementChild),
     };
     const whole = () => {
       const before = turns.length, value = props.value ?? {}, now = value.conversation ?? "";
@@ -153,6 +155,6 @@
     whole();
   };
 
-  // parts: of the answer that is being written.
-  window.workbenchChat = { view, live: (parts) => chat?.live(parts) };
+  // parts: of the answer that is being written. value: of the composer, whose message is shown at once.
+  window.workbenchChat = { view, live: (parts) => chat?.live(parts), own: (value) => chat?.own(value), unsent: () => chat?.unsent() };
 })();

@@ -152,11 +152,22 @@
     keep(media, parts.map((part) => ({ ...part, key: `${part.kind} ${part.path} ${part.crop ?? ""}` })), (part) => medium(part, acts), fillMedium);
     keep(texts, spoken.map((part, place) => ({ ...part, key: place })), () => words(acts), fillWords);
     turn.last = item.parts.at(-1).at;
+    turn.classList.toggle("own", Boolean(item.isOwn));
+    turn.querySelector(".unsent")?.remove();
     media.dataset.count = parts.length;
     show(copy, spoken.length > 0);
     show(change, spoken.length === 1);
     show(undo, Boolean(item.isLast));
     fillBranches(versions, item.branches);
+  };
+
+  // The server did not take it: said below the message.
+  const unsent = (turn) => {
+    const words = make("span", "", t("Not sent: the server had an error; its log says which."));
+    const back = button("quiet", t("Take the message back into the composer"), () => window.workbenchLive.act("undo", {}));
+    const line = make("div", "unsent", words, back);
+    set(line, "role", "alert");
+    turn.append(line);
   };
 
   // --- what the model wrote
@@ -279,6 +290,7 @@
   window.workbenchMessage = {
     create: (item, acts) => (item.role === "user" ? user(acts) : bot(acts)),
     fillParts,
+    unsent,
     fill: (turn, item, acts) => (item.role === "user" ? fillUser(turn, item, acts) : fillBot(turn, item, acts)),
   };
 })();

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES, "audio": AUDIO_SUFFIXES}
 FILE_TYPES = ("image", "video", *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *DOCUMENT_SUFFIXES)
 ORDERED = "(value) => window.workbenchOrder.ordered(value)"
+UNSENT = "() => { window.workbenchLive.unsent(); return []; }"
+TAKEN_BACK = "(sent, chat) => [sent, { ...chat, turns: window.workbenchOutgoing.known(chat.turns) }]"
 NOTE_DRAFT = "(...values) => { window.workbenchLive.draft(...values); return []; }"
 
 
@@ -85,7 +87,9 @@ class ChatTab:
         self._wire_place()
         inputs, outputs = [self.composer, self.chat], [self.composer, self.chat, self.outbox]
         submitted = self.composer.submit(None, inputs, outputs, js=theme.text("chat/send.js"), **QUIET)
-        submitted.then(self.send, self.inputs(self.outbox), self.shown, **QUIET)
+        sent = submitted.then(self.send, self.inputs(self.outbox), self.shown, **QUIET)
+        sent.failure(None, None, None, js=UNSENT, **QUIET)
+        self.place.undo(None, [self.outbox, self.chat], [self.composer, self.chat], js=TAKEN_BACK, **QUIET)
         self.chat.example_select(self.send_sample, self.inputs(), self.shown, **QUIET)
         self.chat.retry(self.retry, self.inputs(), self.shown, **QUIET)
         self.chat.submit(self.go_on, self.inputs(), self.shown, **QUIET)

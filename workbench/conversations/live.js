@@ -21,7 +21,7 @@
 
   let place = null, trigger = () => {}, figures = null;
   let source = null, heardAt = 0, version = null;
-  let opening = false, sending = false, sendAgain = false, serial = 0;
+  let opening = false, sending = false, isUnsent = false, sendAgain = false, serial = 0;
   let latest = { conversation: "", revision: 0 }, answer = null;
 
   const here = () => place?.value ?? {};
@@ -68,7 +68,7 @@
     if (!value.serial || value.serial === serial) return;
     const wasNew = !before.conversation;
     serial = value.serial;
-    opening = sending = false;
+    opening = sending = isUnsent = false;
     if (value.conversation !== before.conversation) keptDraft = null;
     remember(value.conversation, wasNew);
     if (!new URLSearchParams(location.search).has("tab")) document.title = title();
@@ -98,7 +98,7 @@
   // The conversation was changed elsewhere: by another page, or its answer has ended.
   const refresh = () => {
     const { conversation, revision } = here();
-    if (opening || sending || !conversation || conversation === leaving || latest.conversation !== conversation || latest.revision <= revision) return;
+    if (opening || sending || isUnsent || !conversation || conversation === leaving || latest.conversation !== conversation || latest.revision <= revision) return;
     opening = true;
     trigger("submit", {});
   };
@@ -239,14 +239,24 @@
 
   // -- for the page's other scripts
 
+  const canSend = () => !opening;
+
   // At Enter (chat/send.js). false: the page is opening a conversation, and the message is sent after that.
   const sends = () => {
     if (opening) { sendAgain = true; return false; }
     clearTimeout(draftTimer);
     pending = null;
     sending = true;
+    isUnsent = false;
     setTimeout(() => { sending = false; refresh(); }, 20_000);
     return true;
+  };
+
+  // The server did not take a message: it stays where it is shown until its writer decides.
+  const unsent = () => {
+    sending = false;
+    isUnsent = true;
+    window.workbenchChat.unsent();
   };
 
   const start = (props, watch, tell) => {
@@ -260,7 +270,7 @@
   };
 
   window.workbenchLive = {
-    start, open, removing, draft, sends, ask, link, here, flush, title, visitor,
+    start, open, removing, draft, canSend, sends, unsent, ask, link, here, flush, title, visitor,
     act: (name, event) => trigger(name, event),
   };
 })();

@@ -33,7 +33,7 @@
     kind.value = value.type;
     const shape = () => {
       show(options, kind.value !== kinds[0]);
-      say(hint, kind.value === "score" ? t("Levels, the lowest first") : "");
+      say(hint, kind.value === "score" ? t("Levels, the lowest first; it counts 0, the next 1, and so on.") : "");
     };
     const grow = () => {
       words.style.height = "auto";

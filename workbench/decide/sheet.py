@@ -46,7 +46,10 @@ def _answer(question: TypedQuestion, decision: Decision) -> Json:
 def _words(question: TypedQuestion, decision: Decision) -> str:
     """See engine.batch_run.question_table.answer_words, in the reader's language."""
     best = _shown(question, question.options[decision.best].text)
-    return f"{best} ({number(decision.score, '.2f')})" if question.kind == "score" else best
+    if question.kind != "score":
+        return best
+    mean, highest = number(decision.score, ".2f"), len(question.options) - 1
+    return t("{level}, mean {mean} of 0 to {highest}", level=best, mean=mean, highest=highest)
 
 
 def _shown(question: TypedQuestion, option: str) -> str:

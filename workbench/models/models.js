@@ -3,11 +3,11 @@
   const { t } = window.workbenchLanguage;
   const { make, say, set, show, button, sureButton, keep, heading } = window.workbenchDraw;
   const KINDS = [["weights", t("weights")], ["kv", t("kept prompts (KV)")], ["features", t("kept pictures (features)")]];
-  let latest = { manages: false, searched: false, models: [], choices: [] };
+  let isTold = false, latest = { manages: false, searched: false, models: [], choices: [] };
   let memoryNow = { models: [], words: "" }, downloads = [], draw = () => {};
 
   const tell = (event) => {
-    if (event.kind === "models") latest = event;
+    if (event.kind === "models") { latest = event; isTold = true; }
     else if (event.kind === "memory") memoryNow = event;
     else ({ downloads } = event);
     draw();
@@ -226,7 +226,7 @@
     root.replaceChildren(here, bars, coming, search, path);
     const notice = (text) => { say(note, text); };
     draw = () => {
-      say(words, !latest.manages ? t("What this server has loaded. Loading and downloading is for its operator.")
+      say(words, !isTold ? t("Loading…") : !latest.manages ? t("What this server has loaded. Loading and downloading is for its operator.")
         : latest.searched ? t("What is on this machine. A model that is loaded answers at once; the first question to another waits until it is loaded.")
           : t("Looking through this machine…"));
       show(look, latest.manages);

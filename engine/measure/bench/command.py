@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from engine.arguments.engine import add_engine_arguments, engine_config
 from engine.arguments.needless import given
 from engine.arguments.types import count, positive
-from engine.config import DEMO, EngineConfig, SpeculationConfig
+from engine.config import DEMO, EngineConfig
 from engine.errors import BadRequest
 from engine.measure.bench.needless import check_measures_nothing, check_options
+from engine.types import SpeculationConfig
 
 if TYPE_CHECKING:
     from engine.core import Engine

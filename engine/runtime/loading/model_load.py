@@ -16,6 +16,7 @@ from engine.errors import EngineError, Unavailable
 from engine.grammar.compile import Grammars
 from engine.models import mlx_memory, registry
 from engine.models.checkpoint import expected_weights
+from engine.models.draft_loading import draft_here, draft_spec, load_draft, locate_draft, with_draft_bytes
 from engine.models.locate import first_line, locate, locate_here
 from engine.models.lora import BaseWeights
 from engine.models.mirror import Mirror
@@ -38,10 +39,12 @@ LoadSteps = Generator[None, None, LoadedModel]
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model that is on this machine: its folder, and what it will take."""
+    """A model that is on this machine: its folder, and what it will take. draft: the folder of its draft model, which
+    is in weights; None where it has none."""
 
     path: Path
     weights: ExpectedWeights
+    draft: Path | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -71,40 +74,45 @@ class LoadMeans:
 
 def find(slot: ModelSlot, aside: Aside, *, at_start: bool = False) -> WantedModel:
     """Begin to look for a model, and to read the headers of its files."""
-    spec, found = slot.config.model, Future[FoundModel]()
+    spec, draft, found = slot.config.model, draft_spec(slot.config), Future[FoundModel]()
     before = Path(slot.card.path) if slot.card else None
     try:
         folder = before if before and before.is_dir() else locate_here(spec)
+        is_far = folder is None or (draft is not None and draft_here(draft) is None)
     except EngineError as error:
         found.set_exception(error)
         return WantedModel(slot, found, at_start)
-    if folder is None:
+    if is_far:
         slot.show("downloading")
 
     def look() -> FoundModel:
         path = folder or locate(spec, slot.report)
-        return FoundModel(path, expected_weights(path, spec))
+        weights = expected_weights(path, spec)
+        if draft is None:
+            return FoundModel(path, weights)
+        draft_path = locate_draft(draft, slot.report)
+        return FoundModel(path, with_draft_bytes(weights, draft_path, draft), draft_path)
 
     found = aside(look)
     found.add_done_callback(lambda _: slot.wake())
-    return WantedModel(slot, found, at_start, is_far=folder is None)
+    return WantedModel(slot, found, at_start, is_far)
 
 
 class ModelLoad:
-    """new_worker: makes what serves the model, once it is known what it takes. shared: weights that it may have from
-    models that are loaded. mirror: to other processes that load parts of it."""
+    """found: the model. new_worker: makes what serves it, once it is known what it takes. shared: weights that it may
+    have from models that are loaded. mirror: to other processes that load parts of it."""
 
     def __init__(
         self,
         slot: ModelSlot,
-        path: Path,
+        found: FoundModel,
         new_worker: NewWorker,
         shared: BaseWeights | None = None,
         mirror: Mirror | None = None,
     ) -> None:
         self.slot = slot
         self._mirror = mirror
-        self._steps = self._load(path, new_worker, shared)
+        self._steps = self._load(found, new_worker, shared)
 
     def turn(self) -> LoadedModel | None:
         """The next part; the model, after the last one. Raises EngineError, and then holds nothing."""
@@ -125,27 +133,32 @@ class ModelLoad:
         """Give up: what was loaded so far is let go."""
         self._steps.close()
 
-    def _load(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
+    def _load(self, found: FoundModel, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
         try:
-            return (yield from self._all_steps(path, new_worker, shared))
+            return (yield from self._all_steps(found, new_worker, shared))
         except BaseException:  # given up, too
             if self._mirror is not None:
                 self._mirror.unload()
             raise
 
-    def _all_steps(self, path: Path, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
-        slot, config = self.slot, self.slot.config
-        parts = registry.load_in_parts(config, path, shared, self._mirror)
+    def _parts(self, parts: registry.Parts) -> Generator[None, None, Loaded]:
+        """All parts of a load, and what it comes to."""
         while True:
             try:
                 done_bytes, total_bytes = next(parts)
             except StopIteration as end:
                 loaded: Loaded = end.value
-                break
-            slot.show("loading", done_bytes, total_bytes or slot.expected.num_bytes)
+                return loaded
+            self.slot.show("loading", done_bytes, total_bytes or self.slot.expected.num_bytes)
             yield
+
+    def _all_steps(self, found: FoundModel, new_worker: NewWorker, shared: BaseWeights | None) -> LoadSteps:
+        slot, config = self.slot, self.slot.config
+        loaded = yield from self._parts(registry.load_in_parts(config, found.path, shared, self._mirror))
+        if found.draft is not None and loaded.adapter.can_branch:  # else it would be loaded for nothing
+            loaded = yield from self._parts(load_draft(loaded, found.draft, config))
         card = loaded.card
-        sizes = mlx_memory.token_sizes(loaded.adapter)
+        sizes = mlx_memory.token_sizes(loaded.adapter, *([loaded.draft.adapter] if loaded.draft else []))
         memory = ModelMemory(
             card.num_bytes,
             sum(sizes.values()),

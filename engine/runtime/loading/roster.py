@@ -270,7 +270,7 @@ class Roster:
         self._wanted.remove(wanted)
         slot.show("loading", 0, slot.expected.num_bytes)
         base = next((model.base for model in self.loaded if model.base.key == slot.expected.base), None)
-        self._load = ModelLoad(slot, found.path, self._new_worker, base, self._means.mirror)
+        self._load = ModelLoad(slot, found, self._new_worker, base, self._means.mirror)
         self._divide()  # before its weights come: then there is room for them
         self._must_free = not self._stats.is_starting  # who used a model that failed may have held it until now
         self._reopen()

@@ -1,7 +1,7 @@
 """The models that may be loaded, and who uses each. Any thread; no MLX.
 
     ModelSlot: one configured model ── use ──> LoadedModel: all that belongs to it, while somebody uses it ── end_use
-                                    └─ not loaded: UseModel, and the engine thread loads it (engine.runtime.loading.roster)
+                                    └─ not loaded: UseModel, and the engine thread loads it (loading.roster)
 
 Uses are counted in any event loop, so a lock guards them: a model that is used never leaves memory.
 """

@@ -15,12 +15,12 @@ PLAIN: dict[str, Any] = {"key": "a.png", "stamp": "1", "answer": "A red circle."
 
 def decided() -> dict[str, Any]:
     colour = {"question": "Color?", "type": "choice", "answer": "red", "confidence": 0.9}
-    number = {"question": "How many?", "type": "score", "answer": "one (0.98)", "confidence": 0.8}
+    number = {"question": "How many?", "type": "score", "answer": "one, mean 0.98 of 0 to 3", "confidence": 0.8}
     decisions = [
         {**colour, "probabilities": {"red": 0.9, "blue": 0.1}},
         {**number, "probabilities": {"none": 0.1, "one": 0.9}},
     ]
-    return {**PLAIN, "answer": "Color? red; How many? one (0.98)", "decisions": decisions}
+    return {**PLAIN, "answer": "Color? red; How many? one, mean 0.98 of 0 to 3", "decisions": decisions}
 
 
 def test_an_answer_and_the_way_back() -> None:
@@ -41,10 +41,10 @@ def test_json_is_read_again() -> None:
 
 def test_a_decision_is_one_of_its_options() -> None:
     changed = with_decision(decided(), 0, "blue")
-    assert changed["answer"] == "Color? blue; How many? one (0.98)" and changed["edited"]
+    assert changed["answer"] == "Color? blue; How many? one, mean 0.98 of 0 to 3" and changed["edited"]
     assert changed["decisions"][0]["model_answer"] == "red" and changed["decisions"][0]["probabilities"]["red"] == 0.9
     both = with_decision(changed, 1, "none")
-    assert with_decision(with_decision(both, 1, "one (0.98)"), 0, "red") == decided()
+    assert with_decision(with_decision(both, 1, "one, mean 0.98 of 0 to 3"), 0, "red") == decided()
     for place, option in ((0, "green"), (2, "red"), (-1, "red")):
         with pytest.raises(BadRequest):
             with_decision(decided(), place, option)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from engine.config import EngineConfig, ModelSpec
 from engine.inventory.checkpoint_facts import read_checkpoint
 from engine.inventory.kv_size import MAX_LAYERS, token_numbers
 from engine.models.mlx_memory import token_sizes
-from engine.models.registry import load
+from tests.engine.checkpoints import load
 from tests.families import FAMILIES
-from tests.tiny import build
+
+TinyModel = Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_formula_is_what_the_engine_measures(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = build(name, "float32", tmp_path_factory.mktemp("kv"))
-    loaded = load(EngineConfig(model=ModelSpec(str(folder))))
+def test_the_formula_is_what_the_engine_measures(name: str, tiny_model: TinyModel) -> None:
+    folder = tiny_model(name)
+    loaded = load(folder)
     measured = sum(token_sizes(loaded.adapter).values())
     found = read_checkpoint(folder)
     assert measured > 0
@@ -28,9 +29,9 @@ def test_the_formula_is_what_the_engine_measures(name: str, tmp_path_factory: py
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "4bit"])
-def test_the_type_of_its_floats_counts(dtype: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = build("qwen3", dtype, tmp_path_factory.mktemp("kv"))  # type: ignore[arg-type]
-    loaded = load(EngineConfig(model=ModelSpec(str(folder))))
+def test_the_type_of_its_floats_counts(dtype: str, tiny_model: TinyModel) -> None:
+    folder = tiny_model("qwen3", dtype)
+    loaded = load(folder)
     found = read_checkpoint(folder)
     assert found.token_bytes == sum(token_sizes(loaded.adapter).values())
     assert found.weight_bytes == loaded.card.num_bytes

@@ -10,9 +10,9 @@ import mlx.core as mx
 import pytest
 
 from engine.cache import tensors
-from engine.config import EngineConfig, ModelSpec
 from engine.models import branching, registry
 from engine.models.branching import Stem, Tail
+from tests.engine.checkpoints import fresh, load
 from tests.families import FAMILIES
 
 TinyModel = Callable[..., Path]
@@ -32,10 +32,6 @@ BRANCHING = [
     ("deepseek_vl_v2", "float32"),
 ]
 OTHERS = [("gemma3", "float32"), ("gemma3", "4bit"), ("qwen3_5", "float32")]
-
-
-def load(folder: Path) -> registry.Loaded:
-    return registry.load(EngineConfig(model=ModelSpec(str(folder))))
 
 
 def paths(stems: list[Stem]) -> list[tuple[int, ...]]:
@@ -102,7 +98,7 @@ def test_rows_of_a_family_without_a_mask_are_computed_one_after_the_other(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is evaluated before the KV of the next one is made."""
-    loaded = load(tiny_model("llama"))
+    loaded = fresh(tiny_model("llama"))
     adapter = loaded.adapter
     adapter.serial, adapter.can_branch = True, False
     check(loaded, APART)

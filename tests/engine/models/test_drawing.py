@@ -82,8 +82,10 @@ def test_who_can_draw_ahead() -> None:
         assert can_draw_ahead(make_sampler(sampling), make_processors(sampling))
     assert not can_draw_ahead(make_sampler(Sampling(), forced=(1, 2)), [])
     mask = AnswerMask()
-    assert not can_draw_ahead(make_sampler(Sampling()), [mask])
-    assert not can_draw_ahead(mask.watch(make_sampler(Sampling())), [])
+    for sampling in ROWS:
+        assert can_draw_ahead(mask.watch(make_sampler(sampling)), [*make_processors(sampling), mask])
+    assert not can_draw_ahead(mask.watch(make_sampler(Sampling(), forced=(1, 2))), [mask])
+    assert not can_draw_ahead(make_sampler(Sampling()), [lambda _, logits: logits])
 
 
 # -- sure --------------------------------------------------------------------------------------------------------------

@@ -8,18 +8,14 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from engine.config import EngineConfig, ModelSpec
 from engine.models import adapter, head, registry
+from tests.engine.checkpoints import fresh, load
 from tests.families import FAMILIES
 
 TinyModel = Callable[..., Path]
 IDS = [5, 9, 7, 3, 8, 4, 6]
 QUANTIZED = ["qwen3_vl", "gemma3", "gemma2", "llama"]
 WIDE = ["molmo"]  # its head has a name of its own, so its last token is read apart
-
-
-def load(folder: Path) -> registry.Loaded:
-    return registry.load(EngineConfig(model=ModelSpec(str(folder))))
 
 
 def last(loaded: registry.Loaded, chunks: int) -> mx.array:
@@ -40,7 +36,7 @@ def test_a_narrow_head_gives_the_logits_of_the_last_token(
     last_only = [last(loaded, chunks) for chunks in ((0,) if loaded.family.whole_prompt else (1, 0, 3))]
     assert loaded.adapter._has_last_token_head == (family not in WIDE)
     monkeypatch.setattr(adapter, "use_last_token_head", lambda language_model: head.ReadPlaces())
-    stock = load(tiny_model(family, dtype))
+    stock = fresh(tiny_model(family, dtype))
     expected = last(stock, 0)
     assert not stock.adapter._has_last_token_head
     assert all(logits.shape == expected.shape == (1, expected.shape[1]) for logits in last_only)
@@ -50,6 +46,6 @@ def test_a_narrow_head_gives_the_logits_of_the_last_token(
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_sabotage_the_wrong_token_is_seen(tiny_model: TinyModel, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twin: the head sees the first token of the chunk, be it one of its own or the embeddings."""
-    expected = last(load(tiny_model(family)), 1)
+    expected = last(fresh(tiny_model(family)), 1)
     monkeypatch.setattr(head, "_last", lambda x: x[:, :1])
-    assert not mx.allclose(last(load(tiny_model(family)), 1), expected, atol=0.1)
+    assert not mx.allclose(last(fresh(tiny_model(family)), 1), expected, atol=0.1)

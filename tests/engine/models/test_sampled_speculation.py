@@ -24,7 +24,7 @@ from engine.models.batch import Batch, NewRow
 from engine.models.drawing import Drawn
 from engine.models.families import Family
 from engine.models.lookup import PromptLookup
-from engine.models.proposer import PassCosts
+from engine.models.pass_costs import PassCosts
 from engine.models.sampling import SeededSampler, make_processors, make_sampler
 from engine.models.speculation import Speculation, kept
 from engine.types import Request, Sampling
@@ -47,7 +47,8 @@ SAMPLED = [
 @pytest.fixture(autouse=True)
 def always_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models spend their time beside the passes, so that nothing would pay."""
-    monkeypatch.setattr(PassCosts, "further", 0.0)
+    monkeypatch.setattr(PassCosts, "further", lambda *_: 0.0)
+    monkeypatch.setattr(PassCosts, "is_known", lambda *_: True)
 
 
 def requests() -> list[Request]:

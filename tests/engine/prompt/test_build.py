@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
+from engine.config import CacheConfig, MediaLimits
 from engine.errors import BadRequest
 from engine.media.read_medium import load_media
 from engine.models import registry
@@ -24,6 +24,7 @@ from engine.types.media import Media
 from engine.types.prompt import Prompt
 from tests import tiny
 from tests.conftest import EngineFor
+from tests.engine.checkpoints import fresh, load
 from tests.engine.drive import ask, chat, part, user
 from tests.engine.oracle import Oracle
 from tests.families import FAMILIES, TEXT, VISION, Family
@@ -33,10 +34,6 @@ TinyModel = Callable[..., Path]
 SEVERAL = [name for name in VISION if FAMILIES[name].max_images is None]
 CACHEABLE = [name for name in VISION if not family_row(name).whole_prompt]
 RED, BLUE = picture("red"), picture("blue", "square")
-
-
-def load(folder: Path) -> registry.Loaded:
-    return registry.load(EngineConfig(model=ModelSpec(str(folder))))
 
 
 def media_of(request: Request) -> tuple[Media, ...]:
@@ -281,10 +278,10 @@ def test_no_template_at_all_still_reads_the_text(tiny_model: TinyModel, tmp_path
 def test_an_opened_thought_is_known(tmp_path: Path) -> None:
     family = Family(config=FAMILIES["qwen3"].config, tokens=("<think>", "</think>"))
     folder = tiny.write(family, "qwen3", "float32", tmp_path / "thinks")
-    assert not built(load(folder), chat("Why?")).starts_in_reasoning
+    assert not built(fresh(folder), chat("Why?")).starts_in_reasoning
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"))
-    assert built(load(folder), chat("Why?")).starts_in_reasoning
+    assert built(fresh(folder), chat("Why?")).starts_in_reasoning
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
@@ -326,7 +323,7 @@ def test_media_of_every_role_are_read_or_refused_by_their_place(tiny_model: Tiny
 
 def test_a_template_that_leaves_a_role_out(tiny_model: TinyModel) -> None:
     """Twin: the same template shows it in a message of the user."""
-    loaded = load(tiny_model("qwen3_vl"))
+    loaded = fresh(tiny_model("qwen3_vl"))
     loaded.tokenizer.chat_template = (
         "{% for m in messages %}{% if m.role == 'user' %}{% for p in m.content %}{% if p.type == 'image' %}"
         "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}{% endfor %}{% else %}"

@@ -20,8 +20,9 @@ from engine.types import Message, Part, Request, Role, Tool, ToolCall
 from engine.types.prompt import Prompt
 from tests import smollm2
 from tests.conftest import EngineFor
+from tests.engine.checkpoints import fresh, load
 from tests.engine.drive import ask, chat, part, user
-from tests.engine.prompt.test_build import built, load, with_template
+from tests.engine.prompt.test_build import built, with_template
 from tests.families import FAMILIES, TEXT, VISION
 from tests.pictures import picture
 
@@ -32,7 +33,7 @@ SMOL = "smollm2"
 
 
 def loaded_of(name: str, tiny_model: TinyModel) -> Loaded:
-    return load(smollm2.folder() if name == SMOL else tiny_model(name))
+    return fresh(smollm2.folder()) if name == SMOL else load(tiny_model(name))
 
 
 def spellings(loaded: Loaded) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import CacheConfig, EngineConfig, MediaLimits, ModelSpec
+from engine.config import CacheConfig, MediaLimits
 from engine.media.read_medium import load_media
 from engine.models import registry
 from engine.prompt import build as build_module
@@ -19,6 +19,7 @@ from engine.types import FrameSampling
 from engine.types.prompt import Prompt
 from tests import tiny
 from tests.conftest import EngineFor
+from tests.engine.checkpoints import load
 from tests.engine.drive import Piece, ask, chat, settled
 from tests.families import FAMILIES, VISION
 from tests.pictures import numbered_frames, picture, write_clip
@@ -27,10 +28,6 @@ TinyModel = Callable[..., Path]
 SEVERAL = [name for name in VISION if FAMILIES[name].max_images is None]
 # Of different shapes, so that most families give them different numbers of tokens.
 STILLS = (picture("red"), picture("green", "square", (160, 48)), picture("blue", "triangle", (60, 200)))
-
-
-def load(folder: Path) -> registry.Loaded:
-    return registry.load(EngineConfig(model=ModelSpec(str(folder))))
 
 
 def built(loaded: registry.Loaded, *pieces: Piece) -> Prompt:

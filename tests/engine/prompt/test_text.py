@@ -23,8 +23,9 @@ from engine.prompt.text import TextPrompts
 from engine.runtime.intake import checks
 from engine.types import Message, Request
 from tests.conftest import EngineFor
+from tests.engine.checkpoints import load
 from tests.engine.drive import ask, chat, part, user
-from tests.engine.prompt.test_build import load, media_of
+from tests.engine.prompt.test_build import media_of
 from tests.families import TEXT, VISION
 from tests.pictures import picture
 

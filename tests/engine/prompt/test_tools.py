@@ -13,8 +13,9 @@ from engine.errors import BadRequest
 from engine.prompt import render
 from engine.types import Message, Part, Reasoning, Request, Tool, ToolCall, ToolChoice
 from tests.conftest import EngineFor
+from tests.engine.checkpoints import load
 from tests.engine.drive import ask, chat, part, user
-from tests.engine.prompt.test_build import SEVERAL, built, load, said, with_template
+from tests.engine.prompt.test_build import SEVERAL, built, said, with_template
 from tests.families import TEXT
 from tests.pictures import picture
 

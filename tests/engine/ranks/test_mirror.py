@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.config import EngineConfig, ModelSpec, ServerConfig, SpeculationConfig
+from engine.config import EngineConfig, ModelSpec, ServerConfig
 from engine.core import Engine
 from engine.errors import Unavailable
+from engine.types import ExpectedWeights, SpeculationConfig
 from tests.engine.drive import settled
 from tests.engine.ranks.battery import answered
 from tests.engine.ranks.conftest import CHUNK_TOKENS
 from tests.waiting import until
 
-ALL_STEPS = {"load", "make", "read", "merge", "extend", "filter", "extract", "trim", "fork", "copy", "cut", "join"}
-ALL_STEPS |= {"widen", "branch", "release"}
+ALL_STEPS = {"load", "make", "read", "merge", "extend", "filter", "extract", "fork", "copy", "cut", "join"}
+ALL_STEPS |= {"ragged", "trim_rows", "widen", "branch", "release"}
 
 
 class OwnLine:
@@ -152,7 +153,7 @@ async def test_a_replica_that_is_not_told_all_is_seen(
 @pytest.mark.parametrize("how", ["given up", "fails", "fails behind the weights"])
 def test_a_load_that_comes_to_nothing_is_unloaded_everywhere(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.models import registry
-    from engine.runtime.loading.model_load import ModelLoad
+    from engine.runtime.loading.model_load import FoundModel, ModelLoad
     from engine.runtime.loading.slots import ModelSlots
 
     def parts(*_: Any) -> Any:
@@ -171,7 +172,8 @@ def test_a_load_that_comes_to_nothing_is_unloaded_everywhere(how: str, monkeypat
     monkeypatch.setattr(registry, "load_in_parts", parts)
     mirror: Any = Unloads()
     slot = ModelSlots(EngineConfig(model=ModelSpec("none")), lambda _: None).default
-    load = ModelLoad(slot, Path("none"), lambda *_: pytest.fail("it is not there"), mirror=mirror)
+    found = FoundModel(Path("none"), ExpectedWeights())
+    load = ModelLoad(slot, found, lambda *_: pytest.fail("it is not there"), mirror=mirror)
     load.turn()
     assert mirror.count == 0
     if how == "given up":

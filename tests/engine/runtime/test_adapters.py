@@ -272,21 +272,23 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("vision", [False, True], ids=["text", "vision"])
-@pytest.mark.parametrize("name", BROKEN)
 async def test_an_adapter_that_is_broken_is_an_error_of_its_own_requests(
-    text: Adapted, seer: Adapted, tmp_path: Path, name: str, vision: bool
+    text: Adapted, seer: Adapted, tmp_path: Path, vision: bool
 ) -> None:
+    """All of them in one engine, before a whole one is asked for."""
     adapted = seer if vision else text
-    broken = shutil.copytree(adapted.adapters["one"], tmp_path / "broken")
-    spoil, reason = BROKEN[name]
-    spoil(broken)
-    specs = (adapted.base, adapted.base.with_adapter("broken", str(broken)), adapted.specs[1])
-    async with running(specs) as engine:
-        with pytest.raises(Unavailable, match=reason) as caught:
-            await ask(engine, adapted.asked("base:broken"))
-        assert str(tmp_path) not in caught.value.message
-        assert "base:broken" in caught.value.message and caught.value.code == "model_load_failed"
-        assert state(engine, "base:broken").stage == "failed"
+    broken: list[ModelSpec] = []
+    for name, (spoil, _) in BROKEN.items():
+        folder = shutil.copytree(adapted.adapters["one"], tmp_path / name.replace(" ", "-"))
+        spoil(folder)
+        broken.append(adapted.base.with_adapter(folder.name, str(folder)))
+    async with running((adapted.base, *broken, adapted.specs[1])) as engine:
+        for spec, (_, reason) in zip(broken, BROKEN.values(), strict=True):
+            with pytest.raises(Unavailable, match=reason) as caught:
+                await ask(engine, adapted.asked(spec.served_name))
+            assert str(tmp_path) not in caught.value.message
+            assert spec.served_name in caught.value.message and caught.value.code == "model_load_failed"
+            assert state(engine, spec.served_name).stage == "failed"
         for other in ("base", "base:one"):
             request = adapted.asked(other)
             await check(adapted, [(request, await ask(engine, request))])

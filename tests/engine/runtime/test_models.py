@@ -22,7 +22,8 @@ from engine.core import Engine
 from engine.errors import Conflict, EngineError, ModelNotFound, TimedOut, Unavailable
 from engine.models import loading
 from engine.models.checkpoint import expected_bytes, expected_weights
-from engine.runtime import roster, thread
+from engine.runtime import thread
+from engine.runtime.loading import roster
 from engine.runtime.memory_use.memory import room
 from engine.runtime.scheduler import Scheduler
 from engine.types import Delta, ModelState

@@ -79,7 +79,7 @@ async def test_a_thought_that_the_model_began_ends_in_time(engine_for: EngineFor
     """Its first token is its mark here, whatever it would say."""
     folder = model("closed", opens=False)
     engine = await engine_for(folder)
-    from tests.engine.prompt.test_build import load
+    from tests.engine.checkpoints import load
 
     start, end = load(folder).tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     request = chat(

@@ -17,8 +17,9 @@ from engine.grammar.follow import Follower
 from engine.models.chat_format import PLAIN_TOOLS
 from engine.types import Completion, Grammar, Request, Sampling, Tool, ToolCall, ToolChoice
 from tests.conftest import EngineFor
+from tests.engine.checkpoints import load
 from tests.engine.drive import GREEDY, ask, chat, settled
-from tests.engine.prompt.test_build import load, with_template
+from tests.engine.prompt.test_build import with_template
 from tests.engine.prompt.test_tools import NATIVE
 from tests.pictures import picture
 

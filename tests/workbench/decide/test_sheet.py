@@ -28,7 +28,7 @@ def test_answers_are_words_and_bars() -> None:
     assert drawn["summary"] == "2 questions in 210 ms · 1,234 tokens, 1,000 of them from the cache"
     yes, much = drawn["answers"]
     assert (yes["answer"], yes["confidence"]) == ("Yes", pytest.approx(0.8))
-    assert much["answer"] == "all (1.60)"
+    assert much["answer"] == "all, mean 1.60 of 0 to 2"
     assert [(bar["label"], bar["best"]) for bar in much["bars"]] == [("none", False), ("some", False), ("all", True)]
     assert [bar["probability"] for bar in much["bars"]] == [0.1, 0.2, 0.7]
 

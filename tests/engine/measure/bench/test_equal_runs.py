@@ -34,22 +34,22 @@ def verdicts(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
 
 def test_two_equal_runs_come_out_without_a_difference_in_19_of_20_tries():
     rng = random.Random(1)
-    told_apart = sum(verdicts(run(rng), run(rng)) != {"even"} for _ in range(200))
-    assert told_apart <= 10, f"{told_apart} of 200 pairs of equal runs were told apart"
+    told_apart = sum(verdicts(run(rng), run(rng)) != {"even"} for _ in range(60))
+    assert told_apart <= 3, f"{told_apart} of 60 pairs of equal runs were told apart"
 
 
 def test_each_comparison_by_itself_would_tell_equal_runs_apart():
     """The twin: with intervals of 95 % each, some of ten cases nearly always differ."""
     rng = random.Random(1)
     told_apart = 0
-    for _ in range(100):
+    for _ in range(30):
         a, b = run(rng), run(rng)
         rows = [
             unpaired_ratio(compare._values(after, "ttft"), compare._values(before, "ttft"))
             for before, after in zip(a["points"], b["points"], strict=True)
         ]
         told_apart += any(not row.low <= 1 <= row.high for row in rows)
-    assert told_apart > 20
+    assert told_apart > 6
 
 
 def test_a_run_that_is_half_as_fast_is_told_apart():

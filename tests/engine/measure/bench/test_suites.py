@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from engine.config import SpeculationConfig
 from engine.errors import BadMedia, BadRequest
 from engine.measure.bench import clips, estimates, long_chat, reuse, streams
 from engine.measure.bench.command import SUITE_NAMES
@@ -24,7 +23,7 @@ from engine.measure.bench.run import WARM_UP, Run
 from engine.measure.bench.suites import CLIPS, QUICK_CLIPS, QUICK_RESOLUTIONS, RESOLUTIONS, SUITES
 from engine.measure.bench.targets import EngineTarget, Status
 from engine.runtime.estimates.track_record import TrackRecord
-from engine.types import FrameSampling
+from engine.types import FrameSampling, SpeculationConfig
 from tests.conftest import EngineFor
 from tests.engine.measure.bench.builders import sample
 
