@@ -291,9 +291,11 @@ def _adapter(path: str, key: Key, places: _Places) -> str:
 def _draft(source: str, key: Key, places: _Places) -> str:
     """A folder where there is one, else a hub id."""
     folder = _folder(source, places.file)
-    if not Path(folder).is_dir() and not is_hub_id(source):
+    if Path(folder).is_dir():
+        return folder
+    if not is_hub_id(source):
         raise places.error(key, f"there is no folder {source!r}, and no hub id is written so")
-    return folder if Path(folder).is_dir() else source
+    return source
 
 
 def _vision_proxy(proxy: ProxyEntry, key: Key, places: _Places) -> VisionProxy:

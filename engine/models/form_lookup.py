@@ -8,6 +8,8 @@ Whether each of these tokens comes, the row says itself (engine.models.speculati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.grammar.mask import AnswerMask
 from engine.models.proposer import Begun, ProposalSource
 
@@ -36,9 +38,9 @@ class FormLookup:
         longer."""
         forced = self._forced(begun(), num_tokens) if self._mask.is_tight and not self._rest else []
         if len(forced) == num_tokens:
-            return self._allowed(forced)
+            return forced
         found = self._otherwise.proposal(num_tokens, begun)
-        return self._allowed(found if found[: len(forced)] == forced else forced)
+        return self._allowed(found) if found[: len(forced)] == forced else forced
 
     def close(self) -> None:
         """The row has ended."""
@@ -46,14 +48,13 @@ class FormLookup:
 
     def _forced(self, drawn: int, num_tokens: int) -> list[int]:
         """The token that was drawn and what must come behind it. In a number, say, nothing must."""
-        out = [drawn]
+        out: list[int] = []
         with self._mask.ahead():
-            self._mask.accept(drawn)
-            while len(out) < num_tokens and (more := self._mask.forced()):
-                for token in more[: num_tokens - len(out)]:
-                    self._mask.accept(token)
-                    out.append(token)
-        self._num_waits = self._num_waits + 1 if len(out) == 1 else 0
+            more: Sequence[int] = (drawn,)
+            while more and len(out) < num_tokens and self._mask.accept(more[0]):
+                out.append(more[0])
+                more = more[1:] or self._mask.forced()
+        self._num_waits = self._num_waits + 1 if len(out) < 2 else 0
         if self._num_waits == _MOST_WAITS:
             self._num_waits, self._rest = 0, _REST
         return out

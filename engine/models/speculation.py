@@ -194,11 +194,11 @@ class Speculation:
                 except Exception:  # the rows need no proposals
                     log.exception("a row goes on without speculation")
                     proposers.pop(uid).close()
-        found = {row: ids for row, ids in found.items() if ids}
+        right = {row: ids for row, ids in found.items() if ids and ids[0] == token_of(row)}
         for row, ids in found.items():
-            if ids[0] != token_of(row):
+            if ids and row not in right:
                 proposers[batch.uids[row]].missed()
-        return {row: ids for row, ids in found.items() if ids[0] == token_of(row)}
+        return right
 
     def _read(self, batch: Any, proposed: dict[int, list[int]], proposers: Mapping[int, Proposer]) -> list[Any]:
         began_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""together: the figures of several models as one, field by field."""
+"""model_sums: the figures of several models as one, field by field."""
 
 from __future__ import annotations
 
